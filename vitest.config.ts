@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Guests share two cores with everything else: one file at a time keeps their timing honest.
+export default defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'setup/**/*.test.mjs'],
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    fileParallelism: false,
+    reporters: ['verbose'],
+  },
+});
