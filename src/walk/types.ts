@@ -28,7 +28,12 @@ export const WALK = {
 } as const;
 export type WalkOutcome = (typeof WALK)[keyof typeof WALK];
 
-/** Where a walk ended and what it found. Plain numbers; one object is reused for many walks. */
+/**
+ * Where a walk ended and what it found. Plain numbers; one object is reused for many walks.
+ *
+ * Halves of 64-bit values are signed 32-bit numbers (`>>> 0` makes one unsigned; the helpers of base/u64
+ * take either), because a field that always holds a small integer costs nothing to write.
+ */
 export class WalkResult {
   outcome: number = WALK.OK;
   /** Output address of the input's page start, low and high half; aligned to `log2Size`. */
@@ -36,18 +41,34 @@ export class WalkResult {
   outHi = 0;
   /** log2 of the block that the leaf maps (nested: the smaller of both stages). */
   log2Size = 0;
-  /** ACCESS bits that all levels (and stages) allow together. */
+  /**
+   * RIGHT bits that all levels (and stages) allow together, for the privilege of the access. PRIVILEGED is
+   * among them when they hold for privileged requests only.
+   */
   permissions = 0;
-  /** Permissions that may be cached without another walk: `permissions` less WRITE while Dirty is still clear. */
+  /**
+   * After PERMISSION: RIGHT bits that the access asked for and did not get; PRIVILEGED among them means
+   * that the reason is a privileged-only page (VT-d: U/S = 0) and a privileged request could have gone on.
+   */
+  denied = 0;
+  /**
+   * Permissions that may be cached without another walk: `permissions` less WRITE while Dirty is still clear,
+   * and none while an Accessed bit on the way is clear (which only a walk with access 0 leaves behind).
+   */
   cachable = 0;
   /** Level of the leaf or of the entry that ended the walk: 1 = the last (4 KiB) level, up to 5. */
   level = 0;
-  /** Guest-physical address and value of the last entry read. */
+  /** Address of the last entry read (nested: an intermediate address, as the guest's tables hold it). */
   entryAddress = 0;
   entryLo = 0;
   entryHi = 0;
-  /** Nested: outcome of the stage-2 walk that failed, and the intermediate address given to it. */
+  /** What the entries above the leaf gathered: AND of their low halves, OR of their high halves. */
+  aboveLo = -1;
+  aboveHi = 0;
+  /** Nested: outcome of the stage-2 walk that failed, the access it was for, and the intermediate address given to it. */
   stage2: number = WALK.OK;
+  stage2Access = 0;
+  stage2Level = 0;
   ipaLo = 0;
   ipaHi = 0;
 }

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The backend channel: what the daemon asks. One thread serves it and never takes the big lock, because a vCPU
+ * may hold that lock while it waits for the daemon. What needs the big lock (IOMMU notifiers, interrupts) is
+ * queued to the main loop; an invalidation with notifiers is answered from there.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+static void send_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                       const void *message)
+{
+    ViommuBackend *b = &core->backend;
+    WireResult result;
+
+    qemu_mutex_lock(&b->send_lock);
+    result = wire_send(&b->wire, type, WIRE_FLAG_REPLY, id, fields, message, NULL, 0);
+    qemu_mutex_unlock(&b->send_lock);
+    if (result != WIRE_OK) {
+        viommu_core_gone(core, "backend channel: %s", wire_result_text(result));
+    }
+}
+
+static void run_notice(ViommuCore *core, ViommuNotice *notice)
+{
+    uint32_t i;
+
+    for (i = 0; i < notice->count; i++) {
+        ViommuSpace *space = viommu_space_by_handle(core, notice->devices[i]);
+
+        if (space && !qatomic_read(&core->resetting)) {
+            viommu_notify_invalidate(space, &notice->scope);
+        }
+    }
+    send_reply(core, viommu_MessageType_INVALIDATE, notice->id, NULL, NULL);
+    g_free(notice->devices);
+    g_free(notice);
+}
+
+static ViommuNotice *take_notice(ViommuBackend *b)
+{
+    ViommuNotice *notice;
+
+    qemu_mutex_lock(&b->queue_lock);
+    notice = QSIMPLEQ_FIRST(&b->notices);
+    if (notice) {
+        QSIMPLEQ_REMOVE_HEAD(&b->notices, next);
+    } else {
+        b->notices_scheduled = false;
+    }
+    qemu_mutex_unlock(&b->queue_lock);
+    return notice;
+}
+
+void viommu_backend_run_notices(ViommuCore *core)
+{
+    ViommuNotice *notice;
+
+    while ((notice = take_notice(&core->backend))) {
+        run_notice(core, notice);
+    }
+}
+
+static void notices_bh(void *opaque)
+{
+    ViommuCore *core = opaque;
+
+    viommu_backend_run_notices(core);
+    object_unref(OBJECT(core->dev));
+}
+
+/* The reference keeps the device until the work queued on the main loop has run. */
+static void schedule(ViommuCore *core, QEMUBHFunc *work)
+{
+    object_ref(OBJECT(core->dev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), work, core);
+}
+
+static void queue_notice(ViommuCore *core, uint32_t id, const IotlbScope *scope, const viommu_Invalidate *msg)
+{
+    ViommuBackend *b = &core->backend;
+    ViommuNotice *notice = g_new0(ViommuNotice, 1);
+    bool wake;
+
+    notice->id = id;
+    notice->scope = *scope;
+    notice->count = msg->devices_count;
+    notice->devices = g_memdup2(msg->devices, msg->devices_count * sizeof(uint32_t));
+    qemu_mutex_lock(&b->queue_lock);
+    QSIMPLEQ_INSERT_TAIL(&b->notices, notice, next);
+    wake = !b->notices_scheduled;
+    b->notices_scheduled = true;
+    qemu_mutex_unlock(&b->queue_lock);
+    if (wake) {
+        schedule(core, notices_bh);
+    }
+}
+
+static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_Invalidate msg = viommu_Invalidate_init_zero;
+    IotlbScope scope;
+
+    if (!wire_decode(frame, viommu_Invalidate_fields, &msg)) {
+        return false;
+    }
+    scope = (IotlbScope) {
+        .space = msg.space,
+        .sub = msg.sub,
+        .address = viommu_u64(msg.lo, msg.hi),
+        .log2_size = MAX(msg.log2_size, VIOMMU_PAGE_BITS),
+    };
+    iotlb_epochs_note(&core->epochs, msg.space, msg.epoch);
+    viommu_spaces_invalidate(core, &scope, msg.rid, msg.pasid);
+    if (msg.devices_count && !qatomic_read(&core->resetting)) {
+        queue_notice(core, frame->id, &scope, &msg);
+    } else {
+        send_reply(core, viommu_MessageType_INVALIDATE, frame->id, NULL, NULL);
+    }
+    return true;
+}
+
+static void interrupts_bh(void *opaque)
+{
+    ViommuCore *core = opaque;
+    ViommuBackend *b = &core->backend;
+    ViommuMsi pending[VIOMMU_INTERRUPT_RING];
+    uint32_t count, i;
+
+    qemu_mutex_lock(&b->queue_lock);
+    count = b->interrupt_count;
+    memcpy(pending, b->interrupts, count * sizeof(ViommuMsi));
+    b->interrupt_count = 0;
+    b->interrupts_scheduled = false;
+    qemu_mutex_unlock(&b->queue_lock);
+
+    for (i = 0; i < count; i++) {
+        address_space_stl_le(&address_space_memory, pending[i].address, pending[i].data, MEMTXATTRS_UNSPECIFIED,
+                             NULL);
+    }
+    object_unref(OBJECT(core->dev));
+}
+
+/* Message-signalled interrupts are edges: the same one twice before it was delivered is one. */
+static bool interrupt_is_pending(const ViommuBackend *b, uint64_t address, uint32_t data)
+{
+    uint32_t i;
+
+    for (i = 0; i < b->interrupt_count; i++) {
+        if (b->interrupts[i].address == address && b->interrupts[i].data == data) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool serve_interrupt(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_Interrupt msg = viommu_Interrupt_init_zero;
+    ViommuBackend *b = &core->backend;
+    uint64_t address;
+    bool wake = false;
+
+    if (!wire_decode(frame, viommu_Interrupt_fields, &msg)) {
+        return false;
+    }
+    address = viommu_u64(msg.address_lo, msg.address_hi);
+    qemu_mutex_lock(&b->queue_lock);
+    if (!interrupt_is_pending(b, address, msg.data)) {
+        if (b->interrupt_count < VIOMMU_INTERRUPT_RING) {
+            b->interrupts[b->interrupt_count++] = (ViommuMsi) { .address = address, .data = msg.data };
+            wake = !b->interrupts_scheduled;
+            b->interrupts_scheduled = true;
+        } else {
+            warn_report_once("viommu: too many different interrupts at once, one is lost");
+        }
+    }
+    qemu_mutex_unlock(&b->queue_lock);
+    if (wake) {
+        schedule(core, interrupts_bh);
+    }
+    return true;
+}
+
+static bool serve_mem_read(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_MemRead msg = viommu_MemRead_init_zero;
+    viommu_MemReadReply reply;
+
+    if (!wire_decode(frame, viommu_MemRead_fields, &msg) || msg.size > sizeof(reply.data.bytes)) {
+        return false;
+    }
+    reply.code = viommu_guest_read(viommu_u64(msg.gpa_lo, msg.gpa_hi), reply.data.bytes, msg.size);
+    reply.data.size = reply.code ? 0 : msg.size;
+    send_reply(core, viommu_MessageType_MEM_READ, frame->id, viommu_MemReadReply_fields, &reply);
+    return true;
+}
+
+static bool serve_mem_write(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_MemWrite msg = viommu_MemWrite_init_zero;
+    viommu_Status reply = viommu_Status_init_zero;
+
+    if (!wire_decode(frame, viommu_MemWrite_fields, &msg)) {
+        return false;
+    }
+    reply.code = viommu_guest_write(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.data.bytes, msg.data.size);
+    send_reply(core, viommu_MessageType_MEM_WRITE, frame->id, viommu_Status_fields, &reply);
+    return true;
+}
+
+static bool serve_mem_cas(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_MemCas msg = viommu_MemCas_init_zero;
+    viommu_MemCasReply reply = viommu_MemCasReply_init_zero;
+
+    if (!wire_decode(frame, viommu_MemCas_fields, &msg)) {
+        return false;
+    }
+    reply.code = viommu_guest_cas(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.expected, msg.value, &reply.found);
+    send_reply(core, viommu_MessageType_MEM_CAS, frame->id, viommu_MemCasReply_fields, &reply);
+    return true;
+}
+
+static void serve(ViommuCore *core, const WireFrame *frame)
+{
+    bool ok = true;
+
+    if (viommu_frame_is_error(core, frame)) {
+        return;
+    }
+    switch (frame->type) {
+    case viommu_MessageType_INVALIDATE:
+        ok = serve_invalidate(core, frame);
+        break;
+    case viommu_MessageType_INTERRUPT:
+        ok = serve_interrupt(core, frame);
+        break;
+    case viommu_MessageType_MEM_READ:
+        ok = serve_mem_read(core, frame);
+        break;
+    case viommu_MessageType_MEM_WRITE:
+        ok = serve_mem_write(core, frame);
+        break;
+    case viommu_MessageType_MEM_CAS:
+        ok = serve_mem_cas(core, frame);
+        break;
+    default:
+        viommu_core_gone(core, "backend channel: unknown message type %" PRIu32, frame->type);
+        return;
+    }
+    if (!ok) {
+        viommu_core_gone(core, "backend channel: message type %" PRIu32 " cannot be decoded", frame->type);
+    }
+}
+
+static void *backend_thread(void *opaque)
+{
+    ViommuCore *core = opaque;
+    WireFrame frame;
+    WireResult result;
+
+    rcu_register_thread();
+    while (viommu_core_alive(core)) {
+        result = wire_receive(&core->backend.wire, &frame);
+        if (result != WIRE_OK) {
+            viommu_core_gone(core, "%s", wire_result_text(result));
+            break;
+        }
+        serve(core, &frame);
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+void viommu_backend_init(ViommuCore *core)
+{
+    ViommuBackend *b = &core->backend;
+
+    b->wire.fd = -1;
+    qemu_mutex_init(&b->send_lock);
+    qemu_mutex_init(&b->queue_lock);
+    QSIMPLEQ_INIT(&b->notices);
+}
+
+void viommu_backend_start(ViommuCore *core, int fd)
+{
+    wire_init(&core->backend.wire, fd, 0, core->timeout_ms);
+    core->backend.running = true;
+    qemu_thread_create(&core->backend.thread, "viommu-backend", backend_thread, core, QEMU_THREAD_JOINABLE);
+}
+
+void viommu_backend_stop(ViommuCore *core)
+{
+    if (core->backend.running) {
+        wire_shutdown(&core->backend.wire);
+        qemu_thread_join(&core->backend.thread);
+        core->backend.running = false;
+        viommu_backend_run_notices(core);
+    }
+    wire_close(&core->backend.wire);
+}

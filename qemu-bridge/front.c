@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The front channel. One request is on its way at a time; the daemon answers in order. The caller's thread waits
+ * in recv, whether or not it holds the big lock: the daemon answers while it waits for acknowledgements of its
+ * own (ordering rule 5), and the backend thread needs no lock that a waiting thread may hold.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_Error error = viommu_Error_init_zero;
+
+    if (frame->type != viommu_MessageType_ERROR) {
+        return false;
+    }
+    if (wire_decode(frame, viommu_Error_fields, &error)) {
+        viommu_core_gone(core, "the daemon ended the session: %s (code %" PRIu32 ")", error.text, error.code);
+    } else {
+        viommu_core_gone(core, "the daemon ended the session with an error that cannot be read");
+    }
+    return true;
+}
+
+static bool send_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+                        const void *message, const int *fds, unsigned nfds)
+{
+    WireResult result;
+
+    if (!viommu_core_alive(core)) {
+        return false;
+    }
+    result = wire_send(&core->front.wire, type, flags, id, fields, message, fds, nfds);
+    if (result != WIRE_OK) {
+        WireFrame frame;
+
+        /* A daemon that hangs up says why first; that line is worth more than "connection closed". */
+        if (result == WIRE_CLOSED && wire_receive(&core->front.wire, &frame) == WIRE_OK &&
+            viommu_frame_is_error(core, &frame)) {
+            return false;
+        }
+        viommu_core_gone(core, "%s", wire_result_text(result));
+        return false;
+    }
+    return true;
+}
+
+static bool receive_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields, void *reply)
+{
+    WireFrame frame;
+    WireResult result = wire_receive(&core->front.wire, &frame);
+
+    if (result != WIRE_OK) {
+        viommu_core_gone(core, "%s", wire_result_text(result));
+        return false;
+    }
+    if (viommu_frame_is_error(core, &frame)) {
+        return false;
+    }
+    if (frame.type != type || !(frame.flags & WIRE_FLAG_REPLY) || frame.id != id) {
+        viommu_core_gone(core, "the daemon answered message %" PRIu32 " type %" PRIu32
+                         " with message %" PRIu32 " type %" PRIu32, id, type, frame.id, frame.type);
+        return false;
+    }
+    if (fields && !wire_decode(&frame, fields, reply)) {
+        viommu_core_gone(core, "the daemon's answer to message type %" PRIu32 " cannot be decoded", type);
+        return false;
+    }
+    return true;
+}
+
+static bool request_fds_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
+                               const int *fds, unsigned nfds, const pb_msgdesc_t *reply_fields, void *reply)
+{
+    uint32_t id = core->front.next_id++;
+
+    return send_locked(core, type, WIRE_FLAG_NEED_REPLY, id, fields, message, fds, nfds) &&
+           receive_locked(core, type, id, reply_fields, reply);
+}
+
+bool viommu_front_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields,
+                                 const void *message, int fd, const pb_msgdesc_t *reply_fields, void *reply)
+{
+    return request_fds_locked(core, type, fields, message, &fd, fd >= 0 ? 1 : 0, reply_fields, reply);
+}
+
+bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *fds, unsigned nfds,
+                        viommu_HelloReply *reply)
+{
+    bool ok;
+
+    qemu_mutex_lock(&core->front.lock);
+    ok = request_fds_locked(core, viommu_MessageType_HELLO, viommu_Hello_fields, hello, fds, nfds,
+                            viommu_HelloReply_fields, reply);
+    qemu_mutex_unlock(&core->front.lock);
+    return ok;
+}
+
+bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message)
+{
+    return send_locked(core, type, 0, core->front.next_id++, fields, message, NULL, 0);
+}
+
+bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
+                          int fd, const pb_msgdesc_t *reply_fields, void *reply)
+{
+    bool ok;
+
+    qemu_mutex_lock(&core->front.lock);
+    ok = viommu_front_request_locked(core, type, fields, message, fd, reply_fields, reply);
+    qemu_mutex_unlock(&core->front.lock);
+    return ok;
+}
+
+bool viommu_front_post(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message)
+{
+    bool ok;
+
+    qemu_mutex_lock(&core->front.lock);
+    ok = viommu_front_post_locked(core, type, fields, message);
+    qemu_mutex_unlock(&core->front.lock);
+    return ok;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Guest RAM for a daemon that cannot map it. What is not RAM is refused, so that a guest cannot point a table at
+ * a device's registers; and no lock is taken, so that a waiting vCPU never holds an answer up.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+/* NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not writable. */
+#define CODE_NOT_RAM 40
+
+static const MemTxAttrs ram_only = { .memory = 1 };
+
+uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
+{
+    return address_space_read(&address_space_memory, gpa, ram_only, data, size) == MEMTX_OK ? 0 : CODE_NOT_RAM;
+}
+
+/* address_space_write drops writes to ROM without a word; a table there must read as what it is. */
+static bool is_writable_ram(MemoryRegion *mr)
+{
+    return memory_region_is_ram(mr) && !memory_region_is_rom(mr) && !memory_region_is_ram_device(mr);
+}
+
+static bool range_is_writable(uint64_t gpa, uint64_t size)
+{
+    while (size) {
+        hwaddr xlat, len = size;
+        MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, true, ram_only);
+
+        if (!is_writable_ram(mr) || !len) {
+            return false;
+        }
+        gpa += len;
+        size -= len;
+    }
+    return true;
+}
+
+uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size)
+{
+    RCU_READ_LOCK_GUARD();
+
+    if (!range_is_writable(gpa, size)) {
+        return CODE_NOT_RAM;
+    }
+    return address_space_write(&address_space_memory, gpa, ram_only, data, size) == MEMTX_OK ? 0 : CODE_NOT_RAM;
+}
+
+uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found)
+{
+    hwaddr xlat, len = sizeof(uint32_t);
+    MemoryRegion *mr;
+    uint32_t *word, old;
+
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, true, ram_only);
+    if (gpa % sizeof(uint32_t) || len < sizeof(uint32_t) || !is_writable_ram(mr)) {
+        return CODE_NOT_RAM;
+    }
+    word = (uint32_t *)((uint8_t *)memory_region_get_ram_ptr(mr) + xlat);
+    old = qatomic_cmpxchg(word, cpu_to_le32(expected), cpu_to_le32(value));
+    *found = le32_to_cpu(old);
+    if (*found == expected) {
+        memory_region_set_dirty(mr, xlat, sizeof(uint32_t));
+    }
+    return 0;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon's memory table: RAM of the system address space, region by region as QEMU lays it out, kept up to
+ * date as regions come and go. RAM with a shared file goes as a descriptor; other RAM is announced and served by
+ * messages. Everything here runs under the big lock.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+/* Descriptor of the region's file, or -1 when the daemon could not see the guest's writes through it. */
+static int shared_fd(const MemoryRegionSection *section)
+{
+    RAMBlock *block = section->mr->ram_block;
+
+    if (!block || !qemu_ram_is_shared(block) || section->readonly || section->mr->rom_device) {
+        return -1;
+    }
+    return qemu_ram_get_fd(block);
+}
+
+/* MMIO is no memory, and neither is what only looks like it (another device's mapped BAR). */
+static bool is_guest_memory(const MemoryRegionSection *section)
+{
+    MemoryRegion *mr = section->mr;
+
+    if (memory_region_is_ram_device(mr)) {
+        return false;
+    }
+    return memory_region_is_ram(mr) || memory_region_is_romd(mr);
+}
+
+static void announce(ViommuCore *core, ViommuRegion *region, const MemoryRegionSection *section)
+{
+    viommu_MemAdd msg = viommu_MemAdd_init_zero;
+    viommu_Status status = viommu_Status_init_zero;
+    uint64_t offset = region->offset;
+    int fd = shared_fd(section);
+
+    if (fd >= 0) {
+        offset += section->mr->ram_block->fd_offset;
+    }
+    msg.region = region->id;
+    msg.gpa_lo = region->gpa;
+    msg.gpa_hi = region->gpa >> 32;
+    msg.size_lo = region->size;
+    msg.size_hi = region->size >> 32;
+    msg.offset_lo = offset;
+    msg.offset_hi = offset >> 32;
+    msg.readonly = region->readonly;
+    msg.shared = fd >= 0;
+    if (viommu_front_request(core, viommu_MessageType_MEM_ADD, viommu_MemAdd_fields, &msg, fd,
+                             viommu_Status_fields, &status) && status.code) {
+        warn_report("viommu: the daemon refused memory at 0x%" PRIx64 " (%s): %s (code %" PRIu32 ")",
+                    region->gpa, memory_region_name(region->mr), status.text, status.code);
+    }
+}
+
+static void region_add(MemoryListener *listener, MemoryRegionSection *section)
+{
+    ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
+    ViommuRegion *region;
+
+    if (!is_guest_memory(section)) {
+        return;
+    }
+    region = g_new0(ViommuRegion, 1);
+    region->id = ++core->next_region;
+    region->mr = section->mr;
+    region->gpa = section->offset_within_address_space;
+    region->size = int128_get64(section->size);
+    region->offset = section->offset_within_region;
+    region->readonly = section->readonly || section->mr->rom_device;
+    memory_region_ref(region->mr);
+    QTAILQ_INSERT_TAIL(&core->regions, region, next);
+    announce(core, region, section);
+}
+
+/* The daemon has let go of the memory when this returns. */
+static void forget(ViommuCore *core, ViommuRegion *region)
+{
+    viommu_MemRemove msg = { .region = region->id };
+    viommu_Status status = viommu_Status_init_zero;
+
+    viommu_front_request(core, viommu_MessageType_MEM_REMOVE, viommu_MemRemove_fields, &msg, -1,
+                         viommu_Status_fields, &status);
+    QTAILQ_REMOVE(&core->regions, region, next);
+    memory_region_unref(region->mr);
+    g_free(region);
+}
+
+static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+{
+    ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
+    ViommuRegion *region;
+
+    QTAILQ_FOREACH(region, &core->regions, next) {
+        if (region->mr == section->mr && region->gpa == section->offset_within_address_space &&
+            region->size == int128_get64(section->size)) {
+            forget(core, region);
+            return;
+        }
+    }
+}
+
+void viommu_memory_start(ViommuCore *core)
+{
+    QTAILQ_INIT(&core->regions);
+    core->memory_listener = (MemoryListener) {
+        .name = "viommu",
+        .region_add = region_add,
+        .region_del = region_del,
+    };
+    memory_listener_register(&core->memory_listener, &address_space_memory);
+    core->memory_listening = true;
+}
+
+void viommu_memory_stop(ViommuCore *core)
+{
+    if (core->memory_listening) {
+        memory_listener_unregister(&core->memory_listener);
+        core->memory_listening = false;
+    }
+}

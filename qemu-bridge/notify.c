@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * IOMMU notifiers: those inside QEMU (VFIO, vhost) who keep translations of their own. They hear of every
+ * invalidation that concerns them as UNMAP of aligned power-of-two blocks, and those who asked for MAP hear of what
+ * is mapped there afterwards, which the daemon enumerates. Everything here runs under the big lock.
+ */
+#include "compat.h"
+#include "system/dma.h"
+#include "viommu-core.h"
+
+/* Bits of Notifier.flags on the wire. */
+#define WIRE_NOTIFY_UNMAP 1u
+#define WIRE_NOTIFY_MAP 2u
+
+/* A larger block (pass-through, most often) is reported RAM region by region, since it covers more than RAM. */
+#define MAX_PLAIN_BITS 30
+
+typedef struct Interval {
+    uint64_t first;
+    uint64_t last;
+} Interval;
+
+static bool intersect(Interval *r, uint64_t first, uint64_t last)
+{
+    r->first = MAX(r->first, first);
+    r->last = MIN(r->last, last);
+    return r->first <= r->last;
+}
+
+static uint64_t last_of_block(uint64_t first, uint32_t log2_size)
+{
+    return log2_size >= 64 ? UINT64_MAX : first | ((1ull << log2_size) - 1);
+}
+
+/* The part of a notifier's range that the input addresses of this IOMMU reach. */
+static bool notifier_range(const ViommuSpace *space, const IOMMUNotifier *n, Interval *r)
+{
+    *r = (Interval) { n->start, n->end };
+    return intersect(r, 0, (1ull << space->core->aw_bits) - 1);
+}
+
+static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, Interval r, uint64_t translated,
+                 IOMMUAccessFlags perm)
+{
+    uint64_t first = r.first;
+
+    for (;;) {
+        IOMMUTLBEvent event = { .type = type };
+        uint64_t mask = dma_aligned_pow2_mask(first, r.last, space->core->aw_bits);
+
+        event.entry.target_as = &address_space_memory;
+        event.entry.iova = first;
+        event.entry.translated_addr = translated + (first - r.first);
+        event.entry.addr_mask = mask;
+        event.entry.perm = perm;
+        memory_region_notify_iommu_one(n, &event);
+        if (r.last - first <= mask) {
+            return;
+        }
+        first += mask + 1;
+    }
+}
+
+static void unmap_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, uint64_t last)
+{
+    Interval r;
+
+    if (notifier_range(space, n, &r) && intersect(&r, first, last)) {
+        emit(space, n, IOMMU_NOTIFIER_UNMAP, r, 0, IOMMU_NONE);
+    }
+}
+
+/* Both are aligned to the span, so pieces of the one are aligned like pieces of the other. */
+static void map_span(ViommuSpace *space, IOMMUNotifier *n, Interval r, const uint32_t *w)
+{
+    uint64_t input = viommu_u64(w[0], w[1]), output = viommu_u64(w[2], w[3]);
+    IOMMUAccessFlags perm = w[5] & IOMMU_RW;
+    ViommuRegion *region;
+
+    if (!intersect(&r, input, last_of_block(input, w[4])) || perm == IOMMU_NONE) {
+        return;
+    }
+    if (w[4] <= MAX_PLAIN_BITS) {
+        emit(space, n, IOMMU_NOTIFIER_MAP, r, output + (r.first - input), perm);
+        return;
+    }
+    QTAILQ_FOREACH(region, &space->core->regions, next) {
+        uint64_t first = region->gpa - output + input;
+        Interval part = r;
+
+        if (region->gpa >= output && !region->readonly &&
+            intersect(&part, first, first + region->size - 1)) {
+            emit(space, n, IOMMU_NOTIFIER_MAP, part, output + (part.first - input), perm);
+        }
+    }
+}
+
+/* One page of the enumeration from `at` on. Returns where the next begins, or 0 when there is none. */
+static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, uint64_t at)
+{
+    ViommuCore *core = space->core;
+    viommu_Replay msg = { .pasid = space->pasid_plus_1, .lo = at, .hi = at >> 32 };
+    viommu_ReplayReply reply = viommu_ReplayReply_init_zero;
+    g_autofree WireSpans *spans = g_new(WireSpans, 1);
+    const uint32_t *w = spans->words;
+    uint64_t last = 0;
+    uint32_t i, count;
+    bool ok;
+
+    wire_spans_init(&reply.spans, spans);
+    qemu_mutex_lock(&core->front.lock);
+    ok = viommu_space_announce_locked(space);
+    msg.rid = space->rid;
+    ok = ok && viommu_front_request_locked(core, viommu_MessageType_REPLAY, viommu_Replay_fields, &msg, -1,
+                                           viommu_ReplayReply_fields, &reply);
+    qemu_mutex_unlock(&core->front.lock);
+    count = ok ? wire_span_count(spans) : 0;
+    for (i = 0; i < count; i++, w += SPAN_WORDS) {
+        last = last_of_block(viommu_u64(w[0], w[1]), w[4]);
+        map_span(space, n, r, w);
+    }
+    /* A page that does not lead on would be asked for again for ever. */
+    return reply.more && last >= at && last < r.last ? last + 1 : 0;
+}
+
+static void replay_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, uint64_t last)
+{
+    uint64_t at;
+    Interval r;
+
+    if (!(n->notifier_flags & IOMMU_NOTIFIER_MAP) || !notifier_range(space, n, &r) ||
+        !intersect(&r, first, last)) {
+        return;
+    }
+    at = r.first;
+    do {
+        at = replay_page(space, n, r, at);
+    } while (at);
+}
+
+void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
+{
+    replay_range(container_of(mr, ViommuSpace, iommu), n, 0, UINT64_MAX);
+}
+
+void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
+{
+    uint64_t first = scope->log2_size >= 64 ? 0 : scope->address >> scope->log2_size << scope->log2_size;
+    uint64_t last = last_of_block(first, scope->log2_size);
+    IOMMUNotifier *n;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        unmap_range(space, n, first, last);
+        replay_range(space, n, first, last);
+    }
+}
+
+void viommu_notify_unmap_all(ViommuCore *core)
+{
+    ViommuSpace *space;
+    IOMMUNotifier *n;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+            unmap_range(space, n, 0, UINT64_MAX);
+        }
+    }
+}
+
+void viommu_notify_replay_all(ViommuCore *core)
+{
+    ViommuSpace *space;
+    IOMMUNotifier *n;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+            replay_range(space, n, 0, UINT64_MAX);
+        }
+    }
+}
+
+int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flags, IOMMUNotifierFlag new_flags,
+                               Error **errp)
+{
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    ViommuCore *core = space->core;
+    viommu_Notifier msg = viommu_Notifier_init_zero;
+
+    if (new_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) {
+        error_setg_errno(errp, ENOTSUP, "device %02x.%x: this IOMMU offers no device IOTLB",
+                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
+        return -ENOTSUP;
+    }
+    if ((new_flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode) {
+        error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, which takes caching-mode=on",
+                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
+        return -ENOTSUP;
+    }
+    space->notifier_flags = new_flags;
+    msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? WIRE_NOTIFY_UNMAP : 0) |
+                (new_flags & IOMMU_NOTIFIER_MAP ? WIRE_NOTIFY_MAP : 0);
+    qemu_mutex_lock(&core->front.lock);
+    if (viommu_space_announce_locked(space)) {
+        msg.device = space->handle;
+        viommu_front_post_locked(core, viommu_MessageType_NOTIFIER, viommu_Notifier_fields, &msg);
+    }
+    qemu_mutex_unlock(&core->front.lock);
+    return 0;
+}

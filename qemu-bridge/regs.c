@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The register window. Writes are posted. Reads come from the shared page when the daemon has handled every write
+ * that was sent, and otherwise ask it: a read after a write sees the write. What a register means is the
+ * daemon's business; here any size and alignment passes.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+/* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
+static bool page_is_current(const ViommuCore *core)
+{
+    uint32_t handled = qatomic_load_acquire(viommu_control(core, CONTROL_WORD_HANDLED));
+
+    return handled == qatomic_read(&core->writes_sent);
+}
+
+static uint64_t read_page(const ViommuCore *core, hwaddr offset, unsigned size)
+{
+    const uint8_t *p = core->page + PAGE_REGISTERS_OFFSET + offset;
+
+    if (offset + size > core->register_bytes) {
+        return 0;
+    }
+    /* Whole when aligned: a register is not to be seen half written. */
+    if (size == 8 && offset % 8 == 0) {
+        return le64_to_cpu(qatomic_read__nocheck((const uint64_t *)p));
+    }
+    if (size == 4 && offset % 4 == 0) {
+        return le32_to_cpu(qatomic_read((const uint32_t *)p));
+    }
+    return ldn_le_p(p, size);
+}
+
+static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
+{
+    ViommuCore *core = opaque;
+    viommu_RegRead msg = { .offset = offset, .size = size };
+    viommu_RegReadReply reply = viommu_RegReadReply_init_zero;
+
+    if (page_is_current(core) || offset + size > core->register_bytes ||
+        !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields, &msg, -1,
+                              viommu_RegReadReply_fields, &reply)) {
+        return read_page(core, offset, size);
+    }
+    return viommu_u64(reply.lo, reply.hi);
+}
+
+static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
+{
+    ViommuCore *core = opaque;
+    viommu_RegWrite msg = { .offset = offset, .size = size, .lo = value, .hi = value >> 32 };
+
+    if (offset + size > core->register_bytes) {
+        return;
+    }
+    qemu_mutex_lock(&core->front.lock);
+    viommu_spaces_refresh_locked(core);
+    /* Counted first: who reads between here and the daemon's answer must ask. */
+    qatomic_set(&core->writes_sent, core->writes_sent + 1);
+    qatomic_set(viommu_control(core, CONTROL_WORD_SENT), core->writes_sent);
+    viommu_front_post_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, &msg);
+    qemu_mutex_unlock(&core->front.lock);
+}
+
+static const MemoryRegionOps regs_ops = {
+    .read = regs_read,
+    .write = regs_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+void viommu_regs_init(ViommuCore *core, const char *name)
+{
+    memory_region_init_io(&core->registers, OBJECT(core->dev), &regs_ops, core, name,
+                          ROUND_UP(core->register_bytes, VIOMMU_PAGE_SIZE));
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One address space per requester: its IOMMU memory region, whose translate is the bridge's hot path, and the
+ * interrupt range beside it. Requesters are known by bus and devfn; the guest numbers buses when it likes, so the
+ * requester id is computed at use.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+/* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
+#define MAX_REPORTED_BITS 52
+
+static uint16_t current_rid(const ViommuSpace *space)
+{
+    PCIBus *bus = qatomic_read(&space->bus);
+
+    return PCI_BUILD_BDF(bus ? pci_bus_num(bus) : space->rid >> 8, space->devfn);
+}
+
+/* The bus's number as QEMU's PCI code reads it for buses behind a bridge. */
+static inline bool rid_is_current(const ViommuSpace *space)
+{
+    const uint8_t *number = qatomic_read(&space->bus_number);
+
+    return !number || *number == space->rid >> 8;
+}
+
+static void name_of(const ViommuSpace *space, char *name, size_t size)
+{
+    PCIDevice *device = space->bus ? space->bus->devices[space->devfn] : NULL;
+    const char *id = device ? DEVICE(device)->id : NULL;
+
+    if (id) {
+        pstrcpy(name, size, id);
+    } else if (device) {
+        pstrcpy(name, size, object_get_typename(OBJECT(device)));
+    } else {
+        pstrcpy(name, size, "alias");
+    }
+}
+
+bool viommu_space_announce_locked(ViommuSpace *space)
+{
+    ViommuCore *core = space->core;
+    viommu_DeviceAdded msg = viommu_DeviceAdded_init_zero;
+    uint16_t rid = current_rid(space);
+
+    if (space->handle && space->rid == rid) {
+        return true;
+    }
+    if (!space->handle) {
+        space->handle = ++core->next_handle;
+    }
+    qemu_mutex_lock(&space->tlb.lock);
+    space->rid = rid;
+    qemu_mutex_unlock(&space->tlb.lock);
+    iotlb_flush(&space->tlb);
+    msg.device = space->handle;
+    msg.rid = rid;
+    name_of(space, msg.name, sizeof(msg.name));
+    return viommu_front_post_locked(core, viommu_MessageType_DEVICE_ADDED, viommu_DeviceAdded_fields, &msg);
+}
+
+void viommu_spaces_refresh_locked(ViommuCore *core)
+{
+    ViommuSpace *space;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        if (space->notifier_flags && !rid_is_current(space)) {
+            viommu_space_announce_locked(space);
+        }
+    }
+}
+
+/* An answer is kept unless something that it does not know was invalidated since, or the requester changed. */
+static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
+{
+    ViommuCore *core = space->core;
+    const uint32_t *w = answer->spans.words;
+    uint32_t i, count = wire_span_count(&answer->spans);
+
+    qemu_mutex_lock(&space->tlb.lock);
+    if (!viommu_core_alive(core) || space->rid != rid ||
+        !iotlb_epochs_fresh(&core->epochs, answer->reply.space, answer->reply.epoch)) {
+        qatomic_inc(&core->stale_fills);
+    } else {
+        for (i = 0; i < count; i++, w += SPAN_WORDS) {
+            iotlb_insert_locked(&space->tlb, viommu_u64(w[0], w[1]), viommu_u64(w[2], w[3]), w[4], w[5],
+                                answer->reply.space, answer->reply.sub);
+        }
+    }
+    qemu_mutex_unlock(&space->tlb.lock);
+}
+
+static bool ask(ViommuSpace *space, hwaddr address, uint32_t access, ViommuAnswer *answer, uint16_t *rid)
+{
+    ViommuCore *core = space->core;
+    viommu_Translate msg = {
+        .pasid = space->pasid_plus_1,
+        .access = access,
+        .lo = address,
+        .hi = address >> 32,
+    };
+    bool ok;
+
+    wire_spans_init(&answer->reply.spans, &answer->spans);
+    qemu_mutex_lock(&core->front.lock);
+    ok = viommu_space_announce_locked(space);
+    *rid = space->rid;
+    msg.rid = space->rid;
+    ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
+                                           viommu_TranslateReply_fields, &answer->reply);
+    if (ok) {
+        space->misses++;
+        viommu_core_publish(core);
+    }
+    qemu_mutex_unlock(&core->front.lock);
+    return ok;
+}
+
+static inline IOMMUTLBEntry refused(hwaddr address)
+{
+    return (IOMMUTLBEntry) {
+        .target_as = &address_space_memory,
+        .iova = address & ~(VIOMMU_PAGE_SIZE - 1),
+        .addr_mask = VIOMMU_PAGE_SIZE - 1,
+        .perm = IOMMU_NONE,
+    };
+}
+
+static inline IOMMUTLBEntry entry_of(hwaddr address, uint64_t block, uint32_t log2_size, uint32_t access)
+{
+    uint64_t block_mask = log2_size >= 64 ? UINT64_MAX : (1ull << log2_size) - 1;
+    uint64_t mask = (1ull << MIN(log2_size, MAX_REPORTED_BITS)) - 1;
+
+    return (IOMMUTLBEntry) {
+        .target_as = &address_space_memory,
+        .iova = address & ~mask,
+        .translated_addr = (block + (address & block_mask)) & ~mask,
+        .addr_mask = mask,
+        .perm = access & IOMMU_RW,
+    };
+}
+
+static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
+    const uint32_t *w = answer.spans.words;
+    uint16_t rid;
+
+    if (!ask(space, address, access, &answer, &rid)) {
+        qatomic_inc(&space->core->refused);
+        qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
+        return refused(address);
+    }
+    if (answer.reply.status != 0 || !wire_span_count(&answer.spans) || w[4] < VIOMMU_PAGE_BITS) {
+        return refused(address);
+    }
+    keep(space, &answer, rid);
+    return entry_of(address, viommu_u64(w[2], w[3]), w[4], w[5]);
+}
+
+static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAccessFlags flags, int iommu_idx)
+{
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    IotlbHit hit;
+
+    if (likely(rid_is_current(space) && iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
+        qatomic_set(&space->hits, qatomic_read(&space->hits) + 1);
+        return entry_of(address, hit.output, hit.log2_size, hit.access);
+    }
+    return translate_miss(space, address, flags & IOMMU_RW);
+}
+
+void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid, uint32_t pasid_plus_1)
+{
+    ViommuSpace *space;
+    uint32_t dropped = 0;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        if ((rid == IOTLB_ANY || rid == space->rid) &&
+            (pasid_plus_1 == IOTLB_ANY || pasid_plus_1 == space->pasid_plus_1)) {
+            dropped += iotlb_invalidate(&space->tlb, scope);
+        }
+    }
+    qatomic_set(&core->invalidated, core->invalidated + dropped);
+}
+
+void viommu_spaces_flush(ViommuCore *core)
+{
+    const IotlbScope all = { .space = IOTLB_ANY, .sub = IOTLB_ANY, .log2_size = 64 };
+
+    viommu_spaces_invalidate(core, &all, IOTLB_ANY, IOTLB_ANY);
+}
+
+ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle)
+{
+    ViommuSpace *space;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        if (handle && space->handle == handle) {
+            break;
+        }
+    }
+    return space;
+}
+
+static void add_interrupt_range(ViommuSpace *space, const char *name)
+{
+    ViommuCore *core = space->core;
+
+    if (!core->msi_size) {
+        return;
+    }
+    memory_region_init_alias(&space->msi, OBJECT(core->dev), name, get_system_memory(), core->msi_base,
+                             core->msi_size);
+    memory_region_add_subregion_overlap(&space->root, core->msi_base, &space->msi, 1);
+}
+
+ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn)
+{
+    g_autofree char *name = g_strdup_printf("viommu-%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
+    ViommuSpace *space;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        if (space->bus == bus && space->devfn == devfn && !space->pasid_plus_1) {
+            return space;
+        }
+    }
+    space = g_new0(ViommuSpace, 1);
+    space->core = core;
+    space->bus = bus;
+    space->devfn = devfn;
+    space->bus_number = pci_bus_is_root(bus) ? NULL : &bus->parent_dev->config[PCI_SECONDARY_BUS];
+    space->rid = current_rid(space);
+    iotlb_init(&space->tlb);
+    memory_region_init(&space->root, OBJECT(core->dev), name, UINT64_MAX);
+    memory_region_init_iommu(&space->iommu, sizeof(space->iommu), TYPE_VIOMMU_IOMMU_MEMORY_REGION,
+                             OBJECT(core->dev), name, UINT64_MAX);
+    memory_region_add_subregion_overlap(&space->root, 0, MEMORY_REGION(&space->iommu), 0);
+    add_interrupt_range(space, name);
+    address_space_init(&space->as, &space->root, name);
+    QLIST_INSERT_HEAD_RCU(&core->spaces, space, next);
+    return space;
+}
+
+static void retire(ViommuSpace *space)
+{
+    ViommuCore *core = space->core;
+    viommu_DeviceRemoved msg = { .device = space->handle };
+
+    qemu_mutex_lock(&core->front.lock);
+    if (space->handle) {
+        viommu_front_post_locked(core, viommu_MessageType_DEVICE_REMOVED, viommu_DeviceRemoved_fields, &msg);
+        space->handle = 0;
+    }
+    qemu_mutex_unlock(&core->front.lock);
+    iotlb_flush(&space->tlb);
+}
+
+/*
+ * A function was unplugged, or a bridge with the bus behind it. Its address space may still be referenced, so
+ * the object stays; a new device in the same place finds it again, a new bus never does.
+ */
+static void device_unrealized(DeviceListener *listener, DeviceState *dev)
+{
+    ViommuCore *core = container_of(listener, ViommuCore, device_listener);
+    PCIDevice *device = (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+    PCIBridge *bridge = (PCIBridge *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_BRIDGE);
+    ViommuSpace *space;
+
+    if (!device) {
+        return;
+    }
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        if (!space->bus) {
+            continue;
+        }
+        if (bridge && space->bus == pci_bridge_get_sec_bus(bridge)) {
+            qatomic_set(&space->bus_number, NULL);
+            qatomic_set(&space->bus, NULL);
+            retire(space);
+        } else if (space->bus == pci_get_bus(device) && space->devfn == device->devfn) {
+            retire(space);
+        }
+    }
+}
+
+void viommu_spaces_start(ViommuCore *core)
+{
+    core->device_listener = (DeviceListener) { .unrealize = device_unrealized };
+    device_listener_register(&core->device_listener);
+}
+
+void viommu_spaces_stop(ViommuCore *core)
+{
+    if (core->device_listener.unrealize) {
+        device_listener_unregister(&core->device_listener);
+        core->device_listener.unrealize = NULL;
+    }
+}
+
+static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
+{
+    IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
+
+    imrc->translate = translate;
+    imrc->notify_flag_changed = viommu_notify_flag_changed;
+    imrc->replay = viommu_notify_replay;
+}
+
+const TypeInfo viommu_iommu_memory_region_type = {
+    .name = TYPE_VIOMMU_IOMMU_MEMORY_REGION,
+    .parent = TYPE_IOMMU_MEMORY_REGION,
+    .class_init = iommu_memory_region_class_init,
+};

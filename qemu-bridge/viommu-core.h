@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What every IOMMU device of the bridge shares, whatever the guest sees: the connection to the daemon, the
+ * shared page, guest memory's table, the requesters' address spaces.
+ *
+ * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the bridge's own
+ * backend thread, which never takes the big lock. Locks, outermost first: big lock, front.lock, an Iotlb's
+ * lock. backend.send_lock and backend.queue_lock are taken alone.
+ */
+#ifndef VIOMMU_CORE_H
+#define VIOMMU_CORE_H
+
+#include "iotlb.h"
+#include "wire.h"
+
+#define VIOMMU_BRIDGE_VERSION "0.1.0"
+#define VIOMMU_DEFAULT_TIMEOUT_MS 30000
+
+/* The shared page file (proto/viommu.proto, Hello.shared_bytes). */
+#define PAGE_CONTROL_BYTES 4096
+#define PAGE_STATE_BYTES 4096
+#define PAGE_REGISTERS_OFFSET (PAGE_CONTROL_BYTES + PAGE_STATE_BYTES)
+#define CONTROL_MAGIC 0x564d4956u
+
+typedef enum ControlWord {
+    CONTROL_WORD_MAGIC = 0,
+    CONTROL_WORD_HANDLED = 1,
+    CONTROL_WORD_SENT = 2,
+    CONTROL_WORD_HITS_LO = 4,
+    CONTROL_WORD_HITS_HI = 5,
+    CONTROL_WORD_MISSES_LO = 6,
+    CONTROL_WORD_MISSES_HI = 7,
+    CONTROL_WORD_STALE_FILLS = 8,
+    CONTROL_WORD_INVALIDATED = 9,
+    CONTROL_WORD_REFUSED = 10,
+} ControlWord;
+
+typedef struct ViommuCore ViommuCore;
+typedef struct ViommuSpace ViommuSpace;
+
+/* A translation request's answer, on the stack of the thread that asked. */
+typedef struct ViommuAnswer {
+    viommu_TranslateReply reply;
+    WireSpans spans;
+} ViommuAnswer;
+
+/* The front channel: one request at a time. */
+typedef struct ViommuFront {
+    QemuMutex lock;
+    Wire wire;
+    uint32_t next_id;
+} ViommuFront;
+
+#define VIOMMU_INTERRUPT_RING 64
+
+typedef struct ViommuMsi {
+    uint64_t address;
+    uint32_t data;
+} ViommuMsi;
+
+/* An INVALIDATE that notifiers must hear of, on its way to the main loop. */
+typedef struct ViommuNotice {
+    uint32_t id;
+    IotlbScope scope;
+    uint32_t count;
+    uint32_t *devices;
+    QSIMPLEQ_ENTRY(ViommuNotice) next;
+} ViommuNotice;
+
+/* The backend channel: served by one thread. */
+typedef struct ViommuBackend {
+    QemuThread thread;
+    bool running;
+    Wire wire;
+    QemuMutex send_lock;
+
+    QemuMutex queue_lock; /* the fields below */
+    QSIMPLEQ_HEAD(, ViommuNotice) notices;
+    bool notices_scheduled;
+    ViommuMsi interrupts[VIOMMU_INTERRUPT_RING];
+    uint32_t interrupt_count;
+    bool interrupts_scheduled;
+} ViommuBackend;
+
+/* A piece of RAM in the daemon's memory table. Big lock. */
+typedef struct ViommuRegion {
+    uint32_t id;
+    MemoryRegion *mr;
+    uint64_t gpa;
+    uint64_t size;
+    uint64_t offset;
+    bool readonly;
+    QTAILQ_ENTRY(ViommuRegion) next;
+} ViommuRegion;
+
+/* The address space of one requester: PCI bus and devfn (the bus's number may change), or a PASID of it. */
+struct ViommuSpace {
+    IOMMUMemoryRegion iommu;
+    MemoryRegion root;
+    MemoryRegion msi;
+    AddressSpace as;
+    ViommuCore *core;
+
+    Iotlb tlb;
+    /* Where the bus keeps its number, so that a hit notices a change with one load. NULL = fixed. */
+    const uint8_t *bus_number;
+    uint16_t rid;          /* as last told to the daemon; front.lock to change */
+    uint32_t pasid_plus_1; /* 0 = requests without PASID */
+    uint32_t handle;       /* 0 = the daemon has not been told; front.lock */
+
+    PCIBus *bus;           /* NULL once the bus is gone */
+    uint8_t devfn;
+    IOMMUNotifierFlag notifier_flags; /* big lock */
+
+    /* Written by whichever thread, read for reports: a lost increment is not worth a locked one. */
+    uint64_t hits;
+    uint64_t misses;
+    QLIST_ENTRY(ViommuSpace) next;
+};
+
+struct ViommuCore {
+    DeviceState *dev;
+
+    /* Properties. */
+    char *socket_path;
+    char *vm_name;
+    uint32_t timeout_ms;
+
+    /* Set by the device before viommu_core_connect. */
+    const char *model;
+    uint8_t aw_bits;
+    bool caching_mode;
+    uint64_t msi_base;   /* device writes here are interrupts, not DMA; msi_size 0 = none */
+    uint64_t msi_size;
+    uint64_t max_register_bytes;
+
+    ViommuFront front;
+    ViommuBackend backend;
+    bool connected;      /* realized far enough that `gone` deserves a report */
+    bool alive;
+    bool resetting;      /* notifiers have been emptied by the reset itself */
+    bool exiting;
+    char *gone_reason;   /* why the handshake failed */
+
+    int page_fd;
+    uint8_t *page;
+    uint32_t page_bytes;
+    uint32_t register_bytes;
+    uint32_t writes_sent; /* front.lock to change */
+    MemoryRegion registers;
+
+    MemoryListener memory_listener;
+    bool memory_listening;
+    QTAILQ_HEAD(, ViommuRegion) regions;
+    uint32_t next_region;
+
+    DeviceListener device_listener;
+    Notifier exit_notifier;
+
+    /* Grows under the big lock, never shrinks, is read without any. */
+    QLIST_HEAD(, ViommuSpace) spaces;
+    uint32_t next_handle;
+    IotlbEpochs epochs;
+
+    uint32_t stale_fills;
+    uint32_t invalidated;
+    uint32_t refused;
+};
+
+/* viommu-core.c */
+
+/** Sets up the fields that need no connection. From instance_init. */
+void viommu_core_init(ViommuCore *core, DeviceState *dev);
+/** Adds the properties every device has: socket, name, timeout-ms. */
+void viommu_core_describe_properties(ObjectClass *klass);
+/** Connects, says HELLO with the given options, starts serving. False with errp set and everything undone. */
+bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *options, unsigned count,
+                         Error **errp);
+/** Undoes viommu_core_connect. */
+void viommu_core_disconnect(ViommuCore *core);
+/** Machine reset: the model as at power-on, nothing cached, nothing mapped for anyone. Big lock. */
+void viommu_core_reset(ViommuCore *core);
+/** The daemon is lost: said once; from now on DMA is refused and writes are ignored. Any thread. */
+void viommu_core_gone(ViommuCore *core, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/** Copies the counters to the control page. */
+void viommu_core_publish(ViommuCore *core);
+
+static inline bool viommu_core_alive(const ViommuCore *core)
+{
+    return qatomic_read(&core->alive);
+}
+
+static inline uint32_t *viommu_control(const ViommuCore *core, ControlWord word)
+{
+    return (uint32_t *)core->page + word;
+}
+
+/* front.c: requests on the front channel. False = the daemon is gone (already said). */
+
+bool viommu_front_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields,
+                                 const void *message, int fd, const pb_msgdesc_t *reply_fields, void *reply);
+bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
+bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
+                          int fd, const pb_msgdesc_t *reply_fields, void *reply);
+bool viommu_front_post(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
+bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *fds, unsigned nfds,
+                        viommu_HelloReply *reply);
+/** Says why, if the frame is an ERROR; true when it was one. */
+bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
+
+/* backend.c */
+
+void viommu_backend_init(ViommuCore *core);
+void viommu_backend_start(ViommuCore *core, int fd);
+void viommu_backend_stop(ViommuCore *core);
+/** Answers queued invalidations. Main loop, big lock. */
+void viommu_backend_run_notices(ViommuCore *core);
+
+/* guest-memory.c: what the daemon reads and writes through messages. RAM only, any thread. */
+
+/** 0, or a non-zero code when some byte is not RAM. */
+uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size);
+uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size);
+/** Compares and swaps an aligned little-endian word; `found` is what was there. */
+uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found);
+
+/* memory.c */
+
+void viommu_memory_start(ViommuCore *core);
+void viommu_memory_stop(ViommuCore *core);
+
+/* regs.c */
+
+void viommu_regs_init(ViommuCore *core, const char *name);
+
+/* spaces.c */
+
+#define TYPE_VIOMMU_IOMMU_MEMORY_REGION "viommu-iommu-memory-region"
+
+/** The address space of a requester, made at the first call. Big lock. */
+ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn);
+/** Tells the daemon of the requester, or that its id changed. front.lock held. */
+bool viommu_space_announce_locked(ViommuSpace *space);
+/** Looks for changed requester ids among those with notifiers, before a register write. front.lock held. */
+void viommu_spaces_refresh_locked(ViommuCore *core);
+/** Drops what the scope matches in one requester's (rid not IOTLB_ANY) or everyone's cache. */
+void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid, uint32_t pasid_plus_1);
+void viommu_spaces_flush(ViommuCore *core);
+ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle);
+void viommu_spaces_start(ViommuCore *core);
+void viommu_spaces_stop(ViommuCore *core);
+
+/* notify.c: IOMMU notifiers (VFIO, vhost). Big lock. */
+
+int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flags, IOMMUNotifierFlag new_flags,
+                               Error **errp);
+void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n);
+/** UNMAP for the block, then what is mapped there now. */
+void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope);
+/** UNMAP everything for everyone. */
+void viommu_notify_unmap_all(ViommuCore *core);
+/** MAP what is mapped now, for those who asked. */
+void viommu_notify_replay_all(ViommuCore *core);
+
+#endif

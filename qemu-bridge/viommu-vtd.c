@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * -device viommu-vtd: an Intel VT-d unit whose registers and translations are the daemon's.
+ *
+ * It is a subclass of QEMU's own intel-iommu, for one reason: the machine then writes the ACPI DMAR table for it,
+ * from the fields of the parent. None of the parent's emulation runs: realize, reset, interrupt remapping and
+ * migration state are replaced.
+ */
+#include "compat.h"
+#include "hw/i386/intel_iommu.h"
+#include "hw/i386/pc.h"
+#include "viommu-core.h"
+#include "viommu-types.h"
+
+OBJECT_DECLARE_SIMPLE_TYPE(ViommuVtd, VIOMMU_VTD)
+
+struct ViommuVtd {
+    IntelIOMMUState parent;
+    ViommuCore core;
+};
+
+/* Device writes to this range are interrupt messages. VT-d specification, section 3.14. */
+#define INTERRUPT_BASE 0xfee00000ull
+#define INTERRUPT_SIZE 0x100000ull
+
+static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
+{
+    return &viommu_space_get(opaque, bus, devfn)->as;
+}
+
+static const PCIIOMMUOps pci_iommu_ops = {
+    .get_address_space = get_address_space,
+};
+
+/* What the parent offers and this device does not must not be taken silently. */
+static bool check_properties(IntelIOMMUState *s, Error **errp)
+{
+    X86IOMMUState *x86 = X86_IOMMU_DEVICE(s);
+
+    if (x86_iommu_ir_supported(x86)) {
+        error_setg(errp, "intremap=on: interrupt remapping is not offered yet");
+        return false;
+    }
+    if (x86->dt_supported) {
+        error_setg(errp, "device-iotlb=on: ATS is not offered yet");
+        return false;
+    }
+    if (s->flts || s->pasid || s->snoop_control) {
+        error_setg(errp, "x-flts, x-pasid-mode and snoop-control are not options here: scalable-mode=on brings "
+                   "what the daemon offers");
+        return false;
+    }
+    if (s->aw_bits != 39 && s->aw_bits != 48 && s->aw_bits != 57) {
+        error_setg(errp, "aw-bits must be 39, 48 or 57");
+        return false;
+    }
+    return true;
+}
+
+static bool connect_daemon(ViommuVtd *v, Error **errp)
+{
+    IntelIOMMUState *s = &v->parent;
+    viommu_Hello_OptionsEntry options[] = {
+        { .key = "caching-mode" },
+        { .key = "scalable-mode" },
+        { .key = "aw-bits" },
+    };
+
+    pstrcpy(options[0].value, sizeof(options[0].value), s->caching_mode ? "on" : "off");
+    pstrcpy(options[1].value, sizeof(options[1].value), s->scalable_mode ? "on" : "off");
+    snprintf(options[2].value, sizeof(options[2].value), "%u", s->aw_bits);
+    v->core.model = "vtd";
+    v->core.aw_bits = s->aw_bits;
+    v->core.caching_mode = s->caching_mode;
+    v->core.msi_base = INTERRUPT_BASE;
+    v->core.msi_size = INTERRUPT_SIZE;
+    return viommu_core_connect(&v->core, options, ARRAY_SIZE(options), errp);
+}
+
+/* X86IOMMUClass::realize; the machine is a PC with a PCI bus, which the caller checked. */
+static void vtd_realize(DeviceState *dev, Error **errp)
+{
+    ViommuVtd *v = VIOMMU_VTD(dev);
+    PCMachineState *machine = PC_MACHINE(qdev_get_machine());
+
+    if (!check_properties(&v->parent, errp) || !connect_daemon(v, errp)) {
+        return;
+    }
+    viommu_regs_init(&v->core, "viommu-vtd");
+    memory_region_add_subregion(get_system_memory(), Q35_HOST_BRIDGE_IOMMU_ADDR, &v->core.registers);
+    pci_setup_iommu(machine->pcibus, &pci_iommu_ops, &v->core);
+}
+
+/* In the last phase: the devices have stopped their DMA in the ones before. */
+static void vtd_reset_exit(Object *obj, ResetType type)
+{
+    viommu_core_reset(&VIOMMU_VTD(obj)->core);
+}
+
+/* No remapping is offered, so every interrupt is what it was. */
+static int vtd_int_remap(X86IOMMUState *iommu, MSIMessage *src, MSIMessage *dst, uint16_t sid)
+{
+    *dst = *src;
+    return 0;
+}
+
+static void vtd_instance_init(Object *obj)
+{
+    ViommuVtd *v = VIOMMU_VTD(obj);
+
+    viommu_core_init(&v->core, DEVICE(obj));
+    v->parent.x86_iommu.intr_supported = ON_OFF_AUTO_OFF;
+}
+
+static const VMStateDescription vtd_vmstate = {
+    .name = TYPE_VIOMMU_VTD,
+    .unmigratable = 1,
+};
+
+static const Property vtd_properties[] = {
+    DEFINE_PROP_STRING("socket", ViommuVtd, core.socket_path),
+    DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
+    DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
+    DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
+};
+
+static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    X86IOMMUClass *xc = X86_IOMMU_DEVICE_CLASS(klass);
+    ResettableClass *rc = RESETTABLE_CLASS(klass);
+
+    xc->realize = vtd_realize;
+    xc->int_remap = vtd_int_remap;
+    rc->phases.exit = vtd_reset_exit;
+    dc->vmsd = &vtd_vmstate;
+    dc->desc = "Intel VT-d IOMMU served by a viommu daemon";
+    dc->hotpluggable = false;
+    device_class_set_props(dc, vtd_properties);
+    viommu_core_describe_properties(klass);
+    object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
+                                          "first-stage and nested (also as x-scalable-mode)");
+}
+
+const TypeInfo viommu_vtd_type = {
+    .name = TYPE_VIOMMU_VTD,
+    .parent = TYPE_INTEL_IOMMU_DEVICE,
+    .instance_size = sizeof(ViommuVtd),
+    .instance_init = vtd_instance_init,
+    .class_init = vtd_class_init,
+};

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "compat.h"
+#include <sys/socket.h>
+#include "pb_decode.h"
+#include "pb_encode.h"
+#include "wire.h"
+
+static void set_timeout(int fd, int option, uint32_t ms)
+{
+    struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000 };
+
+    setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv));
+}
+
+void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms)
+{
+    w->fd = fd;
+    w->rx_start = 0;
+    w->rx_end = 0;
+    set_timeout(fd, SO_RCVTIMEO, receive_timeout_ms);
+    set_timeout(fd, SO_SNDTIMEO, send_timeout_ms);
+}
+
+void wire_shutdown(Wire *w)
+{
+    if (w->fd >= 0) {
+        shutdown(w->fd, SHUT_RDWR);
+    }
+}
+
+void wire_close(Wire *w)
+{
+    if (w->fd >= 0) {
+        close(w->fd);
+        w->fd = -1;
+    }
+}
+
+static WireResult failed(ssize_t n)
+{
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        return WIRE_TIMEOUT;
+    }
+    return WIRE_CLOSED;
+}
+
+static void attach_fds(struct msghdr *msg, void *control, size_t control_size, const int *fds, unsigned nfds)
+{
+    struct cmsghdr *cmsg;
+
+    memset(control, 0, control_size);
+    msg->msg_control = control;
+    msg->msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+    cmsg = CMSG_FIRSTHDR(msg);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+    memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
+}
+
+WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+                     const void *message, const int *fds, unsigned nfds)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(WIRE_MAX_FDS * sizeof(int))];
+    } control;
+    size_t size = 0, sent = 0;
+
+    if (fields) {
+        pb_ostream_t out = pb_ostream_from_buffer(w->tx + WIRE_HEADER_BYTES, WIRE_MAX_SENT_BODY);
+
+        if (!pb_encode(&out, fields, message)) {
+            return WIRE_MALFORMED;
+        }
+        size = out.bytes_written;
+    }
+    stl_le_p(w->tx, type);
+    stl_le_p(w->tx + 4, flags | WIRE_VERSION);
+    stl_le_p(w->tx + 8, size);
+    stl_le_p(w->tx + 12, id);
+    size += WIRE_HEADER_BYTES;
+
+    while (sent < size) {
+        struct iovec iov = { .iov_base = w->tx + sent, .iov_len = size - sent };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        ssize_t n;
+
+        if (nfds && sent == 0) {
+            assert(nfds <= WIRE_MAX_FDS);
+            attach_fds(&msg, &control, sizeof(control), fds, nfds);
+        }
+        n = sendmsg(w->fd, &msg, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return failed(n);
+        }
+        sent += n;
+    }
+    return WIRE_OK;
+}
+
+/* Makes at least `need` bytes available from rx_start on. Reads as much as there is: one call per reply. */
+static WireResult fill(Wire *w, uint32_t need)
+{
+    while (w->rx_end - w->rx_start < need) {
+        ssize_t n;
+
+        if (w->rx_start && w->rx_start + need > sizeof(w->rx)) {
+            memmove(w->rx, w->rx + w->rx_start, w->rx_end - w->rx_start);
+            w->rx_end -= w->rx_start;
+            w->rx_start = 0;
+        }
+        n = recv(w->fd, w->rx + w->rx_end, sizeof(w->rx) - w->rx_end, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return failed(n);
+        }
+        w->rx_end += n;
+    }
+    return WIRE_OK;
+}
+
+WireResult wire_receive(Wire *w, WireFrame *frame)
+{
+    WireResult result;
+    const uint8_t *p;
+
+    if (w->rx_start == w->rx_end) {
+        w->rx_start = 0;
+        w->rx_end = 0;
+    }
+    result = fill(w, WIRE_HEADER_BYTES);
+    if (result != WIRE_OK) {
+        return result;
+    }
+    p = w->rx + w->rx_start;
+    frame->type = ldl_le_p(p);
+    frame->flags = ldl_le_p(p + 4);
+    frame->size = ldl_le_p(p + 8);
+    frame->id = ldl_le_p(p + 12);
+    if ((frame->flags & WIRE_FLAG_VERSION_MASK) != WIRE_VERSION || frame->size > WIRE_MAX_BODY) {
+        return WIRE_MALFORMED;
+    }
+    result = fill(w, WIRE_HEADER_BYTES + frame->size);
+    if (result != WIRE_OK) {
+        return result;
+    }
+    frame->body = w->rx + w->rx_start + WIRE_HEADER_BYTES;
+    w->rx_start += WIRE_HEADER_BYTES + frame->size;
+    return WIRE_OK;
+}
+
+bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message)
+{
+    pb_istream_t in = pb_istream_from_buffer(frame->body, frame->size);
+
+    return pb_decode(&in, fields, message);
+}
+
+const char *wire_result_text(WireResult result)
+{
+    switch (result) {
+    case WIRE_OK:
+        return "no error";
+    case WIRE_CLOSED:
+        return "the daemon closed the connection";
+    case WIRE_TIMEOUT:
+        return "the daemon did not answer in time";
+    case WIRE_MALFORMED:
+        return "the daemon sent what is not a frame of this protocol";
+    }
+    return "unknown";
+}
+
+/* Called once per packed run (bytes_left = its length), or once per element when a peer does not pack. */
+static bool decode_spans(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    WireSpans *spans = *arg;
+    size_t bytes = stream->bytes_left;
+    uint32_t i, n;
+
+    if (PB_LTYPE(field->type) != PB_LTYPE_FIXED32) {
+        return false;
+    }
+    if (bytes % 4 || bytes / 4 > ARRAY_SIZE(spans->words) - spans->count) {
+        return false;
+    }
+    n = bytes / 4;
+    if (!pb_read(stream, (uint8_t *)(spans->words + spans->count), bytes)) {
+        return false;
+    }
+    for (i = spans->count; i < spans->count + n; i++) {
+        spans->words[i] = le32_to_cpu(spans->words[i]);
+    }
+    spans->count += n;
+    return true;
+}
+
+void wire_spans_init(pb_callback_t *field, WireSpans *spans)
+{
+    spans->count = 0;
+    field->funcs.decode = decode_spans;
+    field->arg = spans;
+}

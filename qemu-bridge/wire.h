@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Frames on one AF_UNIX stream socket: a 16-byte little-endian header, then a protobuf body
+ * (proto/viommu.proto, "Transport"). Knows framing, encoding and descriptors; nothing of what messages mean.
+ */
+#ifndef VIOMMU_WIRE_H
+#define VIOMMU_WIRE_H
+
+#include "pb.h"
+#include "viommu.pb.h"
+
+#define WIRE_VERSION 1
+#define WIRE_HEADER_BYTES 16
+#define WIRE_MAX_BODY 65536
+/* The largest body that the bridge itself sends: a MEM_READ reply with its 4096 bytes. */
+#define WIRE_MAX_SENT_BODY 8192
+/* Most descriptors that one frame carries (HELLO). */
+#define WIRE_MAX_FDS 2
+
+#define WIRE_FLAG_VERSION_MASK 0x3u
+#define WIRE_FLAG_REPLY 0x4u
+#define WIRE_FLAG_NEED_REPLY 0x8u
+
+typedef struct WireFrame {
+    uint32_t type;
+    uint32_t flags;
+    uint32_t size;
+    uint32_t id;
+    /* Points into the receiver's buffer; valid until the next wire_receive. */
+    const uint8_t *body;
+} WireFrame;
+
+/* One direction pair of a socket. Callers serialise senders and receivers themselves. */
+typedef struct Wire {
+    int fd;
+    uint32_t rx_start;
+    uint32_t rx_end;
+    uint8_t tx[WIRE_HEADER_BYTES + WIRE_MAX_SENT_BODY];
+    uint8_t rx[WIRE_HEADER_BYTES + WIRE_MAX_BODY];
+} Wire;
+
+typedef enum WireResult {
+    WIRE_OK = 0,
+    WIRE_CLOSED,     /* the peer closed, or the socket failed */
+    WIRE_TIMEOUT,    /* nothing within the socket's timeout */
+    WIRE_MALFORMED,  /* not a frame of this protocol, or a body that does not decode */
+} WireResult;
+
+/** Takes over `fd`. A `timeout_ms` of 0 waits for ever when receiving. */
+void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms);
+
+/** Wakes every thread that waits on the socket; the descriptor stays open until wire_close. */
+void wire_shutdown(Wire *w);
+void wire_close(Wire *w);
+
+/**
+ * Encodes and sends one frame, with `nfds` descriptors on its first byte.
+ * `fields`/`message` may be NULL for an empty body.
+ */
+WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+                     const void *message, const int *fds, unsigned nfds);
+
+/** Receives one frame. The header is judged before any of the body is waited for. */
+WireResult wire_receive(Wire *w, WireFrame *frame);
+
+/** Decodes a frame's body. False when it is not that message, or longer than the bridge's static sizes. */
+bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message);
+
+/** For people. */
+const char *wire_result_text(WireResult result);
+
+/* Six words of a span: input lo, hi, output lo, hi, log2 size, access bits. */
+#define SPAN_WORDS 6
+#define MAX_SPANS 64
+
+/* Where a decoder puts `repeated fixed32 spans`. */
+typedef struct WireSpans {
+    uint32_t count; /* words; more than fit make the decoding fail */
+    uint32_t words[MAX_SPANS * SPAN_WORDS];
+} WireSpans;
+
+/** Hooks a spans field (a nanopb callback) to `spans`, and empties it. */
+void wire_spans_init(pb_callback_t *field, WireSpans *spans);
+
+static inline uint32_t wire_span_count(const WireSpans *spans)
+{
+    return spans->count / SPAN_WORDS;
+}
+
+#endif

@@ -1,0 +1,51 @@
+/** Builds the QEMU bridge for the QEMU that is installed. */
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { filesBelow, hashOf } from './cache.mjs';
+import { runLogged, SetupError } from './exec.mjs';
+import { ROOT } from './project.mjs';
+
+const OBJECT = 'viommu-bridge-x86_64.so';
+
+/** Bridges that are kept: other checkouts and other QEMU versions use the same cache. */
+const KEEP = 8;
+
+/** What the bridge is made of; a build left in the tree is not. */
+const SOURCE = /(\.(c|h|proto|options|map|build)|\/Makefile|\/Kconfig)$/;
+
+function forgetOld(cache) {
+  const made = (name) => statSync(cache.path('bridge', name)).mtimeMs;
+  const names = readdirSync(cache.path('bridge')).sort((a, b) => made(b) - made(a));
+  for (const name of names.slice(KEEP)) {
+    rmSync(cache.path('bridge', name), { recursive: true, force: true });
+  }
+}
+
+/** Hash over everything that a bridge is made of. */
+export function bridgeInputs(qemuVersion, qemuPackageVersion) {
+  const sources = ['qemu-bridge', 'proto'].flatMap((part) => filesBelow(join(ROOT, part)));
+  return hashOf(
+    sources.filter((file) => SOURCE.test(file)),
+    `${qemuVersion}\n${qemuPackageVersion}\n`,
+  );
+}
+
+/**
+ * @param {string} headers header tree of the same QEMU
+ * @param {string} hash from bridgeInputs
+ * @returns {Promise<string>} path of the shared object
+ */
+export async function ensureBridge(cache, headers, hash) {
+  if (!existsSync(join(ROOT, 'qemu-bridge/Makefile'))) {
+    throw new SetupError('qemu-bridge/Makefile is missing: this is not a whole checkout.');
+  }
+  const directory = await cache.directory(`bridge/${hash}`, async (scratch) => {
+    const args = ['-C', join(ROOT, 'qemu-bridge'), '-j2', `QEMU_HEADERS=${headers}`, `OUT=${scratch}`];
+    await runLogged('building the QEMU bridge', cache.log('bridge'), 'make', args);
+    if (!existsSync(join(scratch, OBJECT))) {
+      throw new SetupError(`qemu-bridge/Makefile made no ${OBJECT}: see ${cache.log('bridge')}.`);
+    }
+  });
+  forgetOld(cache);
+  return join(directory, OBJECT);
+}

@@ -1,0 +1,76 @@
+/** The command line of setup/run.mjs. */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { SetupError } from './exec.mjs';
+
+export const HELP = `Usage: npm run demo|setup|bench|fuzz [-- options], npm test [-- options]
+
+  demo    boots a Debian guest on the external VT-d unit and reports what went through it
+  test    lint, type check, and all tests, with guests
+  setup   only prepares what the others need, and prints where it is
+  build   only npm's packages and the compiled daemon
+  bench   measures beside stock QEMU
+  fuzz    runs the fuzzers
+
+Options here; all others go on to the command:
+  --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
+  --without-guests    test: leave out the tests that need QEMU, and say so
+  --series 6.12,6.1   setup: the guest kernels to prepare (both)
+  --qemu FILE         your own qemu-system-x86_64 (10.0 or newer) instead of Debian's
+  --bridge FILE       a bridge that you built for it
+  --kernel FILE       your own guest kernel, with --initramfs
+  --initramfs FILE    and its initramfs
+  --help
+
+Needs Debian 12 or 13 on amd64, as root or with sudo. Everything made is kept in
+\${VIOMMU_CACHE:-\${XDG_CACHE_HOME:-~/.cache}/viommu}; deleting it is always safe.
+`;
+
+const OWN = ['qemu', 'bridge', 'kernel', 'initramfs'];
+
+const OPTIONS = {
+  help: { type: 'boolean', short: 'h' },
+  sim: { type: 'boolean' },
+  'without-guests': { type: 'boolean' },
+  series: { type: 'string' },
+  ...Object.fromEntries(OWN.map((name) => [name, { type: 'string' }])),
+};
+
+/**
+ * Splits the arguments into ours and those of the command, which keep their order.
+ * @param {string[]} argv
+ * @returns {{values: Record<string, string | boolean>, rest: string[]}}
+ * @throws {SetupError} when one of ours lacks its value
+ */
+export function parse(argv) {
+  const { tokens } = parseArgs({
+    args: argv,
+    options: OPTIONS,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const values = {};
+  const taken = new Set();
+  for (const token of tokens) {
+    if (token.kind === 'option' && Object.hasOwn(OPTIONS, token.name)) {
+      if (OPTIONS[token.name].type === 'string' && (!token.value || token.value.startsWith('-'))) {
+        throw new SetupError(`--${token.name} needs a value.`, 2);
+      }
+      values[token.name] = token.value ?? true;
+      taken.add(token.index);
+      if (OPTIONS[token.name].type === 'string' && !token.inlineValue) {
+        taken.add(token.index + 1);
+      }
+    }
+    if (token.kind === 'option-terminator') {
+      break;
+    }
+  }
+  return { values, rest: argv.filter((_, index) => !taken.has(index)) };
+}
+
+/** The files that the user named, absolute; undefined where none was. */
+export function ownFiles(values) {
+  return Object.fromEntries(OWN.map((name) => [name, values[name] && resolve(values[name])]));
+}

@@ -1,0 +1,229 @@
+/**
+ * The headers that a shared object for one QEMU version is compiled against: upstream's own, plus those
+ * that QEMU's build generates. A configured tree makes the generated ones in seconds, without
+ * compiling QEMU. What is kept is a small tree and the compiler flags that go with it.
+ */
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { filesBelow } from './cache.mjs';
+import { capture, runLogged, SetupError } from './exec.mjs';
+
+/** Raised when what a header tree contains changes, so that old ones are made anew. */
+const LAYOUT = 1;
+
+/** QEMU's name of a target → the directory of its CPU. */
+const TARGETS = { 'x86_64-softmmu': 'i386', 'aarch64-softmmu': 'arm' };
+
+/** Parts of the source tree whose headers a device may include. */
+const KEPT = [
+  'accel',
+  'hw',
+  'host',
+  'include',
+  'linux-headers',
+  'migration',
+  'tcg',
+  'trace',
+  'target/i386',
+  'target/arm',
+];
+
+/**
+ * Options of configure. Features are off, because only headers are wanted; what changes the layout of a
+ * structure has the value of Debian's build: modules and plugins on (CPUState), debugging off.
+ * CONFIG_LINUX_AIO and CONFIG_LINUX_IO_URING change AioContext, which a device holds by pointer only.
+ */
+const CONFIGURE = [
+  '--python=/usr/bin/python3',
+  '--without-default-features',
+  '--enable-tcg',
+  '--enable-kvm',
+  '--enable-system',
+  '--enable-modules',
+  '--enable-plugins',
+  '--enable-fdt=system',
+  '--disable-tools',
+  '--disable-docs',
+  '--disable-download',
+  '--disable-install-blobs',
+  `--target-list=${Object.keys(TARGETS).join(',')}`,
+];
+
+/** The system's own tools only: a user's own python or meson in PATH is not what QEMU was packaged with. */
+const ENVIRONMENT = { ...process.env, PATH: '/usr/sbin:/usr/bin:/sbin:/bin', CFLAGS: '', LDFLAGS: '' };
+
+/** Upstream version in a Debian version: 1:10.0.2+ds-2+deb13u1~bpo12+1 → 10.0.2. */
+export function upstreamVersion(debianVersion) {
+  return /^(?:\d+:)?([0-9.]+(?:~?rc\d+)?)/.exec(debianVersion)?.[1];
+}
+
+/** Debian strips these; the build description wants the files to exist, and never reads them here. */
+function standInForStrippedFirmware(source) {
+  const description = readFileSync(join(source, 'pc-bios/meson.build'), 'utf8');
+  for (const [, name] of description.matchAll(/'(edk2-[a-z0-9_-]+\.fd)'/g)) {
+    writeFileSync(join(source, 'pc-bios', `${name}.bz2`), '');
+  }
+}
+
+/** The generated headers that ninja knows, without those of QEMU's own tests. */
+function generatedHeaders(build) {
+  const all = capture('ninja', ['-t', 'targets', 'all'], { cwd: build, env: ENVIRONMENT });
+  return all
+    .split('\n')
+    .filter((line) => !line.endsWith(': phony'))
+    .map((line) => line.split(': ')[0])
+    .filter((name) => name.endsWith('.h') && !/^(tests|ui\/shader)\//.test(name));
+}
+
+function copyHeaders(from, to, accept) {
+  for (const file of filesBelow(from)) {
+    if (/\.(h|h\.inc|def)$/.test(file) && accept(file)) {
+      const target = join(to, file.slice(from.length + 1));
+      mkdirSync(dirname(target), { recursive: true });
+      cpSync(file, target);
+    }
+  }
+}
+
+/** Flags for one target, for gcc's @file: one argument a line. `root` is where the tree will be. */
+function compilerFlags(root, target) {
+  const cpu = TARGETS[target];
+  const quoted = [
+    'build',
+    'src',
+    'src/include',
+    'src/host/include/x86_64',
+    'src/host/include/generic',
+    'src/tcg/i386',
+  ];
+  const searched = [
+    'build',
+    'build/qapi',
+    'build/trace',
+    'build/ui',
+    'src',
+    'src/include',
+    `build/target/${cpu}`,
+    `src/target/${cpu}`,
+  ];
+  const libraries = capture('pkg-config', ['--cflags', 'glib-2.0', 'pixman-1']).trim().split(/\s+/);
+  return [
+    '-m64',
+    '-std=gnu11',
+    ...['src', 'build'].map((part) => `-isystem\n${root}/${part}/linux-headers`),
+    ...quoted.map((part) => `-iquote\n${root}/${part}`),
+    ...searched.map((part) => `-I${root}/${part}`),
+    ...libraries,
+    '-pthread',
+    '-mcx16',
+    '-msse2',
+    '-D_GNU_SOURCE',
+    '-D_FILE_OFFSET_BITS=64',
+    '-D_LARGEFILE_SOURCE',
+    '-fno-strict-aliasing',
+    '-fno-common',
+    '-fwrapv',
+    '-DCOMPILING_PER_TARGET',
+    `-DCONFIG_TARGET=\\"${target}-config-target.h\\"`,
+    `-DCONFIG_DEVICES=\\"${target}-config-devices.h\\"`,
+  ];
+}
+
+/** Copies what is kept out of a configured source tree. */
+function keep(source, tree, root, version) {
+  const build = join(source, 'build');
+  for (const part of KEPT) {
+    copyHeaders(join(source, part), join(tree, 'src', part), () => true);
+  }
+  for (const name of readdirSync(source).filter((entry) => entry.endsWith('.h') || entry === 'COPYING')) {
+    cpSync(join(source, name), join(tree, 'src', name));
+  }
+  copyHeaders(
+    build,
+    join(tree, 'build'),
+    (file) => !/\/build\/(pyvenv|subprojects|qemu-bundle|tests)\//.test(file),
+  );
+  mkdirSync(join(tree, 'build/linux-headers'), { recursive: true });
+  symlinkSync('../../src/linux-headers/asm-x86', join(tree, 'build/linux-headers/asm'));
+  for (const target of Object.keys(TARGETS)) {
+    writeFileSync(join(tree, `cflags-${target}`), `${compilerFlags(root, target).join('\n')}\n`);
+  }
+  writeFileSync(
+    join(tree, 'config.json'),
+    `${JSON.stringify({ version, layout: LAYOUT, configure: CONFIGURE }, null, 2)}\n`,
+  );
+}
+
+/** One compilation, so that a tree that can't be used is not kept. */
+async function proveUsable(cache, tree, root) {
+  const program = ['qemu/osdep.h', 'hw/pci/pci.h', 'hw/i386/intel_iommu.h', 'cpu.h'].map(
+    (name) => `#include "${name}"`,
+  );
+  const probe = join(tree, 'probe.c');
+  writeFileSync(
+    probe,
+    `${program.join('\n')}\n#include CONFIG_DEVICES\nint probe = sizeof(IntelIOMMUState);\n`,
+  );
+  const flags = readFileSync(join(tree, 'cflags-x86_64-softmmu'), 'utf8').replaceAll(root, tree);
+  writeFileSync(join(tree, 'probe.flags'), flags);
+  const log = cache.log('qemu-headers');
+  await runLogged('trying the headers', log, 'gcc', [`@${tree}/probe.flags`, '-fsyntax-only', probe]);
+  rmSync(probe);
+  rmSync(join(tree, 'probe.flags'));
+}
+
+/** The Debian source version with this upstream version that the lists know, best first. */
+function sourceVersion(apt, version) {
+  const found = apt.sourceVersions('qemu').find((candidate) => upstreamVersion(candidate) === version);
+  if (!found) {
+    throw new SetupError(
+      `Debian's mirror has no sources of QEMU ${version}, which is installed: upgrade qemu-system-x86 with apt and run the command again.`,
+    );
+  }
+  return found;
+}
+
+/**
+ * Makes the header tree of a QEMU version unless it is there.
+ * @param {string} version upstream version, as in "10.0.2"
+ * @returns {Promise<string>} directory with src/, build/, cflags-<target> and config.json
+ */
+export async function ensureHeaders(cache, hostApt, version) {
+  const existing = cache.path(`qemu-headers-${version}`);
+  if (cache.readJson(`qemu-headers-${version}/config.json`)?.layout !== LAYOUT) {
+    rmSync(existing, { recursive: true, force: true });
+  }
+  return cache.directory(`qemu-headers-${version}`, async (tree, root) => {
+    const log = cache.log('qemu-headers');
+    const source = cache.scratch('qemu-source');
+    const apt = hostApt();
+    await apt.update();
+    const packaged = sourceVersion(apt, version);
+    const tarball = await apt.downloadOrig(
+      `fetching the sources of QEMU ${version} (40 MB)`,
+      'qemu',
+      packaged,
+      source,
+    );
+    const unpack = [
+      '-xf',
+      tarball,
+      '-C',
+      source,
+      '--strip-components=1',
+      '--exclude=*/roms',
+      '--exclude=*/tests/data',
+    ];
+    await runLogged('unpacking them', log, 'tar', unpack);
+    rmSync(tarball);
+    standInForStrippedFirmware(source);
+    const build = join(source, 'build');
+    mkdirSync(build);
+    const inBuild = { cwd: build, env: ENVIRONMENT };
+    await runLogged('configuring them', log, '../configure', CONFIGURE, inBuild);
+    await runLogged('generating their headers', log, 'ninja', generatedHeaders(build), inBuild);
+    keep(source, tree, root, version);
+    await proveUsable(cache, tree, root);
+    rmSync(source, { recursive: true, force: true });
+  });
+}

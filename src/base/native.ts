@@ -1,0 +1,300 @@
+/**
+ * The few calls of the C library that Node does not offer: mapping files, passing descriptors over sockets,
+ * waiting on several descriptors in a worker. Through koffi, so nothing is compiled. Linux, 64-bit only; the
+ * numbers below are the same on x86-64 and AArch64.
+ *
+ * Pointers are plain numbers here (user addresses stay below 2^47). Every descriptor that is made is
+ * close-on-exec. Errors are `SystemError`s, except where would-block is an ordinary answer.
+ */
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+
+const c = {
+  close: libc.func('int close(int fd)'),
+  fcntl: libc.func('int fcntl(int fd, int cmd, int arg)'),
+  socket: libc.func('int socket(int domain, int type, int protocol)'),
+  socketpair: libc.func('int socketpair(int domain, int type, int protocol, void *fds)'),
+  connect: libc.func('int connect(int fd, void *address, uint32_t length)'),
+  bind: libc.func('int bind(int fd, void *address, uint32_t length)'),
+  listen: libc.func('int listen(int fd, int backlog)'),
+  recvmsg: libc.func('int64_t recvmsg(int fd, uint64_t header, int flags)'),
+  sendmsg: libc.func('int64_t sendmsg(int fd, uint64_t header, int flags)'),
+  send: libc.func('int64_t send(int fd, uint64_t data, uint64_t length, int flags)'),
+  poll: libc.func('int poll(uint64_t fds, uint64_t count, int timeout)'),
+  read: libc.func('int64_t read(int fd, void *data, uint64_t length)'),
+  write: libc.func('int64_t write(int fd, void *data, uint64_t length)'),
+  eventfd: libc.func('int eventfd(uint32_t value, int flags)'),
+  memfdCreate: libc.func('int memfd_create(const char *name, uint32_t flags)'),
+  ftruncate: libc.func('int ftruncate(int fd, int64_t length)'),
+  mmap: libc.func(
+    'int64_t mmap(uint64_t address, uint64_t length, int protection, int flags, int fd, int64_t offset)',
+  ),
+  munmap: libc.func('int munmap(uint64_t address, uint64_t length)'),
+  shutdown: libc.func('int shutdown(int fd, int how)'),
+  strerror: libc.func('const char *strerror(int number)'),
+};
+
+/** Numbers of <errno.h> that callers distinguish. */
+export const ERRNO = {
+  EINTR: 4,
+  EAGAIN: 11,
+  EPIPE: 32,
+  EADDRINUSE: 98,
+  ECONNRESET: 104,
+  ECONNREFUSED: 111,
+} as const;
+
+export const MSG = {
+  PEEK: 2,
+  CTRUNC: 8,
+  DONTWAIT: 0x40,
+  NOSIGNAL: 0x4000,
+  CMSG_CLOEXEC: 0x4000_0000,
+} as const;
+
+export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
+
+export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0x8_0000;
+const F_GETFD = 1;
+const F_DUPFD_CLOEXEC = 1030;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const EFD_CLOEXEC_NONBLOCK = 0x8_0800;
+const PROT_READ = 1;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_PRIVATE_ANONYMOUS = 0x22;
+/** Bytes of `sun_path`, the terminating zero included. unix(7) */
+export const SOCKET_PATH_BYTES = 108;
+
+/** A failed call: its name, `errno` and the C library's text for it. */
+export class SystemError extends Error {
+  constructor(
+    readonly call: string,
+    readonly errno: number,
+  ) {
+    super(`${call}: ${c.strerror(errno)}`);
+    this.name = 'SystemError';
+  }
+}
+
+/** errno of the call that just failed; to be asked at once. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+function checked(call: string, result: number): number {
+  if (result < 0) throw new SystemError(call, koffi.errno());
+  return result;
+}
+
+/** Closes a descriptor; one that is already gone is not an error. */
+export function closeFd(fd: number): void {
+  if (fd >= 0) c.close(fd);
+}
+
+/** True when `fd` names an open descriptor. */
+export function isOpen(fd: number): boolean {
+  return c.fcntl(fd, F_GETFD, 0) >= 0;
+}
+
+export function duplicate(fd: number): number {
+  return checked('fcntl(F_DUPFD_CLOEXEC)', c.fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+/** A connected pair of stream sockets. */
+export function socketPair(): [number, number] {
+  const fds = new Int32Array(2);
+  checked('socketpair', c.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  return [fds[0] as number, fds[1] as number];
+}
+
+/** `struct sockaddr_un`, or undefined when the path does not fit. */
+function socketAddress(path: string): Uint8Array | undefined {
+  const name = Buffer.from(path);
+  if (name.length === 0 || name.length >= SOCKET_PATH_BYTES || name.includes(0)) return undefined;
+  const address = new Uint8Array(2 + name.length + 1);
+  address[0] = AF_UNIX;
+  address.set(name, 2);
+  return address;
+}
+
+function withSocket(call: string, path: string, use: (fd: number, address: Uint8Array) => number): number {
+  const address = socketAddress(path);
+  if (address === undefined) throw new SystemError(call, 36); // ENAMETOOLONG
+  const fd = checked('socket', c.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (use(fd, address) < 0) {
+    const error = new SystemError(call, koffi.errno());
+    c.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Connects to a listening stream socket. */
+export function connectUnix(path: string): number {
+  return withSocket('connect', path, (fd, address) => c.connect(fd, address, address.length));
+}
+
+/**
+ * Makes a listening stream socket that only its owner can connect to, from the moment its name exists.
+ * Synchronous: the process's umask is narrowed and restored within the call.
+ */
+export function listenUnix(path: string, backlog: number): number {
+  const before = process.umask(0o177);
+  try {
+    return withSocket('bind', path, (fd, address) => {
+      const bound = c.bind(fd, address, address.length);
+      return bound < 0 ? bound : c.listen(fd, backlog);
+    });
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** Ends both directions of a connection; whoever waits on it wakes up. */
+export function shutdownSocket(fd: number): void {
+  c.shutdown(fd, 2);
+}
+
+/** A nameless file in memory of `bytes` zeros; `sealed` = it can never shrink or grow again. */
+export function memoryFile(name: string, bytes: number, sealed = true): number {
+  const fd = checked('memfd_create', c.memfdCreate(name, MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0)));
+  if (c.ftruncate(fd, bytes) < 0 || (sealed && c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK | SEAL.GROW) < 0)) {
+    const error = new SystemError('ftruncate', koffi.errno());
+    c.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** {@link SEAL} bits of a file, or −1 when its kind has none. */
+export function seals(fd: number): number {
+  return c.fcntl(fd, F_GET_SEALS, 0);
+}
+
+/** Seals a file against shrinking if its maker allows that; true when it now is. */
+export function sealAgainstShrinking(fd: number): boolean {
+  const now = c.fcntl(fd, F_GET_SEALS, 0);
+  if (now < 0) return false;
+  if ((now & SEAL.SHRINK) !== 0) return true;
+  return c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK) === 0;
+}
+
+/** A counter that wakes a `poll` when it is above zero. eventfd(2) */
+export function wakeFd(): number {
+  return checked('eventfd', c.eventfd(0, EFD_CLOEXEC_NONBLOCK));
+}
+
+const ONE = new BigUint64Array([1n]);
+const COUNT = new BigUint64Array(1);
+
+/** Adds one to a {@link wakeFd}. */
+export function wake(fd: number): void {
+  c.write(fd, ONE, 8);
+}
+
+/** Sets a {@link wakeFd} back to zero. */
+export function clearWake(fd: number): void {
+  c.read(fd, COUNT, 8);
+}
+
+/** Maps `bytes` of a file (page-aligned offset) shared; returns the address. */
+export function mapFile(fd: number, offset: number, bytes: number, writable: boolean): number {
+  const address = c.mmap(0, bytes, writable ? PROT_READ_WRITE : PROT_READ, MAP_SHARED, fd, offset);
+  return checked('mmap', Number(address));
+}
+
+/** Removes a mapping. No view of it may be touched afterwards. */
+export function unmap(address: number, bytes: number): void {
+  c.munmap(address, bytes);
+}
+
+/** Memory at an address as an ArrayBuffer: at most 4 GiB on Node 20, which aborts above. */
+export function viewOf(address: number, bytes: number): ArrayBuffer {
+  return koffi.view(BigInt(address), bytes);
+}
+
+/** Zeroed memory whose address is known, for the structures and bytes that system calls read and write. */
+export class NativeBuffer {
+  readonly address: number;
+  readonly size: number;
+  bytes: Uint8Array;
+  words: Uint32Array;
+
+  constructor(size: number) {
+    this.size = size;
+    const address = c.mmap(0, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+    this.address = checked('mmap', Number(address));
+    const memory = viewOf(this.address, size);
+    this.bytes = new Uint8Array(memory);
+    this.words = new Uint32Array(memory);
+  }
+
+  /** Gives the memory back. The views of this object become empty; others must not be used again. */
+  free(): void {
+    if (this.bytes.length === 0) return;
+    this.bytes = new Uint8Array(0);
+    this.words = new Uint32Array(0);
+    c.munmap(this.address, this.size);
+  }
+}
+
+/** recvmsg(2) on a prepared `struct msghdr`; −1 with {@link errno} on failure. */
+export function recvmsg(fd: number, header: number, flags: number): number {
+  return c.recvmsg(fd, header, flags);
+}
+
+/** sendmsg(2) on a prepared `struct msghdr`; −1 with {@link errno} on failure. */
+export function sendmsg(fd: number, header: number, flags: number): number {
+  return c.sendmsg(fd, header, flags);
+}
+
+/** send(2) without waiting and without SIGPIPE; −1 with {@link errno} on failure. */
+export function sendNow(fd: number, address: number, bytes: number): number {
+  return c.send(fd, address, bytes, MSG.DONTWAIT | MSG.NOSIGNAL);
+}
+
+/** Descriptors to wait on: `struct pollfd`s in place, so that waiting allocates nothing. */
+export class PollSet {
+  readonly #buffer: NativeBuffer;
+  readonly #count: number;
+  readonly #address: number;
+
+  constructor(count: number) {
+    this.#buffer = new NativeBuffer(4096);
+    this.#count = count;
+    this.#address = this.#buffer.address;
+    for (let i = 0; i < count; i++) this.set(i, -1, 0);
+  }
+
+  /** What to wait for at place `index`; a negative descriptor is left out. */
+  set(index: number, fd: number, events: number): void {
+    this.#buffer.words[index * 2] = fd;
+    this.#buffer.words[index * 2 + 1] = events;
+  }
+
+  /** {@link POLL} bits that the last {@link wait} found at place `index`. */
+  events(index: number): number {
+    return (this.#buffer.words[index * 2 + 1] as number) >>> 16;
+  }
+
+  /** Waits; returns how many places have events: 0 after `milliseconds` (−1 = no limit) or a signal. */
+  wait(milliseconds: number): number {
+    const ready = c.poll(this.#address, this.#count, milliseconds);
+    if (ready >= 0) return ready;
+    if (koffi.errno() === ERRNO.EINTR) return 0;
+    throw new SystemError('poll', koffi.errno());
+  }
+
+  free(): void {
+    this.#buffer.free();
+  }
+}

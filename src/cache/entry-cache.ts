@@ -1,0 +1,125 @@
+/**
+ * Cache of table entries that configure requesters: the context-cache and the PASID-cache (VT-d §6.2.2, §6.2.3).
+ * An entry is kept until software invalidates it or another one needs its slot, never because memory changed.
+ */
+
+/** How long a cache keeps what it holds: see DESIGN §5. */
+export type RetentionPolicy = 'faithful' | 'none' | 'hostile';
+
+/** `find` found nothing. */
+export const MISS = -1;
+
+/** Every `HOSTILE_PERIOD`-th find of a hostile cache drops what it finds: software may not count on retention. */
+const HOSTILE_PERIOD = 7;
+
+export class EntryCache {
+  private readonly keyA: Int32Array;
+  private readonly keyB: Int32Array;
+  private readonly domains: Int32Array;
+  private readonly faults: Int32Array;
+  private readonly entries: Uint32Array;
+  private readonly mask: number;
+  private ticks = 0;
+  private used = 0;
+
+  /**
+   * @param log2Slots log2 of the number of slots
+   * @param wordsPerEntry 32-bit words that each entry keeps
+   */
+  constructor(
+    private readonly policy: RetentionPolicy,
+    log2Slots: number,
+    readonly wordsPerEntry: number,
+  ) {
+    const slots = 1 << log2Slots;
+    this.mask = slots - 1;
+    this.keyA = new Int32Array(slots).fill(MISS);
+    this.keyB = new Int32Array(slots);
+    this.domains = new Int32Array(slots);
+    this.faults = new Int32Array(slots);
+    this.entries = new Uint32Array(slots * wordsPerEntry);
+  }
+
+  /** Entries held. */
+  get size(): number {
+    return this.used;
+  }
+
+  /** Kept words of all slots; a slot's own start at `slot * wordsPerEntry`. */
+  get words(): Uint32Array {
+    return this.entries;
+  }
+
+  /** Slot of the entry with these keys (`a` ≥ 0), or {@link MISS}. */
+  find(a: number, b: number): number {
+    const slot = this.slotOf(a, b);
+    if (this.keyA[slot] !== a || this.keyB[slot] !== b) return MISS;
+    if (this.policy === 'hostile' && ++this.ticks % HOSTILE_PERIOD === 0) {
+      this.drop(slot);
+      return MISS;
+    }
+    return slot;
+  }
+
+  /** What {@link insert} recorded as the entry's fault reason; 0 = none. */
+  faultOf(slot: number): number {
+    return this.faults[slot];
+  }
+
+  /**
+   * Keeps an entry: the first `wordsPerEntry` words of `source`. `fault` is the reason with which every use of
+   * the entry faults (caching mode keeps such entries); 0 when it is usable.
+   */
+  insert(a: number, b: number, domain: number, fault: number, source: Uint32Array): void {
+    if (this.policy === 'none') return;
+    const slot = this.slotOf(a, b);
+    if (this.keyA[slot] === MISS) this.used++;
+    this.keyA[slot] = a;
+    this.keyB[slot] = b;
+    this.domains[slot] = domain;
+    this.faults[slot] = fault;
+    const base = slot * this.wordsPerEntry;
+    for (let index = 0; index < this.wordsPerEntry; index++) this.entries[base + index] = source[index];
+  }
+
+  /** Drops everything. */
+  invalidateAll(): void {
+    if (this.used === 0) return;
+    this.keyA.fill(MISS);
+    this.used = 0;
+  }
+
+  /** Drops entries of a domain. */
+  invalidateDomain(domain: number): void {
+    if (this.used === 0) return;
+    for (let slot = 0; slot <= this.mask; slot++) {
+      if (this.keyA[slot] !== MISS && this.domains[slot] === domain) this.drop(slot);
+    }
+  }
+
+  /** Drops entries of a domain whose second key is `b`. */
+  invalidateDomainAndB(domain: number, b: number): void {
+    if (this.used === 0) return;
+    for (let slot = 0; slot <= this.mask; slot++) {
+      if (this.keyA[slot] !== MISS && this.keyB[slot] === b && this.domains[slot] === domain) this.drop(slot);
+    }
+  }
+
+  /** Drops the entry with these keys if it belongs to `domain`; any domain when that is negative. */
+  invalidateKey(a: number, b: number, domain: number): void {
+    const slot = this.slotOf(a, b);
+    if (this.keyA[slot] !== a || this.keyB[slot] !== b) return;
+    if (domain < 0 || this.domains[slot] === domain) this.drop(slot);
+  }
+
+  private drop(slot: number): void {
+    this.keyA[slot] = MISS;
+    this.used--;
+  }
+
+  /** Multiplicative hash of both keys; direct-mapped. */
+  private slotOf(a: number, b: number): number {
+    const mixed = Math.imul(a ^ Math.imul(b, 0x9e3779b1), 0x85ebca6b);
+    return (mixed ^ (mixed >>> 15)) & this.mask;
+  }
+}

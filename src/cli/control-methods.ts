@@ -1,0 +1,92 @@
+import type { DumpOptions } from '../device/iommu.js';
+import { ControlError, type DumpAnswer, type ReportAnswer, type VmSummary } from './control-protocol.js';
+import type { ControlMethodHandler } from './control-server.js';
+
+/** A connected machine, as far as these methods need it. */
+export interface ControlledVm {
+  readonly name: string;
+  readonly since: number;
+  readonly session: {
+    dump(options: DumpOptions): Promise<DumpAnswer['nodes']>;
+    report(): Promise<unknown>;
+  };
+}
+
+type Params = Readonly<Record<string, unknown>>;
+
+/** Leaf ranges that a dump prints for each address space when nobody says otherwise, and at most. */
+export const DEFAULT_MAX_LEAVES = 64;
+const LIMIT_MAX_LEAVES = 1_000_000;
+
+/** The methods of the control channel over what is connected. */
+export function controlMethods(source: {
+  vms(): readonly ControlledVm[];
+}): ReadonlyMap<string, ControlMethodHandler> {
+  return new Map<string, ControlMethodHandler>([
+    ['list', async () => source.vms().map(({ name, since }): VmSummary => ({ vm: name, since }))],
+    [
+      'dump',
+      async (params) => {
+        const options = dumpOptions(params);
+        const vm = choose(source.vms(), params);
+        return { vm: vm.name, nodes: await asked(vm.session.dump(options)) } satisfies DumpAnswer;
+      },
+    ],
+    [
+      'report',
+      async (params) => {
+        const vm = choose(source.vms(), params);
+        return { vm: vm.name, report: await asked(vm.session.report()) } satisfies ReportAnswer;
+      },
+    ],
+  ]);
+}
+
+/** A session that ends while it is asked rejects with SESSION_GONE: that is the asker's answer, not a defect. */
+async function asked<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if ((error as { reason?: unknown } | null)?.reason === 'SESSION_GONE') throw new ControlError('gone');
+    throw error;
+  }
+}
+
+function choose(vms: readonly ControlledVm[], params: Params): ControlledVm {
+  const wanted = params['vm'];
+  if (wanted !== undefined && typeof wanted !== 'string')
+    throw new ControlError('badParams', 'vm is not a string');
+  const names = vms.map(({ name }) => name).join(', ');
+  if (wanted === undefined) {
+    const only = vms[0];
+    if (only === undefined) throw new ControlError('noSuchVm', 'no virtual machine is connected');
+    if (vms.length > 1)
+      throw new ControlError('ambiguousVm', `several virtual machines are connected: ${names}`);
+    return only;
+  }
+  const found = vms.find(({ name }) => name === wanted);
+  if (found === undefined) {
+    throw new ControlError(
+      'noSuchVm',
+      `no virtual machine ${wanted} is connected (connected: ${names || 'none'})`,
+    );
+  }
+  return found;
+}
+
+function dumpOptions(params: Params): DumpOptions {
+  const { registers = true, tables = true, rid, maxLeaves = DEFAULT_MAX_LEAVES } = params;
+  if (typeof registers !== 'boolean' || typeof tables !== 'boolean') {
+    throw new ControlError('badParams', 'registers and tables are booleans');
+  }
+  if (!isIntegerIn(maxLeaves, 0, LIMIT_MAX_LEAVES)) {
+    throw new ControlError('badParams', `maxLeaves is a number from 0 to ${LIMIT_MAX_LEAVES}`);
+  }
+  if (rid === undefined) return { registers, tables, maxLeaves };
+  if (!isIntegerIn(rid, 0, 0xffff)) throw new ControlError('badParams', 'rid is a number from 0 to 65535');
+  return { registers, tables, maxLeaves, rid };
+}
+
+function isIntegerIn(value: unknown, low: number, high: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= low && value <= high;
+}

@@ -1,0 +1,91 @@
+import type { DumpNode } from '../device/iommu.js';
+import type { ViommuEvent } from '../events/events.js';
+
+/**
+ * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
+ * daemon greets with {@link Greeting}; then every text frame is one JSON object: a {@link ControlRequest}, its
+ * {@link ControlReply}, or, after `watch`, a {@link ControlEvent}. docs/protocol.md describes it for people.
+ */
+export const CONTROL_VERSION = 1;
+
+/** Largest request. Replies may be larger: a dump is. */
+export const MAX_REQUEST_BYTES = 65536;
+
+export interface Greeting {
+  readonly viommu: typeof CONTROL_VERSION;
+  readonly version: string;
+  readonly pid: number;
+}
+
+export const CONTROL_METHODS = ['list', 'dump', 'report', 'watch'] as const;
+export type ControlMethod = (typeof CONTROL_METHODS)[number];
+
+export interface ControlRequest {
+  readonly id: number;
+  readonly method: ControlMethod;
+  readonly params?: Readonly<Record<string, unknown>>;
+}
+
+export const CONTROL_ERRORS = {
+  badRequest: 'not a JSON object with a numeric id and a method',
+  unknownMethod: 'no method of that name',
+  badParams: 'a parameter is missing or has the wrong type',
+  noSuchVm: 'no virtual machine of that name is connected',
+  ambiguousVm: 'several virtual machines are connected; name one',
+  gone: 'the virtual machine disconnected meanwhile',
+  internal: 'the daemon failed to answer; its log says why',
+} as const;
+export type ControlErrorCode = keyof typeof CONTROL_ERRORS;
+
+export interface ControlFailure {
+  readonly code: ControlErrorCode;
+  readonly message: string;
+}
+
+export type ControlReply =
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number | null; readonly error: ControlFailure };
+
+export interface ControlEvent {
+  readonly vm: string;
+  /** Milliseconds since 1970, when the main thread heard of it. */
+  readonly time: number;
+  readonly event: ViommuEvent | SessionChange;
+}
+
+export interface SessionChange {
+  readonly kind: 'disconnected';
+  readonly detail: string;
+}
+
+/** One entry of `list`. */
+export interface VmSummary {
+  readonly vm: string;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+}
+
+export interface DumpAnswer {
+  readonly vm: string;
+  readonly nodes: readonly DumpNode[];
+}
+
+export interface ReportAnswer {
+  readonly vm: string;
+  readonly report: unknown;
+}
+
+/** An error that goes to the asker as it is. */
+export class ControlError extends Error {
+  readonly code: ControlErrorCode;
+
+  constructor(code: ControlErrorCode, message: string = CONTROL_ERRORS[code]) {
+    super(message);
+    this.name = 'ControlError';
+    this.code = code;
+  }
+
+  toFailure(): ControlFailure {
+    return { code: this.code, message: this.message };
+  }
+}

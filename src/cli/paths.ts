@@ -1,0 +1,93 @@
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { delimiter, join, resolve } from 'node:path';
+import { type CliContext, CliError, EXIT } from './context.js';
+
+/** One guest kernel that the set-up prepared. */
+export interface KernelPaths {
+  readonly release: string;
+  readonly image: string;
+  readonly initramfs: string;
+}
+
+/** What `npm run setup` left in its cache; every part may be missing. */
+export interface PreparedPaths {
+  readonly qemu?: string;
+  readonly bridge?: string;
+  readonly kernels?: Readonly<Record<string, KernelPaths>>;
+}
+
+/**
+ * The set-up's `paths.json`: where `VIOMMU_PATHS` says, else in the cache directory. Nothing prepared is an
+ * empty answer: options may name everything.
+ * @throws {CliError} when `VIOMMU_PATHS` names a file that cannot be read.
+ */
+export function preparedPaths(context: CliContext): PreparedPaths {
+  const named = context.env['VIOMMU_PATHS'];
+  const path = named ?? join(cacheDir(context), 'paths.json');
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as PreparedPaths;
+  } catch (error) {
+    if (named === undefined) return {};
+    throw new CliError(`VIOMMU_PATHS names ${named}, which cannot be used: ${String(error)}`);
+  }
+}
+
+function cacheDir(context: CliContext): string {
+  const { VIOMMU_CACHE: own, XDG_CACHE_HOME: xdg, HOME: home = '/' } = context.env;
+  return own ?? join(xdg ?? join(home, '.cache'), 'viommu');
+}
+
+const HOW_TO_GET = 'run "npm run setup" in the viommu checkout, or name one with';
+
+/**
+ * The bridge to load into QEMU.
+ * @throws {CliError} when there is none.
+ */
+export function bridgePath(context: CliContext, given: string | undefined): string {
+  const path = given === undefined ? preparedPaths(context).bridge : resolve(given);
+  if (path === undefined) {
+    throw new CliError(`no bridge is built: ${HOW_TO_GET} --bridge`, EXIT.LAUNCH_FAILED);
+  }
+  if (!readable(path)) throw new CliError(`the bridge ${path} cannot be read`, EXIT.LAUNCH_FAILED);
+  return path;
+}
+
+/**
+ * The QEMU program: as given, else the prepared one, else from PATH.
+ * @throws {CliError} with env(1)'s exit codes when there is none or it is not a program.
+ */
+export function qemuPath(context: CliContext, given: string | undefined): string {
+  const wanted = given ?? preparedPaths(context).qemu ?? 'qemu-system-x86_64';
+  const candidates = wanted.includes('/')
+    ? [resolve(wanted)]
+    : (context.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, wanted));
+  const executable = candidates.find((path) => allowed(path, constants.X_OK));
+  if (executable !== undefined) return executable;
+  const present = candidates.find(readable);
+  if (present !== undefined) throw new CliError(`${present} is not a program`, EXIT.NOT_EXECUTABLE);
+  throw new CliError(`no ${wanted}: ${HOW_TO_GET} --qemu`, EXIT.NO_SUCH_PROGRAM);
+}
+
+/** @throws {CliError} when that kernel was not prepared. */
+export function kernelPaths(context: CliContext, series: string): KernelPaths {
+  const kernels = preparedPaths(context).kernels ?? {};
+  const found = kernels[series];
+  if (found !== undefined) return found;
+  const known = Object.keys(kernels).join(', ');
+  throw new CliError(
+    `no guest kernel ${series} is prepared${known === '' ? '' : ` (there is ${known})`}: ${HOW_TO_GET} --kernel and --initramfs`,
+  );
+}
+
+function readable(path: string): boolean {
+  return allowed(path, constants.R_OK);
+}
+
+function allowed(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}

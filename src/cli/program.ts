@@ -1,0 +1,149 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { LOG_LEVELS } from '../observe/log.js';
+import { type CliContext, CliError, EXIT, messageOf } from './context.js';
+import * as help from './help.js';
+import { dump, list, report, watch } from './inspect.js';
+import { qemu } from './qemu.js';
+import { serve } from './serve.js';
+import { CACHE_POLICIES, type Services } from './services.js';
+
+/**
+ * Runs one command line (without program name) and returns its exit code. Errors are printed, not thrown;
+ * only our own defects come out as exceptions.
+ */
+export async function run(context: CliContext, services: Services, argv: readonly string[]): Promise<number> {
+  let exitCode: number = EXIT.OK;
+  const action =
+    <A extends unknown[]>(command: (...args: A) => Promise<number>) =>
+    async (...args: A): Promise<void> => {
+      exitCode = await command(...args);
+    };
+  const program = build(context, services, action);
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.USAGE;
+    if (error instanceof CliError || isCoded(error)) {
+      context.stderr.write(`viommu: ${messageOf(error)}\n`);
+      return error instanceof CliError ? error.exitCode : EXIT.FAILED;
+    }
+    throw error;
+  }
+}
+
+/** A coded error of the table is something that happened to the user, not a defect. */
+function isCoded(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'CodedError' || error.name === 'SystemError');
+}
+
+type Action = <A extends unknown[]>(
+  command: (...args: A) => Promise<number>,
+) => (...args: A) => Promise<void>;
+
+function build(context: CliContext, services: Services, action: Action): Command {
+  const program = new Command('viommu');
+  program
+    .description(help.DESCRIPTION)
+    .version(context.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .addHelpText('after', help.EXAMPLES)
+    .showSuggestionAfterError(true)
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+      getOutHelpWidth: () => Math.min(context.stdout.columns ?? 100, 110),
+      getErrHelpWidth: () => Math.min(context.stderr.columns ?? 100, 110),
+    })
+    .exitOverride();
+  addServe(program, context, services, action);
+  addQemu(program, context, services, action);
+  addInspect(program, context, action);
+  return program;
+}
+
+/** A subcommand that inherits output and exit handling. */
+function command(program: Command, usage: string, description: string, examples: string): Command {
+  return program.command(usage).description(description).addHelpText('after', examples);
+}
+
+function withLog(target: Command, level: string): Command {
+  return target
+    .addOption(
+      new Option('--log-level <level>', 'least important line to log').choices(LOG_LEVELS).default(level),
+    )
+    .option('--log-json', 'log one JSON object a line', false);
+}
+
+function withPolicy(target: Command): Command {
+  return target.addOption(
+    new Option('--cache-policy <policy>', help.CACHE_POLICY).choices(CACHE_POLICIES).default('faithful'),
+  );
+}
+
+function addServe(program: Command, context: CliContext, services: Services, action: Action): void {
+  const target = command(program, 'serve', help.SERVE, help.SERVE_EXAMPLES)
+    .option(
+      '--socket <path>',
+      'where virtual machines connect (default: viommu.sock in the runtime directory)',
+    )
+    .option('--control <path>', 'control channel (default: the socket\'s path with ".ctl")');
+  withLog(withPolicy(target), 'info').action(action((options) => serve(context, services, options)));
+}
+
+function addQemu(program: Command, context: CliContext, services: Services, action: Action): void {
+  const target = command(program, 'qemu', help.QEMU, help.QEMU_EXAMPLES)
+    .usage('[options] -- <qemu arguments>')
+    .argument('[qemu...]', 'arguments for QEMU, after "--"')
+    .option('--qemu <file>', 'QEMU to run (default: the prepared one, else qemu-system-x86_64 from PATH)')
+    .option('--bridge <file>', 'bridge to load into it (default: the prepared one)')
+    .option('--attach <path>', 'use the daemon that "viommu serve" runs on this socket')
+    .option('--control <path>', 'control channel of the daemon started here')
+    .option('--caching-mode', 'CAP_REG.CM: the guest announces new mappings too; needed for VFIO devices')
+    .option('--scalable-mode', 'ECAP_REG.SMTS: offer scalable mode (PASID tables)')
+    .option('--no-scalable-mode', 'legacy mode only')
+    .option('--aw-bits <bits>', 'widest input address: 39, 48 or 57', addressWidth)
+    .option('--name <name>', 'name of this machine in lists, logs and dumps')
+    .option('--memory <size>', 'guest RAM of this size as a shared memfd: adds -m, -object and -machine')
+    .option('--print', 'print the line to run instead of running it')
+    .option('--report <file>', 'write the counters of the session there as JSON at the end');
+  withLog(withPolicy(target), 'warn').action(
+    action((args: string[], options) => qemu(context, services, options, args)),
+  );
+}
+
+function addInspect(program: Command, context: CliContext, action: Action): void {
+  const dumpTarget = command(program, 'dump', help.DUMP, help.DUMP_EXAMPLES)
+    .option('--rid <bb:dd.f>', 'only the tables of this requester')
+    .option('--registers', 'only registers (with --tables: both)')
+    .option('--tables', 'only tables')
+    .option('--max-leaves <n>', 'most mapped ranges to print for each address space', natural)
+    .option('--zeros', 'print fields that are zero, too')
+    .option('--ascii', 'draw the tree in ASCII');
+  withTarget(dumpTarget).action(action((options) => dump(context, options)));
+  const listTarget = command(program, 'list', help.LIST, '');
+  listTarget.option('--control <path>', 'only this daemon').option('--json', 'print JSON');
+  listTarget.action(action((options) => list(context, options)));
+  withTarget(command(program, 'report', help.REPORT, '')).action(
+    action((options) => report(context, options)),
+  );
+  withTarget(command(program, 'watch', help.WATCH, '')).action(action((options) => watch(context, options)));
+}
+
+function withTarget(target: Command): Command {
+  return target
+    .option('--vm <name>', 'which machine, when several are connected (see "viommu list")')
+    .option('--control <path>', 'control channel of the daemon (default: the only one that runs)')
+    .option('--json', 'print JSON');
+}
+
+function addressWidth(text: string): number {
+  if (!['39', '48', '57'].includes(text)) throw new InvalidArgumentError('It is 39, 48 or 57.');
+  return Number.parseInt(text, 10);
+}
+
+function natural(text: string): number {
+  if (!/^[0-9]+$/.test(text)) throw new InvalidArgumentError('It is not a number.');
+  return Number.parseInt(text, 10);
+}

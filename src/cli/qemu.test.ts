@@ -1,0 +1,149 @@
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { run } from './program.js';
+import { findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
+import { fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
+
+let context: TestContext;
+let services: ReturnType<typeof fakeServices>;
+
+beforeEach(() => {
+  context = testContext();
+  services = fakeServices();
+});
+afterEach(() => context.cleanUp());
+
+/** A program in QEMU's place. */
+function script(body: string): string {
+  const path = join(context.dir, 'fake-qemu');
+  writeFileSync(path, `#!${process.execPath}\n${body}`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+/** A real shared object, so that the loader has nothing to complain about. */
+const BRIDGE =
+  ['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/libm.so.6', '/usr/lib/libm.so.6'].find(existsSync) ?? '';
+
+const viommu = (body: string, ...argv: string[]): Promise<number> =>
+  run(context, services, ['qemu', '--qemu', script(body), '--bridge', BRIDGE, ...argv]);
+
+/** Whatever is left of sockets and private directories. */
+const leftovers = (): string[] =>
+  existsSync(join(context.dir, 'viommu')) ? readdirSync(join(context.dir, 'viommu')) : [];
+
+const SEEN = `require('fs').writeFileSync(process.env.SEEN, JSON.stringify({ args: process.argv.slice(2), preload: process.env.LD_PRELOAD }));`;
+
+describe('viommu qemu', () => {
+  it('runs QEMU with the bridge and our device first, and leaves nothing behind', async () => {
+    const seen = join(context.dir, 'seen');
+    context = { ...context, env: { ...context.env, SEEN: seen } };
+    expect(await viommu(SEEN, '--name', 'web,1', '--no-scalable-mode', '--', '-machine', 'q35', '-S')).toBe(
+      0,
+    );
+    const { args, preload } = JSON.parse(readFileSync(seen, 'utf8'));
+    expect(preload).toBe(BRIDGE);
+    expect(args[0]).toBe('-device');
+    expect(args[1]).toMatch(/^viommu-vtd,socket=.*\/viommu\/vm-.*\/socket,scalable-mode=off,name=web,,1$/);
+    expect(args.slice(2)).toEqual(['-machine', 'q35', '-S']);
+    expect(leftovers()).toEqual([]);
+  });
+
+  it.each([
+    ['process.exit(7)', 7],
+    ["process.kill(process.pid, 'SIGKILL')", 137],
+    ['', 0],
+  ])('passes the end of QEMU on: %s', async (body, code) => {
+    expect(await viommu(body, '--', '-S')).toBe(code);
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('serves a socket while QEMU runs, writes the report, and removes the socket', async () => {
+    const body = `
+      const device = process.argv.find((arg) => arg.startsWith('viommu-vtd'));
+      const socket = require('net').connect(device.slice('viommu-vtd,socket='.length));
+      socket.on('connect', () => setTimeout(() => process.exit(3), 100));`;
+    const file = join(context.dir, 'report.json');
+    expect(await viommu(body, '--report', file, '--', '-S')).toBe(3);
+    expect(services.sessionsMade[0]?.stopped).toBe(true);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ vm1: { id: 'vm1', translations: 7 } });
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('passes signals on, and kills on the second', async () => {
+    const ready = join(context.dir, 'ready');
+    context = { ...context, env: { ...context.env, READY: ready } };
+    const wait = "require('fs').writeFileSync(process.env.READY, ''); setInterval(() => {}, 1000);";
+    const polite = viommu(`process.on('SIGTERM', () => process.exit(9));${wait}`, '--', '-S');
+    await until(() => existsSync(ready), 'the program');
+    context.raise('SIGTERM');
+    expect(await polite).toBe(9);
+    const deaf = viommu(`process.on('SIGINT', () => {});${wait.replace("''", "'deaf'")}`, '--', '-S');
+    await until(() => readFileSync(ready, 'utf8') === 'deaf', 'the deaf program');
+    context.raise('SIGINT');
+    context.raise('SIGINT');
+    expect(await deaf).toBe(137);
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('says with the exit codes of env(1) why QEMU did not start', async () => {
+    const text = join(context.dir, 'text');
+    writeFileSync(text, '');
+    const attempt = (...argv: string[]): Promise<number> =>
+      run(context, services, ['qemu', ...argv, '--', '-S']);
+    expect(await attempt('--bridge', BRIDGE, '--qemu', join(context.dir, 'nothing'))).toBe(127);
+    expect(await attempt('--bridge', BRIDGE, '--qemu', text)).toBe(126);
+    expect(await attempt('--bridge', join(context.dir, 'nothing'), '--qemu', process.execPath)).toBe(125);
+    expect(await attempt('--qemu', process.execPath)).toBe(125);
+    expect(context.err()).toContain('npm run setup');
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('refuses a wrong command line without starting anything', async () => {
+    for (const argv of [
+      ['--aw-bits', '40'],
+      ['--cache-policy', 'best'],
+      ['--memory', '1x'],
+      ['-m', '1G'],
+    ]) {
+      expect(await viommu(SEEN, ...argv, '--', '-S')).toBe(2);
+    }
+    expect(await viommu(SEEN, '--name', 'a', '--', '-device', 'viommu-vtd,name=b')).toBe(2);
+    expect(services.sessionsMade).toEqual([]);
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('prints the line for a shell instead of running it', async () => {
+    const options = ['--print', '--attach', '/run/v.sock', '--caching-mode', '--aw-bits', '48'];
+    expect(await viommu('', ...options, '--', '-append', "a='b c'")).toBe(0);
+    expect(context.out()).toBe(
+      `LD_PRELOAD=${BRIDGE} ${join(context.dir, 'fake-qemu')} -device viommu-vtd,socket=/run/v.sock,` +
+        `caching-mode=on,aw-bits=48 -append 'a='\\''b c'\\'''\n`,
+    );
+    expect(context.err()).toContain('viommu serve --socket /run/v.sock');
+  });
+});
+
+describe('QEMU arguments', () => {
+  it('give the socket to the device that the user wrote, in both notations', () => {
+    const plain = qemuArguments(['-device', 'viommu-vtd,caching-mode=on'], '/s,1', {}, undefined);
+    expect(plain).toEqual(['-device', 'viommu-vtd,caching-mode=on,socket=/s,,1']);
+    const json = qemuArguments(['-device', '{"driver":"viommu-vtd"}'], '/s', {}, undefined);
+    expect(json).toEqual(['-device', '{"driver":"viommu-vtd","socket":"/s"}']);
+  });
+
+  it('leave a socket that the user named alone', () => {
+    const args = ['-S', '-device', 'viommu-vtd,socket=/a,,b,aw-bits=48'];
+    expect(findDevice(args)).toEqual({ index: 2, socket: '/a,b', json: false });
+    expect(qemuArguments(args, '/other', {}, undefined)).toEqual(args);
+    expect(findDevice(['-device', 'viommu-vtd-else', '-append', 'viommu-vtd'])).toBeUndefined();
+  });
+
+  it('add shared memory on request', () => {
+    expect(shellLine(qemuArguments(['-S'], '/s', {}, '1G'))).toBe(
+      '-device viommu-vtd,socket=/s -object memory-backend-memfd,id=viommu-ram,size=1G,share=on ' +
+        '-m 1G -machine memory-backend=viommu-ram -S',
+    );
+  });
+});

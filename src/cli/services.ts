@@ -1,0 +1,65 @@
+import { createLog, type Logger } from '../observe/log.js';
+import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
+import { Daemon, type Listen, type StartSession } from './daemon.js';
+
+/** How translation, configuration and PASID caches behave. DESIGN §5 */
+export const CACHE_POLICIES = ['faithful', 'none', 'hostile'] as const;
+export type CachePolicy = (typeof CACHE_POLICIES)[number];
+
+/** What `main.ts` composes the commands from; tests put their own in. */
+export interface Services {
+  readonly listen: Listen;
+  readonly sessions: (policy: CachePolicy) => StartSession;
+}
+
+export function logFor(context: CliContext, choice: LogChoice): Logger {
+  return createLog({
+    level: choice.logLevel,
+    json: choice.logJson,
+    now: context.now,
+    write: (line) => context.stderr.write(line),
+  });
+}
+
+/** Bytes that an AF_UNIX path may have; unix(7), less the terminating zero. */
+const SOCKET_PATH_LIMIT = 107;
+
+/** @throws {CliError} for a path that no socket can have. */
+export function checkSocketPath(path: string): string {
+  if (Buffer.byteLength(path) > SOCKET_PATH_LIMIT) {
+    throw new CliError(
+      `socket path is longer than ${SOCKET_PATH_LIMIT} bytes, which Unix sockets do not allow: ${path}`,
+      EXIT.USAGE,
+    );
+  }
+  return path;
+}
+
+/** Path of the control channel beside a socket. */
+export function controlPathOf(socket: string): string {
+  return `${socket}.ctl`;
+}
+
+/** A daemon in this process. */
+export function startDaemon(
+  context: CliContext,
+  services: Services,
+  options: {
+    socket: string;
+    control?: string | undefined;
+    policy: CachePolicy;
+    command: string;
+    log: Logger;
+  },
+): Promise<Daemon> {
+  const control = options.control ?? controlPathOf(options.socket);
+  return Daemon.start({
+    context,
+    log: options.log,
+    socket: checkSocketPath(options.socket),
+    control: checkSocketPath(control),
+    command: options.command,
+    listen: services.listen,
+    startSession: services.sessions(options.policy),
+  });
+}

@@ -1,0 +1,134 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DumpNode, DumpOptions } from '../../device/iommu.js';
+import type { CliContext, Output } from '../context.js';
+import type { SessionCallbacks, SessionPort } from '../daemon.js';
+import type { Services } from '../services.js';
+
+/** Stand-ins for the outside world and for sessions, for the tests of this folder. */
+
+export interface TestContext extends CliContext {
+  readonly out: () => string;
+  readonly err: () => string;
+  /** Delivers a signal to whoever listens; true when somebody did. */
+  readonly raise: (name: NodeJS.Signals) => boolean;
+  readonly exits: number[];
+  /** Scratch directory, also XDG_RUNTIME_DIR. */
+  readonly dir: string;
+  readonly cleanUp: () => void;
+}
+
+function capture(): Output & { text: string } {
+  return {
+    text: '',
+    isTTY: false,
+    columns: undefined,
+    write(chunk) {
+      this.text += chunk;
+    },
+  };
+}
+
+export function testContext(env: Readonly<Record<string, string>> = {}): TestContext {
+  const dir = mkdtempSync(join(tmpdir(), 'viommu-test-'));
+  const stdout = capture();
+  const stderr = capture();
+  const exits: number[] = [];
+  const handlers = new Map<(name: NodeJS.Signals) => void, readonly NodeJS.Signals[]>();
+  return {
+    env: { PATH: process.env['PATH'] ?? '', VIOMMU_CACHE: join(dir, 'none'), XDG_RUNTIME_DIR: dir, ...env },
+    now: () => 1_000_000,
+    stdout,
+    stderr,
+    pid: process.pid,
+    uid: process.getuid?.() ?? 0,
+    version: '9.9.9',
+    onSignals(names, handler) {
+      handlers.set(handler, names);
+      return () => handlers.delete(handler);
+    },
+    exitNow: (code) => exits.push(code),
+    out: () => stdout.text,
+    err: () => stderr.text,
+    raise(name) {
+      const heard = [...handlers].filter(([, names]) => names.includes(name));
+      for (const [handler] of heard) handler(name);
+      return heard.length > 0;
+    },
+    exits,
+    dir,
+    cleanUp: () => rmSync(dir, { recursive: true, force: true }),
+  };
+}
+
+/** A session that answers from what it was given. */
+export class FakeSession implements SessionPort {
+  stopped = false;
+  readonly asked: DumpOptions[] = [];
+
+  constructor(
+    readonly id: string,
+    readonly callbacks: SessionCallbacks,
+  ) {}
+
+  async dump(options: DumpOptions): Promise<DumpNode[]> {
+    this.asked.push(options);
+    return [{ label: 'GSTS_REG', raw: '0x80000000', fields: { TES: 1, RTPS: 0 } }];
+  }
+
+  async report(): Promise<unknown> {
+    return { id: this.id, translations: 7 };
+  }
+
+  async stop(): Promise<void> {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.callbacks.closed('STOPPED', 'told to stop', { id: this.id, translations: 7 });
+  }
+
+  /** The machine says who it is. */
+  hello(vm: string): void {
+    this.callbacks.event({ kind: 'hello', vm, model: 'vtd', peer: 'fake' });
+  }
+}
+
+/** Services whose listener is real and whose sessions are fake: a connection is one. */
+export function fakeServices(): Services & { readonly sessionsMade: FakeSession[] } {
+  const sessionsMade: FakeSession[] = [];
+  return {
+    sessionsMade,
+    listen: (path, onConnection) =>
+      new Promise((done, failed) => {
+        const sockets = new Set<Socket>();
+        const server = createServer((socket) => {
+          sockets.add(socket);
+          onConnection(0);
+        });
+        server.once('error', failed);
+        server.listen(path, () =>
+          done({
+            close: () => {
+              for (const socket of sockets) socket.destroy();
+              return new Promise<void>((closed) => server.close(() => closed()));
+            },
+          }),
+        );
+      }),
+    sessions: () => (_fd, id, callbacks) => {
+      const session = new FakeSession(id, callbacks);
+      sessionsMade.push(session);
+      return session;
+    },
+  };
+}
+
+/** Waits until `condition` holds; fails loudly when it never does. */
+export async function until(condition: () => boolean, what: string, milliseconds = 5000): Promise<void> {
+  const end = performance.now() + milliseconds;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`waited in vain for ${what}`);
+    await new Promise((done) => setTimeout(done, 5));
+  }
+}

@@ -1,0 +1,33 @@
+/** The IOMMU models by name. */
+import { CodedError } from '../base/errors.js';
+import type { GuestMemory } from '../memory/port.js';
+import type { Iommu, IommuOutputs } from './iommu.js';
+import { parseVtdConfig, VTD_REGISTER_BYTES } from './vtd/config.js';
+import { VtdModel } from './vtd/model.js';
+
+/** What a model is connected to. */
+export interface ModelPorts {
+  readonly memory: GuestMemory;
+  /** The words that the guest reads as registers; {@link modelRegisterBytes} of them. */
+  readonly registers: Uint32Array;
+  readonly outputs: IommuOutputs;
+}
+
+/** Bytes of register space of a model. Throws UNKNOWN_MODEL. */
+export function modelRegisterBytes(name: string): number {
+  if (name === 'vtd') return VTD_REGISTER_BYTES;
+  throw new CodedError('UNKNOWN_MODEL', `no IOMMU model "${name}"; there is: vtd`);
+}
+
+/** Makes a model as at power-on. Throws UNKNOWN_MODEL or BAD_OPTION. */
+export function createModel(
+  name: string,
+  options: Readonly<Record<string, string>>,
+  ports: ModelPorts,
+): Iommu {
+  const bytes = modelRegisterBytes(name);
+  if (ports.registers.length * 4 !== bytes) {
+    throw new Error(`the ${name} model needs ${bytes} bytes of registers, not ${ports.registers.length * 4}`);
+  }
+  return new VtdModel(parseVtdConfig(options), ports.memory, ports.registers, ports.outputs);
+}

@@ -1,0 +1,132 @@
+/**
+ * A register file made from declared tables.
+ *
+ * The guest reads the shared words directly, without asking the model, so every store keeps this order: what a
+ * flag promises is stored before the flag. Write-only bits live in a private copy and read as zero.
+ */
+import type { Access, Register } from '../spec/define.js';
+
+/** A register as the file needs it: where it stands and what each field may do. */
+export type AnyRegister = Register<string>;
+
+const WRITABLE: ReadonlySet<Access> = new Set<Access>(['RW', 'RWS', 'WO']);
+const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
+
+/** Register words by index; the device's reaction to a guest store of one word. */
+export interface RegisterListener {
+  /**
+   * A word was stored by the guest and its plain fields have taken effect: RW and WO bits are stored, RW1C bits
+   * that were written as 1 are cleared. `written` is the raw value, `before` the word as it was.
+   */
+  registerWritten(offset: number, written: number, before: number): void;
+}
+
+export class RegisterFile {
+  readonly bytes: number;
+  readonly declared: readonly AnyRegister[];
+  private readonly shared: Uint32Array;
+  private readonly values: Uint32Array;
+  private readonly writable: Uint32Array;
+  private readonly clearable: Uint32Array;
+  private readonly readable: Uint32Array;
+  private readonly initial: Uint32Array;
+
+  /**
+   * @param shared the words that the guest reads
+   * @param declared registers; words that belong to none read as zero and ignore writes
+   * @param minimumSize smallest store in bytes that the specification allows: 1, 2 or 4
+   */
+  constructor(
+    shared: Uint32Array,
+    declared: readonly AnyRegister[],
+    private readonly minimumSize: 1 | 2 | 4 = 4,
+  ) {
+    const words = shared.length;
+    this.bytes = words * 4;
+    this.shared = shared;
+    this.declared = declared;
+    this.values = new Uint32Array(words);
+    this.writable = new Uint32Array(words);
+    this.clearable = new Uint32Array(words);
+    this.readable = new Uint32Array(words).fill(0xffffffff);
+    this.initial = new Uint32Array(words);
+    for (const register of declared) this.declare(register);
+  }
+
+  private declare(register: AnyRegister): void {
+    for (const field of Object.values(register.fields)) {
+      for (let bit = field.lsb; bit <= field.msb; bit++) {
+        const word = (register.offset >> 2) + (bit >> 5);
+        const mask = 1 << (bit & 31);
+        if (WRITABLE.has(field.access)) this.writable[word] |= mask;
+        if (CLEARABLE.has(field.access)) this.clearable[word] |= mask;
+        if (field.access === 'WO') this.readable[word] &= ~mask;
+        if (Math.floor(field.reset / 2 ** (bit - field.lsb)) % 2 === 1) this.initial[word] |= mask;
+      }
+    }
+  }
+
+  /** Overrides the value at reset of a 32-bit word (capability registers are computed, not declared). */
+  setInitial(offset: number, value: number): void {
+    this.initial[offset >> 2] = value;
+  }
+
+  /** Every word as at power-on. */
+  reset(): void {
+    for (let word = 0; word < this.values.length; word++) {
+      this.values[word] = this.initial[word];
+      Atomics.store(this.shared, word, this.initial[word] & this.readable[word]);
+    }
+  }
+
+  /** The word at a 4-byte aligned offset as the model sees it, write-only bits included; unsigned. */
+  get(offset: number): number {
+    return this.values[offset >> 2];
+  }
+
+  /** Stores a whole word, whatever its access rights: the model's own update. */
+  set(offset: number, value: number): void {
+    const word = offset >> 2;
+    this.values[word] = value;
+    Atomics.store(this.shared, word, this.values[word] & this.readable[word]);
+  }
+
+  /** Replaces the bits of `mask` in a word. */
+  update(offset: number, mask: number, value: number): void {
+    this.set(offset, (this.values[offset >> 2] & ~mask) | (value & mask));
+  }
+
+  /** The words of a register, for its getters: `register.get.NAME(file.words, base)`. */
+  get words(): Uint32Array {
+    return this.values;
+  }
+
+  /**
+   * A guest store. A store that crosses a word is taken as its words in ascending order, as hardware may
+   * disassemble it (VT-d §11.2). Returns false when size or alignment is not allowed; nothing has then happened.
+   */
+  write(offset: number, size: number, lo: number, hi: number, listener: RegisterListener): boolean {
+    if (size < this.minimumSize || (size !== 1 && size !== 2 && size !== 4 && size !== 8)) return false;
+    if (!Number.isInteger(offset) || offset < 0 || offset % size !== 0 || offset + size > this.bytes) {
+      return false;
+    }
+    if (size >= 4) {
+      this.store(offset, lo >>> 0, 0xffffffff, listener);
+      if (size === 8) this.store(offset + 4, hi >>> 0, 0xffffffff, listener);
+      return true;
+    }
+    const shift = (offset & 3) * 8;
+    const lanes = size === 1 ? 0xff : 0xffff;
+    this.store(offset & ~3, ((lo & lanes) << shift) >>> 0, (lanes << shift) >>> 0, listener);
+    return true;
+  }
+
+  private store(offset: number, written: number, lanes: number, listener: RegisterListener): void {
+    const word = offset >> 2;
+    const before = this.values[word];
+    const takes = this.writable[word] & lanes;
+    const clears = this.clearable[word] & lanes & written;
+    this.set(offset, (before & ~takes & ~clears) | (written & takes));
+    listener.registerWritten(offset, written, before);
+  }
+}

@@ -1,0 +1,144 @@
+/** Primary fault logging, the fault status register and its event. VT-d §7.2, §7.3, §11.4.7. */
+import { faultName, isQualified } from '../../spec/vtd/faults.js';
+import { FECTL_REG, FRCD_BYTES, FRCD_OFFSET, FSTS_REG, IQERCD_REG } from '../../spec/vtd/registers.js';
+import { ACCESS, type IommuOutputs, type ModelCounters, NO_PASID, type TranslateRequest } from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+import type { VtdConfig } from './config.js';
+import { EventInterrupt } from './event-interrupt.js';
+
+const FSTS = FSTS_REG.offset;
+const PFO = 1 << FSTS_REG.fields.PFO.lsb;
+const PPF = 1 << FSTS_REG.fields.PPF.lsb;
+const IQE = 1 << FSTS_REG.fields.IQE.lsb;
+const ICE = 1 << FSTS_REG.fields.ICE.lsb;
+const ITE = 1 << FSTS_REG.fields.ITE.lsb;
+const FRI_SHIFT = FSTS_REG.fields.FRI.lsb;
+const FRI = 0xff << FRI_SHIFT;
+/** Conditions that software has yet to service: while one is there, another is not a new interrupt. §7.3 */
+const CONDITIONS = PFO | PPF | IQE | ICE | ITE;
+
+/** Bits of the third and fourth word of a fault recording register. §11.4.7.6 */
+const WORD2 = { PRIV: 1 << 29, EXE: 1 << 30, PP: 1 << 31, T2: 1 << 28 } as const;
+const WORD3 = { PV_SHIFT: 8, T1: 1 << 30, F: 1 << 31 } as const;
+
+export class FaultRecorder {
+  private readonly event: EventInterrupt;
+  private readonly addressLo: number;
+  private readonly addressHi: number;
+  /** Where the next fault goes. */
+  private next = 0;
+
+  constructor(
+    private readonly file: RegisterFile,
+    private readonly outputs: IommuOutputs,
+    private readonly counters: ModelCounters,
+    private readonly config: VtdConfig,
+  ) {
+    this.event = new EventInterrupt(file, outputs, counters, FECTL_REG.offset);
+    // FI 63:N is reserved, N being the largest AGAW (§11.4.7.6).
+    this.addressLo = -1 << 12;
+    this.addressHi = config.addressWidth >= 64 ? -1 : 2 ** (config.addressWidth - 32) - 1;
+  }
+
+  /** Machine reset; the registers are reset by their file. */
+  reset(): void {
+    this.next = 0;
+  }
+
+  /** Both remappings are off: the internal index starts again. §7.2.1 */
+  remappingDisabled(): void {
+    this.next = 0;
+  }
+
+  /**
+   * A non-recoverable fault of a request. `suppressed`: an FPD bit on the way was set. Recording is §7.2.1
+   * without compression: each fault takes a record of its own.
+   */
+  record(reason: number, request: TranslateRequest, suppressed: boolean): void {
+    this.counters.faults++;
+    const recorded = !(suppressed && isQualified(reason)) && this.log(reason, request);
+    this.outputs.event({
+      kind: 'fault',
+      rid: request.rid,
+      pasid: request.pasid,
+      reason,
+      name: faultName(reason),
+      lo: request.lo >>> 0,
+      hi: request.hi >>> 0,
+      access: request.access,
+      recorded,
+    });
+  }
+
+  private log(reason: number, request: TranslateRequest): boolean {
+    const status = this.file.get(FSTS);
+    const offset = FRCD_OFFSET + this.next * FRCD_BYTES;
+    if ((status & PFO) !== 0 || (this.file.get(offset + 12) & WORD3.F) !== 0) {
+      this.counters.faultsDropped++;
+      if ((status & PFO) === 0) this.file.update(FSTS, PFO, PFO);
+      return false;
+    }
+    this.store(offset, reason, request);
+    if ((status & PPF) === 0) {
+      this.file.update(FSTS, PPF | FRI, PPF | (this.next << FRI_SHIFT));
+    }
+    this.next = (this.next + 1) % this.config.faultRecords;
+    if ((status & CONDITIONS) === 0) this.event.raise();
+    return true;
+  }
+
+  /** F stands in the last word and is stored last: a reader that sees it sees the rest. */
+  private store(offset: number, reason: number, request: TranslateRequest): void {
+    const reads = (request.access & (ACCESS.READ | ACCESS.EXECUTE)) !== 0;
+    const writes = (request.access & ACCESS.WRITE) !== 0;
+    let word2 = request.rid & 0xffff;
+    let word3 = (reason & 0xff) | WORD3.F;
+    // T1 T2: write 00, read 10, AtomicOp (both rights at once) 11.
+    if (reads) word3 |= WORD3.T1;
+    if (reads && writes) word2 |= WORD2.T2;
+    if (request.pasid !== NO_PASID && this.config.scalableMode) {
+      word2 |= WORD2.PP;
+      if ((request.access & ACCESS.EXECUTE) !== 0) word2 |= WORD2.EXE;
+      if ((request.access & ACCESS.PRIVILEGED) !== 0) word2 |= WORD2.PRIV;
+      word3 |= (request.pasid & 0xfffff) << WORD3.PV_SHIFT;
+    }
+    this.file.set(offset, request.lo & this.addressLo);
+    this.file.set(offset + 4, request.hi & this.addressHi);
+    this.file.set(offset + 8, word2);
+    this.file.set(offset + 12, word3);
+  }
+
+  /** An invalidation queue error. §6.5.2.11, §11.4.9.9 */
+  queueError(info: number): void {
+    const status = this.file.get(FSTS);
+    this.file.update(IQERCD_REG.offset, 0xf, info);
+    this.file.update(FSTS, IQE, IQE);
+    if ((status & CONDITIONS) === 0) this.event.raise();
+  }
+
+  /** True while queue errors stop the invalidation queue. */
+  get queueStopped(): boolean {
+    return (this.file.get(FSTS) & (IQE | ITE)) !== 0;
+  }
+
+  /** Software cleared status bits. */
+  statusWritten(): void {
+    if ((this.file.get(FSTS) & CONDITIONS) === 0) this.event.serviced();
+  }
+
+  /** Software wrote a fault recording register: PPF is the OR of all F bits. */
+  recordWritten(): void {
+    let pending = false;
+    for (let index = 0; index < this.config.faultRecords; index++) {
+      if ((this.file.get(FRCD_OFFSET + index * FRCD_BYTES + 12) & WORD3.F) !== 0) pending = true;
+    }
+    if (pending) return;
+    this.file.update(FSTS, PPF, 0);
+    this.statusWritten();
+  }
+
+  /** FECTL_REG was written. */
+  controlWritten(): void {
+    this.event.controlWritten();
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * GCMD_REG and GSTS_REG: every command is taken when it is written, and its status bit shows it only after the
+ * caches outside have acknowledged what it invalidated (DESIGN §3, rule 2). VT-d §11.4.4, §6.6.
+ *
+ * TE and QIE are levels: each write carries their wanted state. SRTP is one-shot: writing 0 does nothing. WBF,
+ * SIRTP, IRE and CFI belong to capabilities that are not there (RWBF, IR) and are ignored.
+ */
+import { GCMD_REG, GSTS_REG, RTADDR_REG } from '../../spec/vtd/registers.js';
+import type { IommuOutputs } from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+import type { VtdConfig } from './config.js';
+import type { FaultRecorder } from './fault-recorder.js';
+import type { Invalidator } from './invalidation.js';
+import type { InvalidationQueue } from './invalidation-queue.js';
+import type { Lookup } from './lookup.js';
+
+const SRTP = 1 << GCMD_REG.fields.SRTP.lsb;
+const QIE = 1 << GCMD_REG.fields.QIE.lsb;
+const TE = 1 << GCMD_REG.fields.TE.lsb;
+const RTPS = 1 << GSTS_REG.fields.RTPS.lsb;
+const QIES = 1 << GSTS_REG.fields.QIES.lsb;
+const TES = 1 << GSTS_REG.fields.TES.lsb;
+
+export class GlobalCommand {
+  /** Remapping is on. Changes with the command; TES follows when it is safe to say so. */
+  translating = false;
+  private queueEnabled = false;
+  private rootSet = false;
+  /** GSTS lags behind the fields above: acknowledgements are missing. */
+  private pending = false;
+
+  constructor(
+    private readonly config: VtdConfig,
+    private readonly file: RegisterFile,
+    private readonly lookup: Lookup,
+    private readonly invalidator: Invalidator,
+    private readonly queue: InvalidationQueue,
+    private readonly faults: FaultRecorder,
+    private readonly outputs: IommuOutputs,
+  ) {}
+
+  /** Power-on; the registers are reset by their file. */
+  reset(): void {
+    this.translating = false;
+    this.queueEnabled = false;
+    this.rootSet = false;
+    this.pending = false;
+  }
+
+  /** GCMD_REG was written. */
+  written(command: number): void {
+    if ((command & SRTP) !== 0) this.setRootTable();
+    this.enableQueue((command & QIE) !== 0);
+    this.enableTranslation((command & TE) !== 0);
+    this.pending = true;
+    this.publish();
+    // After the status: what the queue completes comes behind it.
+    this.queue.kick();
+  }
+
+  /** Shows the state in GSTS_REG once nothing is outstanding. */
+  publish(): void {
+    if (!this.pending || this.outputs.pendingAcks() > 0) return;
+    this.pending = false;
+    const status = (this.rootSet ? RTPS : 0) | (this.queueEnabled ? QIES : 0) | (this.translating ? TES : 0);
+    this.file.set(GSTS_REG.offset, status);
+  }
+
+  /** Latches RTADDR_REG. RTPS reads 0 until the operation is complete (§11.4.4.2). */
+  private setRootTable(): void {
+    const base = RTADDR_REG.offset >> 2;
+    this.file.update(GSTS_REG.offset, RTPS, 0);
+    this.rootSet = true;
+    this.lookup.rootTable = RTADDR_REG.get.RTA(this.file.words, base);
+    this.lookup.mode = RTADDR_REG.get.TTM(this.file.words, base);
+    // ESRTPS is clear: the model's own caches keep what they hold until software invalidates (§6.6).
+    this.invalidator.outside();
+    this.outputs.event({ kind: 'enable', what: 'root table', on: true });
+  }
+
+  private enableQueue(on: boolean): void {
+    if (on === this.queueEnabled) return;
+    this.queueEnabled = on;
+    this.queue.enable(on);
+    this.outputs.event({ kind: 'enable', what: 'queued invalidation', on });
+  }
+
+  private enableTranslation(on: boolean): void {
+    if (on === this.translating) return;
+    this.translating = on;
+    if (!on) this.faults.remappingDisabled();
+    // §11.4.4.1: with scalable mode, disabling invalidates every remapping cache.
+    if (!on && this.config.scalableMode) this.invalidator.all();
+    else this.invalidator.outside();
+    this.outputs.event({ kind: 'enable', what: 'translation', on });
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * The invalidation queue. VT-d §6.5.2, §11.4.9.
+ *
+ * A state machine without time: a kick (tail write, enable, error cleared, acknowledgement) takes descriptors
+ * until the queue is empty, an error stops it, or a wait descriptor meets invalidations that the caches outside
+ * have not acknowledged. Work per kick is bounded by the queue's size, as only software moves the tail.
+ */
+import type { GuestMemory } from '../../memory/port.js';
+import {
+  ANY_DESCRIPTOR,
+  CC_INV_DSC,
+  DESCRIPTOR,
+  INV_WAIT_DSC,
+  IOTLB_INV_DSC,
+  P_IOTLB_GRANULARITY,
+  P_IOTLB_INV_DSC,
+  PC_GRANULARITY,
+  PC_INV_DSC,
+} from '../../spec/vtd/descriptors.js';
+import { ICS_REG, IECTL_REG, IQA_REG, IQEI, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
+import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+import type { VtdConfig } from './config.js';
+import { DescriptorRules, descriptorName } from './descriptor-rules.js';
+import { EventInterrupt } from './event-interrupt.js';
+import type { FaultRecorder } from './fault-recorder.js';
+import type { Invalidator } from './invalidation.js';
+import type { Lookup } from './lookup.js';
+
+const IWC = 1 << ICS_REG.fields.IWC.lsb;
+/** Bits of QH and QT. §11.4.9.1 */
+const POINTER = 0x7fff0;
+
+export class InvalidationQueue {
+  private readonly event: EventInterrupt;
+  private readonly rules: DescriptorRules;
+  private readonly words = new Uint32Array(8);
+  private enabled = false;
+  /** A wait descriptor was fetched and checked; acknowledgements are missing. The head still points at it. */
+  private waiting = false;
+  private busy = false;
+
+  constructor(
+    private readonly config: VtdConfig,
+    private readonly file: RegisterFile,
+    private readonly memory: GuestMemory,
+    private readonly lookup: Lookup,
+    private readonly invalidator: Invalidator,
+    private readonly faults: FaultRecorder,
+    private readonly outputs: IommuOutputs,
+    private readonly counters: ModelCounters,
+  ) {
+    this.event = new EventInterrupt(file, outputs, counters, IECTL_REG.offset);
+    this.rules = new DescriptorRules(config);
+  }
+
+  /** Power-on; the registers are reset by their file. */
+  reset(): void {
+    this.enabled = false;
+    this.waiting = false;
+  }
+
+  /** GCMD.QIE changed. Disabling resets the head (§6.5.2) and forgets a pending wait. */
+  enable(on: boolean): void {
+    this.enabled = on;
+    this.waiting = false;
+    if (on) return;
+    this.file.set(IQH_REG.offset, 0);
+  }
+
+  /** Takes descriptors as long as that is possible. */
+  kick(): void {
+    if (this.busy) return;
+    this.busy = true;
+    while (this.step()) {
+      // Each step moves the head.
+    }
+    this.busy = false;
+  }
+
+  /** Handles one descriptor. False when nothing more can be done now. */
+  private step(): boolean {
+    if (!this.enabled || this.faults.queueStopped) return false;
+    const wide = IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2) === 1;
+    // Bit 4 of the head is always 0 with 256-bit descriptors (§11.4.9.1), even if software changed DW under it.
+    const head = this.file.get(IQH_REG.offset) & (wide ? POINTER & ~0x10 : POINTER);
+    const tail = this.file.get(IQT_REG.offset) & POINTER;
+    if (head === tail) return false;
+    const bytes = 4096 * 2 ** IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2);
+    const info = this.checkQueue(head, tail, wide, bytes);
+    if (info !== IQEI.NONE) return this.fail(info, 'queue');
+    if (!this.fetch(head, wide)) return this.fail(IQEI.FETCH, 'fetch');
+    const type = ANY_DESCRIPTOR.get.TypeLow(this.words) | (ANY_DESCRIPTOR.get.TypeHigh(this.words) << 4);
+    const wrong = this.rules.check(type, this.words, wide, this.lookup.mode);
+    if (wrong !== IQEI.NONE) return this.fail(wrong, descriptorName(type));
+    if (type === DESCRIPTOR.WAIT) {
+      if (!this.waiting) this.counters.commands++;
+      this.waiting = this.outputs.pendingAcks() > 0;
+      if (this.waiting) return false;
+    } else {
+      this.counters.commands++;
+    }
+    this.execute(type);
+    const next = head + (wide ? 32 : 16);
+    this.file.set(IQH_REG.offset, next >= bytes ? 0 : next);
+    return true;
+  }
+
+  /** Errors that have nothing to do with a descriptor. §11.4.9.9 */
+  private checkQueue(head: number, tail: number, wide: boolean, bytes: number): number {
+    const mode = this.lookup.mode;
+    if (mode === TTM.RESERVED || mode === TTM.ABORT_DMA) return IQEI.INVALID_TTM;
+    if (mode === TTM.SCALABLE && !this.config.scalableMode) return IQEI.INVALID_TTM;
+    if (wide ? !this.config.scalableMode : mode === TTM.SCALABLE) return IQEI.INVALID_WIDTH;
+    if (tail >= bytes || head >= bytes) return IQEI.INVALID_TAIL;
+    if (wide && (tail & 0x10) !== 0) return IQEI.TAIL_ALIGNMENT;
+    return IQEI.NONE;
+  }
+
+  private fetch(head: number, wide: boolean): boolean {
+    const base = IQA_REG.get.IQA(this.file.words, IQA_REG.offset >> 2);
+    if (base >= 2 ** this.config.hostAddressWidth) return false;
+    if (!wide) this.words.fill(0, 4);
+    return this.memory.loadWords(base + head, this.words, wide ? 8 : 4);
+  }
+
+  /** §6.5.2.11: the head stays at the descriptor and the queue stops until software clears IQE. */
+  private fail(info: number, detail: string): false {
+    this.waiting = false;
+    this.faults.queueError(info);
+    this.outputs.event({ kind: 'queueError', name: queueErrorName(info), detail });
+    return false;
+  }
+
+  private execute(type: number): void {
+    const { words } = this;
+    switch (type) {
+      case DESCRIPTOR.CONTEXT_CACHE:
+        this.invalidator.contextCache(
+          CC_INV_DSC.get.G(words),
+          CC_INV_DSC.get.DID(words),
+          CC_INV_DSC.get.SID(words),
+          CC_INV_DSC.get.FM(words),
+          this.lookup.mode !== TTM.LEGACY,
+        );
+        return;
+      case DESCRIPTOR.IOTLB:
+        this.invalidator.iotlb(
+          IOTLB_INV_DSC.get.G(words),
+          IOTLB_INV_DSC.get.DID(words),
+          words[2],
+          words[3],
+          IOTLB_INV_DSC.get.AM(words),
+        );
+        return;
+      case DESCRIPTOR.PASID_CACHE:
+        this.pasidCache();
+        return;
+      case DESCRIPTOR.PASID_IOTLB:
+        this.pasidIotlb();
+        return;
+      case DESCRIPTOR.WAIT:
+        this.complete();
+        return;
+      default:
+        // Interrupt entry cache: without interrupt remapping there is none to invalidate.
+        return;
+    }
+  }
+
+  private pasidCache(): void {
+    const { words } = this;
+    const granularity = PC_INV_DSC.get.G(words);
+    if (granularity === PC_GRANULARITY.GLOBAL) this.invalidator.pasidCacheGlobal();
+    else if (granularity === PC_GRANULARITY.DOMAIN) {
+      this.invalidator.pasidCacheDomain(PC_INV_DSC.get.DID(words));
+    } else {
+      this.invalidator.pasidCachePasid(PC_INV_DSC.get.DID(words), PC_INV_DSC.get.PASID(words));
+    }
+  }
+
+  private pasidIotlb(): void {
+    const { words } = this;
+    const did = P_IOTLB_INV_DSC.get.DID(words);
+    const pasid = P_IOTLB_INV_DSC.get.PASID(words);
+    const addressMask = P_IOTLB_INV_DSC.get.AM(words);
+    // Any mask is allowed here (§11.4.2, MAMV); one that reaches beyond 64 bits means every address.
+    if (P_IOTLB_INV_DSC.get.G(words) === P_IOTLB_GRANULARITY.PAGE && addressMask < 52) {
+      this.invalidator.pasidIotlbPages(did, pasid, words[2], words[3], addressMask);
+    } else {
+      this.invalidator.pasidIotlb(did, pasid);
+    }
+  }
+
+  /** A wait descriptor whose predecessors are all done. §6.5.2.9, §6.5.2.10 */
+  private complete(): void {
+    const { words } = this;
+    if (INV_WAIT_DSC.get.SW(words) === 1) {
+      const highMask = 2 ** (this.config.hostAddressWidth - 32) - 1;
+      const address = (words[3] & highMask) * 2 ** 32 + words[2];
+      if (!this.memory.store32(address, INV_WAIT_DSC.get.StatusData(words))) {
+        this.outputs.event({
+          kind: 'queueError',
+          name: 'status address is not memory',
+          detail: `0x${address.toString(16)}`,
+        });
+      }
+    }
+    if (INV_WAIT_DSC.get.IF(words) === 0) return;
+    // IWC still set: an earlier completion waits for software, so this is no new interrupt condition.
+    if ((this.file.get(ICS_REG.offset) & IWC) !== 0) return;
+    this.file.update(ICS_REG.offset, IWC, IWC);
+    this.event.raise();
+  }
+
+  /** ICS_REG was written. */
+  statusWritten(): void {
+    if ((this.file.get(ICS_REG.offset) & IWC) === 0) this.event.serviced();
+  }
+
+  /** IECTL_REG was written. */
+  controlWritten(): void {
+    this.event.controlWritten();
+  }
+}
+
+/** Names of {@link IQEI} values. */
+function queueErrorName(info: number): string {
+  for (const [name, value] of Object.entries(IQEI)) if (value === info) return `IQE ${name}`;
+  return `IQE ${info}`;
+}

@@ -1,0 +1,144 @@
+/**
+ * Invalidations, however they were asked for: what each granularity drops from the model's caches, and what is
+ * told to the caches outside. VT-d §6.5.1, §6.5.2, Tables 23 and 24.
+ *
+ * Outside, context- and PASID-cache invalidations drop translations as well. Hardware need not do that, and
+ * software has to follow with an IOTLB invalidation; but who shadows a requester must hear of its new
+ * configuration. A forgotten IOTLB invalidation stays visible all the same: the model's own IOTLB keeps the entry.
+ */
+import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
+import { ANY, type InvalidateScope, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import type { Lookup } from './lookup.js';
+import { WHOLE_SPACE } from './spans.js';
+import type { Translator } from './translate.js';
+
+export class Invalidator {
+  private readonly scope: InvalidateScope = {
+    space: ANY,
+    sub: ANY,
+    rid: ANY,
+    pasid: ANY,
+    lo: 0,
+    hi: 0,
+    log2Size: WHOLE_SPACE,
+  };
+
+  constructor(
+    private readonly lookup: Lookup,
+    private readonly translator: Translator,
+    private readonly outputs: IommuOutputs,
+    private readonly counters: ModelCounters,
+  ) {}
+
+  /** Everything: caches inside and outside. */
+  all(): void {
+    this.lookup.invalidateAll();
+    this.translator.iotlb.invalidateAll();
+    this.outside();
+  }
+
+  /** Everything outside; the model's own caches stay. */
+  outside(): void {
+    this.translator.firstStageHandedOut.fill(0);
+    this.tell(ANY, ANY, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /**
+   * Context-cache invalidation, §6.5.2.1. `functionMask` masks the low function bits of `sid` (Table 21). In
+   * scalable mode entries carry no domain-id: domain-selective acts as global, device-selective ignores it.
+   */
+  contextCache(granularity: number, did: number, sid: number, functionMask: number, scalable: boolean): void {
+    this.counters.invalidations++;
+    const cache = this.lookup.contextCache;
+    if (granularity === CC_GRANULARITY.DEVICE) {
+      const masked = maskedFunctions(functionMask);
+      for (let bits = 0; bits < 8; bits++) {
+        if ((bits & ~masked) !== 0) continue;
+        const rid = (sid & ~masked) | bits;
+        cache.invalidateKey(rid, 0, scalable ? -1 : did);
+        this.tell(ANY, ANY, rid, 0, 0, WHOLE_SPACE);
+      }
+    } else if (granularity === CC_GRANULARITY.DOMAIN && !scalable) {
+      cache.invalidateDomain(did);
+      this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+    } else {
+      cache.invalidateAll();
+      this.outside();
+    }
+  }
+
+  /** All PASID-cache entries. §6.5.2.2 */
+  pasidCacheGlobal(): void {
+    this.counters.invalidations++;
+    this.lookup.pasidCache.invalidateAll();
+    this.outside();
+  }
+
+  /** PASID-cache entries of a domain. */
+  pasidCacheDomain(did: number): void {
+    this.counters.invalidations++;
+    this.lookup.pasidCache.invalidateDomain(did);
+    this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /** PASID-cache entries of one PASID in a domain. */
+  pasidCachePasid(did: number, pasid: number): void {
+    this.counters.invalidations++;
+    this.lookup.pasidCache.invalidateDomainAndB(did, pasid);
+    this.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /** IOTLB invalidation, §6.5.2.3. Pages: 2^addressMask of 4 KiB around the address. */
+  iotlb(granularity: number, did: number, lo: number, hi: number, addressMask: number): void {
+    this.counters.invalidations++;
+    const { iotlb, firstStageHandedOut } = this.translator;
+    if (granularity === IOTLB_GRANULARITY.GLOBAL) {
+      iotlb.invalidateAll();
+      this.outside();
+    } else if (granularity === IOTLB_GRANULARITY.DOMAIN) {
+      iotlb.invalidateDomain(did);
+      this.domainOutside(did);
+    } else {
+      iotlb.invalidatePages(did, lo, hi, addressMask);
+      // First-stage and nested mappings of the domain go whatever their address.
+      if (firstStageHandedOut[did] !== 0) this.domainOutside(did);
+      else this.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
+    }
+  }
+
+  private domainOutside(did: number): void {
+    this.translator.firstStageHandedOut[did] = 0;
+    this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /** PASID-selective P_IOTLB invalidation, §6.5.2.4: every stage. */
+  pasidIotlb(did: number, pasid: number): void {
+    this.counters.invalidations++;
+    this.translator.iotlb.invalidateTag(did, pasid);
+    this.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /** Page-selective-within-PASID P_IOTLB invalidation, §6.5.2.4. */
+  pasidIotlbPages(did: number, pasid: number, lo: number, hi: number, addressMask: number): void {
+    this.counters.invalidations++;
+    this.translator.iotlb.invalidateTaggedPages(did, pasid, lo, hi, addressMask);
+    this.tell(did, pasid, ANY, lo, hi, 12 + addressMask);
+  }
+
+  private tell(space: number, sub: number, rid: number, lo: number, hi: number, log2Size: number): void {
+    const { scope } = this;
+    const whole = log2Size >= WHOLE_SPACE;
+    scope.space = space;
+    scope.sub = sub;
+    scope.rid = rid;
+    scope.lo = whole || log2Size >= 32 ? 0 : (lo & (-1 << log2Size)) >>> 0;
+    scope.hi = whole ? 0 : log2Size <= 32 ? hi >>> 0 : (hi & (-1 << (log2Size - 32))) >>> 0;
+    scope.log2Size = whole ? WHOLE_SPACE : log2Size;
+    this.outputs.invalidate(scope);
+  }
+}
+
+/** Function-number bits that a Function Mask hides: none, 2, 2:1, 2:0. Table 21, §11.4.6.1 */
+function maskedFunctions(functionMask: number): number {
+  return functionMask === 0 ? 0 : functionMask === 1 ? 0b100 : functionMask === 2 ? 0b110 : 0b111;
+}

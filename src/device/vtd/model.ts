@@ -1,0 +1,221 @@
+/** The VT-d unit: puts its parts together and takes the session's calls. Intel VT-d Rev. 5.10. */
+import type { GuestMemory } from '../../memory/port.js';
+import {
+  BASE_REGISTERS,
+  CAP_REG,
+  CCMD_REG,
+  ECAP_REG,
+  FECTL_REG,
+  FRCD_BYTES,
+  FRCD_OFFSET,
+  FSTS_REG,
+  faultRecordingRegister,
+  GCMD_REG,
+  ICS_REG,
+  IECTL_REG,
+  IOTLB_REG,
+  IQT_REG,
+  VER_REG,
+} from '../../spec/vtd/registers.js';
+import type {
+  DumpNode,
+  DumpOptions,
+  InvalidateScope,
+  Iommu,
+  IommuOutputs,
+  ModelCounters,
+  TranslateRequest,
+  TranslateResult,
+} from '../iommu.js';
+import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
+import {
+  capabilityWords,
+  extendedCapabilityWords,
+  VTD_REGISTER_BYTES,
+  type VtdConfig,
+  versionWords,
+} from './config.js';
+import { Formats } from './domain.js';
+import { FaultRecorder } from './fault-recorder.js';
+import { GlobalCommand } from './global-command.js';
+import { Invalidator } from './invalidation.js';
+import { InvalidationQueue } from './invalidation-queue.js';
+import { Lookup, OK } from './lookup.js';
+import { RegisterInvalidation } from './register-invalidation.js';
+import { Survey } from './survey.js';
+import { Translator } from './translate.js';
+
+export class VtdModel implements Iommu, RegisterListener {
+  readonly model = 'vtd';
+  readonly registerBytes = VTD_REGISTER_BYTES;
+  readonly counters: ModelCounters = {
+    translations: 0,
+    iotlbHits: 0,
+    walks: 0,
+    faults: 0,
+    faultsDropped: 0,
+    commands: 0,
+    invalidations: 0,
+    interrupts: 0,
+  };
+  private readonly file: RegisterFile;
+  private readonly lookup: Lookup;
+  private readonly translator: Translator;
+  private readonly faults: FaultRecorder;
+  private readonly invalidator: Invalidator;
+  private readonly queue: InvalidationQueue;
+  private readonly commands: GlobalCommand;
+  private readonly registerInvalidation: RegisterInvalidation;
+  private readonly survey: Survey;
+
+  constructor(
+    private readonly config: VtdConfig,
+    memory: GuestMemory,
+    registers: Uint32Array,
+    private readonly outputs: IommuOutputs,
+  ) {
+    const { counters } = this;
+    const formats = new Formats(config);
+    this.file = new RegisterFile(registers, declaredRegisters(config), 4);
+    setCapabilities(this.file, config);
+    this.lookup = new Lookup(config, formats, memory);
+    this.translator = new Translator(config, formats, this.lookup, memory, counters);
+    this.faults = new FaultRecorder(this.file, outputs, counters, config);
+    this.invalidator = new Invalidator(this.lookup, this.translator, outputs, counters);
+    this.queue = new InvalidationQueue(
+      config,
+      this.file,
+      memory,
+      this.lookup,
+      this.invalidator,
+      this.faults,
+      outputs,
+      counters,
+    );
+    this.commands = new GlobalCommand(
+      config,
+      this.file,
+      this.lookup,
+      this.invalidator,
+      this.queue,
+      this.faults,
+      outputs,
+    );
+    this.registerInvalidation = new RegisterInvalidation(
+      config,
+      this.file,
+      this.lookup,
+      this.invalidator,
+      outputs,
+    );
+    this.survey = new Survey(config, formats, this.file, this.lookup, memory);
+    this.reset();
+  }
+
+  /** See {@link Iommu.reset}. Tells nobody outside: the session does. */
+  reset(): void {
+    this.lookup.reset();
+    this.translator.reset();
+    this.faults.reset();
+    this.queue.reset();
+    this.commands.reset();
+    this.registerInvalidation.reset();
+    this.file.reset();
+  }
+
+  /** See {@link Iommu.writeRegister}. §11.2: aligned doublewords and quadwords. */
+  writeRegister(offset: number, size: number, lo: number, hi: number): void {
+    if (this.file.write(offset, size, lo, hi, this)) return;
+    const detail = `${size} bytes at 0x${offset.toString(16)}`;
+    this.outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
+  }
+
+  /** The register file has stored a word for the guest. */
+  registerWritten(offset: number, written: number): void {
+    switch (offset) {
+      case GCMD_REG.offset:
+        this.commands.written(written);
+        return;
+      case CCMD_REG.offset + 4:
+        this.registerInvalidation.contextWritten(written);
+        return;
+      case IOTLB_REG.offset + 4:
+        this.registerInvalidation.iotlbWritten(written);
+        return;
+      case FSTS_REG.offset:
+        this.faults.statusWritten();
+        this.queue.kick();
+        return;
+      case FECTL_REG.offset:
+        this.faults.controlWritten();
+        return;
+      case IQT_REG.offset:
+        this.queue.kick();
+        return;
+      case ICS_REG.offset:
+        this.queue.statusWritten();
+        return;
+      case IECTL_REG.offset:
+        this.queue.controlWritten();
+        return;
+      default:
+        this.recordWritten(offset);
+    }
+  }
+
+  private recordWritten(offset: number): void {
+    const index = (offset - FRCD_OFFSET) / FRCD_BYTES;
+    if (index >= 0 && index < this.config.faultRecords) this.faults.recordWritten();
+  }
+
+  /** See {@link Iommu.translate}. A look without access never records a fault. */
+  translate(request: TranslateRequest, result: TranslateResult): void {
+    this.counters.translations++;
+    if (!this.commands.translating) {
+      this.translator.identity(result);
+      return;
+    }
+    const reason = this.translator.translate(request, result);
+    if (reason !== OK && request.access !== 0) {
+      this.faults.record(reason, request, this.translator.suppressed);
+    }
+  }
+
+  /** See {@link Iommu.acknowledged}. */
+  acknowledged(): void {
+    this.commands.publish();
+    this.registerInvalidation.publish();
+    this.queue.kick();
+  }
+
+  /** See {@link Iommu.enumerate}. */
+  enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
+    return this.survey.enumerate(this.commands.translating, rid, pasid, lo, hi, result);
+  }
+
+  /** See {@link Iommu.affected}. */
+  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
+    return this.survey.affected(this.commands.translating, scope, rids, out);
+  }
+
+  /** See {@link Iommu.dump}. */
+  dump(options: DumpOptions): DumpNode[] {
+    return this.survey.dump(options);
+  }
+}
+
+function declaredRegisters(config: VtdConfig): readonly AnyRegister[] {
+  const registers: AnyRegister[] = [...BASE_REGISTERS];
+  for (let index = 0; index < config.faultRecords; index++) registers.push(faultRecordingRegister(index));
+  return registers;
+}
+
+function setCapabilities(file: RegisterFile, config: VtdConfig): void {
+  const cap = capabilityWords(config);
+  const ecap = extendedCapabilityWords(config);
+  file.setInitial(VER_REG.offset, versionWords()[0]);
+  file.setInitial(CAP_REG.offset, cap[0]);
+  file.setInitial(CAP_REG.offset + 4, cap[1]);
+  file.setInitial(ECAP_REG.offset, ecap[0]);
+  file.setInitial(ECAP_REG.offset + 4, ecap[1]);
+}

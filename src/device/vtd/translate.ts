@@ -1,0 +1,322 @@
+/** Answering DMA requests: VT-d §3.4 to §3.8, §3.15, §6.2.4, §6.2.7. */
+import { MISS } from '../../cache/entry-cache.js';
+import { Iotlb, STAGE } from '../../cache/iotlb.js';
+import type { GuestMemory } from '../../memory/port.js';
+import { FAULT } from '../../spec/vtd/faults.js';
+import { Neighbours } from '../../walk/neighbours.js';
+import { StageTwo, walkNested } from '../../walk/nested.js';
+import { WALK, WalkResult } from '../../walk/types.js';
+import { walk } from '../../walk/walk.js';
+import {
+  ACCESS,
+  ANY,
+  MAX_SPANS,
+  type ModelCounters,
+  NO_PASID,
+  type TranslateRequest,
+  type TranslateResult,
+} from '../iommu.js';
+import type { VtdConfig } from './config.js';
+import { Domain, type Formats, KIND } from './domain.js';
+import { type Lookup, OK } from './lookup.js';
+import { permissionReason, walkReason } from './reasons.js';
+import {
+  addSpan,
+  beginAnswer,
+  clearOfInterrupts,
+  inInterruptRange,
+  keepClear,
+  NO_DOMAIN,
+  refuse,
+  WHOLE_SPACE,
+} from './spans.js';
+
+const DATA = ACCESS.READ | ACCESS.WRITE;
+
+export class Translator {
+  readonly iotlb: Iotlb;
+  /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
+  readonly firstStageHandedOut = new Uint8Array(0x10000);
+  /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
+  suppressed = false;
+  private readonly domain: Domain;
+  private readonly walked = new WalkResult();
+  private readonly stage2: StageTwo;
+  private readonly neighbours = new Neighbours();
+
+  constructor(
+    private readonly config: VtdConfig,
+    formats: Formats,
+    private readonly lookup: Lookup,
+    private readonly memory: GuestMemory,
+    private readonly counters: ModelCounters,
+  ) {
+    this.iotlb = new Iotlb(config.cachePolicy);
+    this.domain = new Domain(formats);
+    this.stage2 = new StageTwo(memory);
+  }
+
+  /** Power-on. */
+  reset(): void {
+    this.iotlb.invalidateAll();
+    this.firstStageHandedOut.fill(0);
+  }
+
+  /** Remapping is off: every address is its own translation. */
+  identity(result: TranslateResult): void {
+    beginAnswer(result, NO_DOMAIN, ANY);
+    addSpan(result, 0, 0, 0, 0, WHOLE_SPACE, ACCESS.READ | ACCESS.WRITE | ACCESS.EXECUTE);
+  }
+
+  /** Answers a request while remapping is on. Returns {@link OK} or the fault reason; then nothing is answered. */
+  translate(request: TranslateRequest, result: TranslateResult): number {
+    this.suppressed = false;
+    if (request.pasid === NO_PASID && inInterruptRange(request.lo >>> 0, request.hi >>> 0)) {
+      return this.interruptRequest(request, result);
+    }
+    const blocked = request.pasid !== NO_PASID && (request.access & ~DATA) !== 0;
+    if (!blocked) {
+      const hit = this.fromIotlb(request, result);
+      if (hit !== MISS) return hit;
+    }
+    const reason = this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
+    this.suppressed = this.domain.suppressed;
+    if (reason !== OK) return this.fault(result, reason);
+    if (this.domain.kind === KIND.PASS_THROUGH) return this.passThrough(request, result);
+    return this.walkTables(request, result);
+  }
+
+  private fault(result: TranslateResult, reason: number): number {
+    refuse(result);
+    return reason;
+  }
+
+  /**
+   * §3.15: a request without PASID to FEEx_xxxxh is an interrupt, whatever the tables say. Without interrupt
+   * remapping a write goes through as it is; anything else is not an interrupt.
+   */
+  private interruptRequest(request: TranslateRequest, result: TranslateResult): number {
+    if ((request.access & ~ACCESS.WRITE) !== 0) return this.fault(result, FAULT.IR_29);
+    beginAnswer(result, NO_DOMAIN, ANY);
+    addSpan(result, request.lo, request.hi, request.lo, request.hi, 12, ACCESS.WRITE);
+    return OK;
+  }
+
+  /** Answers from the IOTLB: OK, a fault reason, or MISS when the tables have to be walked. */
+  private fromIotlb(request: TranslateRequest, result: TranslateResult): number {
+    const tlb = this.iotlb;
+    const slot = tlb.lookup(request.rid, request.pasid, request.lo, request.hi);
+    if (slot === MISS) return MISS;
+    const access = request.access & DATA;
+    const tag = tlb.tagOf(slot);
+    if (tlb.faults[slot] !== 0) return this.cachedFault(request, result, tlb.faults[slot]);
+    if ((access & ~tlb.permissions[slot]) !== 0) {
+      const denied = access & ~tlb.permissions[slot];
+      return this.cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));
+    }
+    if ((access & ~tlb.cachable[slot]) !== 0) return MISS;
+    this.counters.iotlbHits++;
+    const log2 = tlb.log2SizeOf(slot);
+    const outLo = tlb.outLo[slot] | (request.lo & belowLo(log2));
+    const outHi = tlb.outHi[slot] | (request.hi & belowHi(log2));
+    const permissions = tlb.cachable[slot];
+    const did = tlb.domainOf(slot);
+    return this.answer(request, result, outLo, outHi, log2, permissions, did, tag, tlb.stageOf(slot));
+  }
+
+  /** A fault that the IOTLB knows; only FPD has still to be looked up. */
+  private cachedFault(request: TranslateRequest, result: TranslateResult, reason: number): number {
+    this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
+    this.suppressed = this.domain.suppressed;
+    this.counters.iotlbHits++;
+    if (reason === FAULT.LGN_2 || reason === FAULT.LGN_3) {
+      return this.fault(result, (request.access & ACCESS.WRITE) !== 0 ? FAULT.LGN_2 : FAULT.LGN_3);
+    }
+    return this.fault(result, reason);
+  }
+
+  /** §3.7 and §9.3: pass-through of addresses within the reach of the entry. */
+  private passThrough(request: TranslateRequest, result: TranslateResult): number {
+    const { domain } = this;
+    const { lo, hi } = request;
+    if (hi >>> 0 >= 2 ** (domain.passThroughWidth - 32)) {
+      return this.fault(result, domain.scalable ? FAULT.SGN_4 : FAULT.LGN_1);
+    }
+    const { did, tag, passThroughWidth } = domain;
+    return this.answer(request, result, lo, hi, passThroughWidth, DATA, did, tag, STAGE.SECOND);
+  }
+
+  /** Walks the domain's tables, keeps the outcome, answers. */
+  private walkTables(request: TranslateRequest, result: TranslateResult): number {
+    const { domain, walked } = this;
+    this.counters.walks++;
+    const access = request.access & DATA;
+    if (!domain.snooped && access !== 0) {
+      const reason = this.unsnooped(request, access);
+      if (reason !== OK) return this.fault(result, reason);
+    }
+    if (this.walkOnce(request, access) !== WALK.OK) {
+      const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
+      if (access !== 0) this.keepFault(request, reason);
+      return this.fault(result, reason);
+    }
+    const outLo = walked.outLo | (request.lo & belowLo(walked.log2Size));
+    const outHi = walked.outHi | (request.hi & belowHi(walked.log2Size));
+    if (access !== 0) this.keep(request);
+    if (inInterruptRange(outLo >>> 0, outHi >>> 0)) return this.fault(result, interruptReason(domain.tag));
+    beginAnswer(result, domain.did, domain.tag);
+    result.count = this.collect(request, access, result);
+    keepClear(result, request.lo >>> 0, request.hi >>> 0, request.pasid === NO_PASID);
+    if (stageOf(domain) === STAGE.FIRST) this.firstStageHandedOut[domain.did] = 1;
+    return OK;
+  }
+
+  /**
+   * The walked block and valid translations beside it. A look without access reports what is mapped; otherwise
+   * spans only allow what needs no further Accessed or Dirty update.
+   */
+  private collect(request: TranslateRequest, access: number, result: TranslateResult): number {
+    const { domain, walked, neighbours } = this;
+    const { lo, hi } = request;
+    const most = this.config.cachePolicy === 'none' ? 1 : MAX_SPANS;
+    if (domain.kind === KIND.NESTED) {
+      return neighbours.collectNested(
+        domain.firstFormat,
+        this.stage2,
+        domain.secondFormat,
+        domain.secondRoot,
+        lo | 0,
+        hi | 0,
+        access,
+        walked,
+        result.spans,
+        most,
+      );
+    }
+    const format = domain.kind === KIND.SECOND ? domain.secondFormat : domain.firstFormat;
+    return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, most);
+  }
+
+  private walkOnce(request: TranslateRequest, access: number): number {
+    const { domain, walked } = this;
+    const { lo, hi } = request;
+    if (domain.kind === KIND.SECOND) {
+      return walk(domain.secondFormat, this.memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
+    }
+    if (domain.kind === KIND.FIRST) {
+      return walk(domain.firstFormat, this.memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
+    }
+    return walkNested(
+      domain.firstFormat,
+      domain.firstRoot,
+      this.stage2,
+      domain.secondFormat,
+      domain.secondRoot,
+      lo | 0,
+      hi | 0,
+      access,
+      walked,
+    );
+  }
+
+  /** SFS.9 and SSS.5: without page-walk snooping an Accessed or Dirty bit that needs setting is a fault. */
+  private unsnooped(request: TranslateRequest, access: number): number {
+    const { domain, walked } = this;
+    if (this.walkOnce(request, 0) !== WALK.OK) return OK;
+    if ((access & ~walked.permissions) !== 0 || (access & ~walked.cachable) === 0) return OK;
+    return domain.kind === KIND.SECOND ? FAULT.SSS_5 : FAULT.SFS_9;
+  }
+
+  private keep(request: TranslateRequest): void {
+    const { domain, walked } = this;
+    this.iotlb.insert(
+      request.rid,
+      request.pasid,
+      request.lo,
+      request.hi,
+      walked.log2Size,
+      walked.outLo,
+      walked.outHi,
+      walked.permissions & DATA,
+      walked.cachable & DATA,
+      domain.did,
+      domain.tag,
+      stageOf(domain),
+      0,
+    );
+  }
+
+  /**
+   * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
+   * First stages never (the same section); a lack of one right only is not kept either: the mapping is there.
+   */
+  private keepFault(request: TranslateRequest, reason: number): void {
+    const { domain, walked } = this;
+    if (!this.config.cachingMode || domain.kind !== KIND.SECOND || walked.outcome === WALK.PERMISSION) return;
+    this.iotlb.insert(
+      request.rid,
+      request.pasid,
+      request.lo,
+      request.hi,
+      12,
+      0,
+      0,
+      0,
+      0,
+      domain.did,
+      domain.tag,
+      STAGE.SECOND,
+      reason,
+    );
+  }
+
+  /** The answer to a request that its tables allow, unless it comes out in the interrupt range (LGN.4, SGN.8). */
+  private answer(
+    request: TranslateRequest,
+    result: TranslateResult,
+    outLo: number,
+    outHi: number,
+    log2: number,
+    permissions: number,
+    did: number,
+    tag: number,
+    stage: number,
+  ): number {
+    if (inInterruptRange(outLo >>> 0, outHi >>> 0)) {
+      return this.fault(result, interruptReason(tag));
+    }
+    beginAnswer(result, did, tag);
+    const inputToo = request.pasid === NO_PASID;
+    const size = clearOfInterrupts(
+      request.lo >>> 0,
+      request.hi >>> 0,
+      outLo >>> 0,
+      outHi >>> 0,
+      log2,
+      inputToo,
+    );
+    addSpan(result, request.lo, request.hi, outLo, outHi, size, permissions);
+    if (stage === STAGE.FIRST) this.firstStageHandedOut[did] = 1;
+    return OK;
+  }
+}
+
+/** Output in the interrupt address range, by the tag that only scalable mode has. */
+function interruptReason(tag: number): number {
+  return tag === ANY ? FAULT.LGN_4 : FAULT.SGN_8;
+}
+
+/** Which IOTLB invalidations a domain's translations answer to. */
+function stageOf(domain: Domain): number {
+  return domain.kind === KIND.FIRST || domain.kind === KIND.NESTED ? STAGE.FIRST : STAGE.SECOND;
+}
+
+/** Low half of 2^log2 − 1. */
+function belowLo(log2: number): number {
+  return log2 >= 32 ? -1 : (1 << log2) - 1;
+}
+
+/** High half of 2^log2 − 1. */
+function belowHi(log2: number): number {
+  return log2 <= 32 ? 0 : log2 >= 64 ? -1 : (1 << (log2 - 32)) - 1;
+}

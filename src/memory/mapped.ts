@@ -1,0 +1,245 @@
+/**
+ * Guest memory that the peer shares: files mapped into this process, read and written in place (DESIGN §4).
+ *
+ * A region is one mapping, seen through windows of at most 1 GiB, since Node 20 aborts on larger views. The
+ * window used last is tried first: page-table walks stay inside one for a long time. Once a region is removed
+ * nothing refers to its views any more; the mapping goes last.
+ *
+ * A file that shrinks after it was mapped would raise SIGBUS here, and no process in JavaScript survives that.
+ * So a file must be sealed against shrinking (QEMU's memory-backend-memfd seals its files; where the maker
+ * left sealing open, it is done here), or the daemon must be told to take others. The default takes them and
+ * says so in the log: whoever may connect to the socket may also kill the daemon in simpler ways.
+ */
+import { CodedError } from '../base/errors.js';
+import { mapFile, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import type { PhysicalAddress } from '../base/u64.js';
+import type { GuestMemory } from './port.js';
+import { type Region, RegionTable } from './regions.js';
+
+const WINDOW_BYTES = 2 ** 30;
+const PAGE_BYTES = 4096;
+/** A 64-bit entry whose low half changes this often under our eyes is taken as it stands. */
+const TEAR_RETRIES = 16;
+const NO_WORDS = new Int32Array(0);
+
+/** A file to be mapped as guest memory. */
+export interface SharedRegion {
+  readonly region: number;
+  readonly gpa: number;
+  readonly size: number;
+  readonly offset: number;
+  readonly readonly: boolean;
+  /** Not taken over: the mapping keeps the file. */
+  readonly fd: number;
+  /** Size of the file now, in bytes. */
+  readonly fileBytes: number;
+}
+
+interface Mapping extends Region {
+  readonly address: number;
+  readonly mappedBytes: number;
+  /** Windows of 1 GiB, the last one shorter. */
+  windows: Int32Array[];
+}
+
+export class MappedMemory implements GuestMemory {
+  lo = 0;
+  hi = 0;
+  readonly #table: RegionTable<Mapping>;
+  readonly #requireSeal: boolean;
+  /** The window used last: its first guest-physical address, its size in bytes and its words. */
+  #base = 0;
+  #bytes = 0;
+  #words: Int32Array = NO_WORDS;
+  #writable = false;
+
+  /** @param requireSeal refuse files that may shrink */
+  constructor(requireSeal = false) {
+    this.#table = new RegionTable<Mapping>();
+    this.#requireSeal = requireSeal;
+  }
+
+  /**
+   * Maps a region; returns whether its file can no longer shrink. Throws `BAD_REGION`, `REGION_EXISTS`,
+   * `REGION_OVERLAPS`, `FILE_TOO_SHORT`, `FILE_NOT_SEALED`, `MAP_FAILED`, `TOO_MANY_REGIONS`.
+   */
+  add(shared: SharedRegion): boolean {
+    this.#table.check(shared);
+    const { offset, size, gpa, fd } = shared;
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset % 8 !== 0) {
+      throw new CodedError('BAD_REGION', `region ${shared.region}: file offset ${offset}`);
+    }
+    const sealed = sealAgainstShrinking(fd);
+    if (!sealed && this.#requireSeal) {
+      throw new CodedError('FILE_NOT_SEALED', `region ${shared.region}: its file may shrink`);
+    }
+    if (offset + size > shared.fileBytes) {
+      throw new CodedError(
+        'FILE_TOO_SHORT',
+        `region ${shared.region}: ${size} bytes at ${offset} of a file of ${shared.fileBytes}`,
+      );
+    }
+    const skipped = offset % PAGE_BYTES;
+    const mappedBytes = size + skipped;
+    const address = map(fd, offset - skipped, mappedBytes, !shared.readonly);
+    const windows: Int32Array[] = [];
+    for (let at = 0; at < size; at += WINDOW_BYTES) {
+      const bytes = Math.min(WINDOW_BYTES, size - at);
+      windows.push(new Int32Array(viewOf(address + skipped + at, bytes)));
+    }
+    this.#table.add({
+      region: shared.region,
+      gpa,
+      size,
+      readonly: shared.readonly,
+      address,
+      mappedBytes,
+      windows,
+    });
+    return sealed;
+  }
+
+  /** Unmaps a region; false when there is none of that number. */
+  remove(region: number): boolean {
+    const mapping = this.#table.remove(region);
+    if (mapping === undefined) return false;
+    this.#release(mapping);
+    return true;
+  }
+
+  /** Unmaps everything. */
+  clear(): void {
+    for (const mapping of this.#table.removeAll()) this.#release(mapping);
+  }
+
+  /** True when some region overlaps [gpa, gpa + size). */
+  overlaps(gpa: number, size: number): boolean {
+    return this.#table.overlaps(gpa, size);
+  }
+
+  has(region: number): boolean {
+    return this.#table.has(region);
+  }
+
+  get count(): number {
+    return this.#table.count;
+  }
+
+  load32(gpa: PhysicalAddress): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + 4 <= this.#bytes)) return this.#select(gpa, 4) && this.load32(gpa);
+    this.lo = Atomics.load(this.#words, at >>> 2);
+    return true;
+  }
+
+  load64(gpa: PhysicalAddress): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + 8 <= this.#bytes)) return this.#select(gpa, 8) && this.load64(gpa);
+    this.#pair(at >>> 2);
+    return true;
+  }
+
+  loadWords(gpa: PhysicalAddress, out: Uint32Array, count: number): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + count * 4 <= this.#bytes)) return this.#loadWordsElsewhere(gpa, out, count);
+    const words = this.#words;
+    const first = at >>> 2;
+    let i = 0;
+    for (; i + 1 < count; i += 2) {
+      this.#pair(first + i);
+      out[i] = this.lo;
+      out[i + 1] = this.hi;
+    }
+    if (i < count) out[i] = Atomics.load(words, first + i);
+    return true;
+  }
+
+  store32(gpa: PhysicalAddress, value: number): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + 4 <= this.#bytes)) return this.#select(gpa, 4) && this.store32(gpa, value);
+    if (!this.#writable) return false;
+    Atomics.store(this.#words, at >>> 2, value);
+    return true;
+  }
+
+  store64(gpa: PhysicalAddress, lo: number, hi: number): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + 8 <= this.#bytes)) return this.#select(gpa, 8) && this.store64(gpa, lo, hi);
+    if (!this.#writable) return false;
+    Atomics.store(this.#words, (at >>> 2) + 1, hi);
+    Atomics.store(this.#words, at >>> 2, lo);
+    return true;
+  }
+
+  cas32(gpa: PhysicalAddress, expected: number, value: number): boolean {
+    const at = gpa - this.#base;
+    if (!(at >= 0 && at + 4 <= this.#bytes)) return this.#select(gpa, 4) && this.cas32(gpa, expected, value);
+    if (!this.#writable) return false;
+    this.lo = Atomics.compareExchange(this.#words, at >>> 2, expected | 0, value | 0);
+    return this.lo === (expected | 0);
+  }
+
+  contains(gpa: PhysicalAddress, bytes: number): boolean {
+    return this.#table.find(gpa, bytes) !== undefined;
+  }
+
+  /** Reads words `index` and `index + 1` as one 64-bit value: low, high, low again. */
+  #pair(index: number): void {
+    const words = this.#words;
+    let lo = Atomics.load(words, index);
+    for (let i = 0; i < TEAR_RETRIES; i++) {
+      this.hi = Atomics.load(words, index + 1);
+      const again = Atomics.load(words, index);
+      if (again === lo) break;
+      lo = again;
+    }
+    this.lo = lo;
+  }
+
+  /** Makes the window that holds [gpa, gpa + bytes) the current one; false when no window does. */
+  #select(gpa: number, bytes: number): boolean {
+    const mapping = this.#table.find(gpa, bytes);
+    if (mapping === undefined) return false;
+    const index = Math.floor((gpa - mapping.gpa) / WINDOW_BYTES);
+    const words = mapping.windows[index] as Int32Array;
+    const base = mapping.gpa + index * WINDOW_BYTES;
+    if (gpa + bytes > base + words.length * 4) return false;
+    this.#base = base;
+    this.#bytes = words.length * 4;
+    this.#words = words;
+    this.#writable = !mapping.readonly;
+    return true;
+  }
+
+  /** The structure is in another window, or in two of one region. */
+  #loadWordsElsewhere(gpa: number, out: Uint32Array, count: number): boolean {
+    if (!this.contains(gpa, count * 4)) return false;
+    if (this.#select(gpa, count * 4)) return this.loadWords(gpa, out, count);
+    let i = 0;
+    for (; i + 1 < count; i += 2) {
+      if (!this.load64(gpa + i * 4)) return false;
+      out[i] = this.lo;
+      out[i + 1] = this.hi;
+    }
+    if (i < count && this.load32(gpa + i * 4)) out[i] = this.lo;
+    return true;
+  }
+
+  #release(mapping: Mapping): void {
+    this.#base = 0;
+    this.#bytes = 0;
+    this.#words = NO_WORDS;
+    this.#writable = false;
+    mapping.windows = [];
+    unmap(mapping.address, mapping.mappedBytes);
+  }
+}
+
+function map(fd: number, offset: number, bytes: number, writable: boolean): number {
+  try {
+    return mapFile(fd, offset, bytes, writable);
+  } catch (error) {
+    if (error instanceof SystemError) throw new CodedError('MAP_FAILED', error.message);
+    throw error;
+  }
+}

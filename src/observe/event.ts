@@ -1,0 +1,44 @@
+import { hex, hex64 } from '../base/u64.js';
+import { ACCESS, NO_PASID } from '../device/iommu.js';
+import type { ViommuEvent } from '../events/events.js';
+import { formatRid } from './dump.js';
+
+/** One line of text for one happening, in the specification's names. */
+export function formatEvent(event: ViommuEvent): string {
+  switch (event.kind) {
+    case 'fault': {
+      const pasid = event.pasid === NO_PASID ? '' : ` pasid ${event.pasid}`;
+      const lost = event.recorded ? '' : ' (not recorded)';
+      const reason = `${event.name} (0x${event.reason.toString(16)})`;
+      return `fault ${reason} device ${formatRid(event.rid)}${pasid} ${accessText(event.access)} ${hex64(event.lo, event.hi)}${lost}`;
+    }
+    case 'enable':
+      return `${event.what} ${event.on ? 'on' : 'off'}`;
+    case 'queueError':
+      return `queue error ${event.name}: ${event.detail}`;
+    case 'invalidation':
+      return `invalidate ${event.name} ${event.detail}`;
+    case 'hello':
+      return `connected: ${event.peer}, model ${event.model}`;
+    case 'regionAdded': {
+      const how = event.shared ? 'shared' : 'by messages';
+      return `memory region ${event.region}: ${hex(event.gpa)} + ${hex(event.size)}, ${how}`;
+    }
+    case 'regionRemoved':
+      return `memory region ${event.region} removed`;
+    case 'deviceAdded':
+      return `device ${formatRid(event.rid)} ${event.name}`;
+    case 'deviceRemoved':
+      return `device handle ${event.device} removed`;
+    case 'reset':
+      return 'reset';
+  }
+}
+
+function accessText(access: number): string {
+  const words: string[] = [];
+  if ((access & ACCESS.READ) !== 0) words.push('read');
+  if ((access & ACCESS.WRITE) !== 0) words.push('write');
+  if ((access & ACCESS.EXECUTE) !== 0) words.push('execute');
+  return words.length === 0 ? 'probe' : words.join('+');
+}

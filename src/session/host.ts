@@ -1,0 +1,182 @@
+/**
+ * The main thread's hold on a session: starts its thread, asks it things, stops it. The main thread never
+ * stands between the guest and a translation.
+ */
+import { Worker } from 'node:worker_threads';
+import { CodedError, type ErrorName } from '../base/errors.js';
+import { closeFd, wake, wakeFd } from '../base/native.js';
+import type { DumpNode, DumpOptions } from '../device/iommu.js';
+import type { ViommuEvent } from '../events/events.js';
+import type { FromWorker, ToWorker, WorkerStart } from './messages.js';
+import type { LogFields, LogLevel } from './ports.js';
+import type { SessionReport } from './report.js';
+
+/** How a session ended. */
+export interface SessionClosed {
+  readonly reason: ErrorName;
+  readonly text: string;
+  /** The last report there is; undefined when the thread died. */
+  readonly report: SessionReport | undefined;
+}
+
+export interface SessionOptions {
+  /** Name of this session, for the peer and the log. */
+  readonly session: string;
+  /** Model options that hold where the peer names none, e.g. `cache-policy`. */
+  readonly modelDefaults?: Readonly<Record<string, string>>;
+  /** Refuse guest memory in files that may shrink. Default false: take them, and say so in the log. */
+  readonly requireSealed?: boolean;
+  /** Module with other models; see {@link WorkerStart.models}. */
+  readonly models?: string;
+  readonly onLog?: (level: LogLevel, message: string, fields: LogFields) => void;
+  readonly onEvent?: (event: ViommuEvent) => void;
+  /** Called once, last. Every descriptor and mapping of the session is given back by then. */
+  readonly onClosed?: (closed: SessionClosed) => void;
+}
+
+export interface SessionHost {
+  readonly session: string;
+  /** The model's state as a tree. Throws `SESSION_GONE`. */
+  dump(options: DumpOptions): Promise<DumpNode[]>;
+  /** Throws `SESSION_GONE`. */
+  report(): Promise<SessionReport>;
+  /** Ends the connection with `STOPPED`; resolves when nothing of it is left. */
+  stop(): Promise<void>;
+  /** Resolves when the session has ended, however. */
+  readonly closed: Promise<SessionClosed>;
+}
+
+/**
+ * Where the thread's code is. Threads run compiled files: a host that runs from `src` (tests do) takes the
+ * worker from `dist`, which `npm run build` makes.
+ */
+const WORKER = import.meta.url.endsWith('.ts')
+  ? new URL('../../dist/session/worker.js', import.meta.url)
+  : new URL('./worker.js', import.meta.url);
+
+/** Sessions that run: told to end when the process exits, since a thread that waits cannot be ended otherwise. */
+const running = new Set<Host>();
+
+process.on('exit', () => {
+  for (const host of running) host.tellToStop();
+});
+
+/** Serves the connection `fd` in a thread of its own. The descriptor is the session's from now on. */
+export function startSession(fd: number, options: SessionOptions): SessionHost {
+  return new Host(fd, options);
+}
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+type Question<T = ToWorker> = T extends ToWorker ? Omit<T, 'id'> : never;
+
+class Host implements SessionHost {
+  readonly session: string;
+  readonly closed: Promise<SessionClosed>;
+  readonly #options: SessionOptions;
+  readonly #worker: Worker;
+  readonly #fd: number;
+  readonly #wakeFd = wakeFd();
+  readonly #stop = new SharedArrayBuffer(4);
+  readonly #waiting = new Map<number, Waiting>();
+  #nextId = 1;
+  #end: SessionClosed | undefined;
+  #gone = false;
+  #failure: string | undefined;
+
+  constructor(fd: number, options: SessionOptions) {
+    this.session = options.session;
+    this.#options = options;
+    this.#fd = fd;
+    const start: WorkerStart = {
+      fd,
+      wakeFd: this.#wakeFd,
+      stop: this.#stop,
+      session: options.session,
+      modelDefaults: options.modelDefaults ?? {},
+      requireSealed: options.requireSealed ?? false,
+      models: options.models,
+    };
+    this.#worker = new Worker(WORKER, { workerData: start, name: options.session });
+    running.add(this);
+    this.#worker.on('message', (message: FromWorker) => this.#hear(message));
+    this.#worker.on('error', (error) => {
+      this.#failure = error.stack ?? error.message;
+    });
+    this.closed = new Promise((resolve) => {
+      this.#worker.once('exit', () => resolve(this.#exited()));
+    });
+  }
+
+  async dump(options: DumpOptions): Promise<DumpNode[]> {
+    return (await this.#ask({ method: 'dump', options })) as DumpNode[];
+  }
+
+  async report(): Promise<SessionReport> {
+    return (await this.#ask({ method: 'report' })) as SessionReport;
+  }
+
+  async stop(): Promise<void> {
+    this.tellToStop();
+    await this.closed;
+  }
+
+  /** Does not wait; safe at any time. */
+  tellToStop(): void {
+    if (this.#gone) return;
+    Atomics.store(new Int32Array(this.#stop), 0, 1);
+    wake(this.#wakeFd);
+  }
+
+  #ask(question: Question): Promise<unknown> {
+    if (this.#gone || this.#end !== undefined) return Promise.reject(this.#goneError());
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ ...question, id });
+      wake(this.#wakeFd);
+    });
+  }
+
+  #hear(message: FromWorker): void {
+    const { onLog, onEvent } = this.#options;
+    if (message.kind === 'log') onLog?.(message.level, message.message, message.fields);
+    else if (message.kind === 'event') onEvent?.(message.event);
+    else if (message.kind === 'closed') this.#end = message;
+    else this.#settle(message);
+  }
+
+  #settle(message: Extract<FromWorker, { id: number }>): void {
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if (message.kind === 'reply') waiting?.resolve(message.value);
+    else waiting?.reject(new CodedError(message.reason, message.text));
+  }
+
+  #exited(): SessionClosed {
+    running.delete(this);
+    this.#gone = true;
+    closeFd(this.#wakeFd);
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#goneError());
+    this.#waiting.clear();
+    const end = this.#end ?? this.#died();
+    const closed = { reason: end.reason, text: end.text, report: end.report };
+    this.#options.onClosed?.(closed);
+    return closed;
+  }
+
+  /** The thread ended without a word: out of memory, or its code is missing. */
+  #died(): SessionClosed {
+    closeFd(this.#fd);
+    const text = this.#failure ?? 'the session thread ended unexpectedly';
+    this.#options.onLog?.('error', 'session thread failed', { stack: text });
+    return { reason: 'INTERNAL', text: text.split('\n')[0] as string, report: undefined };
+  }
+
+  #goneError(): CodedError {
+    return new CodedError('SESSION_GONE', `session ${this.session} has ended`);
+  }
+}

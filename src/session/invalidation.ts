@@ -1,0 +1,145 @@
+/**
+ * Invalidations on their way to the bridge: epochs, acknowledgements, and which of them need no message.
+ *
+ * A message is left out when the bridge can hold nothing that it would drop: every answer is tagged with a
+ * space, `#handedOut` has the spaces that any answer since the last whole invalidation of that space was
+ * tagged with. An answer that is still on its way counts, since it is noted when it is sent, and one that an
+ * earlier whole invalidation overtook is older than that invalidation's epoch and dropped by the bridge. Never
+ * left out is what a notified device must hear: it holds mappings that no answer gave it, and waits for new ones.
+ *
+ * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
+ * invalidations are merged into one of everything, which is sent when room is there and counts as pending.
+ */
+import { CodedError } from '../base/errors.js';
+import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { CODEC } from '../wire/codec.js';
+import { FLAG, MESSAGE } from '../wire/frame.js';
+import type { Invalidate } from '../wire/messages.js';
+import type { DeviceTable } from './devices.js';
+import type { Outlet } from './ports.js';
+
+const MAX_PENDING = 4096;
+
+const EVERYTHING: InvalidateScope = {
+  space: ANY,
+  sub: ANY,
+  rid: ANY,
+  pasid: ANY,
+  lo: 0,
+  hi: 0,
+  log2Size: 64,
+};
+
+export class Invalidations {
+  /** Of the last invalidation sent; what answers carry. Counts modulo 2^32. */
+  epoch = 0;
+  sent = 0;
+  suppressed = 0;
+  merged = 0;
+  readonly #devices: DeviceTable;
+  readonly #unacknowledged = new Set<number>();
+  readonly #handedOut = new Set<number>();
+  #lastSpace = -1;
+  /** Devices of the invalidation that waits for room, or undefined when none does. */
+  #held: Set<number> | undefined;
+  readonly #message: Invalidate = CODEC.Invalidate.create();
+  readonly #rids: number[] = [];
+  #backend: Outlet | undefined;
+
+  constructor(devices: DeviceTable) {
+    this.#devices = devices;
+  }
+
+  open(backend: Outlet): void {
+    this.#backend = backend;
+  }
+
+  /** Invalidations that the bridge has not answered. */
+  get pending(): number {
+    return this.#unacknowledged.size + (this.#held === undefined ? 0 : 1);
+  }
+
+  /** Takes note that an answer tagged with `space` goes out. */
+  handOut(space: number): void {
+    if (space === this.#lastSpace) return;
+    this.#handedOut.add(space);
+    this.#lastSpace = space;
+  }
+
+  /** Tells the bridge, unless it has nothing to drop. */
+  invalidate(scope: InvalidateScope, model: Iommu): void {
+    const devices: number[] = [];
+    const notified = this.#devices.notifiedRids;
+    if (notified.length > 0) {
+      this.#rids.length = 0;
+      this.#devices.handles(this.#rids, model.affected(scope, notified, this.#rids), devices);
+    }
+    this.#invalidate(scope, devices);
+  }
+
+  /** Drops everything, for every device: what a reset does. */
+  invalidateAll(): void {
+    const devices: number[] = [];
+    const notified = this.#devices.notifiedRids;
+    this.#devices.handles(notified, notified.length, devices);
+    this.#invalidate(EVERYTHING, devices);
+  }
+
+  /** Takes an acknowledgement; returns whether none is missing now. Throws `UNEXPECTED_REPLY`. */
+  acknowledge(id: number): boolean {
+    if (!this.#unacknowledged.delete(id)) {
+      throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
+    }
+    if (this.#held !== undefined && this.#unacknowledged.size <= MAX_PENDING / 2) {
+      const devices = [...this.#held];
+      this.#held = undefined;
+      this.#send(EVERYTHING, devices);
+    }
+    return this.pending === 0;
+  }
+
+  #invalidate(scope: InvalidateScope, devices: number[]): void {
+    if (devices.length === 0 && !this.#mayHold(scope.space)) {
+      this.suppressed++;
+    } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held !== undefined) {
+      this.merged++;
+      this.#held ??= new Set();
+      for (const device of devices) this.#held.add(device);
+    } else {
+      this.#send(scope, devices);
+    }
+  }
+
+  #mayHold(space: number): boolean {
+    return space === ANY ? this.#handedOut.size > 0 : this.#handedOut.has(space);
+  }
+
+  #send(scope: InvalidateScope, devices: readonly number[]): void {
+    if (this.#backend === undefined) return;
+    this.epoch = (this.epoch + 1) >>> 0;
+    this.sent++;
+    const message = this.#message;
+    message.epoch = this.epoch;
+    message.space = scope.space >>> 0;
+    message.sub = scope.sub >>> 0;
+    message.rid = scope.rid >>> 0;
+    // PASID + 1 on the wire, "every one" stays what it is.
+    message.pasid = scope.pasid === ANY ? ANY : (scope.pasid + 1) >>> 0;
+    message.lo = scope.lo >>> 0;
+    message.hi = scope.hi >>> 0;
+    message.log2Size = scope.log2Size;
+    message.devices = devices;
+    this.#unacknowledged.add(this.epoch);
+    this.#backend.put(MESSAGE.INVALIDATE, FLAG.NEED_REPLY, this.epoch, CODEC.Invalidate, message);
+    this.#forget(scope);
+  }
+
+  /** After a whole invalidation of a space the bridge holds nothing of it. */
+  #forget(scope: InvalidateScope): void {
+    const whole = scope.sub === ANY && scope.rid === ANY && scope.pasid === ANY && scope.log2Size >= 64;
+    if (!whole) return;
+    if (scope.space === ANY) this.#handedOut.clear();
+    else this.#handedOut.delete(scope.space >>> 0);
+    this.#lastSpace = -1;
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * The thread of one session: waits for its two channels and for the main thread, feeds the engine, sends what
+ * comes out. Nothing is sent in a way that could block; a channel that does not take what it is sent is
+ * written again when it can be, while the other one is served.
+ */
+import { fstatSync } from 'node:fs';
+import { CodedError } from '../base/errors.js';
+import { mapFile, POLL, PollSet, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import type { ViommuEvent } from '../events/events.js';
+import { GuestRam } from '../memory/remote.js';
+import { Channel, FILL } from '../wire/channel.js';
+import { CODEC } from '../wire/codec.js';
+import { MESSAGE, SHARED } from '../wire/frame.js';
+import type {
+  LogFields,
+  LogLevel,
+  ModelFactory,
+  SessionPorts,
+  SessionSettings,
+  SharedPage,
+} from './ports.js';
+import { BackendMemory } from './remote-access.js';
+import { reportOf, type SessionReport } from './report.js';
+import { CHANNEL, Session } from './session.js';
+
+const FRONT = 0;
+const BACKEND = 1;
+const WAKE = 2;
+
+/** Replies that the peer does not read; above this no more requests are taken from it. */
+const FRONT_BACKLOG = 256 * 1024;
+/** Milliseconds after which the wait is begun again: only a net, for a wake that got lost. */
+const WAIT_MS = 2000;
+/** How often the front channel is looked at again before the thread goes to sleep. */
+const SPINS = 4;
+const MOST_SPINS = 32;
+
+export interface LoopOptions extends SessionSettings {
+  /** Refuse files that may shrink. */
+  readonly requireSealed: boolean;
+}
+
+export interface LoopObserver {
+  log(level: LogLevel, message: string, fields?: LogFields): void;
+  event(event: ViommuEvent): void;
+  /** The main thread wants something; returns an error when it is the session's end. */
+  wake(): CodedError | undefined;
+}
+
+export class SessionLoop {
+  readonly session: Session;
+  /** How things stood when the connection ended; set by {@link run}. */
+  lastReport: SessionReport;
+  readonly #front: Channel;
+  readonly #memory: GuestRam;
+  readonly #access: BackendMemory;
+  readonly #observer: LoopObserver;
+  readonly #requireSealed: boolean;
+  readonly #poll = new PollSet(3);
+  #backend: Channel | undefined;
+  /** Address and size of the shared page's mapping. */
+  #page: { readonly address: number; readonly bytes: number } | undefined;
+
+  /**
+   * @param fd the front channel's socket, taken over
+   * @param wakeFd fires when {@link LoopObserver.wake} is to be called
+   */
+  constructor(
+    fd: number,
+    wakeFd: number,
+    models: ModelFactory,
+    options: LoopOptions,
+    observer: LoopObserver,
+  ) {
+    this.#front = new Channel(fd);
+    this.#observer = observer;
+    this.#requireSealed = options.requireSealed;
+    this.#access = new BackendMemory(this.#front, wakeFd);
+    this.#access.onWake = () => {
+      this.#access.failure ??= observer.wake();
+    };
+    this.#memory = new GuestRam(this.#access, options.requireSealed);
+    this.session = new Session(this.#ports(models), options);
+    this.lastReport = reportOf(this.session);
+    this.#poll.set(WAKE, wakeFd, POLL.IN);
+  }
+
+  /** Serves until the connection ends; returns why. Everything that the session held is given back by then. */
+  run(): CodedError {
+    let reason: CodedError;
+    try {
+      for (;;) this.#turn();
+    } catch (error) {
+      reason = this.#reasonOf(error);
+    }
+    this.#close(reason);
+    return reason;
+  }
+
+  #turn(): void {
+    this.#spin();
+    const poll = this.#poll;
+    if (!this.#wait()) return;
+    if (poll.events(WAKE) !== 0) {
+      const end = this.#observer.wake();
+      if (end !== undefined) throw end;
+    }
+    if (poll.events(BACKEND) !== 0) this.#serve(this.#backend as Channel, CHANNEL.BACKEND);
+    if (poll.events(FRONT) !== 0) this.#serve(this.#front, CHANNEL.FRONT);
+  }
+
+  /**
+   * Looks at the front channel a few times more before sleeping: the next request often follows at once. A
+   * peer that never pauses is left after a while, for the sake of the other channel.
+   */
+  #spin(): void {
+    const front = this.#front;
+    let empty = 0;
+    for (let i = 0; i < MOST_SPINS && empty < SPINS && front.unsent === 0; i++) {
+      const filled = front.fill();
+      if (filled === FILL.CLOSED) throw front.ending();
+      if (filled === FILL.NOTHING) empty++;
+      else {
+        this.#feed(front, CHANNEL.FRONT);
+        empty = 0;
+      }
+    }
+  }
+
+  #wait(): boolean {
+    const poll = this.#poll;
+    const front = this.#front;
+    const reads = front.unsent > FRONT_BACKLOG ? 0 : POLL.IN;
+    poll.set(FRONT, front.fd, reads | (front.unsent > 0 ? POLL.OUT : 0));
+    const backend = this.#backend;
+    if (backend !== undefined) poll.set(BACKEND, backend.fd, POLL.IN | (backend.unsent > 0 ? POLL.OUT : 0));
+    return poll.wait(WAIT_MS) > 0;
+  }
+
+  /** Receives once from a channel that is ready, handles what came, sends. */
+  #serve(channel: Channel, name: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND): void {
+    const backlog = channel.unsent;
+    if (backlog > 0) channel.flush();
+    if (name === CHANNEL.FRONT && backlog > FRONT_BACKLOG) return;
+    const filled = channel.fill();
+    if (filled === FILL.CLOSED) throw channel.ending();
+    this.#feed(channel, name);
+  }
+
+  /** Handles every whole frame of a channel, in order, and sends the answers: backend first. */
+  #feed(channel: Channel, name: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND): void {
+    while (channel.next()) {
+      this.session.input(name, channel.frame, channel.bytes);
+      channel.dropDescriptors();
+      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+    }
+    this.#backend?.flush();
+    this.#front.flush();
+  }
+
+  /** Handles what came on the backend channel while memory was asked for. */
+  #catchUp(): void {
+    const { setAside } = this.#access;
+    for (;;) {
+      if (this.#access.failure !== undefined) throw this.#access.failure;
+      const next = setAside.shift();
+      if (next === undefined) return;
+      this.session.input(CHANNEL.BACKEND, next.frame, next.bytes);
+    }
+  }
+
+  #reasonOf(error: unknown): CodedError {
+    if (error instanceof CodedError) return error;
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#observer.log('error', 'internal error; this session ends', { stack });
+    return new CodedError('INTERNAL', error instanceof Error ? error.message : String(error));
+  }
+
+  /** Tells the peer why, as far as it listens, and gives everything back. */
+  #close(reason: CodedError): void {
+    try {
+      if (reason.reason !== 'PEER_CLOSED') {
+        const text = reason.message.slice(0, 1024);
+        this.#front.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
+      }
+      this.#front.flush();
+    } catch {
+      // A peer that is gone hears nothing.
+    }
+    this.lastReport = reportOf(this.session);
+    this.session.end();
+    this.#memory.clear();
+    this.#backend?.close();
+    this.#front.close();
+    if (this.#page !== undefined) unmap(this.#page.address, this.#page.bytes);
+    this.#page = undefined;
+    this.#access.free();
+    this.#poll.free();
+  }
+
+  #ports(models: ModelFactory): SessionPorts {
+    const observer = this.#observer;
+    return {
+      front: this.#front,
+      memory: this.#memory,
+      models,
+      openBackend: (fd) => this.#openBackend(fd),
+      mapSharedPage: (fd, bytes, registerBytes) => this.#mapSharedPage(fd, bytes, registerBytes),
+      fileBytes: (fd) => fstatSync(fd).size,
+      log: (level, message, fields) => observer.log(level, message, fields),
+      event: (event) => observer.event(event),
+    };
+  }
+
+  #openBackend(fd: number): Channel {
+    const channel = new Channel(fd);
+    this.#backend = channel;
+    this.#access.open(channel);
+    return channel;
+  }
+
+  #mapSharedPage(fd: number, bytes: number, registerBytes: number): SharedPage {
+    if (fstatSync(fd).size < bytes)
+      throw new CodedError('BAD_SHARED_PAGE', `the file has fewer than ${bytes} bytes`);
+    if (!sealAgainstShrinking(fd) && this.#requireSealed) {
+      throw new CodedError('BAD_SHARED_PAGE', 'the file may shrink');
+    }
+    let address: number;
+    try {
+      address = mapFile(fd, 0, bytes, true);
+    } catch (error) {
+      if (error instanceof SystemError) throw new CodedError('BAD_SHARED_PAGE', error.message);
+      throw error;
+    }
+    this.#page = { address, bytes };
+    const memory = viewOf(address, bytes);
+    return {
+      control: new Uint32Array(memory, SHARED.CONTROL, 1024),
+      registers: new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2),
+      registerBytes: new Uint8Array(memory, SHARED.REGISTERS, registerBytes),
+    };
+  }
+}

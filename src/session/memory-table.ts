@@ -1,0 +1,77 @@
+/** MEM_ADD and MEM_REMOVE: what goes wrong with one region is its answer, not the connection's end. */
+import { CodedError } from '../base/errors.js';
+import { join } from '../base/u64.js';
+import { CODEC } from '../wire/codec.js';
+import { FEATURE, type Frame } from '../wire/frame.js';
+import type { MemAdd, MemRemove, Status } from '../wire/messages.js';
+import { expectDescriptors } from './descriptors.js';
+import type { Session } from './session.js';
+
+/** Handler of MEM_ADD. */
+export function addRegion(session: Session, frame: Frame, message: MemAdd): void {
+  const needed = message.shared ? FEATURE.SHARED_MEMORY : FEATURE.REMOTE_MEMORY;
+  if (((session.agreement?.features ?? 0) & needed) === 0) {
+    throw new CodedError('NOT_NEGOTIATED', `MEM_ADD of ${message.shared ? 'shared' : 'remote'} memory`);
+  }
+  expectDescriptors(frame, message.shared ? 1 : 0);
+  const region = {
+    region: message.region,
+    gpa: join(message.gpaLo, message.gpaHi),
+    size: join(message.sizeLo, message.sizeHi),
+    readonly: message.readonly,
+  };
+  session.reply(
+    frame,
+    CODEC.Status,
+    statusOf(() => {
+      if (message.shared) addMapped(session, frame, region, join(message.offsetLo, message.offsetHi));
+      else session.ports.memory.addRemote(region);
+      session.regions++;
+      const { gpa, size } = region;
+      session.ports.event({ kind: 'regionAdded', region: region.region, gpa, size, shared: message.shared });
+    }),
+  );
+}
+
+/** Handler of MEM_REMOVE. */
+export function removeRegion(session: Session, frame: Frame, message: MemRemove): void {
+  session.reply(
+    frame,
+    CODEC.Status,
+    statusOf(() => {
+      session.ports.memory.remove(message.region);
+      session.regions--;
+      session.ports.event({ kind: 'regionRemoved', region: message.region });
+    }),
+  );
+}
+
+type Placed = {
+  readonly region: number;
+  readonly gpa: number;
+  readonly size: number;
+  readonly readonly: boolean;
+};
+
+function addMapped(session: Session, frame: Frame, region: Placed, offset: number): void {
+  const { ports } = session;
+  // The frame keeps the descriptor, and whoever received the frame closes it: a mapping needs only the file.
+  const fd = frame.descriptors[0] as number;
+  const sealed = ports.memory.addMapped({ ...region, offset, fd, fileBytes: ports.fileBytes(fd) });
+  if (!sealed && session.unsealedRegions++ === 0) {
+    ports.log('warn', 'guest memory is in a file that may shrink: if it does, this daemon dies', {
+      region: region.region,
+    });
+  }
+}
+
+function statusOf(work: () => void): Status {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof CodedError && error.severity === 'request')
+      return { code: error.code, text: error.message };
+    throw error;
+  }
+  return { code: 0, text: '' };
+}

@@ -1,0 +1,36 @@
+/** What the main thread and a session's thread tell each other. */
+
+import type { ErrorName } from '../base/errors.js';
+import type { DumpNode, DumpOptions } from '../device/iommu.js';
+import type { ViommuEvent } from '../events/events.js';
+import type { LogFields, LogLevel } from './ports.js';
+import type { SessionReport } from './report.js';
+
+/** Handed to the thread when it starts. */
+export interface WorkerStart {
+  readonly fd: number;
+  readonly wakeFd: number;
+  /** Word 0 becomes 1 when the thread must end, whatever else it was told. */
+  readonly stop: SharedArrayBuffer;
+  readonly session: string;
+  readonly modelDefaults: Readonly<Record<string, string>>;
+  readonly requireSealed: boolean;
+  /** Module that exports `models`, a `ModelFactory`, instead of the built-in ones; for tests. */
+  readonly models?: string | undefined;
+}
+
+export type ToWorker =
+  | { readonly id: number; readonly method: 'dump'; readonly options: DumpOptions }
+  | { readonly id: number; readonly method: 'report' };
+
+export type FromWorker =
+  | { readonly kind: 'reply'; readonly id: number; readonly value: readonly DumpNode[] | SessionReport }
+  | { readonly kind: 'failed'; readonly id: number; readonly reason: ErrorName; readonly text: string }
+  | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string; readonly fields: LogFields }
+  | { readonly kind: 'event'; readonly event: ViommuEvent }
+  | {
+      readonly kind: 'closed';
+      readonly reason: ErrorName;
+      readonly text: string;
+      readonly report: SessionReport;
+    };

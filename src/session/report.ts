@@ -1,0 +1,101 @@
+/** What a session says of itself: for `viommu list`, reports and metrics. */
+
+import { join } from '../base/u64.js';
+import type { ModelCounters } from '../device/iommu.js';
+import { CONTROL } from '../wire/frame.js';
+import type { Session } from './session.js';
+
+/** Counters that the bridge keeps in the control page. */
+export interface BridgeCounters {
+  /** Translations answered inside the monitor. */
+  readonly hits: number;
+  /** Translations asked for. */
+  readonly misses: number;
+  readonly staleFills: number;
+  readonly droppedEntries: number;
+  readonly refused: number;
+  readonly writesSent: number;
+  readonly writesHandled: number;
+}
+
+export interface DeviceReport {
+  readonly device: number;
+  readonly rid: number;
+  readonly name: string;
+  /** `NOTIFY` bits of the wire. */
+  readonly notify: number;
+}
+
+export interface SessionReport {
+  readonly session: string;
+  /** Empty before HELLO, as are all names. */
+  readonly vm: string;
+  readonly peer: string;
+  readonly model: string;
+  readonly options: Readonly<Record<string, string>>;
+  readonly features: number;
+  readonly regions: number;
+  readonly devices: readonly DeviceReport[];
+  readonly epoch: number;
+  readonly invalidationsSent: number;
+  /** Invalidations that needed no message, and those merged because the peer was slow. */
+  readonly invalidationsSuppressed: number;
+  readonly invalidationsMerged: number;
+  readonly pendingAcks: number;
+  readonly frontFrames: number;
+  readonly backendFrames: number;
+  readonly counters: ModelCounters;
+  readonly bridge: BridgeCounters;
+}
+
+const NO_COUNTERS: ModelCounters = {
+  translations: 0,
+  iotlbHits: 0,
+  walks: 0,
+  faults: 0,
+  faultsDropped: 0,
+  commands: 0,
+  invalidations: 0,
+  interrupts: 0,
+};
+
+export function reportOf(session: Session): SessionReport {
+  const { agreement, invalidations, devices } = session;
+  return {
+    session: session.settings.session,
+    vm: agreement?.vm ?? '',
+    peer: agreement?.peer ?? '',
+    model: agreement?.modelName ?? '',
+    options: agreement?.options ?? {},
+    features: agreement?.features ?? 0,
+    regions: session.regions,
+    devices: Array.from(devices.all(), ({ device, rid, name, flags }) => ({
+      device,
+      rid,
+      name,
+      notify: flags,
+    })),
+    epoch: invalidations.epoch,
+    invalidationsSent: invalidations.sent,
+    invalidationsSuppressed: invalidations.suppressed,
+    invalidationsMerged: invalidations.merged,
+    pendingAcks: invalidations.pending,
+    frontFrames: session.frames[0] as number,
+    backendFrames: session.frames[1] as number,
+    counters: { ...(session.model?.counters ?? NO_COUNTERS) },
+    bridge: bridgeCounters(session.page?.control ?? new Uint32Array(16)),
+  };
+}
+
+function bridgeCounters(control: Uint32Array): BridgeCounters {
+  const word = (index: number): number => Atomics.load(control, index);
+  return {
+    hits: join(word(CONTROL.HITS), word(CONTROL.HITS + 1)),
+    misses: join(word(CONTROL.MISSES), word(CONTROL.MISSES + 1)),
+    staleFills: word(CONTROL.STALE_FILLS),
+    droppedEntries: word(CONTROL.DROPPED_ENTRIES),
+    refused: word(CONTROL.REFUSED),
+    writesSent: word(CONTROL.SENT),
+    writesHandled: word(CONTROL.HANDLED),
+  };
+}

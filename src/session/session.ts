@@ -1,0 +1,297 @@
+/**
+ * One virtual machine: what its bridge asks, in order, of one model (DESIGN §3).
+ *
+ * All that ever reaches the engine enters through {@link Session.input}, and all that leaves it goes through
+ * {@link SessionPorts}: no clock, no waiting, no randomness in here. What cannot finish now (a completion that
+ * waits for the bridge) is state of the model, which goes on when the acknowledgement comes in.
+ *
+ * Ordering rules of DESIGN §3, and where they are kept:
+ *   1 frames are handled in the order of their channel, to the end, one at a time;
+ *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so;
+ *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model goes on;
+ *   4 RESET and the end of the connection drop everything;
+ *   5 nothing here waits, so translations are answered whatever is pending.
+ */
+import { CodedError } from '../base/errors.js';
+import {
+  type Iommu,
+  type IommuOutputs,
+  MAX_SPANS,
+  SPAN_WORDS,
+  type TranslateResult,
+} from '../device/iommu.js';
+import { CODEC, type Codec, isMessage } from '../wire/codec.js';
+import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
+import type * as M from '../wire/messages.js';
+import { expectDescriptors } from './descriptors.js';
+import { DeviceTable } from './devices.js';
+import { type Agreement, acceptHello } from './handshake.js';
+import { Invalidations } from './invalidation.js';
+import { addRegion, removeRegion } from './memory-table.js';
+import type { SessionPorts, SessionSettings, SharedPage } from './ports.js';
+
+/** The two channels of a session. */
+export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
+export type ChannelName = (typeof CHANNEL)[keyof typeof CHANNEL];
+
+const DONE: M.Status = { code: 0, text: '' };
+const MAX_RID = 0xffff;
+const MAX_PASID = 0xfffff;
+
+type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
+
+interface Entry {
+  readonly handle: Handler;
+  /** Features of which one must be in force; 0 = none needed. */
+  readonly feature: number;
+  /** Whether the handler looks after descriptors itself; otherwise none may come. */
+  readonly descriptors: boolean;
+}
+
+export class Session {
+  readonly ports: SessionPorts;
+  readonly settings: SessionSettings;
+  readonly devices = new DeviceTable();
+  readonly invalidations = new Invalidations(this.devices);
+  /** Frames handled, by channel. */
+  readonly frames = new Uint32Array(2);
+  agreement: Agreement | undefined;
+  model: Iommu | undefined;
+  page: SharedPage | undefined;
+  /** Regions whose file might shrink; said in the log once. */
+  unsealedRegions = 0;
+  regions = 0;
+  #handled = 0;
+  readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0 };
+  readonly #result: TranslateResult = {
+    status: 0,
+    count: 0,
+    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
+    space: 0,
+    sub: 0,
+  };
+  /** `#views[n]` is the first n spans of the result, made once. */
+  readonly #views: readonly Uint32Array[];
+  readonly #answer = CODEC.TranslateReply.create();
+  readonly #replayed = CODEC.ReplayReply.create();
+  readonly #value = CODEC.RegReadReply.create();
+
+  constructor(ports: SessionPorts, settings: SessionSettings) {
+    this.ports = ports;
+    this.settings = settings;
+    this.#views = Array.from({ length: MAX_SPANS + 1 }, (_, n) =>
+      this.#result.spans.subarray(0, n * SPAN_WORDS),
+    );
+  }
+
+  /**
+   * The one way in: a frame of a channel, its body in `bytes`. Throws a {@link CodedError} of severity
+   * `connection` when the peer broke the protocol; the session is then over.
+   */
+  input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
+    this.frames[channel]++;
+    if (channel === CHANNEL.BACKEND) this.#fromBackend(frame, bytes);
+    else this.#fromFront(frame, bytes);
+  }
+
+  /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
+  end(): void {
+    this.model = undefined;
+    this.page = undefined;
+    this.ports.memory.clear();
+  }
+
+  reply<T extends object>(frame: Frame, codec: Codec<T>, message: T): void {
+    this.ports.front.put(frame.type, FLAG.REPLY, frame.id, codec, message);
+  }
+
+  /** Takes what HELLO made; the outputs that the model was made with lead here. */
+  begin(agreement: Agreement, model: Iommu, page: SharedPage): void {
+    this.agreement = agreement;
+    this.model = model;
+    this.page = page;
+  }
+
+  /** What the model may do to the world. */
+  readonly outputs: IommuOutputs = {
+    invalidate: (scope) => {
+      if (this.model !== undefined) this.invalidations.invalidate(scope, this.model);
+    },
+    pendingAcks: () => this.invalidations.pending,
+    interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data),
+    event: (event) => this.ports.event(event),
+  };
+
+  regWrite(message: M.RegWrite): void {
+    const { offset, size } = message;
+    const model = this.model as Iommu;
+    // Other sizes cannot come from a bridge; what the guest may do wrong within these is the model's matter.
+    if ((size === 1 || size === 2 || size === 4 || size === 8) && offset + size <= model.registerBytes) {
+      model.writeRegister(offset, size, message.lo, message.hi);
+    }
+    this.#handled = (this.#handled + 1) >>> 0;
+    // Last: who sees this count sees everything the write has done.
+    Atomics.store((this.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
+  }
+
+  regRead(frame: Frame, message: M.RegRead): void {
+    const bytes = (this.page as SharedPage).registerBytes;
+    const value = this.#value;
+    value.lo = littleEndian(bytes, message.offset, Math.min(message.size, 4));
+    value.hi = littleEndian(bytes, message.offset + 4, Math.min(message.size, 8) - 4);
+    this.reply(frame, CODEC.RegReadReply, value);
+  }
+
+  translate(frame: Frame, message: M.Translate): void {
+    const { rid, pasid } = message;
+    checkRequester(rid, pasid);
+    const request = this.#request;
+    request.rid = rid;
+    request.pasid = pasid - 1;
+    request.access = message.access & 0xf;
+    request.lo = message.lo;
+    request.hi = message.hi;
+    const result = this.#result;
+    (this.model as Iommu).translate(request, result);
+    if (result.count > 0) this.invalidations.handOut(result.space >>> 0);
+    const answer = this.#answer;
+    answer.status = result.status;
+    answer.epoch = this.invalidations.epoch;
+    answer.space = result.space >>> 0;
+    answer.sub = result.sub >>> 0;
+    const spans =
+      (this.agreement as Agreement).features & FEATURE.SPANS ? result.count : Math.min(result.count, 1);
+    answer.spans = this.#views[spans] as Uint32Array;
+    this.reply(frame, CODEC.TranslateReply, answer);
+  }
+
+  replay(frame: Frame, message: M.Replay): void {
+    checkRequester(message.rid, message.pasid);
+    const result = this.#result;
+    const model = this.model as Iommu;
+    const more = model.enumerate(message.rid, message.pasid - 1, message.lo, message.hi, result);
+    this.#replayed.spans = this.#views[result.count] as Uint32Array;
+    this.#replayed.more = more;
+    this.#replayed.epoch = this.invalidations.epoch;
+    this.reply(frame, CODEC.ReplayReply, this.#replayed);
+  }
+
+  reset(): void {
+    (this.model as Iommu).reset();
+    this.invalidations.invalidateAll();
+    this.ports.event({ kind: 'reset' });
+  }
+
+  #interrupt(addressLo: number, addressHi: number, data: number): void {
+    const backend = this.agreement?.backend;
+    if (backend === undefined) return;
+    const message = { addressLo: addressLo >>> 0, addressHi: addressHi >>> 0, data: data >>> 0 };
+    backend.put(MESSAGE.INTERRUPT, 0, 0, CODEC.Interrupt, message);
+  }
+
+  #fromFront(frame: Frame, bytes: Uint8Array): void {
+    const { type } = frame;
+    if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
+    if (frame.reply)
+      throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} on the front channel`);
+    const entry = FRONT[type];
+    if (entry === undefined)
+      throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the front channel`);
+    const agreement = this.agreement;
+    if ((agreement === undefined) !== (type === MESSAGE.HELLO)) {
+      const when = agreement === undefined ? 'before HELLO' : 'a second time';
+      throw new CodedError('OUT_OF_ORDER', `${messageName(type)} ${when}`);
+    }
+    if (entry.feature !== 0 && ((agreement as Agreement).features & entry.feature) === 0) {
+      throw new CodedError('NOT_NEGOTIATED', `${messageName(type)} needs a feature that is not in force`);
+    }
+    if (!entry.descriptors) expectDescriptors(frame, 0);
+    entry.handle(this, frame, bytes);
+  }
+
+  #fromBackend(frame: Frame, bytes: Uint8Array): void {
+    const { type, id } = frame;
+    if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
+    if (!frame.reply) throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the backend channel`);
+    if (type !== MESSAGE.INVALIDATE) {
+      throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
+    }
+    expectDescriptors(frame, 0);
+    const status = CODEC.Status.decode(bytes, frame.start, frame.end);
+    if (status.code !== 0) {
+      throw new CodedError('PEER_REFUSED', `INVALIDATE failed in the peer: ${status.code} ${status.text}`);
+    }
+    if (this.invalidations.acknowledge(id)) (this.model as Iommu).acknowledged();
+  }
+}
+
+function checkRequester(rid: number, pasid: number): void {
+  if (rid > MAX_RID || pasid > MAX_PASID + 1) {
+    throw new CodedError('BAD_ARGUMENT', `requester id ${rid}, PASID field ${pasid}`);
+  }
+}
+
+/** Up to four bytes at `offset`; those outside read as 0. */
+function littleEndian(bytes: Uint8Array, offset: number, count: number): number {
+  let value = 0;
+  for (let i = 0; i < count; i++) value |= (bytes[offset + i] ?? 0) << (8 * i);
+  return value >>> 0;
+}
+
+function body<T extends object>(
+  codec: Codec<T>,
+  handle: (session: Session, frame: Frame, message: T) => void,
+): Handler {
+  return (session, frame, bytes) => handle(session, frame, codec.decode(bytes, frame.start, frame.end));
+}
+
+const entry = (handle: Handler, feature = 0, descriptors = false): Entry => ({
+  handle,
+  feature,
+  descriptors,
+});
+
+/** What the front channel may ask, by message number. */
+const FRONT: readonly (Entry | undefined)[] = (() => {
+  const table: (Entry | undefined)[] = [];
+  table[MESSAGE.HELLO] = entry(body(CODEC.Hello, acceptHello), 0, true);
+  table[MESSAGE.MEM_ADD] = entry(
+    body(CODEC.MemAdd, addRegion),
+    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+    true,
+  );
+  table[MESSAGE.MEM_REMOVE] = entry(
+    body(CODEC.MemRemove, removeRegion),
+    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+  );
+  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, _, m) => session.regWrite(m)));
+  table[MESSAGE.REG_READ] = entry(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
+  table[MESSAGE.TRANSLATE] = entry(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
+  table[MESSAGE.DEVICE_ADDED] = entry(
+    body(CODEC.DeviceAdded, (session, _, m) => {
+      session.devices.add(m.device, m.rid, m.name);
+      session.ports.event({ kind: 'deviceAdded', device: m.device, rid: m.rid, name: m.name });
+    }),
+  );
+  table[MESSAGE.DEVICE_REMOVED] = entry(
+    body(CODEC.DeviceRemoved, (session, _, m) => {
+      session.devices.remove(m.device);
+      session.ports.event({ kind: 'deviceRemoved', device: m.device });
+    }),
+  );
+  table[MESSAGE.RESET] = entry(
+    body(CODEC.Reset, (session, frame) => {
+      session.reset();
+      session.reply(frame, CODEC.Status, DONE);
+    }),
+  );
+  table[MESSAGE.REPLAY] = entry(
+    body(CODEC.Replay, (session, frame, m) => session.replay(frame, m)),
+    FEATURE.NOTIFIERS,
+  );
+  table[MESSAGE.NOTIFIER] = entry(
+    body(CODEC.Notifier, (session, _, m) => session.devices.notify(m.device, m.flags)),
+    FEATURE.NOTIFIERS,
+  );
+  return table;
+})();

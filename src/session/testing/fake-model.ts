@@ -1,0 +1,197 @@
+/**
+ * A model as small as can be, for tests of the session: one register page that stores what is written, an
+ * identity translation that can be revoked, and a completion that is published only when nothing is pending.
+ */
+import { CodedError } from '../../base/errors.js';
+import {
+  ACCESS,
+  ANY,
+  type DumpNode,
+  type InvalidateScope,
+  type Iommu,
+  type IommuOutputs,
+  type ModelCounters,
+  NO_PASID,
+  TRANSLATE_STATUS,
+  type TranslateRequest,
+  type TranslateResult,
+} from '../../device/iommu.js';
+import type { GuestMemory } from '../../memory/port.js';
+import type { ModelFactory, ModelPorts } from '../ports.js';
+
+/** Byte offsets of the registers that do something; all others just store. */
+export const FAKE = {
+  /** Translations answer with input + this many pages. */
+  OFFSET: 0x00,
+  /** Invalidates the space that is written, then completes: {@link STATUS} becomes the value of {@link TOKEN}. */
+  INVALIDATE: 0x04,
+  TOKEN: 0x08,
+  STATUS: 0x0c,
+  /** Raises an interrupt to 0xfee00000 with the data written. */
+  INTERRUPT: 0x10,
+  /** Copies the 32-bit word at the address written to STATUS, and adds 1 to it in memory (cas). */
+  PEEK: 0x14,
+  /** 64-bit load at the address written; halves to 0x20 and 0x24. */
+  PEEK64: 0x18,
+  VALUE: 0x20,
+  /** Throws. */
+  FAIL: 0x28,
+  /** The space that answers are tagged with. */
+  SPACE: 0x2c,
+  /** Sends this many invalidations of one page each of the present space. */
+  FLOOD: 0x30,
+  /** On a completion: also load the word at this address (0 = don't) to {@link VALUE}. */
+  THEN_PEEK: 0x34,
+  BYTES: 4096,
+} as const;
+
+export class FakeModel implements Iommu {
+  readonly model = 'vtd';
+  readonly registerBytes = FAKE.BYTES;
+  readonly counters: ModelCounters = {
+    translations: 0,
+    iotlbHits: 0,
+    walks: 0,
+    faults: 0,
+    faultsDropped: 0,
+    commands: 0,
+    invalidations: 0,
+    interrupts: 0,
+  };
+  readonly #registers: Uint32Array;
+  readonly #memory: GuestMemory;
+  readonly #outputs: IommuOutputs;
+  #waiting: number | undefined;
+
+  constructor(ports: ModelPorts) {
+    this.#registers = ports.registers;
+    this.#memory = ports.memory;
+    this.#outputs = ports.outputs;
+    this.#registers.fill(0);
+    this.#registers[FAKE.SPACE / 4] = 1;
+  }
+
+  writeRegister(offset: number, size: number, lo: number, _hi: number): void {
+    const registers = this.#registers;
+    if (size === 4 && offset % 4 === 0) registers[offset / 4] = lo;
+    if (offset === FAKE.INVALIDATE) this.#invalidate(lo);
+    else if (offset === FAKE.INTERRUPT) this.#outputs.interrupt(0xfee0_0000, 0, lo);
+    else if (offset === FAKE.PEEK) this.#peek(lo);
+    else if (offset === FAKE.PEEK64) this.#peek64(lo);
+    else if (offset === FAKE.FAIL) throw new Error('a defect of the fake model');
+    else if (offset === FAKE.FLOOD) this.#flood(lo);
+  }
+
+  translate(request: TranslateRequest, result: TranslateResult): void {
+    this.counters.translations++;
+    result.space = this.#registers[FAKE.SPACE / 4] as number;
+    result.sub = ANY;
+    if (request.hi >= 0x8000_0000) {
+      this.counters.faults++;
+      result.status = TRANSLATE_STATUS.FAULT;
+      result.count = 0;
+      this.#outputs.event({
+        kind: 'fault',
+        ...{ rid: request.rid, pasid: request.pasid, reason: 5, name: 'FAKE', recorded: true },
+        ...{ lo: request.lo, hi: request.hi, access: request.access },
+      });
+      return;
+    }
+    const page = (request.lo & ~0xfff) >>> 0;
+    const offset = (this.#registers[FAKE.OFFSET / 4] as number) * 4096;
+    result.status = TRANSLATE_STATUS.OK;
+    result.count = 2;
+    result.spans.set(
+      [page, request.hi, (page + offset) >>> 0, request.hi, 12, ACCESS.READ | ACCESS.WRITE],
+      0,
+    );
+    result.spans.set([(page + 4096) >>> 0, request.hi, (page + 4096 + offset) >>> 0, request.hi, 12, 3], 6);
+  }
+
+  acknowledged(): void {
+    if (this.#waiting === undefined) return;
+    this.#registers[FAKE.STATUS / 4] = this.#waiting;
+    this.#waiting = undefined;
+    const address = this.#registers[FAKE.THEN_PEEK / 4] as number;
+    if (address !== 0) this.#peek64(address);
+  }
+
+  reset(): void {
+    this.#registers.fill(0);
+    this.#registers[FAKE.SPACE / 4] = 1;
+    this.#waiting = undefined;
+  }
+
+  enumerate(_rid: number, _pasid: number, lo: number, _hi: number, result: TranslateResult): boolean {
+    result.count = 1;
+    result.spans.set([lo, 0, lo, 0, 12, 3], 0);
+    return lo < 0x3000;
+  }
+
+  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
+    let count = 0;
+    for (const rid of rids) {
+      if (scope.rid !== ANY && scope.rid !== rid) continue;
+      out.push(rid);
+      count++;
+    }
+    return count;
+  }
+
+  dump(): DumpNode[] {
+    return [{ label: 'OFFSET', raw: String(this.#registers[0]) }];
+  }
+
+  #invalidate(space: number): void {
+    this.#waiting = this.#registers[FAKE.TOKEN / 4] as number;
+    this.#outputs.invalidate({ space, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 });
+    if (this.#outputs.pendingAcks() === 0) this.acknowledged();
+  }
+
+  #flood(count: number): void {
+    const space = this.#registers[FAKE.SPACE / 4] as number;
+    for (let i = 0; i < count; i++) {
+      this.#outputs.invalidate({
+        space,
+        sub: ANY,
+        rid: ANY,
+        pasid: NO_PASID,
+        lo: i * 4096,
+        hi: 0,
+        log2Size: 12,
+      });
+    }
+    this.#waiting = this.#registers[FAKE.TOKEN / 4] as number;
+    if (this.#outputs.pendingAcks() === 0) this.acknowledged();
+  }
+
+  #peek(address: number): void {
+    const memory = this.#memory;
+    const there = memory.load32(address);
+    this.#registers[FAKE.STATUS / 4] = there ? memory.lo : 0xdead;
+    if (there) memory.cas32(address, memory.lo, memory.lo + 1);
+  }
+
+  #peek64(address: number): void {
+    const there = this.#memory.load64(address);
+    this.#registers[FAKE.VALUE / 4] = there ? this.#memory.lo : 0xdead;
+    this.#registers[FAKE.VALUE / 4 + 1] = there ? this.#memory.hi : 0xdead;
+  }
+}
+
+/** Knows one model, `fake`, with the options of `known`. */
+export const fakeModels: ModelFactory = {
+  createModel(name, options, ports) {
+    fakeModels.modelRegisterBytes(name);
+    for (const option of Object.keys(options)) {
+      if (option !== 'caching-mode') throw new CodedError('BAD_OPTION', `option ${option}`);
+    }
+    return new FakeModel(ports);
+  },
+  modelRegisterBytes(name) {
+    if (name !== 'fake') throw new CodedError('UNKNOWN_MODEL', `model "${name}"`);
+    return FAKE.BYTES;
+  },
+};
+
+export { fakeModels as models };

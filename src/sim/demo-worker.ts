@@ -1,0 +1,52 @@
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { runSimDemo, type SimDemoOptions, type SimReport } from './demo.js';
+
+/** What the worker says to the thread that started it. */
+type Said =
+  | { readonly kind: 'line'; readonly line: string }
+  | { readonly kind: 'report'; readonly report: SimReport }
+  | { readonly kind: 'failed'; readonly text: string };
+
+interface Job {
+  readonly simDemo: true;
+  readonly socketPath: string;
+  readonly options: SimDemoOptions;
+}
+
+/**
+ * {@link runSimDemo} in a thread of its own, so that a daemon in this process goes on meanwhile. Rejects with
+ * what went wrong.
+ */
+export function startSimDemo(
+  socketPath: string,
+  options: SimDemoOptions,
+  print: (line: string) => void,
+): Promise<SimReport> {
+  const job: Job = { simDemo: true, socketPath, options };
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL(import.meta.url), { workerData: job });
+    worker.on('message', (said: Said) => {
+      if (said.kind === 'line') print(said.line);
+      else if (said.kind === 'report') resolve(said.report);
+      else reject(new Error(said.text));
+    });
+    worker.on('error', reject);
+    worker.on('exit', (code) => reject(new Error(`the simulated VM ended with code ${code}`)));
+  });
+}
+
+function isJob(data: unknown): data is Job {
+  return typeof data === 'object' && data !== null && 'simDemo' in data;
+}
+
+function work(job: Job): void {
+  const say = (said: Said): void => parentPort?.postMessage(said);
+  try {
+    const report = runSimDemo(job.socketPath, job.options, (line) => say({ kind: 'line', line }));
+    say({ kind: 'report', report });
+  } catch (error) {
+    say({ kind: 'failed', text: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+if (!isMainThread && isJob(workerData)) work(workerData);

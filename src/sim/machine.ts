@@ -1,0 +1,95 @@
+/**
+ * What a guest driver and a device can see of their machine: registers, guest RAM, and the bus. The driver
+ * and the device of the simulation are written against this and nothing else, so that they also run against
+ * a model that is called directly (fuzzers do that).
+ *
+ * The simulation is no hot code: device addresses (up to 64 bits) are BigInt here, guest-physical ones
+ * (up to 52 bits) numbers.
+ */
+
+/** Guest RAM by guest-physical address; little-endian. Throws a RangeError outside of RAM. */
+export interface GuestRam {
+  load32(gpa: number): number;
+  store32(gpa: number, value: number): void;
+  load64(gpa: number): bigint;
+  store64(gpa: number, value: bigint): void;
+  /** True when [gpa, gpa+bytes) is inside one region of RAM. */
+  contains(gpa: number, bytes: number): boolean;
+}
+
+/** Where one device access lands. */
+export interface Translation {
+  /** Guest-physical address of the input address itself. */
+  readonly gpa: number;
+  /** ACCESS bits that the mapping allows. */
+  readonly permissions: number;
+  /** Bytes from `gpa` to the end of the block that this translation covers. */
+  readonly length: number;
+}
+
+/** One message-signalled interrupt, as written to memory. */
+export interface MsiWrite {
+  readonly address: number;
+  readonly data: number;
+}
+
+export interface Machine {
+  readonly ram: GuestRam;
+  /** Interrupts raised so far, oldest first. The driver shifts out what it handles. */
+  readonly interrupts: MsiWrite[];
+  /** Bytes of register space. */
+  readonly registerBytes: number;
+  /** A CPU load from the IOMMU's registers of 4 or 8 bytes. */
+  readRegister(offset: number, size: 4 | 8): bigint;
+  /** A CPU store of 1, 2, 4 or 8 bytes. */
+  writeRegister(offset: number, size: number, value: bigint): void;
+  /** A device's request on the bus: `pasid` −1 = without PASID. Undefined when the IOMMU refuses it. */
+  translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined;
+  /**
+   * Lets the rest of the machine run while a CPU polls: serves what the IOMMU asks for, waits at most `ms`
+   * milliseconds for it. Returns true when something was served.
+   */
+  idle(ms: number): boolean;
+}
+
+/** Hands out zeroed pages of guest RAM to the driver. */
+export class PageAllocator {
+  #next: number;
+  readonly #end: number;
+  readonly #free: number[] = [];
+
+  /** Pages come from [start, end), both 4 KiB aligned. */
+  constructor(
+    private readonly ram: GuestRam,
+    start: number,
+    end: number,
+  ) {
+    this.#next = start;
+    this.#end = end;
+  }
+
+  /** Address of `count` contiguous zeroed 4 KiB pages. Throws when the range is used up. */
+  take(count = 1): number {
+    const again = count === 1 ? this.#free.pop() : undefined;
+    const gpa = again ?? this.#next;
+    if (again === undefined) {
+      if (gpa + count * 4096 > this.#end) throw new RangeError('simulated guest: no pages left');
+      this.#next += count * 4096;
+    }
+    for (let at = gpa; at < gpa + count * 4096; at += 8) this.ram.store64(at, 0n);
+    return gpa;
+  }
+
+  /** Contiguous pages aligned to `1 << log2` bytes, for superpages. Not zeroed. */
+  takeAligned(log2: number, bytes: number): number {
+    const size = 2 ** log2;
+    const gpa = Math.ceil(this.#next / size) * size;
+    if (gpa + bytes > this.#end) throw new RangeError('simulated guest: no pages left');
+    this.#next = gpa + bytes;
+    return gpa;
+  }
+
+  give(gpa: number): void {
+    this.#free.push(gpa);
+  }
+}

@@ -1,0 +1,264 @@
+import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
+import { highHalf, join, lowHalf } from '../base/u64.js';
+import { Client } from '../wire/client.js';
+import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../wire/frame.js';
+import type * as M from '../wire/messages.js';
+import { Iotlb, throughSpan } from './iotlb.js';
+import type { Machine, MsiWrite, Translation } from './machine.js';
+import { type RamRegion, SimRam } from './ram.js';
+
+/** Code of the table in src/base/errors.ts for memory that is not there. */
+const NOT_MEMORY = 40;
+const DONE: M.Status = { code: 0, text: '' };
+
+export interface SimVmOptions {
+  readonly name?: string;
+  readonly model?: string;
+  /** The model's options, e.g. `caching-mode`. */
+  readonly options?: Readonly<Record<string, string>>;
+  /** Bytes of RAM at address 0. Default 64 MiB; 0 = none yet. */
+  readonly ramBytes?: number;
+  /** False: RAM is served by messages instead of a shared file. Default true. */
+  readonly sharedMemory?: boolean;
+  /** Masks of the wire's features; default all. */
+  readonly features?: number;
+  /** Bytes of the shared page file. Default: room for 64 KiB of registers. */
+  readonly sharedBytes?: number;
+}
+
+/** What the backend channel brought; tests look at it. */
+export interface Traffic {
+  invalidations: number;
+  memReads: number;
+  memWrites: number;
+  memCas: number;
+}
+
+/**
+ * A virtual machine without a virtual machine monitor: it speaks the wire as the QEMU bridge does (registers
+ * answered from the shared page, posted writes, its own IOTLB with epochs, invalidations and interrupts served
+ * while it waits). It blocks its thread and belongs in one of its own.
+ */
+export class SimVm implements Machine {
+  readonly ram = new SimRam();
+  readonly iotlb = new Iotlb();
+  readonly interrupts: MsiWrite[] = [];
+  readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0 };
+  readonly client: Client;
+  /** Features in force. */
+  features = 0;
+  registerBytes = 0;
+  session = '';
+  /** Called before an INVALIDATE is obeyed and answered. */
+  onInvalidate: (message: M.Invalidate) => void = () => {};
+  readonly #shared: boolean;
+  #sharedFd = -1;
+  #sharedAddress = 0;
+  readonly #sharedBytes: number;
+  #sharedWords = new Int32Array(0);
+  #sent = 0;
+
+  private constructor(path: string, options: SimVmOptions) {
+    this.#shared = options.sharedMemory ?? true;
+    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 65536;
+    this.client = Client.connect(path, {
+      invalidate: (message) => this.#invalidate(message),
+      interrupt: (message) => this.#interrupt(message),
+      memRead: (message) => this.#memRead(message),
+      memWrite: (message) => this.#memWrite(message),
+      memCas: (message) => this.#memCas(message),
+    });
+  }
+
+  /** Connects, shakes hands and hands over the RAM. Throws `CodedError` when the daemon refuses. */
+  static connect(path: string, options: SimVmOptions = {}): SimVm {
+    const vm = new SimVm(path, options);
+    try {
+      vm.#hello(options);
+      const bytes = options.ramBytes ?? 64 * 2 ** 20;
+      if (bytes > 0) vm.addRam(0, bytes);
+    } catch (error) {
+      vm.close();
+      throw error;
+    }
+    return vm;
+  }
+
+  /** Adds RAM and tells the daemon. Throws when it refuses. */
+  addRam(base: number, bytes: number): RamRegion {
+    const region = this.ram.add(base, bytes);
+    const status = this.client.request(
+      MESSAGE.MEM_ADD,
+      {
+        region: region.id,
+        gpaLo: lowHalf(base),
+        gpaHi: highHalf(base),
+        sizeLo: lowHalf(bytes),
+        sizeHi: highHalf(bytes),
+        offsetLo: 0,
+        offsetHi: 0,
+        readonly: false,
+        shared: this.#shared,
+      },
+      this.#shared ? [region.fd] : [],
+    );
+    if (status.code !== 0) {
+      this.ram.remove(region);
+      throw new Error(`MEM_ADD refused: ${status.code} ${status.text}`);
+    }
+    return region;
+  }
+
+  /** Takes RAM away, as unplugging it does: the daemon first. */
+  removeRam(region: RamRegion): void {
+    const status = this.client.request(MESSAGE.MEM_REMOVE, { region: region.id });
+    if (status.code !== 0) throw new Error(`MEM_REMOVE refused: ${status.code} ${status.text}`);
+    this.ram.remove(region);
+  }
+
+  /** From the register page when the daemon has handled every write sent, else asked for: always current. */
+  readRegister(offset: number, size: 4 | 8): bigint {
+    if (Atomics.load(this.#sharedWords, CONTROL.HANDLED) === (this.#sent | 0)) {
+      const index = (SHARED.REGISTERS + offset) / 4;
+      const low = BigInt(Atomics.load(this.#sharedWords, index) >>> 0);
+      if (size === 4) return low;
+      return (BigInt(Atomics.load(this.#sharedWords, index + 1) >>> 0) << 32n) | low;
+    }
+    return this.askRegister(offset, size);
+  }
+
+  /** REG_READ: the daemon's answer after every write sent before. */
+  askRegister(offset: number, size: number): bigint {
+    const reply = this.client.request(MESSAGE.REG_READ, { offset, size });
+    return (BigInt(reply.hi >>> 0) << 32n) | BigInt(reply.lo >>> 0);
+  }
+
+  writeRegister(offset: number, size: number, value: bigint): void {
+    this.#sent = (this.#sent + 1) >>> 0;
+    Atomics.store(this.#sharedWords, CONTROL.SENT, this.#sent | 0);
+    const lo = Number(value & 0xffff_ffffn);
+    const hi = Number((value >> 32n) & 0xffff_ffffn);
+    this.client.post(MESSAGE.REG_WRITE, { offset, size, lo, hi });
+  }
+
+  translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
+    const hit = this.iotlb.lookup(rid, pasid, access, address);
+    if (hit !== undefined) return hit;
+    const reply = this.askTranslation(rid, pasid, access, address);
+    this.#writeCounters();
+    if (reply.status !== 0) return undefined;
+    const spans = Array.from(reply.spans);
+    this.iotlb.fill(rid, pasid, reply.space, reply.sub, reply.epoch, spans);
+    return throughSpan(spans, 0, address);
+  }
+
+  /** TRANSLATE: always a round trip. The reply is reused by the next one. */
+  askTranslation(rid: number, pasid: number, access: number, address: bigint): M.TranslateReply {
+    return this.client.request(MESSAGE.TRANSLATE, {
+      rid,
+      pasid: pasid + 1,
+      access,
+      lo: Number(address & 0xffff_ffffn),
+      hi: Number((address >> 32n) & 0xffff_ffffn),
+    });
+  }
+
+  idle(ms: number): boolean {
+    return this.client.serve(ms) > 0;
+  }
+
+  /** Machine reset: the model is as at power-on when this returns. RAM keeps its contents. */
+  reset(): void {
+    const status = this.client.request(MESSAGE.RESET, {});
+    if (status.code !== 0) throw new Error(`RESET refused: ${status.code} ${status.text}`);
+    this.iotlb.clear();
+    this.interrupts.length = 0;
+  }
+
+  addDevice(device: number, rid: number, name = ''): void {
+    this.client.post(MESSAGE.DEVICE_ADDED, { device, rid, name });
+  }
+
+  removeDevice(device: number): void {
+    this.client.post(MESSAGE.DEVICE_REMOVED, { device });
+  }
+
+  /** Unplugs the VM: everything it had is gone. */
+  close(): void {
+    this.client.close();
+    this.ram.close();
+    if (this.#sharedFd < 0) return;
+    this.#sharedWords = new Int32Array(SHARED.REGISTERS / 4);
+    unmap(this.#sharedAddress, this.#sharedBytes);
+    closeFd(this.#sharedFd);
+    this.#sharedFd = -1;
+  }
+
+  #hello(options: SimVmOptions): void {
+    this.#sharedFd = memoryFile('viommu-sim-shared', this.#sharedBytes);
+    this.#sharedAddress = mapFile(this.#sharedFd, 0, this.#sharedBytes, true);
+    this.#sharedWords = new Int32Array(viewOf(this.#sharedAddress, this.#sharedBytes));
+    const reply = this.client.hello(
+      {
+        version: VERSION,
+        features: options.features ?? ALL_FEATURES,
+        vm: options.name ?? 'simulated',
+        model: options.model ?? 'vtd',
+        peer: 'viommu simulated VM',
+        sharedBytes: this.#sharedBytes,
+        options: { ...options.options },
+      },
+      this.#sharedFd,
+    );
+    this.features = reply.features;
+    this.registerBytes = reply.registerBytes;
+    this.session = reply.session;
+  }
+
+  #writeCounters(): void {
+    const { hits, misses, staleFills, invalidated } = this.iotlb.counters;
+    const words = this.#sharedWords;
+    words[CONTROL.HITS] = hits;
+    words[CONTROL.HITS + 1] = highHalf(hits);
+    words[CONTROL.MISSES] = misses;
+    words[CONTROL.MISSES + 1] = highHalf(misses);
+    words[CONTROL.STALE_FILLS] = staleFills;
+    words[CONTROL.DROPPED_ENTRIES] = invalidated;
+  }
+
+  #invalidate(message: M.Invalidate): M.Status {
+    this.onInvalidate(message);
+    this.traffic.invalidations++;
+    const base = (BigInt(message.hi >>> 0) << 32n) | BigInt(message.lo >>> 0);
+    this.iotlb.invalidate({ ...message, base }, message.epoch);
+    return DONE;
+  }
+
+  #interrupt(message: M.Interrupt): void {
+    this.interrupts.push({ address: join(message.addressLo, message.addressHi), data: message.data });
+  }
+
+  #memRead(message: M.MemRead): M.MemReadReply {
+    this.traffic.memReads++;
+    const gpa = join(message.gpaLo, message.gpaHi);
+    if (!this.ram.contains(gpa, message.size)) return { code: NOT_MEMORY, data: new Uint8Array(0) };
+    return { code: 0, data: this.ram.view(gpa, message.size) };
+  }
+
+  #memWrite(message: M.MemWrite): M.Status {
+    this.traffic.memWrites++;
+    const gpa = join(message.gpaLo, message.gpaHi);
+    if (!this.ram.contains(gpa, message.data.length)) return { code: NOT_MEMORY, text: '' };
+    this.ram.view(gpa, message.data.length).set(message.data);
+    return DONE;
+  }
+
+  #memCas(message: M.MemCas): M.MemCasReply {
+    this.traffic.memCas++;
+    const gpa = join(message.gpaLo, message.gpaHi);
+    if (!this.ram.contains(gpa, 4)) return { code: NOT_MEMORY, found: 0 };
+    const found = this.ram.load32(gpa) >>> 0;
+    if (found === message.expected >>> 0) this.ram.store32(gpa, message.value);
+    return { code: 0, found };
+  }
+}

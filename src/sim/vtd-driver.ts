@@ -1,0 +1,299 @@
+import { CAP_REG, ECAP_REG, RTADDR_REG, TTM, VER_REG } from '../spec/vtd/registers.js';
+import { AW, FSPM, PGTT, TT } from '../spec/vtd/structures.js';
+import { type Machine, PageAllocator } from './machine.js';
+import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js';
+import { FaultHandler } from './vtd-faults.js';
+import { type Invalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
+import { InvalidationQueue } from './vtd-queue.js';
+import { Registers } from './vtd-registers.js';
+import { LegacyTables, ScalableTables } from './vtd-tables.js';
+
+/** PASID that stands for requests without one; context entries name it in RID_PASID. VT-d §9.4 */
+export const RID_PASID = 0;
+
+export type DomainKind = Stage | 'nested' | 'pass-through';
+
+/** One address space and how the unit is told of it. */
+export interface Domain {
+  readonly did: number;
+  readonly kind: DomainKind;
+  readonly levels: number;
+  /** The table that map and unmap edit: second stage, or first stage of first and nested. */
+  readonly table: PageTable | undefined;
+  /** Nested only: the second stage below. */
+  readonly parent: Domain | undefined;
+  /** Who uses it: first-stage invalidations name the PASID. */
+  readonly users: { readonly rid: number; readonly pasid: number }[];
+}
+
+export interface DriverOptions {
+  readonly mode: 'legacy' | 'scalable';
+  /** Range of guest RAM that tables and rings may use: [start, end). */
+  readonly pages: readonly [start: number, end: number];
+  /** Default `queue`; `registers` is possible in legacy mode only. */
+  readonly invalidation?: 'queue' | 'registers';
+  /** IQA_REG.QS. */
+  readonly queueSize?: number;
+  /** Default: 256-bit descriptors in scalable mode only. */
+  readonly wideDescriptors?: boolean;
+  readonly pdts?: number;
+  /** Fault-event MSI; none when left out. */
+  readonly faultMsi?: { readonly address: number; readonly data: number };
+}
+
+export interface AttachOptions {
+  /** Scalable mode: attach under this PASID instead of RID_PASID. */
+  readonly pasid?: number;
+  readonly fpd?: boolean;
+}
+
+/** What the unit says it can do. */
+export interface Capabilities {
+  readonly version: string;
+  readonly cap: Uint32Array;
+  readonly ecap: Uint32Array;
+  readonly cachingMode: boolean;
+  readonly scalable: boolean;
+  readonly domains: number;
+  readonly maxAddressMask: number;
+}
+
+/**
+ * Drives a VT-d unit as a guest's driver does: it sees registers and memory and nothing else. Mappings are
+ * announced and withdrawn with the invalidations that the specification asks for (§6.5), unless a caller
+ * asks to forget them.
+ */
+export class VtdDriver {
+  readonly registers: Registers;
+  readonly capabilities: Capabilities;
+  readonly pages: PageAllocator;
+  readonly faults: FaultHandler;
+  readonly legacy: LegacyTables | undefined;
+  readonly scalable: ScalableTables | undefined;
+  readonly queue: InvalidationQueue | undefined;
+  readonly invalidate: Invalidations;
+  readonly #options: DriverOptions;
+  /** DID 0 is reserved under caching mode (§6.2), so it is never given out. */
+  #nextDid = 1;
+
+  constructor(
+    readonly machine: Machine,
+    options: DriverOptions,
+  ) {
+    this.#options = options;
+    this.registers = new Registers(machine);
+    this.capabilities = readCapabilities(this.registers);
+    this.pages = new PageAllocator(machine.ram, options.pages[0], options.pages[1]);
+    this.faults = new FaultHandler(this.registers);
+    if (options.mode === 'legacy') this.legacy = new LegacyTables(machine.ram, this.pages);
+    else this.scalable = new ScalableTables(machine.ram, this.pages, options.pdts ?? 0);
+    if (options.invalidation === 'registers') {
+      this.invalidate = new RegisterInvalidations(this.registers);
+    } else {
+      const wide = options.wideDescriptors ?? options.mode === 'scalable';
+      this.queue = new InvalidationQueue(this.registers, this.pages, wide, options.queueSize ?? 0);
+      this.invalidate = new QueuedInvalidations(this.queue);
+    }
+  }
+
+  get root(): number {
+    return (this.legacy ?? this.scalable)?.root ?? 0;
+  }
+
+  /** Everything up to TE: fault event, queue, root table with its invalidations. §6.6, §11.4.5 */
+  start(): void {
+    const msi = this.#options.faultMsi;
+    if (msi !== undefined) this.faults.enableInterrupt(msi.address, msi.data);
+    this.queue?.enable();
+    this.setRoot();
+    this.registers.command('TE', 'TES');
+  }
+
+  /** Points the unit at the root table and makes it forget what it knew of another. §6.6 */
+  setRoot(): void {
+    const scalable = this.scalable !== undefined;
+    this.registers.write(RTADDR_REG, { TTM: scalable ? TTM.SCALABLE : TTM.LEGACY, RTA: this.root });
+    this.registers.command('SRTP', 'RTPS');
+    this.invalidate.contextGlobal();
+    if (scalable) this.invalidate.pasidCacheGlobal();
+    this.invalidate.iotlbGlobal();
+    this.invalidate.sync();
+  }
+
+  stop(): void {
+    this.registers.command('TE', 'TES', false);
+    this.queue?.disable();
+  }
+
+  /** A new, empty address space. `levels`: 3, 4 or 5. */
+  createDomain(kind: 'first' | 'second' | 'pass-through', levels = 4): Domain {
+    const table =
+      kind === 'pass-through'
+        ? undefined
+        : new PageTable(this.machine.ram, this.pages, { stage: kind, levels });
+    return { did: this.#nextDid++, kind, levels, table, parent: undefined, users: [] };
+  }
+
+  /**
+   * An address space whose first stage stands on `parent`'s second stage. `tableAddress` says at which
+   * intermediate address the parent maps a table page.
+   */
+  createNested(parent: Domain, levels = 4, tableAddress: (gpa: number) => bigint = BigInt): Domain {
+    const table = new PageTable(this.machine.ram, this.pages, { stage: 'first', levels, tableAddress });
+    return { did: parent.did, kind: 'nested', levels, table, parent, users: [] };
+  }
+
+  /** Makes requests of `rid` (with `pasid`, if given) go through the domain. */
+  attach(rid: number, domain: Domain, options: AttachOptions = {}): void {
+    const fpd = options.fpd ? 1 : 0;
+    if (this.legacy !== undefined) this.#attachLegacy(this.legacy, rid, domain, fpd);
+    else if (this.scalable !== undefined) {
+      this.#attachScalable(this.scalable, rid, domain, options.pasid ?? RID_PASID, fpd);
+    }
+    domain.users.push({ rid, pasid: options.pasid ?? RID_PASID });
+  }
+
+  /** Makes requests of `rid` (with `pasid`) fault, and waits until nothing uses the domain through it. */
+  detach(rid: number, domain: Domain, pasid: number = RID_PASID): void {
+    const at = domain.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
+    if (at >= 0) domain.users.splice(at, 1);
+    if (this.legacy !== undefined) {
+      this.legacy.setContext(rid, {});
+      this.invalidate.contextDevice(domain.did, rid);
+      this.invalidate.iotlbDomain(domain.did);
+    } else {
+      this.scalable?.setPasid(rid, pasid, {});
+      this.#forgetPasid(domain, pasid);
+    }
+    this.invalidate.sync();
+  }
+
+  /** Maps and, under caching mode, announces. Sizes and alignment as {@link PageTable.map}. */
+  map(
+    domain: Domain,
+    input: bigint,
+    output: number,
+    bytes: number,
+    rights: Rights = READ_WRITE,
+    log2 = 12,
+  ): void {
+    domain.table?.map(input, output, bytes, rights, log2);
+    if (!this.capabilities.cachingMode) return;
+    this.invalidateRange(domain, input, bytes);
+    this.invalidate.sync();
+  }
+
+  /** Unmaps, invalidates and waits: afterwards no request reaches the pages. */
+  unmap(domain: Domain, input: bigint, bytes: number, log2 = 12): void {
+    domain.table?.unmap(input, bytes, log2);
+    this.invalidateRange(domain, input, bytes);
+    this.invalidate.sync();
+  }
+
+  /** Asks for the invalidation of a range in the granularity that covers it; does not wait. §6.5.2.3, §6.5.2.4 */
+  invalidateRange(domain: Domain, input: bigint, bytes: number): void {
+    const am = addressMask(input, bytes);
+    const all = am > this.capabilities.maxAddressMask;
+    if (domain.kind === 'second') {
+      if (all) this.invalidate.iotlbDomain(domain.did);
+      else this.invalidate.iotlbPage(domain.did, input, am);
+      return;
+    }
+    for (const pasid of new Set(domain.users.map((user) => user.pasid))) {
+      if (all) this.invalidate.pasidIotlb(domain.did, pasid);
+      else this.invalidate.pasidIotlbPage(domain.did, pasid, input, am);
+    }
+  }
+
+  #attachLegacy(tables: LegacyTables, rid: number, domain: Domain, fpd: number): void {
+    if (domain.kind === 'first' || domain.kind === 'nested') {
+      throw new Error('simulated guest: legacy mode has no first stage');
+    }
+    const passThrough = domain.kind === 'pass-through';
+    tables.setContext(rid, {
+      P: 1,
+      FPD: fpd,
+      TT: passThrough ? TT.PASS_THROUGH : TT.UNTRANSLATED,
+      SSPTPTR: passThrough ? 0 : Number(domain.table?.rootAddress ?? 0n),
+      AW: passThrough ? this.#widestAw() : domain.levels - 2,
+      DID: domain.did,
+    });
+    if (!this.capabilities.cachingMode) return;
+    // Entries that were not present may be cached, tagged with domain 0. §6.1, §6.2
+    this.invalidate.contextDevice(0, rid);
+    this.invalidate.iotlbDomain(domain.did);
+    this.invalidate.sync();
+  }
+
+  #attachScalable(tables: ScalableTables, rid: number, domain: Domain, pasid: number, fpd: number): void {
+    const ecap = this.capabilities.ecap;
+    tables.setPasid(rid, pasid, this.#pasidEntry(domain, fpd));
+    const contextEntry = tables.contextEntry(rid);
+    const fresh = (this.machine.ram.load32(contextEntry) & 1) === 0;
+    if (fresh) {
+      tables.setContext(rid, { P: 1, PASIDE: ECAP_REG.get.PASID(ecap), RID_PASID: RID_PASID });
+    }
+    if (!this.capabilities.cachingMode) return;
+    if (fresh) this.invalidate.contextDevice(0, rid);
+    this.#forgetPasid(domain, pasid);
+    this.invalidate.sync();
+  }
+
+  #pasidEntry(domain: Domain, fpd: number): Record<string, number> {
+    // Page walks are snooped where the unit can, as Accessed and Dirty updates need. §9.6
+    const snooped = ECAP_REG.get.SMPWCS(this.capabilities.ecap);
+    const common = { P: 1, FPD: fpd, DID: domain.did, PWSNP: snooped };
+    const second = domain.kind === 'nested' ? domain.parent : domain;
+    const stage2 = { AW: (second?.levels ?? 4) - 2, SSPTPTR: Number(second?.table?.rootAddress ?? 0n) };
+    const stage1 = {
+      FSPM: domain.levels === 5 ? FSPM.FIVE_LEVEL : FSPM.FOUR_LEVEL,
+      FSPTPTR: Number(domain.table?.rootAddress ?? 0n),
+    };
+    switch (domain.kind) {
+      case 'second':
+        return { ...common, ...stage2, PGTT: PGTT.SECOND_STAGE };
+      case 'first':
+        return { ...common, ...stage1, PGTT: PGTT.FIRST_STAGE };
+      case 'nested':
+        return { ...common, ...stage2, ...stage1, PGTT: PGTT.NESTED };
+      case 'pass-through':
+        return { ...common, AW: this.#widestAw(), PGTT: PGTT.PASS_THROUGH };
+    }
+  }
+
+  /** PASID-cache and IOTLB invalidations after a PASID-table entry changed. §6.5.3.3 */
+  #forgetPasid(domain: Domain, pasid: number): void {
+    this.invalidate.pasidCache(domain.did, pasid);
+    if (domain.kind === 'second' || domain.kind === 'pass-through') this.invalidate.iotlbDomain(domain.did);
+    else this.invalidate.pasidIotlb(domain.did, pasid);
+  }
+
+  #widestAw(): number {
+    const sagaw = CAP_REG.get.SAGAW(this.capabilities.cap);
+    return sagaw & 8 ? AW.BITS_57 : sagaw & 4 ? AW.BITS_48 : AW.BITS_39;
+  }
+}
+
+/** The smallest AM whose aligned block of 2^AM pages covers the range. §6.5.2.3 */
+export function addressMask(input: bigint, bytes: number): number {
+  const first = input >> 12n;
+  const last = (input + BigInt(bytes) - 1n) >> 12n;
+  let am = 0;
+  while (first >> BigInt(am) !== last >> BigInt(am)) am++;
+  return am;
+}
+
+function readCapabilities(registers: Registers): Capabilities {
+  const version = registers.read(VER_REG);
+  const cap = registers.read(CAP_REG);
+  const ecap = registers.read(ECAP_REG);
+  return {
+    version: `${VER_REG.get.MAX(version)}.${VER_REG.get.MIN(version)}`,
+    cap,
+    ecap,
+    cachingMode: CAP_REG.get.CM(cap) === 1,
+    scalable: ECAP_REG.get.SMTS(ecap) === 1,
+    domains: 2 ** (4 + 2 * CAP_REG.get.ND(cap)),
+    maxAddressMask: CAP_REG.get.MAMV(cap),
+  };
+}

@@ -1,0 +1,321 @@
+/**
+ * All translations of an address space within a range, ascending: for replay, dumps and shadowing. A cursor
+ * holds its place, visits a bounded number of entries per call and allocates nothing per leaf, so a table
+ * that refers to itself only ever costs what the caller chose to spend.
+ */
+
+import { compare, join, type PhysicalAddress } from '../base/u64.js';
+import type { GuestMemory } from '../memory/port.js';
+import type { FormatLevel, PageTableFormat } from '../spec/pagetable/format.js';
+import { indexIn, levelOf } from './neighbours.js';
+import { belowHi, belowLo, both, type StageTwo } from './nested.js';
+import { WALK } from './types.js';
+import { rightsOf, walk } from './walk.js';
+
+/** What {@link LeafCursor.next} stopped at. */
+export const ENUMERATE = {
+  /** At a translation: the cursor's fields describe it. */
+  LEAF: 0,
+  /** The range is done. */
+  END: 1,
+  /** The budget is used up: call again, or start anew later from {@link LeafCursor.nextLo}. */
+  PAUSED: 2,
+} as const;
+
+const MAX_LEVELS = 8;
+/** Unused until {@link LeafCursor.start}. */
+const NO_LEVELS: readonly FormatLevel[] = [];
+
+/**
+ * Enumerates leaves. Entries that are not present or malformed, and tables outside of RAM, are skipped (and
+ * counted in {@link malformed}). Sets no Accessed or Dirty bit; rights are those of an unprivileged request.
+ *
+ * A paused cursor remembers table addresses: after the guest may have changed its tables, `start` again.
+ */
+export class LeafCursor {
+  /** The translation found: input (canonical) and output address of its start, log2 of its size, RIGHT bits. */
+  inLo = 0;
+  inHi = 0;
+  outLo = 0;
+  outHi = 0;
+  log2Size = 0;
+  permissions = 0;
+  /** Level and value of the (stage-1) leaf entry. */
+  level = 0;
+  entryLo = 0;
+  entryHi = 0;
+  /** Entries read since `start`, and how many of them were unreadable or had reserved bits set. */
+  visited = 0;
+  malformed = 0;
+
+  #format: PageTableFormat | undefined;
+  #memory: GuestMemory | undefined;
+  readonly #second: StageTwo | undefined;
+  #format2: PageTableFormat | undefined;
+  #root2: PhysicalAddress = 0;
+  #levels: readonly FormatLevel[] = NO_LEVELS;
+  readonly #tables = new Float64Array(MAX_LEVELS);
+  readonly #gatheredLo = new Int32Array(MAX_LEVELS);
+  readonly #gatheredHi = new Int32Array(MAX_LEVELS);
+  #at = 0;
+  /** Position and end in the input space, without sign extension. */
+  #posLo = 0;
+  #posHi = 0;
+  #lastLo = 0;
+  #lastHi = 0;
+  #done = true;
+  /** Nested: inside a stage-1 leaf, whose pieces are being looked up. */
+  #inLeaf = false;
+  /** Rights that the stage-1 entries leave to the leaf found last. */
+  #rights = 0;
+
+  /** @param stage2 needed for {@link startNested} only; the cursor uses it exclusively between its calls */
+  constructor(stage2?: StageTwo) {
+    this.#second = stage2;
+  }
+
+  /** Aims at the leaves that touch `[first, last]` (unsigned 64-bit, both included). The first may begin before `first`. */
+  start(
+    format: PageTableFormat,
+    memory: GuestMemory,
+    root: PhysicalAddress,
+    firstLo: number,
+    firstHi: number,
+    lastLo: number,
+    lastHi: number,
+  ): void {
+    this.#format2 = undefined;
+    this.#begin(format, memory, root, firstLo, firstHi, lastLo, lastHi);
+  }
+
+  /** The same through two stages: each translation is as large as the smaller of its two blocks. */
+  startNested(
+    format1: PageTableFormat,
+    root1: PhysicalAddress,
+    format2: PageTableFormat,
+    root2: PhysicalAddress,
+    firstLo: number,
+    firstHi: number,
+    lastLo: number,
+    lastHi: number,
+  ): void {
+    const second = this.#second;
+    if (second === undefined) throw new Error('this cursor was made without a second stage');
+    this.#format2 = format2;
+    this.#root2 = root2;
+    second.use(format2, root2, true);
+    this.#begin(format1, second, root1, firstLo, firstHi, lastLo, lastHi);
+  }
+
+  /** Where an enumeration that goes on later has to start: the first input address not yet looked at. */
+  get nextLo(): number {
+    return this.#posLo;
+  }
+  get nextHi(): number {
+    return this.#canonicalHi(this.#posHi);
+  }
+
+  /**
+   * Goes to the next translation, visiting at most `budget` entries (nested: stage-1 entries and stage-2
+   * walks). Returns a value of {@link ENUMERATE}.
+   */
+  next(budget: number): number {
+    const format = this.#format;
+    const memory = this.#memory;
+    if (this.#done || format === undefined || memory === undefined) return ENUMERATE.END;
+    if (this.#format2 !== undefined) this.#second?.use(this.#format2, this.#root2, true);
+    for (let left = budget; left > 0; left--) {
+      if (this.#done) return ENUMERATE.END;
+      this.visited++;
+      if (this.#inLeaf ? this.#piece() : this.#entry(format, memory)) return ENUMERATE.LEAF;
+    }
+    return this.#done ? ENUMERATE.END : ENUMERATE.PAUSED;
+  }
+
+  #begin(
+    format: PageTableFormat,
+    memory: GuestMemory,
+    root: PhysicalAddress,
+    firstLo: number,
+    firstHi: number,
+    lastLo: number,
+    lastHi: number,
+  ): void {
+    if (format !== this.#format) this.#levels = levelsOf(format);
+    this.#format = format;
+    this.#memory = memory;
+    this.#at = format.levels;
+    this.#tables[this.#at] = root;
+    this.#gatheredLo[this.#at] = -1;
+    this.#gatheredHi[this.#at] = 0;
+    this.visited = 0;
+    this.malformed = 0;
+    this.#inLeaf = false;
+    this.#done = false;
+    this.#bound(format, firstLo | 0, firstHi | 0, lastLo | 0, lastHi | 0);
+  }
+
+  /** Clamps the range to what the format translates and drops the sign extension. */
+  #bound(format: PageTableFormat, firstLo: number, firstHi: number, lastLo: number, lastHi: number): void {
+    const above = format.inputBits - 32;
+    const mask = (1 << above) - 1;
+    const half = 1 << (above - 1);
+    this.#posLo = firstLo;
+    this.#posHi = firstHi & mask;
+    this.#lastLo = lastLo;
+    this.#lastHi = lastHi & mask;
+    if (!format.signExtended) {
+      if (firstHi >>> 0 > mask) this.#done = true;
+      if (lastHi >>> 0 > mask) {
+        this.#lastLo = -1;
+        this.#lastHi = mask;
+      }
+    } else {
+      // In the hole between the halves: first moves up to the upper half, last down to the lower one.
+      if (inHole(format, firstHi)) {
+        this.#posLo = 0;
+        this.#posHi = half;
+      }
+      if (inHole(format, lastHi)) {
+        this.#lastLo = -1;
+        this.#lastHi = half - 1;
+      }
+    }
+    if (compare(this.#posLo, this.#posHi, this.#lastLo, this.#lastHi) > 0) this.#done = true;
+  }
+
+  /** Looks at the entry at the position; true when it is a leaf to report. */
+  #entry(format: PageTableFormat, memory: GuestMemory): boolean {
+    const at = this.#levels[this.#at];
+    const address = this.#tables[this.#at] + indexIn(at, this.#posLo, this.#posHi) * 8;
+    if (!memory.load64(address)) {
+      this.malformed++;
+      return this.#past(at.shift);
+    }
+    const lo = memory.lo | 0;
+    const hi = memory.hi | 0;
+    if ((lo & format.presentMask) === 0) return this.#past(at.shift);
+    const leaf = (lo & at.leafMask) === at.leafValue;
+    const wrong = leaf
+      ? (lo & at.leafReservedLo) | (hi & at.leafReservedHi)
+      : (lo & at.tableReservedLo) | (hi & at.tableReservedHi);
+    if (wrong !== 0) {
+      this.malformed++;
+      return this.#past(at.shift);
+    }
+    const gatheredLo = this.#gatheredLo[this.#at] & lo;
+    const gatheredHi = this.#gatheredHi[this.#at] | hi;
+    if (!leaf) {
+      this.#at--;
+      this.#tables[this.#at] = join(lo & format.addressLo, hi & format.addressHi);
+      this.#gatheredLo[this.#at] = gatheredLo;
+      this.#gatheredHi[this.#at] = gatheredHi;
+      return false;
+    }
+    this.level = at.level;
+    this.entryLo = lo;
+    this.entryHi = hi;
+    this.#rights = rightsOf(format, gatheredLo, gatheredHi, 0);
+    this.permissions = this.#rights;
+    if (this.#format2 !== undefined) {
+      this.#inLeaf = true;
+      return false;
+    }
+    this.#found(at.shift, lo & at.leafAddressLo, hi & at.leafAddressHi);
+    this.#past(at.shift);
+    return true;
+  }
+
+  /** Nested: puts the position, which is inside a stage-1 leaf, through stage 2. */
+  #piece(): boolean {
+    const format2 = this.#format2;
+    const second = this.#second;
+    if (format2 === undefined || second === undefined) return false;
+    const at = this.#levels[this.#at];
+    const first = at.shift;
+    const ipaLo = (this.entryLo & at.leafAddressLo) | (this.#posLo & belowLo(first));
+    const ipaHi = (this.entryHi & at.leafAddressHi) | (this.#posHi & belowHi(first));
+    const result = second.result;
+    const outcome = walk(format2, second.memory, this.#root2, ipaLo, ipaHi, 0, result);
+    if (outcome !== WALK.OK) {
+      if (outcome !== WALK.NOT_PRESENT) this.malformed++;
+      const hole = outcome === WALK.ADDRESS_SIZE ? first : levelOf(format2, result.level).shift;
+      return this.#pastPiece(Math.min(first, hole), first);
+    }
+    const log2 = Math.min(first, result.log2Size);
+    this.permissions = both(this.#rights, result.permissions);
+    const inBlockLo = ipaLo & belowLo(result.log2Size) & ~belowLo(log2);
+    const inBlockHi = ipaHi & belowHi(result.log2Size) & ~belowHi(log2);
+    this.#found(log2, result.outLo | inBlockLo, result.outHi | inBlockHi);
+    this.#pastPiece(log2, first);
+    return true;
+  }
+
+  #found(log2: number, outLo: number, outHi: number): void {
+    this.inLo = this.#posLo & ~belowLo(log2);
+    this.inHi = this.#canonicalHi(this.#posHi & ~belowHi(log2));
+    this.outLo = outLo;
+    this.outHi = outHi;
+    this.log2Size = log2;
+  }
+
+  /** Moves behind the entry at the position. Always false: nothing to report. */
+  #past(shift: number): boolean {
+    this.#advance(shift);
+    // Up out of every table that ends here.
+    const top = this.#levels.length - 1;
+    while (this.#at < top && indexIn(this.#levels[this.#at], this.#posLo, this.#posHi) === 0) this.#at++;
+    return false;
+  }
+
+  /** Moves behind a piece of 2^log2 bytes of a stage-1 leaf of 2^first bytes. Always false. */
+  #pastPiece(log2: number, first: number): boolean {
+    if (log2 < first) {
+      // The leaf's last piece is left by leaving the leaf.
+      const restLo = ~this.#posLo & belowLo(first) & ~belowLo(log2);
+      const restHi = ~this.#posHi & belowHi(first) & ~belowHi(log2);
+      if ((restLo | restHi) !== 0) {
+        this.#advance(log2);
+        return false;
+      }
+    }
+    this.#inLeaf = false;
+    return this.#past(first);
+  }
+
+  /** Adds 2^log2 to the position, aligned down to it first; ends the enumeration beyond the last address. */
+  #advance(log2: number): void {
+    let lo = this.#posLo & ~belowLo(log2);
+    let hi = this.#posHi & ~belowHi(log2);
+    if (log2 < 32) {
+      const sum = (lo >>> 0) + 2 ** log2;
+      lo = sum | 0;
+      if (sum >= 2 ** 32) hi++;
+    } else {
+      hi += 1 << (log2 - 32);
+    }
+    this.#posLo = lo;
+    this.#posHi = hi;
+    if (compare(lo, hi, this.#lastLo, this.#lastHi) > 0) this.#done = true;
+  }
+
+  #canonicalHi(hi: number): number {
+    const format = this.#format;
+    if (format === undefined || !format.signExtended) return hi;
+    const above = 64 - format.inputBits;
+    return (hi << above) >> above;
+  }
+}
+
+/** Whether an address lies between the two canonical halves. */
+function inHole(format: PageTableFormat, hi: number): boolean {
+  const top = hi >> format.inputShift;
+  return top !== 0 && top !== -1;
+}
+
+/** Level records by number. */
+function levelsOf(format: PageTableFormat): readonly FormatLevel[] {
+  const levels: FormatLevel[] = [];
+  for (let at: FormatLevel | undefined = format.root; at !== undefined; at = at.next) levels[at.level] = at;
+  return levels;
+}

@@ -1,0 +1,195 @@
+/**
+ * Nested translation: stage 1 is the ordinary walk over memory whose every address goes through stage 2
+ * first, and its output goes through stage 2 once more (VT-d §3.8).
+ *
+ * A fetch of a stage-1 entry is a stage-2 read; setting its Accessed or Dirty bit is a stage-2 write, so it
+ * needs the right to write and, where stage 2 keeps them, sets Accessed and Dirty there. Stage-1 bits are set
+ * before the output is translated; a refusal by stage 2 then leaves them set, as on hardware.
+ */
+
+import { highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
+import type { GuestMemory } from '../memory/port.js';
+import { type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
+import { WALK, type WalkOutcome, WalkResult } from './types.js';
+import { walk } from './walk.js';
+
+/**
+ * Guest memory seen through stage-2 tables: addresses are intermediate ones. One object serves many walks:
+ * {@link use} aims it at tables. `result` tells how the last stage-2 walk ended.
+ */
+export class StageTwo implements GuestMemory {
+  lo = 0;
+  hi = 0;
+  /** True: look only, set no stage-2 Accessed or Dirty bit and write nothing. */
+  peeking = false;
+  /** How the last stage-2 walk ended. */
+  readonly result = new WalkResult();
+  /** Outcome of the last stage-2 walk that failed since {@link use}; OK when none did. */
+  failed: number = WALK.OK;
+  failedAccess = 0;
+  failedAddress = 0;
+  format: PageTableFormat | undefined;
+  root: PhysicalAddress = 0;
+
+  constructor(readonly memory: GuestMemory) {}
+
+  /** Aims at stage-2 tables. `peeking` as in the field. Returns this. */
+  use(format: PageTableFormat, root: PhysicalAddress, peeking: boolean): this {
+    this.format = format;
+    this.root = root;
+    this.peeking = peeking;
+    this.failed = WALK.OK;
+    return this;
+  }
+
+  /**
+   * Translates an intermediate address for `access` (not 0). While {@link peeking} the rights are checked
+   * all the same. On success `result` holds the block.
+   */
+  translate(lo: number, hi: number, access: number): boolean {
+    const format = this.format;
+    if (format === undefined) throw new Error('StageTwo.use was not called');
+    const result = this.result;
+    let outcome = walk(format, this.memory, this.root, lo, hi, this.peeking ? 0 : access, result);
+    if (outcome === WALK.OK && this.peeking && (access & ~result.permissions) !== 0) {
+      result.denied = access & ~result.permissions;
+      outcome = result.outcome = WALK.PERMISSION;
+    }
+    if (outcome === WALK.OK) return true;
+    this.failed = outcome;
+    this.failedAccess = access;
+    this.failedAddress = join(lo, hi);
+    return false;
+  }
+
+  /** Physical address of an intermediate one, or −1. Accesses here never cross a page. */
+  #physical(ipa: PhysicalAddress, access: number): number {
+    if (!this.translate(lowHalf(ipa), highHalf(ipa), access)) return -1;
+    const size = 2 ** this.result.log2Size;
+    return join(this.result.outLo, this.result.outHi) + (ipa % size);
+  }
+
+  load32(ipa: PhysicalAddress): boolean {
+    const address = this.#physical(ipa, RIGHT.READ);
+    if (address < 0 || !this.memory.load32(address)) return false;
+    this.lo = this.memory.lo;
+    return true;
+  }
+
+  load64(ipa: PhysicalAddress): boolean {
+    const address = this.#physical(ipa, RIGHT.READ);
+    if (address < 0 || !this.memory.load64(address)) return false;
+    this.lo = this.memory.lo;
+    this.hi = this.memory.hi;
+    return true;
+  }
+
+  loadWords(ipa: PhysicalAddress, out: Uint32Array, count: number): boolean {
+    for (let i = 0; i < count; i += 2) {
+      if (!this.load64(ipa + i * 4)) return false;
+      out[i] = this.lo;
+      if (i + 1 < count) out[i + 1] = this.hi;
+    }
+    return true;
+  }
+
+  store32(ipa: PhysicalAddress, value: number): boolean {
+    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.WRITE);
+    return address >= 0 && this.memory.store32(address, value);
+  }
+
+  store64(ipa: PhysicalAddress, lo: number, hi: number): boolean {
+    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.WRITE);
+    return address >= 0 && this.memory.store64(address, lo, hi);
+  }
+
+  cas32(ipa: PhysicalAddress, expected: number, value: number): boolean {
+    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.READ | RIGHT.WRITE);
+    // As nothing was exchanged, `lo` says so: the word is what it was, it just can't be written.
+    this.lo = expected;
+    if (address < 0) return false;
+    const done = this.memory.cas32(address, expected, value);
+    this.lo = this.memory.lo;
+    return done;
+  }
+
+  contains(ipa: PhysicalAddress, bytes: number): boolean {
+    const address = this.#physical(ipa, RIGHT.READ);
+    return address >= 0 && this.memory.contains(address, bytes);
+  }
+}
+
+/**
+ * Translates `lo:hi` through stage-1 tables at intermediate address `root` and the stage-2 tables that
+ * `stage2` is made to use. Outcomes of stage 1 are as of {@link walk}; STAGE2_ON_FETCH and STAGE2 mean that stage 2
+ * refused a stage-1 entry or the output: `result.stage2`, `stage2Access`, `stage2Level` and `ipaLo:ipaHi` say
+ * how. Permissions are what both stages allow, the size is the smaller one.
+ */
+export function walkNested(
+  format1: PageTableFormat,
+  root1: PhysicalAddress,
+  stage2: StageTwo,
+  format2: PageTableFormat,
+  root2: PhysicalAddress,
+  lo: number,
+  hi: number,
+  access: number,
+  result: WalkResult,
+): WalkOutcome {
+  stage2.use(format2, root2, access === 0);
+  const first = walk(format1, stage2, root1, lo, hi, access, result);
+  if (first !== WALK.OK) {
+    // A fetch or an update that stage 2 refused looks like memory that isn't there: here is the difference.
+    if (stage2.failed === WALK.OK || (first !== WALK.FETCH && first !== WALK.UPDATE)) return first;
+    return stage2Failed(stage2, WALK.STAGE2_ON_FETCH, result);
+  }
+  const size1 = result.log2Size;
+  const ipaLo = result.outLo | (lo & belowLo(size1));
+  const ipaHi = result.outHi | (hi & belowHi(size1));
+  const needed = access === 0 ? 0 : access & (RIGHT.READ | RIGHT.WRITE) || RIGHT.READ;
+  const walked = stage2.result;
+  if (walk(format2, stage2.memory, root2, ipaLo, ipaHi, needed, walked) !== WALK.OK) {
+    stage2.failed = walked.outcome;
+    stage2.failedAccess = needed;
+    stage2.failedAddress = join(ipaLo, ipaHi);
+    result.permissions &= walked.permissions;
+    return stage2Failed(stage2, WALK.STAGE2, result);
+  }
+  const size = Math.min(size1, walked.log2Size);
+  result.ipaLo = ipaLo & ~belowLo(size);
+  result.ipaHi = ipaHi & ~belowHi(size);
+  // Within a larger stage-2 block the offset comes from the intermediate address.
+  result.outLo = walked.outLo | (ipaLo & belowLo(walked.log2Size) & ~belowLo(size));
+  result.outHi = walked.outHi | (ipaHi & belowHi(walked.log2Size) & ~belowHi(size));
+  result.log2Size = size;
+  result.permissions = both(result.permissions, walked.permissions);
+  result.cachable = both(result.cachable, walked.cachable);
+  return WALK.OK;
+}
+
+/** Rights that both stages allow. Stage 2 knows neither execution nor privilege of the request: stage 1 decides. */
+export function both(first: number, second: number): number {
+  const shared = first & second & (RIGHT.READ | RIGHT.WRITE);
+  const ofFirst = (second & RIGHT.READ) !== 0 ? first & (RIGHT.EXECUTE | RIGHT.PRIVILEGED) : 0;
+  return shared === 0 ? 0 : shared | ofFirst;
+}
+
+/** Low half of 2^log2 − 1, for log2 of 0..63. */
+export function belowLo(log2: number): number {
+  return log2 >= 32 ? -1 : (1 << log2) - 1;
+}
+
+/** High half of 2^log2 − 1. */
+export function belowHi(log2: number): number {
+  return log2 <= 32 ? 0 : (1 << (log2 - 32)) - 1;
+}
+
+function stage2Failed(stage2: StageTwo, outcome: WalkOutcome, result: WalkResult): WalkOutcome {
+  result.outcome = outcome;
+  result.stage2 = stage2.failed;
+  result.stage2Access = stage2.failedAccess;
+  result.stage2Level = stage2.result.level;
+  result.ipaLo = lowHalf(stage2.failedAddress) | 0;
+  result.ipaHi = highHalf(stage2.failedAddress) | 0;
+  return outcome;
+}

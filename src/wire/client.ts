@@ -1,0 +1,207 @@
+/**
+ * The virtual machine monitor's side of the wire, for the simulated VM, tests and benchmarks: asks and waits,
+ * and serves the backend channel while it waits, as every peer must (DESIGN §3). Blocks its thread.
+ */
+import { CodedError, ERRORS, type ErrorName, errorName } from '../base/errors.js';
+import { closeFd, connectUnix, POLL, PollSet, socketPair } from '../base/native.js';
+import { Channel, FILL } from './channel.js';
+import { bodyCodec, CODEC, type Codec, replyCodec } from './codec.js';
+import { FLAG, MESSAGE, messageName } from './frame.js';
+import type * as M from './messages.js';
+
+/** What the daemon asks of a monitor. Messages are reused: copy what is to be kept. */
+export interface BackendService {
+  invalidate(message: M.Invalidate): M.Status;
+  interrupt(message: M.Interrupt): void;
+  memRead(message: M.MemRead): M.MemReadReply;
+  memWrite(message: M.MemWrite): M.Status;
+  memCas(message: M.MemCas): M.MemCasReply;
+}
+
+const FRONT = 0;
+const BACKEND = 1;
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** The daemon's ERROR frame, as an error of the table. */
+export function peerError(message: M.ErrorMessage): CodedError {
+  const name = errorName(message.code);
+  return new CodedError(name in ERRORS ? (name as ErrorName) : 'PEER_REFUSED', message.text);
+}
+
+export class Client {
+  readonly front: Channel;
+  readonly backend: Channel;
+  /** The daemon's end of the backend channel, to be passed with HELLO; closed by {@link hello}. */
+  readonly backendPeer: number;
+  /** Most milliseconds that a request may take. */
+  timeoutMs = DEFAULT_TIMEOUT_MS;
+  readonly #service: BackendService;
+  readonly #poll = new PollSet(2);
+  #nextId = 1;
+  #served = 0;
+  #backendEnded = false;
+  #closed = false;
+
+  /** @param fd a connected socket, taken over */
+  constructor(fd: number, service: BackendService) {
+    this.front = new Channel(fd);
+    const [mine, theirs] = socketPair();
+    this.backend = new Channel(mine);
+    this.backendPeer = theirs;
+    this.#service = service;
+  }
+
+  /** Connects to a daemon's socket. Throws `SystemError`. */
+  static connect(path: string, service: BackendService): Client {
+    return new Client(connectUnix(path), service);
+  }
+
+  /** HELLO with both descriptors: the backend socket's other end and the shared page file. */
+  hello(message: M.Hello, sharedPage: number): M.HelloReply {
+    const reply = this.request(MESSAGE.HELLO, message, [this.backendPeer, sharedPage]);
+    closeFd(this.backendPeer);
+    return reply;
+  }
+
+  /**
+   * Asks and waits for the answer. The reply is reused by the next request of its kind. Throws the daemon's
+   * own error when it ends the connection, and `PEER_STALLED` after {@link timeoutMs}.
+   */
+  request<T extends keyof M.Requests>(
+    type: T,
+    body: M.Requests[T][0],
+    descriptors: readonly number[] = [],
+  ): M.Requests[T][1] {
+    const id = this.#nextId++ >>> 0;
+    this.send(type, FLAG.NEED_REPLY, id, bodyCodec(type), body, descriptors);
+    return this.awaitReply(type, id);
+  }
+
+  /** Sends what nobody answers. */
+  post<T extends keyof M.Posts>(type: T, body: M.Posts[T]): void {
+    this.send(type, 0, this.#nextId++ >>> 0, bodyCodec(type), body);
+  }
+
+  /** Sends one frame as given; for tests also a wrong one. */
+  send<T extends object>(
+    type: number,
+    flags: number,
+    id: number,
+    codec: Codec<T>,
+    body: T,
+    descriptors: readonly number[] = [],
+  ): void {
+    this.front.put(type, flags, id, codec, body);
+    if (descriptors.length > 0) {
+      while (!this.front.flushWithDescriptors(descriptors)) this.#wait(this.timeoutMs);
+    }
+    while (!this.front.flush()) this.#wait(this.timeoutMs);
+  }
+
+  /** Waits for the reply to request `id`. */
+  awaitReply<T extends keyof M.Requests>(type: T, id: number): M.Requests[T][1] {
+    for (;;) {
+      if (this.front.next()) {
+        const frame = this.front.frame;
+        if (frame.type === MESSAGE.ERROR) throw peerError(this.front.body(CODEC.Error));
+        if (!frame.reply || frame.type !== type || frame.id !== id) {
+          throw new CodedError('UNEXPECTED_REPLY', `${messageName(frame.type)} ${frame.id}`);
+        }
+        return this.front.body(replyCodec(type));
+      }
+      const filled = this.front.fill();
+      if (filled === FILL.CLOSED) throw this.front.ending();
+      if (filled === FILL.NOTHING) this.#wait(this.timeoutMs);
+    }
+  }
+
+  /** Serves what the daemon has asked so far; waits at most `milliseconds` for something. Returns how many. */
+  serve(milliseconds: number): number {
+    const before = this.#served;
+    this.#drainBackend();
+    if (this.#served === before && milliseconds > 0) this.#wait(milliseconds, false);
+    return this.#served - before;
+  }
+
+  /** Waits until the daemon closes the connection; returns the error it gave, or the way it closed. */
+  awaitEnd(): CodedError {
+    try {
+      for (;;) {
+        while (this.front.next()) {
+          if (this.front.frame.type === MESSAGE.ERROR) return peerError(this.front.body(CODEC.Error));
+        }
+        const filled = this.front.fill();
+        if (filled === FILL.CLOSED) return this.front.ending();
+        if (filled === FILL.NOTHING) this.#wait(this.timeoutMs);
+      }
+    } catch (error) {
+      if (error instanceof CodedError) return error;
+      throw error;
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.front.close();
+    this.backend.close();
+    this.#poll.free();
+  }
+
+  /** Waits for either channel, serves the backend. Throws `PEER_STALLED` when nothing comes and `strict`. */
+  #wait(milliseconds: number, strict = true): void {
+    const front = POLL.IN | (this.front.unsent > 0 ? POLL.OUT : 0);
+    this.#poll.set(FRONT, this.front.fd, strict ? front : 0);
+    this.#poll.set(BACKEND, this.#backendEnded ? -1 : this.backend.fd, POLL.IN);
+    if (this.#poll.wait(milliseconds) === 0 && strict) {
+      throw new CodedError('PEER_STALLED', `no answer in ${milliseconds} ms`);
+    }
+    if (this.#poll.events(BACKEND) !== 0) this.#drainBackend();
+  }
+
+  #drainBackend(): void {
+    if (this.#backendEnded) return;
+    for (;;) {
+      while (this.backend.next()) this.#serveOne();
+      const filled = this.backend.fill();
+      if (filled === FILL.CLOSED) {
+        // The front channel says why; looking at this one again would only spin.
+        this.#backendEnded = true;
+        return;
+      }
+      if (filled === FILL.NOTHING) break;
+    }
+    while (!this.backend.flush()) this.#waitBackend();
+  }
+
+  #waitBackend(): void {
+    this.#poll.set(FRONT, -1, 0);
+    this.#poll.set(BACKEND, this.backend.fd, POLL.OUT);
+    if (this.#poll.wait(this.timeoutMs) === 0) throw new CodedError('PEER_STALLED', 'backend channel');
+  }
+
+  #serveOne(): void {
+    const { type, id } = this.backend.frame;
+    const service = this.#service;
+    this.#served++;
+    if (type === MESSAGE.INTERRUPT) {
+      service.interrupt(this.backend.body(CODEC.Interrupt));
+    } else if (type === MESSAGE.INVALIDATE) {
+      this.#reply(type, id, service.invalidate(this.backend.body(CODEC.Invalidate)));
+    } else if (type === MESSAGE.MEM_READ) {
+      this.#reply(type, id, service.memRead(this.backend.body(CODEC.MemRead)));
+    } else if (type === MESSAGE.MEM_WRITE) {
+      this.#reply(type, id, service.memWrite(this.backend.body(CODEC.MemWrite)));
+    } else if (type === MESSAGE.MEM_CAS) {
+      this.#reply(type, id, service.memCas(this.backend.body(CODEC.MemCas)));
+    } else if (type === MESSAGE.ERROR) {
+      throw peerError(this.backend.body(CODEC.Error));
+    } else {
+      throw new CodedError('UNKNOWN_TYPE', `${messageName(type)} on the backend channel`);
+    }
+  }
+
+  #reply<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
+    this.backend.put(type, FLAG.REPLY, id, replyCodec(type), body);
+  }
+}

@@ -1,0 +1,122 @@
+import protobuf from 'protobufjs';
+import { describe, expect, it } from 'vitest';
+import { ERRORS } from '../base/errors.js';
+import { bodyCodec, CODEC, type Codec, contract, isMessage, replyCodec } from './codec.js';
+import { ALL_FEATURES, FEATURE, MESSAGE } from './frame.js';
+import { BodyWriter } from './writer.js';
+
+type Plain = Record<string, unknown>;
+
+/** A value that every byte of the encoding depends on. */
+function sample(field: protobuf.Field, seed: number): unknown {
+  if (field instanceof protobuf.MapField) return { 'aw-bits': '48', [`k${seed}`]: 'x'.repeat(seed * 40) };
+  const one = (i: number): unknown => {
+    if (field.type === 'string') return 'ä'.repeat(seed % 5) + i;
+    if (field.type === 'bytes') return Uint8Array.from({ length: seed * 97 }, (_, k) => k * 7 + i);
+    if (field.type === 'bool') return seed % 2 === 1;
+    return (0x9e3779b1 * (seed + i + field.id)) >>> (seed % 4 === 0 ? 24 : 0);
+  };
+  return field.repeated ? Array.from({ length: seed * 13 }, (_, i) => one(i)) : one(0);
+}
+
+function filled(type: protobuf.Type, seed: number): Plain {
+  const message: Plain = {};
+  for (const field of type.fieldsArray) message[field.name] = sample(field.resolve(), seed);
+  return message;
+}
+
+function encode(codec: Codec<object>, message: Plain): Uint8Array {
+  const bytes = new Uint8Array(70_000);
+  const writer = new BodyWriter();
+  writer.start(bytes, 5);
+  codec.encode(message, writer);
+  return bytes.slice(5, writer.position);
+}
+
+const all = Object.values(CODEC) as unknown as Codec<object>[];
+
+describe('the contract', () => {
+  it('has the numbers that the code uses, no more and no fewer', () => {
+    const { NONE: _, ...types } = contract.lookupEnum('viommu.MessageType').values;
+    expect(types).toEqual(MESSAGE);
+    const features = contract.lookupEnum('viommu.Feature').values;
+    expect(Object.keys(features).length).toBe(Object.keys(FEATURE).length);
+    for (const [name, mask] of Object.entries(FEATURE))
+      expect(1 << (features[`FEATURE_${name}`] as number)).toBe(mask);
+    expect(ALL_FEATURES).toBe(Object.values(FEATURE).reduce((a: number, b) => a | b, 0));
+  });
+
+  it('has a body for every message number and a codec for every message', () => {
+    for (const type of Object.values(MESSAGE)) expect(isMessage(type)).toBe(true);
+    expect(isMessage(0)).toBe(false);
+    expect(isMessage(12)).toBe(false);
+    expect(isMessage(0xffff_ffff)).toBe(false);
+    const namespace = contract.lookup('viommu') as protobuf.Namespace;
+    const names = namespace.nestedArray.filter((x) => x instanceof protobuf.Type).map((x) => x.name);
+    expect(Object.keys(CODEC).sort()).toEqual(names.sort());
+    expect(bodyCodec(MESSAGE.TRANSLATE).name).toBe('Translate');
+    expect(replyCodec(MESSAGE.TRANSLATE).name).toBe('TranslateReply');
+  });
+
+  it('numbers its errors once each, within a byte of varint', () => {
+    const codes = Object.values(ERRORS).map((entry) => entry.code);
+    expect(new Set(codes).size).toBe(codes.length);
+    for (const code of codes) expect(code > 0 && code < 128).toBe(true);
+  });
+});
+
+describe.each(all.map((codec) => [codec.name, codec] as const))('%s', (name, codec) => {
+  const type = contract.lookupType(`viommu.${name}`);
+
+  it.each([0, 1, 2, 3, 4, 9])('is encoded as protobufjs itself does, sample %i', (seed) => {
+    const message = filled(type, seed);
+    expect(encode(codec, message)).toEqual(new Uint8Array(type.encode(message).finish()));
+  });
+
+  it('comes back as it was, also after a fuller one', () => {
+    for (const seed of [9, 1, 4]) {
+      const message = filled(type, seed);
+      const bytes = encode(codec, message);
+      expect(
+        type.toObject(codec.decode(bytes, 0, bytes.length) as never, { defaults: true, bytes: Uint8Array }),
+      ).toEqual(type.toObject(type.decode(bytes), { defaults: true, bytes: Uint8Array }));
+    }
+    const empty = codec.decode(new Uint8Array(8), 3, 3);
+    expect({ ...empty }).toEqual({ ...codec.create() });
+  });
+
+  it('has exactly the fields of the contract', () => {
+    expect(Object.keys(codec.create()).sort()).toEqual(type.fieldsArray.map((field) => field.name).sort());
+  });
+
+  it('reads an explicit zero as zero, and skips what it does not know', () => {
+    const bytes = Uint8Array.from([0xa0, 0x3f, 0x05, 0xad, 0x3f, 1, 2, 3, 4]);
+    const numbers = type.fieldsArray.filter((field) => field.type === 'uint32' && !field.repeated);
+    const zeros = numbers.flatMap((field) => [field.id << 3, 0]);
+    const both = Uint8Array.from([...zeros, ...bytes]);
+    const message = codec.decode(both, 0, both.length) as unknown as Plain;
+    for (const field of numbers) expect(message[field.name]).toBe(0);
+  });
+});
+
+describe('a body that is not the message', () => {
+  it.each([
+    ['cut inside a value', [0x25, 1, 2]],
+    ['with an endless varint', new Array(12).fill(0xff)],
+    ['with a length beyond its end', [0x1a, 0x7f, 1]],
+    ['with a group that never ends', [0x0b, 0x08]],
+    ['with field number 0', [0x00, 0x00]],
+  ])('%s is BAD_BODY', (_, bytes) => {
+    const bad = Uint8Array.from([...bytes, ...new Array(64).fill(0x55)]);
+    expect(() => CODEC.Translate.decode(bad, 0, bytes.length)).toThrow(
+      expect.objectContaining({ reason: 'BAD_BODY' }),
+    );
+  });
+
+  it('bad UTF-8 in a string is BAD_BODY', () => {
+    const bad = Uint8Array.from([0x1a, 2, 0xc3, 0x28]);
+    expect(() => CODEC.Hello.decode(bad, 0, bad.length)).toThrow(
+      expect.objectContaining({ reason: 'BAD_BODY' }),
+    );
+  });
+});

@@ -1,0 +1,160 @@
+/**
+ * The messages of `proto/viommu.proto` as types; meanings and units stand there. Which message belongs to
+ * which frame is in {@link Requests} and {@link Posts}.
+ */
+import type { MESSAGE } from './frame.js';
+
+export interface Hello {
+  version: number;
+  features: number;
+  vm: string;
+  model: string;
+  peer: string;
+  sharedBytes: number;
+  options: Record<string, string>;
+}
+export interface HelloReply {
+  version: number;
+  features: number;
+  session: string;
+  registerBytes: number;
+}
+export interface MemAdd {
+  region: number;
+  gpaLo: number;
+  gpaHi: number;
+  sizeLo: number;
+  sizeHi: number;
+  offsetLo: number;
+  offsetHi: number;
+  readonly: boolean;
+  shared: boolean;
+}
+export interface MemRemove {
+  region: number;
+}
+export interface Status {
+  code: number;
+  text: string;
+}
+export interface RegWrite {
+  offset: number;
+  size: number;
+  lo: number;
+  hi: number;
+}
+export interface RegRead {
+  offset: number;
+  size: number;
+}
+export interface RegReadReply {
+  lo: number;
+  hi: number;
+}
+export interface Translate {
+  rid: number;
+  pasid: number;
+  access: number;
+  lo: number;
+  hi: number;
+}
+export interface TranslateReply {
+  status: number;
+  epoch: number;
+  space: number;
+  sub: number;
+  spans: ArrayLike<number>;
+}
+export interface DeviceAdded {
+  device: number;
+  rid: number;
+  name: string;
+}
+export interface DeviceRemoved {
+  device: number;
+}
+export interface Notifier {
+  device: number;
+  flags: number;
+}
+export type Reset = Record<never, never>;
+export interface Replay {
+  rid: number;
+  pasid: number;
+  lo: number;
+  hi: number;
+}
+export interface ReplayReply {
+  spans: ArrayLike<number>;
+  more: boolean;
+  epoch: number;
+}
+export interface Invalidate {
+  epoch: number;
+  space: number;
+  sub: number;
+  rid: number;
+  pasid: number;
+  lo: number;
+  hi: number;
+  log2Size: number;
+  devices: ArrayLike<number>;
+}
+export interface Interrupt {
+  addressLo: number;
+  addressHi: number;
+  data: number;
+}
+export interface MemRead {
+  gpaLo: number;
+  gpaHi: number;
+  size: number;
+}
+export interface MemReadReply {
+  code: number;
+  data: Uint8Array;
+}
+export interface MemWrite {
+  gpaLo: number;
+  gpaHi: number;
+  data: Uint8Array;
+}
+export interface MemCas {
+  gpaLo: number;
+  gpaHi: number;
+  expected: number;
+  value: number;
+}
+export interface MemCasReply {
+  code: number;
+  found: number;
+}
+export interface ErrorMessage {
+  code: number;
+  text: string;
+}
+
+/** Requests by message number: what is asked, what is answered. A `...Reply` without fields of its own is Status. */
+export interface Requests {
+  [MESSAGE.HELLO]: [Hello, HelloReply];
+  [MESSAGE.MEM_ADD]: [MemAdd, Status];
+  [MESSAGE.MEM_REMOVE]: [MemRemove, Status];
+  [MESSAGE.REG_READ]: [RegRead, RegReadReply];
+  [MESSAGE.TRANSLATE]: [Translate, TranslateReply];
+  [MESSAGE.RESET]: [Reset, Status];
+  [MESSAGE.REPLAY]: [Replay, ReplayReply];
+  [MESSAGE.INVALIDATE]: [Invalidate, Status];
+  [MESSAGE.MEM_READ]: [MemRead, MemReadReply];
+  [MESSAGE.MEM_WRITE]: [MemWrite, Status];
+  [MESSAGE.MEM_CAS]: [MemCas, MemCasReply];
+}
+
+/** Frames that nobody answers. */
+export interface Posts {
+  [MESSAGE.REG_WRITE]: RegWrite;
+  [MESSAGE.DEVICE_ADDED]: DeviceAdded;
+  [MESSAGE.DEVICE_REMOVED]: DeviceRemoved;
+  [MESSAGE.NOTIFIER]: Notifier;
+  [MESSAGE.INTERRUPT]: Interrupt;
+  [MESSAGE.ERROR]: ErrorMessage;
+}

@@ -1,0 +1,99 @@
+/**
+ * Writes protobuf bodies straight into a channel's outgoing memory. It has the methods that protobufjs's
+ * generated encoders call on their own `Writer`, which makes a list of small objects first and a new buffer
+ * after: that is too slow for an answer a device waits for.
+ */
+const encoder = new TextEncoder();
+
+export class BodyWriter {
+  #bytes: Uint8Array = new Uint8Array(0);
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  #pos = 0;
+  /** Starts of the length-delimited parts that are open. */
+  readonly #open: number[] = [];
+
+  /** Byte after the last one written. */
+  get position(): number {
+    return this.#pos;
+  }
+
+  /** Where to write next. The caller has made room for the largest body. */
+  start(bytes: Uint8Array, position: number): void {
+    if (bytes !== this.#bytes) {
+      this.#bytes = bytes;
+      this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
+    this.#pos = position;
+    this.#open.length = 0;
+  }
+
+  /** A varint; also every tag. */
+  uint32(value: number): this {
+    const bytes = this.#bytes;
+    let rest = value >>> 0;
+    let pos = this.#pos;
+    while (rest > 127) {
+      bytes[pos++] = (rest & 127) | 128;
+      rest >>>= 7;
+    }
+    bytes[pos++] = rest;
+    this.#pos = pos;
+    return this;
+  }
+
+  bool(value: boolean): this {
+    this.#bytes[this.#pos++] = value ? 1 : 0;
+    return this;
+  }
+
+  fixed32(value: number): this {
+    this.#view.setUint32(this.#pos, value, true);
+    this.#pos += 4;
+    return this;
+  }
+
+  /** A packed field, its length in front. */
+  fixed32s(values: ArrayLike<number>): this {
+    this.uint32(values.length * 4);
+    for (let i = 0; i < values.length; i++) this.fixed32(values[i] as number);
+    return this;
+  }
+
+  /** A packed field, its length in front. */
+  uint32s(values: ArrayLike<number>): this {
+    this.fork();
+    for (let i = 0; i < values.length; i++) this.uint32(values[i] as number);
+    return this.ldelim();
+  }
+
+  bytes(value: Uint8Array): this {
+    this.uint32(value.length);
+    this.#bytes.set(value, this.#pos);
+    this.#pos += value.length;
+    return this;
+  }
+
+  string(value: string): this {
+    return this.bytes(encoder.encode(value));
+  }
+
+  /** Opens a length-delimited part; one byte is set aside for its length. */
+  fork(): this {
+    this.#open.push(this.#pos);
+    this.#pos += 1;
+    return this;
+  }
+
+  /** Closes the part opened last and puts its length in front. */
+  ldelim(): this {
+    const start = this.#open.pop() as number;
+    const length = this.#pos - start - 1;
+    let extra = 0;
+    for (let rest = length >>> 7; rest > 0; rest >>>= 7) extra++;
+    if (extra > 0) this.#bytes.copyWithin(start + 1 + extra, start + 1, this.#pos);
+    this.#pos = start;
+    this.uint32(length);
+    this.#pos += length;
+    return this;
+  }
+}

@@ -1,0 +1,120 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+/**
+ * The house's one direction (ARCHITECTURE.md): a file imports from its own folder or from one that stands
+ * further down this list. Observers (`observe`) hang off events; only `cli` and `main.ts` know them.
+ */
+const ORDER = [
+  'main.ts',
+  'cli',
+  'sim',
+  'observe',
+  'session',
+  'wire',
+  'device',
+  'walk',
+  'cache',
+  'memory',
+  'spec',
+  'events',
+  'base',
+] as const;
+
+/** Where a lower folder legitimately names a higher one's types, with the reason. */
+const TYPE_ONLY_EXCEPTIONS: ReadonlyMap<string, string> = new Map([
+  ['memory -> wire', 'remote guest memory is served by messages (DESIGN §4)'],
+  ['events -> device', 'the union of events carries ModelEvent'],
+  ['walk -> device', 'spans are laid out as TranslateResult says'],
+]);
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const src = join(root, 'src');
+
+function sources(dir: string): string[] {
+  return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) return sources(path);
+    return entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts') ? [path] : [];
+  });
+}
+
+const files = sources(src);
+const folderOf = (path: string): string => relative(src, path).split('/')[0] as string;
+
+interface Import {
+  readonly from: string;
+  readonly file: string;
+  readonly to: string;
+}
+
+const IMPORT = /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+'(\.[^']+)'/g;
+
+const imports: Import[] = files.flatMap((file) =>
+  [...readFileSync(file, 'utf8').matchAll(IMPORT)].map((match) => ({
+    from: folderOf(file),
+    file: relative(root, file),
+    to: folderOf(resolve(dirname(file), match[1] as string)),
+  })),
+);
+
+describe('architecture', () => {
+  it('sees the sources at all', () => {
+    expect(files.length).toBeGreaterThan(20);
+    expect(imports.length).toBeGreaterThan(20);
+  });
+
+  it('knows every folder of src', () => {
+    const unknown = [...new Set(files.map(folderOf))].filter((name) => !ORDER.includes(name as never));
+    expect(unknown).toEqual([]);
+  });
+
+  it('imports only downwards', () => {
+    const wrong = imports.filter(({ from, to }) => {
+      if (from === to || TYPE_ONLY_EXCEPTIONS.has(`${from} -> ${to}`)) return false;
+      return ORDER.indexOf(to as never) < ORDER.indexOf(from as never);
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('keeps BigInt out of hot folders', () => {
+    const hot = ['walk', 'cache', 'device', 'memory', 'spec', 'session'];
+    const wrong = files
+      .filter((file) => hot.includes(folderOf(file)))
+      .filter((file) => /\bBigInt\(|\b[0-9]+n\b/.test(readFileSync(file, 'utf8')))
+      .map((file) => relative(root, file));
+    expect(wrong).toEqual([]);
+  });
+
+  it('reads argv, env and the clock only where the outside world begins', () => {
+    // main.ts composes; everything else gets what it needs handed in. Workers read what their parent gave them.
+    const engine = [
+      'session',
+      'wire',
+      'device',
+      'walk',
+      'cache',
+      'memory',
+      'spec',
+      'events',
+      'base',
+      'observe',
+    ];
+    const wrong = files
+      .filter((file) => engine.includes(folderOf(file)))
+      .filter((file) =>
+        /process\.(argv|env)\b|\bDate\.now\(|new Date\(|Math\.random\(/.test(readFileSync(file, 'utf8')),
+      )
+      .map((file) => relative(root, file));
+    expect(wrong).toEqual([]);
+  });
+
+  it('keeps files small enough to read', () => {
+    const long = files
+      .map((file) => ({ file: relative(root, file), lines: readFileSync(file, 'utf8').split('\n').length }))
+      .filter(({ lines }) => lines > 450);
+    expect(long).toEqual([]);
+  });
+});

@@ -1,0 +1,51 @@
+/** The table that a run prints: ours beside a reference, the ratio, the reach, met or missed by how much. */
+
+/** Lowest and middle value of samples. */
+export function summary(samples) {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return { min: sorted[0], median: sorted[sorted.length >> 1], count: sorted.length };
+}
+
+/** @typedef {{name: string, unit: string, ours: number, reference: number, what: string, reach?: number, atLeast?: boolean, note?: string}} Row */
+
+/** "met", or by how much a reach was missed. */
+export function verdict(row) {
+  if (row.reach === undefined) return 'for information';
+  const ratio = row.ours / row.reference;
+  if (row.atLeast ? ratio >= row.reach : ratio <= row.reach) return 'met';
+  const off = row.atLeast ? 1 - ratio / row.reach : ratio / row.reach - 1;
+  return `missed by ${Math.max(1, Math.round(off * 100))} %`;
+}
+
+function number(value, unit) {
+  const digits = value >= 1000 ? 0 : value >= 100 ? 1 : 2;
+  return `${value.toFixed(digits)} ${unit}`;
+}
+
+function cells(row) {
+  const reach = row.reach === undefined ? '' : `${row.atLeast ? '≥' : '≤'} ${row.reach} ×`;
+  return [
+    row.name,
+    number(row.ours, row.unit),
+    `${number(row.reference, row.unit)} (${row.what})`,
+    `${(row.ours / row.reference).toFixed(2)} ×`,
+    reach,
+    verdict(row),
+  ];
+}
+
+/** Rows as an aligned text table. */
+export function format(rows) {
+  const head = ['', 'ours', 'reference', 'ratio', 'reach', ''];
+  const lines = [head, ...rows.map(cells)];
+  const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column].length)));
+  const text = lines.map((line) =>
+    line
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd(),
+  );
+  const rule = '-'.repeat(Math.max(...text.map((line) => line.length)));
+  const notes = rows.filter((row) => row.note).map((row) => `  ${row.name}: ${row.note}`);
+  return [text[0], rule, ...text.slice(1), ...(notes.length ? ['', ...notes] : [])].join('\n');
+}

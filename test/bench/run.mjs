@@ -1,0 +1,314 @@
+/**
+ * npm run bench: viommu beside stock QEMU's intel-iommu. Every row is a ratio of two things measured in this
+ * one run, in turns. docs/bench.md says what each row is and why one may be missed.
+ */
+
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { startEcho } from './echo.mjs';
+import { makeDisk, readRates, runGuest } from './guests.mjs';
+import { format, summary } from './report.mjs';
+import { ShimMachine } from './shim.mjs';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const ROOT = resolve(HERE, '../..');
+
+const HELP = `Usage: npm run bench [-- options]
+
+  --quick          fewer rounds (about a minute)
+  --only PART,…    of: translate, walk, guests
+  --json           the rows as JSON instead of a table
+  --help
+
+Environment: VIOMMU_PATHS names the file that the set-up wrote (npm run bench sets it).`;
+
+const STOCK_IOMMU = 'intel-iommu,aw-bits=48';
+
+function progress(text) {
+  process.stderr.write(`bench: ${text}\n`);
+}
+
+function buildShim(paths, scratch) {
+  const args = ['-s', '-C', join(HERE, 'shim'), `QEMU_HEADERS=${paths.headers}`, `OUT=${scratch}`];
+  execFileSync('make', args, { stdio: ['ignore', 2, 2] });
+  return join(scratch, 'viommu-bench-shim.so');
+}
+
+/** The daemon, alone, as `viommu serve`. */
+async function startDaemon(scratch) {
+  const socket = join(scratch, 'daemon.sock');
+  const child = spawn(
+    process.execPath,
+    [join(ROOT, 'dist/main.js'), 'serve', '--socket', socket, '--log-level', 'warn'],
+    {
+      stdio: ['ignore', 2, 2],
+    },
+  );
+  const deadline = Date.now() + 10_000;
+  while (!existsSync(socket)) {
+    if (child.exitCode !== null || Date.now() > deadline) throw new Error('the daemon did not start');
+    await new Promise((wake) => setTimeout(wake, 20));
+  }
+  return {
+    socket,
+    async stop() {
+      if (child.exitCode !== null) return;
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+    },
+  };
+}
+
+const oursIommu = (socket) => `viommu-vtd,socket=${socket},aw-bits=48`;
+
+/** Hits, misses, and the bare round trip, in turns. */
+async function benchTranslate({ paths, shim, scratch, daemon, quick }) {
+  const rounds = quick ? 4 : 12;
+  const calls = quick ? 400_000 : 2_000_000;
+  const echo = await startEcho(scratch);
+  const machine = { qemu: paths.qemu, scratch };
+  const ours = await ShimMachine.start({
+    ...machine,
+    preload: [paths.bridge, shim],
+    iommu: oursIommu(daemon.socket),
+    name: 'ours',
+  });
+  const stock = await ShimMachine.start({ ...machine, preload: [shim], iommu: STOCK_IOMMU, name: 'stock' });
+  const samples = {
+    hit: [[], []],
+    hit64: [[], []],
+    miss: [[], []],
+    echo: [],
+    dense: [[], []],
+    invalidate: [[], []],
+  };
+  try {
+    const pair = [ours, stock];
+    for (const side of pair) await side.command('setup 4');
+    // Until the daemon's code is compiled hot, its first thousands of misses say nothing.
+    for (let i = 0; i < 6; i++) await ours.time('miss 1');
+    await ours.time(`echo ${echo.socket} 20 5000`);
+    for (let round = 0; round < rounds; round++) {
+      for (const [index, side] of pair.entries()) {
+        samples.hit[index].push((await side.time(`hit ${calls} 1`)).min);
+        samples.hit64[index].push((await side.time(`hit ${calls} 64`)).min);
+        samples.miss[index].push((await side.time('miss 1')).median);
+        samples.dense[index].push((await side.time('dense 512')).median);
+        samples.invalidate[index].push((await side.time('invalidate 200')).median);
+      }
+      samples.echo.push((await ours.time(`echo ${echo.socket} 20 2000`)).median);
+    }
+  } finally {
+    await ours.stop();
+    await stock.stop();
+    await echo.stop();
+  }
+  return samples;
+}
+
+function translateRows(samples) {
+  const middle = (list) => summary(list).median;
+  const least = (list) => summary(list).min;
+  const stockMiss = middle(samples.miss[1]);
+  return [
+    {
+      name: 'IOTLB hit, one page',
+      unit: 'ns',
+      ours: least(samples.hit[0]),
+      reference: least(samples.hit[1]),
+      what: "stock's hit",
+      reach: 0.3,
+    },
+    {
+      name: 'IOTLB hit, 64 pages in turn',
+      unit: 'ns',
+      ours: least(samples.hit64[0]),
+      reference: least(samples.hit64[1]),
+      what: "stock's hit",
+      reach: 0.3,
+    },
+    {
+      name: 'miss round trip',
+      unit: 'ns',
+      ours: middle(samples.miss[0]),
+      reference: middle(samples.echo),
+      what: 'bare echo',
+      reach: 1.5,
+    },
+    {
+      name: 'miss round trip',
+      unit: 'ns',
+      ours: middle(samples.miss[0]),
+      reference: stockMiss,
+      what: "stock's miss",
+    },
+    {
+      name: '512 consecutive pages, each',
+      unit: 'ns',
+      ours: middle(samples.dense[0]),
+      reference: middle(samples.dense[1]),
+      what: 'stock, each',
+    },
+    {
+      name: 'invalidation and completion',
+      unit: 'ns',
+      ours: middle(samples.invalidate[0]),
+      reference: middle(samples.invalidate[1]),
+      what: "stock's",
+    },
+  ];
+}
+
+/** The walker beside a hand-written walk, compiled with the sources that it measures. */
+async function benchWalk(scratch, quick) {
+  const out = join(scratch, 'walk');
+  mkdirSync(out);
+  writeFileSync(join(out, 'package.json'), '{ "type": "module" }');
+  const options = ['--noEmit', 'false', '--rootDir', ROOT, '--outDir', out];
+  execFileSync(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(HERE, 'tsconfig.walk.json'), ...options], {
+    stdio: ['ignore', 2, 2],
+  });
+  const module = await import(join(out, 'test/bench/walk-bench.js'));
+  return quick ? module.benchWalk() : best([module.benchWalk(), module.benchWalk(), module.benchWalk()]);
+}
+
+/** Of several measurements the one that was disturbed least. */
+function best(runs) {
+  return runs.reduce((a, b) => (b.genericNs + b.handWrittenNs < a.genericNs + a.handWrittenNs ? b : a));
+}
+
+async function benchGuests({ paths, scratch, daemon, quick }) {
+  const rounds = quick ? 2 : 5;
+  const mib = quick ? 256 : 512;
+  const disk = makeDisk(scratch, mib);
+  const sides = [
+    { preload: [paths.bridge], iommu: oursIommu(daemon.socket) },
+    { preload: [], iommu: STOCK_IOMMU },
+  ];
+  const boot = [[], []];
+  const rates = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    for (const [index, side] of sides.entries()) {
+      progress(`guest ${round * 2 + index + 1} of ${rounds * 2}`);
+      const append = `viommu.run=nvme-read viommu.mib=${mib} viommu.rounds=5`;
+      const run = await runGuest({ paths, ...side, disk, append });
+      boot[index].push(run.readySeconds);
+      rates[index].push(...readRates(run.results));
+    }
+  }
+  return [
+    {
+      name: 'boot to user space',
+      unit: 's',
+      ours: summary(boot[0]).min,
+      reference: summary(boot[1]).min,
+      what: 'stock',
+      reach: 1.15,
+    },
+    {
+      name: 'NVMe sequential read',
+      unit: 'MiB/s',
+      ours: Math.max(...rates[0]),
+      reference: Math.max(...rates[1]),
+      what: 'stock',
+      reach: 0.9,
+      atLeast: true,
+    },
+  ];
+}
+
+async function walkRows(scratch, quick, stockMiss) {
+  const { genericNs, handWrittenNs } = await benchWalk(scratch, quick);
+  const rows = [
+    {
+      name: '4-level walk in the daemon',
+      unit: 'ns',
+      ours: genericNs,
+      reference: handWrittenNs,
+      what: 'hand-written',
+      reach: 1.5,
+    },
+  ];
+  if (stockMiss !== undefined)
+    rows.push({
+      name: '4-level walk in the daemon',
+      unit: 'ns',
+      ours: genericNs,
+      reference: stockMiss,
+      what: "stock's miss",
+      reach: 0.2,
+    });
+  return rows;
+}
+
+async function measure(values, paths, scratch) {
+  const parts = new Set((values.only ?? 'translate,walk,guests').split(','));
+  const quick = values.quick;
+  const rows = [];
+  let stockMiss;
+  const daemon = parts.has('translate') || parts.has('guests') ? await startDaemon(scratch) : undefined;
+  try {
+    if (parts.has('translate')) {
+      progress('hits and misses, in turns with stock intel-iommu and a bare echo');
+      const samples = await benchTranslate({
+        paths,
+        shim: buildShim(paths, scratch),
+        scratch,
+        daemon,
+        quick,
+      });
+      rows.push(...translateRows(samples));
+      stockMiss = summary(samples.miss[1]).median;
+    }
+    if (parts.has('walk')) {
+      progress('the walk in the daemon');
+      rows.push(...(await walkRows(scratch, quick, stockMiss)));
+    }
+    if (parts.has('guests')) rows.push(...(await benchGuests({ paths, scratch, daemon, quick })));
+  } finally {
+    await daemon?.stop();
+  }
+  return rows;
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const file = process.env.VIOMMU_PATHS;
+  if (!file) throw new Error('VIOMMU_PATHS is not set: run this as `npm run bench`.');
+  const paths = JSON.parse(readFileSync(file, 'utf8'));
+  const scratch = mkdtempSync(join(tmpdir(), 'viommu-bench-'));
+  try {
+    const rows = await measure(values, paths, scratch);
+    if (values.json) console.log(JSON.stringify(rows, null, 2));
+    else
+      console.log(
+        `\n${availableParallelism()} cores, QEMU ${paths.qemuVersion}, Node ${process.versions.node}\n\n${format(rows)}`,
+      );
+    return 0;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`bench: ${error.message}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,141 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+const START_MS = 20_000;
+
+/** One line of the daemon's log. */
+export interface LogLine {
+  readonly level: number;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Waits until `done` gives something other than undefined or false. Throws with `what` after a while. */
+export async function eventually<T>(
+  done: () => T | undefined | false,
+  what: string,
+  timeoutMs = 10_000,
+): Promise<T> {
+  for (let waited = 0; ; waited += 20) {
+    const value = done();
+    if (value !== undefined && value !== false) return value;
+    if (waited >= timeoutMs) throw new Error(`timed out: ${what}`);
+    await sleep(20);
+  }
+}
+
+/** A real `viommu serve` in a process of its own, its log in a file: whoever drives it may block. */
+export class Daemon {
+  readonly socket: string;
+  readonly exited: Promise<number>;
+  readonly #directory: string;
+  readonly #process: ChildProcess;
+  readonly #logFile: string;
+
+  private constructor(directory: string, args: readonly string[]) {
+    if (!existsSync(MAIN)) throw new Error('dist/main.js is missing: npm run build');
+    this.#directory = directory;
+    this.socket = join(directory, 'viommu.sock');
+    this.#logFile = join(directory, `log-${Math.floor(process.hrtime()[1])}`);
+    const log = openSync(this.#logFile, 'w');
+    this.#process = spawn(process.execPath, [MAIN, 'serve', '--socket', this.socket, '--log-json', ...args], {
+      stdio: ['ignore', log, log],
+    });
+    this.exited = new Promise((resolve) => {
+      this.#process.on('exit', (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
+    });
+  }
+
+  /** Starts a daemon and waits until it listens. `directory` = one that exists already, with what is in it. */
+  static async start(
+    args: readonly string[] = [],
+    directory = mkdtempSync(join(tmpdir(), 'viommu-it-')),
+  ): Promise<Daemon> {
+    const daemon = new Daemon(directory, args);
+    let code: number | undefined;
+    void daemon.exited.then((value) => {
+      code = value;
+    });
+    await eventually(
+      () => code !== undefined || daemon.listens(),
+      `the daemon to listen; its log:\n${daemon.text()}`,
+      START_MS,
+    );
+    if (code !== undefined) throw new Error(`the daemon ended with ${code}:\n${daemon.text()}`);
+    return daemon;
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? -1;
+  }
+
+  get running(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** True when the kernel lists this process's socket as listening. */
+  listens(): boolean {
+    const line = readFileSync('/proc/net/unix', 'utf8')
+      .split('\n')
+      .find((text) => text.endsWith(` ${this.socket}`));
+    return line !== undefined && line.split(/\s+/)[3] === '00010000';
+  }
+
+  text(): string {
+    return existsSync(this.#logFile) ? readFileSync(this.#logFile, 'utf8') : '';
+  }
+
+  /** Log lines that are JSON, so far. */
+  log(): LogLine[] {
+    return this.text()
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as LogLine);
+  }
+
+  /** What the daemon's descriptors point at. */
+  descriptors(): string[] {
+    const directory = `/proc/${this.pid}/fd`;
+    return readdirSync(directory).flatMap((fd) => {
+      try {
+        return [readlinkSync(join(directory, fd))];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  /** Mappings of guest RAM and shared pages in the daemon. */
+  guestMappings(): string[] {
+    return readFileSync(`/proc/${this.pid}/maps`, 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('memfd:viommu-sim'));
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#process.kill(name);
+  }
+
+  /** Ends the daemon as an administrator does; returns its exit code. */
+  async stop(): Promise<number> {
+    if (this.running) this.signal('SIGTERM');
+    const late = setTimeout(() => this.signal('SIGKILL'), 15_000);
+    const code = await this.exited;
+    clearTimeout(late);
+    return code;
+  }
+
+  /** {@link stop}, and removes the directory. */
+  async dispose(): Promise<void> {
+    await this.stop();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}

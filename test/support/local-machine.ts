@@ -1,0 +1,140 @@
+import { join } from '../../src/base/u64.js';
+import {
+  type InvalidateScope,
+  type Iommu,
+  type IommuOutputs,
+  MAX_SPANS,
+  type ModelEvent,
+  SPAN_WORDS,
+  TRANSLATE_STATUS,
+  type TranslateRequest,
+  type TranslateResult,
+} from '../../src/device/iommu.js';
+import { createModel, modelRegisterBytes } from '../../src/device/models.js';
+import type { GuestMemory } from '../../src/memory/port.js';
+import { throughSpan } from '../../src/sim/iotlb.js';
+import type { GuestRam, Machine, MsiWrite, Translation } from '../../src/sim/machine.js';
+
+/** The guest's own hand on the memory that the model reads through its port. */
+export class PortRam implements GuestRam {
+  constructor(readonly memory: GuestMemory) {}
+
+  load32(gpa: number): number {
+    this.#need(this.memory.load32(gpa), gpa);
+    return this.memory.lo;
+  }
+  store32(gpa: number, value: number): void {
+    this.#need(this.memory.store32(gpa, value), gpa);
+  }
+  load64(gpa: number): bigint {
+    this.#need(this.memory.load64(gpa), gpa);
+    return (BigInt(this.memory.hi >>> 0) << 32n) | BigInt(this.memory.lo >>> 0);
+  }
+  store64(gpa: number, value: bigint): void {
+    const hi = Number((value >> 32n) & 0xffff_ffffn);
+    this.#need(this.memory.store64(gpa, Number(value & 0xffff_ffffn), hi), gpa);
+  }
+  contains(gpa: number, bytes: number): boolean {
+    return this.memory.contains(gpa, bytes);
+  }
+  #need(done: boolean, gpa: number): void {
+    if (!done) throw new RangeError(`no RAM at 0x${gpa.toString(16)}`);
+  }
+}
+
+export function newResult(): TranslateResult {
+  return { status: 0, count: 0, spans: new Uint32Array(MAX_SPANS * SPAN_WORDS), space: 0, sub: 0 };
+}
+
+/** The world of a model that is called directly. Acknowledgements come at once, or when {@link ack} is called. */
+export class LocalOutputs implements IommuOutputs {
+  readonly interrupts: MsiWrite[] = [];
+  readonly events: ModelEvent[] = [];
+  readonly scopes: InvalidateScope[] = [];
+  /** Counted, and left unanswered, while set. */
+  holdAcks = false;
+  pending = 0;
+  onInvalidate: (scope: InvalidateScope) => void = () => {};
+
+  invalidate(scope: InvalidateScope): void {
+    this.scopes.push({ ...scope });
+    this.onInvalidate(scope);
+    this.pending++;
+  }
+  pendingAcks(): number {
+    return this.pending;
+  }
+  interrupt(addressLo: number, addressHi: number, data: number): void {
+    this.interrupts.push({ address: join(addressLo, addressHi), data });
+  }
+  event(event: ModelEvent): void {
+    this.events.push(event);
+  }
+}
+
+/** A machine whose IOMMU is called directly: no wire, no session, no cache outside of the model. */
+export class LocalMachine implements Machine {
+  readonly ram: PortRam;
+  readonly outputs = new LocalOutputs();
+  readonly registers: Uint32Array;
+  readonly registerBytes: number;
+  readonly model: Iommu;
+  readonly #request: TranslateRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0 };
+  readonly result = newResult();
+
+  constructor(
+    readonly memory: GuestMemory,
+    options: Readonly<Record<string, string>> = {},
+    name = 'vtd',
+  ) {
+    this.ram = new PortRam(memory);
+    this.registerBytes = modelRegisterBytes(name);
+    this.registers = new Uint32Array(this.registerBytes / 4);
+    const { registers, outputs } = this;
+    this.model = createModel(name, options, { memory, registers, outputs });
+  }
+
+  get interrupts(): MsiWrite[] {
+    return this.outputs.interrupts;
+  }
+
+  readRegister(offset: number, size: 4 | 8): bigint {
+    const low = BigInt(this.registers[offset / 4] >>> 0);
+    return size === 4 ? low : (BigInt(this.registers[offset / 4 + 1] >>> 0) << 32n) | low;
+  }
+
+  writeRegister(offset: number, size: number, value: bigint): void {
+    const lo = Number(value & 0xffff_ffffn);
+    this.model.writeRegister(offset, size, lo, Number((value >> 32n) & 0xffff_ffffn));
+    if (!this.outputs.holdAcks) this.ack();
+  }
+
+  /** Answers every invalidation that the model has asked for; what follows from that, too. */
+  ack(): boolean {
+    let some = false;
+    for (let round = 0; this.outputs.pending > 0 && round < 100_000; round++) {
+      this.outputs.pending = 0;
+      this.model.acknowledged();
+      some = true;
+    }
+    return some;
+  }
+
+  translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
+    this.ask(rid, pasid, access, address);
+    if (this.result.status !== TRANSLATE_STATUS.OK) return undefined;
+    return throughSpan(Array.from(this.result.spans.subarray(0, SPAN_WORDS)), 0, address);
+  }
+
+  /** One request; the answer is in {@link result}. */
+  ask(rid: number, pasid: number, access: number, address: bigint): TranslateResult {
+    const lo = Number(address & 0xffff_ffffn);
+    const hi = Number((address >> 32n) & 0xffff_ffffn);
+    this.model.translate(Object.assign(this.#request, { rid, pasid, access, lo, hi }), this.result);
+    return this.result;
+  }
+
+  idle(): boolean {
+    return this.outputs.holdAcks ? false : this.ack();
+  }
+}
