@@ -16,6 +16,7 @@
 #include "qemu/rcu.h"
 #include "qemu/rcu_queue.h"
 #include "qemu/thread.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 
 /* 10.1 moved the memory API from exec/ to system/. */

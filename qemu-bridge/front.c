@@ -69,6 +69,16 @@ static bool receive_locked(ViommuCore *core, uint32_t type, uint32_t id, const p
     return true;
 }
 
+bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans)
+{
+    if (spans->count % SPAN_WORDS) {
+        viommu_core_gone(core, "the daemon sent %" PRIu32 " words of spans of %d words each", spans->count,
+                         SPAN_WORDS);
+        return false;
+    }
+    return true;
+}
+
 static bool request_fds_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
                                const int *fds, unsigned nfds, const pb_msgdesc_t *reply_fields, void *reply)
 {

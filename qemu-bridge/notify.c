@@ -50,7 +50,7 @@ static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, I
 
         event.entry.target_as = &address_space_memory;
         event.entry.iova = first;
-        event.entry.translated_addr = translated + (first - r.first);
+        event.entry.translated_addr = type == IOMMU_NOTIFIER_MAP ? translated + (first - r.first) : 0;
         event.entry.addr_mask = mask;
         event.entry.perm = perm;
         memory_region_notify_iommu_one(n, &event);
@@ -112,7 +112,8 @@ static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, ui
     ok = viommu_space_announce_locked(space);
     msg.rid = space->rid;
     ok = ok && viommu_front_request_locked(core, viommu_MessageType_REPLAY, viommu_Replay_fields, &msg, -1,
-                                           viommu_ReplayReply_fields, &reply);
+                                           viommu_ReplayReply_fields, &reply) &&
+         viommu_spans_are_whole(core, spans);
     qemu_mutex_unlock(&core->front.lock);
     count = ok ? wire_span_count(spans) : 0;
     for (i = 0; i < count; i++, w += SPAN_WORDS) {

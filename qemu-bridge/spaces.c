@@ -7,6 +7,11 @@
 #include "compat.h"
 #include "viommu-core.h"
 
+/* The void: a page that nobody writes, and a page that nobody reads. */
+#define VOID_ZEROS 0
+#define VOID_SINK VIOMMU_PAGE_SIZE
+#define VOID_SIZE (2 * VIOMMU_PAGE_SIZE)
+
 /* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
 #define MAX_REPORTED_BITS 52
 
@@ -109,7 +114,8 @@ static bool ask(ViommuSpace *space, hwaddr address, uint32_t access, ViommuAnswe
     *rid = space->rid;
     msg.rid = space->rid;
     ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
-                                           viommu_TranslateReply_fields, &answer->reply);
+                                           viommu_TranslateReply_fields, &answer->reply) &&
+         viommu_spans_are_whole(core, &answer->spans);
     if (ok) {
         space->misses++;
         viommu_core_publish(core);
@@ -118,13 +124,22 @@ static bool ask(ViommuSpace *space, hwaddr address, uint32_t access, ViommuAnswe
     return ok;
 }
 
-static inline IOMMUTLBEntry refused(hwaddr address)
+/*
+ * A refused access. A thread that holds the big lock gets "no permission", which QEMU turns into an access to nothing,
+ * with an error for the device. That access takes the big lock, and an iothread must not: the main thread may be
+ * waiting for it, with the lock, to stop its device. So an iothread reads zeros and writes into the void, which is
+ * what an access to nothing amounts to for the devices that have iothreads.
+ */
+static IOMMUTLBEntry refused(const ViommuSpace *space, hwaddr address, uint32_t access)
 {
+    bool to_void = !bql_locked() && (access == IOTLB_READ || access == IOTLB_WRITE);
+
     return (IOMMUTLBEntry) {
-        .target_as = &address_space_memory,
+        .target_as = to_void ? &space->core->void_as : &address_space_memory,
         .iova = address & ~(VIOMMU_PAGE_SIZE - 1),
+        .translated_addr = access == IOTLB_WRITE ? VOID_SINK : VOID_ZEROS,
         .addr_mask = VIOMMU_PAGE_SIZE - 1,
-        .perm = IOMMU_NONE,
+        .perm = to_void ? access : IOMMU_NONE,
     };
 }
 
@@ -142,19 +157,58 @@ static inline IOMMUTLBEntry entry_of(hwaddr address, uint64_t block, uint32_t lo
     };
 }
 
+/*
+ * QEMU cuts an access to nothing into pieces of at most four bytes and asks for each anew. To the device it was one
+ * request, which faults once: a piece that follows a refused one on the heels, in the same thread and page, is
+ * refused with it. Longer after, it is a request of its own, because the guest may have mapped the page.
+ */
+#define BURST_PIECE 4
+#define BURST_NS 20000
+
+typedef struct Refusal {
+    const ViommuSpace *space;
+    hwaddr address;
+    uint32_t access;
+    int64_t time;
+} Refusal;
+
+static __thread Refusal last_refusal;
+
+static bool continues_refused(const ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    Refusal *last = &last_refusal;
+
+    if (last->space != space || last->access != access || address - last->address - 1 >= BURST_PIECE ||
+        (address ^ last->address) >> VIOMMU_PAGE_BITS || get_clock() - last->time > BURST_NS) {
+        return false;
+    }
+    last->address = address;
+    last->time = get_clock();
+    return true;
+}
+
+static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    last_refusal = (Refusal) { space, address, access, get_clock() };
+    return refused(space, address, access);
+}
+
 static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t access)
 {
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     const uint32_t *w = answer.spans.words;
     uint16_t rid;
 
+    if (continues_refused(space, address, access)) {
+        return refused(space, address, access);
+    }
     if (!ask(space, address, access, &answer, &rid)) {
         qatomic_inc(&space->core->refused);
         qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
-        return refused(address);
+        return refused(space, address, access);
     }
     if (answer.reply.status != 0 || !wire_span_count(&answer.spans) || w[4] < VIOMMU_PAGE_BITS) {
-        return refused(address);
+        return refuse(space, address, access);
     }
     keep(space, &answer, rid);
     return entry_of(address, viommu_u64(w[2], w[3]), w[4], w[5]);
@@ -286,10 +340,15 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
     }
 }
 
-void viommu_spaces_start(ViommuCore *core)
+bool viommu_spaces_start(ViommuCore *core, Error **errp)
 {
+    if (!memory_region_init_ram(&core->void_memory, OBJECT(core->dev), "viommu-void", VOID_SIZE, errp)) {
+        return false;
+    }
+    address_space_init(&core->void_as, &core->void_memory, "viommu-void");
     core->device_listener = (DeviceListener) { .unrealize = device_unrealized };
     device_listener_register(&core->device_listener);
+    return true;
 }
 
 void viommu_spaces_stop(ViommuCore *core)
@@ -297,6 +356,7 @@ void viommu_spaces_stop(ViommuCore *core)
     if (core->device_listener.unrealize) {
         device_listener_unregister(&core->device_listener);
         core->device_listener.unrealize = NULL;
+        address_space_destroy(&core->void_as);
     }
 }
 

@@ -191,14 +191,13 @@ bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *opti
     ok = say_hello(core, pair[1], options, count, errp);
     close(pair[1]);
     viommu_backend_start(core, pair[0]);
-    if (!ok) {
+    if (!ok || !viommu_spaces_start(core, errp)) {
         viommu_core_disconnect(core);
         return false;
     }
     core->connected = true;
     core->exit_notifier.notify = exit_notify;
     qemu_add_exit_notifier(&core->exit_notifier);
-    viommu_spaces_start(core);
     viommu_memory_start(core);
     return true;
 }

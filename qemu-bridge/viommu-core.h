@@ -161,6 +161,8 @@ struct ViommuCore {
     QLIST_HEAD(, ViommuSpace) spaces;
     uint32_t next_handle;
     IotlbEpochs epochs;
+    MemoryRegion void_memory; /* where iothreads' refused accesses go */
+    AddressSpace void_as;
 
     uint32_t stale_fills;
     uint32_t invalidated;
@@ -205,6 +207,8 @@ bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *f
 bool viommu_front_post(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
 bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *fds, unsigned nfds,
                         viommu_HelloReply *reply);
+/** Ends the session when a span is cut short. */
+bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans);
 /** Says why, if the frame is an ERROR; true when it was one. */
 bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
 
@@ -247,7 +251,7 @@ void viommu_spaces_refresh_locked(ViommuCore *core);
 void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid, uint32_t pasid_plus_1);
 void viommu_spaces_flush(ViommuCore *core);
 ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle);
-void viommu_spaces_start(ViommuCore *core);
+bool viommu_spaces_start(ViommuCore *core, Error **errp);
 void viommu_spaces_stop(ViommuCore *core);
 
 /* notify.c: IOMMU notifiers (VFIO, vhost). Big lock. */

@@ -106,7 +106,16 @@ export class Apt {
     writeFileSync(`${list}.new`, this.sources);
     renameSync(`${list}.new`, list);
     const args = [...this.options(), '-o', 'APT::Update::Error-Mode=any', 'update'];
-    await runLogged("fetching Debian's package lists", this.cache.log('apt-update'), 'apt-get', args);
+    const log = this.cache.log('apt-update');
+    try {
+      await runLogged("fetching Debian's package lists", log, 'apt-get', args);
+    } catch (error) {
+      if (error.exitCode === INTERRUPTED) {
+        throw error;
+      }
+      const advice = 'check the network and the mirror in /etc/apt, and run the command again';
+      throw new SetupError(`${error.message}\nDebian's mirror can't be used: ${advice}.`);
+    }
     writeFileSync(stamp, '');
     this.updated = true;
   }

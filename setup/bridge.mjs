@@ -2,10 +2,13 @@
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { filesBelow, hashOf } from './cache.mjs';
-import { runLogged, SetupError } from './exec.mjs';
+import { runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
 import { ROOT } from './project.mjs';
 
 const OBJECT = 'viommu-bridge-x86_64.so';
+
+/** Where Debian 13 has nanopb's headers; Debian 12 has them in /usr/include itself. */
+const NANOPB = 'NANOPB_CFLAGS=-I/usr/include/nanopb';
 
 /** Bridges that are kept: other checkouts and other QEMU versions use the same cache. */
 const KEEP = 8;
@@ -39,9 +42,23 @@ export async function ensureBridge(cache, headers, hash) {
   if (!existsSync(join(ROOT, 'qemu-bridge/Makefile'))) {
     throw new SetupError('qemu-bridge/Makefile is missing: this is not a whole checkout.');
   }
+  if (/\s/.test(headers + ROOT)) {
+    throw new SetupError(
+      `make can't build where a path has a space in it: move ${ROOT} or the cache, ${cache.root}.`,
+    );
+  }
   const directory = await cache.directory(`bridge/${hash}`, async (scratch) => {
-    const args = ['-C', join(ROOT, 'qemu-bridge'), '-j2', `QEMU_HEADERS=${headers}`, `OUT=${scratch}`];
-    await runLogged('building the QEMU bridge', cache.log('bridge'), 'make', args);
+    const args = [
+      '-C',
+      join(ROOT, 'qemu-bridge'),
+      '-j2',
+      `QEMU_HEADERS=${headers}`,
+      `OUT=${scratch}`,
+      NANOPB,
+    ];
+    await runLogged('building the QEMU bridge', cache.log('bridge'), 'make', args, {
+      env: SYSTEM_ENVIRONMENT,
+    });
     if (!existsSync(join(scratch, OBJECT))) {
       throw new SetupError(`qemu-bridge/Makefile made no ${OBJECT}: see ${cache.log('bridge')}.`);
     }

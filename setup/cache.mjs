@@ -16,16 +16,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SetupError, say } from './exec.mjs';
 
 /** Root of the cache: $VIOMMU_CACHE, else $XDG_CACHE_HOME/viommu, else ~/.cache/viommu. */
 export function cacheRoot(env = process.env) {
-  if (env.VIOMMU_CACHE) {
-    return env.VIOMMU_CACHE;
-  }
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'viommu');
+  return resolve(env.VIOMMU_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'viommu'));
 }
 
 export class Cache {

@@ -21,6 +21,19 @@ const PROGRESS_EVERY_MS = 5000;
 /** Exit status after Ctrl-C, as shells have it. */
 export const INTERRUPTED = 130;
 
+/**
+ * Environment for building against the system: its own tools only, because a user's own python, meson or protoc
+ * in PATH is not what the installed packages go with.
+ */
+export const SYSTEM_ENVIRONMENT = {
+  ...process.env,
+  PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+  PYTHONPATH: undefined,
+  PYTHONHOME: undefined,
+  CFLAGS: undefined,
+  LDFLAGS: undefined,
+};
+
 /** One line to the person, on stderr so that stdout stays the program's own. */
 export function say(text) {
   process.stderr.write(`setup: ${text}\n`);

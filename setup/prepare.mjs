@@ -62,15 +62,10 @@ function stillValid(cache, print) {
   return needed.every(existsSync) ? paths : undefined;
 }
 
-function withOwnKernel(kernels, own, wanted) {
-  if (!own.kernel) {
-    return kernels;
-  }
-  if (!own.initramfs) {
-    throw new SetupError('--kernel needs --initramfs too: its modules must be of the same kernel.');
-  }
+/** The user's own kernel in the place of each one that is wanted. */
+function ownKernels(own, wanted) {
   const entry = { release: 'own', image: own.kernel, initramfs: own.initramfs };
-  return { ...kernels, ...Object.fromEntries(wanted.map((series) => [series, entry])) };
+  return Object.fromEntries(wanted.map((series) => [series, entry]));
 }
 
 function checkOwn(own) {
@@ -78,6 +73,9 @@ function checkOwn(own) {
     if (path !== undefined && !existsSync(path)) {
       throw new SetupError(`--${option} ${path}: there is no such file.`);
     }
+  }
+  if (Boolean(own.kernel) !== Boolean(own.initramfs)) {
+    throw new SetupError('--kernel and --initramfs go together: the modules must be of the same kernel.');
   }
 }
 
@@ -88,7 +86,37 @@ function checkSeries(wanted) {
   }
 }
 
+/** Whether the user named so much that nothing of Debian's is needed. */
+const namesAll = (own) => Boolean(own.qemu && own.bridge && own.kernel && own.initramfs);
+
+/**
+ * Checks the machine before anything is made, unless the user brings everything.
+ * @throws {SetupError} one sentence saying what is missing and what to do
+ */
+export function checkMachine(own) {
+  if (!namesAll(own)) {
+    checkPlatform();
+  }
+}
+
+/** QEMU and the bridge for it. */
+async function buildQemu(cache, own, hostApt) {
+  const qemu = own.qemu ?? STOCK_QEMU;
+  const stated = qemuVersions(qemu);
+  const qemuPackageVersion = own.qemu ? stated.package : installedVersion('qemu-system-x86');
+  const qemuVersion = own.qemu ? stated.version : upstreamVersion(qemuPackageVersion);
+  if (own.bridge) {
+    return { qemu, qemuVersion, qemuPackageVersion, bridge: own.bridge };
+  }
+  const headers = await ensureHeaders(cache, hostApt, qemuVersion);
+  const bridge = await ensureBridge(cache, headers, bridgeInputs(qemuVersion, qemuPackageVersion));
+  return { qemu, qemuVersion, qemuPackageVersion, bridge, headers };
+}
+
 async function build(cache, own, wanted) {
+  if (namesAll(own)) {
+    return { ...(await buildQemu(cache, own)), kernels: ownKernels(own, wanted) };
+  }
   const platform = checkPlatform();
   if (!existsSync(cache.path('paths.json'))) {
     requireSpace(cache.root, SPACE_FIRST_TIME, statfsSync);
@@ -98,24 +126,12 @@ async function build(cache, own, wanted) {
     host ??= Apt.forHost(cache, platform);
     return host;
   };
-  if (!own.bridge || !own.qemu) {
-    await ensurePackages(hostApt, cache, platform);
-  }
-  const qemu = own.qemu ?? STOCK_QEMU;
-  const stated = qemuVersions(qemu);
-  const packaged = own.qemu ? stated.package : installedVersion('qemu-system-x86');
-  const version = own.qemu ? stated.version : upstreamVersion(packaged);
-  const headers = await ensureHeaders(cache, hostApt, version);
-  const bridge = own.bridge ?? (await ensureBridge(cache, headers, bridgeInputs(version, packaged)));
-  const kernels = own.kernel ? {} : await ensureKernels(cache, hostApt, platform, wanted, IMAGE);
-  return {
-    qemu,
-    qemuVersion: version,
-    qemuPackageVersion: packaged,
-    bridge,
-    headers,
-    kernels: withOwnKernel(kernels, own, wanted),
-  };
+  await ensurePackages(hostApt, cache, platform);
+  const qemu = await buildQemu(cache, own, hostApt);
+  const kernels = own.kernel
+    ? ownKernels(own, wanted)
+    : await ensureKernels(cache, hostApt, platform, wanted, IMAGE);
+  return { ...qemu, kernels };
 }
 
 /**

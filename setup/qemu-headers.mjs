@@ -6,7 +6,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { filesBelow } from './cache.mjs';
-import { capture, runLogged, SetupError } from './exec.mjs';
+import { capture, runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
 
 /** Raised when what a header tree contains changes, so that old ones are made anew. */
 const LAYOUT = 1;
@@ -49,9 +49,6 @@ const CONFIGURE = [
   `--target-list=${Object.keys(TARGETS).join(',')}`,
 ];
 
-/** The system's own tools only: a user's own python or meson in PATH is not what QEMU was packaged with. */
-const ENVIRONMENT = { ...process.env, PATH: '/usr/sbin:/usr/bin:/sbin:/bin', CFLAGS: '', LDFLAGS: '' };
-
 /** Upstream version in a Debian version: 1:10.0.2+ds-2+deb13u1~bpo12+1 → 10.0.2. */
 export function upstreamVersion(debianVersion) {
   return /^(?:\d+:)?([0-9.]+(?:~?rc\d+)?)/.exec(debianVersion)?.[1];
@@ -67,7 +64,7 @@ function standInForStrippedFirmware(source) {
 
 /** The generated headers that ninja knows, without those of QEMU's own tests. */
 function generatedHeaders(build) {
-  const all = capture('ninja', ['-t', 'targets', 'all'], { cwd: build, env: ENVIRONMENT });
+  const all = capture('ninja', ['-t', 'targets', 'all'], { cwd: build, env: SYSTEM_ENVIRONMENT });
   return all
     .split('\n')
     .filter((line) => !line.endsWith(': phony'))
@@ -106,7 +103,9 @@ function compilerFlags(root, target) {
     `build/target/${cpu}`,
     `src/target/${cpu}`,
   ];
-  const libraries = capture('pkg-config', ['--cflags', 'glib-2.0', 'pixman-1']).trim().split(/\s+/);
+  const libraries = capture('pkg-config', ['--cflags', 'glib-2.0', 'pixman-1'], { env: SYSTEM_ENVIRONMENT })
+    .trim()
+    .split(/\s+/);
   return [
     '-m64',
     '-std=gnu11',
@@ -219,7 +218,7 @@ export async function ensureHeaders(cache, hostApt, version) {
     standInForStrippedFirmware(source);
     const build = join(source, 'build');
     mkdirSync(build);
-    const inBuild = { cwd: build, env: ENVIRONMENT };
+    const inBuild = { cwd: build, env: SYSTEM_ENVIRONMENT };
     await runLogged('configuring them', log, '../configure', CONFIGURE, inBuild);
     await runLogged('generating their headers', log, 'ninja', generatedHeaders(build), inBuild);
     keep(source, tree, root, version);

@@ -8,14 +8,28 @@ import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
 import { HELP, ownFiles, parse } from './options.mjs';
 import { checkNode } from './platform.mjs';
-import { prepare } from './prepare.mjs';
+import { checkMachine, prepare } from './prepare.mjs';
 import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
+
+/** Tests that need QEMU. */
+const GUEST_TESTS = ['test/guests/**'];
 
 async function project() {
   const logs = join(cacheRoot(), 'logs');
   mkdirSync(logs, { recursive: true });
   await ensureNpmPackages(logs);
   await ensureBuilt(logs);
+}
+
+/**
+ * Prepares everything, the cheap refusals first.
+ * @param {string[]} series guest kernels
+ * @returns {Promise<object>} the contents of paths.json
+ */
+async function everything(own, series) {
+  checkMachine(own);
+  await project();
+  return prepare(own, series);
 }
 
 /**
@@ -42,73 +56,76 @@ const tool = (name, args, env) =>
 
 async function demo(values, rest) {
   const main = join(ROOT, 'dist/main.js');
-  const own = ownFiles(values);
-  await project();
   if (values.sim) {
+    await project();
     return node([main, 'demo', '--sim', ...rest], process.env);
   }
-  const paths = await prepare(own, ['6.12']);
+  const own = ownFiles(values);
+  const paths = await everything(own, ['6.12']);
   return withPaths(paths, own, (env) => node([main, 'demo', ...rest], env));
 }
 
-/** The guests' directories; everything else needs no QEMU. */
-const GUEST_TESTS = ['test/guests/**', 'test/oracle/**'];
-
-async function test(values, rest) {
-  const own = ownFiles(values);
-  await project();
-  const without = values['without-guests'];
-  const paths = without ? undefined : await prepare(own, ALL_SERIES);
-  const excludes = without ? GUEST_TESTS.flatMap((glob) => ['--exclude', glob]) : [];
-  if (without) {
-    say('--without-guests: the tests that boot guests are left out');
-  }
-  return withPaths(paths, own, async (env) => {
-    const steps = [
-      ['lint', () => tool('biome', ['ci', '.'], env)],
-      ['type check', () => tool('tsc', ['--noEmit', '-p', 'tsconfig.json'], env)],
-      ['tests', () => tool('vitest', ['run', ...excludes, ...rest], env)],
-    ];
-    for (const [name, step] of steps) {
-      say(`test: ${name}`);
-      const status = await step();
-      if (status !== 0) {
-        say(`test: ${name} failed (${status})`);
-        return status;
-      }
+/** Lint, type check and vitest, in this order, until one fails. */
+async function checks(vitestArguments, env) {
+  const steps = [
+    ['lint', () => tool('biome', ['ci', '.'], env)],
+    ['type check', () => tool('tsc', ['--noEmit', '-p', 'tsconfig.json'], env)],
+    ['tests', () => tool('vitest', ['run', ...vitestArguments], env)],
+  ];
+  for (const [name, step] of steps) {
+    say(`test: ${name}`);
+    const status = await step();
+    if (status !== 0) {
+      say(`test: ${name} failed (${status})`);
+      return status;
     }
-    return 0;
-  });
+  }
+  return 0;
 }
 
-/** bench and fuzz: scripts of their own below test/. */
-async function script(path, values, rest, series) {
+async function test(values, rest) {
+  if (values['without-guests']) {
+    await project();
+    say(`--without-guests: these need QEMU and are left out: ${GUEST_TESTS.join(' ')}`);
+    return checks([...GUEST_TESTS.flatMap((glob) => ['--exclude', glob]), ...rest], process.env);
+  }
+  const own = ownFiles(values);
+  const paths = await everything(own, ALL_SERIES);
+  return withPaths(paths, own, (env) => checks(rest, env));
+}
+
+function scriptPath(path) {
   if (!existsSync(join(ROOT, path))) {
     throw new SetupError(`${path} is missing: this is not a whole checkout.`);
   }
-  const own = ownFiles(values);
-  await project();
-  const paths = series ? await prepare(own, series) : undefined;
-  return withPaths(paths, own, (env) => node([path, ...rest], env));
+  return path;
 }
 
-const COMMANDS = {
-  demo,
-  test,
-  bench: (values, rest) => script('test/bench/run.mjs', values, rest, ['6.12']),
-  fuzz: (values, rest) => script('test/fuzz/run.mjs', values, rest, undefined),
-  build: async () => {
-    await project();
-    return 0;
-  },
-  setup: async (values) => {
-    const own = ownFiles(values);
-    await project();
-    const paths = await prepare(own, values.series?.split(',') ?? ALL_SERIES);
-    process.stdout.write(`${JSON.stringify(paths, null, 2)}\n`);
-    return 0;
-  },
-};
+async function bench(values, rest) {
+  const script = scriptPath('test/bench/run.mjs');
+  const own = ownFiles(values);
+  const paths = await everything(own, ['6.12']);
+  return withPaths(paths, own, (env) => node([script, ...rest], env));
+}
+
+async function fuzz(_values, rest) {
+  const script = scriptPath('test/fuzz/run.mjs');
+  await project();
+  return node([script, ...rest], process.env);
+}
+
+async function build() {
+  await project();
+  return 0;
+}
+
+async function setup(values) {
+  const paths = await everything(ownFiles(values), values.series?.split(',') ?? ALL_SERIES);
+  process.stdout.write(`${JSON.stringify(paths, null, 2)}\n`);
+  return 0;
+}
+
+const COMMANDS = { demo, test, bench, fuzz, build, setup };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

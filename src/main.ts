@@ -7,6 +7,9 @@ import { readFileSync } from 'node:fs';
 import { type CliContext, EXIT, outputOf } from './cli/context.js';
 import { run } from './cli/program.js';
 import type { Services } from './cli/services.js';
+import { startSession } from './session/host.js';
+import { startSimDemo } from './sim/demo-worker.js';
+import { listen } from './wire/listener.js';
 
 function packageVersion(): string {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
@@ -31,17 +34,30 @@ const context: CliContext = {
 };
 
 const services: Services = {
-  listen: () => {
-    throw new Error('not composed');
-  },
-  sessions: () => {
-    throw new Error('not composed');
-  },
+  listen,
+  sessions: (policy) => (fd, id, callbacks) =>
+    startSession(fd, {
+      session: id,
+      modelDefaults: { 'cache-policy': policy },
+      onLog: (level, message, fields) => callbacks.log(level, message, fields),
+      onEvent: (event) => callbacks.event(event),
+      onClosed: ({ reason, text, report }) => callbacks.closed(reason, text, report),
+    }),
+  simulate: startSimDemo,
 };
 
-// A reader that went away (`viommu dump | head`) is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-  process.exit(error.code === 'EPIPE' ? 0 : EXIT.FAILED),
-);
+let readerGone = false;
+
+/** A reader that went away (`viommu dump | head`) is no failure; who runs a machine ends it as for SIGTERM. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(EXIT.FAILED);
+  if (readerGone) return;
+  readerGone = true;
+  if (!process.emit('SIGTERM', 'SIGTERM')) process.exit(EXIT.OK);
+});
+
+/** A thread or socket that does not end must not keep the process: everything is said and cleaned up by now. */
+const LINGER_MS = 3000;
 
 process.exitCode = await run(context, services, process.argv.slice(2));
+setTimeout(() => process.exit(), LINGER_MS).unref();

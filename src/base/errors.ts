@@ -43,12 +43,7 @@ export const ERRORS = {
   BAD_BODY: entry(7, 'connection', false, 'a body that is not the message its type names'),
   MISSING_DESCRIPTOR: entry(8, 'connection', false, 'fewer file descriptors than the message needs'),
   EXTRA_DESCRIPTOR: entry(9, 'connection', false, 'more file descriptors than the message takes'),
-  BAD_HEADER: entry(
-    10,
-    'connection',
-    false,
-    'reserved header bits, another version, or a missing reply flag',
-  ),
+  BAD_HEADER: entry(10, 'connection', false, 'reserved header bits, or another header version'),
   PEER_CLOSED: entry(11, 'connection', true, 'the peer closed the connection between two frames'),
   PEER_REFUSED: entry(12, 'connection', false, 'the peer answered a request of the daemon with a failure'),
   PEER_STALLED: entry(13, 'connection', true, 'the peer does not read what it is sent'),

@@ -97,11 +97,15 @@ export class EntryCache {
     }
   }
 
-  /** Drops entries of a domain whose second key is `b`. */
+  /**
+   * Drops entries of a domain whose second key is `b`, and faulting ones with that key whatever their domain:
+   * who has made such an entry usable (caching mode) names the domain that it has now, as Linux does.
+   */
   invalidateDomainAndB(domain: number, b: number): void {
     if (this.used === 0) return;
     for (let slot = 0; slot <= this.mask; slot++) {
-      if (this.keyA[slot] !== MISS && this.keyB[slot] === b && this.domains[slot] === domain) this.drop(slot);
+      if (this.keyA[slot] === MISS || this.keyB[slot] !== b) continue;
+      if (this.domains[slot] === domain || this.faults[slot] !== 0) this.drop(slot);
     }
   }
 

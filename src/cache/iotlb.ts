@@ -207,10 +207,7 @@ export class Iotlb {
   /** Global invalidation. */
   invalidateAll(): void {
     if (this.size === 0) return;
-    this.rids.fill(EMPTY);
-    this.live.fill(0);
-    this.entriesOf.fill(0);
-    this.firstStageOf.fill(0);
+    for (let slot = 0; slot < this.rids.length; slot++) this.drop(slot);
   }
 
   /** Domain-selective invalidation. */

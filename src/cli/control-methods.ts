@@ -1,4 +1,5 @@
 import type { DumpOptions } from '../device/iommu.js';
+import type { SessionReport } from '../session/report.js';
 import { ControlError, type DumpAnswer, type ReportAnswer, type VmSummary } from './control-protocol.js';
 import type { ControlMethodHandler } from './control-server.js';
 
@@ -8,7 +9,7 @@ export interface ControlledVm {
   readonly since: number;
   readonly session: {
     dump(options: DumpOptions): Promise<DumpAnswer['nodes']>;
-    report(): Promise<unknown>;
+    report(): Promise<SessionReport>;
   };
 }
 

@@ -1,5 +1,6 @@
 import type { DumpNode } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { SessionReport } from '../session/report.js';
 
 /**
  * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
@@ -72,7 +73,7 @@ export interface DumpAnswer {
 
 export interface ReportAnswer {
   readonly vm: string;
-  readonly report: unknown;
+  readonly report: SessionReport;
 }
 
 /** An error that goes to the asker as it is. */

@@ -2,6 +2,7 @@ import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import { formatEvent } from '../observe/event.js';
 import type { Logger, LogLevel } from '../observe/log.js';
+import type { SessionReport } from '../session/report.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
@@ -10,7 +11,7 @@ import { announce } from './runtime-dir.js';
 /** What the daemon asks of one connected virtual machine; {@link StartSession} makes it. */
 export interface SessionPort {
   dump(options: DumpOptions): Promise<DumpNode[]>;
-  report(): Promise<unknown>;
+  report(): Promise<SessionReport>;
   /** Ends the connection; resolves when nothing of it is left. */
   stop(): Promise<void>;
 }
@@ -20,7 +21,7 @@ export interface SessionCallbacks {
   log(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>>): void;
   event(event: ViommuEvent): void;
   /** Called once, last. `code` is a name of the error table, `report` what a report would have said. */
-  closed(code: string, text: string, report: unknown): void;
+  closed(code: string, text: string, report: SessionReport | undefined): void;
 }
 
 export type StartSession = (fd: number, id: string, callbacks: SessionCallbacks) => SessionPort;
@@ -50,7 +51,8 @@ export interface SessionEnd {
   readonly vm: string;
   readonly code: string;
   readonly text: string;
-  readonly report: unknown;
+  /** The last one; undefined when its thread died. */
+  readonly report: SessionReport | undefined;
 }
 
 /** One virtual machine as the daemon knows it. */
@@ -128,7 +130,6 @@ export class Daemon {
 
   async #open(): Promise<void> {
     const { context, log, socket, control, listen, command } = this.#options;
-    this.#listener = await listen(socket, (fd) => this.#connected(fd));
     if (control !== undefined) {
       this.#control = await ControlServer.open({
         path: control,
@@ -139,6 +140,8 @@ export class Daemon {
       });
       this.#unannounce = announce(context, { pid: context.pid, socket, control, command });
     }
+    // Last: whoever finds the machines' socket may rely on everything else.
+    this.#listener = await listen(socket, (fd) => this.#connected(fd));
     log.info({ socket, ...(control === undefined ? {} : { control }) }, 'listening');
   }
 
@@ -183,7 +186,7 @@ export class Daemon {
     return name;
   }
 
-  #closed(id: string, code: string, text: string, report: unknown): void {
+  #closed(id: string, code: string, text: string, report: SessionReport | undefined): void {
     const name = this.#nameOf(id);
     this.#vms.delete(id);
     this.#options.log.info({ vm: name, code }, `disconnected: ${text}`);

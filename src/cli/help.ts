@@ -16,6 +16,19 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no such daemon or machine.
 export const CACHE_POLICY =
   'how caches behave: faithful = entries stay until the guest invalidates them, none = every access walks, hostile = as the architecture allows at worst';
 
+export const DEMO = `Boots a Debian guest on the external VT-d, moves checked bytes through it, and reports.`;
+
+export const DEMO_EXAMPLES = `
+"npm run demo" in the checkout installs and builds what this needs, then runs it.
+
+Exit code: 0 when every checksum agrees and nothing faulted, otherwise 1 with the reasons.
+
+Examples:
+  viommu demo
+  viommu demo --mode scalable --strict --kernel-version 6.1
+  viommu demo --sim
+  viommu demo --qemu ./qemu-system-x86_64 --bridge ./bridge.so --verbose`;
+
 export const SERVE = `Runs the daemon alone, for any number of machines, until SIGTERM.`;
 
 export const SERVE_EXAMPLES = `

@@ -30,11 +30,39 @@ async function withClient<T>(
   options: InspectOptions,
   use: (client: ControlClient) => Promise<T>,
 ): Promise<T> {
-  const client = await ControlClient.connect(findControl(context, options.control));
+  const client = await ControlClient.connect(await locate(context, options));
   try {
     return await use(client);
   } finally {
     client.close();
+  }
+}
+
+/** The daemon that is meant: the one that `--control` names, that has `--vm` connected, or the only one. */
+async function locate(context: CliContext, { control, vm }: InspectOptions): Promise<string> {
+  const daemons = control === undefined && vm !== undefined ? runningDaemons(context) : [];
+  if (daemons.length > 1) {
+    const listed = await Promise.all(daemons.map((daemon) => machinesOf(daemon.control)));
+    const having = daemons.filter((_, index) => listed[index]?.some((machine) => machine.vm === vm));
+    if (having.length === 0) {
+      throw new CliError(`no virtual machine ${vm} is connected to any of your daemons`, EXIT.NOT_FOUND);
+    }
+    if (having.length === 1 && having[0] !== undefined) return having[0].control;
+  }
+  return findControl(context, control);
+}
+
+/** The machines of one daemon; none when it ended meanwhile. */
+async function machinesOf(control: string): Promise<readonly VmSummary[]> {
+  try {
+    const client = await ControlClient.connect(control);
+    try {
+      return (await client.request('list')) as VmSummary[];
+    } finally {
+      client.close();
+    }
+  } catch {
+    return [];
   }
 }
 

@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { LOG_LEVELS } from '../observe/log.js';
+import { LOG_LEVELS, type LogLevel } from '../observe/log.js';
 import { type CliContext, CliError, EXIT, messageOf } from './context.js';
+import { demo } from './demo.js';
 import * as help from './help.js';
 import { dump, list, report, watch } from './inspect.js';
 import { qemu } from './qemu.js';
@@ -57,6 +58,7 @@ function build(context: CliContext, services: Services, action: Action): Command
       getErrHelpWidth: () => Math.min(context.stderr.columns ?? 100, 110),
     })
     .exitOverride();
+  addDemo(program, context, services, action);
   addServe(program, context, services, action);
   addQemu(program, context, services, action);
   addInspect(program, context, action);
@@ -68,7 +70,8 @@ function command(program: Command, usage: string, description: string, examples:
   return program.command(usage).description(description).addHelpText('after', examples);
 }
 
-function withLog(target: Command, level: string): Command {
+/** `level` undefined = the command has its own idea. */
+function withLog(target: Command, level: LogLevel | undefined): Command {
   return target
     .addOption(
       new Option('--log-level <level>', 'least important line to log').choices(LOG_LEVELS).default(level),
@@ -80,6 +83,24 @@ function withPolicy(target: Command): Command {
   return target.addOption(
     new Option('--cache-policy <policy>', help.CACHE_POLICY).choices(CACHE_POLICIES).default('faithful'),
   );
+}
+
+function addDemo(program: Command, context: CliContext, services: Services, action: Action): void {
+  const target = command(program, 'demo', help.DEMO, help.DEMO_EXAMPLES)
+    .option('--sim', 'a simulated machine instead of QEMU; needs nothing but Node')
+    .option('--kernel-version <series>', 'prepared Debian guest kernel: 6.12 or 6.1', '6.12')
+    .addOption(new Option('--mode <mode>', 'which VT-d mode the guest uses').choices(['legacy', 'scalable']))
+    .option('--strict', 'iommu.strict=1: the guest invalidates at each unmap')
+    .option('--caching-mode', 'CAP_REG.CM')
+    .addOption(new Option('--accel <name>', 'how QEMU runs the guest').choices(['tcg', 'kvm']).default('tcg'))
+    .option('--mib <n>', 'MiB to write to each disk and read back', natural)
+    .option('--qemu <file>', 'your own QEMU')
+    .option('--bridge <file>', 'your own bridge, built for it')
+    .option('--kernel <file>', 'your own guest kernel, with --initramfs')
+    .option('--initramfs <file>', 'and its initramfs')
+    .option('--keep-log <file>', "keep the guest's whole console there")
+    .option('--verbose', "show the guest's whole console");
+  withLog(withPolicy(target), undefined).action(action((options) => demo(context, services, options)));
 }
 
 function addServe(program: Command, context: CliContext, services: Services, action: Action): void {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { run } from './program.js';
 import { findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
-import { fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
+import { BRIDGE, fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
 
 let context: TestContext;
 let services: ReturnType<typeof fakeServices>;
@@ -21,10 +21,6 @@ function script(body: string): string {
   chmodSync(path, 0o755);
   return path;
 }
-
-/** A real shared object, so that the loader has nothing to complain about. */
-const BRIDGE =
-  ['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/libm.so.6', '/usr/lib/libm.so.6'].find(existsSync) ?? '';
 
 const viommu = (body: string, ...argv: string[]): Promise<number> =>
   run(context, services, ['qemu', '--qemu', script(body), '--bridge', BRIDGE, ...argv]);
@@ -59,6 +55,13 @@ describe('viommu qemu', () => {
     expect(leftovers()).toEqual([]);
   });
 
+  it('says that the machine has to be q35 when QEMU refused another one', async () => {
+    expect(await viommu('process.exit(1)', '--', '-machine', 'q35')).toBe(1);
+    expect(context.err()).not.toContain('q35');
+    expect(await viommu('process.exit(1)', '--', '-machine', 'pc')).toBe(1);
+    expect(context.err()).toContain('-machine q35');
+  });
+
   it('serves a socket while QEMU runs, writes the report, and removes the socket', async () => {
     const body = `
       const device = process.argv.find((arg) => arg.startsWith('viommu-vtd'));
@@ -67,7 +70,9 @@ describe('viommu qemu', () => {
     const file = join(context.dir, 'report.json');
     expect(await viommu(body, '--report', file, '--', '-S')).toBe(3);
     expect(services.sessionsMade[0]?.stopped).toBe(true);
-    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ vm1: { id: 'vm1', translations: 7 } });
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({
+      vm1: { session: 'vm1', bridge: { hits: 11 } },
+    });
     expect(leftovers()).toEqual([]);
   });
 

@@ -46,15 +46,19 @@ export async function qemu(
   const program = qemuPath(context, options.qemu);
   if (options.print === true) return printLine(context, options, bridge, program, args);
   const log = logFor(context, options);
-  const place = await daemonFor(context, services, options, args, log);
+  const relay = new SignalRelay(context);
   try {
-    const words = qemuArguments(args, place.socket, choiceOf(options), options.memory);
-    const code = await runQemu(context, program, words, preloadEnvironment(context.env, bridge));
-    await place.leave();
-    if (options.report !== undefined) place.saveReport(options.report);
-    return code;
+    return await withDaemon(context, services, options, args, log, async (socket) => {
+      const words = qemuArguments(args, socket, choiceOf(options), options.memory);
+      const code = await runQemu(relay, program, words, preloadEnvironment(context.env, bridge));
+      // QEMU's own message for another machine type does not say what is wrong.
+      if (code === EXIT.FAILED && !args.some((arg) => arg.includes('q35'))) {
+        context.stderr.write('viommu: the machine has to be q35: add "-machine q35" to the QEMU arguments\n');
+      }
+      return code;
+    });
   } finally {
-    await place.leave();
+    relay.end();
   }
 }
 
@@ -74,56 +78,52 @@ export function preloadEnvironment(env: CliContext['env'], bridge: string): Node
   return { ...env, LD_PRELOAD: before === undefined || before === '' ? bridge : `${bridge}:${before}` };
 }
 
-/** The daemon that this machine talks to, ours or somebody else's. */
-interface Place {
-  readonly socket: string;
-  saveReport(file: string): void;
-  leave(): Promise<void>;
-}
-
-async function daemonFor(
+/** Runs `use` while a daemon, ours or the one to attach to, answers on the socket it is given. */
+async function withDaemon(
   context: CliContext,
   services: Services,
   options: QemuOptions,
   args: readonly string[],
   log: Logger,
-): Promise<Place> {
-  if (options.attach !== undefined) return attached(options, resolve(options.attach));
+  use: (socket: string) => Promise<number>,
+): Promise<number> {
+  if (options.attach !== undefined) {
+    if (options.report !== undefined) {
+      throw new CliError('--report needs a daemon of its own: with --attach use "viommu report"', EXIT.USAGE);
+    }
+    return await use(checkSocketPath(resolve(options.attach)));
+  }
   const named = findDevice(args)?.socket;
   const dir = named === undefined ? privateDir(context) : undefined;
-  const remove = (): void => {
-    if (dir !== undefined) rmSync(dir, { recursive: true, force: true });
-  };
   try {
     const socket = dir === undefined ? resolve(named ?? '') : join(dir, 'socket');
-    const control = options.control === undefined ? undefined : resolve(options.control);
-    const daemon = await startDaemon(context, services, {
-      socket,
-      control,
-      policy: options.cachePolicy,
-      command: 'qemu',
-      log,
-    });
+    const daemon = await ownDaemon(context, services, options, socket, log);
     const reports = new ReportKeeper(daemon);
-    return {
-      socket,
-      saveReport: (file) => reports.save(file, log),
-      leave: async () => {
-        await daemon.stop();
-        remove();
-      },
-    };
-  } catch (error) {
-    remove();
-    throw new CliError(`the daemon did not start: ${messageOf(error)}`, EXIT.LAUNCH_FAILED);
+    try {
+      return await use(socket);
+    } finally {
+      await daemon.stop();
+      if (options.report !== undefined) reports.save(options.report, log);
+    }
+  } finally {
+    if (dir !== undefined) rmSync(dir, { recursive: true, force: true });
   }
 }
 
-function attached(options: QemuOptions, socket: string): Place {
-  if (options.report !== undefined) {
-    throw new CliError('--report needs a daemon of its own: with --attach use "viommu report"', EXIT.USAGE);
+async function ownDaemon(
+  context: CliContext,
+  services: Services,
+  options: QemuOptions,
+  socket: string,
+  log: Logger,
+): Promise<Daemon> {
+  const control = options.control === undefined ? undefined : resolve(options.control);
+  const policy = options.cachePolicy;
+  try {
+    return await startDaemon(context, services, { socket, control, policy, command: 'qemu', log });
+  } catch (error) {
+    throw new CliError(`the daemon did not start: ${messageOf(error)}`, EXIT.LAUNCH_FAILED);
   }
-  return { socket: checkSocketPath(socket), saveReport: () => undefined, leave: async () => undefined };
 }
 
 /** Keeps the last report of each session, since a session that has ended cannot be asked. */
@@ -143,28 +143,48 @@ class ReportKeeper {
   }
 }
 
-/** Runs QEMU on our own stdin, stdout and stderr, and passes signals on; resolves with the exit code. */
-export function runQemu(
-  context: CliContext,
+/** Holds signals from before there is a QEMU, and passes them on to it once there is. */
+class SignalRelay {
+  readonly #off: () => void;
+  #child: ChildProcess | undefined;
+  #count = 0;
+  /** The first signal that came. */
+  first: NodeJS.Signals | undefined;
+
+  constructor(context: CliContext) {
+    this.#off = context.onSignals(FORWARDED, (name) => {
+      this.#count++;
+      this.first ??= name;
+      this.#child?.kill(this.#count > 1 ? 'SIGKILL' : name);
+    });
+  }
+
+  attach(child: ChildProcess): void {
+    this.#child = child;
+  }
+
+  end(): void {
+    this.#off();
+  }
+}
+
+/** Runs QEMU on our own stdin, stdout and stderr; resolves with the exit code. */
+function runQemu(
+  relay: SignalRelay,
   program: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<number> {
+  if (relay.first !== undefined) return Promise.resolve(signalExitCode(relay.first));
   return new Promise((done, failed) => {
-    const child: ChildProcess = spawn(program, args, { stdio: 'inherit', env });
-    let signals = 0;
-    const off = context.onSignals(FORWARDED, (name) => {
-      signals++;
-      child.kill(signals > 1 ? 'SIGKILL' : name);
-    });
+    const child = spawn(program, args, { stdio: 'inherit', env });
+    relay.attach(child);
     child.once('error', (error) => {
-      off();
       const missing = errnoOf(error) === 'ENOENT';
       const code = missing ? EXIT.NO_SUCH_PROGRAM : EXIT.NOT_EXECUTABLE;
       failed(new CliError(`${program} did not start: ${error.message}`, code));
     });
     child.once('exit', (code, signal) => {
-      off();
       done(signal === null ? (code ?? EXIT.FAILED) : signalExitCode(signal));
     });
   });

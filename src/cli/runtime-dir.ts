@@ -97,7 +97,8 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** A new directory that only this user can enter, for the sockets of one virtual machine. */
+/** A new directory that only this user can enter, for the sockets of one virtual machine; see above for the dead. */
 export function privateDir(context: CliContext): string {
+  runningDaemons(context);
   return mkdtempSync(join(runtimeDir(context), `vm-${context.pid}-`));
 }

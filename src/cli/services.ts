@@ -1,4 +1,5 @@
 import { createLog, type Logger } from '../observe/log.js';
+import type { SimDemoOptions, SimReport } from '../sim/demo.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
 import { Daemon, type Listen, type StartSession } from './daemon.js';
 
@@ -10,6 +11,12 @@ export type CachePolicy = (typeof CACHE_POLICIES)[number];
 export interface Services {
   readonly listen: Listen;
   readonly sessions: (policy: CachePolicy) => StartSession;
+  /** Runs the simulated machine against a socket, in a thread of its own. */
+  readonly simulate: (
+    socket: string,
+    options: SimDemoOptions,
+    print: (line: string) => void,
+  ) => Promise<SimReport>;
 }
 
 export function logFor(context: CliContext, choice: LogChoice): Logger {

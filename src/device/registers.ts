@@ -96,6 +96,11 @@ export class RegisterFile {
     this.set(offset, (this.values[offset >> 2] & ~mask) | (value & mask));
   }
 
+  /** What the guest reads: write-only bits are zero. */
+  get visible(): Uint32Array {
+    return this.shared;
+  }
+
   /** The words of a register, for its getters: `register.get.NAME(file.words, base)`. */
   get words(): Uint32Array {
     return this.values;

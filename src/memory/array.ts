@@ -57,6 +57,8 @@ export class ArrayMemory implements GuestMemory {
     this.#regions = sorted.map((region, i) => {
       if (region.base % PAGE !== 0 || region.bytes % PAGE !== 0 || region.bytes <= 0)
         throw new Error(`region ${region.base}+${region.bytes} is not made of whole pages`);
+      if (!region.sparse && region.bytes > 2 ** 32)
+        throw new Error(`region ${region.base}+${region.bytes} is too large for one array`);
       const next = sorted[i + 1];
       if (next && next.base < region.base + region.bytes) throw new Error('regions overlap');
       return new Backing(region.base, region.bytes, region.writable ?? true, region.sparse ?? false);
@@ -76,11 +78,11 @@ export class ArrayMemory implements GuestMemory {
     const region = this.#last;
     const words = region.words;
     if (words !== undefined && gpa >= region.base && gpa < region.end) {
-      const offset = (gpa - region.base) / 8;
-      const index = offset | 0;
-      if (index === offset) {
-        this.lo = words[index * 2];
-        this.hi = words[index * 2 + 1];
+      // A region of one array has at most 4 GiB, so that offsets fit 32 bits.
+      const offset = (gpa - region.base) | 0;
+      if ((offset & 7) === 0) {
+        this.lo = words[offset >>> 2];
+        this.hi = words[(offset >>> 2) + 1];
         if (this.counting) this.loads++;
         return true;
       }

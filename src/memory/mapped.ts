@@ -19,8 +19,14 @@ import { type Region, RegionTable } from './regions.js';
 const WINDOW_BYTES = 2 ** 30;
 const PAGE_BYTES = 4096;
 /** A 64-bit entry whose low half changes this often under our eyes is taken as it stands. */
-const TEAR_RETRIES = 16;
+const TEAR_RETRIES = 64;
 const NO_WORDS = new Int32Array(0);
+const NO_PAIRS = new Float64Array(0);
+/** Exponent bits of a double in its high half: all set in infinities and NaNs. */
+const EXPONENT = 0x7ff00000;
+/** A 64-bit entry in transit, as one double and as its halves. */
+const PAIR = new Float64Array(1);
+const HALVES = new Int32Array(PAIR.buffer);
 
 /** A file to be mapped as guest memory. */
 export interface SharedRegion {
@@ -39,7 +45,13 @@ interface Mapping extends Region {
   readonly address: number;
   readonly mappedBytes: number;
   /** Windows of 1 GiB, the last one shorter. */
-  windows: Int32Array[];
+  windows: Window[];
+}
+
+/** The same bytes as 32-bit words and as 64-bit units. */
+interface Window {
+  readonly words: Int32Array;
+  readonly pairs: Float64Array;
 }
 
 export class MappedMemory implements GuestMemory {
@@ -51,6 +63,7 @@ export class MappedMemory implements GuestMemory {
   #base = 0;
   #bytes = 0;
   #words: Int32Array = NO_WORDS;
+  #pairs: Float64Array = NO_PAIRS;
   #writable = false;
 
   /** @param requireSeal refuse files that may shrink */
@@ -82,10 +95,11 @@ export class MappedMemory implements GuestMemory {
     const skipped = offset % PAGE_BYTES;
     const mappedBytes = size + skipped;
     const address = map(fd, offset - skipped, mappedBytes, !shared.readonly);
-    const windows: Int32Array[] = [];
+    const windows: Window[] = [];
     for (let at = 0; at < size; at += WINDOW_BYTES) {
       const bytes = Math.min(WINDOW_BYTES, size - at);
-      windows.push(new Int32Array(viewOf(address + skipped + at, bytes)));
+      const view = viewOf(address + skipped + at, bytes);
+      windows.push({ words: new Int32Array(view), pairs: new Float64Array(view) });
     }
     this.#table.add({
       region: shared.region,
@@ -128,29 +142,27 @@ export class MappedMemory implements GuestMemory {
   load32(gpa: PhysicalAddress): boolean {
     const at = gpa - this.#base;
     if (!(at >= 0 && at + 4 <= this.#bytes)) return this.#select(gpa, 4) && this.load32(gpa);
-    this.lo = Atomics.load(this.#words, at >>> 2);
+    this.lo = this.#words[at >>> 2] as number;
     return true;
   }
 
   load64(gpa: PhysicalAddress): boolean {
     const at = gpa - this.#base;
     if (!(at >= 0 && at + 8 <= this.#bytes)) return this.#select(gpa, 8) && this.load64(gpa);
-    this.#pair(at >>> 2);
+    this.#pair(at);
     return true;
   }
 
   loadWords(gpa: PhysicalAddress, out: Uint32Array, count: number): boolean {
     const at = gpa - this.#base;
     if (!(at >= 0 && at + count * 4 <= this.#bytes)) return this.#loadWordsElsewhere(gpa, out, count);
-    const words = this.#words;
-    const first = at >>> 2;
     let i = 0;
     for (; i + 1 < count; i += 2) {
-      this.#pair(first + i);
+      this.#pair(at + i * 4);
       out[i] = this.lo;
       out[i + 1] = this.hi;
     }
-    if (i < count) out[i] = Atomics.load(words, first + i);
+    if (i < count) out[i] = this.#words[(at >>> 2) + i] as number;
     return true;
   }
 
@@ -183,8 +195,24 @@ export class MappedMemory implements GuestMemory {
     return this.#table.find(gpa, bytes) !== undefined;
   }
 
+  /**
+   * Reads the 64 bits at byte `at` of the window. One load of a double moves them all at once, and is not a
+   * call as each Atomics.load is on Node 20: 7 ns against 43. The engine may change the bits of a NaN on the
+   * way, so those are read the long way.
+   */
+  #pair(at: number): void {
+    PAIR[0] = this.#pairs[at >>> 3] as number;
+    const hi = HALVES[1] as number;
+    if ((hi & EXPONENT) === EXPONENT || (at & 7) !== 0) {
+      this.#pairOfWords(at >>> 2);
+    } else {
+      this.lo = HALVES[0] as number;
+      this.hi = hi;
+    }
+  }
+
   /** Reads words `index` and `index + 1` as one 64-bit value: low, high, low again. */
-  #pair(index: number): void {
+  #pairOfWords(index: number): void {
     const words = this.#words;
     let lo = Atomics.load(words, index);
     for (let i = 0; i < TEAR_RETRIES; i++) {
@@ -201,12 +229,13 @@ export class MappedMemory implements GuestMemory {
     const mapping = this.#table.find(gpa, bytes);
     if (mapping === undefined) return false;
     const index = Math.floor((gpa - mapping.gpa) / WINDOW_BYTES);
-    const words = mapping.windows[index] as Int32Array;
+    const { words, pairs } = mapping.windows[index] as Window;
     const base = mapping.gpa + index * WINDOW_BYTES;
     if (gpa + bytes > base + words.length * 4) return false;
     this.#base = base;
     this.#bytes = words.length * 4;
     this.#words = words;
+    this.#pairs = pairs;
     this.#writable = !mapping.readonly;
     return true;
   }
@@ -229,6 +258,7 @@ export class MappedMemory implements GuestMemory {
     this.#base = 0;
     this.#bytes = 0;
     this.#words = NO_WORDS;
+    this.#pairs = NO_PAIRS;
     this.#writable = false;
     mapping.windows = [];
     unmap(mapping.address, mapping.mappedBytes);

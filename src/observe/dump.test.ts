@@ -32,7 +32,7 @@ describe('formatDump', () => {
       '└─ RTADDR_REG  0x0000000001234000  RTA=0x1234000',
       'root table',
       '└─ root[00]  0x1235001  P=1 CTP=0x1235000',
-      '   ├─ 0x0-0xfff → 0x5000    R=1 W=1',
+      '   ├─ 0x0-0xfff → 0x5000  R=1 W=1',
       '   └─ (3 more ranges)',
     ]);
   });

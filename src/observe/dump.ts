@@ -66,9 +66,8 @@ function printNode(
   const children = node.children ?? [];
   const words = fieldWords(node, style.zeros);
   const plain = node.raw === undefined && words.length === 0;
-  const head = plain
-    ? `${lead}${node.label}`
-    : `${lead}${node.label.padEnd(columns.label)}  ${(node.raw ?? '').padEnd(columns.raw)}`;
+  const value = columns.raw === 0 ? '' : `  ${(node.raw ?? '').padEnd(columns.raw)}`;
+  const head = plain ? `${lead}${node.label}` : `${lead}${node.label.padEnd(columns.label)}${value}`;
   const tail = words.length === 0 ? [] : wrap(words, style.width - head.length - 2);
   const under = below + (children.length > 0 ? glyphs.line : glyphs.none);
   lines.push(tail.length === 0 ? head.trimEnd() : `${head}  ${tail[0]}`);

@@ -4,6 +4,8 @@ import { NOTIFY } from '../wire/frame.js';
 
 /** One PCI segment has this many functions; a peer with more has gone wrong. */
 const MAX_DEVICES = 65536;
+/** Names are for people; longer ones are cut. */
+const MAX_NAME = 256;
 
 export interface Device {
   readonly device: number;
@@ -25,11 +27,11 @@ export class DeviceTable {
     const known = this.#devices.get(device);
     if (known !== undefined) {
       known.rid = rid;
-      known.name = name;
+      known.name = name.slice(0, MAX_NAME);
     } else {
       if (this.#devices.size >= MAX_DEVICES)
         throw new CodedError('BAD_ARGUMENT', `more than ${MAX_DEVICES} devices`);
-      this.#devices.set(device, { device, rid, name, flags: 0 });
+      this.#devices.set(device, { device, rid, name: name.slice(0, MAX_NAME), flags: 0 });
     }
     this.#stale = true;
   }

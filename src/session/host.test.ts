@@ -77,6 +77,19 @@ describe('a session in its thread', () => {
     expect(well.vm.translate(0x1000).status).toBe(0);
   });
 
+  it('a storm of faults does not pile up in the main thread', async () => {
+    let events = 0;
+    const { vm, host, log } = start({ onEvent: () => events++ });
+    vm.hello();
+    // The main thread is busy in here, and hears nothing.
+    for (let i = 0; i < 6000; i++) expect(vm.translate(0, { hi: 0x9000_0000 }).status).toBe(1);
+    expect((await host.report()).counters.faults).toBe(6000);
+    expect(events).toBeLessThanOrEqual(4096);
+    vm.translate(0, { hi: 0x9000_0000 });
+    await host.report();
+    expect(log.join()).toMatch(/some are left out {"dropped":19\d\d}/);
+  });
+
   it('leaves no descriptor and no mapping behind after 50 connections, ended in every way', async () => {
     const descriptors = (): number => readdirSync('/proc/self/fd').length;
     const mappings = (): number =>
@@ -268,6 +281,7 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
     expect(closed.reason).toBe(reason);
     expect(closed.text.length).toBeGreaterThan(5);
     expect(bad.closed).toHaveLength(1);
+    expect(bad.log.join()).toContain(`"reason":"${reason}"`);
     expect(good.vm.translate(0x7000).status).toBe(0);
   });
 

@@ -7,7 +7,7 @@ import { CodedError, type ErrorName } from '../base/errors.js';
 import { closeFd, wake, wakeFd } from '../base/native.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
-import type { FromWorker, ToWorker, WorkerStart } from './messages.js';
+import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
 
@@ -80,7 +80,7 @@ class Host implements SessionHost {
   readonly #worker: Worker;
   readonly #fd: number;
   readonly #wakeFd = wakeFd();
-  readonly #stop = new SharedArrayBuffer(4);
+  readonly #shared = new Int32Array(new SharedArrayBuffer(4 * SHARED_WORD.COUNT));
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
   #end: SessionClosed | undefined;
@@ -94,7 +94,7 @@ class Host implements SessionHost {
     const start: WorkerStart = {
       fd,
       wakeFd: this.#wakeFd,
-      stop: this.#stop,
+      shared: this.#shared.buffer as SharedArrayBuffer,
       session: options.session,
       modelDefaults: options.modelDefaults ?? {},
       requireSealed: options.requireSealed ?? false,
@@ -127,7 +127,7 @@ class Host implements SessionHost {
   /** Does not wait; safe at any time. */
   tellToStop(): void {
     if (this.#gone) return;
-    Atomics.store(new Int32Array(this.#stop), 0, 1);
+    Atomics.store(this.#shared, SHARED_WORD.STOP, 1);
     wake(this.#wakeFd);
   }
 
@@ -143,6 +143,7 @@ class Host implements SessionHost {
 
   #hear(message: FromWorker): void {
     const { onLog, onEvent } = this.#options;
+    if (message.kind === 'log' || message.kind === 'event') Atomics.add(this.#shared, SHARED_WORD.HEARD, 1);
     if (message.kind === 'log') onLog?.(message.level, message.message, message.fields);
     else if (message.kind === 'event') onEvent?.(message.event);
     else if (message.kind === 'closed') this.#end = message;

@@ -10,6 +10,7 @@ import type { ViommuEvent } from '../events/events.js';
 import { GuestRam } from '../memory/remote.js';
 import { Channel, FILL } from '../wire/channel.js';
 import { CODEC } from '../wire/codec.js';
+import { SPINS } from '../wire/echo.js';
 import { MESSAGE, SHARED } from '../wire/frame.js';
 import type {
   LogFields,
@@ -31,8 +32,6 @@ const WAKE = 2;
 const FRONT_BACKLOG = 256 * 1024;
 /** Milliseconds after which the wait is begun again: only a net, for a wake that got lost. */
 const WAIT_MS = 2000;
-/** How often the front channel is looked at again before the thread goes to sleep. */
-const SPINS = 4;
 const MOST_SPINS = 32;
 
 export interface LoopOptions extends SessionSettings {
@@ -93,6 +92,10 @@ export class SessionLoop {
     } catch (error) {
       reason = this.#reasonOf(error);
     }
+    if (reason.reason !== 'PEER_CLOSED' && reason.reason !== 'STOPPED') {
+      const fields = { code: reason.code, reason: reason.reason, text: reason.message };
+      this.#observer.log('warn', 'connection ended by an error', fields);
+    }
     this.#close(reason);
     return reason;
   }
@@ -143,7 +146,11 @@ export class SessionLoop {
     if (backlog > 0) channel.flush();
     if (name === CHANNEL.FRONT && backlog > FRONT_BACKLOG) return;
     const filled = channel.fill();
-    if (filled === FILL.CLOSED) throw channel.ending();
+    if (filled === FILL.CLOSED) {
+      // A peer that goes away closes both; the front channel knows whether that was within a frame.
+      if (name === CHANNEL.BACKEND) this.#spin();
+      throw channel.ending();
+    }
     this.#feed(channel, name);
   }
 

@@ -6,12 +6,21 @@ import type { ViommuEvent } from '../events/events.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
 
+/** Words of {@link WorkerStart.shared}. */
+export const SHARED_WORD = {
+  /** 1 when the thread must end, whatever else it was told. */
+  STOP: 0,
+  /** Log lines and events that the main thread has heard, modulo 2^32. */
+  HEARD: 1,
+  COUNT: 2,
+} as const;
+
 /** Handed to the thread when it starts. */
 export interface WorkerStart {
   readonly fd: number;
   readonly wakeFd: number;
-  /** Word 0 becomes 1 when the thread must end, whatever else it was told. */
-  readonly stop: SharedArrayBuffer;
+  /** Words shared by both threads; see {@link SHARED_WORD}. */
+  readonly shared: SharedArrayBuffer;
   readonly session: string;
   readonly modelDefaults: Readonly<Record<string, string>>;
   readonly requireSealed: boolean;

@@ -4,16 +4,42 @@ import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
 import * as builtIn from '../device/models.js';
 import { SessionLoop } from './loop.js';
-import type { FromWorker, ToWorker, WorkerStart } from './messages.js';
+import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { ModelFactory } from './ports.js';
 import { reportOf } from './report.js';
 
 const start = workerData as WorkerStart;
 const port = parentPort as MessagePort;
-const stop = new Int32Array(start.stop);
+const shared = new Int32Array(start.shared);
 
 function tell(message: FromWorker): void {
   port.postMessage(message);
+}
+
+/** A guest can make faults faster than a main thread can log them: more than this are not queued. */
+const MOST_UNHEARD = 4096;
+let told = 0;
+let dropped = 0;
+
+/** Tells the main thread what it need not hear. */
+function mention(message: FromWorker): void {
+  if (((told - Atomics.load(shared, SHARED_WORD.HEARD)) | 0) >= MOST_UNHEARD) {
+    dropped++;
+    return;
+  }
+  if (dropped > 0) {
+    told = (told + 1) | 0;
+    const fields = { dropped };
+    dropped = 0;
+    tell({
+      kind: 'log',
+      level: 'warn',
+      message: 'events came faster than they were heard; some are left out',
+      fields,
+    });
+  }
+  told = (told + 1) | 0;
+  tell(message);
 }
 
 function answer(loop: SessionLoop, request: ToWorker): void {
@@ -38,8 +64,8 @@ async function models(): Promise<ModelFactory> {
 
 const factory = await models();
 const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
-  log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields }),
-  event: (event) => tell({ kind: 'event', event }),
+  log: (level, message, fields = {}) => mention({ kind: 'log', level, message, fields }),
+  event: (event) => mention({ kind: 'event', event }),
   wake: () => {
     clearWake(start.wakeFd);
     for (;;) {
@@ -47,7 +73,7 @@ const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start
       if (request === undefined) break;
       answer(loop, request.message as ToWorker);
     }
-    return Atomics.load(stop, 0) === 0
+    return Atomics.load(shared, SHARED_WORD.STOP) === 0
       ? undefined
       : new CodedError('STOPPED', 'the daemon ends this session');
   },

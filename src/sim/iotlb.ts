@@ -159,7 +159,7 @@ function matches(scope: Scope, entry: Entry): boolean {
   if (scope.space !== ANY && scope.space !== entry.space) return false;
   if (scope.sub !== ANY && scope.sub !== entry.sub) return false;
   if (scope.rid !== ANY && scope.rid !== entry.rid) return false;
-  if (scope.pasid !== ANY && scope.pasid !== entry.pasid) return false;
+  if (scope.pasid !== ANY && scope.pasid !== entry.pasid + 1) return false;
   if (scope.log2Size >= 64) return true;
   const shift = BigInt(Math.max(scope.log2Size, entry.log2Size));
   return scope.base >> shift === entry.input >> shift;

@@ -16,6 +16,8 @@ const SPAN_WORDS = 6;
 /** Most units looked at in each direction; a unit is the size of the block that was asked for. */
 const REACH = 64;
 const REACH_LOG2 = 6;
+/** So many unusable entries in a row end the search: a buffer is one run, and a lone page should not cost 64 loads. */
+const MOST_GAP = 4;
 const ASKED = RIGHT.READ | RIGHT.WRITE | RIGHT.EXECUTE;
 
 /**
@@ -58,8 +60,11 @@ export class Neighbours {
     const at = levelOf(format, result.level);
     const index = indexIn(at, lo, hi);
     this.#end = Math.min(REACH, at.indexMask - index);
-    for (let k = 1; k <= this.#end; k++)
+    for (let k = 1, gap = 0; k <= this.#end; k++) {
       this.#gather(format, memory, at, result, result.entryAddress + k * 8, k, access);
+      gap = this.#rights[k + REACH] === 0 ? gap + 1 : 0;
+      if (gap === MOST_GAP) this.#end = k;
+    }
     // Backwards only as far as the largest block around the asked unit could begin.
     const limit = Math.min(index, this.#unit & (this.#largest() - 1));
     let first = 0;
@@ -292,7 +297,7 @@ export class Neighbours {
     const unit = this.#log2;
     const slot = k + REACH;
     // The distance in bytes, as halves; it may be negative.
-    const distance = k * 2 ** unit;
+    const distance = unit < 31 ? k * (1 << unit) : k * 2 ** unit;
     const start = (this.#inLo >>> 0) + distance;
     const carry = Math.floor(start / 2 ** 32);
     spans[at] = start - carry * 2 ** 32;

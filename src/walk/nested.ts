@@ -43,8 +43,8 @@ export class StageTwo implements GuestMemory {
   }
 
   /**
-   * Translates an intermediate address for `access` (not 0). While {@link peeking} the rights are checked
-   * all the same. On success `result` holds the block.
+   * Translates an intermediate address. While {@link peeking} the rights that `access` needs are checked all the
+   * same. On success `result` holds the block.
    */
   translate(lo: number, hi: number, access: number): boolean {
     const format = this.format;
@@ -148,10 +148,7 @@ export function walkNested(
   const ipaHi = result.outHi | (hi & belowHi(size1));
   const needed = access === 0 ? 0 : access & (RIGHT.READ | RIGHT.WRITE) || RIGHT.READ;
   const walked = stage2.result;
-  if (walk(format2, stage2.memory, root2, ipaLo, ipaHi, needed, walked) !== WALK.OK) {
-    stage2.failed = walked.outcome;
-    stage2.failedAccess = needed;
-    stage2.failedAddress = join(ipaLo, ipaHi);
+  if (!stage2.translate(ipaLo, ipaHi, needed)) {
     result.permissions &= walked.permissions;
     return stage2Failed(stage2, WALK.STAGE2, result);
   }
@@ -167,11 +164,11 @@ export function walkNested(
   return WALK.OK;
 }
 
-/** Rights that both stages allow. Stage 2 knows neither execution nor privilege of the request: stage 1 decides. */
+/** Rights that both stages allow. Stage 2 knows no execution (a fetch is a read) and no privilege: stage 1 decides. */
 export function both(first: number, second: number): number {
-  const shared = first & second & (RIGHT.READ | RIGHT.WRITE);
-  const ofFirst = (second & RIGHT.READ) !== 0 ? first & (RIGHT.EXECUTE | RIGHT.PRIVILEGED) : 0;
-  return shared === 0 ? 0 : shared | ofFirst;
+  const data = first & second & (RIGHT.READ | RIGHT.WRITE);
+  const execute = (second & RIGHT.READ) !== 0 ? first & RIGHT.EXECUTE : 0;
+  return data === 0 ? 0 : data | execute | (first & RIGHT.PRIVILEGED);
 }
 
 /** Low half of 2^log2 − 1, for log2 of 0..63. */

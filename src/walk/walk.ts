@@ -107,7 +107,10 @@ export function walk(
     }
     gatheredLo &= entryLo;
     gatheredHi |= entryHi;
-    table = join(entryLo & addressLo, entryHi & addressHi);
+    const nextLo = entryLo & addressLo;
+    const nextHi = entryHi & addressHi;
+    // Below 2 GiB the address stays an integer for the engine; `join` makes a floating-point number of it.
+    table = nextHi === 0 && nextLo >= 0 ? nextLo : join(nextLo, nextHi);
     at = next;
   }
 }

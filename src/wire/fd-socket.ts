@@ -60,7 +60,8 @@ export class FdSocket {
     words[IOVEC + 2] = bytes;
     setAddress(words, HEADER + 8, this.#memory.address + CONTROL * 4);
     words[HEADER + 10] = CONTROL_BYTES;
-    this.descriptors.length = 0;
+    // Setting the length of an array is a slow call even when nothing changes.
+    if (this.descriptors.length > 0) this.descriptors.length = 0;
     for (;;) {
       const count = recvmsg(this.fd, this.#memory.address, RECEIVE_FLAGS);
       if (count >= 0) {

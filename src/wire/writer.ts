@@ -24,7 +24,7 @@ export class BodyWriter {
       this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     }
     this.#pos = position;
-    this.#open.length = 0;
+    if (this.#open.length > 0) this.#open.length = 0;
   }
 
   /** A varint; also every tag. */

@@ -1,6 +1,6 @@
 /**
- * The floor of a round trip to the daemon: a worker that waits as the daemon's engine waits, takes frames from
- * a socket as it takes them, and sends each back as it came. No codec, no model.
+ * The floor of a round trip to the daemon: a worker that waits as a session's thread waits and sends back what
+ * it receives (src/wire/echo.ts). No frames, no codec, no model.
  */
 
 import { once } from 'node:events';
@@ -32,21 +32,8 @@ export async function startEcho(scratch) {
   };
 }
 
-async function serve(fd) {
-  const { Channel, FILL } = await import('../../dist/wire/channel.js');
-  const { HEADER_BYTES } = await import('../../dist/wire/frame.js');
-  const { duplicate, POLL, PollSet } = await import('../../dist/base/native.js');
-  const channel = new Channel(duplicate(fd));
-  const poll = new PollSet(1);
-  poll.set(0, channel.fd, POLL.IN);
-  for (;;) {
-    poll.wait(-1);
-    if (channel.fill() === FILL.CLOSED) break;
-    const { frame, bytes } = channel;
-    while (channel.next()) channel.putRaw(bytes.subarray(frame.start - HEADER_BYTES, frame.end));
-    channel.flush();
-  }
-  channel.close();
+if (!isMainThread) {
+  const { duplicate } = await import('../../dist/base/native.js');
+  const { serveEcho } = await import('../../dist/wire/echo.js');
+  serveEcho(duplicate(workerData.fd));
 }
-
-if (!isMainThread) await serve(workerData.fd);

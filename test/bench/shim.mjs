@@ -111,11 +111,16 @@ export class ShimMachine {
     return { min, median, p90, mean, count };
   }
 
+  /** Ends QEMU: it goes when its commands' socket closes. */
   stop() {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#child.once('exit', resolve);
-      this.#child.kill('SIGTERM');
+      const timer = setTimeout(() => this.#child.kill('SIGKILL'), 5000);
+      this.#child.once('exit', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#socket.destroy();
     });
   }
 }

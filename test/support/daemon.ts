@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+/** The compiled command; VIOMMU_MAIN names another build than the project's own. */
+export const MAIN =
+  process.env['VIOMMU_MAIN'] ?? fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const START_MS = 20_000;
 
 /** One line of the daemon's log. */
@@ -41,7 +43,7 @@ export class Daemon {
   readonly #logFile: string;
 
   private constructor(directory: string, args: readonly string[]) {
-    if (!existsSync(MAIN)) throw new Error('dist/main.js is missing: npm run build');
+    if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build`);
     this.#directory = directory;
     this.socket = join(directory, 'viommu.sock');
     this.#logFile = join(directory, `log-${Math.floor(process.hrtime()[1])}`);

@@ -4,7 +4,6 @@ import { ArrayMemory } from '../../src/memory/array.js';
 import { describe as describeFault } from '../../src/sim/demo.js';
 import { DmaDevice, pattern } from '../../src/sim/device.js';
 import type { Machine } from '../../src/sim/machine.js';
-import { SimVm } from '../../src/sim/vm.js';
 import { type DriverOptions, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { FAULT, type FaultName } from '../../src/spec/vtd/faults.js';
 import { LocalMachine } from './local-machine.js';
@@ -23,24 +22,12 @@ export type Options = Readonly<Record<string, string>>;
 /** A machine with an IOMMU, however it is reached. */
 export interface Rig {
   readonly machine: Machine;
-  close(): void;
 }
-
-export type MakeRig = (options?: Options) => Rig;
 
 /** The model called directly. */
-export const directRig: MakeRig = (options = {}) => ({
+export const directRig = (options: Options = {}): Rig => ({
   machine: new LocalMachine(new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]), options),
-  close: () => {},
 });
-
-/** The model inside a daemon, over its socket. */
-export function daemonRig(socket: string): MakeRig {
-  return (options = {}) => {
-    const vm = SimVm.connect(socket, { options, ramBytes: RAM_BYTES });
-    return { machine: vm, close: () => vm.close() };
-  };
-}
 
 export function startDriver(
   machine: Machine,

@@ -1,10 +1,11 @@
-import { afterAll, afterEach, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe } from 'vitest';
+import { SimVm } from '../../src/sim/vm.js';
 import { Daemon } from './daemon.js';
-import { daemonRig, directRig, type Options, type Rig } from './rig.js';
+import { directRig, type Options, RAM_BYTES, type Rig } from './rig.js';
 
 /**
- * Runs the same tests twice: with the model called directly, and with a real daemon over its socket. Every rig
- * is unplugged after its test.
+ * Runs the same tests twice: with the model called directly, and with a real daemon over its socket. There a
+ * machine is used again after a reset, which has to leave nothing behind.
  */
 export function onBothTransports(name: string, body: (rig: (options?: Options) => Rig) => void): void {
   describe(`${name}: model called directly`, () => {
@@ -12,20 +13,28 @@ export function onBothTransports(name: string, body: (rig: (options?: Options) =
   });
   describe(`${name}: daemon over a socket`, () => {
     let daemon: Daemon | undefined;
-    const open: Rig[] = [];
+    /** Machines by their options; each is reset before a test gets it again. */
+    const machines = new Map<string, SimVm>();
+    const used = new Set<string>();
     beforeAll(async () => {
       daemon = await Daemon.start();
     });
-    afterEach(() => {
-      for (const rig of open.splice(0)) rig.close();
-    });
+    beforeEach(() => used.clear());
     afterAll(async () => {
+      for (const vm of machines.values()) vm.close();
       await daemon?.dispose();
     });
-    body((options) => {
-      const rig = daemonRig((daemon as Daemon).socket)(options);
-      open.push(rig);
-      return rig;
+    body((options = {}) => {
+      // A test that asks twice gets two machines.
+      let name = JSON.stringify(options);
+      while (used.has(name)) name += '+';
+      used.add(name);
+      let vm = machines.get(name);
+      if (vm === undefined) {
+        vm = SimVm.connect((daemon as Daemon).socket, { options, ramBytes: RAM_BYTES });
+        machines.set(name, vm);
+      } else vm.reset();
+      return { machine: vm };
     });
   });
 }

@@ -157,7 +157,6 @@ function compareNested(
   expectWrites(world, shadow.writes, context);
 }
 
-process.on('exit', () => console.log(seen));
 describe('the walker equals the reference', () => {
   const each = Math.ceil((TOTAL * 0.75) / cases.length / PER_WORLD) * PER_WORLD;
   it.each(cases.map((c, i) => [c.name, c, SEED + i * 7919] as const))('%s', (name, c, seed) => {

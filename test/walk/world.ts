@@ -140,6 +140,8 @@ const ROM_PAGES = 2;
 /** Stage-2 tables of a nested world: one page each for levels 5, 4 and 3, two of level 2 and three of level 1. */
 const SECOND = 0x4000_0000;
 const SECOND_PAGES = 8;
+/** Present, all rights, Accessed and Dirty, in either stage's positions. */
+const TIDY_BITS = 0x767n;
 /** Indices that random addresses mostly use, so that entries are hit again and again. */
 const HOT = 8;
 
@@ -227,6 +229,45 @@ export class World {
         return (r.u64() & 0xf_ffff_ffff_f000n) | 7n;
       default:
         return this.entry(0) | (1n << BigInt(r.pick([7, 11, 39, 42, 46, 51, 52, 62])));
+    }
+  }
+
+  /**
+   * Tables as an operating system would write them: sound upper levels, leaf tables full of runs that are contiguous
+   * in the output, with holes, rights and Accessed/Dirty bits that vary. Returns a root for that many levels.
+   */
+  tidy(levels: number): number {
+    const r = this.random;
+    const group = (level: number): readonly number[] =>
+      this.pages.slice(...([[], [14, 36], [8, 14], [4, 8], [2, 4], [0, 2]][level] as [number, number]));
+    for (let level = 2; level <= 5; level++) {
+      for (const page of group(level)) {
+        const largePages = level === 2 && r.chance(0.4);
+        if (largePages) this.#runs(page, 21n);
+        else
+          for (let i = 0; i < 512; i += i === HOT - 1 ? 511 - i : 1)
+            this.memory.poke(page + i * 8, BigInt(r.pick(group(level - 1))) | TIDY_BITS);
+      }
+    }
+    for (const page of group(1)) this.#runs(page, 12n);
+    return r.pick(group(levels));
+  }
+
+  /** Fills a leaf table with runs. */
+  #runs(page: number, shift: bigint): void {
+    const r = this.random;
+    const large = shift > 12n ? 0x80n : 0n;
+    let output = 0n;
+    let bits = TIDY_BITS;
+    for (let i = 0; i < 512; i++) {
+      output++;
+      const kind = r.below(60);
+      if (kind === 0) output = BigInt(r.below(1 << 16));
+      if (kind === 1) output = BigInt(i + r.pick([0, 64, 512, 3]));
+      if (kind === 2) bits = TIDY_BITS & ~(1n << BigInt(r.pick([0, 1, 2, 5, 6, 8, 9])));
+      if (kind === 3) bits = TIDY_BITS;
+      const entry = (output << shift) | bits | large;
+      this.memory.poke(page + i * 8, kind === 4 ? 0n : kind === 5 ? this.#hostile() : entry);
     }
   }
 

@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 
-/** Bytes per block of {@link pattern}; not a power of two, so that a page delivered twice changes the sum. */
-const BLOCK = 65_521;
 /** Most bytes that one request moves. */
 const LIMIT = 1 << 30;
 
@@ -13,11 +11,17 @@ export interface Transfer {
   readonly md5: string;
 }
 
-/** Repeatable bytes that differ from block to block. */
+/** Repeatable bytes without a period (xorshift32): a page delivered twice or not at all changes the sum. */
 export function pattern(bytes: number): Buffer {
-  const out = Buffer.allocUnsafe(bytes);
-  for (let at = 0; at < bytes; at++) out[at] = (at * 167 + Math.floor(at / BLOCK) * 89 + (at >>> 9)) & 0xff;
-  return out;
+  const words = new Uint32Array(Math.ceil(bytes / 4));
+  let state = 0x2545f491;
+  for (let at = 0; at < words.length; at++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[at] = state;
+  }
+  return Buffer.from(words.buffer, 0, bytes);
 }
 
 /**

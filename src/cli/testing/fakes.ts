@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DumpNode, DumpOptions } from '../../device/iommu.js';
+import type { SessionReport } from '../../session/report.js';
 import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
 import type { Services } from '../services.js';
@@ -63,6 +64,38 @@ export function testContext(env: Readonly<Record<string, string>> = {}): TestCon
   };
 }
 
+/** A real shared object in the bridge's place, so that the loader has nothing to complain about. */
+export const BRIDGE: string =
+  ['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/libm.so.6', '/usr/lib/libm.so.6'].find(existsSync) ?? '';
+
+/** A report with a few numbers that tests look for. */
+export function fakeReport(session: string): SessionReport {
+  const zero = {
+    translations: 7,
+    iotlbHits: 0,
+    walks: 0,
+    faults: 0,
+    faultsDropped: 0,
+    commands: 0,
+    invalidations: 0,
+    interrupts: 0,
+  };
+  const bridge = {
+    hits: 11,
+    misses: 7,
+    staleFills: 0,
+    droppedEntries: 0,
+    refused: 0,
+    writesSent: 0,
+    writesHandled: 0,
+  };
+  return {
+    ...{ session, vm: '', peer: 'fake', model: 'vtd', options: {}, features: 0, regions: 0, devices: [] },
+    ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
+    ...{ frontFrames: 0, backendFrames: 0, counters: zero, bridge },
+  };
+}
+
 /** A session that answers from what it was given. */
 export class FakeSession implements SessionPort {
   stopped = false;
@@ -78,14 +111,14 @@ export class FakeSession implements SessionPort {
     return [{ label: 'GSTS_REG', raw: '0x80000000', fields: { TES: 1, RTPS: 0 } }];
   }
 
-  async report(): Promise<unknown> {
-    return { id: this.id, translations: 7 };
+  async report(): Promise<SessionReport> {
+    return fakeReport(this.id);
   }
 
   async stop(): Promise<void> {
     if (this.stopped) return;
     this.stopped = true;
-    this.callbacks.closed('STOPPED', 'told to stop', { id: this.id, translations: 7 });
+    this.callbacks.closed('STOPPED', 'told to stop', fakeReport(this.id));
   }
 
   /** The machine says who it is. */
@@ -116,6 +149,7 @@ export function fakeServices(): Services & { readonly sessionsMade: FakeSession[
           }),
         );
       }),
+    simulate: () => Promise.reject(new Error('no simulation here')),
     sessions: () => (_fd, id, callbacks) => {
       const session = new FakeSession(id, callbacks);
       sessionsMade.push(session);
@@ -125,7 +159,7 @@ export function fakeServices(): Services & { readonly sessionsMade: FakeSession[
 }
 
 /** Waits until `condition` holds; fails loudly when it never does. */
-export async function until(condition: () => boolean, what: string, milliseconds = 5000): Promise<void> {
+export async function until(condition: () => boolean, what: string, milliseconds = 30_000): Promise<void> {
   const end = performance.now() + milliseconds;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`waited in vain for ${what}`);

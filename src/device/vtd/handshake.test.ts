@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { contextEntry, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { decode } from '../../spec/define.js';
 import {
   CAP_REG,
@@ -14,7 +15,6 @@ import {
   RTADDR_REG,
   VER_REG,
 } from '../../spec/vtd/registers.js';
-import { contextEntry, READ, TestMachine, WRITE } from './testing/machine.js';
 
 const ICC = 0x8000_0000;
 

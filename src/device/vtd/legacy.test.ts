@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import {
+  contextEntry,
+  RAM_BYTES,
+  READ,
+  ROOT_TABLE,
+  TestMachine,
+  WRITE,
+} from '../../../test/support/vtd-unit.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { ANY } from '../iommu.js';
-import { contextEntry, RAM_BYTES, READ, ROOT_TABLE, TestMachine, WRITE } from './testing/machine.js';
 
 const RID = 0x0018;
 

@@ -36,6 +36,7 @@ import {
   versionWords,
 } from './config.js';
 import { Formats } from './domain.js';
+import { Dumper } from './dump.js';
 import { FaultRecorder } from './fault-recorder.js';
 import { GlobalCommand } from './global-command.js';
 import { Invalidator } from './invalidation.js';
@@ -67,6 +68,7 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly commands: GlobalCommand;
   private readonly registerInvalidation: RegisterInvalidation;
   private readonly survey: Survey;
+  private readonly dumper: Dumper;
 
   constructor(
     private readonly config: VtdConfig,
@@ -108,7 +110,8 @@ export class VtdModel implements Iommu, RegisterListener {
       this.invalidator,
       outputs,
     );
-    this.survey = new Survey(config, formats, this.file, this.lookup, memory);
+    this.survey = new Survey(formats, this.lookup, memory);
+    this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
   }
 
@@ -200,7 +203,7 @@ export class VtdModel implements Iommu, RegisterListener {
 
   /** See {@link Iommu.dump}. */
   dump(options: DumpOptions): DumpNode[] {
-    return this.survey.dump(options);
+    return this.dumper.dump(options);
   }
 }
 

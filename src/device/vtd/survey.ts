@@ -1,34 +1,25 @@
-/** Looking at a unit without touching it: enumeration for replay, who an invalidation concerns, the dump. */
+/** Looking at a unit without touching it: enumeration for replay, and who an invalidation concerns. */
 import type { GuestMemory } from '../../memory/port.js';
-import {
-  ACCESS,
-  ANY,
-  type DumpNode,
-  type DumpOptions,
-  type InvalidateScope,
-  NO_PASID,
-  type TranslateResult,
-} from '../iommu.js';
-import type { RegisterFile } from '../registers.js';
-import type { VtdConfig } from './config.js';
+import { ACCESS, ANY, type InvalidateScope, MAX_SPANS, NO_PASID, type TranslateResult } from '../iommu.js';
 import { Domain, type Formats, KIND } from './domain.js';
+import { appendLeaf, Leaves } from './leaves.js';
 import { type Lookup, OK } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
 
 export class Survey {
   private readonly domain: Domain;
+  private readonly leaves: Leaves;
 
   constructor(
-    _config: VtdConfig,
     formats: Formats,
-    _file: RegisterFile,
     private readonly lookup: Lookup,
-    _memory: GuestMemory,
+    memory: GuestMemory,
   ) {
     this.domain = new Domain(formats);
+    this.leaves = new Leaves(memory);
   }
 
-  /** See `Iommu.enumerate`. */
+  /** See `Iommu.enumerate`. Contiguous leaves are joined; a pass-through domain is one span for everything. */
   enumerate(
     translating: boolean,
     rid: number,
@@ -38,14 +29,20 @@ export class Survey {
     result: TranslateResult,
   ): boolean {
     if (!translating) return this.identity(NO_DOMAIN, ANY, lo, hi, result);
-    const { domain } = this;
+    const { domain, leaves } = this;
     if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       refuse(result);
       return false;
     }
     if (domain.kind === KIND.PASS_THROUGH) return this.identity(domain.did, domain.tag, lo, hi, result);
     beginAnswer(result, domain.did, domain.tag);
-    return false;
+    leaves.start(domain, lo, hi);
+    while (leaves.next()) {
+      appendLeaf(result, leaves.cursor);
+      if (result.count === MAX_SPANS) return true;
+    }
+    // Out of budget: go on above what was found. With nothing found there is no place to go on from.
+    return leaves.exhausted && result.count > 0;
   }
 
   /** One span for everything, at its start only. */
@@ -57,7 +54,7 @@ export class Survey {
 
   /**
    * See `Iommu.affected`. May name too many: a PASID other than RID_PASID may carry any domain-id, so in
-   * scalable mode only a requester without any context is ruled out by the domain-id.
+   * scalable mode a requester that may use PASIDs is never ruled out by the domain-id.
    */
   affected(translating: boolean, scope: InvalidateScope, rids: readonly number[], out: number[]): number {
     let count = 0;
@@ -71,16 +68,13 @@ export class Survey {
   }
 
   private concerns(translating: boolean, scope: InvalidateScope, rid: number): boolean {
-    if (scope.space === ANY) return true;
-    if (!translating) return false;
+    if (scope.space === ANY || scope.rid === rid) return true;
+    if (!translating) return scope.space === NO_DOMAIN;
     const { domain } = this;
     if (this.lookup.resolve(rid, NO_PASID, 0, false, domain) === OK && domain.did === scope.space)
       return true;
+    // What the caches still hold counts too: the tables may have moved on.
+    if (this.lookup.resolve(rid, NO_PASID, 0, true, domain) === OK && domain.did === scope.space) return true;
     return this.lookup.usesPasids(rid);
-  }
-
-  /** See `Iommu.dump`. */
-  dump(_options: DumpOptions): DumpNode[] {
-    return [];
   }
 }

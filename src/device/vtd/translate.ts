@@ -107,9 +107,9 @@ export class Translator {
     const tlb = this.iotlb;
     const slot = tlb.lookup(request.rid, request.pasid, request.lo, request.hi);
     if (slot === MISS) return MISS;
-    const access = request.access & DATA;
+    const access = dataAccess(request.access);
     const tag = tlb.tagOf(slot);
-    if (tlb.faults[slot] !== 0) return this.cachedFault(request, result, tlb.faults[slot]);
+    if (tlb.faults[slot] !== 0) return this.cachedFault(request, result, keptReason(tlb.faults[slot], access));
     if ((access & ~tlb.permissions[slot]) !== 0) {
       const denied = access & ~tlb.permissions[slot];
       return this.cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));
@@ -129,9 +129,6 @@ export class Translator {
     this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
     this.suppressed = this.domain.suppressed;
     this.counters.iotlbHits++;
-    if (reason === FAULT.LGN_2 || reason === FAULT.LGN_3) {
-      return this.fault(result, (request.access & ACCESS.WRITE) !== 0 ? FAULT.LGN_2 : FAULT.LGN_3);
-    }
     return this.fault(result, reason);
   }
 
@@ -150,7 +147,7 @@ export class Translator {
   private walkTables(request: TranslateRequest, result: TranslateResult): number {
     const { domain, walked } = this;
     this.counters.walks++;
-    const access = request.access & DATA;
+    const access = dataAccess(request.access);
     if (!domain.snooped && access !== 0) {
       const reason = this.unsnooped(request, access);
       if (reason !== OK) return this.fault(result, reason);
@@ -178,7 +175,12 @@ export class Translator {
   private collect(request: TranslateRequest, access: number, result: TranslateResult): number {
     const { domain, walked, neighbours } = this;
     const { lo, hi } = request;
-    const most = this.config.cachePolicy === 'none' ? 1 : MAX_SPANS;
+    if (this.config.cachePolicy === 'none') {
+      // Nobody is to keep anything: the page itself is all there is to say.
+      const permissions = (access === 0 ? walked.permissions : walked.cachable) & DATA;
+      addSpan(result, lo, hi, walked.outLo, walked.outHi, walked.log2Size, permissions);
+      return result.count;
+    }
     if (domain.kind === KIND.NESTED) {
       return neighbours.collectNested(
         domain.firstFormat,
@@ -190,11 +192,11 @@ export class Translator {
         access,
         walked,
         result.spans,
-        most,
+        MAX_SPANS,
       );
     }
     const format = domain.kind === KIND.SECOND ? domain.secondFormat : domain.firstFormat;
-    return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, most);
+    return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, MAX_SPANS);
   }
 
   private walkOnce(request: TranslateRequest, access: number): number {
@@ -301,9 +303,20 @@ export class Translator {
   }
 }
 
+/** What of an access the tables decide: fetching for execution needs the right to read. */
+function dataAccess(access: number): number {
+  return (access & DATA) | ((access & ACCESS.EXECUTE) !== 0 ? ACCESS.READ : 0);
+}
+
 /** Output in the interrupt address range, by the tag that only scalable mode has. */
 function interruptReason(tag: number): number {
   return tag === ANY ? FAULT.LGN_4 : FAULT.SGN_8;
+}
+
+/** A kept fault's reason for this request: in legacy mode "not present" is told as the right that is missing. */
+function keptReason(reason: number, access: number): number {
+  if (reason !== FAULT.LGN_2 && reason !== FAULT.LGN_3) return reason;
+  return (access & ACCESS.WRITE) !== 0 ? FAULT.LGN_2 : FAULT.LGN_3;
 }
 
 /** Which IOTLB invalidations a domain's translations answer to. */

@@ -20,6 +20,7 @@
 #include "hw/pci/pci.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-properties.h"
+#include "system/runstate.h"
 #include "system/system.h"
 
 #include <sys/socket.h>
@@ -262,6 +263,8 @@ static void *bench_thread(void *opaque)
     while (fgets(line, sizeof(line), bench->stream)) {
         run_line(bench, line);
     }
+    /* Whoever asked has gone: so does this machine. */
+    qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
     rcu_unregister_thread();
     return NULL;
 }

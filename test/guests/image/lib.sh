@@ -32,9 +32,14 @@ kernel_lines() {
   done
 }
 
-# Kernel messages that report a DMA or interrupt-remapping fault.
+# Kernel messages that report a fault, or an error of the invalidation queue.
 faults() {
-  dmesg | grep -E 'DMAR:.*([Ff]ault|INVALID|INTR-REMAP:.*[Rr]equest)|DMAR: \[(DMA|INTR)' | grep -v 'fault-event'
+  dmesg | grep -E 'DMAR:.*(fault reason|handling fault|detected Invalidation|QI (HEAD|PRIOR))'
+}
+
+# Faults among these messages: DRHD's own line announces the others.
+count_faults() {
+  faults | grep -c -E 'fault reason|detected Invalidation'
 }
 
 # wait_for SECONDS COMMAND…: until the command succeeds.

@@ -1,6 +1,17 @@
-/** A unit with array memory and outputs that record what they are told: for this folder's tests. */
-import { ArrayMemory, halves } from '../../../memory/array.js';
-import { type Layout, pack } from '../../../spec/define.js';
+/** A unit with array memory and outputs that record what they are told: for the model's unit tests. */
+
+import {
+  type InvalidateScope,
+  MAX_SPANS,
+  type ModelEvent,
+  NO_PASID,
+  SPAN_WORDS,
+  TRANSLATE_STATUS,
+  type TranslateResult,
+} from '../../src/device/iommu.js';
+import { createModel } from '../../src/device/models.js';
+import { ArrayMemory, halves } from '../../src/memory/array.js';
+import { type Layout, pack } from '../../src/spec/define.js';
 import {
   FRCD_BYTES,
   FRCD_OFFSET,
@@ -11,19 +22,9 @@ import {
   IQA_REG,
   IQT_REG,
   RTADDR_REG,
-} from '../../../spec/vtd/registers.js';
-import {
-  type InvalidateScope,
-  MAX_SPANS,
-  type ModelEvent,
-  NO_PASID,
-  SPAN_WORDS,
-  TRANSLATE_STATUS,
-  type TranslateResult,
-} from '../../iommu.js';
-import { createModel } from '../../models.js';
+} from '../../src/spec/vtd/registers.js';
 
-export const RAM_BYTES = 0x0200_0000;
+export const RAM_BYTES = 0x0040_0000;
 /** The first page that {@link TestMachine.page} gives out; below are the fixed tables. */
 const FIRST_PAGE = 0x10_0000;
 export const ROOT_TABLE = 0x1000;

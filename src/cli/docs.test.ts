@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { ERRORS } from '../base/errors.js';
+import { MESSAGE } from '../wire/frame.js';
+import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
+import { run } from './program.js';
+import { fakeServices, testContext } from './testing/fakes.js';
+
+const doc = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+
+/** Rows of the table between two HTML comments, as cells. */
+function table(text: string, mark: string): string[][] {
+  const body = new RegExp(`<!-- ${mark}:[^>]*-->\\n([\\s\\S]*?)<!-- /${mark} -->`).exec(text)?.[1] ?? '';
+  return body
+    .trim()
+    .split('\n')
+    .slice(2)
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+}
+
+async function helpOf(...argv: string[]): Promise<string> {
+  const context = testContext();
+  expect(await run(context, fakeServices(), [...argv, '--help'])).toBe(0);
+  context.cleanUp();
+  return context.out();
+}
+
+const options = (help: string): string[] =>
+  [...help.matchAll(/(?:^|\s)(--[a-z][a-z-]+)/gm)].map((match) => match[1] ?? '');
+
+describe('docs/protocol.md', () => {
+  it('has exactly the errors of the table', () => {
+    const rows = Object.entries(ERRORS).map(([name, error]) => [
+      String(error.code),
+      `\`${name}\``,
+      error.severity,
+      error.reconnect ? 'yes' : 'no',
+      error.meaning,
+    ]);
+    expect(table(doc('protocol.md'), 'errors')).toEqual(rows);
+  });
+
+  it('has exactly the errors and methods of the control channel', () => {
+    const text = doc('protocol.md');
+    const rows = Object.entries(CONTROL_ERRORS).map(([name, meaning]) => [`\`${name}\``, meaning]);
+    expect(table(text, 'control errors')).toEqual(rows);
+    for (const method of CONTROL_METHODS) expect(text).toContain(`| \`${method}\` `);
+  });
+
+  it('names every message', () => {
+    for (const name of Object.keys(MESSAGE)) expect(doc('protocol.md')).toMatch(new RegExp(`\\b${name}\\b`));
+  });
+});
+
+describe('docs/cli.md', () => {
+  it('names every command, and every option of those that run machines', async () => {
+    const text = doc('cli.md');
+    for (const command of ['demo', 'serve', 'qemu', 'dump', 'list', 'report', 'watch']) {
+      expect(text).toContain(`\`viommu ${command}\``);
+    }
+    for (const command of ['demo', 'serve', 'qemu']) {
+      const missing = options(await helpOf(command)).filter(
+        (option) => !text.includes(option) && option !== '--help',
+      );
+      expect(missing, command).toEqual([]);
+    }
+  });
+});
+
+describe('help', () => {
+  it('is short enough for a screen and has examples', async () => {
+    const help = await helpOf();
+    expect(help.split('\n').length).toBeLessThan(45);
+    expect(help).toContain('Examples:');
+    expect(await helpOf('qemu')).toContain('Exit code: QEMU');
+  });
+
+  it('is printed with exit code 2 for a command that does not exist, with a guess', async () => {
+    const context = testContext();
+    expect(await run(context, fakeServices(), ['sevre'])).toBe(2);
+    expect(context.err()).toContain('serve');
+    expect(await run(context, fakeServices(), ['--version'])).toBe(0);
+    expect(context.out()).toBe('9.9.9\n');
+    context.cleanUp();
+  });
+
+  it('is printed, as usage error, when no command is given', async () => {
+    const context = testContext();
+    expect(await run(context, fakeServices(), [])).toBe(2);
+    expect(context.err()).toContain('Usage: viommu');
+    context.cleanUp();
+  });
+});

@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { ArrayMemory } from '../memory/array.js';
+import { createModel, modelRegisterBytes } from './models.js';
+
+const ports = (words: number) => ({
+  memory: new ArrayMemory([{ base: 0, bytes: 4096 }]),
+  registers: new Uint32Array(words),
+  outputs: { invalidate: () => {}, pendingAcks: () => 0, interrupt: () => {}, event: () => {} },
+});
+
+describe('models by name', () => {
+  it('makes a VT-d unit with one page of registers', () => {
+    expect(modelRegisterBytes('vtd')).toBe(4096);
+    const model = createModel('vtd', {}, ports(1024));
+    expect([model.model, model.registerBytes]).toEqual(['vtd', 4096]);
+  });
+
+  it('refuses what it does not know with a coded error', () => {
+    expect(() => modelRegisterBytes('amdvi')).toThrow(expect.objectContaining({ reason: 'UNKNOWN_MODEL' }));
+    const bad = { 'aw-bits': '64' };
+    expect(() => createModel('vtd', bad, ports(1024))).toThrow(
+      expect.objectContaining({ reason: 'BAD_OPTION' }),
+    );
+    expect(() => createModel('vtd', {}, ports(8))).toThrow(/needs 4096 bytes/);
+  });
+});

@@ -1,0 +1,86 @@
+/** Leaves of a domain's tables, one after the other, whatever its stages. Reads only. */
+import type { GuestMemory } from '../../memory/port.js';
+import { ENUMERATE, LeafCursor } from '../../walk/enumerate.js';
+import { StageTwo } from '../../walk/nested.js';
+import { SPAN_WORDS, type TranslateResult } from '../iommu.js';
+import { type Domain, KIND } from './domain.js';
+import { addSpan } from './spans.js';
+
+/** Entries that one enumeration may look at: a table that refers to itself costs no more than this. */
+const ENTRY_BUDGET = 1 << 18;
+
+export class Leaves {
+  readonly cursor: LeafCursor;
+
+  constructor(private readonly memory: GuestMemory) {
+    this.cursor = new LeafCursor(new StageTwo(memory));
+  }
+
+  /** Aims at the translations at or above an input address. The domain is not a pass-through one. */
+  start(domain: Domain, lo: number, hi: number): void {
+    const { cursor, memory } = this;
+    if (domain.kind === KIND.SECOND) {
+      cursor.start(domain.secondFormat, memory, domain.secondRoot, lo, hi, -1, -1);
+    } else if (domain.kind === KIND.FIRST) {
+      cursor.start(domain.firstFormat, memory, domain.firstRoot, lo, hi, -1, -1);
+    } else {
+      cursor.startNested(
+        domain.firstFormat,
+        domain.firstRoot,
+        domain.secondFormat,
+        domain.secondRoot,
+        lo,
+        hi,
+        -1,
+        -1,
+      );
+    }
+  }
+
+  /** Goes to the next translation that allows something; its fields are in `cursor`. False at the end. */
+  next(): boolean {
+    while (this.cursor.visited < ENTRY_BUDGET) {
+      const found = this.cursor.next(ENTRY_BUDGET - this.cursor.visited);
+      if (found !== ENUMERATE.LEAF) return false;
+      if ((this.cursor.permissions & 3) !== 0) return true;
+    }
+    return false;
+  }
+
+  /** True when {@link next} gave up for lack of budget rather than at the end. */
+  get exhausted(): boolean {
+    return this.cursor.visited >= ENTRY_BUDGET;
+  }
+}
+
+/** Adds the cursor's translation to an answer and joins it with the spans before it where they are one aligned block. */
+export function appendLeaf(result: TranslateResult, cursor: LeafCursor): void {
+  addSpan(
+    result,
+    cursor.inLo,
+    cursor.inHi,
+    cursor.outLo,
+    cursor.outHi,
+    cursor.log2Size,
+    cursor.permissions & 3,
+  );
+  while (result.count >= 2 && joins(result.spans, (result.count - 2) * SPAN_WORDS)) {
+    result.count--;
+    result.spans[(result.count - 1) * SPAN_WORDS + 4]++;
+  }
+}
+
+/** True when the span at `base` and the next one are the two halves of an aligned block, in input and output. */
+function joins(spans: Uint32Array, base: number): boolean {
+  const next = base + SPAN_WORDS;
+  const log2 = spans[base + 4];
+  if (spans[next + 4] !== log2 || spans[next + 5] !== spans[base + 5] || log2 >= 62) return false;
+  const bitLo = log2 < 32 ? (1 << log2) >>> 0 : 0;
+  const bitHi = log2 < 32 ? 0 : (1 << (log2 - 32)) >>> 0;
+  for (let half = 0; half <= 2; half += 2) {
+    if (((spans[base + half] & bitLo) | (spans[base + half + 1] & bitHi)) !== 0) return false;
+    if (spans[next + half] !== (spans[base + half] | bitLo) >>> 0) return false;
+    if (spans[next + half + 1] !== (spans[base + half + 1] | bitHi) >>> 0) return false;
+  }
+  return true;
+}

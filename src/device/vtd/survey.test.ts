@@ -1,0 +1,184 @@
+import { describe, expect, it } from 'vitest';
+import { contextEntry, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
+import { ANY, type DumpNode, MAX_SPANS, NO_PASID, SPAN_WORDS, type TranslateResult } from '../iommu.js';
+
+const RID = 0x18;
+const PWSNP = 1n << 23n;
+
+function enumerate(vm: TestMachine, rid: number, from = 0n, pasid = NO_PASID) {
+  const result: TranslateResult = {
+    status: 0,
+    count: 0,
+    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
+    space: 0,
+    sub: 0,
+  };
+  const lo = Number(from & 0xffffffffn);
+  const more = vm.model.enumerate(rid, pasid, lo, Number(from >> 32n), result);
+  return { more, ...vm.describe(result, 0n) };
+}
+
+function legacy() {
+  const vm = new TestMachine();
+  const root = vm.page();
+  vm.context(RID, ...contextEntry(root, 5));
+  vm.setRoot(0);
+  vm.enable();
+  return { vm, root };
+}
+
+describe('enumerate', () => {
+  it('is the identity while translation is off and for pass-through', () => {
+    const vm = new TestMachine();
+    expect(enumerate(vm, RID)).toMatchObject({ more: false, count: 1, spans: [{ in: 0n, log2: 64 }] });
+    expect(enumerate(vm, RID, 0x1000n).count).toBe(0);
+    vm.context(RID, ...contextEntry(0, 3, { tt: 2 }));
+    vm.setRoot(0);
+    vm.enable();
+    expect(enumerate(vm, RID)).toMatchObject({ count: 1, space: 3, spans: [{ log2: 64, permissions: 3 }] });
+  });
+
+  it('joins contiguous pages into aligned blocks, ascending', () => {
+    const { vm, root } = legacy();
+    for (let page = 3n; page < 21n; page++) vm.mapSecond(root, 4, page * 4096n, 0x10_0000n + page * 4096n);
+    vm.mapSecond(root, 4, 0x40_0000n, 0x80_0000n, 2, 1n);
+    const found = enumerate(vm, RID);
+    expect(found.more).toBe(false);
+    expect(found.spans.map((span) => [span.in, span.log2, span.permissions])).toEqual([
+      [0x3000n, 12, 3],
+      [0x4000n, 14, 3],
+      [0x8000n, 15, 3],
+      [0x1_0000n, 14, 3],
+      [0x1_4000n, 12, 3],
+      [0x40_0000n, 21, 1],
+    ]);
+  });
+
+  it('goes on where it stopped', () => {
+    const { vm, root } = legacy();
+    for (let page = 0n; page < 150n; page++) vm.mapSecond(root, 4, page * 8192n, page * 4096n);
+    const inputs: bigint[] = [];
+    let from = 0n;
+    for (let round = 0; round < 10; round++) {
+      const found = enumerate(vm, RID, from);
+      for (const span of found.spans) inputs.push(span.in);
+      if (!found.more) break;
+      from = (found.spans.at(-1)?.in ?? 0n) + 4096n;
+    }
+    expect(inputs).toEqual(Array.from({ length: 150 }, (_, page) => BigInt(page) * 8192n));
+  });
+
+  it('never faults, never sets A or D, reads tables afresh', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(RID, { paside: true });
+    const root = vm.page();
+    const leaf = vm.mapFirst(root, 4, 0x1000n, 0x50_0000n);
+    vm.pasidEntry(directory, 4, 1n | (1n << 6n), 1n | PWSNP, BigInt(root));
+    vm.setRoot(1);
+    vm.enable();
+    expect(enumerate(vm, RID).ok).toBe(false);
+    expect(enumerate(vm, RID, 0n, 4)).toMatchObject({ count: 1, space: 1, sub: 4 });
+    expect(vm.memory.peek(leaf)).toBe(0x50_0007n);
+    vm.mapFirst(root, 4, 0x1000n, 0x60_0000n);
+    expect(enumerate(vm, RID, 0n, 4).spans[0].out).toBe(0x60_0000n);
+    expect(vm.events.filter((event) => event.kind === 'fault')).toEqual([]);
+  });
+
+  it('ends in bounded time on tables that refer to themselves', () => {
+    const { vm, root } = legacy();
+    for (let index = 0; index < 512; index++) vm.entry(root + index * 8, BigInt(root) | 3n);
+    const found = enumerate(vm, RID);
+    expect(found.count).toBeGreaterThan(0);
+  });
+});
+
+describe('affected', () => {
+  const everything = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
+  const of = (vm: TestMachine, scope: Partial<typeof everything>): number[] => {
+    const out: number[] = [];
+    vm.model.affected({ ...everything, ...scope }, [0x18, 0x20, 0x28], out);
+    return out;
+  };
+
+  it('by requester and by domain in legacy mode', () => {
+    const { vm } = legacy();
+    vm.context(0x20, ...contextEntry(0, 6, { tt: 2 }));
+    expect(of(vm, {})).toEqual([0x18, 0x20, 0x28]);
+    expect(of(vm, { rid: 0x28 })).toEqual([0x28]);
+    expect(of(vm, { space: 5 })).toEqual([0x18]);
+    expect(of(vm, { space: 6 })).toEqual([0x20]);
+    expect(of(vm, { space: 7 })).toEqual([]);
+  });
+
+  it('counts what the context-cache still holds', () => {
+    const { vm } = legacy();
+    vm.translate(RID, 0x1000n, READ);
+    vm.context(RID, 0n, 0n);
+    expect(of(vm, { space: 5 })).toEqual([0x18]);
+  });
+});
+
+function find(nodes: readonly DumpNode[], label: string): DumpNode | undefined {
+  for (const node of nodes) {
+    if (node.label.startsWith(label)) return node;
+    const found = find(node.children ?? [], label);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+describe('dump', () => {
+  it('prints registers with named bits and faults with their reason', () => {
+    const { vm } = legacy();
+    vm.translate(RID, 0x7000n, WRITE);
+    const nodes = vm.model.dump({ registers: true, tables: false, maxLeaves: 10 });
+    expect(find(nodes, 'GSTS_REG')).toMatchObject({
+      raw: '0xc0000000',
+      fields: { TES: 1, RTPS: 1, QIES: 0 },
+    });
+    expect(find(nodes, 'RTADDR_REG')).toMatchObject({ fields: { RTA: '0x1000', TTM: '0 (legacy)' } });
+    expect(find(nodes, 'FRCD_REG[0]')?.fields).toMatchObject({
+      SID: 0x18,
+      FI: '0x7000',
+      FR: '0x5 LGN.2: no write permission',
+    });
+    expect(find(nodes, 'FRCD_REG[1]')).toBeUndefined();
+  });
+
+  it('prints the legacy tree with joined ranges', () => {
+    const { vm, root } = legacy();
+    for (let page = 0n; page < 5n; page++) vm.mapSecond(root, 4, page * 4096n, 0x10_0000n + page * 4096n);
+    vm.mapSecond(root, 4, 0x4000_0000n, 0x80_0000n, 2, 1n);
+    const nodes = vm.model.dump({ registers: false, tables: true, maxLeaves: 10 });
+    expect(find(nodes, 'context 00:03.0')?.fields).toMatchObject({ DID: 5, AW: '2 (48-bit)' });
+    expect(find(nodes, 'second-stage 4-level')?.children).toEqual([
+      {
+        label: '0x0000000000000000-0x0000000000004fff',
+        fields: { to: '0x0000000000100000', access: 'rw', page: '4 KiB', pages: 5 },
+      },
+      {
+        label: '0x0000000040000000-0x00000000401fffff',
+        fields: { to: '0x0000000000800000', access: 'r-', page: '2 MiB', pages: 1 },
+      },
+    ]);
+    const short = vm.model.dump({ registers: false, tables: true, maxLeaves: 1 });
+    expect(find(short, 'second-stage')).toMatchObject({ note: 'more translations above' });
+  });
+
+  it('prints PASID entries and why a requester is blocked', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(0x0198, { paside: true, ridPasid: 2 });
+    const root = vm.page();
+    vm.mapFirst(root, 5, 0x1000n, 0x50_0000n);
+    vm.pasidEntry(directory, 2, 1n | (4n << 6n), 1n);
+    vm.pasidEntry(directory, 70, 1n | (1n << 6n), 3n | PWSNP, BigInt(root) | 4n);
+    vm.pasidEntry(directory, 71, 1n);
+    vm.setRoot(1);
+    vm.enable();
+    const nodes = vm.model.dump({ registers: false, tables: true, maxLeaves: 10, rid: 0x0198 });
+    expect(find(nodes, 'PASID 0x2 (RID_PASID)')?.children).toEqual([{ label: 'pass-through' }]);
+    expect(find(nodes, 'PASID 0x46')?.fields).toMatchObject({ PGTT: '1 (first-stage)', DID: 3 });
+    expect(find(nodes, 'first-stage 5-level')?.children).toHaveLength(1);
+    expect(find(nodes, 'blocked')).toMatchObject({ note: expect.stringMatching(/SPT\.4/) });
+  });
+});

@@ -1,0 +1,110 @@
+import { bodyCodec, type Codec } from '../../src/wire/codec.js';
+import { FLAG, HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
+import { BodyWriter } from '../../src/wire/writer.js';
+import type { Rng } from './rng.js';
+
+const FRONT = [
+  MESSAGE.MEM_ADD,
+  MESSAGE.MEM_REMOVE,
+  MESSAGE.REG_WRITE,
+  MESSAGE.REG_READ,
+  MESSAGE.TRANSLATE,
+  MESSAGE.DEVICE_ADDED,
+  MESSAGE.DEVICE_REMOVED,
+  MESSAGE.RESET,
+  MESSAGE.REPLAY,
+  MESSAGE.NOTIFIER,
+] as const;
+
+/** Requests that are answered, by message number. */
+export const ANSWERED: ReadonlySet<number> = new Set([
+  MESSAGE.HELLO,
+  MESSAGE.MEM_ADD,
+  MESSAGE.MEM_REMOVE,
+  MESSAGE.REG_READ,
+  MESSAGE.TRANSLATE,
+  MESSAGE.RESET,
+  MESSAGE.REPLAY,
+]);
+
+const buffer = new Uint8Array(HEADER_BYTES + 65536);
+const writer = new BodyWriter();
+
+/** One frame's bytes. */
+export function frameBytes<T extends object>(
+  type: number,
+  flags: number,
+  id: number,
+  codec: Codec<T>,
+  message: T,
+): Uint8Array {
+  writer.start(buffer, HEADER_BYTES);
+  codec.encode(message, writer);
+  const size = writer.position - HEADER_BYTES;
+  const header = Uint32Array.of(type, flags, size, id);
+  buffer.set(new Uint8Array(header.buffer), 0);
+  return buffer.slice(0, HEADER_BYTES + size);
+}
+
+/** A frame that the front channel takes, its fields at random: often ones that mean something. */
+export function plausibleFrame(rng: Rng, id: number): { readonly type: number; readonly bytes: Uint8Array } {
+  const type = rng.pick(FRONT);
+  const codec = bodyCodec(type as typeof MESSAGE.TRANSLATE) as unknown as Codec<Record<string, unknown>>;
+  const message = codec.create();
+  for (const field of Object.keys(message)) {
+    const value = message[field];
+    if (typeof value === 'number') message[field] = number(rng);
+    else if (typeof value === 'boolean') message[field] = rng.chance(0.3);
+    else if (typeof value === 'string') message[field] = 'x'.repeat(rng.below(20));
+  }
+  if (type === MESSAGE.TRANSLATE || type === MESSAGE.REPLAY) {
+    if (rng.chance(0.95)) message['rid'] = rng.below(0x10000);
+    if (rng.chance(0.95)) message['pasid'] = rng.chance(0.5) ? 0 : rng.below(0x100000);
+  }
+  if (type === MESSAGE.REG_WRITE) message['size'] = rng.pick([1, 2, 4, 4, 8, 8, 3, 16]);
+  if ((type === MESSAGE.REG_WRITE || type === MESSAGE.REG_READ) && rng.chance(0.9)) {
+    message['offset'] = rng.pick([0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8, rng.below(0x400)]);
+  }
+  const flags = 1 | (ANSWERED.has(type) ? FLAG.NEED_REPLY : 0);
+  return { type, bytes: frameBytes(type, flags, id, codec, message) };
+}
+
+function number(rng: Rng): number {
+  switch (rng.below(5)) {
+    case 0:
+      return rng.below(8);
+    case 1:
+      return rng.below(0x100) * 4096;
+    case 2:
+      return 2 ** rng.below(32);
+    case 3:
+      return 0xffff_ffff;
+    default:
+      return rng.u32();
+  }
+}
+
+/** The frame with something wrong: a bit, its length, its header, or all of it. */
+export function spoiled(rng: Rng, frame: Uint8Array): Uint8Array {
+  const bytes = frame.slice();
+  switch (rng.below(6)) {
+    case 0:
+      bytes[rng.below(bytes.length)] ^= 1 << rng.below(8);
+      return bytes;
+    case 1:
+      return bytes.subarray(0, rng.below(bytes.length));
+    case 2: {
+      const size = rng.pick([0, 1, 65535, 65536, 65537, 0xffff_ffff, rng.below(100)]);
+      bytes.set(new Uint8Array(Uint32Array.of(size).buffer), 8);
+      return bytes;
+    }
+    case 3:
+      bytes.set(new Uint8Array(Uint32Array.of(rng.pick([0, 1, 64, 65, 68, 127, 128, rng.u32()])).buffer), 0);
+      return bytes;
+    case 4:
+      for (let i = HEADER_BYTES; i < bytes.length; i++) bytes[i] = rng.below(256);
+      return bytes;
+    default:
+      return Uint8Array.from({ length: rng.below(200) }, () => rng.below(256));
+  }
+}

@@ -1,0 +1,201 @@
+import { CodedError, ERRORS } from '../../src/base/errors.js';
+import { createModel, modelRegisterBytes } from '../../src/device/models.js';
+import { ArrayMemory } from '../../src/memory/array.js';
+import type { Outlet, SessionMemory, SessionPorts, SharedPage } from '../../src/session/ports.js';
+import { CHANNEL, Session } from '../../src/session/session.js';
+import { CODEC } from '../../src/wire/codec.js';
+import { CONTROL_MAGIC, FLAG, Frame, MAX_FRAME_BYTES, MESSAGE, VERSION } from '../../src/wire/frame.js';
+import { Receiver } from '../../src/wire/receiver.js';
+import { CountingMemory } from './counting-memory.js';
+import { ANSWERED, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
+import { type Fuzzer, must, type Trace } from './fuzzer.js';
+import { WORDS_PER_WRITE } from './limits.js';
+import type { Rng } from './rng.js';
+
+const STEPS = 150;
+/** Descriptors that are nobody's: closing them does nothing. */
+const NO_FD = 0x4000_0000;
+
+/** Guest memory that accepts any region and serves one. */
+class FuzzMemory extends CountingMemory implements SessionMemory {
+  readonly #regions = new Set<number>();
+  constructor() {
+    super(new ArrayMemory([{ base: 0, bytes: 2 ** 20 }]));
+  }
+  addMapped({ region }: { readonly region: number }): boolean {
+    this.#add(region);
+    return true;
+  }
+  addRemote({ region }: { readonly region: number }): void {
+    this.#add(region);
+  }
+  remove(region: number): void {
+    if (!this.#regions.delete(region)) throw new CodedError('REGION_UNKNOWN', `region ${region}`);
+  }
+  clear(): void {
+    this.#regions.clear();
+  }
+  #add(region: number): void {
+    if (this.#regions.has(region)) throw new CodedError('REGION_EXISTS', `region ${region}`);
+    if (region % 7 === 3) throw new CodedError('BAD_REGION', `region ${region}`);
+    this.#regions.add(region);
+  }
+}
+
+interface Sent {
+  readonly type: number;
+  readonly flags: number;
+  readonly id: number;
+}
+
+/**
+ * Random frames against a session: right ones, wrong ones, and bytes that are none, in pieces of any size. The
+ * session may end only with an error of the table that ends connections; until then every question has one
+ * answer, in order, and no frame costs more than its bound.
+ */
+export class FramesFuzzer implements Fuzzer {
+  readonly name = 'frames';
+  #frames = 0;
+  #ended = 0;
+
+  facts(): Readonly<Record<string, number>> {
+    return { frames: this.#frames, ended: this.#ended };
+  }
+
+  run(rng: Rng, trace: Trace): void {
+    const talk = new Talk(rng, trace);
+    try {
+      if (rng.chance(0.95)) talk.hello();
+      for (let step = 0; step < STEPS; step++) talk.step();
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      const { severity } = ERRORS[error.reason];
+      must(severity === 'connection', () => `ended by ${error.reason}, which does not end connections`);
+      must(error.reason !== 'INTERNAL', () => `INTERNAL: ${error.message}`);
+      this.#ended++;
+    } finally {
+      talk.end();
+      this.#frames += talk.frames;
+    }
+  }
+}
+
+class Talk {
+  frames = 0;
+  readonly #memory = new FuzzMemory();
+  readonly #bytes = new Uint8Array(3 * MAX_FRAME_BYTES);
+  readonly #receiver = new Receiver(this.#bytes);
+  readonly #frame = new Frame();
+  readonly #answers: Sent[] = [];
+  /** INVALIDATEs that wait for an answer. */
+  readonly #asked: number[] = [];
+  readonly #session: Session;
+  #nextId = 1;
+
+  constructor(
+    private readonly rng: Rng,
+    private readonly trace: Trace,
+  ) {
+    const outlet = (sent: (frame: Sent) => void): Outlet => ({
+      put: (type, flags, id) => sent({ type, flags, id }),
+    });
+    const ports: SessionPorts = {
+      front: outlet((frame) => this.#answers.push(frame)),
+      memory: this.#memory,
+      models: { createModel, modelRegisterBytes },
+      openBackend: () =>
+        outlet((frame) => {
+          if (frame.type === MESSAGE.INVALIDATE) this.#asked.push(frame.id);
+        }),
+      mapSharedPage: (_fd, _bytes, registerBytes) => sharedPage(registerBytes),
+      fileBytes: () => 2 ** 20,
+      log: () => {},
+      event: () => {},
+    };
+    this.#session = new Session(ports, { session: 'fuzz', modelDefaults: {} });
+  }
+
+  end(): void {
+    this.#session.end();
+  }
+
+  hello(): void {
+    const hello = { version: VERSION, features: this.rng.pick([0xf, 0xf, 1, 0, this.rng.u32()]), vm: 'fuzz' };
+    const message = { ...CODEC.Hello.create(), ...hello, model: 'vtd', sharedBytes: 8192 + 4096 };
+    const flags = VERSION | FLAG.NEED_REPLY;
+    this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
+  }
+
+  step(): void {
+    const { rng } = this;
+    if (rng.chance(0.3) && this.#asked.length > 0) {
+      this.#acknowledge();
+      return;
+    }
+    const { type, bytes } = plausibleFrame(rng, this.#nextId++);
+    const wrong = rng.chance(0.02);
+    const descriptors = type === MESSAGE.MEM_ADD || rng.chance(0.005) ? [NO_FD] : [];
+    const sent = wrong ? spoiled(rng, bytes) : bytes;
+    this.trace.say(`${wrong ? 'spoiled ' : ''}type ${type}: ${Buffer.from(sent).toString('hex')}`);
+    this.#receive(sent, descriptors);
+  }
+
+  #acknowledge(): void {
+    const { rng } = this;
+    const id = rng.chance(0.99) ? (this.#asked.shift() as number) : rng.u32();
+    const status = { code: rng.chance(0.995) ? 0 : 5, text: '' };
+    const bytes = frameBytes(MESSAGE.INVALIDATE, VERSION | FLAG.REPLY, id, CODEC.Status, status);
+    this.trace.say(`acknowledge ${id}`);
+    const frame = new Frame();
+    Object.assign(frame, {
+      type: MESSAGE.INVALIDATE,
+      flags: VERSION | FLAG.REPLY,
+      id,
+      start: 16,
+      end: bytes.length,
+    });
+    this.#input(CHANNEL.BACKEND, frame, bytes);
+  }
+
+  /** Bytes arrive, whole or in pieces; frames that are complete are handled. */
+  #receive(bytes: Uint8Array, descriptors: readonly number[]): void {
+    const { rng } = this;
+    for (let at = 0; at < bytes.length; ) {
+      const count =
+        descriptors.length > 0 || rng.chance(0.7) ? bytes.length : 1 + rng.below(bytes.length - at);
+      const piece = bytes.subarray(at, at + count);
+      must(this.#receiver.makeRoom() >= piece.length, () => 'no room to receive');
+      this.#bytes.set(piece, this.#receiver.writePosition);
+      this.#receiver.received(piece.length, at === 0 ? descriptors : []);
+      at += piece.length;
+      while (this.#receiver.next(this.#frame)) {
+        this.#input(CHANNEL.FRONT, this.#frame, this.#bytes);
+        this.#frame.descriptors.length = 0;
+      }
+    }
+  }
+
+  #input(channel: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND, frame: Frame, bytes: Uint8Array): void {
+    this.frames++;
+    this.#memory.taken();
+    this.#answers.length = 0;
+    const { type, id } = frame;
+    this.#session.input(channel, frame, bytes);
+    const words = this.#memory.taken();
+    must(words <= WORDS_PER_WRITE, () => `type ${type} touched ${words} words of memory`);
+    const due = channel === CHANNEL.FRONT && ANSWERED.has(type) ? 1 : 0;
+    must(this.#answers.length === due, () => `type ${type} got ${this.#answers.length} answers`);
+    if (due === 1) {
+      const answer = this.#answers[0] as Sent;
+      const right = answer.type === type && answer.id === id && (answer.flags & FLAG.REPLY) !== 0;
+      must(right, () => `type ${type} id ${id} got ${JSON.stringify(answer)}`);
+    }
+  }
+}
+
+function sharedPage(registerBytes: number): SharedPage {
+  const control = new Uint32Array(1024);
+  control[0] = CONTROL_MAGIC;
+  const registers = new Uint32Array(registerBytes / 4);
+  return { control, registers, registerBytes: new Uint8Array(registers.buffer) };
+}

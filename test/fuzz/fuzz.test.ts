@@ -1,0 +1,55 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Daemon } from '../support/daemon.js';
+import { DriverFuzzer } from './driver.js';
+import { FramesFuzzer } from './frames.js';
+import { type Fuzzer, runFuzzer } from './fuzzer.js';
+import { MmioFuzzer } from './mmio.js';
+import { SocketFuzzer } from './socket.js';
+import { TablesFuzzer } from './tables.js';
+
+// `node test/fuzz/run.mjs` sets these; without them each fuzzer runs for a few seconds.
+const minutes = Number(process.env['VIOMMU_FUZZ_MINUTES'] ?? '0');
+const cases = process.env['VIOMMU_FUZZ_CASES'];
+const seed = Number(process.env['VIOMMU_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+const only = process.env['VIOMMU_FUZZ_ONLY'] ?? '';
+const SHORT_MS = 3000;
+const milliseconds = minutes > 0 ? minutes * 60_000 : SHORT_MS;
+
+function fuzz(fuzzer: Fuzzer): void {
+  const limit = cases === undefined ? { milliseconds } : { cases: Number(cases) };
+  const done = runFuzzer(fuzzer, seed, limit, (line) => console.log(line));
+  const seconds = done.seconds.toFixed(1);
+  console.log(`${fuzzer.name}: ${done.cases} cases from seed ${seed}, ${seconds} s`, fuzzer.facts?.() ?? '');
+  expect(done.cases).toBeGreaterThan(0);
+}
+
+const wanted = (name: string): boolean => only === '' || only === name;
+const timeout = milliseconds + 120_000;
+
+describe(`fuzz, seed ${seed}`, () => {
+  for (const fuzzer of [new FramesFuzzer(), new MmioFuzzer(), new TablesFuzzer(), new DriverFuzzer()]) {
+    it.runIf(wanted(fuzzer.name))(fuzzer.name, () => fuzz(fuzzer), timeout);
+  }
+});
+
+describe.runIf(wanted('socket'))(`fuzz over a socket, seed ${seed}`, () => {
+  let daemon: Daemon;
+  beforeAll(async () => {
+    daemon = await Daemon.start(['--log-level', 'error']);
+  });
+  afterAll(() => daemon.dispose());
+  it(
+    'socket',
+    () => {
+      const fuzzer = new SocketFuzzer(daemon.socket);
+      try {
+        fuzz(fuzzer);
+        expect(daemon.running).toBe(true);
+        expect(daemon.text()).not.toContain('internal error');
+      } finally {
+        fuzzer.close();
+      }
+    },
+    timeout,
+  );
+});

@@ -1,0 +1,111 @@
+import { ArrayMemory } from '../../src/memory/array.js';
+import type { AttachOptions, Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { VtdDriver as Driver } from '../../src/sim/vtd-driver.js';
+import type { Trace } from './fuzzer.js';
+import { FuzzMachine } from './machine.js';
+import type { Rng } from './rng.js';
+
+export const RAM = 4 * 2 ** 20;
+/** Tables and rings. */
+export const TABLES: readonly [number, number] = [0x1_0000, 0x20_0000];
+/** Data: one 2 MiB page. */
+export const DATA = 0x20_0000;
+/** Where a nested first stage sees guest memory. */
+export const NESTED_OFFSET = 2n ** 33n;
+
+export const RIDS = [1, 2, 0x88] as const;
+export const PASIDS = [-1, 1, 70] as const;
+/** Pages per window of input addresses that is mapped from. */
+export const WINDOW = 32;
+
+const OPTIONS: readonly Readonly<Record<string, string>>[] = [
+  {},
+  { 'caching-mode': 'on' },
+  { 'scalable-mode': 'off' },
+  { 'aw-bits': '57' },
+  { 'aw-bits': '39' },
+  { 'cache-policy': 'none' },
+  { 'cache-policy': 'hostile' },
+  { 'cache-policy': 'hostile', 'caching-mode': 'on' },
+];
+
+/** First words of an IOTLB and of a context-cache invalidate descriptor, global. VT-d §6.5.2 */
+const GLOBAL_IOTLB = 0x12n;
+const GLOBAL_CONTEXT = 0x11n;
+
+export interface User {
+  readonly rid: number;
+  readonly pasid: number;
+}
+
+/** A random unit with a driver at work on it. */
+export interface World {
+  readonly machine: FuzzMachine;
+  readonly driver: VtdDriver;
+  readonly options: Readonly<Record<string, string>>;
+  readonly domains: readonly Domain[];
+}
+
+export function makeWorld(rng: Rng, trace: Trace): World {
+  const options = rng.pick(OPTIONS);
+  const machine = new FuzzMachine(rng, new ArrayMemory([{ base: 0, bytes: RAM }]), options);
+  const scalable = options['scalable-mode'] !== 'off' && rng.chance(0.6);
+  const mode = scalable ? 'scalable' : 'legacy';
+  const queued = scalable || rng.chance(0.8);
+  const driver = new Driver(machine, { mode, pages: TABLES, invalidation: queued ? 'queue' : 'registers' });
+  trace.say(`world ${JSON.stringify(options)} ${mode} ${queued ? 'queue' : 'registers'}`);
+  driver.start();
+  fillRing(driver);
+  const narrow = options['aw-bits'] === '39';
+  const domains: Domain[] = [];
+  for (let n = 1 + rng.below(3); n > 0; n--)
+    domains.push(makeDomain(rng, driver, scalable && !narrow, narrow));
+  return { machine, driver, options, domains };
+}
+
+/** Slots that nobody has written yet hold a valid descriptor, so that a random tail runs a long way. */
+export function fillRing(driver: VtdDriver): void {
+  const { queue } = driver;
+  if (queue === undefined) return;
+  const ram = driver.machine.ram;
+  for (let at = queue.tail; at < queue.bytes; at += queue.descriptorBytes) {
+    ram.store64(queue.base + at, (at & 0x300) === 0x100 ? GLOBAL_CONTEXT : GLOBAL_IOTLB);
+  }
+}
+
+function makeDomain(rng: Rng, driver: VtdDriver, firstStage: boolean, narrow: boolean): Domain {
+  const wide = (driver.capabilities.cap[0] & (8 << 8)) !== 0;
+  const levels = narrow ? 3 : rng.pick(wide ? [3, 4, 5] : [3, 4]);
+  if (firstStage && rng.chance(0.6)) {
+    const five = wide && rng.chance(0.3);
+    if (rng.chance(0.5)) return driver.createDomain('first', five ? 5 : 4);
+    const parent = driver.createDomain('second', levels);
+    parent.table?.map(NESTED_OFFSET, 0, RAM, undefined, rng.chance(0.5) ? 21 : 12);
+    return driver.createNested(parent, five ? 5 : 4, (gpa) => NESTED_OFFSET + BigInt(gpa));
+  }
+  return driver.createDomain(rng.chance(0.1) ? 'pass-through' : 'second', levels);
+}
+
+/** Input addresses that this domain is used at. */
+export function windowOf(domain: Domain): bigint {
+  if (domain.kind === 'first' || domain.kind === 'nested') return 0xffff_ffff_c000_0000n;
+  return domain.levels === 3 ? 0x40_0000_0000n : 0x4000_0000n;
+}
+
+/** What the domain's own table must hold to reach guest-physical `gpa`. */
+export function outputOf(domain: Domain, gpa: number): number {
+  return domain.kind === 'nested' ? Number(NESTED_OFFSET) + gpa : gpa;
+}
+
+export function attachOptions(user: User): AttachOptions {
+  return user.pasid < 0 ? {} : { pasid: user.pasid };
+}
+
+/** A requester that this driver's mode lets attach. */
+export function pickUser(rng: Rng, driver: VtdDriver): User {
+  return { rid: rng.pick(RIDS), pasid: driver.scalable === undefined ? -1 : rng.pick(PASIDS) };
+}
+
+export function describeUser(user: User): string {
+  return `rid ${user.rid}${user.pasid < 0 ? '' : ` pasid ${user.pasid}`}`;
+}

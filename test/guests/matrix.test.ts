@@ -1,0 +1,116 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ByteServer } from '../../src/cli/guest/byte-server.js';
+import { Daemon } from '../support/daemon.js';
+import { Guest, type Series } from './support.js';
+
+/**
+ * Unmodified Debian kernels on the external VT-d: disks and network through it with checksums, no fault of
+ * their own, and one deliberate stray DMA that must appear in the guest's log as what it is.
+ */
+
+const MIB = 1 << 20;
+const DISK_BYTES = 64 * MIB;
+const NET_MIB = 8;
+const STRAY = 0xdead0000;
+/** Much more than a guest needs, even on a machine that does other things. */
+const TIMEOUT_MS = 320_000;
+
+interface Mode {
+  readonly name: string;
+  readonly scalable: boolean;
+  readonly words: readonly string[];
+  /** Fault reasons of a read and of a write where nothing is mapped. */
+  readonly read: number;
+  readonly write: number;
+}
+
+const MODES: readonly Mode[] = [
+  // LGN: the second stage's entry lacks the right that the request needs.
+  { name: 'legacy', scalable: false, words: ['intel_iommu=on,sm_off'], read: 0x06, write: 0x05 },
+  // SFS.2: Linux gives devices a first stage in scalable mode; its entry is not present.
+  { name: 'scalable', scalable: true, words: ['intel_iommu=on,sm_on'], read: 0x71, write: 0x71 },
+];
+
+let daemon: Daemon;
+let server: ByteServer;
+
+beforeAll(async () => {
+  daemon = await Daemon.start();
+  server = await ByteServer.open();
+});
+
+afterAll(async () => {
+  await server.close();
+  await daemon.dispose();
+});
+
+describe.each(['6.1', '6.12'] as const)('Debian %s', (series: Series) => {
+  describe.each(MODES)('$name mode', (mode) => {
+    it.each([
+      { policy: 'strict', direction: 'read' as const },
+      { policy: 'lazy', direction: 'write' as const },
+    ])(
+      '$policy invalidation: disks, network, stray $direction',
+      async ({ policy, direction }) => {
+        const before = server.transfers.length;
+        const name = `${series}-${mode.name}-${policy}`;
+        const guest = Guest.boot({
+          series,
+          name,
+          socket: daemon.socket,
+          choice: { scalableMode: mode.scalable },
+          append: [...mode.words, `iommu.strict=${policy === 'strict' ? 1 : 0}`],
+          jobs: ['dmesg', 'nvme', 'virtio-blk', 'net', 'stray'],
+          parameters: {
+            mib: DISK_BYTES / MIB,
+            port: server.port,
+            'net-mib': NET_MIB,
+            stray: `0x${STRAY.toString(16)}`,
+            'stray-direction': direction,
+          },
+        });
+        try {
+          await guest.done();
+          const { run } = guest;
+
+          const said = run.textOf('dmesg').join('\n');
+          expect(said).toContain('DMAR: Intel(R) Virtualization Technology for Directed I/O');
+          expect(said).toContain(`DMA domain TLB invalidation policy: ${policy} mode`);
+
+          for (const [job, disk] of [
+            ['nvme', 'nvme'],
+            ['virtio-blk', 'virtio'],
+          ] as const) {
+            expect(run.value(job, 'bytes')).toBe(String(DISK_BYTES));
+            expect(run.value(job, 'read')).toBe(run.value(job, 'written'));
+            expect(await guest.diskSum(disk, DISK_BYTES)).toBe(run.value(job, 'written'));
+          }
+
+          const transfers = server.transfers.slice(before);
+          expect(transfers.map(({ direction: way, bytes }) => [way, bytes])).toEqual([
+            ['down', NET_MIB * MIB],
+            ['up', NET_MIB * MIB],
+          ]);
+          const moved = run.of('net').filter(({ values }) => 'direction' in values);
+          expect(moved.map(({ values }) => values['md5'])).toEqual(transfers.map(({ md5 }) => md5));
+
+          const device = run.value('stray', 'device') ?? '';
+          const faults = guest.kernelFaults();
+          expect(faults.length).toBeGreaterThan(0);
+          for (const fault of faults) {
+            expect(fault).toMatchObject({
+              operation: direction,
+              device: device.replace(/^0000:/, ''),
+              reason: mode[direction],
+            });
+            expect(Number(fault.address)).toBe(STRAY);
+          }
+          expect(run.value('stray', 'fault')).toBe(`0x${STRAY.toString(16)}`);
+        } finally {
+          await guest.dispose();
+        }
+      },
+      TIMEOUT_MS,
+    );
+  });
+});

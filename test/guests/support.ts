@@ -1,0 +1,136 @@
+import { createHash } from 'node:crypto';
+import {
+  createReadStream,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type KernelFault, parseKernelFault } from '../../src/cli/guest/console.js';
+import {
+  type GuestIommu,
+  MACHINE_DEFAULTS,
+  type Machine,
+  machineArguments,
+} from '../../src/cli/guest/machine.js';
+import { type GuestEnd, GuestRun } from '../../src/cli/guest/run.js';
+import type { KernelPaths } from '../../src/cli/paths.js';
+import type { DeviceChoice } from '../../src/cli/qemu-arguments.js';
+
+export type Series = '6.1' | '6.12';
+
+/** What the set-up prepared. A guest test without it fails: it never passes by having nothing to run. */
+interface Prepared {
+  readonly qemu: string;
+  readonly bridge: string;
+  readonly kernels: Readonly<Record<Series, KernelPaths>>;
+}
+
+export function prepared(): Prepared {
+  const cache =
+    process.env['VIOMMU_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'viommu');
+  const file = process.env['VIOMMU_PATHS'] ?? join(cache, 'paths.json');
+  if (!existsSync(file)) throw new Error(`nothing is prepared for guests (${file}): npm run setup`);
+  return JSON.parse(readFileSync(file, 'utf8')) as Prepared;
+}
+
+const MIB = 1 << 20;
+
+/** How one guest is booted; see test/guests/image/README.md for jobs and parameters. */
+export interface GuestOptions {
+  readonly series: Series;
+  /** Name of the machine at the daemon. */
+  readonly name: string;
+  readonly socket: string;
+  readonly choice: DeviceChoice;
+  readonly append: readonly string[];
+  readonly jobs: readonly string[];
+  /** `viommu.NAME=VALUE` words. */
+  readonly parameters?: Readonly<Record<string, string | number>>;
+  readonly machine?: Partial<Machine>;
+}
+
+/** A guest with its disks, in a directory that {@link Guest.dispose} removes. */
+export class Guest {
+  readonly run: GuestRun;
+  readonly #directory: string;
+
+  private constructor(run: GuestRun, directory: string) {
+    this.run = run;
+    this.#directory = directory;
+  }
+
+  static boot(options: GuestOptions): Guest {
+    const { qemu, bridge, kernels } = prepared();
+    const directory = mkdtempSync(join(tmpdir(), 'viommu-guest-'));
+    for (const disk of ['nvme', 'virtio']) {
+      writeFileSync(join(directory, disk), '');
+      truncateSync(join(directory, disk), 128 * MIB);
+    }
+    const kernel = kernels[options.series];
+    const iommu: GuestIommu = {
+      kind: 'viommu',
+      socket: options.socket,
+      choice: { ...options.choice, name: options.name },
+    };
+    const parameters = Object.entries(options.parameters ?? {}).map(
+      ([key, value]) => `viommu.${key}=${value}`,
+    );
+    const args = machineArguments({
+      ...MACHINE_DEFAULTS,
+      iommu,
+      kernel: kernel.image,
+      initramfs: kernel.initramfs,
+      nvme: join(directory, 'nvme'),
+      virtioBlk: join(directory, 'virtio'),
+      network: true,
+      testDevice: true,
+      ...options.machine,
+      append: [...options.append, `viommu.run=${options.jobs.join(',')}`, ...parameters],
+    });
+    const run = GuestRun.start({
+      program: qemu,
+      args,
+      env: { ...process.env, LD_PRELOAD: bridge },
+      quietMs: 90_000,
+      totalMs: 300_000,
+      now: () => performance.now(),
+    });
+    return new Guest(run, directory);
+  }
+
+  /** Waits for QEMU's end; throws with the console's last lines unless the guest's jobs all went well. */
+  async done(): Promise<GuestEnd> {
+    const end = await this.run.end;
+    const status = this.run.value('DONE', 'status');
+    if (end.exitCode !== 0 || end.killed !== undefined || status !== '0') {
+      throw new Error(
+        this.run.describe(`the guest failed: ${end.killed ?? `exit ${end.exitCode}, status ${status}`}`),
+      );
+    }
+    return end;
+  }
+
+  /** DMA faults that the guest's kernel logged. */
+  kernelFaults(): KernelFault[] {
+    return this.run.textOf('faults').flatMap((line) => parseKernelFault(line) ?? []);
+  }
+
+  /** MD5 of the first `bytes` of a disk, as they lie on the host. */
+  async diskSum(disk: 'nvme' | 'virtio', bytes: number): Promise<string> {
+    const hash = createHash('md5');
+    for await (const chunk of createReadStream(join(this.#directory, disk), { end: bytes - 1 })) {
+      hash.update(chunk as Buffer);
+    }
+    return hash.digest('hex');
+  }
+
+  async dispose(): Promise<void> {
+    await this.run.kill('test is over');
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}

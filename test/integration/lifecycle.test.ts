@@ -1,0 +1,130 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { SimDemoOptions, SimReport } from '../../src/sim/demo.js';
+import { SimVm } from '../../src/sim/vm.js';
+import { Daemon, eventually, MAIN } from '../support/daemon.js';
+import { DATA, device, expectReaches, MIB, RID, startDriver } from '../support/rig.js';
+
+const IOVA = 0x4000_0000n;
+
+describe('a daemon', () => {
+  const daemons: Daemon[] = [];
+  const start = async (args: readonly string[] = [], directory?: string): Promise<Daemon> => {
+    const daemon = await Daemon.start(args, directory);
+    daemons.push(daemon);
+    return daemon;
+  };
+  afterEach(async () => {
+    for (const daemon of daemons.splice(0)) await daemon.dispose();
+  });
+
+  const use = (vm: SimVm): void => {
+    const driver = startDriver(vm, 'legacy');
+    const domain = driver.createDomain('second');
+    driver.attach(RID, domain);
+    driver.map(domain, IOVA, DATA, 4096);
+    expectReaches(vm, device(vm), IOVA, DATA);
+  };
+
+  it('lets only its user connect, and leaves nothing of a machine that has gone', async () => {
+    const daemon = await start();
+    expect(statSync(daemon.socket).mode & 0o777).toBe(0o600);
+    SimVm.connect(daemon.socket, { ramBytes: 32 * MIB }).close();
+    await eventually(() => daemon.guestMappings().length === 0, 'the first machine to be gone');
+    const before = daemon.descriptors().length;
+    for (let n = 0; n < 15; n++) {
+      const vm = SimVm.connect(daemon.socket, { ramBytes: 32 * MIB });
+      use(vm);
+      expect(daemon.guestMappings().length).toBeGreaterThan(0);
+      vm.close();
+    }
+    await eventually(() => daemon.guestMappings().length === 0, 'every mapping to be gone');
+    await eventually(
+      () => daemon.descriptors().length === before,
+      `${before} descriptors, not ${daemon.descriptors().join(' ')}`,
+    );
+  });
+
+  it('ends cleanly on SIGTERM: machines are told, the socket is gone, exit code 0', async () => {
+    const daemon = await start();
+    const vms = [1, 2, 3].map(() => SimVm.connect(daemon.socket, { ramBytes: 32 * MIB }));
+    for (const vm of vms) use(vm);
+    daemon.signal('SIGTERM');
+    for (const vm of vms) {
+      expect(vm.client.awaitEnd().reason).toBe('STOPPED');
+      vm.close();
+    }
+    expect(await daemon.exited).toBe(0);
+    expect(existsSync(daemon.socket)).toBe(false);
+  });
+
+  it('ends on SIGINT the same way', async () => {
+    const daemon = await start();
+    daemon.signal('SIGINT');
+    expect(await daemon.exited).toBe(0);
+    expect(existsSync(daemon.socket)).toBe(false);
+  });
+
+  it('takes over a socket file that a killed daemon left', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'viommu-it-'));
+    const first = await start([], directory);
+    first.signal('SIGKILL');
+    await first.exited;
+    expect(existsSync(first.socket)).toBe(true);
+    const second = await start([], directory);
+    const vm = SimVm.connect(second.socket, { ramBytes: 32 * MIB });
+    use(vm);
+    vm.close();
+  });
+
+  it('does not take over a socket that somebody answers on, nor a file that is no socket', async () => {
+    const daemon = await start();
+    const again = spawnSync(process.execPath, [MAIN, 'serve', '--socket', daemon.socket], {
+      timeout: 20_000,
+    });
+    expect(again.status).not.toBe(0);
+    expect(`${again.stderr}${again.stdout}`).toContain(daemon.socket);
+    const vm = SimVm.connect(daemon.socket, { ramBytes: 32 * MIB });
+    use(vm);
+    vm.close();
+    const directory = mkdtempSync(join(tmpdir(), 'viommu-it-'));
+    const file = join(directory, 'precious');
+    writeFileSync(file, 'data');
+    const refused = spawnSync(process.execPath, [MAIN, 'serve', '--socket', file], { timeout: 20_000 });
+    expect(refused.status).not.toBe(0);
+    expect(statSync(file).size).toBe(4);
+    rmSync(directory, { recursive: true });
+  });
+
+  it('serves several machines at once, each its own', async () => {
+    const daemon = await start();
+    const url = pathToFileURL(join(dirname(MAIN), 'sim/demo-worker.js')).href;
+    const { startSimDemo } = (await import(url)) as {
+      startSimDemo: (
+        socket: string,
+        options: SimDemoOptions,
+        print: (line: string) => void,
+      ) => Promise<SimReport>;
+    };
+    const variants: SimDemoOptions[] = [
+      { name: 'one', bytes: MIB },
+      { name: 'two', bytes: MIB, options: { 'caching-mode': 'on' } },
+      { name: 'three', bytes: MIB, options: { 'scalable-mode': 'off' } },
+      { name: 'four', bytes: MIB, options: { 'aw-bits': '57' } },
+    ];
+    const reports = await Promise.all(
+      variants.map((options) => startSimDemo(daemon.socket, options, () => {})),
+    );
+    for (const report of reports) {
+      expect(report.unexpectedFaults).toBe(0);
+      expect(report.expectedFaults).toBeGreaterThanOrEqual(4);
+      expect(report.bytesMoved).toBeGreaterThanOrEqual(2 * MIB);
+      expect(report.misses).toBeGreaterThan(0);
+    }
+    await eventually(() => daemon.guestMappings().length === 0, 'every mapping to be gone');
+  });
+});
