@@ -143,7 +143,7 @@ class Host implements SessionHost {
 
   #hear(message: FromWorker): void {
     const { onLog, onEvent } = this.#options;
-    if (message.kind === 'log' || message.kind === 'event') Atomics.add(this.#shared, SHARED_WORD.HEARD, 1);
+    if (message.kind === 'event') Atomics.add(this.#shared, SHARED_WORD.HEARD, 1);
     if (message.kind === 'log') onLog?.(message.level, message.message, message.fields);
     else if (message.kind === 'event') onEvent?.(message.event);
     else if (message.kind === 'closed') this.#end = message;

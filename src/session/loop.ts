@@ -42,8 +42,11 @@ export interface LoopOptions extends SessionSettings {
 export interface LoopObserver {
   log(level: LogLevel, message: string, fields?: LogFields): void;
   event(event: ViommuEvent): void;
-  /** The main thread wants something; returns an error when it is the session's end. */
-  wake(): CodedError | undefined;
+  /**
+   * The main thread wants something; returns an error when it is the session's end. `midway`: the engine waits
+   * for memory in the middle of an input, and can be asked for nothing that reads memory; a call without it follows.
+   */
+  wake(midway: boolean): CodedError | undefined;
 }
 
 export class SessionLoop {
@@ -57,6 +60,7 @@ export class SessionLoop {
   readonly #requireSealed: boolean;
   readonly #poll = new PollSet(3);
   #backend: Channel | undefined;
+  #wokenMidway = false;
   /** Address and size of the shared page's mapping. */
   #page: { readonly address: number; readonly bytes: number } | undefined;
 
@@ -76,7 +80,8 @@ export class SessionLoop {
     this.#requireSealed = options.requireSealed;
     this.#access = new BackendMemory(this.#front, wakeFd);
     this.#access.onWake = () => {
-      this.#access.failure ??= observer.wake();
+      this.#wokenMidway = true;
+      this.#access.failure ??= observer.wake(true);
     };
     this.#memory = new GuestRam(this.#access, options.requireSealed);
     this.session = new Session(this.#ports(models), options);
@@ -103,13 +108,20 @@ export class SessionLoop {
   #turn(): void {
     this.#spin();
     const poll = this.#poll;
+    if (this.#wokenMidway) this.#wake();
     if (!this.#wait()) return;
-    if (poll.events(WAKE) !== 0) {
-      const end = this.#observer.wake();
-      if (end !== undefined) throw end;
-    }
+    if (poll.events(WAKE) !== 0) this.#wake();
     if (poll.events(BACKEND) !== 0) this.#serve(this.#backend as Channel, CHANNEL.BACKEND);
     if (poll.events(FRONT) !== 0) this.#serve(this.#front, CHANNEL.FRONT);
+  }
+
+  #wake(): void {
+    this.#wokenMidway = false;
+    const end = this.#observer.wake(false);
+    if (end !== undefined) throw end;
+    // What it was asked for may have read memory, and so have waited for it.
+    this.#catchUp();
+    this.#flush();
   }
 
   /**
@@ -161,6 +173,10 @@ export class SessionLoop {
       channel.dropDescriptors();
       if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
     }
+    this.#flush();
+  }
+
+  #flush(): void {
     this.#backend?.flush();
     this.#front.flush();
   }

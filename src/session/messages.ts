@@ -10,7 +10,7 @@ import type { SessionReport } from './report.js';
 export const SHARED_WORD = {
   /** 1 when the thread must end, whatever else it was told. */
   STOP: 0,
-  /** Log lines and events that the main thread has heard, modulo 2^32. */
+  /** Events that the main thread has heard, modulo 2^32. */
   HEARD: 1,
   COUNT: 2,
 } as const;

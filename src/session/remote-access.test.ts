@@ -115,6 +115,19 @@ describe('memory served by the peer', () => {
     expect((await host.closed).reason).toBe('STOPPED');
   });
 
+  it('a dump waits until the walk that waits for memory is done', async () => {
+    const { vm, host } = start();
+    vm.write(FAKE.PEEK, REMOTE + 0x40);
+    const order: string[] = [];
+    const all = { registers: true, tables: true, maxLeaves: 1 };
+    const dump = host.dump(all).then(() => order.push('dump'));
+    await host.report();
+    order.push('report');
+    expect(vm.read(FAKE.STATUS)).toBe(1234);
+    await dump;
+    expect(order).toEqual(['report', 'dump']);
+  });
+
   it('a peer that leaves in the middle ends the session', async () => {
     const { vm, host } = start();
     vm.write(FAKE.PEEK, REMOTE);

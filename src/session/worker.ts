@@ -3,6 +3,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
 import * as builtIn from '../device/models.js';
+import type { ViommuEvent } from '../events/events.js';
 import { SessionLoop } from './loop.js';
 import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { ModelFactory } from './ports.js';
@@ -21,25 +22,19 @@ const MOST_UNHEARD = 4096;
 let told = 0;
 let dropped = 0;
 
-/** Tells the main thread what it need not hear. */
-function mention(message: FromWorker): void {
+/** Tells the main thread of an event, unless too many wait to be heard. */
+function mention(event: ViommuEvent): void {
   if (((told - Atomics.load(shared, SHARED_WORD.HEARD)) | 0) >= MOST_UNHEARD) {
     dropped++;
     return;
   }
   if (dropped > 0) {
-    told = (told + 1) | 0;
-    const fields = { dropped };
+    const message = 'events came faster than they were heard; some are left out';
+    tell({ kind: 'log', level: 'warn', message, fields: { dropped } });
     dropped = 0;
-    tell({
-      kind: 'log',
-      level: 'warn',
-      message: 'events came faster than they were heard; some are left out',
-      fields,
-    });
   }
   told = (told + 1) | 0;
-  tell(message);
+  tell({ kind: 'event', event });
 }
 
 function answer(loop: SessionLoop, request: ToWorker): void {
@@ -62,17 +57,22 @@ async function models(): Promise<ModelFactory> {
   return module.models;
 }
 
+/** What the main thread asked and did not get yet. */
+let asked: ToWorker[] = [];
+
 const factory = await models();
 const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
-  log: (level, message, fields = {}) => mention({ kind: 'log', level, message, fields }),
-  event: (event) => mention({ kind: 'event', event }),
-  wake: () => {
+  log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields }),
+  event: mention,
+  wake: (midway) => {
     clearWake(start.wakeFd);
-    for (;;) {
-      const request = receiveMessageOnPort(port);
-      if (request === undefined) break;
-      answer(loop, request.message as ToWorker);
+    for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+      asked.push(next.message as ToWorker);
     }
+    // A dump reads the guest's tables, which it cannot while a walk of its own waits for them.
+    const now = midway ? asked.filter((request) => request.method === 'report') : asked;
+    asked = midway ? asked.filter((request) => request.method !== 'report') : [];
+    for (const request of now) answer(loop, request);
     return Atomics.load(shared, SHARED_WORD.STOP) === 0
       ? undefined
       : new CodedError('STOPPED', 'the daemon ends this session');

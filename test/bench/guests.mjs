@@ -5,10 +5,11 @@ import { once } from 'node:events';
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { track } from './children.mjs';
 
 const BOOT_TIMEOUT_MS = 180_000;
 
-/** Makes a disk of random-free, allocated content once: reads then come from the host's page cache. */
+/** Makes a sparse disk image: reads of it come from the host's memory and wait for no disk. */
 export function makeDisk(scratch, mib) {
   const path = join(scratch, 'disk.raw');
   const fd = openSync(path, 'w', 0o600);
@@ -27,7 +28,7 @@ function guestArguments({ paths, iommu, disk, append }) {
     ...['-drive', `if=none,id=d0,file=${disk},format=raw,cache=writeback`],
     ...['-device', 'nvme,drive=d0,serial=viommu-bench'],
     ...['-kernel', kernel.image, '-initrd', kernel.initramfs],
-    ...['-append', `console=ttyS0 quiet intel_iommu=on,sm_off ${append}`],
+    ...['-append', `console=ttyS0 quiet no_timer_check intel_iommu=on,sm_off ${append}`],
   ];
 }
 
@@ -37,10 +38,12 @@ function guestArguments({ paths, iommu, disk, append }) {
  */
 export async function runGuest({ paths, preload, iommu, disk, append }) {
   const started = process.hrtime.bigint();
-  const child = spawn(paths.qemu, guestArguments({ paths, iommu, disk, append }), {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, LD_PRELOAD: preload.join(':') },
-  });
+  const child = track(
+    spawn(paths.qemu, guestArguments({ paths, iommu, disk, append }), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, LD_PRELOAD: preload.join(':') },
+    }),
+  );
   const timer = setTimeout(() => child.kill('SIGKILL'), BOOT_TIMEOUT_MS);
   let readySeconds;
   const results = [];

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { track } from './children.mjs';
 
 const COMMAND_TIMEOUT_MS = 120_000;
 
@@ -66,15 +67,26 @@ export class ShimMachine {
     const server = createServer();
     await new Promise((resolve) => server.listen(control, resolve));
     const connected = new Promise((resolve) => server.once('connection', resolve));
-    const child = spawn(
-      qemu,
-      [
-        ...['-machine', 'q35,memory-backend=ram0', '-accel', 'tcg', '-S', '-nodefaults', '-display', 'none'],
-        ...['-object', 'memory-backend-memfd,id=ram0,size=256M,share=on', '-m', '256M'],
-        ...['-device', iommu, '-device', 'edu,id=target'],
-        ...['-device', `viommu-bench,control=${control},target=/machine/peripheral/target`],
-      ],
-      { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, LD_PRELOAD: preload.join(':') } },
+    const child = track(
+      spawn(
+        qemu,
+        [
+          ...[
+            '-machine',
+            'q35,memory-backend=ram0',
+            '-accel',
+            'tcg',
+            '-S',
+            '-nodefaults',
+            '-display',
+            'none',
+          ],
+          ...['-object', 'memory-backend-memfd,id=ram0,size=256M,share=on', '-m', '256M'],
+          ...['-device', iommu, '-device', 'edu,id=target'],
+          ...['-device', `viommu-bench,control=${control},target=/machine/peripheral/target`],
+        ],
+        { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, LD_PRELOAD: preload.join(':') } },
+      ),
     );
     const died = new Promise((_, reject) => {
       child.once('error', reject);

@@ -46,9 +46,18 @@ export function frameBytes<T extends object>(
   return buffer.slice(0, HEADER_BYTES + size);
 }
 
+export interface MadeFrame {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+  /** True when a descriptor belongs to it. */
+  readonly descriptor: boolean;
+}
+
 /** A frame that the front channel takes, its fields at random: often ones that mean something. */
-export function plausibleFrame(rng: Rng, id: number): { readonly type: number; readonly bytes: Uint8Array } {
-  const type = rng.pick(FRONT);
+export function plausibleFrame(rng: Rng, id: number): MadeFrame {
+  // Removing a device that is not there ends the session: seldom.
+  const picked = rng.pick(FRONT);
+  const type = picked === MESSAGE.DEVICE_REMOVED && rng.chance(0.95) ? MESSAGE.TRANSLATE : picked;
   const codec = bodyCodec(type as typeof MESSAGE.TRANSLATE) as unknown as Codec<Record<string, unknown>>;
   const message = codec.create();
   for (const field of Object.keys(message)) {
@@ -58,15 +67,32 @@ export function plausibleFrame(rng: Rng, id: number): { readonly type: number; r
     else if (typeof value === 'string') message[field] = 'x'.repeat(rng.below(20));
   }
   if (type === MESSAGE.TRANSLATE || type === MESSAGE.REPLAY) {
-    if (rng.chance(0.95)) message['rid'] = rng.below(0x10000);
-    if (rng.chance(0.95)) message['pasid'] = rng.chance(0.5) ? 0 : rng.below(0x100000);
+    if (rng.chance(0.998)) message['rid'] = rng.below(0x10000);
+    if (rng.chance(0.998)) message['pasid'] = rng.chance(0.5) ? 0 : rng.below(0x100000);
+  }
+  if (type === MESSAGE.DEVICE_ADDED)
+    Object.assign(message, { device: rng.below(8), rid: rng.below(0x10000) });
+  if (type === MESSAGE.NOTIFIER || type === MESSAGE.DEVICE_REMOVED) {
+    // Mostly of a device that is there: see firstFrames.
+    const removed = type === MESSAGE.DEVICE_REMOVED ? 4 : 0;
+    Object.assign(message, { device: removed + rng.below(4), flags: rng.below(8) });
+    if (rng.chance(0.003)) message['device'] = rng.u32();
   }
   if (type === MESSAGE.REG_WRITE) message['size'] = rng.pick([1, 2, 4, 4, 8, 8, 3, 16]);
   if ((type === MESSAGE.REG_WRITE || type === MESSAGE.REG_READ) && rng.chance(0.9)) {
     message['offset'] = rng.pick([0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8, rng.below(0x400)]);
   }
   const flags = 1 | (ANSWERED.has(type) ? FLAG.NEED_REPLY : 0);
-  return { type, bytes: frameBytes(type, flags, id, codec, message) };
+  const descriptor = type === MESSAGE.MEM_ADD && message['shared'] === true;
+  return { type, bytes: frameBytes(type, flags, id, codec, message), descriptor };
+}
+
+/** Devices that notifiers may be asked for; to be sent after HELLO. */
+export function firstFrames(): Uint8Array[] {
+  return [0, 1, 2, 3].map((device) => {
+    const message = { device, rid: device * 8, name: '' };
+    return frameBytes(MESSAGE.DEVICE_ADDED, 1, 0, bodyCodec(MESSAGE.DEVICE_ADDED), message);
+  });
 }
 
 function number(rng: Rng): number {

@@ -7,7 +7,7 @@ import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL_MAGIC, FLAG, Frame, MAX_FRAME_BYTES, MESSAGE, VERSION } from '../../src/wire/frame.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
-import { ANSWERED, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
+import { ANSWERED, firstFrames, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { WORDS_PER_WRITE } from './limits.js';
 import type { Rng } from './rng.js';
@@ -57,9 +57,10 @@ export class FramesFuzzer implements Fuzzer {
   readonly name = 'frames';
   #frames = 0;
   #ended = 0;
+  readonly #reasons: Record<string, number> = {};
 
   facts(): Readonly<Record<string, number>> {
-    return { frames: this.#frames, ended: this.#ended };
+    return { frames: this.#frames, ended: this.#ended, ...this.#reasons };
   }
 
   run(rng: Rng, trace: Trace): void {
@@ -73,6 +74,7 @@ export class FramesFuzzer implements Fuzzer {
       must(severity === 'connection', () => `ended by ${error.reason}, which does not end connections`);
       must(error.reason !== 'INTERNAL', () => `INTERNAL: ${error.message}`);
       this.#ended++;
+      this.#reasons[error.reason] = (this.#reasons[error.reason] ?? 0) + 1;
     } finally {
       talk.end();
       this.#frames += talk.frames;
@@ -120,10 +122,15 @@ class Talk {
   }
 
   hello(): void {
-    const hello = { version: VERSION, features: this.rng.pick([0xf, 0xf, 1, 0, this.rng.u32()]), vm: 'fuzz' };
+    const hello = {
+      version: VERSION,
+      features: this.rng.pick([0xf, 0xf, 0xf, 0xf, 0xf, 1, this.rng.u32()]),
+      vm: 'fuzz',
+    };
     const message = { ...CODEC.Hello.create(), ...hello, model: 'vtd', sharedBytes: 8192 + 4096 };
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
+    for (const bytes of firstFrames()) this.#receive(bytes, []);
   }
 
   step(): void {
@@ -132,9 +139,9 @@ class Talk {
       this.#acknowledge();
       return;
     }
-    const { type, bytes } = plausibleFrame(rng, this.#nextId++);
-    const wrong = rng.chance(0.02);
-    const descriptors = type === MESSAGE.MEM_ADD || rng.chance(0.005) ? [NO_FD] : [];
+    const { type, bytes, descriptor } = plausibleFrame(rng, this.#nextId++);
+    const wrong = rng.chance(0.005);
+    const descriptors = descriptor !== rng.chance(0.002) ? [NO_FD] : [];
     const sent = wrong ? spoiled(rng, bytes) : bytes;
     this.trace.say(`${wrong ? 'spoiled ' : ''}type ${type}: ${Buffer.from(sent).toString('hex')}`);
     this.#receive(sent, descriptors);
@@ -142,8 +149,8 @@ class Talk {
 
   #acknowledge(): void {
     const { rng } = this;
-    const id = rng.chance(0.99) ? (this.#asked.shift() as number) : rng.u32();
-    const status = { code: rng.chance(0.995) ? 0 : 5, text: '' };
+    const id = rng.chance(0.998) ? (this.#asked.shift() as number) : rng.u32();
+    const status = { code: rng.chance(0.999) ? 0 : 5, text: '' };
     const bytes = frameBytes(MESSAGE.INVALIDATE, VERSION | FLAG.REPLY, id, CODEC.Status, status);
     this.trace.say(`acknowledge ${id}`);
     const frame = new Frame();

@@ -1,7 +1,7 @@
 import { CodedError } from '../../src/base/errors.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { SimVm } from '../../src/sim/vm.js';
-import { plausibleFrame, spoiled } from './frame-maker.js';
+import { firstFrames, plausibleFrame, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 
@@ -29,6 +29,7 @@ export class SocketFuzzer implements Fuzzer {
   run(rng: Rng, trace: Trace): void {
     const vm = SimVm.connect(this.path, { name: 'fuzz', ramBytes: 2 ** 20 });
     try {
+      for (const bytes of firstFrames()) vm.client.front.putRaw(bytes);
       for (let n = 0; n < 300; n++) this.#send(rng, trace, vm, n);
       // An honest question at the end, when all that was sent could be understood.
       vm.client.timeoutMs = 5000;
@@ -44,7 +45,9 @@ export class SocketFuzzer implements Fuzzer {
   }
 
   #send(rng: Rng, trace: Trace, vm: SimVm, n: number): void {
-    const { type, bytes } = plausibleFrame(rng, n);
+    let made = plausibleFrame(rng, n);
+    while (made.descriptor) made = plausibleFrame(rng, n);
+    const { type, bytes } = made;
     // The last one is wrong for sure, so that the connection comes to an end.
     const sent = n === 299 ? new Uint8Array(64).fill(0xff) : rng.chance(0.01) ? spoiled(rng, bytes) : bytes;
     trace.say(`type ${type}: ${Buffer.from(sent).toString('hex')}`);

@@ -156,6 +156,29 @@ describe('a cursor', () => {
     ]);
   });
 
+  it('gives each stage-2 piece of a stage-1 page its own rights, and leaves holes out', () => {
+    const memory = new ArrayMemory([{ base: 0, bytes: 16 * 4096 }]);
+    // Stage 1 in pages 0..2: one 2 MiB page at intermediate 0. Stage 2 in pages 8..11.
+    [0, 1].forEach((page) => {
+      memory.poke(page * 4096, BigInt((page + 1) * 4096) | 7n);
+    });
+    memory.poke(0x2000, 0x87n);
+    [8, 9, 10].forEach((page) => {
+      memory.poke(page * 4096, BigInt((page + 1) * 4096) | 3n);
+    });
+    [3n, 1n, 3n, 0n, 3n].forEach((rights, i) => {
+      memory.poke(0xb000 + i * 8, BigInt(i * 4096) | rights);
+    });
+    const cursor = new LeafCursor(new StageTwo(memory));
+    cursor.startNested(first, 0, second, 0x8000, 0, 0, -1, -1);
+    expect(drain(cursor, new Random(1)).map((leaf) => [leaf.input, leaf.permissions])).toEqual([
+      [0n, 3],
+      [0x1000n, 1],
+      [0x2000n, 3],
+      [0x4000n, 3],
+    ]);
+  });
+
   it('stays bounded on a table that maps itself everywhere, and goes on where it was', () => {
     const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
     for (let i = 0; i < 512; i++) memory.poke(i * 8, 3n);

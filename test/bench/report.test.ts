@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+
+interface Row {
+  name: string;
+  unit: string;
+  ours: number;
+  reference: number;
+  what: string;
+  reach?: number;
+  atLeast?: boolean;
+}
+
+/** The benchmark is plain JavaScript, so that it runs without a build of its own. */
+const report = (await import(new URL('./report.mjs', import.meta.url).href)) as {
+  summary(samples: readonly number[]): { min: number; median: number; count: number };
+  verdict(row: Row): string;
+  format(rows: readonly Row[]): string;
+};
+
+const row = (changes: Partial<Row>): Row => ({
+  name: 'hit',
+  unit: 'ns',
+  ours: 10,
+  reference: 100,
+  what: 'stock',
+  ...changes,
+});
+
+describe('the benchmark table', () => {
+  it('says met at the reach itself, and by how much it is missed beyond', () => {
+    expect(report.verdict(row({ ours: 30, reach: 0.3 }))).toBe('met');
+    expect(report.verdict(row({ ours: 33, reach: 0.3 }))).toBe('missed by 10 %');
+    expect(report.verdict(row({ ours: 30.01, reach: 0.3 }))).toBe('missed by 1 %');
+  });
+
+  it('turns round where more is better', () => {
+    expect(report.verdict(row({ ours: 90, reach: 0.9, atLeast: true }))).toBe('met');
+    expect(report.verdict(row({ ours: 45, reach: 0.9, atLeast: true }))).toBe('missed by 50 %');
+  });
+
+  it('judges nothing that has no reach', () => {
+    expect(report.verdict(row({ ours: 1e9 }))).toBe('for information');
+  });
+
+  it('summarizes by the lowest and the middle, whatever the order', () => {
+    expect(report.summary([5, 1, 9])).toEqual({ min: 1, median: 5, count: 3 });
+  });
+
+  it('aligns its columns', () => {
+    const lines = report
+      .format([row({ reach: 0.3 }), row({ name: 'a longer name', ours: 12345 })])
+      .split('\n');
+    expect(lines).toHaveLength(4);
+    const at = lines[0]?.indexOf('reference') ?? -1;
+    expect(lines[2]?.slice(at)).toMatch(/^100\.0 ns \(stock\) +0\.10 × +≤ 0\.3 × +met$/);
+    expect(lines[3]?.slice(at)).toMatch(/^100\.0 ns \(stock\) +123\.45 × +for information$/);
+  });
+});
