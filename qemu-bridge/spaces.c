@@ -237,7 +237,9 @@ void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_
             dropped += iotlb_invalidate(&space->tlb, scope);
         }
     }
-    qatomic_set(&core->invalidated, core->invalidated + dropped);
+    dropped += qatomic_read(&core->invalidated);
+    qatomic_set(&core->invalidated, dropped);
+    qatomic_set(viommu_control(core, CONTROL_WORD_INVALIDATED), dropped);
 }
 
 void viommu_spaces_flush(ViommuCore *core)

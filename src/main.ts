@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { type CliContext, EXIT, outputOf } from './cli/context.js';
 import { run } from './cli/program.js';
 import type { Services } from './cli/services.js';
-import { startSession } from './session/host.js';
+import { prepareSession, startSession } from './session/host.js';
 import { startSimDemo } from './sim/demo-worker.js';
 import { listen } from './wire/listener.js';
 
@@ -33,16 +33,25 @@ const context: CliContext = {
   exitNow: (code) => process.exit(code),
 };
 
+/** After a session, the next one's thread is made ready, unless the process ends anyway. */
+const PREPARE_MS = 500;
+
 const services: Services = {
   listen,
-  sessions: (policy) => (fd, id, callbacks) =>
-    startSession(fd, {
-      session: id,
-      modelDefaults: { 'cache-policy': policy },
-      onLog: (level, message, fields) => callbacks.log(level, message, fields),
-      onEvent: (event) => callbacks.event(event),
-      onClosed: ({ reason, text, report }) => callbacks.closed(reason, text, report),
-    }),
+  sessions: (policy) => {
+    prepareSession();
+    return (fd, id, callbacks) =>
+      startSession(fd, {
+        session: id,
+        modelDefaults: { 'cache-policy': policy },
+        onLog: (level, message, fields) => callbacks.log(level, message, fields),
+        onEvent: (event) => callbacks.event(event),
+        onClosed: ({ reason, text, report }) => {
+          setTimeout(prepareSession, PREPARE_MS).unref();
+          callbacks.closed(reason, text, report);
+        },
+      });
+  },
   simulate: startSimDemo,
 };
 

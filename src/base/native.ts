@@ -31,7 +31,6 @@ const c = {
     'int64_t mmap(uint64_t address, uint64_t length, int protection, int flags, int fd, int64_t offset)',
   ),
   munmap: libc.func('int munmap(uint64_t address, uint64_t length)'),
-  shutdown: libc.func('int shutdown(int fd, int how)'),
   strerror: libc.func('const char *strerror(int number)'),
 };
 
@@ -60,7 +59,6 @@ export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0x8_0000;
-const F_GETFD = 1;
 const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
@@ -98,11 +96,6 @@ function checked(call: string, result: number): number {
 /** Closes a descriptor; one that is already gone is not an error. */
 export function closeFd(fd: number): void {
   if (fd >= 0) c.close(fd);
-}
-
-/** True when `fd` names an open descriptor. */
-export function isOpen(fd: number): boolean {
-  return c.fcntl(fd, F_GETFD, 0) >= 0;
 }
 
 export function duplicate(fd: number): number {
@@ -159,11 +152,6 @@ export function listenUnix(path: string, backlog: number): number {
   }
 }
 
-/** Ends both directions of a connection; whoever waits on it wakes up. */
-export function shutdownSocket(fd: number): void {
-  c.shutdown(fd, 2);
-}
-
 /** A nameless file in memory of `bytes` zeros; `sealed` = it can never shrink or grow again. */
 export function memoryFile(name: string, bytes: number, sealed = true): number {
   const fd = checked('memfd_create', c.memfdCreate(name, MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0)));
@@ -182,7 +170,7 @@ export function seals(fd: number): number {
 
 /** Seals a file against shrinking if its maker allows that; true when it now is. */
 export function sealAgainstShrinking(fd: number): boolean {
-  const now = c.fcntl(fd, F_GET_SEALS, 0);
+  const now = seals(fd);
   if (now < 0) return false;
   if ((now & SEAL.SHRINK) !== 0) return true;
   return c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK) === 0;

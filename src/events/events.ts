@@ -1,6 +1,7 @@
 /**
- * Everything that observers can hear of, as one typed union, and the bus that carries it. Observers may be
- * added and removed at any time without changing one byte of what the engine does.
+ * Everything that observers can hear of, as one typed union. A session's thread sends events to the main thread,
+ * which hands them to whoever listens (`Daemon.onEvent`, the control channel, the log): observers come and go
+ * without changing one byte of what the engine does.
  */
 import type { ModelEvent } from '../device/iommu.js';
 
@@ -20,25 +21,3 @@ export type SessionEvent =
   | { readonly kind: 'reset' };
 
 export type ViommuEvent = ModelEvent | SessionEvent;
-
-export type Listener = (event: ViommuEvent) => void;
-
-/** Delivers events, in order, to whoever listens now. */
-export class EventBus {
-  readonly #listeners = new Set<Listener>();
-
-  /** Adds a listener; the returned function removes it. */
-  listen(listener: Listener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  /** True when nobody listens: the caller need not even make the event. */
-  get silent(): boolean {
-    return this.#listeners.size === 0;
-  }
-
-  emit(event: ViommuEvent): void {
-    for (const listener of this.#listeners) listener(event);
-  }
-}

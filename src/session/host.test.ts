@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { closeFd, memoryFile } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, HEADER_BYTES, MAX_BODY_BYTES, MESSAGE } from '../wire/frame.js';
-import type { SessionOptions } from './host.js';
+import { prepareSession, type SessionOptions } from './host.js';
 import { FAKE } from './testing/fake-model.js';
 import { type Connected, connected } from './testing/vm.js';
 
@@ -75,6 +75,20 @@ describe('a session in its thread', () => {
     await sick.host.closed;
     expect(sick.log.join()).toMatch(/error internal error.*fake-model/);
     expect(well.vm.translate(0x1000).status).toBe(0);
+  });
+
+  it('a thread prepared beforehand serves the next session, and only that', async () => {
+    prepareSession();
+    prepareSession();
+    const first = start();
+    const second = start();
+    expect(first.vm.hello().session).toBe('test');
+    expect(second.vm.hello().session).toBe('test');
+    first.vm.write(FAKE.OFFSET, 1);
+    second.vm.write(FAKE.OFFSET, 2);
+    expect([first.vm.translate(0).spans[2], second.vm.translate(0).spans[2]]).toEqual([0x1000, 0x2000]);
+    await first.host.stop();
+    expect(second.vm.translate(0).status).toBe(0);
   });
 
   it('a storm of faults does not pile up in the main thread', async () => {

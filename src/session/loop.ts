@@ -106,6 +106,8 @@ export class SessionLoop {
   }
 
   #turn(): void {
+    // While memory was waited for, requests may have been read that nothing announces any more.
+    this.#feed(this.#front, CHANNEL.FRONT);
     this.#spin();
     const poll = this.#poll;
     if (this.#wokenMidway) this.#wake();

@@ -15,7 +15,7 @@ export const SHARED_WORD = {
   COUNT: 2,
 } as const;
 
-/** Handed to the thread when it starts. */
+/** First message to the thread. */
 export interface WorkerStart {
   readonly fd: number;
   readonly wakeFd: number;

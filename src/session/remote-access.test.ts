@@ -88,6 +88,25 @@ describe('memory served by the peer', () => {
     expect(order).toEqual(['acknowledged', 'read', 'read']);
   });
 
+  it('a request that comes while an acknowledgement makes the model read memory is answered', () => {
+    const { vm } = start();
+    vm.translate(0x1000);
+    vm.write(FAKE.TOKEN, 5);
+    vm.write(FAKE.THEN_PEEK, REMOTE + 0x40);
+    vm.service.memRead = (m) => {
+      const request = { rid: 8, pasid: 0, access: 1, lo: 0x7000, hi: 0 };
+      vm.client.send(MESSAGE.TRANSLATE, FLAG.NEED_REPLY, 4242, CODEC.Translate, request);
+      // Long enough for the daemon to have read the request before the answer it waits for.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      return vm.memRead(m);
+    };
+    vm.write(FAKE.INVALIDATE, 1);
+    while (vm.client.serve(5000) < 1);
+    while (vm.client.serve(5000) < 1);
+    expect(vm.client.awaitReply(MESSAGE.TRANSLATE, 4242).spans[0]).toBe(0x7000);
+    expect(vm.peek(FAKE.STATUS)).toBe(5);
+  });
+
   it('an answer of another length ends the connection', async () => {
     const { vm, host } = start();
     vm.service.memRead = () => ({ code: 0, data: new Uint8Array(3) });

@@ -1,5 +1,8 @@
-/** Entry point of a session's thread: one loop, and answers for the main thread between two inputs. */
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+/**
+ * Entry point of a session's thread: one loop, and answers for the main thread between two inputs. The thread may
+ * be started before there is a session, and waits for {@link WorkerStart} as its first message.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
 import * as builtIn from '../device/models.js';
@@ -9,9 +12,8 @@ import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from '.
 import type { ModelFactory } from './ports.js';
 import { reportOf } from './report.js';
 
-const start = workerData as WorkerStart;
 const port = parentPort as MessagePort;
-const shared = new Int32Array(start.shared);
+let shared: Int32Array = new Int32Array(SHARED_WORD.COUNT);
 
 function tell(message: FromWorker): void {
   port.postMessage(message);
@@ -51,7 +53,7 @@ function answer(loop: SessionLoop, request: ToWorker): void {
   }
 }
 
-async function models(): Promise<ModelFactory> {
+async function modelsOf(start: WorkerStart): Promise<ModelFactory> {
   if (start.models === undefined) return builtIn;
   const module = (await import(start.models)) as { readonly models: ModelFactory };
   return module.models;
@@ -60,23 +62,44 @@ async function models(): Promise<ModelFactory> {
 /** What the main thread asked and did not get yet. */
 let asked: ToWorker[] = [];
 
-const factory = await models();
-const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
-  log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields }),
-  event: mention,
-  wake: (midway) => {
-    clearWake(start.wakeFd);
-    for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
-      asked.push(next.message as ToWorker);
-    }
-    // A dump reads the guest's tables, which it cannot while a walk of its own waits for them.
-    const now = midway ? asked.filter((request) => request.method === 'report') : asked;
-    asked = midway ? asked.filter((request) => request.method !== 'report') : [];
-    for (const request of now) answer(loop, request);
-    return Atomics.load(shared, SHARED_WORD.STOP) === 0
-      ? undefined
-      : new CodedError('STOPPED', 'the daemon ends this session');
-  },
-});
-const reason = loop.run();
-tell({ kind: 'closed', reason: reason.reason, text: reason.message, report: loop.lastReport });
+function answerAsked(loop: SessionLoop, midway: boolean): void {
+  for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+    asked.push(next.message as ToWorker);
+  }
+  // A dump reads the guest's tables, which it cannot while a walk of its own waits for them.
+  const now = midway ? asked.filter((request) => request.method === 'report') : asked;
+  asked = midway ? asked.filter((request) => request.method !== 'report') : [];
+  for (const request of now) answer(loop, request);
+}
+
+async function serve(start: WorkerStart): Promise<void> {
+  shared = new Int32Array(start.shared);
+  const factory = await modelsOf(start);
+  const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
+    log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields }),
+    event: mention,
+    wake: (midway) => {
+      clearWake(start.wakeFd);
+      answerAsked(loop, midway);
+      const stopped = Atomics.load(shared, SHARED_WORD.STOP) !== 0;
+      return stopped ? new CodedError('STOPPED', 'the daemon ends this session') : undefined;
+    },
+  });
+  const reason = loop.run();
+  tell({ kind: 'closed', reason: reason.reason, text: reason.message, report: loop.lastReport });
+}
+
+let started = false;
+
+async function hear(message: WorkerStart | ToWorker): Promise<void> {
+  if ('method' in message) {
+    asked.push(message);
+  } else if (!started) {
+    started = true;
+    await serve(message);
+    // Nothing keeps the thread any more.
+    port.off('message', hear);
+  }
+}
+
+port.on('message', hear);

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { closeFd, connectUnix, listenUnix, shutdownSocket } from '../base/native.js';
+import { closeFd, connectUnix, listenUnix } from '../base/native.js';
 import { Channel, FILL } from './channel.js';
 import { CODEC } from './codec.js';
 import { MESSAGE } from './frame.js';
@@ -102,7 +102,6 @@ describe('the listener', () => {
     await expect(listen(path, () => undefined)).rejects.toMatchObject({ reason: 'ADDRESS_IN_USE' });
     const fd = connectUnix(path);
     await until(() => accepted.length >= 1);
-    shutdownSocket(fd);
     closeFd(fd);
     await first.close();
     listeners.length = 0;

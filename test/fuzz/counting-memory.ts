@@ -7,6 +7,8 @@ export class CountingMemory implements GuestMemory {
   /** 32-bit words loaded. */
   loads = 0;
   stores = 0;
+  /** Stores since the beginning. */
+  written = 0;
 
   constructor(readonly inner: GuestMemory) {}
 
@@ -32,14 +34,17 @@ export class CountingMemory implements GuestMemory {
   }
   store32(gpa: number, value: number): boolean {
     this.stores++;
+    this.written++;
     return this.inner.store32(gpa, value);
   }
   store64(gpa: number, lo: number, hi: number): boolean {
     this.stores += 2;
+    this.written++;
     return this.inner.store64(gpa, lo, hi);
   }
   cas32(gpa: number, expected: number, value: number): boolean {
     this.stores++;
+    this.written++;
     return this.#keep(this.inner.cas32(gpa, expected, value));
   }
   contains(gpa: number, bytes: number): boolean {

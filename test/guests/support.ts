@@ -27,6 +27,7 @@ export type Series = '6.1' | '6.12';
 interface Prepared {
   readonly qemu: string;
   readonly bridge: string;
+  readonly headers: string;
   readonly kernels: Readonly<Record<Series, KernelPaths>>;
 }
 

@@ -1,0 +1,151 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
+import { prepared } from '../guests/support.js';
+import { eventually } from '../support/daemon.js';
+import { BridgeQemu } from './qemu.js';
+import { type Script, ScriptedDaemon } from './scripted-daemon.js';
+
+/** IOMMU notifiers: what VFIO and vhost hear, and what the daemon hears of them. */
+
+const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
+const ANY = 0xffffffff;
+const EVERYTHING = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
+/** Machine of {@link BridgeQemu}: pci.0 slots 1 (NVMe) and 2. */
+const TESTDEV_RID = 0x10;
+
+let out: string;
+let qemu: BridgeQemu;
+let daemon: ScriptedDaemon | undefined;
+
+beforeAll(() => {
+  out = mkdtempSync(join(tmpdir(), 'viommu-probe-'));
+  execFileSync('make', [
+    ...['-s', '-C', BRIDGE_DIRECTORY, 'probe'],
+    ...[`QEMU_HEADERS=${prepared().headers}`, `OUT=${out}`],
+  ]);
+});
+
+afterAll(() => {
+  rmSync(out, { recursive: true, force: true });
+});
+
+beforeEach(() => {
+  qemu = new BridgeQemu();
+});
+
+afterEach(async () => {
+  qemu.dispose();
+  await daemon?.dispose();
+  daemon = undefined;
+});
+
+async function start(asks: string, options: string, script: Script): Promise<ScriptedDaemon> {
+  daemon = await ScriptedDaemon.start(qemu.socket, script);
+  const object = join(out, 'x86_64', 'notifier-probe.so');
+  qemu.start(options, ['-S', '-device', 'viommu-testdev'], { asks, object });
+  const running = daemon;
+  await eventually(() => running.received.includes('RESET'), 'the reset at power-on');
+  // The monitor answers when the main loop is through with it, notifiers included.
+  await qemu.command('query-status');
+  await eventually(() => /probe: (registered|refused)/.test(qemu.text), `the probe: ${qemu.text}`);
+  return running;
+}
+
+/** Events so far, without the probe's own remarks. */
+function events(): string[] {
+  return qemu.text
+    .split('\n')
+    .map((line) => line.replace(/^probe: /, ''))
+    .filter((line) => /^(un)?map /.test(line));
+}
+
+/** What comes after the first `count` events, when there are as many as expected: text may lag behind sockets. */
+async function eventsAfter(count: number, expected: readonly string[]): Promise<void> {
+  await eventually(() => events().length >= count + expected.length, `events: ${qemu.text}`);
+  expect(events().slice(count)).toEqual(expected);
+}
+
+/** Two pages and a 2 MiB block far above, in two answers. */
+const TWO_ANSWERS: NonNullable<Script['replay']> = (from) =>
+  from <= 0x5000
+    ? { spans: [0x4000, 0, 0x9000, 0, 12, 3, 0x5000, 0, 0x7000, 0, 12, 1], more: true }
+    : { spans: [0, 1, 0x400000, 0, 21, 3], more: false };
+const UNMAPPED = 'unmap 0+ffffffffffff -> 0 perm 0';
+const REPLAYED = [
+  'map 4000+fff -> 9000 perm 3',
+  'map 5000+fff -> 7000 perm 1',
+  'map 100000000+1fffff -> 400000 perm 3',
+];
+
+describe('a listener that wants to hear of new mappings', () => {
+  it('is refused without caching mode', async () => {
+    const running = await start('map', '', {});
+    expect(qemu.text).toMatch(/refused: device 02\.0 .*caching-mode=on/);
+    expect(running.notifiers).toEqual([]);
+  });
+
+  it('hears what is mapped, page by page of the enumeration', async () => {
+    const running = await start('map', ',caching-mode=on', { replay: TWO_ANSWERS });
+    await eventsAfter(0, [...REPLAYED, UNMAPPED, ...REPLAYED]);
+    const device = running.devices.find(({ rid }) => rid === TESTDEV_RID);
+    expect(running.notifiers).toEqual([{ device: device?.device, flags: NOTIFY.UNMAP | NOTIFY.MAP }]);
+  });
+
+  it('hears of pass-through as the RAM that there is', async () => {
+    await start('map', ',caching-mode=on', {
+      replay: () => ({ spans: [0, 0, 0, 0, 64, 3], more: false }),
+    });
+    const pieces = events()
+      .slice(events().indexOf(UNMAPPED) + 1)
+      .map((line) => /^map (\w+)\+(\w+) -> (\w+) perm 3$/.exec(line));
+    let bytes = 0;
+    for (const piece of pieces) {
+      const [iova, mask, to] = (piece ?? []).slice(1).map((text) => Number.parseInt(text, 16));
+      expect(to).toBe(iova);
+      expect((iova ?? 1) % ((mask ?? 0) + 1)).toBe(0);
+      bytes += (mask ?? 0) + 1;
+    }
+    // 128 MiB, less what the firmware's shadow makes read-only; more by the test device's own buffer.
+    expect(bytes).toBeGreaterThan(127 << 20);
+    expect(bytes).toBeLessThan(129 << 20);
+  });
+
+  it('hears of an invalidation: unmapped, then what is mapped now', async () => {
+    const running = await start('map', ',caching-mode=on', { replay: TWO_ANSWERS });
+    await eventsAfter(4, REPLAYED);
+    const devices = running.notifiers.map(({ device }) => device);
+    await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 1, devices });
+    await eventsAfter(7, [UNMAPPED, ...REPLAYED]);
+    await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 2, lo: 0x5000, log2Size: 12, devices });
+    await eventsAfter(11, ['unmap 5000+fff -> 0 perm 0', 'map 5000+fff -> 7000 perm 1']);
+  });
+
+  it('hears at a reset that nothing is mapped any more, then what is', async () => {
+    await start('map', ',caching-mode=on', { replay: TWO_ANSWERS });
+    await eventsAfter(4, REPLAYED);
+    await qemu.command('system_reset');
+    await eventsAfter(7, [UNMAPPED, ...REPLAYED]);
+    expect(await qemu.quit()).toBe(0);
+  });
+});
+
+describe('a listener that wants to hear of invalidations only', () => {
+  it('needs no caching mode, and hears of nothing else', async () => {
+    const running = await start('unmap', '', { replay: TWO_ANSWERS });
+    expect(running.notifiers.map(({ flags }) => flags)).toEqual([NOTIFY.UNMAP]);
+    await eventsAfter(0, [UNMAPPED]);
+    const devices = running.notifiers.map(({ device }) => device);
+    await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 1, lo: 0x200000, log2Size: 21, devices });
+    await eventsAfter(1, ['unmap 200000+1fffff -> 0 perm 0']);
+  });
+
+  it('is refused a device IOTLB', async () => {
+    await start('device-iotlb', ',caching-mode=on', {});
+    expect(qemu.text).toMatch(/refused: device 02\.0: this IOMMU offers no device IOTLB/);
+  });
+});

@@ -1,0 +1,213 @@
+import { readSync } from 'node:fs';
+import { CodedError } from '../../src/base/errors.js';
+import { closeFd } from '../../src/base/native.js';
+import { Channel, FILL } from '../../src/wire/channel.js';
+import { bodyCodec, CODEC, type Codec, replyCodec } from '../../src/wire/codec.js';
+import { ALL_FEATURES, FLAG, MESSAGE, messageName } from '../../src/wire/frame.js';
+import { type Listener, listen } from '../../src/wire/listener.js';
+import type {
+  DeviceAdded,
+  Hello,
+  HelloReply,
+  MemAdd,
+  Notifier,
+  Requests,
+  TranslateReply,
+} from '../../src/wire/messages.js';
+
+/** How the daemon misbehaves; everything else is answered as it should be. */
+export interface Script {
+  readonly hello?: (channel: Channel, id: number) => void;
+  readonly translate?: (channel: Channel, id: number) => void;
+  /** Words of spans from an address on, and whether more follow. */
+  readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
+}
+
+/** The whole address space onto itself: what a unit with translation off answers. */
+const IDENTITY: TranslateReply = {
+  status: 0,
+  epoch: 0,
+  space: 0,
+  sub: 0xffffffff,
+  spans: Uint32Array.of(0, 0, 0, 0, 64, 3),
+};
+
+const GOOD_HELLO: HelloReply = {
+  version: 1,
+  features: ALL_FEATURES,
+  session: 'scripted',
+  registerBytes: 4096,
+};
+
+export function answerHello(channel: Channel, id: number, given: Partial<HelloReply>): void {
+  channel.put(MESSAGE.HELLO, FLAG.REPLY, id, CODEC.HelloReply, { ...GOOD_HELLO, ...given });
+}
+
+/** A frame as raw bytes, its header as given. */
+export function raw(
+  type: number,
+  flags: number,
+  size: number,
+  id: number,
+  body: readonly number[],
+): Uint8Array {
+  const bytes = new Uint8Array(16 + body.length);
+  const words = new DataView(bytes.buffer);
+  [type, flags, size, id].forEach((word, i) => {
+    words.setUint32(i * 4, word, true);
+  });
+  bytes.set(body, 16);
+  return bytes;
+}
+
+/** A daemon for one QEMU that answers by a script, on the main thread: it looks at its sockets every 2 ms. */
+export class ScriptedDaemon {
+  /** Names of the messages on the front channel, in order. */
+  readonly received: string[] = [];
+  readonly regions = new Map<number, MemAdd & { readonly descriptor: boolean }>();
+  readonly devices: DeviceAdded[] = [];
+  readonly notifiers: Notifier[] = [];
+  hello: Hello | undefined;
+  backend: Channel | undefined;
+  readonly #script: Script;
+  #front: Channel | undefined;
+  #listener: Listener | undefined;
+  #page = -1;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(script: Script) {
+    this.#script = script;
+    this.#timer = setInterval(() => this.#poll(), 2);
+  }
+
+  static async start(path: string, script: Script): Promise<ScriptedDaemon> {
+    const daemon = new ScriptedDaemon(script);
+    daemon.#listener = await listen(path, (fd) => {
+      daemon.#front = new Channel(fd);
+    });
+    return daemon;
+  }
+
+  get connected(): boolean {
+    return this.#front !== undefined;
+  }
+
+  /** A word of the control page. */
+  controlWord(word: number): number {
+    const bytes = Buffer.alloc(4);
+    readSync(this.#page, bytes, 0, 4, word * 4);
+    return bytes.readUInt32LE();
+  }
+
+  /** Closes both channels: a daemon that dies. */
+  hangUp(): void {
+    this.#front?.close();
+    this.backend?.close();
+    this.#front = undefined;
+    this.backend = undefined;
+  }
+
+  async dispose(): Promise<void> {
+    clearInterval(this.#timer);
+    this.hangUp();
+    if (this.#page >= 0) closeFd(this.#page);
+    this.#page = -1;
+    await this.#listener?.close();
+  }
+
+  /** Asks on the backend channel and waits for the answer's body. */
+  async ask<T extends keyof Requests & number>(
+    type: T,
+    message: Requests[T][0],
+    id = 1,
+  ): Promise<Requests[T][1]> {
+    const channel = this.backend;
+    if (channel === undefined) throw new Error('no backend channel');
+    const codec = bodyCodec(type) as unknown as Codec<object>;
+    channel.put(type, FLAG.NEED_REPLY, id, codec, message);
+    channel.flush();
+    for (let waited = 0; waited < 5000; waited += 5) {
+      const state = channel.fill();
+      if (channel.next()) {
+        if (channel.frame.type !== type || channel.frame.id !== id) throw new Error('another answer');
+        return { ...channel.body(replyCodec(type) as unknown as Codec<object>) } as Requests[T][1];
+      }
+      if (state === FILL.CLOSED) throw new Error('the bridge closed the backend channel');
+      await new Promise((wake) => setTimeout(wake, 5));
+    }
+    throw new Error(`${messageName(type)} was not answered`);
+  }
+
+  #poll(): void {
+    const channel = this.#front;
+    if (channel === undefined) return;
+    try {
+      const state = channel.fill();
+      while (channel.next()) this.#serve(channel);
+      channel.flush();
+      if (state === FILL.CLOSED) this.hangUp();
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      this.hangUp();
+    }
+  }
+
+  #serve(channel: Channel): void {
+    const { type, id, flags } = channel.frame;
+    this.received.push(messageName(type));
+    switch (type) {
+      case MESSAGE.HELLO:
+        this.#takeHello(channel, id);
+        break;
+      case MESSAGE.MEM_ADD: {
+        const region = { ...channel.body(CODEC.MemAdd), descriptor: channel.frame.descriptors.length === 1 };
+        for (const fd of channel.frame.descriptors.splice(0)) closeFd(fd);
+        this.regions.set(region.region, region);
+        this.#done(channel, type, id);
+        break;
+      }
+      case MESSAGE.MEM_REMOVE:
+        this.regions.delete(channel.body(CODEC.MemRemove).region);
+        this.#done(channel, type, id);
+        break;
+      case MESSAGE.TRANSLATE:
+        if (this.#script.translate) this.#script.translate(channel, id);
+        else channel.put(type, FLAG.REPLY, id, CODEC.TranslateReply, IDENTITY);
+        break;
+      case MESSAGE.REPLAY: {
+        const { lo, hi } = channel.body(CODEC.Replay);
+        const { spans, more } = this.#script.replay?.(hi * 2 ** 32 + lo) ?? { spans: [], more: false };
+        channel.put(type, FLAG.REPLY, id, CODEC.ReplayReply, {
+          spans: Uint32Array.from(spans),
+          more,
+          epoch: 0,
+        });
+        break;
+      }
+      case MESSAGE.NOTIFIER:
+        this.notifiers.push({ ...channel.body(CODEC.Notifier) });
+        break;
+      case MESSAGE.DEVICE_ADDED:
+        this.devices.push({ ...channel.body(CODEC.DeviceAdded) });
+        break;
+      case MESSAGE.REG_READ:
+        channel.put(type, FLAG.REPLY, id, CODEC.RegReadReply, { lo: 0, hi: 0 });
+        break;
+      default:
+        if ((flags & FLAG.NEED_REPLY) !== 0) this.#done(channel, type, id);
+    }
+  }
+
+  #done(channel: Channel, type: number, id: number): void {
+    channel.put(type, FLAG.REPLY, id, CODEC.Status, { code: 0, text: '' });
+  }
+
+  #takeHello(channel: Channel, id: number): void {
+    this.hello = { ...channel.body(CODEC.Hello) };
+    const [backend, page] = channel.frame.descriptors.splice(0);
+    this.backend = new Channel(backend as number);
+    this.#page = page as number;
+    if (this.#script.hello) this.#script.hello(channel, id);
+    else answerHello(channel, id, {});
+  }
+}
