@@ -2,7 +2,7 @@
 #   docker build -f docker/daemon.Dockerfile -t viommu .
 #   docker run --rm -v /run/viommu:/run/viommu viommu
 # Without a Docker engine: docker/build.sh
-ARG BASE=docker.io/library/debian:trixie-slim
+ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
 # Behind a proxy with a certificate authority of its own: docker/build.sh says how.

@@ -25,6 +25,8 @@ const PROBE_LIMIT = 64;
 /** Every so many lookups a hostile IOTLB drops what it found. */
 const HOSTILE_PERIOD = 13;
 const EMPTY = -1;
+/** Matches first-stage entries of every tag. */
+const ANY_TAG = -2;
 
 /** Size class of a page of 2^log2 bytes; smaller or odd sizes round down. */
 function classOf(log2Size: number): number {
@@ -40,7 +42,11 @@ export class Iotlb {
   private readonly domains: Int32Array;
   private readonly tags: Int32Array;
   private readonly stages: Uint8Array;
+  /** log2 of the block that the tables map, where an entry holds only a part of it. */
+  private readonly origins: Uint8Array;
   private readonly next: Uint8Array;
+  /** Entries that hold a part of a larger block. */
+  private fragments = 0;
   private readonly live = new Int32Array(CLASSES);
   /** Entries of each domain, and those of them that are first-stage or nested. */
   private readonly entriesOf = new Int32Array(0x10000);
@@ -72,6 +78,7 @@ export class Iotlb {
     this.domains = new Int32Array(entries);
     this.tags = new Int32Array(entries);
     this.stages = new Uint8Array(entries);
+    this.origins = new Uint8Array(entries);
     this.next = new Uint8Array(entries >> WAYS_LOG2);
     this.outLo = new Int32Array(entries);
     this.outHi = new Int32Array(entries);
@@ -139,7 +146,8 @@ export class Iotlb {
 
   /**
    * Keeps a translation of the page of 2^log2Size bytes (12, 21, 30, …) around `lo:hi`, or with `fault` ≠ 0 the fact that it
-   * faults. `tag` is what PASID-selective invalidations match.
+   * faults. `tag` is what PASID-selective invalidations match. An entry may be a part of a block of 2^originLog2
+   * bytes: an invalidation of any address in the block hits it.
    */
   insert(
     rid: number,
@@ -155,6 +163,7 @@ export class Iotlb {
     tag: number,
     stage: number,
     fault: number,
+    originLog2 = 0,
   ): void {
     if (this.policy === 'none') return;
     const sizeClass = classOf(log2Size);
@@ -175,6 +184,8 @@ export class Iotlb {
     this.tags[slot] = tag | 0;
     this.stages[slot] = stage;
     this.faults[slot] = fault;
+    this.origins[slot] = originLog2;
+    if (originLog2 > 12 + 9 * sizeClass) this.fragments++;
     this.live[sizeClass]++;
     this.entriesOf[domain]++;
     if (stage === STAGE.FIRST) this.firstStageOf[domain]++;
@@ -227,6 +238,26 @@ export class Iotlb {
     }
   }
 
+  /** First-stage and nested entries of a domain, whatever their tag and address. */
+  invalidateFirstStage(domain: number): void {
+    if (this.firstStageOf[domain] === 0) return;
+    for (let slot = 0; slot < this.rids.length; slot++) {
+      if (this.domains[slot] === domain && this.stages[slot] === STAGE.FIRST) this.drop(slot);
+    }
+  }
+
+  /** The same within 2^addressMask pages. */
+  invalidateFirstStagePages(domain: number, lo: number, hi: number, addressMask: number): void {
+    if (this.firstStageOf[domain] === 0) return;
+    this.invalidateRange(domain, ANY_TAG, lo, hi, addressMask);
+  }
+
+  /** Second-stage entries of a domain within 2^addressMask pages; others stay. */
+  invalidateSecondStagePages(domain: number, lo: number, hi: number, addressMask: number): void {
+    if (this.entriesOf[domain] === 0) return;
+    this.invalidateRange(domain, MISS, lo, hi, addressMask);
+  }
+
   /**
    * Page-selective-within-domain invalidation of 2^addressMask pages around the address: second-stage entries
    * there, and every first-stage or nested entry of the domain (§6.5.2.3).
@@ -253,7 +284,7 @@ export class Iotlb {
       if (this.live[sizeClass] === 0) continue;
       const classLog2 = 12 + 9 * sizeClass;
       const blocks = log2Size <= classLog2 ? 1 : 2 ** (log2Size - classLog2);
-      if (blocks > PROBE_LIMIT) {
+      if (blocks > PROBE_LIMIT || this.fragments > 0) {
         this.scanRange(domain, tag, sizeClass, lo, hi, log2Size);
       } else {
         this.probeRange(domain, tag, sizeClass, lo, hi, log2Size, blocks);
@@ -301,14 +332,13 @@ export class Iotlb {
     hi: number,
     log2Size: number,
   ): void {
-    const wantedLo = blockLo(lo, log2Size);
-    const wantedHi = blockHi(hi, log2Size);
+    const least = Math.max(log2Size, 12 + 9 * sizeClass);
     for (let slot = 0; slot < this.rids.length; slot++) {
+      if (this.classes[slot] !== sizeClass || !this.matches(slot, domain, tag)) continue;
+      const size = Math.max(least, this.origins[slot]);
       if (
-        this.classes[slot] === sizeClass &&
-        blockLo(this.pageLo[slot], log2Size) === wantedLo &&
-        blockHi(this.pageHi[slot], log2Size) === wantedHi &&
-        this.matches(slot, domain, tag)
+        blockLo(this.pageLo[slot], size) === blockLo(lo, size) &&
+        blockHi(this.pageHi[slot], size) === blockHi(hi, size)
       ) {
         this.drop(slot);
       }
@@ -318,12 +348,14 @@ export class Iotlb {
   private matches(slot: number, domain: number, tag: number): boolean {
     if (this.domains[slot] !== domain) return false;
     if (tag === MISS) return this.stages[slot] === STAGE.SECOND;
-    return this.stages[slot] === STAGE.FIRST && this.tags[slot] === (tag | 0);
+    if (this.stages[slot] !== STAGE.FIRST) return false;
+    return tag === ANY_TAG || this.tags[slot] === (tag | 0);
   }
 
   private drop(slot: number): void {
     if (this.rids[slot] === EMPTY) return;
     this.rids[slot] = EMPTY;
+    if (this.origins[slot] > 12 + 9 * this.classes[slot]) this.fragments--;
     this.live[this.classes[slot]]--;
     this.entriesOf[this.domains[slot]]--;
     if (this.stages[slot] === STAGE.FIRST) this.firstStageOf[this.domains[slot]]--;

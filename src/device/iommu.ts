@@ -64,6 +64,9 @@ export interface InvalidateScope {
   log2Size: number;
 }
 
+/** Wired interrupt outputs of an SMMUv3, in the order that device trees and IORT list them. Edge-triggered. */
+export const WIRE = { EVENTQ: 0, PRIQ: 1, CMD_SYNC: 2, GERROR: 3 } as const;
+
 /** What the model may do to the world. Implemented by the session. */
 export interface IommuOutputs {
   /**
@@ -75,6 +78,11 @@ export interface IommuOutputs {
   pendingAcks(): number;
   /** Raises a message-signalled interrupt: a 32-bit write of `data` to the guest-physical address. */
   interrupt(addressLo: number, addressHi: number, data: number): void;
+  /**
+   * A rising edge on one of the unit's own interrupt outputs, by {@link WIRE}. Without it such edges are lost:
+   * only a model that has wired outputs calls it.
+   */
+  wire?(line: number): void;
   /** Tells observers. Must not change what the model does. Called on rare paths only. */
   event(event: ModelEvent): void;
 }

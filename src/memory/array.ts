@@ -31,6 +31,10 @@ class Backing {
   }
 }
 
+/** One 64-bit word in both forms: tests read and write whole ones. */
+const WORD = new BigUint64Array(1);
+const WORD_HALVES = new Int32Array(WORD.buffer);
+
 /** Reads of sparse pages that nobody stored to. Never written. */
 const ZERO_PAGE = new Int32Array(PAGE_WORDS);
 
@@ -145,19 +149,21 @@ export class ArrayMemory implements GuestMemory {
   peek(gpa: PhysicalAddress): bigint | undefined {
     const { lo, hi, loads } = this;
     const found = this.load64(gpa);
-    const value = found ? (BigInt(this.hi >>> 0) << 32n) | BigInt(this.lo >>> 0) : undefined;
+    WORD_HALVES[0] = this.lo;
+    WORD_HALVES[1] = this.hi;
     this.lo = lo;
     this.hi = hi;
     this.loads = loads;
-    return value;
+    return found ? WORD[0] : undefined;
   }
 
   /** Stores a 64-bit word, in read-only regions too: the test's own hand, not the device's. False outside of RAM. */
   poke(gpa: PhysicalAddress, value: bigint): boolean {
     if (!this.#locate(gpa, 8)) return false;
     this.#allocate(gpa);
-    this.#array[this.#index] = Number(value & 0xffff_ffffn);
-    this.#array[this.#index + 1] = Number((value >> 32n) & 0xffff_ffffn);
+    WORD[0] = value;
+    this.#array[this.#index] = WORD_HALVES[0];
+    this.#array[this.#index + 1] = WORD_HALVES[1];
     return true;
   }
 

@@ -10,7 +10,7 @@ import type { FormatLevel, PageTableFormat } from '../spec/pagetable/format.js';
 import { indexIn, levelOf } from './neighbours.js';
 import { belowHi, belowLo, both, type StageTwo } from './nested.js';
 import { WALK } from './types.js';
-import { rightsOf, walk } from './walk.js';
+import { flawOf, rightsOf, walk } from './walk.js';
 
 /** What {@link LeafCursor.next} stopped at. */
 export const ENUMERATE = {
@@ -66,7 +66,9 @@ export class LeafCursor {
   #done = true;
   /** Nested: inside a stage-1 leaf, whose pieces are being looked up. */
   #inLeaf = false;
-  /** Rights that the stage-1 entries leave to the leaf found last. */
+  /** Address in the leaf found last, and the rights that the stage-1 entries leave to it. */
+  #leafLo = 0;
+  #leafHi = 0;
   #rights = 0;
 
   /** @param stage2 needed for {@link startNested} only; the cursor uses it exclusively between its calls */
@@ -109,7 +111,7 @@ export class LeafCursor {
 
   /** Where an enumeration that goes on later has to start: the first input address not yet looked at. */
   get nextLo(): number {
-    return this.#posLo;
+    return this.#canonicalLo(this.#posLo);
   }
   get nextHi(): number {
     return this.#canonicalHi(this.#posHi);
@@ -157,21 +159,15 @@ export class LeafCursor {
 
   /** Clamps the range to what the format translates and drops the sign extension. */
   #bound(format: PageTableFormat, firstLo: number, firstHi: number, lastLo: number, lastHi: number): void {
-    const above = format.inputBits - 32;
-    const mask = (1 << above) - 1;
-    const half = 1 << (above - 1);
-    this.#posLo = firstLo;
-    this.#posHi = firstHi & mask;
-    this.#lastLo = lastLo;
-    this.#lastHi = lastHi & mask;
-    if (!format.signExtended) {
-      if (firstHi >>> 0 > mask) this.#done = true;
-      if (lastHi >>> 0 > mask) {
-        this.#lastLo = -1;
-        this.#lastHi = mask;
-      }
-    } else {
+    const maskLo = belowLo(format.inputBits);
+    const maskHi = belowHi(format.inputBits);
+    this.#posLo = firstLo & maskLo;
+    this.#posHi = firstHi & maskHi;
+    this.#lastLo = lastLo & maskLo;
+    this.#lastHi = lastHi & maskHi;
+    if (format.signExtended) {
       // In the hole between the halves: first moves up to the upper half, last down to the lower one.
+      const half = 1 << (format.inputBits - 33);
       if (inHole(format, firstHi)) {
         this.#posLo = 0;
         this.#posHi = half;
@@ -179,6 +175,22 @@ export class LeafCursor {
       if (inHole(format, lastHi)) {
         this.#lastLo = -1;
         this.#lastHi = half - 1;
+      }
+    } else {
+      const firstOut = ((firstLo ^ format.upper) & ~maskLo) | ((firstHi ^ format.upper) & ~maskHi);
+      const lastOut = ((lastLo ^ format.upper) & ~maskLo) | ((lastHi ^ format.upper) & ~maskHi);
+      if (format.upper === 0) {
+        if (firstOut !== 0) this.#done = true;
+        if (lastOut !== 0) {
+          this.#lastLo = maskLo;
+          this.#lastHi = maskHi;
+        }
+      } else {
+        if (lastOut !== 0) this.#done = true;
+        if (firstOut !== 0) {
+          this.#posLo = 0;
+          this.#posHi = 0;
+        }
       }
     }
     if (compare(this.#posLo, this.#posHi, this.#lastLo, this.#lastHi) > 0) this.#done = true;
@@ -195,33 +207,33 @@ export class LeafCursor {
     const lo = memory.lo | 0;
     const hi = memory.hi | 0;
     if ((lo & format.presentMask) === 0) return this.#past(at.shift);
-    const leaf = (lo & at.leafMask) === at.leafValue;
-    const wrong = leaf
-      ? (lo & at.leafReservedLo) | (hi & at.leafReservedHi)
-      : (lo & at.tableReservedLo) | (hi & at.tableReservedHi);
-    if (wrong !== 0) {
-      this.malformed++;
+    const flaw = flawOf(format, at, lo, hi);
+    if (flaw !== WALK.OK) {
+      if (flaw === WALK.RESERVED || flaw === WALK.OUTPUT_SIZE) this.malformed++;
       return this.#past(at.shift);
     }
-    const gatheredLo = this.#gatheredLo[this.#at] & lo;
-    const gatheredHi = this.#gatheredHi[this.#at] | hi;
-    if (!leaf) {
+    const aboveLo = this.#gatheredLo[this.#at];
+    const aboveHi = this.#gatheredHi[this.#at];
+    const splitHi = (lo & format.splitLo) << format.splitShift;
+    if ((lo & at.leafMask) !== at.leafValue) {
       this.#at--;
-      this.#tables[this.#at] = join(lo & format.addressLo, hi & format.addressHi);
-      this.#gatheredLo[this.#at] = gatheredLo;
-      this.#gatheredHi[this.#at] = gatheredHi;
+      this.#tables[this.#at] = join(lo & format.addressLo, (hi & format.addressHi) | splitHi);
+      this.#gatheredLo[this.#at] = aboveLo & (lo | format.keepLo);
+      this.#gatheredHi[this.#at] = aboveHi | hi;
       return false;
     }
     this.level = at.level;
     this.entryLo = lo;
     this.entryHi = hi;
-    this.#rights = rightsOf(format, gatheredLo, gatheredHi, 0);
+    this.#leafLo = lo & at.leafAddressLo;
+    this.#leafHi = (hi & at.leafAddressHi) | splitHi;
+    this.#rights = rightsOf(format, aboveLo & lo, hi, aboveHi, 0);
     this.permissions = this.#rights;
     if (this.#format2 !== undefined) {
       this.#inLeaf = true;
       return false;
     }
-    this.#found(at.shift, lo & at.leafAddressLo, hi & at.leafAddressHi);
+    this.#found(at.shift, this.#leafLo, this.#leafHi);
     this.#past(at.shift);
     return true;
   }
@@ -233,17 +245,17 @@ export class LeafCursor {
     if (format2 === undefined || second === undefined) return false;
     const at = this.#levels[this.#at];
     const first = at.shift;
-    const ipaLo = (this.entryLo & at.leafAddressLo) | (this.#posLo & belowLo(first));
-    const ipaHi = (this.entryHi & at.leafAddressHi) | (this.#posHi & belowHi(first));
+    const ipaLo = this.#leafLo | (this.#posLo & belowLo(first));
+    const ipaHi = this.#leafHi | (this.#posHi & belowHi(first));
     const result = second.result;
     const outcome = walk(format2, second.memory, this.#root2, ipaLo, ipaHi, 0, result);
     if (outcome !== WALK.OK) {
-      if (outcome !== WALK.NOT_PRESENT) this.malformed++;
+      if (outcome !== WALK.NOT_PRESENT && outcome !== WALK.ACCESS_FLAG) this.malformed++;
       const hole = outcome === WALK.ADDRESS_SIZE ? first : levelOf(format2, result.level).shift;
       return this.#pastPiece(Math.min(first, hole), first);
     }
     const log2 = Math.min(first, result.log2Size);
-    this.permissions = both(this.#rights, result.permissions);
+    this.permissions = both(format2, this.#rights, result.permissions);
     const inBlockLo = ipaLo & belowLo(result.log2Size) & ~belowLo(log2);
     const inBlockHi = ipaHi & belowHi(result.log2Size) & ~belowHi(log2);
     this.#found(log2, result.outLo | inBlockLo, result.outHi | inBlockHi);
@@ -252,7 +264,7 @@ export class LeafCursor {
   }
 
   #found(log2: number, outLo: number, outHi: number): void {
-    this.inLo = this.#posLo & ~belowLo(log2);
+    this.inLo = this.#canonicalLo(this.#posLo & ~belowLo(log2));
     this.inHi = this.#canonicalHi(this.#posHi & ~belowHi(log2));
     this.outLo = outLo;
     this.outHi = outHi;
@@ -299,9 +311,15 @@ export class LeafCursor {
     if (compare(lo, hi, this.#lastLo, this.#lastHi) > 0) this.#done = true;
   }
 
+  #canonicalLo(lo: number): number {
+    const format = this.#format;
+    return format === undefined ? lo : lo | (format.upper & ~belowLo(format.inputBits));
+  }
+
   #canonicalHi(hi: number): number {
     const format = this.#format;
-    if (format === undefined || !format.signExtended) return hi;
+    if (format === undefined) return hi;
+    if (!format.signExtended) return hi | (format.upper & ~belowHi(format.inputBits));
     const above = 64 - format.inputBits;
     return (hi << above) >> above;
   }
@@ -309,8 +327,8 @@ export class LeafCursor {
 
 /** Whether an address lies between the two canonical halves. */
 function inHole(format: PageTableFormat, hi: number): boolean {
-  const top = hi >> format.inputShift;
-  return top !== 0 && top !== -1;
+  const top = hi & format.inputHi;
+  return top !== 0 && top !== format.inputHi;
 }
 
 /** Level records by number. */

@@ -30,7 +30,7 @@ export interface ExplainStep {
   readonly rights: string;
   /** What the walk made of it. */
   readonly verdict: string;
-  /** Bits that the walk would set in it. */
+  /** Fields that the walk would change in it: Accessed and Dirty state. */
   readonly sets: readonly string[];
   /** Nested: how stage 2 translated the address of this entry. */
   readonly through: readonly ExplainStep[];
@@ -59,8 +59,8 @@ interface Load {
   readonly ok: boolean;
   readonly lo: number;
   readonly hi: number;
-  /** Bits of the low half that the walk went on to set. */
-  set: number;
+  /** Bits of the low half that the walk went on to change. */
+  changed: number;
 }
 
 /** Passes reads on and remembers them; pretends to make exchanges. */
@@ -81,13 +81,13 @@ class DryRun implements GuestMemory {
     }
     // The walk looks again at what it has just exchanged; that is no step of its own.
     if (this.#checking === gpa) this.#checking = -1;
-    else this.loads.push({ address: gpa, ok, lo: ok ? this.lo : 0, hi: ok ? this.hi : 0, set: 0 });
+    else this.loads.push({ address: gpa, ok, lo: ok ? this.lo : 0, hi: ok ? this.hi : 0, changed: 0 });
     return ok;
   }
 
   cas32(gpa: PhysicalAddress, expected: number, value: number): boolean {
     const last = this.loads.findLast((load) => load.address === gpa);
-    if (last) last.set |= value & ~expected;
+    if (last) last.changed |= value ^ expected;
     this.#pretended.set(gpa, value);
     this.#checking = gpa;
     return true;
@@ -204,7 +204,7 @@ export function explainNested(
     if (one.use === 'fetch') {
       // Shown at the address that stage 1 knows it by.
       const address = join(one.lo, one.hi);
-      first.push({ ...(one.entry ?? { ok: false, lo: 0, hi: 0, set: 0 }), address });
+      first.push({ ...(one.entry ?? { ok: false, lo: 0, hi: 0, changed: 0 }), address });
       through.push(steps);
     } else if (one.use === 'output') {
       output2 = steps;
@@ -227,15 +227,20 @@ function stepsOf(
   outcome: number,
   through: readonly (readonly ExplainStep[])[],
 ): ExplainStep[] {
-  let gatheredLo = -1;
-  let gatheredHi = 0;
+  let aboveLo = -1;
+  let aboveHi = 0;
   return loads.map((load, i) => {
     const at = levelOf(format, format.levels - i);
     const index = indexIn(at, lo, hi);
-    gatheredLo &= load.lo | load.set;
-    gatheredHi |= load.hi;
     const last = i === loads.length - 1;
     const leaf = (load.lo & at.leafMask) === at.leafValue;
+    if (!leaf) {
+      aboveLo &= load.lo | format.keepLo;
+      aboveHi |= load.hi;
+    }
+    const rights = leaf
+      ? rightsOf(format, aboveLo & load.lo, load.hi, aboveHi, 0)
+      : rightsOf(format, aboveLo & format.openLo, 0, aboveHi, 0);
     const shape = leaf ? format.leafLayouts[at.level] : format.tableLayouts[at.level];
     return {
       stage,
@@ -246,9 +251,9 @@ function stepsOf(
       address: hex(load.address),
       raw: load.ok ? hex64(load.lo, load.hi) : undefined,
       fields: load.ok && shape ? shownFields(decode(shape, Uint32Array.of(load.lo, load.hi))) : {},
-      rights: load.ok ? rightsText(rightsOf(format, gatheredLo, gatheredHi, 0)) : '',
+      rights: load.ok ? rightsText(rights) : '',
       verdict: verdictOf(at, load, leaf, last ? outcome : WALK.OK),
-      sets: setNames(format, at, load.set),
+      sets: changedNames(format, at, load.changed),
       through: through[i] ?? [],
     };
   });
@@ -266,8 +271,11 @@ function verdictOf(at: FormatLevel, load: Load, leaf: boolean, outcome: number):
       return 'the table is not in guest memory';
     case WALK.NOT_PRESENT:
       return 'not present';
-    case WALK.RESERVED:
+    case WALK.ACCESS_FLAG:
+      return 'the Access flag is clear';
     case WALK.OUTPUT_SIZE:
+      return 'the address is beyond the output size';
+    case WALK.RESERVED:
       return `reserved bits set: ${reservedText(at, load, leaf)}`;
     case WALK.PERMISSION:
       return 'the rights on the way do not allow the access';
@@ -296,11 +304,13 @@ function reservedText(at: FormatLevel, load: Load, leaf: boolean): string {
 }
 
 /** Names of the fields that an update touches. */
-function setNames(format: PageTableFormat, at: FormatLevel, set: number): string[] {
-  if (set === 0) return [];
+function changedNames(format: PageTableFormat, at: FormatLevel, changed: number): string[] {
+  if (changed === 0) return [];
   const shape = format.leafLayouts[at.level] ?? format.tableLayouts[at.level];
   const fields = Object.values(shape?.fields ?? {});
-  return fields.filter((field) => field.lsb < 32 && ((set >>> field.lsb) & 1) === 1).map((f) => f.name);
+  return fields
+    .filter((field) => field.lsb < 32 && (changed & (2 ** (field.msb + 1) - 2 ** field.lsb)) !== 0)
+    .map((f) => f.name);
 }
 
 function sizeText(bytes: number): string {

@@ -102,7 +102,7 @@ export class Neighbours {
     let entryOffset = 0;
     // Stage-1 block that the loop stands in, and the rights its entry leaves.
     let baseLo = result.entryLo & at.leafAddressLo;
-    let baseHi = result.entryHi & at.leafAddressHi;
+    let baseHi = leafHi(format1, at, result.entryLo, result.entryHi);
     let rights = this.#entryRights(format1, at, result, result.entryLo, result.entryHi, access);
     this.#second.log2Size = 0;
     for (let k = 1; k <= this.#end; k++) {
@@ -115,7 +115,7 @@ export class Neighbours {
           break;
         }
         baseLo = stage2.lo & at.leafAddressLo;
-        baseHi = stage2.hi & at.leafAddressHi;
+        baseHi = leafHi(format1, at, stage2.lo, stage2.hi);
         rights = this.#entryRights(format1, at, result, stage2.lo, stage2.hi, access);
       }
       this.#rights[k + REACH] = 0;
@@ -165,7 +165,7 @@ export class Neighbours {
     const hi = memory.hi;
     this.#rights[slot] = this.#entryRights(format, at, result, lo, hi, access);
     this.#outLo[slot] = lo & at.leafAddressLo;
-    this.#outHi[slot] = hi & at.leafAddressHi;
+    this.#outHi[slot] = leafHi(format, at, lo, hi);
   }
 
   /** Rights that a leaf entry beside the asked one can be cached with; 0 when it is not one that allows `access`. */
@@ -178,8 +178,8 @@ export class Neighbours {
     access: number,
   ): number {
     if ((lo & format.presentMask) === 0 || (lo & at.leafMask) !== at.leafValue) return 0;
-    if (((lo & at.leafReservedLo) | (hi & at.leafReservedHi)) !== 0) return 0;
-    const rights = rightsOf(format, result.aboveLo & lo, result.aboveHi | hi, access);
+    if ((((lo ^ at.flip) & at.leafReservedLo) | (hi & at.leafReservedHi)) !== 0) return 0;
+    const rights = rightsOf(format, result.aboveLo & lo, hi, result.aboveHi, access);
     const kept = cachable(format, result.aboveLo, lo, rights);
     return (access & ASKED & ~kept) === 0 ? kept : 0;
   }
@@ -205,7 +205,7 @@ export class Neighbours {
       ((ipaHi ^ second.ipaHi) & ~belowHi(size)) === 0;
     if (!known) {
       second.log2Size = 0;
-      if (walk(format2, memory, root2, ipaLo, ipaHi, 0, second) !== WALK.OK) {
+      if (walk(format2, memory, root2, ipaLo, ipaHi, access & RIGHT.PRIVILEGED, second) !== WALK.OK) {
         second.log2Size = 0;
         return;
       }
@@ -214,7 +214,7 @@ export class Neighbours {
     }
     // A smaller stage-2 block here would need smaller units.
     if (second.log2Size < log2) return;
-    const kept = both(rights, second.cachable);
+    const kept = both(format2, rights, second.cachable);
     if ((access & ASKED & ~kept) !== 0) return;
     const slot = k + REACH;
     this.#rights[slot] = kept;
@@ -307,6 +307,11 @@ export class Neighbours {
     spans[at + 4] = unit + log2;
     spans[at + 5] = this.#rights[slot];
   }
+}
+
+/** High half of the address in a leaf. */
+function leafHi(format: PageTableFormat, at: FormatLevel, lo: number, hi: number): number {
+  return (hi & at.leafAddressHi) | ((lo & format.splitLo) << format.splitShift);
 }
 
 /** The record of a level by number. */

@@ -4,7 +4,8 @@
  *
  * A fetch of a stage-1 entry is a stage-2 read; setting its Accessed or Dirty bit is a stage-2 write, so it
  * needs the right to write and, where stage 2 keeps them, sets Accessed and Dirty there. Stage-1 bits are set
- * before the output is translated; a refusal by stage 2 then leaves them set, as on hardware.
+ * before the output is translated; a refusal by stage 2 then leaves them set, as on hardware. VT-d's second stage
+ * knows no execution (a fetch is a read) and no privilege: the first decides. Arm's has both.
  */
 
 import { highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
@@ -12,6 +13,9 @@ import type { GuestMemory } from '../memory/port.js';
 import { type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, WalkResult } from './types.js';
 import { walk } from './walk.js';
+
+const { READ, WRITE, EXECUTE, PRIVILEGED } = RIGHT;
+const ASKED = READ | WRITE | EXECUTE;
 
 /**
  * Guest memory seen through stage-2 tables: addresses are intermediate ones. One object serves many walks:
@@ -44,18 +48,32 @@ export class StageTwo implements GuestMemory {
 
   /**
    * Translates an intermediate address. While {@link peeking} the rights that `access` needs are checked all the
-   * same. On success `result` holds the block.
+   * same. `access` holds no rights that the format does not know ({@link PageTableFormat.asks}). On success
+   * `result` holds the block.
    */
   translate(lo: number, hi: number, access: number): boolean {
     const format = this.format;
     if (format === undefined) throw new Error('StageTwo.use was not called');
     const result = this.result;
-    let outcome = walk(format, this.memory, this.root, lo, hi, this.peeking ? 0 : access, result);
-    if (outcome === WALK.OK && this.peeking && (access & ~result.permissions) !== 0) {
-      result.denied = access & ~result.permissions;
+    let outcome = walk(
+      format,
+      this.memory,
+      this.root,
+      lo,
+      hi,
+      this.peeking ? access & PRIVILEGED : access,
+      result,
+    );
+    const denied = access & ASKED & ~result.permissions;
+    if (outcome === WALK.OK && denied !== 0) {
+      result.denied = denied;
       outcome = result.outcome = WALK.PERMISSION;
     }
-    if (outcome === WALK.OK) return true;
+    return outcome === WALK.OK || this.#fail(outcome, lo, hi, access);
+  }
+
+  /** Remembers a refusal. Always false. */
+  #fail(outcome: number, lo: number, hi: number, access: number): boolean {
     this.failed = outcome;
     this.failedAccess = access;
     this.failedAddress = join(lo, hi);
@@ -64,20 +82,29 @@ export class StageTwo implements GuestMemory {
 
   /** Physical address of an intermediate one, or −1. Accesses here never cross a page. */
   #physical(ipa: PhysicalAddress, access: number): number {
-    if (!this.translate(lowHalf(ipa), highHalf(ipa), access)) return -1;
+    const lo = lowHalf(ipa) | 0;
+    const hi = highHalf(ipa) | 0;
+    if (!this.translate(lo, hi, access)) return -1;
+    const memory = this.format?.tableMemory ?? 0;
+    if (memory !== 0 && (this.result.entryLo & memory) === 0) {
+      this.result.outcome = WALK.PERMISSION;
+      this.result.denied = access;
+      this.#fail(WALK.PERMISSION, lo, hi, access);
+      return -1;
+    }
     const size = 2 ** this.result.log2Size;
     return join(this.result.outLo, this.result.outHi) + (ipa % size);
   }
 
   load32(ipa: PhysicalAddress): boolean {
-    const address = this.#physical(ipa, RIGHT.READ);
+    const address = this.#physical(ipa, READ);
     if (address < 0 || !this.memory.load32(address)) return false;
     this.lo = this.memory.lo;
     return true;
   }
 
   load64(ipa: PhysicalAddress): boolean {
-    const address = this.#physical(ipa, RIGHT.READ);
+    const address = this.#physical(ipa, READ);
     if (address < 0 || !this.memory.load64(address)) return false;
     this.lo = this.memory.lo;
     this.hi = this.memory.hi;
@@ -94,17 +121,17 @@ export class StageTwo implements GuestMemory {
   }
 
   store32(ipa: PhysicalAddress, value: number): boolean {
-    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.WRITE);
+    const address = this.peeking ? -1 : this.#physical(ipa, WRITE);
     return address >= 0 && this.memory.store32(address, value);
   }
 
   store64(ipa: PhysicalAddress, lo: number, hi: number): boolean {
-    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.WRITE);
+    const address = this.peeking ? -1 : this.#physical(ipa, WRITE);
     return address >= 0 && this.memory.store64(address, lo, hi);
   }
 
   cas32(ipa: PhysicalAddress, expected: number, value: number): boolean {
-    const address = this.peeking ? -1 : this.#physical(ipa, RIGHT.READ | RIGHT.WRITE);
+    const address = this.peeking ? -1 : this.#physical(ipa, READ | WRITE);
     // As nothing was exchanged, `lo` says so: the word is what it was, it just can't be written.
     this.lo = expected;
     if (address < 0) return false;
@@ -114,7 +141,7 @@ export class StageTwo implements GuestMemory {
   }
 
   contains(ipa: PhysicalAddress, bytes: number): boolean {
-    const address = this.#physical(ipa, RIGHT.READ);
+    const address = this.#physical(ipa, READ);
     return address >= 0 && this.memory.contains(address, bytes);
   }
 }
@@ -136,7 +163,8 @@ export function walkNested(
   access: number,
   result: WalkResult,
 ): WalkOutcome {
-  stage2.use(format2, root2, access === 0);
+  const look = (access & ASKED) === 0;
+  stage2.use(format2, root2, look);
   const first = walk(format1, stage2, root1, lo, hi, access, result);
   if (first !== WALK.OK) {
     // A fetch or an update that stage 2 refused looks like memory that isn't there: here is the difference.
@@ -146,7 +174,8 @@ export function walkNested(
   const size1 = result.log2Size;
   const ipaLo = result.outLo | (lo & belowLo(size1));
   const ipaHi = result.outHi | (hi & belowHi(size1));
-  const needed = access === 0 ? 0 : access & (RIGHT.READ | RIGHT.WRITE) || RIGHT.READ;
+  let needed = access & format2.asks;
+  if (!look && (needed & ASKED) === 0) needed |= READ;
   const walked = stage2.result;
   if (!stage2.translate(ipaLo, ipaHi, needed)) {
     result.permissions &= walked.permissions;
@@ -159,16 +188,16 @@ export function walkNested(
   result.outLo = walked.outLo | (ipaLo & belowLo(walked.log2Size) & ~belowLo(size));
   result.outHi = walked.outHi | (ipaHi & belowHi(walked.log2Size) & ~belowHi(size));
   result.log2Size = size;
-  result.permissions = both(result.permissions, walked.permissions);
-  result.cachable = both(result.cachable, walked.cachable);
+  result.permissions = both(format2, result.permissions, walked.permissions);
+  result.cachable = both(format2, result.cachable, walked.cachable);
   return WALK.OK;
 }
 
-/** Rights that both stages allow. Stage 2 knows no execution (a fetch is a read) and no privilege: stage 1 decides. */
-export function both(first: number, second: number): number {
-  const data = first & second & (RIGHT.READ | RIGHT.WRITE);
-  const execute = (second & RIGHT.READ) !== 0 ? first & RIGHT.EXECUTE : 0;
-  return data === 0 ? 0 : data | execute | (first & RIGHT.PRIVILEGED);
+/** Rights that both stages allow; where `format2` does not know execution, its reads stand for it. */
+export function both(format2: PageTableFormat, first: number, second: number): number {
+  const execute = (format2.asks & EXECUTE) !== 0 ? second : (second & READ) * (EXECUTE / READ);
+  const rights = first & ((second & (READ | WRITE)) | (execute & EXECUTE));
+  return rights === 0 ? 0 : rights | ((first | second) & PRIVILEGED);
 }
 
 /** Low half of 2^log2 − 1, for log2 of 0..63. */

@@ -25,6 +25,8 @@ export const WALK = {
   STAGE2_ON_FETCH: 8,
   /** Nested only: stage 2 refused the output of stage 1. */
   STAGE2: 9,
+  /** The Access flag of a leaf is clear and hardware does not manage it (Arm). */
+  ACCESS_FLAG: 10,
 } as const;
 export type WalkOutcome = (typeof WALK)[keyof typeof WALK];
 
@@ -62,7 +64,7 @@ export class WalkResult {
   entryAddress = 0;
   entryLo = 0;
   entryHi = 0;
-  /** What the entries above the leaf gathered: AND of their low halves, OR of their high halves. */
+  /** What the entries above the leaf gathered: AND of their low halves (less `keepLo`), OR of their high halves. */
   aboveLo = -1;
   aboveHi = 0;
   /** Nested: outcome of the stage-2 walk that failed, the access it was for, and the intermediate address given to it. */

@@ -4,24 +4,27 @@
  *
  * Which error comes first, where several are possible:
  * 1. the input address is checked before any entry is read;
- * 2. per level: the fetch, then presence, then reserved bits (an entry that is not present has none);
+ * 2. per level: the fetch, then presence, then reserved bits (an entry that is not present has none); of these
+ *    Arm's order: translation, address size, Access flag;
  * 3. rights are checked once, after the leaf was found valid, on what all levels allow together. VT-d §3.6.1
  *    and §3.7 define access rights over all entries of a translation, as processors do, so a missing or
  *    malformed entry below a read-only one is reported as such. (Models that check rights at each level report
  *    the right violation there; both leave the request blocked, only hostile tables can tell.)
  * 4. the Accessed bit of an entry is set as the walk uses it to go on; the leaf's together with Dirty, and
  *    only after rights were granted, so a refused write never leaves a Dirty bit (§3.6.2, §3.7.2).
+ *
+ * Arm's levels count from the root: Arm's level is 4 less ours. A translation fault there is NOT_PRESENT, or
+ * ADDRESS_SIZE (the input) at the root; an address size fault is OUTPUT_SIZE.
  */
 
 import { join, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
-import { type FormatLevel, type PageTableFormat, RIGHT, RIGHTS_INDEX } from '../spec/pagetable/format.js';
+import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, type WalkResult } from './types.js';
 
 // Copies of imported constants: the engine folds a module's own constants into the code, imported ones not.
 const { OK, NOT_PRESENT, FETCH, UPDATE } = WALK;
 const { READ, WRITE, EXECUTE, PRIVILEGED } = RIGHT;
-const { GATHERED, DENIED, PRIVILEGED: PRIVILEGED_INDEX } = RIGHTS_INDEX;
 const ASKED = READ | WRITE | EXECUTE;
 
 /** What became of an Accessed/Dirty update. */
@@ -35,8 +38,9 @@ const MAX_UPDATES = 16;
 /**
  * Translates `lo:hi` through the tables at `root` and fills `result`.
  *
- * `access` holds {@link RIGHT} bits. With access 0 nothing is refused for lack of rights and no
- * Accessed or Dirty bit is written: the result tells what would be allowed. `root` is 4 KiB aligned.
+ * `access` holds {@link RIGHT} bits. With access 0 (or PRIVILEGED alone) nothing is refused for lack of rights and no
+ * Accessed or Dirty bit is written: the result tells what would be allowed. `root` is aligned as the format's root
+ * table has to be.
  * Reads at most one entry per level, plus bounded re-reads where the guest changes an entry under an update.
  */
 export function walk(
@@ -48,12 +52,16 @@ export function walk(
   access: number,
   result: WalkResult,
 ): WalkOutcome {
-  const top = hi >> format.inputShift;
-  if (top !== 0 && (top !== -1 || !format.signExtended)) return badInput(format, result);
+  const sign = ((hi & format.signMask) | format.upper) >> 31;
+  if ((((hi ^ sign) & format.inputHi) | ((lo ^ sign) & format.inputLo)) !== 0)
+    return badInput(format, result);
   const presentMask = format.presentMask;
   const addressLo = format.addressLo;
   const addressHi = format.addressHi;
-  const accessed = access === 0 ? 0 : format.accessed;
+  const splitLo = format.splitLo;
+  const splitShift = format.splitShift;
+  const keepLo = format.keepLo;
+  const tableAccessed = (access & ASKED) === 0 ? 0 : format.tableAccessed;
   let at: FormatLevel = format.root;
   let table: number = root;
   let gatheredLo = -1;
@@ -70,22 +78,25 @@ export function walk(
     if ((entryLo & presentMask) === 0) return ended(result, NOT_PRESENT, at, address, entryLo, entryHi);
 
     if ((entryLo & at.leafMask) === at.leafValue) {
-      if (((entryLo & at.leafReservedLo) | (entryHi & at.leafReservedHi)) !== 0)
+      if ((((entryLo ^ at.flip) & at.leafReservedLo) | (entryHi & at.leafReservedHi)) !== 0)
         return malformed(format, result, at, address, entryLo, entryHi);
       result.aboveLo = gatheredLo;
       result.aboveHi = gatheredHi;
-      const rights = rightsOf(format, gatheredLo & entryLo, gatheredHi | entryHi, access);
+      const rights = rightsOf(format, gatheredLo & entryLo, entryHi, gatheredHi, access);
       if ((access & ASKED & ~rights) !== 0)
         return refused(format, result, at, address, entryLo, entryHi, access, rights);
-      const wanted = (access & WRITE) !== 0 ? accessed | format.dirty : accessed;
-      if ((entryLo & wanted) !== wanted) {
-        const done = update(memory, address, entryLo, entryHi, wanted, ++updates);
-        if (done === CHANGED) continue;
-        if (done !== DONE) return ended(result, UPDATE, at, address, entryLo, entryHi);
-        entryLo |= wanted;
+      if ((access & ASKED) !== 0) {
+        let wanted = entryLo | format.accessed;
+        if ((access & WRITE) !== 0) wanted = (wanted | format.dirty) & ~format.clean;
+        if (wanted !== entryLo) {
+          const done = update(memory, address, entryLo, entryHi, wanted, ++updates);
+          if (done === CHANGED) continue;
+          if (done !== DONE) return ended(result, UPDATE, at, address, entryLo, entryHi);
+          entryLo = wanted;
+        }
       }
       result.outLo = entryLo & at.leafAddressLo;
-      result.outHi = entryHi & at.leafAddressHi;
+      result.outHi = (entryHi & at.leafAddressHi) | ((entryLo & splitLo) << splitShift);
       result.log2Size = shift;
       result.permissions = rights;
       result.denied = 0;
@@ -95,37 +106,43 @@ export function walk(
 
     const next = at.next;
     if (
-      ((entryLo & at.tableReservedLo) | (entryHi & at.tableReservedHi)) !== 0 ||
+      (((entryLo ^ at.flip) & at.tableReservedLo) | (entryHi & at.tableReservedHi)) !== 0 ||
       next === undefined // never: every entry of level 1 is a leaf
     )
       return malformed(format, result, at, address, entryLo, entryHi);
-    if ((entryLo & accessed) !== accessed) {
-      const done = update(memory, address, entryLo, entryHi, accessed, ++updates);
+    if ((entryLo & tableAccessed) !== tableAccessed) {
+      const wanted = entryLo | tableAccessed;
+      const done = update(memory, address, entryLo, entryHi, wanted, ++updates);
       if (done === CHANGED) continue;
       if (done !== DONE) return ended(result, UPDATE, at, address, entryLo, entryHi);
-      entryLo |= accessed;
+      entryLo = wanted;
     }
-    gatheredLo &= entryLo;
+    gatheredLo &= entryLo | keepLo;
     gatheredHi |= entryHi;
     const nextLo = entryLo & addressLo;
-    const nextHi = entryHi & addressHi;
+    const nextHi = (entryHi & addressHi) | ((entryLo & splitLo) << splitShift);
     // Below 2 GiB the address stays an integer for the engine; `join` makes a floating-point number of it.
     table = nextHi === 0 && nextLo >= 0 ? nextLo : join(nextLo, nextHi);
     at = next;
   }
 }
 
-/** {@link RIGHT} bits for what the entries of a translation gathered, at the privilege of `access`. */
+/**
+ * {@link RIGHT} bits for what the entries of a translation gathered, at the privilege of `access`: the AND of all low
+ * halves, the leaf's high half, and the OR of the high halves above it.
+ */
 export function rightsOf(
   format: PageTableFormat,
   gatheredLo: number,
-  gatheredHi: number,
+  leafHi: number,
+  aboveHi: number,
   access: number,
 ): number {
-  let index = gatheredLo & GATHERED;
-  if ((gatheredHi & format.denyHi) !== 0) index |= DENIED;
-  if ((access & PRIVILEGED) !== 0) index |= PRIVILEGED_INDEX;
-  return format.rights[index];
+  const index =
+    ((gatheredLo >>> format.lowShift) & format.lowMask) |
+    ((leafHi >>> format.leafHiShift) & format.leafHiMask) |
+    ((aboveHi >>> format.aboveHiShift) & format.aboveHiMask);
+  return format.rights[index | (access & PRIVILEGED)];
 }
 
 /** What of `rights` may be kept without another walk, given the Accessed and Dirty bits as they stand. */
@@ -135,13 +152,24 @@ export function cachable(
   leafLo: number,
   rights: number,
 ): number {
-  const accessed = format.accessed;
+  const { accessed, clean } = format;
   if ((gatheredLo & leafLo & accessed) !== accessed) return 0;
-  return (leafLo & format.dirty) === format.dirty ? rights : rights & ~WRITE;
+  return (~leafLo & format.dirty) === 0 && (leafLo & clean) === 0 ? rights : rights & ~WRITE;
+}
+
+/** What a present entry's violated bits mean: OK when there are none. Not for the hot path, which only asks whether. */
+export function flawOf(format: PageTableFormat, at: FormatLevel, lo: number, hi: number): WalkOutcome {
+  const leaf = (lo & at.leafMask) === at.leafValue;
+  const badLo = (lo ^ at.flip) & (leaf ? at.leafReservedLo : at.tableReservedLo);
+  const badHi = hi & (leaf ? at.leafReservedHi : at.tableReservedHi);
+  if ((badLo | badHi) === 0) return WALK.OK;
+  if ((badLo & format.absentLo) !== 0) return WALK.NOT_PRESENT;
+  if (((badLo & format.sizeLo) | (badHi & format.sizeHi)) !== 0) return WALK.OUTPUT_SIZE;
+  return (badLo & format.accessFlagLo) !== 0 ? WALK.ACCESS_FLAG : WALK.RESERVED;
 }
 
 /**
- * Sets `wanted` in the low half of an entry that was read as `lo:hi`. CHANGED: the guest was there in
+ * Makes `wanted` the low half of an entry that was read as `lo:hi`. CHANGED: the guest was there in
  * between, so the entry has to be looked at again. A change of the high half alone does not fail the 32-bit
  * exchange; it is caught by reading once more.
  */
@@ -154,9 +182,9 @@ function update(
   tries: number,
 ): number {
   if (tries > MAX_UPDATES) return IMPOSSIBLE;
-  if (!memory.cas32(address, lo, lo | wanted)) return (memory.lo | 0) === lo ? IMPOSSIBLE : CHANGED;
+  if (!memory.cas32(address, lo, wanted)) return (memory.lo | 0) === lo ? IMPOSSIBLE : CHANGED;
   if (!memory.load64(address)) return IMPOSSIBLE;
-  return (memory.lo | 0) === (lo | wanted) && (memory.hi | 0) === hi ? DONE : CHANGED;
+  return (memory.lo | 0) === wanted && (memory.hi | 0) === hi ? DONE : CHANGED;
 }
 
 function ended(
@@ -188,8 +216,7 @@ function malformed(
   entryLo: number,
   entryHi: number,
 ): WalkOutcome {
-  const outcome = (entryHi & format.sizeHi) !== 0 ? WALK.OUTPUT_SIZE : WALK.RESERVED;
-  return ended(result, outcome, at, address, entryLo, entryHi);
+  return ended(result, flawOf(format, at, entryLo, entryHi), at, address, entryLo, entryHi);
 }
 
 function refused(
@@ -206,9 +233,8 @@ function refused(
   result.denied = access & ASKED & ~rights;
   if ((access & PRIVILEGED) === 0 && (rights & READ) === 0) {
     // A page that a user may not even read but a privileged request may: privilege is the reason.
-    const gatheredLo = result.aboveLo & entryLo;
-    const gatheredHi = result.aboveHi | entryHi;
-    if ((rightsOf(format, gatheredLo, gatheredHi, PRIVILEGED) & READ) !== 0) result.denied |= PRIVILEGED;
+    const privileged = rightsOf(format, result.aboveLo & entryLo, entryHi, result.aboveHi, PRIVILEGED);
+    if ((privileged & READ) !== 0) result.denied |= PRIVILEGED;
   }
   return ended(result, WALK.PERMISSION, at, address, entryLo, entryHi);
 }

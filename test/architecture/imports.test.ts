@@ -25,7 +25,6 @@ const ORDER = [
 
 /** Where a lower folder legitimately names a higher one's types, with the reason. */
 const TYPE_ONLY_EXCEPTIONS: ReadonlyMap<string, string> = new Map([
-  ['memory -> wire', 'remote guest memory is served by messages (DESIGN §4)'],
   ['events -> device', 'the union of events carries ModelEvent'],
   ['walk -> device', 'spans are laid out as TranslateResult says'],
 ]);

@@ -47,6 +47,8 @@ export class DriverFuzzer implements Fuzzer {
 
 class Play {
   checks = 0;
+  /** While the driver is between the beginning of a change and its completion. */
+  #changing = false;
   /** What each domain maps, by page number within its window. */
   readonly #pages = new Map<Domain, Map<number, Page>>();
   /** Who is attached to what. */
@@ -58,10 +60,23 @@ class Play {
     private readonly world: World,
   ) {
     for (const domain of world.domains) this.#pages.set(domain, new Map());
-    world.machine.onSpans = (rid, pasid, spans) => this.#checkSpans(rid, pasid, spans);
+    world.machine.onSpans = (rid, pasid, spans) => {
+      if (!this.#changing) this.#checkSpans(rid, pasid, spans);
+    };
+    world.machine.onIdle = () => this.#meanwhile();
   }
 
   step(): void {
+    this.#changing = true;
+    this.#act();
+    this.#changing = false;
+    for (let n = 0; n < 3; n++) this.#check();
+    this.world.driver.faults.drain();
+    this.world.machine.outputs.events.length = 0;
+    this.world.machine.interrupts.length = 0;
+  }
+
+  #act(): void {
     const { rng } = this;
     const what = rng.below(10);
     const domain = rng.pick(this.world.domains);
@@ -69,11 +84,24 @@ class Play {
     else if (what < 5 && domain.table !== undefined) this.#unmap(domain);
     else if (what === 5) this.#attach(domain);
     else if (what === 6 && rng.chance(0.4)) this.#detach();
-    else for (let n = 0; n < 6; n++) this.#check();
-    const { records, registers } = this.world.driver.faults;
-    if (records > 0 && registers !== undefined) this.world.driver.faults.drain();
-    this.world.machine.outputs.events.length = 0;
-    this.world.machine.interrupts.length = 0;
+  }
+
+  /** A device does not wait for the driver: what it gets while things change may be old or new. */
+  #meanwhile(): void {
+    const { rng } = this;
+    if (!this.#changing || !rng.chance(0.3)) return;
+    const { user, address, access } = this.#anyRequest();
+    this.trace.say(`meanwhile ${describeUser(user)} access ${access} at 0x${address.toString(16)}`);
+    this.world.machine.translate(user.rid, user.pasid, access, address);
+  }
+
+  #anyRequest(): { readonly user: User; readonly address: bigint; readonly access: number } {
+    const { rng } = this;
+    const user: User = { rid: rng.pick(RIDS), pasid: rng.pick(PASIDS) };
+    const domain = this.#users.get(describeUser(user))?.domain ?? rng.pick(this.world.domains);
+    const base = domain.table === undefined ? BigInt(DATA) : windowOf(domain);
+    const address = base + BigInt(rng.below(WINDOW + 2)) * 4096n + BigInt(rng.below(1024) * 4);
+    return { user, address, access: rng.pick([ACCESS.READ, ACCESS.WRITE]) };
   }
 
   #map(domain: Domain): void {
@@ -122,14 +150,8 @@ class Play {
 
   /** One request, of anybody to anywhere; its outcome is known. */
   #check(): void {
-    const { rng } = this;
-    const user: User = { rid: rng.pick(RIDS), pasid: rng.pick(PASIDS) };
+    const { user, address, access } = this.#anyRequest();
     const domain = this.#users.get(describeUser(user))?.domain;
-    const page = rng.below(WINDOW + 2);
-    const base =
-      domain === undefined ? 0x4000_0000n : domain.table === undefined ? BigInt(DATA) : windowOf(domain);
-    const address = base + BigInt(page) * 4096n + BigInt(rng.below(1024) * 4);
-    const access = rng.pick([ACCESS.READ, ACCESS.WRITE]);
     const found = this.world.machine.translate(user.rid, user.pasid, access, address);
     const expected = this.#truth(user, address, access);
     const text = `${describeUser(user)} access ${access} at 0x${address.toString(16)}`;

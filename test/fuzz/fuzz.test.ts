@@ -1,3 +1,4 @@
+import { openSync, writeSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Daemon } from '../support/daemon.js';
 import { DriverFuzzer } from './driver.js';
@@ -12,12 +13,18 @@ const minutes = Number(process.env['VIOMMU_FUZZ_MINUTES'] ?? '0');
 const cases = process.env['VIOMMU_FUZZ_CASES'];
 const seed = Number(process.env['VIOMMU_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 const only = process.env['VIOMMU_FUZZ_ONLY'] ?? '';
+/** Where the case that runs is noted, so that one that hangs can be named. */
+const noteFile = process.env['VIOMMU_FUZZ_NOTE'];
+const note = noteFile === undefined ? -1 : openSync(noteFile, 'w');
 const SHORT_MS = 3000;
 const milliseconds = minutes > 0 ? minutes * 60_000 : SHORT_MS;
 
 function fuzz(fuzzer: Fuzzer): void {
   const limit = cases === undefined ? { milliseconds } : { cases: Number(cases) };
-  const done = runFuzzer(fuzzer, seed, limit, (line) => console.log(line));
+  const beginCase = (at: number): void => {
+    if (note >= 0) writeSync(note, `${fuzzer.name} ${at}`.padEnd(40), 0);
+  };
+  const done = runFuzzer(fuzzer, seed, limit, (line) => console.log(line), beginCase);
   const seconds = done.seconds.toFixed(1);
   console.log(`${fuzzer.name}: ${done.cases} cases from seed ${seed}, ${seconds} s`, fuzzer.facts?.() ?? '');
   expect(done.cases).toBeGreaterThan(0);

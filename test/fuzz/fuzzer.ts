@@ -44,6 +44,7 @@ export function runFuzzer(
   seed: number,
   limit: { readonly milliseconds?: number; readonly cases?: number },
   progress: (line: string) => void = () => {},
+  beginCase: (seed: number) => void = () => {},
 ): FuzzResult {
   const begin = performance.now();
   let reported = begin;
@@ -58,6 +59,7 @@ export function runFuzzer(
     }
     const at = (seed + cases) >>> 0;
     const trace = new Trace();
+    beginCase(at);
     try {
       fuzzer.run(new Rng(at), trace);
     } catch (error) {

@@ -1,17 +1,30 @@
-import { ANY, type InvalidateScope, SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js';
+import { SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js';
 import type { GuestMemory } from '../../src/memory/port.js';
-import { Iotlb, throughSpan } from '../../src/sim/iotlb.js';
+import { DeviceTable } from '../../src/session/devices.js';
+import { Invalidations } from '../../src/session/invalidation.js';
+import { Iotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
 import type { Translation } from '../../src/sim/machine.js';
+import type { Invalidate } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { CountingMemory } from './counting-memory.js';
 import { must } from './fuzzer.js';
 import { WORDS_PER_TRANSLATION, WORDS_PER_WRITE } from './limits.js';
 import type { Rng } from './rng.js';
 
+/** An answer on its way to the bridge's cache. */
+interface Fill {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly space: number;
+  readonly sub: number;
+  readonly epoch: number;
+  readonly spans: readonly number[];
+}
+
 /**
- * A model with a bridge's cache in front of it. An invalidation reaches that cache only when the model's wait
- * for acknowledgements is served, at a random moment: a completion that is published earlier shows as a stale
- * translation.
+ * A model with the session's bookkeeping of invalidations and a bridge's cache in front of it. An invalidation
+ * reaches that cache late, at a random moment before it is acknowledged, and so do answers: a completion that
+ * is published too early, or an invalidation that was left out, shows as a stale translation.
  */
 export class FuzzMachine extends LocalMachine {
   readonly bridge = new Iotlb();
@@ -20,9 +33,13 @@ export class FuzzMachine extends LocalMachine {
   mostPerTranslation = 0;
   /** Looks at the spans of every answer before they are kept. */
   onSpans: (rid: number, pasid: number, spans: readonly number[]) => void = () => {};
+  /** Devices at work while the driver waits. */
+  onIdle: () => void = () => {};
   readonly #rng: Rng;
-  readonly #waiting: InvalidateScope[] = [];
-  #epoch = 0;
+  readonly #invalidations = new Invalidations(new DeviceTable());
+  /** INVALIDATEs that the bridge has not obeyed yet, oldest first. */
+  readonly #waiting: { readonly id: number; readonly epoch: number; readonly scope: Scope }[] = [];
+  readonly #late: Fill[] = [];
 
   constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>) {
     const counting = new CountingMemory(memory);
@@ -30,62 +47,78 @@ export class FuzzMachine extends LocalMachine {
     this.counting = counting;
     this.#rng = rng;
     this.outputs.holdAcks = true;
-    this.outputs.onInvalidate = (scope) => {
-      this.#epoch++;
-      this.#waiting.push({ ...scope });
-    };
+    this.outputs.invalidate = (scope) => this.#invalidations.invalidate(scope, this.model);
+    this.outputs.pendingAcks = () => this.#invalidations.pending;
+    this.#invalidations.open({
+      put: (_type, _flags, id, _codec, message) => {
+        const { lo, hi, epoch, ...rest } = message as unknown as Invalidate;
+        const base = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+        this.#waiting.push({ id, epoch, scope: { ...rest, base } });
+      },
+    });
   }
 
   override writeRegister(offset: number, size: number, value: bigint): void {
-    this.counting.taken();
-    super.writeRegister(offset, size, value);
-    const words = this.counting.taken();
-    this.mostPerWrite = Math.max(this.mostPerWrite, words);
-    must(words <= WORDS_PER_WRITE, () => `one write touched ${words} words of memory`);
-    this.outputs.scopes.length = 0;
+    this.#bounded('write', WORDS_PER_WRITE, () => super.writeRegister(offset, size, value));
   }
 
-  /** Serves the invalidations that wait: the bridge's cache first, then the model hears of it. */
+  /** Serves every invalidation that waits, and what follows from that. */
   override ack(): boolean {
     let some = false;
-    for (let round = 0; this.outputs.pending > 0; round++) {
-      must(round < 100_000, () => 'invalidations never come to an end');
-      for (const scope of this.#waiting.splice(0)) this.#dropFromBridge(scope);
-      this.outputs.pending = 0;
-      this.outputs.scopes.length = 0;
-      this.counting.taken();
-      this.model.acknowledged();
-      const words = this.counting.taken();
-      must(words <= WORDS_PER_WRITE, () => `one acknowledgement touched ${words} words of memory`);
+    for (let round = 0; this.#waiting.length > 0; round++) {
+      must(round < 1_000_000, () => 'invalidations never come to an end');
+      this.#ackOne();
       some = true;
     }
     return some;
   }
 
+  /** Time goes by: some invalidation, or some answer, arrives. */
   override idle(): boolean {
-    return this.#rng.chance(0.5) && this.ack();
+    this.onIdle();
+    const late = this.#late.length > 0 && this.#rng.chance(0.3) ? this.#late.shift() : undefined;
+    if (late !== undefined) this.#fill(late);
+    if (this.#waiting.length === 0 || this.#rng.chance(0.5)) return false;
+    this.#ackOne();
+    return true;
   }
 
   override translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
     const hit = this.bridge.lookup(rid, pasid, access, address);
     if (hit !== undefined) return hit;
-    this.counting.taken();
-    const result = this.ask(rid, pasid, access, address);
-    const words = this.counting.taken();
-    this.mostPerTranslation = Math.max(this.mostPerTranslation, words);
-    must(words <= WORDS_PER_TRANSLATION, () => `one translation touched ${words} words of memory`);
-    const { status, count } = result;
+    this.#bounded('translation', WORDS_PER_TRANSLATION, () => this.ask(rid, pasid, access, address));
+    const { status, count, space, sub } = this.result;
     must(count <= 64 && (status === TRANSLATE_STATUS.OK) === count > 0, () => 'status and count disagree');
     if (status !== TRANSLATE_STATUS.OK) return undefined;
-    const spans = Array.from(result.spans.subarray(0, count * SPAN_WORDS));
+    this.#invalidations.handOut(space >>> 0);
+    const spans = Array.from(this.result.spans.subarray(0, count * SPAN_WORDS));
     this.onSpans(rid, pasid, spans);
-    if (access !== 0) this.bridge.fill(rid, pasid, result.space, result.sub, this.#epoch, spans);
+    const { epoch } = this.#invalidations;
+    const fill = { rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, spans };
+    if (this.#rng.chance(0.2)) this.#late.push(fill);
+    else this.#fill(fill);
     return throughSpan(spans, 0, address);
   }
 
-  #dropFromBridge(scope: InvalidateScope): void {
-    const base = (BigInt(scope.hi >>> 0) << 32n) | BigInt(scope.lo >>> 0);
-    const pasid = scope.pasid === ANY ? ANY : scope.pasid + 1;
-    this.bridge.invalidate({ ...scope, pasid, base }, this.#epoch);
+  #fill({ rid, pasid, space, sub, epoch, spans }: Fill): void {
+    this.bridge.fill(rid, pasid, space, sub, epoch, spans);
+  }
+
+  #ackOne(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) return;
+    this.bridge.invalidate(next.scope, next.epoch);
+    if (this.#invalidations.acknowledge(next.id)) {
+      this.#bounded('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());
+    }
+  }
+
+  #bounded(what: 'write' | 'translation' | 'acknowledgement', limit: number, work: () => void): void {
+    this.counting.taken();
+    work();
+    const words = this.counting.taken();
+    if (what === 'translation') this.mostPerTranslation = Math.max(this.mostPerTranslation, words);
+    else this.mostPerWrite = Math.max(this.mostPerWrite, words);
+    must(words <= limit, () => `one ${what} touched ${words} words of memory`);
   }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Long fuzzing: node test/fuzz/run.mjs [frames|mmio|tables|driver|socket] [--minutes 10] [--seed N] [--cases N]
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -49,6 +50,22 @@ if (!existsSync(vitest)) {
 const env = { ...process.env, VIOMMU_FUZZ_ONLY: name, VIOMMU_FUZZ_MINUTES: values.minutes };
 if (values.seed !== undefined) env.VIOMMU_FUZZ_SEED = values.seed;
 if (values.cases !== undefined) env.VIOMMU_FUZZ_CASES = values.cases;
-const args = [vitest, 'run', 'test/fuzz/fuzz.test.ts', '--disable-console-intercept'];
-const done = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' });
+const args = [vitest, 'run', 'test/fuzz/fuzz.test.ts', '--pool=threads', '--disable-console-intercept'];
+const note = join(mkdtempSync(join(tmpdir(), 'viommu-fuzz-')), 'case');
+env.VIOMMU_FUZZ_NOTE = note;
+// A case takes milliseconds; who is five minutes late hangs.
+const fuzzers = name === '' ? NAMES.length : 1;
+const timeout = (Number(values.minutes) * fuzzers + 5) * 60_000;
+const done = spawnSync(process.execPath, args, {
+  cwd: root,
+  env,
+  stdio: 'inherit',
+  timeout,
+  killSignal: 'SIGKILL',
+});
+if (done.signal === 'SIGKILL') {
+  const [fuzzer, seed] = readFileSync(note, 'utf8').trim().split(' ');
+  console.error(`${fuzzer} hangs. Repeat: npm run fuzz -- ${fuzzer} --seed ${seed} --cases 1`);
+}
+rmSync(dirname(note), { recursive: true, force: true });
 process.exit(done.status ?? 1);

@@ -1,15 +1,27 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SimDemoOptions, SimReport } from '../../src/sim/demo.js';
 import { SimVm } from '../../src/sim/vm.js';
-import { Daemon, eventually, MAIN } from '../support/daemon.js';
+import { GCMD_REG } from '../../src/spec/vtd/registers.js';
+import { MESSAGE } from '../../src/wire/frame.js';
+import { Daemon, eventually, MAIN, sleep } from '../support/daemon.js';
 import { DATA, device, expectReaches, MIB, RID, startDriver } from '../support/rig.js';
 
 const IOVA = 0x4000_0000n;
+
+function frame(type: number, flags: number, body: Uint8Array): Uint8Array {
+  const header = new Uint8Array(Uint32Array.of(type, flags, body.length, 1).buffer);
+  return Uint8Array.of(...header, ...body);
+}
+
+function residentMiB(pid: number): number {
+  const kib = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib) / 1024;
+}
 
 describe('a daemon', () => {
   const daemons: Daemon[] = [];
@@ -97,6 +109,68 @@ describe('a daemon', () => {
     expect(refused.status).not.toBe(0);
     expect(statSync(file).size).toBe(4);
     rmSync(directory, { recursive: true });
+  });
+
+  it('cleans up after a machine that was killed', async () => {
+    const daemon = await start();
+    const url = pathToFileURL(join(dirname(MAIN), 'sim/vm.js')).href;
+    const before = daemon.descriptors().length;
+    const code = `
+      const { SimVm } = await import(${JSON.stringify(url)});
+      SimVm.connect(${JSON.stringify(daemon.socket)}, { ramBytes: 2 ** 25 });
+      console.log('connected');
+      setInterval(() => {}, 1000);`;
+    const machine = spawn(process.execPath, ['--input-type=module', '-e', code], {
+      stdio: ['ignore', 'pipe', 2],
+    });
+    await new Promise((resolve) => machine.stdout?.once('data', resolve));
+    expect(daemon.guestMappings().length).toBeGreaterThan(0);
+    machine.kill('SIGKILL');
+    await eventually(() => daemon.guestMappings().length === 0, 'its mappings to be gone');
+    await eventually(() => daemon.descriptors().length === before, 'its descriptors to be gone');
+  });
+
+  it('goes on, and can be stopped, while a machine does not acknowledge', async () => {
+    const daemon = await start();
+    const stuck = SimVm.connect(daemon.socket, { name: 'stuck', ramBytes: 32 * MIB });
+    const other = SimVm.connect(daemon.socket, { name: 'other', ramBytes: 32 * MIB });
+    use(stuck);
+    // An invalidation that will never be answered: nobody looks at the backend channel any more.
+    stuck.writeRegister(GCMD_REG.offset, 4, 0n);
+    await sleep(100);
+    use(other);
+    other.close();
+    daemon.signal('SIGTERM');
+    expect(await daemon.exited).toBe(0);
+    stuck.close();
+  });
+
+  it('ends the connection of a machine that asks and never reads, and of no other', async () => {
+    const daemon = await start();
+    const other = SimVm.connect(daemon.socket, { name: 'other', ramBytes: 32 * MIB });
+    use(other);
+    const deaf = SimVm.connect(daemon.socket, { name: 'deaf', ramBytes: MIB });
+    const question = frame(MESSAGE.REG_READ, 9, Uint8Array.of(0x10, 4));
+    let sent = 0;
+    // The daemon stops reading when its answers pile up; then nothing more can be sent, and nothing grows.
+    for (let stalled = 0; stalled < 50 && sent < 3_000_000; sent++) {
+      deaf.client.front.putRaw(question);
+      if (sent % 1000 !== 0) continue;
+      try {
+        if (deaf.client.front.flush()) continue;
+      } catch {
+        break;
+      }
+      stalled++;
+      await sleep(10);
+    }
+    expect(sent).toBeLessThan(3_000_000);
+    other.iotlb.clear();
+    expectReaches(other, device(other), IOVA, DATA);
+    expect(residentMiB(daemon.pid)).toBeLessThan(600);
+    deaf.close();
+    other.close();
+    expect(await daemon.stop()).toBe(0);
   });
 
   it('serves several machines at once, each its own', async () => {

@@ -162,6 +162,71 @@ onBothTransports('VT-d modes', (rig) => {
     expect(machine.ram.load64(entry) & (SECOND_STAGE.A | SECOND_STAGE.D)).toBe(0n);
   });
 
+  it('sets Accessed and Dirty in second-stage entries when SSADE asks for it', () => {
+    const { machine } = rig();
+    const driver = startDriver(machine, 'scalable');
+    expect(ECAP_REG.get.SSADS(driver.capabilities.ecap)).toBe(1);
+    const domain = driver.createDomain('second');
+    driver.attach(RID, domain);
+    const pasidEntry = driver.scalable?.pasidEntry(RID, 0) ?? 0;
+    machine.ram.store64(pasidEntry, machine.ram.load64(pasidEntry) | (1n << 9n));
+    driver.map(domain, IOVA, DATA, 8192);
+    const leaf = domain.table?.entryAddress(IOVA) ?? 0;
+    const flags = (at: number): bigint => machine.ram.load64(at) & (SECOND_STAGE.A | SECOND_STAGE.D);
+    device(machine).read(IOVA, new Uint32Array(4));
+    expect(flags(leaf)).toBe(SECOND_STAGE.A);
+    const upper = domain.table?.entryAddress(IOVA, 2) ?? 0;
+    expect(flags(upper) & SECOND_STAGE.A, 'the entry that leads there').toBe(SECOND_STAGE.A);
+    device(machine).write(IOVA, new Uint32Array(4));
+    expect(flags(leaf)).toBe(SECOND_STAGE.A | SECOND_STAGE.D);
+    expect(flags(leaf + 8)).toBe(0n);
+  });
+
+  it('nested: sets the first stage its flags through the second, and marks the second dirty for it', () => {
+    const { machine } = rig();
+    const driver = startDriver(machine, 'scalable');
+    const parent = driver.createDomain('second');
+    parent.table?.map(NESTED_OFFSET, 0, RAM_BYTES);
+    const nested = driver.createNested(parent, 4, (gpa) => NESTED_OFFSET + BigInt(gpa));
+    driver.attach(RID, nested);
+    const pasidEntry = driver.scalable?.pasidEntry(RID, 0) ?? 0;
+    machine.ram.store64(pasidEntry, machine.ram.load64(pasidEntry) | (1n << 9n));
+    driver.map(nested, IOVA, Number(NESTED_OFFSET) + DATA, 4096);
+    expectReaches(machine, device(machine), IOVA, DATA);
+    const leaf = nested.table?.entryAddress(IOVA) ?? 0;
+    expect(machine.ram.load64(leaf) & FIRST_STAGE.D).toBe(FIRST_STAGE.D);
+    const both = SECOND_STAGE.A | SECOND_STAGE.D;
+    const ofTable = parent.table?.entryAddress(NESTED_OFFSET + BigInt(leaf)) ?? 0;
+    expect(machine.ram.load64(ofTable) & both, 'second-stage entry of the first-stage table').toBe(both);
+    const ofData = parent.table?.entryAddress(NESTED_OFFSET + BigInt(DATA)) ?? 0;
+    expect(machine.ram.load64(ofData) & both, 'second-stage entry of the data').toBe(both);
+  });
+
+  it('sets Extended Accessed in first-stage entries when EAFE asks for it', () => {
+    const { machine } = rig();
+    const driver = startDriver(machine, 'scalable');
+    expect(ECAP_REG.get.EAFS(driver.capabilities.ecap)).toBe(1);
+    const domain = driver.createDomain('first');
+    driver.attach(RID, domain);
+    const third = (driver.scalable?.pasidEntry(RID, 0) ?? 0) + 16;
+    machine.ram.store64(third, machine.ram.load64(third) | (1n << 7n));
+    driver.map(domain, IOVA, DATA, 4096);
+    expectReaches(machine, device(machine), IOVA, DATA);
+    const leaf = domain.table?.entryAddress(IOVA) ?? 0;
+    expect(machine.ram.load64(leaf) & (1n << 10n)).toBe(1n << 10n);
+  });
+
+  it('refuses flags that it would have to set without page-walk snooping', () => {
+    const { machine } = rig();
+    const driver = startDriver(machine, 'scalable');
+    const domain = driver.createDomain('first');
+    driver.attach(RID, domain);
+    const second = (driver.scalable?.pasidEntry(RID, 0) ?? 0) + 8;
+    machine.ram.store64(second, machine.ram.load64(second) & ~(1n << 23n));
+    driver.map(domain, IOVA, DATA, 4096);
+    expectFault(driver, 'read', RID, NO_PASID, IOVA, 'SFS_9');
+  });
+
   it('lets everything through while TE is clear, and nothing unmapped once it is set', () => {
     const { machine } = rig();
     expectReaches(machine, device(machine), BigInt(DATA), DATA);

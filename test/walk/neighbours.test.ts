@@ -72,11 +72,11 @@ describe('neighbours are what fresh walks say', () => {
   const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
   const result = new WalkResult();
   const fresh = new WalkResult();
+  let found = 0;
 
   it.each(allCases().map((c, i) => [c.name, c, SEED + i] as const))('%s', (name, c, seed) => {
     const world = new World(new Random(seed));
     const { random, memory } = world;
-    let found = 0;
     let root = 0;
     for (let done = 0; done < 40; done++) {
       if (done % 10 === 0) root = world.tidy(c.rules.levels);
@@ -124,7 +124,10 @@ describe('neighbours are what fresh walks say', () => {
         }
       }
     }
-    expect(found).toBeGreaterThan(20);
+  });
+
+  it('found neighbours to compare', () => {
+    expect(found).toBeGreaterThan(5_000);
   });
 });
 

@@ -3,10 +3,10 @@
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
 import { vtdFirstStage, vtdSecondStage } from '../../spec/pagetable/vtd.js';
 import { ANY } from '../iommu.js';
+import { KIND } from '../leaves.js';
 import type { VtdConfig } from './config.js';
 
-/** How a request is translated. */
-export const KIND = { PASS_THROUGH: 0, SECOND: 1, FIRST: 2, NESTED: 3 } as const;
+export { KIND } from '../leaves.js';
 
 /** Filled by a lookup; one object is reused. */
 export class Domain {

@@ -13,10 +13,10 @@ import {
   SM_ROOT_ENTRY,
 } from '../../spec/vtd/structures.js';
 import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
+import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import { Domain, type Formats, KIND } from './domain.js';
 import { fieldText, kindText, LeafRange } from './dump-text.js';
-import { Leaves } from './leaves.js';
 import { type Lookup, OK } from './lookup.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */

@@ -1,15 +1,12 @@
-/** Writing answers: spans of a {@link TranslateResult}, kept clear of the interrupt address range. */
-import { SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from '../iommu.js';
+/** Answers of a {@link TranslateResult} kept clear of the interrupt address range. */
+import { SPAN_WORDS, type TranslateResult } from '../iommu.js';
+import { addSpan } from '../spans.js';
+
+export { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from '../spans.js';
 
 /** Interrupt address range FEEx_xxxxh: 1 MiB. VT-d §3.15 */
 const INTERRUPT_BASE = 0xfee00000;
 const INTERRUPT_LOG2 = 20;
-
-/** log2Size of a span that covers the whole input space. */
-export const WHOLE_SPACE = 64;
-
-/** `space` of answers that no table made (translation off, interrupts): only invalidations of everything hit it. */
-export const NO_DOMAIN = 0x10000;
 
 /** True when the address is in the interrupt address range. */
 export function inInterruptRange(lo: number, hi: number): boolean {
@@ -22,45 +19,6 @@ export function blockMeetsInterruptRange(lo: number, hi: number, log2: number): 
   if (log2 >= 64) return true;
   if (log2 > 32) return hi >>> (log2 - 32) === 0;
   return hi === 0 && (log2 === 32 || lo >>> log2 === INTERRUPT_BASE >>> log2);
-}
-
-/** Start of an answer; spans are added to it. */
-export function beginAnswer(result: TranslateResult, space: number, sub: number): void {
-  result.status = TRANSLATE_STATUS.OK;
-  result.count = 0;
-  result.space = space;
-  result.sub = sub;
-}
-
-/** An answer that translates nothing. */
-export function refuse(result: TranslateResult): void {
-  result.status = TRANSLATE_STATUS.FAULT;
-  result.count = 0;
-  result.space = NO_DOMAIN;
-  result.sub = 0xffffffff;
-}
-
-/** Adds the aligned block of 2^log2 bytes around input and output addresses; both may point inside it. */
-export function addSpan(
-  result: TranslateResult,
-  inLo: number,
-  inHi: number,
-  outLo: number,
-  outHi: number,
-  log2: number,
-  permissions: number,
-): void {
-  const maskLo = log2 >= 32 ? 0 : -1 << log2;
-  const maskHi = log2 <= 32 ? -1 : log2 >= 64 ? 0 : -1 << (log2 - 32);
-  const base = result.count * SPAN_WORDS;
-  const spans = result.spans;
-  spans[base] = inLo & maskLo;
-  spans[base + 1] = inHi & maskHi;
-  spans[base + 2] = outLo & maskLo;
-  spans[base + 3] = outHi & maskHi;
-  spans[base + 4] = log2;
-  spans[base + 5] = permissions;
-  result.count++;
 }
 
 /**

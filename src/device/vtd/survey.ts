@@ -1,8 +1,8 @@
 /** Looking at a unit without touching it: enumeration for replay, and who an invalidation concerns. */
 import type { GuestMemory } from '../../memory/port.js';
 import { ACCESS, ANY, type InvalidateScope, MAX_SPANS, NO_PASID, type TranslateResult } from '../iommu.js';
+import { appendLeaf, Leaves } from '../leaves.js';
 import { Domain, type Formats, KIND } from './domain.js';
-import { appendLeaf, Leaves } from './leaves.js';
 import { type Lookup, OK } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
 

@@ -109,7 +109,8 @@ export class Translator {
     if (slot === MISS) return MISS;
     const access = dataAccess(request.access);
     const tag = tlb.tagOf(slot);
-    if (tlb.faults[slot] !== 0) return this.cachedFault(request, result, keptReason(tlb.faults[slot], access));
+    if (tlb.faults[slot] !== 0)
+      return this.cachedFault(request, result, keptReason(tlb.faults[slot], access));
     if ((access & ~tlb.permissions[slot]) !== 0) {
       const denied = access & ~tlb.permissions[slot];
       return this.cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));

@@ -137,7 +137,6 @@ export function vtdFirstStage(caps: VtdPagingCapabilities, options: FirstStageOp
     inputBits: 12 + 9 * levels,
     signExtended: true,
     presentMask: FS_BIT.P,
-    denyHi: 0,
     accessed: FS_BIT.A | (extendedAccessed ? FS_BIT.EA : 0),
     dirty: FS_BIT.D,
     outputBits: caps.hostAddressWidth,
@@ -147,7 +146,7 @@ export function vtdFirstStage(caps: VtdPagingCapabilities, options: FirstStageOp
     leafBit: PS,
     leafExtraLo: 0,
     leafExtraHi: 0,
-    rightsOf: (gathered, _denied, privileged) => firstStageRights(gathered, privileged, writeProtect),
+    rightsOf: (gathered, privileged) => firstStageRights(gathered, privileged, writeProtect),
   });
 }
 
@@ -161,7 +160,6 @@ export function vtdSecondStage(caps: VtdPagingCapabilities, options: SecondStage
     inputBits: Math.min(width, options.inputBits ?? width),
     signExtended: false,
     presentMask: SS_BIT.R | SS_BIT.W,
-    denyHi: 0,
     accessed: accessedDirty ? SS_BIT.A : 0,
     dirty: accessedDirty ? SS_BIT.D : 0,
     outputBits: caps.hostAddressWidth,

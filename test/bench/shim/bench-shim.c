@@ -117,6 +117,30 @@ static inline bool translate(BenchDevice *bench, hwaddr iova)
     return entry.perm & IOMMU_RO;
 }
 
+static uint64_t fold(BenchDevice *bench, uint64_t sum, hwaddr iova)
+{
+    IOMMUTLBEntry entry = bench->region_class->translate(bench->region, iova, IOMMU_RO, bench->index);
+    hwaddr output = (entry.translated_addr & ~entry.addr_mask) | (iova & entry.addr_mask);
+
+    return (sum ^ output ^ entry.perm) * 0x100000001b3ull;
+}
+
+/* check: one number over the outputs of every page, the same for every IOMMU that translates correctly. */
+static void command_check(BenchDevice *bench, int64_t unused_a, int64_t unused_b)
+{
+    uint64_t sum = 0;
+
+    bql_lock();
+    for (int64_t page = 0; page < DENSE_PAGES; page++) {
+        sum = fold(bench, sum, DENSE_IOVA + page * 4096 + page);
+    }
+    for (int64_t page = 0; page < SPARSE_PAGES; page++) {
+        sum = fold(bench, sum, SPARSE_IOVA + page * SPARSE_STRIDE + page);
+    }
+    bql_unlock();
+    answer(bench, "ok %" PRIu32, (uint32_t)(sum ^ sum >> 32));
+}
+
 /* hit CALLS PAGES: translations of PAGES pages in turn, all of them cached. */
 static void command_hit(BenchDevice *bench, int64_t calls, int64_t pages)
 {
@@ -220,6 +244,7 @@ static const struct {
 } commands[] = {
     { "setup", false, command_setup },
     { "read", false, command_read },
+    { "check", true, command_check },
     { "hit", true, command_hit },
     { "miss", true, command_miss },
     { "dense", true, command_dense },

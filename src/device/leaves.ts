@@ -1,10 +1,23 @@
-/** Leaves of a domain's tables, one after the other, whatever its stages. Reads only. */
-import type { GuestMemory } from '../../memory/port.js';
-import { ENUMERATE, LeafCursor } from '../../walk/enumerate.js';
-import { StageTwo } from '../../walk/nested.js';
-import { SPAN_WORDS, type TranslateResult } from '../iommu.js';
-import { type Domain, KIND } from './domain.js';
+/** Leaves of an address space's tables, one after the other, whatever its stages. Reads only. */
+import type { GuestMemory } from '../memory/port.js';
+import type { PageTableFormat } from '../spec/pagetable/format.js';
+import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
+import { StageTwo } from '../walk/nested.js';
+import { SPAN_WORDS, type TranslateResult } from './iommu.js';
 import { addSpan } from './spans.js';
+
+/** Which stages translate a request. */
+export const KIND = { PASS_THROUGH: 0, SECOND: 1, FIRST: 2, NESTED: 3 } as const;
+
+/** Tables of one address space. Formats and roots of stages that `kind` leaves out mean nothing. */
+export interface StageTables {
+  /** One of {@link KIND}. */
+  readonly kind: number;
+  readonly firstFormat: PageTableFormat;
+  readonly firstRoot: number;
+  readonly secondFormat: PageTableFormat;
+  readonly secondRoot: number;
+}
 
 /** Entries that one enumeration may look at: a table that refers to itself costs no more than this. */
 const ENTRY_BUDGET = 1 << 18;
@@ -16,19 +29,19 @@ export class Leaves {
     this.cursor = new LeafCursor(new StageTwo(memory));
   }
 
-  /** Aims at the translations at or above an input address. The domain is not a pass-through one. */
-  start(domain: Domain, lo: number, hi: number): void {
+  /** Aims at the translations at or above an input address. The address space is not a pass-through one. */
+  start(tables: StageTables, lo: number, hi: number): void {
     const { cursor, memory } = this;
-    if (domain.kind === KIND.SECOND) {
-      cursor.start(domain.secondFormat, memory, domain.secondRoot, lo, hi, -1, -1);
-    } else if (domain.kind === KIND.FIRST) {
-      cursor.start(domain.firstFormat, memory, domain.firstRoot, lo, hi, -1, -1);
+    if (tables.kind === KIND.SECOND) {
+      cursor.start(tables.secondFormat, memory, tables.secondRoot, lo, hi, -1, -1);
+    } else if (tables.kind === KIND.FIRST) {
+      cursor.start(tables.firstFormat, memory, tables.firstRoot, lo, hi, -1, -1);
     } else {
       cursor.startNested(
-        domain.firstFormat,
-        domain.firstRoot,
-        domain.secondFormat,
-        domain.secondRoot,
+        tables.firstFormat,
+        tables.firstRoot,
+        tables.secondFormat,
+        tables.secondRoot,
         lo,
         hi,
         -1,

@@ -1,0 +1,42 @@
+/** Interrupt outputs: an MSI where one is configured, a wired edge otherwise. IHI 0070 §3.18. */
+import { join } from '../../base/u64.js';
+import type { GuestMemory } from '../../memory/port.js';
+import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+
+/** Address bits of an MSI: 51:2. §6.3.20 */
+const ADDRESS_LO = ~3;
+const ADDRESS_HI = 0xfffff;
+
+export class Interrupts {
+  constructor(
+    private readonly file: RegisterFile,
+    private readonly memory: GuestMemory,
+    private readonly outputs: IommuOutputs,
+    private readonly counters: ModelCounters,
+  ) {}
+
+  /** Signals through the registers at `configuration` (IRQ_CFG0, 1 and 2), or the wire. Enables are the caller's. */
+  raise(configuration: number, wire: number): void {
+    const lo = this.file.get(configuration);
+    const hi = this.file.get(configuration + 4);
+    this.message(lo, hi, this.file.get(configuration + 8), wire);
+  }
+
+  /**
+   * A 32-bit write of `data`; the wire when the address is zero (§3.18). A driver may let CMD_SYNC write to
+   * ordinary memory and poll it there, so memory is stored to at once.
+   */
+  message(addressLo: number, addressHi: number, data: number, wire: number): void {
+    const lo = addressLo & ADDRESS_LO;
+    const hi = addressHi & ADDRESS_HI;
+    this.counters.interrupts++;
+    if ((lo | hi) === 0) {
+      this.outputs.wire?.(wire);
+      return;
+    }
+    const address = join(lo, hi);
+    if (this.memory.contains(address, 4)) this.memory.store32(address, data | 0);
+    else this.outputs.interrupt(lo >>> 0, hi >>> 0, data >>> 0);
+  }
+}
