@@ -2,6 +2,8 @@
 import { CodedError } from '../base/errors.js';
 import type { GuestMemory } from '../memory/port.js';
 import type { Iommu, IommuOutputs } from './iommu.js';
+import { parseSmmuConfig, SMMU_REGISTER_BYTES } from './smmuv3/config.js';
+import { SmmuModel } from './smmuv3/model.js';
 import { parseVtdConfig, VTD_REGISTER_BYTES } from './vtd/config.js';
 import { VtdModel } from './vtd/model.js';
 
@@ -16,7 +18,8 @@ export interface ModelPorts {
 /** Bytes of register space of a model. Throws UNKNOWN_MODEL. */
 export function modelRegisterBytes(name: string): number {
   if (name === 'vtd') return VTD_REGISTER_BYTES;
-  throw new CodedError('UNKNOWN_MODEL', `no IOMMU model "${name}"; there is: vtd`);
+  if (name === 'smmuv3') return SMMU_REGISTER_BYTES;
+  throw new CodedError('UNKNOWN_MODEL', `no IOMMU model "${name}"; there are: vtd, smmuv3`);
 }
 
 /** Makes a model as at power-on. Throws UNKNOWN_MODEL or BAD_OPTION. */
@@ -29,5 +32,7 @@ export function createModel(
   if (ports.registers.length * 4 !== bytes) {
     throw new Error(`the ${name} model needs ${bytes} bytes of registers, not ${ports.registers.length * 4}`);
   }
-  return new VtdModel(parseVtdConfig(options), ports.memory, ports.registers, ports.outputs);
+  const { memory, registers, outputs } = ports;
+  if (name === 'smmuv3') return new SmmuModel(parseSmmuConfig(options), memory, registers, outputs);
+  return new VtdModel(parseVtdConfig(options), memory, registers, outputs);
 }

@@ -1,17 +1,18 @@
-/** Whole guests, ours and stock's in turn: time to user space, and sequential reads of an NVMe disk. */
+/** Whole guests, ours and stock's: time to user space, and sequential reads of an NVMe disk, in turns. */
 
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { track } from './children.mjs';
 
-const BOOT_TIMEOUT_MS = 180_000;
+/** A guest that says nothing for so long has hung. */
+const SILENCE_MS = 120_000;
+const MARK = 'VIOMMU-GUEST: ';
 
 /** Makes a sparse disk image: reads of it come from the host's memory and wait for no disk. */
-export function makeDisk(scratch, mib) {
-  const path = join(scratch, 'disk.raw');
+export function makeDisk(scratch, name, mib) {
+  const path = join(scratch, name);
   const fd = openSync(path, 'w', 0o600);
   ftruncateSync(fd, mib * 1048576);
   closeSync(fd);
@@ -25,52 +26,92 @@ function guestArguments({ paths, iommu, disk, append }) {
     ...['-object', 'memory-backend-memfd,id=ram0,size=512M,share=on', '-m', '512M', '-smp', '1'],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...['-device', iommu],
-    ...['-drive', `if=none,id=d0,file=${disk},format=raw,cache=writeback`],
+    ...['-drive', `if=none,id=d0,file=${disk},format=raw`],
     ...['-device', 'nvme,drive=d0,serial=viommu-bench'],
     ...['-kernel', kernel.image, '-initrd', kernel.initramfs],
     ...['-append', `console=ttyS0 quiet no_timer_check intel_iommu=on,sm_off ${append}`],
   ];
 }
 
-/**
- * Runs one guest to its end. Resolves with the seconds from QEMU's start to the first line of user space, and
- * the guest's own result lines.
- */
-export async function runGuest({ paths, preload, iommu, disk, append }) {
-  const started = process.hrtime.bigint();
-  const child = track(
-    spawn(paths.qemu, guestArguments({ paths, iommu, disk, append }), {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, LD_PRELOAD: preload.join(':') },
-    }),
-  );
-  const timer = setTimeout(() => child.kill('SIGKILL'), BOOT_TIMEOUT_MS);
-  let readySeconds;
-  const results = [];
-  const tail = [];
-  for await (const line of createInterface({ input: child.stdout })) {
-    tail.push(line);
-    if (tail.length > 20) tail.shift();
-    const at = line.indexOf('VIOMMU-GUEST: ');
-    if (at < 0) continue;
-    const text = line.slice(at + 14).trim();
-    if (text === 'READY') readySeconds = Number(process.hrtime.bigint() - started) / 1e9;
-    else results.push(text);
+/** One guest: its result lines, and a line to its console now and then. */
+export class Guest {
+  #child;
+  #lines;
+  #tail = [];
+  #iommu;
+
+  /** @param {{paths: object, preload: string[], iommu: string, disk: string, append: string}} options */
+  constructor(options) {
+    this.#iommu = options.iommu;
+    this.#child = track(
+      spawn(options.paths.qemu, guestArguments(options), {
+        stdio: ['pipe', 'pipe', 'inherit'],
+        env: { ...process.env, LD_PRELOAD: options.preload.join(':') },
+      }),
+    );
+    this.#child.stdin.on('error', () => {});
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
-  clearTimeout(timer);
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  const faults = results.find((text) => text.startsWith('faults '));
-  if (readySeconds === undefined || !results.some((text) => text.startsWith('DONE status=0')))
-    throw new Error(`a guest on ${iommu} did not finish:\n${tail.join('\n')}`);
-  if (faults !== undefined && faults !== 'faults count=0')
-    throw new Error(`a guest on ${iommu} saw DMA faults:\n${results.join('\n')}`);
-  return { readySeconds, results };
+
+  /** Sends a line to the console. */
+  say(line) {
+    this.#child.stdin.write(`${line}\n`);
+  }
+
+  /** The next result line that starts with `start`; throws when the guest ends, fails or says nothing before. */
+  async expect(start) {
+    for (;;) {
+      const timer = setTimeout(() => this.#child.kill('SIGKILL'), SILENCE_MS);
+      const { value: line, done } = await this.#lines.next();
+      clearTimeout(timer);
+      if (done) throw this.#failure('ended too early');
+      this.#tail.push(line);
+      if (this.#tail.length > 20) this.#tail.shift();
+      const at = line.indexOf(MARK);
+      if (at < 0) continue;
+      const text = line.slice(at + MARK.length).trim();
+      if (text.startsWith(start)) return text;
+      if (/ status=1|^faults count=[1-9]/.test(text)) throw this.#failure(text);
+    }
+  }
+
+  /** Waits for the guest to power itself off without a fault. */
+  async finish() {
+    await this.expect('faults count=0');
+    await this.expect('DONE status=0');
+    for (let next = await this.#lines.next(); !next.done; next = await this.#lines.next());
+  }
+
+  #failure(what) {
+    return new Error(`a guest on ${this.#iommu}: ${what}\n${this.#tail.join('\n')}`);
+  }
 }
 
-/** MiB/s of each round that the job nvme-read printed. */
-export function readRates(results) {
-  return results
-    .map((text) => /^nvme-read round=\d+ bytes=(\d+) seconds=([\d.]+)/.exec(text))
-    .filter((match) => match !== null)
-    .map((match) => Number(match[1]) / 1048576 / Number(match[2]));
+/** Seconds from QEMU's start to the guest's first line of user space. */
+export async function bootSeconds(options) {
+  const started = process.hrtime.bigint();
+  const guest = new Guest({ ...options, append: 'viommu.run=none' });
+  await guest.expect('READY');
+  const seconds = Number(process.hrtime.bigint() - started) / 1e9;
+  await guest.finish();
+  return seconds;
+}
+
+/** A guest that waits to read its disk. */
+export async function startReader(options, mib) {
+  const guest = new Guest({ ...options, append: `viommu.run=nvme-read viommu.mib=${mib}` });
+  await guest.expect('nvme-read disk=');
+  return {
+    /** MiB/s of one sequential read. */
+    async rate() {
+      const started = process.hrtime.bigint();
+      guest.say('go');
+      await guest.expect('nvme-read bytes=');
+      return mib / (Number(process.hrtime.bigint() - started) / 1e9);
+    },
+    async stop() {
+      guest.say('end');
+      await guest.finish();
+    },
+  };
 }

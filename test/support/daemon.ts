@@ -103,16 +103,25 @@ export class Daemon {
       .map((line) => JSON.parse(line) as LogLine);
   }
 
-  /** What the daemon's descriptors point at. */
+  /**
+   * What those of the daemon's descriptors point at that a peer can cause: sockets and files in memory. (Threads
+   * that are made ahead have descriptors too, and come and go.)
+   */
   descriptors(): string[] {
     const directory = `/proc/${this.pid}/fd`;
     return readdirSync(directory).flatMap((fd) => {
       try {
-        return [readlinkSync(join(directory, fd))];
+        const target = readlinkSync(join(directory, fd));
+        return target.startsWith('socket:') || target.includes('memfd:') ? [target] : [];
       } catch {
         return [];
       }
     });
+  }
+
+  /** Number of all its descriptors. */
+  descriptorCount(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
   /** Mappings of guest RAM and shared pages in the daemon. */

@@ -308,6 +308,16 @@ export class VmsaWorld {
     return root;
   }
 
+  /** Maps every table made so far to itself, in blocks or pages of `leafLevel` and with all rights. */
+  identity(rules: VmsaRules, root: number, leafLevel: number): void {
+    const page = PAGE_BITS[rules.granule];
+    const level = Math.max(leafLevel, rules.startLevel);
+    const size = 2 ** (page + (3 - level) * STRIDE[rules.granule]);
+    const end = this.#free;
+    for (let at = Math.floor(TABLES / size) * size; at < end; at += size)
+      this.map(rules, root, BigInt(at), BigInt(at), 0x4f0n, level);
+  }
+
   /** The reference's view: reads memory, keeps its own writes to itself. */
   shadow(): Store & { readonly writes: Map<bigint, bigint> } {
     const writes = new Map<bigint, bigint>();

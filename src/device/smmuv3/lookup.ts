@@ -38,6 +38,8 @@ export class Lookup {
   readonly steCache: EntryCache;
   /** Keyed by StreamID and SubstreamID, tagged with the StreamID. */
   readonly cdCache: EntryCache;
+  /** Changes with every invalidation of the configuration. */
+  generation = 0;
   private readonly ste = new Uint32Array(STE_WORDS);
   private readonly cd = new Uint32Array(CD_WORDS);
   private readonly pair = new Uint32Array(2);
@@ -56,8 +58,28 @@ export class Lookup {
 
   /** Drops both caches. */
   invalidateAll(): void {
+    this.generation++;
     this.steCache.invalidateAll();
     this.cdCache.invalidateAll();
+  }
+
+  /** Drops a stream's STE and every CD that was found through it. §4.3.1 */
+  invalidateStream(sid: number): void {
+    this.generation++;
+    this.steCache.invalidateKey(sid, 0, -1);
+    this.cdCache.invalidateDomain(sid);
+  }
+
+  /** Drops one CD of a stream. §4.3.4 */
+  invalidateContext(sid: number, ssid: number): void {
+    this.generation++;
+    this.cdCache.invalidateKey(sid, ssid, -1);
+  }
+
+  /** Drops every CD of a stream. §4.3.5 */
+  invalidateContexts(sid: number): void {
+    this.generation++;
+    this.cdCache.invalidateDomain(sid);
   }
 
   /**
@@ -99,6 +121,21 @@ export class Lookup {
     this.fillFirst(stream);
     stream.kind = second ? KIND.NESTED : KIND.FIRST;
     return OK;
+  }
+
+  /** For people: reads a stream's STE afresh into {@link lastStreamEntry}. False when there is none, or V is clear. */
+  peekStream(sid: number, fault: Fault): boolean {
+    return this.fetchSte(sid, fault) === OK && STE.get.V(this.ste) === 1;
+  }
+
+  /** Words of the STE that was looked at last. */
+  get lastStreamEntry(): Uint32Array {
+    return this.ste;
+  }
+
+  /** Words of the context descriptor that was looked at last. */
+  get lastContext(): Uint32Array {
+    return this.cd;
   }
 
   /** True when a stream's tables, read afresh, can give its substreams different address spaces. */

@@ -1,9 +1,9 @@
-/** Words for the dump: decoded fields, kinds of translation, leaf ranges. */
-import { compare, hex64, TWO_32 } from '../../base/u64.js';
-import { decode, type Layout } from '../../spec/define.js';
-import type { LeafCursor } from '../../walk/enumerate.js';
-import type { DumpNode } from '../iommu.js';
+/** Words for the dump: names of values, kinds of translation. */
+import type { Layout } from '../../spec/define.js';
+import { fieldText as namedFieldText } from '../dump-text.js';
 import { type Domain, KIND } from './domain.js';
+
+export { LeafRange } from '../dump-text.js';
 
 /** Names of values, by field, as the specification prints them. */
 const VALUES: Readonly<Record<string, readonly string[]>> = {
@@ -14,21 +14,13 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   FSPM: ['4-level', '5-level'],
 };
 
-/** Every field: addresses in hexadecimal, enumerations with their name, the rest as numbers. */
+/** Every field of a VT-d structure or register. */
 export function fieldText(
   shape: Layout<string>,
   words: Uint32Array,
   base: number,
 ): Record<string, string | number> {
-  const out: Record<string, string | number> = {};
-  for (const [name, value] of Object.entries(decode(shape, words, base))) {
-    const text = VALUES[name]?.[value];
-    if (shape.fields[name].address) out[name] = `0x${value.toString(16)}`;
-    else if (text !== undefined) out[name] = `${value} (${text})`;
-    else if (value > 0xffff) out[name] = `0x${value.toString(16)}`;
-    else out[name] = value;
-  }
-  return out;
+  return namedFieldText(shape, words, base, VALUES);
 }
 
 /** e.g. `second-stage 4-level at 0x1000, DID 5`. */
@@ -38,76 +30,4 @@ export function kindText(domain: Domain): string {
   const text =
     domain.kind === KIND.FIRST ? first : domain.kind === KIND.SECOND ? second : `${first} on ${second}`;
   return `${text}, DID ${domain.did}`;
-}
-
-const PAGE_NAMES: Readonly<Record<number, string>> = { 12: '4 KiB', 21: '2 MiB', 30: '1 GiB' };
-
-/** A growing range of contiguous leaves of one size and permission. */
-export class LeafRange {
-  private readonly inLo: number;
-  private readonly inHi: number;
-  private readonly outLo: number;
-  private readonly outHi: number;
-  private readonly log2Size: number;
-  private readonly permissions: number;
-  private pages = 1;
-
-  constructor(first: LeafCursor) {
-    this.inLo = first.inLo;
-    this.inHi = first.inHi;
-    this.outLo = first.outLo;
-    this.outHi = first.outHi;
-    this.log2Size = first.log2Size;
-    this.permissions = first.permissions & 3;
-  }
-
-  /** Takes the next leaf in if it continues the range. */
-  take(leaf: LeafCursor): boolean {
-    const { log2Size, pages } = this;
-    const continues =
-      leaf.log2Size === log2Size &&
-      (leaf.permissions & 3) === this.permissions &&
-      pages < 2 ** (52 - log2Size) &&
-      compare(
-        leaf.inLo,
-        leaf.inHi,
-        this.lowAt(pages, this.inLo),
-        this.highAt(pages, this.inLo, this.inHi),
-      ) === 0 &&
-      compare(
-        leaf.outLo,
-        leaf.outHi,
-        this.lowAt(pages, this.outLo),
-        this.highAt(pages, this.outLo, this.outHi),
-      ) === 0;
-    if (continues) this.pages++;
-    return continues;
-  }
-
-  /** What the dump prints of it. */
-  node(): DumpNode {
-    const { inLo, inHi, pages, permissions, log2Size } = this;
-    const bytes = pages * 2 ** log2Size - 1;
-    const last = (inLo >>> 0) + (bytes % TWO_32);
-    const lastHi = inHi + Math.floor(bytes / TWO_32) + (last >= TWO_32 ? 1 : 0);
-    return {
-      label: `${hex64(inLo, inHi)}-${hex64(last % TWO_32, lastHi)}`,
-      fields: {
-        to: hex64(this.outLo, this.outHi),
-        access: `${(permissions & 1) !== 0 ? 'r' : '-'}${(permissions & 2) !== 0 ? 'w' : '-'}`,
-        page: PAGE_NAMES[log2Size] ?? `2^${log2Size}`,
-        pages,
-      },
-    };
-  }
-
-  /** Low half of an address `pages` further. */
-  private lowAt(pages: number, lo: number): number {
-    return ((lo >>> 0) + ((pages * 2 ** this.log2Size) % TWO_32)) % TWO_32;
-  }
-
-  /** High half of it. */
-  private highAt(pages: number, lo: number, hi: number): number {
-    return (hi + Math.floor(((lo >>> 0) + pages * 2 ** this.log2Size) / TWO_32)) | 0;
-  }
 }

@@ -1,0 +1,227 @@
+/**
+ * The Command queue. IHI 0070 §3.5, chapter 4, §7.1.
+ *
+ * A state machine without time: a kick (producer write, enable, error acknowledged, acknowledgement from outside)
+ * takes commands until the queue is empty, an error stops it, or a CMD_SYNC meets invalidations that the caches
+ * outside have not acknowledged. Work per kick is bounded by the queue's size, as only software moves the producer.
+ */
+import type { GuestMemory } from '../../memory/port.js';
+import {
+  ANY_COMMAND,
+  CMD,
+  CMD_CFGI_CD,
+  CMD_CFGI_STE,
+  CMD_CFGI_STE_RANGE,
+  CMD_SYNC,
+  CMD_TLBI,
+  COMMAND_BYTES,
+  CS,
+  commandName,
+  RANGE_ALL,
+  TLBI_TG_GRANULE,
+} from '../../spec/smmuv3/commands.js';
+import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0 } from '../../spec/smmuv3/registers.js';
+import { ANY, type IommuOutputs, type ModelCounters, WIRE } from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+import { QUEUE_LOG2, type SmmuConfig } from './config.js';
+import { GERROR_BIT, type GlobalErrors } from './global-errors.js';
+import type { Interrupts } from './interrupts.js';
+import type { Invalidator } from './invalidation.js';
+
+const WORDS = COMMAND_BYTES / 4;
+const CMDQEN = 1 << CR0.fields.CMDQEN.lsb;
+const ERR_SHIFT = CMDQ_CONS.fields.ERR.lsb;
+/** Address bits 51:12 of CMD_TLBI_S2_IPA. */
+const IPA_HI = 0xfffff;
+
+export class CommandQueue {
+  private readonly words = new Uint32Array(WORDS);
+  /** A CMD_SYNC was taken; acknowledgements are missing. The consumer index still points at it. */
+  private waiting = false;
+  private busy = false;
+
+  constructor(
+    private readonly config: SmmuConfig,
+    private readonly file: RegisterFile,
+    private readonly memory: GuestMemory,
+    private readonly invalidator: Invalidator,
+    private readonly errors: GlobalErrors,
+    private readonly interrupts: Interrupts,
+    private readonly outputs: IommuOutputs,
+    private readonly counters: ModelCounters,
+  ) {}
+
+  /** Power-on; the registers are reset by their file. */
+  reset(): void {
+    this.waiting = false;
+  }
+
+  /** CMDQEN was cleared: what waits is fetched again when it is set. */
+  stop(): void {
+    this.waiting = false;
+  }
+
+  /** Takes commands as long as that is possible. */
+  kick(): void {
+    if (this.busy) return;
+    this.busy = true;
+    // Indexes that software put further apart than the queue is long make no more work than that.
+    for (let left = 2 ** (QUEUE_LOG2 + 1); left > 0 && this.step(); left--) {
+      // Each step moves the consumer index.
+    }
+    this.busy = false;
+  }
+
+  /** Handles one command. False when nothing more can be done now. */
+  private step(): boolean {
+    const { file } = this;
+    if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
+    const base = CMDQ_BASE.offset >> 2;
+    const log2 = Math.min(CMDQ_BASE.get.LOG2SIZE(file.words, base), QUEUE_LOG2);
+    const mask = 2 ** (log2 + 1) - 1;
+    const cons = file.get(CMDQ_CONS.offset) & mask;
+    if (cons === (file.get(CMDQ_PROD.offset) & mask)) return false;
+    const address = CMDQ_BASE.get.ADDR(file.words, base);
+    // §3.5.1: the base is aligned to the size of the queue, at least to 32 bytes.
+    const start = address - (address % Math.max(32, 2 ** log2 * COMMAND_BYTES));
+    const index = cons & (2 ** log2 - 1);
+    if (!this.memory.loadWords(start + index * COMMAND_BYTES, this.words, WORDS)) {
+      return this.fail(CERROR.ABT, 'fetch');
+    }
+    const opcode = ANY_COMMAND.get.Opcode(this.words);
+    if (!this.legal(opcode)) return this.fail(CERROR.ILL, commandName(opcode));
+    if (opcode === CMD.SYNC) {
+      if (!this.waiting) this.counters.commands++;
+      this.waiting = this.outputs.pendingAcks() > 0;
+      if (this.waiting) return false;
+      this.complete();
+    } else {
+      this.counters.commands++;
+      this.execute(opcode);
+    }
+    const next = ((cons + 1) & mask) >>> 0;
+    file.set(CMDQ_CONS.offset, next | (file.get(CMDQ_CONS.offset) & (0x7f << ERR_SHIFT)));
+    return true;
+  }
+
+  /** §7.1: the consumer index stays at the command, and the queue stops until the error is acknowledged. */
+  private fail(error: number, detail: string): false {
+    this.waiting = false;
+    this.file.update(CMDQ_CONS.offset, 0x7f << ERR_SHIFT, error << ERR_SHIFT);
+    this.outputs.event({ kind: 'queueError', name: errorName(error), detail });
+    this.errors.raise(GERROR_BIT.CMDQ_ERR);
+    return false;
+  }
+
+  /** §4.1.3, §7.1: commands of features that are not there, of Secure state, and reserved encodings are ILLEGAL. */
+  private legal(opcode: number): boolean {
+    const { words, config } = this;
+    if (ANY_COMMAND.get.SSec(words) === 1) return false;
+    switch (opcode) {
+      case CMD.PREFETCH_CONFIG:
+      case CMD.PREFETCH_ADDR:
+      case CMD.CFGI_STE:
+      case CMD.CFGI_STE_RANGE:
+      case CMD.TLBI_NSNH_ALL:
+        return true;
+      case CMD.CFGI_CD:
+      case CMD.CFGI_CD_ALL:
+      case CMD.TLBI_NH_ALL:
+      case CMD.TLBI_NH_ASID:
+        return config.stage1;
+      case CMD.TLBI_NH_VA:
+      case CMD.TLBI_NH_VAA:
+        return config.stage1 && this.rangeLegal();
+      case CMD.TLBI_S12_VMALL:
+        return config.stage2;
+      case CMD.TLBI_S2_IPA:
+        return config.stage2 && this.rangeLegal();
+      case CMD.SYNC:
+        return CMD_SYNC.get.CS(words) !== CS.RESERVED;
+      default:
+        return false;
+    }
+  }
+
+  /** §4.4.1.1: with a granule, TTL, NUM and SCALE must not all be zero. */
+  private rangeLegal(): boolean {
+    const { words } = this;
+    if (!this.config.rangeInvalidation || CMD_TLBI.get.TG(words) === 0) return true;
+    return (CMD_TLBI.get.NUM(words) | CMD_TLBI.get.SCALE(words) | CMD_TLBI.get.TTL(words)) !== 0;
+  }
+
+  private execute(opcode: number): void {
+    const { words, invalidator } = this;
+    const sid = words[1];
+    switch (opcode) {
+      case CMD.CFGI_STE:
+        invalidator.streamTableEntry(CMD_CFGI_STE.get.StreamID(words));
+        return;
+      case CMD.CFGI_STE_RANGE: {
+        const range = CMD_CFGI_STE_RANGE.get.Range(words);
+        invalidator.streamTableRange(sid, range === RANGE_ALL ? 32 : range);
+        return;
+      }
+      case CMD.CFGI_CD:
+        invalidator.contextDescriptor(sid, CMD_CFGI_CD.get.SubstreamID(words));
+        return;
+      case CMD.CFGI_CD_ALL:
+        invalidator.contextDescriptors(sid);
+        return;
+      case CMD.TLBI_NSNH_ALL:
+        invalidator.everything();
+        return;
+      case CMD.PREFETCH_CONFIG:
+      case CMD.PREFETCH_ADDR:
+        // Hints (§4.2). Nothing is gained by fetching early here.
+        return;
+      default:
+        this.invalidateTranslations(opcode);
+    }
+  }
+
+  private invalidateTranslations(opcode: number): void {
+    const { words, invalidator } = this;
+    // §4.4: without stage 2 there is one VMID, 0.
+    const vmid = this.config.stage2 ? CMD_TLBI.get.VMID(words) : 0;
+    const asid = CMD_TLBI.get.ASID(words);
+    const range = this.config.rangeInvalidation ? TLBI_TG_GRANULE[CMD_TLBI.get.TG(words)] : 0;
+    const granule = range === 0 ? 12 : range;
+    const pages = range === 0 ? 1 : (CMD_TLBI.get.NUM(words) + 1) * 2 ** CMD_TLBI.get.SCALE(words);
+    const lo = words[2] & (-1 << granule);
+    switch (opcode) {
+      case CMD.TLBI_NH_ALL:
+        invalidator.firstStage(vmid);
+        return;
+      case CMD.TLBI_NH_ASID:
+        invalidator.asid(vmid, asid);
+        return;
+      case CMD.TLBI_NH_VA:
+        invalidator.addresses(vmid, asid, lo, words[3] | 0, granule, pages);
+        return;
+      case CMD.TLBI_NH_VAA:
+        invalidator.addresses(vmid, ANY, lo, words[3] | 0, granule, pages);
+        return;
+      case CMD.TLBI_S12_VMALL:
+        invalidator.vmid(vmid);
+        return;
+      case CMD.TLBI_S2_IPA:
+        invalidator.intermediateAddresses(vmid, lo, words[3] & IPA_HI, granule, pages);
+        return;
+      default:
+        throw new Error(`${commandName(opcode)} is legal, but nothing handles it`);
+    }
+  }
+
+  /** A CMD_SYNC whose predecessors are all done. SEV is not advertised: it completes like NONE. §4.7.3 */
+  private complete(): void {
+    const { words } = this;
+    if (CMD_SYNC.get.CS(words) !== CS.SIG_IRQ) return;
+    this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
+  }
+}
+
+/** Names of {@link CERROR} values. */
+function errorName(error: number): string {
+  return error === CERROR.ILL ? 'CERROR_ILL' : 'CERROR_ABT';
+}

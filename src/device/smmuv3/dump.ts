@@ -1,0 +1,165 @@
+/** The SMMU as a tree for people: registers with named bits, then streams → context descriptors → translations. */
+import { hex, hex64 } from '../../base/u64.js';
+import type { GuestMemory } from '../../memory/port.js';
+import { eventName } from '../../spec/smmuv3/events.js';
+import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
+import { CD, STE, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
+import { fieldText, LeafRange } from '../dump-text.js';
+import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
+import { KIND, Leaves } from '../leaves.js';
+import type { RegisterFile } from '../registers.js';
+import type { SmmuConfig } from './config.js';
+import { ABORTED, Fault, OK } from './fault.js';
+import type { Formats } from './formats.js';
+import type { Lookup } from './lookup.js';
+import { Stream } from './stream.js';
+
+/** Tables can be made to look endless; a person has seen enough after so many. */
+const MOST_STREAMS = 512;
+const MOST_SUBSTREAMS = 64;
+
+/** Names of values, by field. */
+const VALUES: Readonly<Record<string, readonly string[]>> = {
+  Config: ['abort', 'abort', 'abort', 'abort', 'bypass', 'stage 1', 'stage 2', 'nested'],
+  S1Fmt: ['linear', '4 KiB leaves', '64 KiB leaves', 'reserved'],
+  S1DSS: ['terminate', 'bypass', 'SSID 0', 'reserved'],
+  FMT: ['linear', '2-level', 'reserved', 'reserved'],
+};
+
+export class Dumper {
+  private readonly stream: Stream;
+  private readonly fault = new Fault();
+  private readonly leaves: Leaves;
+
+  constructor(
+    private readonly config: SmmuConfig,
+    formats: Formats,
+    private readonly file: RegisterFile,
+    private readonly lookup: Lookup,
+    memory: GuestMemory,
+  ) {
+    this.stream = new Stream(formats.none);
+    this.leaves = new Leaves(memory);
+  }
+
+  /** See `Iommu.dump`. Reads tables afresh, changes nothing. */
+  dump(options: DumpOptions): DumpNode[] {
+    const nodes: DumpNode[] = [];
+    if (options.registers) nodes.push({ label: 'registers', children: this.registers() });
+    if (options.tables) nodes.push(this.streamTable(options));
+    return nodes;
+  }
+
+  private registers(): DumpNode[] {
+    const words = this.file.visible;
+    return this.file.declared.map((register) => {
+      const base = register.offset >> 2;
+      const raw =
+        register.width === 64
+          ? hex64(words[base], words[base + 1])
+          : `0x${words[base].toString(16).padStart(8, '0')}`;
+      return { label: register.name, raw, fields: fieldText(register, words, base, VALUES) };
+    });
+  }
+
+  private streamTable(options: DumpOptions): DumpNode {
+    const { words } = this.file;
+    const configuration = STRTAB_BASE_CFG.offset >> 2;
+    const base = STRTAB_BASE.get.ADDR(words, STRTAB_BASE.offset >> 2);
+    const twoLevel = STRTAB_BASE_CFG.get.FMT(words, configuration) === STRTAB_FMT.TWO_LEVEL;
+    const label = `${twoLevel ? '2-level' : 'linear'} stream table at ${hex(base)}`;
+    const children: DumpNode[] = [];
+    const count = 2 ** Math.min(16, STRTAB_BASE_CFG.get.LOG2SIZE(words, configuration));
+    let left = 0;
+    for (let sid = 0; sid < count; sid++) {
+      if (options.rid !== undefined && options.rid !== sid) continue;
+      if (!this.lookup.peekStream(sid, this.fault)) continue;
+      if (children.length < MOST_STREAMS) children.push(this.streamNode(sid, options));
+      else left++;
+    }
+    return left === 0 ? { label, children } : { label, children, note: `${left} more streams` };
+  }
+
+  private streamNode(sid: number, options: DumpOptions): DumpNode {
+    const ste = Uint32Array.from(this.lookup.lastStreamEntry);
+    const head = { label: `STE ${ridText(sid)}`, raw: rawText(ste), fields: fieldText(STE, ste, 0, VALUES) };
+    const children = [this.substream(sid, NO_PASID, options)];
+    if ((STE.get.Config(ste) & STE_CONFIG_BIT.S1) === 0 || this.config.ssidBits === 0) {
+      return { ...head, children };
+    }
+    const last = Math.min(2 ** STE.get.S1CDMax(ste) - 1, 2 ** this.config.ssidBits - 1);
+    let left = 0;
+    for (let ssid = 1; ssid <= last; ssid++) {
+      if (this.lookup.resolve(sid, ssid, false, this.stream, this.fault) !== OK) continue;
+      if (children.length <= MOST_SUBSTREAMS) children.push(this.substream(sid, ssid, options));
+      else left++;
+    }
+    return left === 0 ? { ...head, children } : { ...head, children, note: `${left} more substreams` };
+  }
+
+  /** The address space of a stream or substream; or why there is none. */
+  private substream(sid: number, ssid: number, options: DumpOptions): DumpNode {
+    const { stream } = this;
+    const outcome = this.lookup.resolve(sid, ssid, false, stream, this.fault);
+    const label = ssid === NO_PASID ? 'no SubstreamID' : `SubstreamID ${hex(ssid)}`;
+    if (outcome === ABORTED) return { label, note: 'aborted' };
+    if (outcome !== OK) return { label, note: eventName(outcome) };
+    if (stream.kind === KIND.PASS_THROUGH) return { label, note: 'bypass' };
+    const children: DumpNode[] = [];
+    if (stream.kind === KIND.SECOND) children.push(this.translations(options));
+    else {
+      if (stream.aim(0)) children.push(this.translations(options));
+      if (stream.aim(-1)) children.push(this.translations(options));
+    }
+    if (stream.kind === KIND.SECOND) return { label, children };
+    const cd = Uint32Array.from(this.lookup.lastContext);
+    return { label, raw: rawText(cd), fields: fieldText(CD, cd, 0, VALUES), children };
+  }
+
+  /** Leaf ranges of the tables that the stream is aimed at. */
+  private translations(options: DumpOptions): DumpNode {
+    const { stream, leaves } = this;
+    const { cursor } = leaves;
+    const children: DumpNode[] = [];
+    leaves.start(stream, 0, stream.kind !== KIND.SECOND && stream.firstFormat.upper !== 0 ? -1 << 23 : 0);
+    let more = leaves.next();
+    while (more && children.length < options.maxLeaves) {
+      const range = new LeafRange(cursor);
+      more = leaves.next();
+      while (more && range.take(cursor)) more = leaves.next();
+      children.push(range.node());
+    }
+    const notes: string[] = [];
+    if (more) notes.push('more translations above');
+    if (leaves.exhausted) notes.push('gave up: the tables refer to themselves or are very large');
+    if (cursor.malformed > 0) notes.push(`${cursor.malformed} entries malformed or not in memory`);
+    const node = { label: kindText(stream), children };
+    return notes.length === 0 ? node : { ...node, note: notes.join('; ') };
+  }
+}
+
+function kindText(stream: Stream): string {
+  const first = `${stream.firstFormat.name} at ${hex(stream.firstRoot)}`;
+  const second = `${stream.secondFormat.name} at ${hex(stream.secondRoot)}`;
+  const tags = `VMID ${stream.vmid}`;
+  if (stream.kind === KIND.SECOND) return `${second}, ${tags}`;
+  const asid = `${tags}, ASID ${stream.asid}`;
+  return stream.kind === KIND.FIRST ? `${first}, ${asid}` : `${first} on ${second}, ${asid}`;
+}
+
+/** bus:device.function. */
+function ridText(rid: number): string {
+  return `${hexByte(rid >> 8)}:${hexByte((rid >> 3) & 31)}.${rid & 7}`;
+}
+
+function hexByte(value: number): string {
+  return value.toString(16).padStart(2, '0');
+}
+
+/** 64-bit words, the highest first. */
+function rawText(words: Uint32Array): string {
+  const parts: string[] = [];
+  for (let index = words.length - 2; index >= 0; index -= 2)
+    parts.push(hex64(words[index], words[index + 1]));
+  return parts.join(' ');
+}

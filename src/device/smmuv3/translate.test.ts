@@ -1,0 +1,252 @@
+import { describe, expect, it } from 'vitest';
+import {
+  AF,
+  AP_READ_ONLY,
+  AP_USER,
+  EXECUTE,
+  NG,
+  PAGE,
+  PRIVILEGED,
+  RAM_BYTES,
+  READ,
+  S1_LEAF,
+  S2_LEAF,
+  SID,
+  TestSmmu,
+  WRITE,
+} from '../../../test/support/smmu-unit.js';
+import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
+import { ANY } from '../iommu.js';
+
+const IOVA = 0x12_3456_7000n;
+const OUT = 0x40_0000n;
+const UXN = 1n << 54n;
+
+function stage1(cd: Record<string, number> = {}, leaf = S1_LEAF, options: Record<string, string> = {}) {
+  const vm = new TestSmmu(options).start();
+  const tables = vm.stage1(SID, cd);
+  const entry = vm.map(tables.root, IOVA, OUT, leaf);
+  return { vm, ...tables, entry };
+}
+
+describe('stage 1', () => {
+  it('translates, tags and caches', () => {
+    const { vm } = stage1();
+    expect(vm.translate(SID, IOVA + 0x123n, WRITE)).toMatchObject({
+      ok: true,
+      out: OUT + 0x123n,
+      log2: 12,
+      permissions: READ | WRITE | EXECUTE,
+      space: 0,
+      sub: 5,
+    });
+    expect(vm.translate(SID, IOVA + 0x456n, READ).out).toBe(OUT + 0x456n);
+    expect(vm.model.counters).toMatchObject({ translations: 2, walks: 1, iotlbHits: 1, faults: 0 });
+  });
+
+  it('maps 2 MiB blocks', () => {
+    const vm = new TestSmmu().start();
+    const { root } = vm.stage1(SID);
+    vm.map(root, 0x4000_0000n, 0x20_0000n, S1_LEAF, 0, 2);
+    expect(vm.translate(SID, 0x4001_2345n, READ)).toMatchObject({ out: 0x21_2345n, log2: 21 });
+    expect(vm.translate(SID, 0x401f_f000n, READ).out).toBe(0x3f_f000n);
+    expect(vm.model.counters.walks).toBe(1);
+  });
+
+  it.each([
+    ['nothing mapped', 0n, {}, READ, 'F_TRANSLATION'],
+    ['a block where none may be', OUT | AF | 1n, {}, READ, 'F_TRANSLATION'],
+    ['a write to what is read-only', OUT | S1_LEAF | AP_READ_ONLY, {}, WRITE, 'F_PERMISSION'],
+    ['an unprivileged access', OUT | PAGE | AF | NG, {}, READ, 'F_PERMISSION'],
+    ['execution of UXN', OUT | S1_LEAF | UXN, {}, EXECUTE, 'F_PERMISSION'],
+    ['execution of what can be written with WXN', OUT | S1_LEAF, { WXN: 1 }, EXECUTE, 'F_PERMISSION'],
+    ['a clear Access flag', OUT | PAGE | AP_USER, {}, READ, 'F_ACCESS'],
+    ['an output beyond IPS', 0x100_0000_0000n | S1_LEAF, { IPS: 2 }, READ, 'F_ADDR_SIZE'],
+  ] as [string, bigint, Record<string, number>, number, string][])(
+    'reports %s',
+    (_name, descriptor, cd, access, name) => {
+      const { vm, entry } = stage1(cd);
+      vm.memory.poke(entry, descriptor);
+      expect(vm.fault(SID, IOVA + 0x10n, access)).toEqual({
+        name,
+        StreamID: SID,
+        CLASS: 2,
+        InputAddr: IOVA + 0x10n,
+        ...(access === WRITE ? {} : { RnW: 1 }),
+        ...(access === EXECUTE ? { InD: 1 } : {}),
+      });
+      expect(vm.model.counters.faults).toBe(1);
+    },
+  );
+
+  it('lets privileged transactions where unprivileged ones may not, and keeps them apart in the TLB', () => {
+    const { vm } = stage1({}, PAGE | AF | NG);
+    expect(vm.translate(SID, IOVA, READ | PRIVILEGED).out).toBe(OUT);
+    expect(vm.fault(SID, IOVA, READ)).toMatchObject({ name: 'F_PERMISSION', RnW: 1 });
+    expect(vm.fault(SID, IOVA + 0x1000n, WRITE | PRIVILEGED)).toMatchObject({ PnU: 1 });
+  });
+
+  it('says where a descriptor could not be read', () => {
+    const { vm, root } = stage1();
+    vm.memory.poke(root, BigInt(RAM_BYTES) | PAGE);
+    expect(vm.fault(SID, IOVA, READ)).toMatchObject({
+      name: 'F_WALK_EABT',
+      CLASS: 1,
+      FetchAddr: RAM_BYTES + Number((IOVA >> 30n) & 511n) * 8,
+    });
+  });
+
+  it('records nothing with CD.R clear, except an external abort', () => {
+    const { vm, root } = stage1({ R: 0 });
+    expect(vm.fault(SID, IOVA + 0x1000n, READ).name).toBe('silent');
+    vm.memory.poke(root, BigInt(RAM_BYTES) | PAGE);
+    expect(vm.fault(SID, IOVA + 0x2000n, READ).name).toBe('F_WALK_EABT');
+  });
+
+  it('sets the Access flag and the dirty state in memory', () => {
+    const clean = OUT | PAGE | AP_USER | NG | AP_READ_ONLY | (1n << 51n);
+    const { vm, entry } = stage1({ HA: 1, HD: 1 });
+    vm.memory.poke(entry, clean);
+    expect(vm.translate(SID, IOVA, READ)).toMatchObject({ ok: true });
+    expect(vm.memory.peek(entry)).toBe(clean | AF);
+    expect(vm.translate(SID, IOVA, WRITE).ok).toBe(true);
+    expect(vm.memory.peek(entry)).toBe((clean | AF) & ~AP_READ_ONLY);
+  });
+
+  it('chooses TTB0 or TTB1, and neither where walks are disabled', () => {
+    const vm = new TestSmmu().start();
+    const upper = vm.page();
+    const { root } = vm.stage1(SID, { EPD1: 0, T1SZ: 16, TG1: 2, TTB1: upper });
+    vm.map(root, IOVA, OUT, S1_LEAF);
+    vm.map(upper, IOVA, OUT + 0x1000n, S1_LEAF);
+    const high = 0xffff_0000_0000_0000n;
+    expect(vm.translate(SID, IOVA, READ).out).toBe(OUT);
+    expect(vm.translate(SID, high | IOVA, READ).out).toBe(OUT + 0x1000n);
+    expect(vm.fault(SID, 0xfffe_0000_0000_0000n | IOVA, READ).name).toBe('F_TRANSLATION');
+    expect(vm.fault(SID, 0x1_0000_0000_0000n | IOVA, READ).name).toBe('F_TRANSLATION');
+    vm.stage1(SID + 1, { EPD0: 1, EPD1: 0, T1SZ: 16, TG1: 2, TTB1: upper, R: 1 });
+    expect(vm.fault(SID + 1, IOVA, READ)).toMatchObject({ name: 'F_TRANSLATION', CLASS: 2 });
+    expect(vm.translate(SID + 1, high | IOVA, READ).ok).toBe(true);
+  });
+
+  it('ignores the top byte with TBI only', () => {
+    const { vm } = stage1({ TBI0: 1 });
+    expect(vm.translate(SID, (0x5an << 56n) | IOVA, READ)).toMatchObject({ ok: true, out: OUT });
+    expect(vm.translate(SID, (0x5bn << 56n) | IOVA, READ).out).toBe(OUT);
+    expect(vm.model.counters.iotlbHits).toBe(1);
+    const strict = stage1();
+    expect(strict.vm.fault(SID, (0x5an << 56n) | IOVA, READ)).toMatchObject({
+      name: 'F_TRANSLATION',
+      InputAddr: (0x5an << 56n) | IOVA,
+    });
+  });
+
+  it('answers for neighbours too', () => {
+    const { vm, root } = stage1();
+    for (let page = 1n; page < 8n; page++) {
+      vm.map(root, IOVA + page * 0x2000n, OUT + page * 0x4000n, S1_LEAF);
+    }
+    expect(vm.translate(SID, IOVA, READ).count).toBeGreaterThan(3);
+  });
+
+  it('never records or changes anything for a look without access', () => {
+    const { vm, entry } = stage1({ HA: 1 });
+    vm.memory.poke(entry, OUT | PAGE | AP_USER);
+    expect(vm.translate(SID, IOVA, 0)).toMatchObject({ ok: true, permissions: 7 });
+    expect(vm.memory.peek(entry)).toBe(OUT | PAGE | AP_USER);
+    expect(vm.translate(SID, 0n, 0).ok).toBe(false);
+    expect([vm.recorded(), vm.model.counters.faults]).toEqual([[], 0]);
+  });
+});
+
+describe('stage 2', () => {
+  function stage2(fields: Record<string, number> = {}) {
+    const vm = new TestSmmu().start();
+    const root = vm.page(2);
+    vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(root), ...fields });
+    return { vm, root };
+  }
+
+  it('translates through concatenated tables', () => {
+    const { vm, root } = stage2();
+    const ipa = 0x92_3456_7000n;
+    vm.map(root, ipa, OUT, S2_LEAF, 1);
+    expect(vm.translate(SID, ipa, READ | WRITE)).toMatchObject({ out: OUT, space: 7, sub: ANY });
+    expect(vm.fault(SID, ipa + 0x1000n, WRITE)).toEqual({
+      name: 'F_TRANSLATION',
+      StreamID: SID,
+      S2: 1,
+      CLASS: 2,
+      InputAddr: ipa + 0x1000n,
+      IPA: Number(ipa + 0x1000n),
+    });
+    expect(vm.fault(SID, 0x100_0000_0000n, READ)).toMatchObject({ name: 'F_TRANSLATION', S2: 1 });
+    expect(vm.fault(SID, 1n << 48n, READ)).toMatchObject({ name: 'F_ADDR_SIZE' });
+  });
+
+  it('checks rights, and says so from the TLB as well', () => {
+    const { vm, root } = stage2();
+    vm.map(root, IOVA, OUT, PAGE | AF | (1n << 6n), 1);
+    expect(vm.translate(SID, IOVA, READ).permissions & WRITE).toBe(0);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_PERMISSION', S2: 1, IPA: Number(IOVA) });
+    expect(vm.model.counters.walks).toBe(1);
+  });
+
+  it('records nothing with S2R clear', () => {
+    const { vm } = stage2({ S2R: 0 });
+    expect(vm.fault(SID, IOVA, READ).name).toBe('silent');
+  });
+});
+
+describe('nested', () => {
+  function nested() {
+    const vm = new TestSmmu().start();
+    const root2 = vm.page(2);
+    const direct = (page: number, leaf = S2_LEAF): number =>
+      vm.map(root2, BigInt(page), BigInt(page), leaf, 1);
+    const tables = vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root2) });
+    const entry = vm.map(tables.root, IOVA, 0x33_3333_3000n, S1_LEAF);
+    for (let page = 0x10_0000; page < 0x18_0000; page += 4096) direct(page);
+    return { vm, root2, direct, entry, ...tables };
+  }
+
+  it('intersects what both stages allow', () => {
+    const { vm, root2 } = nested();
+    vm.map(root2, 0x33_3333_3000n, OUT, PAGE | AF | (1n << 6n), 1);
+    const answer = vm.translate(SID, IOVA, READ);
+    expect(answer).toMatchObject({ out: OUT, space: 7, sub: 5 });
+    expect(answer.permissions & WRITE).toBe(0);
+    expect(vm.fault(SID, IOVA, WRITE)).toEqual({
+      name: 'F_PERMISSION',
+      StreamID: SID,
+      S2: 1,
+      CLASS: 2,
+      InputAddr: IOVA,
+      IPA: 0x33_3333_3000,
+    });
+  });
+
+  it('reports a stage-2 fault on a table as class TT', () => {
+    const { vm, direct, root } = nested();
+    const second = direct(root);
+    vm.memory.poke(second, 0n);
+    expect(vm.fault(SID, IOVA, WRITE)).toEqual({
+      name: 'F_TRANSLATION',
+      StreamID: SID,
+      S2: 1,
+      CLASS: 1,
+      InputAddr: IOVA,
+      IPA: root,
+    });
+    vm.memory.poke(second, BigInt(root) | PAGE | AF);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_PERMISSION', S2: 1, CLASS: 1, TTRnW: 1 });
+  });
+
+  it('reports faults of stage 1 as its own', () => {
+    const { vm, entry } = nested();
+    vm.memory.poke(entry, 0n);
+    const fault = vm.fault(SID, IOVA, READ);
+    expect(fault).toMatchObject({ name: 'F_TRANSLATION', CLASS: 2 });
+    expect(fault['S2']).toBeUndefined();
+  });
+});
