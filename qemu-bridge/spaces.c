@@ -210,7 +210,9 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     if (answer.reply.status != 0 || !wire_span_count(&answer.spans) || w[4] < VIOMMU_PAGE_BITS) {
         return refuse(space, address, access);
     }
-    keep(space, &answer, rid);
+    if (!answer.reply.once) {
+        keep(space, &answer, rid);
+    }
     return entry_of(address, viommu_u64(w[2], w[3]), w[4], w[5]);
 }
 

@@ -148,6 +148,8 @@ export interface Iommu {
   /** Bytes of register space; the register memory handed in has this size. */
   readonly registerBytes: number;
   readonly counters: ModelCounters;
+  /** False: an answer is good for the request that asked, and no cache outside may keep it (cache policy `none`). */
+  readonly answersMayBeKept: boolean;
   /**
    * A guest store of 1, 2, 4 or 8 bytes. Sizes or alignments that the specification does not allow are ignored (and traced).
    * All that it changes at once is visible in the register memory when this returns.

@@ -33,6 +33,8 @@ const FRONT_BACKLOG = 256 * 1024;
 /** Milliseconds after which the wait is begun again: only a net, for a wake that got lost. */
 const WAIT_MS = 2000;
 const MOST_SPINS = 32;
+/** Turns without a further look after one that found nothing. */
+const SPIN_AGAIN = 16;
 
 export interface LoopOptions extends SessionSettings {
   /** Refuse files that may shrink. */
@@ -59,6 +61,7 @@ export class SessionLoop {
   readonly #observer: LoopObserver;
   readonly #requireSealed: boolean;
   readonly #poll = new PollSet(3);
+  #spinless = 0;
   #backend: Channel | undefined;
   #wokenMidway = false;
   /** Address and size of the shared page's mapping. */
@@ -128,11 +131,17 @@ export class SessionLoop {
 
   /**
    * Looks at the front channel a few times more before sleeping: the next request often follows at once. A
-   * peer that never pauses is left after a while, for the sake of the other channel.
+   * peer that never pauses is left after a while, for the sake of the other channel. Where it did not follow, that
+   * is time taken from whoever was just answered, maybe on the same core: then it is not tried for a while.
    */
   #spin(): void {
+    if (this.#spinless > 0) {
+      this.#spinless--;
+      return;
+    }
     const front = this.#front;
     let empty = 0;
+    let found = false;
     for (let i = 0; i < MOST_SPINS && empty < SPINS && front.unsent === 0; i++) {
       const filled = front.fill();
       if (filled === FILL.CLOSED) throw front.ending();
@@ -140,8 +149,10 @@ export class SessionLoop {
       else {
         this.#feed(front, CHANNEL.FRONT);
         empty = 0;
+        found = true;
       }
     }
+    if (!found) this.#spinless = SPIN_AGAIN;
   }
 
   #wait(): boolean {

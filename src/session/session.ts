@@ -152,8 +152,9 @@ export class Session {
     request.lo = message.lo;
     request.hi = message.hi;
     const result = this.#result;
-    (this.model as Iommu).translate(request, result);
-    if (result.count > 0) this.invalidations.handOut(result.space >>> 0);
+    const model = this.model as Iommu;
+    model.translate(request, result);
+    if (result.count > 0 && model.answersMayBeKept) this.invalidations.handOut(result.space >>> 0);
     const answer = this.#answer;
     answer.status = result.status;
     answer.epoch = this.invalidations.epoch;
@@ -162,6 +163,7 @@ export class Session {
     const spans =
       (this.agreement as Agreement).features & FEATURE.SPANS ? result.count : Math.min(result.count, 1);
     answer.spans = this.#views[spans] as Uint32Array;
+    answer.once = !model.answersMayBeKept;
     this.reply(frame, CODEC.TranslateReply, answer);
   }
 

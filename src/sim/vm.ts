@@ -148,7 +148,7 @@ export class SimVm implements Machine {
     this.#writeCounters();
     if (reply.status !== 0) return undefined;
     const spans = Array.from(reply.spans);
-    this.iotlb.fill(rid, pasid, reply.space, reply.sub, reply.epoch, spans);
+    if (!reply.once) this.iotlb.fill(rid, pasid, reply.space, reply.sub, reply.epoch, spans);
     return throughSpan(spans, 0, address);
   }
 

@@ -151,6 +151,7 @@ export const CODEC = {
     m.space = 0;
     m.sub = 0;
     m.spans = EMPTY;
+    m.once = false;
   }),
   DeviceAdded: new Codec<M.DeviceAdded>('DeviceAdded', (m) => {
     m.device = 0;

@@ -64,6 +64,7 @@ export interface TranslateReply {
   space: number;
   sub: number;
   spans: ArrayLike<number>;
+  once: boolean;
 }
 export interface DeviceAdded {
   device: number;

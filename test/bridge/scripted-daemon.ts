@@ -30,6 +30,7 @@ const IDENTITY: TranslateReply = {
   space: 0,
   sub: 0xffffffff,
   spans: Uint32Array.of(0, 0, 0, 0, 64, 3),
+  once: false,
 };
 
 const GOOD_HELLO: HelloReply = {

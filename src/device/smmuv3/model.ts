@@ -59,6 +59,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     invalidations: 0,
     interrupts: 0,
   };
+  readonly answersMayBeKept: boolean;
   private readonly file: RegisterFile;
   private readonly lookup: Lookup;
   private readonly translator: Translator;
@@ -75,6 +76,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     private readonly outputs: IommuOutputs,
   ) {
     const { counters } = this;
+    this.answersMayBeKept = config.cachePolicy !== 'none';
     const formats = new Formats(config);
     this.file = new RegisterFile(registers, SMMU_REGISTERS, 4);
     identify(this.file, config);

@@ -59,6 +59,7 @@ export class VtdModel implements Iommu, RegisterListener {
     invalidations: 0,
     interrupts: 0,
   };
+  readonly answersMayBeKept: boolean;
   private readonly file: RegisterFile;
   private readonly lookup: Lookup;
   private readonly translator: Translator;
@@ -77,6 +78,7 @@ export class VtdModel implements Iommu, RegisterListener {
     private readonly outputs: IommuOutputs,
   ) {
     const { counters } = this;
+    this.answersMayBeKept = config.cachePolicy !== 'none';
     const formats = new Formats(config);
     this.file = new RegisterFile(registers, declaredRegisters(config), 4);
     setCapabilities(this.file, config);

@@ -48,6 +48,7 @@ export const FAKE = {
 export class FakeModel implements Iommu {
   readonly model = 'vtd';
   readonly registerBytes = FAKE.BYTES;
+  readonly answersMayBeKept = true;
   readonly counters: ModelCounters = {
     translations: 0,
     iotlbHits: 0,

@@ -52,17 +52,17 @@ export const F_STE_FETCH = layout('F_STE_FETCH', 32, {
 });
 
 /** C_BAD_STE. §7.3.5 */
-export const C_BAD_STE = layout('C_BAD_STE', 32, { ...HEAD, Reason: [79, 64] });
+export const C_BAD_STE = layout('C_BAD_STE', 32, { ...HEAD });
 
 /** F_BAD_ATS_TREQ. §7.3.6 */
 export const F_BAD_ATS_TREQ = layout('F_BAD_ATS_TREQ', 32, {
   ...HEAD,
   Span: [67, 64],
-  UR: 97,
-  UW: 98,
-  UX: 99,
-  UP: 100,
-  ...INPUT,
+  P: 92,
+  X: 93,
+  W: 94,
+  R: 95,
+  InputAddr: [191, 140],
 });
 
 /** F_STREAM_DISABLED. §7.3.7 */
@@ -82,15 +82,14 @@ export const F_CD_FETCH = layout('F_CD_FETCH', 32, {
 });
 
 /** C_BAD_CD. §7.3.11 */
-export const C_BAD_CD = layout('C_BAD_CD', 32, { ...HEAD, Reason: [79, 64] });
+export const C_BAD_CD = layout('C_BAD_CD', 32, { ...HEAD });
 
 /** F_WALK_EABT. §7.3.12 */
 export const F_WALK_EABT = layout('F_WALK_EABT', 32, {
   ...HEAD,
   Reason: [79, 64],
-  Stall: 95,
   ...TRANSACTION,
-  NSIPA: 100,
+  NSIPA: 102,
   S2: 103,
   CLASS: [105, 104],
   ...INPUT,
@@ -101,7 +100,7 @@ const FAULT_FIELDS = {
   ...HEAD,
   ...STALLING,
   ...TRANSACTION,
-  NSIPA: 100,
+  NSIPA: 102,
   S2: 103,
   CLASS: [105, 104],
   ...INPUT,
@@ -120,26 +119,28 @@ export const F_PERMISSION = layout('F_PERMISSION', 32, { ...FAULT_FIELDS, TTRnW:
 /** F_TLB_CONFLICT. §7.3.17 */
 export const F_TLB_CONFLICT = layout('F_TLB_CONFLICT', 32, {
   ...HEAD,
-  Reason: [79, 64],
+  Reason: [95, 64],
   ...TRANSACTION,
+  NSIPA: 102,
   S2: 103,
   ...INPUT,
+  IPA: addr(243, 204),
 });
 
 /** F_CFG_CONFLICT. §7.3.18 */
-export const F_CFG_CONFLICT = layout('F_CFG_CONFLICT', 32, { ...HEAD, Reason: [79, 64] });
+export const F_CFG_CONFLICT = layout('F_CFG_CONFLICT', 32, { ...HEAD, Reason: [95, 64] });
 
 /** E_PAGE_REQUEST. §7.3.19 */
 export const E_PAGE_REQUEST = layout('E_PAGE_REQUEST', 32, {
   ...HEAD,
-  Span: [71, 64],
-  UR: 97,
-  UW: 98,
-  UX: 99,
-  PR: 100,
-  PW: 101,
-  PX: 102,
-  ...INPUT,
+  uX: 97,
+  uW: 98,
+  uR: 99,
+  pX: 101,
+  pW: 102,
+  pR: 103,
+  Span: [115, 108],
+  InputAddr: [191, 140],
 });
 
 /** Layout of each event by its number. */

@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest';
+import { READ, S1_LEAF, S2_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { GBPA } from '../../spec/smmuv3/registers.js';
+import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
+import {
+  ANY,
+  type DumpNode,
+  type InvalidateScope,
+  MAX_SPANS,
+  NO_PASID,
+  SPAN_WORDS,
+  type TranslateResult,
+} from '../iommu.js';
+
+const IOVA = 0x12_3456_7000n;
+
+function enumerate(vm: TestSmmu, sid: number, from = 0n) {
+  const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
+  const result: TranslateResult = { status: -1, count: 0, spans, space: 0, sub: 0 };
+  const lo = Number(from & 0xffff_ffffn);
+  const more = vm.model.enumerate(sid, NO_PASID, lo, Number(from >> 32n), result);
+  const found = [];
+  for (let index = 0; index < result.count; index++) {
+    const [inLo, inHi, outLo, , log2, permissions] = spans.subarray(index * SPAN_WORDS);
+    found.push({ in: (BigInt(inHi) << 32n) | BigInt(inLo), out: outLo, log2, permissions });
+  }
+  return { more, found, status: result.status, space: result.space, sub: result.sub };
+}
+
+const scope = (fields: Partial<InvalidateScope>): InvalidateScope => ({
+  space: ANY,
+  sub: ANY,
+  rid: ANY,
+  pasid: ANY,
+  lo: 0,
+  hi: 0,
+  log2Size: 64,
+  ...fields,
+});
+
+function affected(vm: TestSmmu, fields: Partial<InvalidateScope>): number[] {
+  const out: number[] = [];
+  const count = vm.model.affected(scope(fields), [1, 2, 3], out);
+  expect(count).toBe(out.length);
+  return out;
+}
+
+describe('enumerate', () => {
+  it('lists both halves of stage 1, contiguous pages joined', () => {
+    const vm = new TestSmmu().start();
+    const upper = vm.page();
+    const { root } = vm.stage1(SID, { EPD1: 0, T1SZ: 16, TG1: 2, TTB1: upper });
+    vm.map(root, 0x1000n, 0x40_0000n, S1_LEAF);
+    vm.map(root, IOVA & ~0x1fffn, 0x40_2000n, S1_LEAF);
+    vm.map(root, (IOVA & ~0x1fffn) + 0x1000n, 0x40_3000n, S1_LEAF | (1n << 7n));
+    vm.map(upper, 0xffff_8000_0000_2000n, 0x50_0000n, S1_LEAF);
+    vm.map(upper, 0xffff_8000_0000_3000n, 0x50_1000n, S1_LEAF);
+    const all = enumerate(vm, SID);
+    expect(all).toEqual({
+      more: false,
+      status: 0,
+      space: 0,
+      sub: 5,
+      found: [
+        { in: 0x1000n, out: 0x40_0000, log2: 12, permissions: 3 },
+        { in: IOVA & ~0x1fffn, out: 0x40_2000, log2: 12, permissions: 3 },
+        { in: (IOVA & ~0x1fffn) + 0x1000n, out: 0x40_3000, log2: 12, permissions: 1 },
+        { in: 0xffff_8000_0000_2000n, out: 0x50_0000, log2: 13, permissions: 3 },
+      ],
+    });
+    expect(enumerate(vm, SID, IOVA).found).toHaveLength(2);
+    expect(enumerate(vm, SID, 0xffff_8000_0000_4000n).found).toEqual([]);
+  });
+
+  it('says that more follows, and goes on from there', () => {
+    const vm = new TestSmmu().start();
+    const root = vm.page(2);
+    vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(root) });
+    for (let page = 0n; page < 70n; page++) vm.map(root, page * 0x2000n, 0x1_0000n, S2_LEAF, 1);
+    const first = enumerate(vm, SID);
+    expect([first.more, first.found.length, first.space, first.sub]).toEqual([true, 64, 7, ANY]);
+    const rest = enumerate(vm, SID, (first.found.at(-1)?.in ?? 0n) + 0x1000n);
+    expect([rest.more, rest.found.length]).toEqual([false, 6]);
+  });
+
+  it('shows bypass as one span, and nothing where transactions abort', () => {
+    const vm = new TestSmmu();
+    expect(enumerate(vm, SID).found).toEqual([{ in: 0n, out: 0, log2: 64, permissions: 3 }]);
+    vm.write32(GBPA.offset, 0x8010_0000);
+    expect(enumerate(vm, SID)).toMatchObject({ status: 1, found: [] });
+    vm.start();
+    vm.ste(1, { Config: STE_CONFIG.BYPASS });
+    expect(enumerate(vm, 1).found).toEqual([{ in: 0n, out: 0, log2: 48, permissions: 3 }]);
+    expect(enumerate(vm, 2).status).toBe(1);
+    expect(vm.recorded()).toEqual([]);
+  });
+});
+
+describe('affected', () => {
+  it('goes by VMID and ASID, by what is cached too, and never rules out substreams', () => {
+    const vm = new TestSmmu().start();
+    vm.stage1(1, { ASID: 5 }, { S2VMID: 7 });
+    vm.stage1(2, { ASID: 6 }, { S2VMID: 7 });
+    vm.ste(3, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(vm.page(2), 8) });
+    expect(affected(vm, {})).toEqual([1, 2, 3]);
+    expect(affected(vm, { space: 7 })).toEqual([1, 2]);
+    expect(affected(vm, { space: 7, sub: 6 })).toEqual([2]);
+    expect(affected(vm, { space: 8 })).toEqual([3]);
+    expect(affected(vm, { rid: 3 })).toEqual([3]);
+    vm.ste(3, { Config: STE_CONFIG.ABORT });
+    expect(affected(vm, { space: 8 })).toEqual([3]);
+    vm.stage1(1, { ASID: 5 }, { S2VMID: 7, S1CDMax: 4 });
+    expect(affected(vm, { space: 99 })).toEqual([1]);
+  });
+});
+
+describe('dump', () => {
+  const labels = (nodes: readonly DumpNode[] = []): string[] =>
+    nodes.flatMap((node) => [node.label, ...labels(node.children)]);
+
+  it('names registers, streams, substreams and ranges', () => {
+    const vm = new TestSmmu().start();
+    const { root } = vm.stage1(SID);
+    vm.map(root, 0x1000n, 0x40_0000n, S1_LEAF);
+    vm.map(root, 0x2000n, 0x40_1000n, S1_LEAF);
+    vm.ste(1, { Config: STE_CONFIG.BYPASS });
+    const before = vm.memory.peek(root);
+    const nodes = vm.model.dump({ registers: true, tables: true, maxLeaves: 8 });
+    const text = labels(nodes);
+    expect(text).toContain('SMMU_CR0ACK');
+    expect(text).toContain('linear stream table at 0x8000');
+    expect(text).toContain('STE 00:03.0');
+    expect(text).toContain('0x0000000000001000-0x0000000000002fff');
+    expect(text.filter((label) => label.startsWith('STE'))).toHaveLength(2);
+    expect(vm.memory.peek(root)).toBe(before);
+    const one = vm.model.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    expect(labels(one)).toEqual(['linear stream table at 0x8000', 'STE 00:00.1', 'no SubstreamID']);
+    expect(vm.translate(SID, 0x1000n, READ).ok).toBe(true);
+  });
+});
