@@ -15,6 +15,12 @@ describe('models by name', () => {
     expect([model.model, model.registerBytes]).toEqual(['vtd', 4096]);
   });
 
+  it('makes an SMMUv3 with 128 KiB of registers', () => {
+    expect(modelRegisterBytes('smmuv3')).toBe(0x20000);
+    const model = createModel('smmuv3', { 'ssid-bits': '0' }, ports(0x8000));
+    expect([model.model, model.registerBytes]).toEqual(['smmuv3', 0x20000]);
+  });
+
   it('refuses what it does not know with a coded error', () => {
     expect(() => modelRegisterBytes('amdvi')).toThrow(expect.objectContaining({ reason: 'UNKNOWN_MODEL' }));
     const bad = { 'aw-bits': '64' };

@@ -34,6 +34,8 @@ export class StageTwo implements GuestMemory {
   failedAddress = 0;
   format: PageTableFormat | undefined;
   root: PhysicalAddress = 0;
+  /** Of the format, see there. */
+  private tableMemory = 0;
 
   constructor(readonly memory: GuestMemory) {}
 
@@ -42,6 +44,7 @@ export class StageTwo implements GuestMemory {
     this.format = format;
     this.root = root;
     this.peeking = peeking;
+    this.tableMemory = format.tableMemory;
     this.failed = WALK.OK;
     return this;
   }
@@ -82,18 +85,23 @@ export class StageTwo implements GuestMemory {
 
   /** Physical address of an intermediate one, or −1. Accesses here never cross a page. */
   #physical(ipa: PhysicalAddress, access: number): number {
-    const lo = lowHalf(ipa) | 0;
-    const hi = highHalf(ipa) | 0;
+    // Addresses below 2 GiB stay integers for the engine, as in the walk.
+    const small = ipa < 0x8000_0000;
+    const lo = ipa | 0;
+    const hi = small ? 0 : highHalf(ipa) | 0;
     if (!this.translate(lo, hi, access)) return -1;
-    const memory = this.format?.tableMemory ?? 0;
-    if (memory !== 0 && (this.result.entryLo & memory) === 0) {
-      this.result.outcome = WALK.PERMISSION;
-      this.result.denied = access;
+    const result = this.result;
+    const memory = this.tableMemory;
+    if (memory !== 0 && (result.entryLo & memory) === 0) {
+      result.outcome = WALK.PERMISSION;
+      result.denied = access;
       this.#fail(WALK.PERMISSION, lo, hi, access);
       return -1;
     }
-    const size = 2 ** this.result.log2Size;
-    return join(this.result.outLo, this.result.outHi) + (ipa % size);
+    const log2 = result.log2Size;
+    const outLo = result.outLo | (lo & (log2 < 32 ? (1 << log2) - 1 : -1));
+    const outHi = log2 <= 32 ? result.outHi : result.outHi | (hi & belowHi(log2));
+    return outHi === 0 && outLo >= 0 ? outLo : join(outLo, outHi);
   }
 
   load32(ipa: PhysicalAddress): boolean {

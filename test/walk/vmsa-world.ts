@@ -304,7 +304,9 @@ export class VmsaWorld {
         this.map(rules, root, BigInt(base + offset), BigInt(other + offset), this.stage2Bits(), 3);
       }
     }
-    for (let i = 0; i < damage; i++) this.memory.poke(r.pick(this.#mapped), this.#hostile());
+    // A very narrow input reaches no page of the pool: nothing is mapped then.
+    if (this.#mapped.length > 0)
+      for (let i = 0; i < damage; i++) this.memory.poke(r.pick(this.#mapped), this.#hostile());
     return root;
   }
 

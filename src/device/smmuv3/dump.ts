@@ -17,6 +17,8 @@ import { Stream } from './stream.js';
 /** Tables can be made to look endless; a person has seen enough after so many. */
 const MOST_STREAMS = 512;
 const MOST_SUBSTREAMS = 64;
+/** SubstreamIDs that one dump looks at: context descriptor tables may claim to be large. */
+const MOST_LOOKS = 1 << 17;
 
 /** Names of values, by field. */
 const VALUES: Readonly<Record<string, readonly string[]>> = {
@@ -30,6 +32,7 @@ export class Dumper {
   private readonly stream: Stream;
   private readonly fault = new Fault();
   private readonly leaves: Leaves;
+  private looks = 0;
 
   constructor(
     private readonly config: SmmuConfig,
@@ -45,6 +48,7 @@ export class Dumper {
   /** See `Iommu.dump`. Reads tables afresh, changes nothing. */
   dump(options: DumpOptions): DumpNode[] {
     const nodes: DumpNode[] = [];
+    this.looks = 0;
     if (options.registers) nodes.push({ label: 'registers', children: this.registers() });
     if (options.tables) nodes.push(this.streamTable(options));
     return nodes;
@@ -90,6 +94,9 @@ export class Dumper {
     const last = Math.min(2 ** STE.get.S1CDMax(ste) - 1, 2 ** this.config.ssidBits - 1);
     let left = 0;
     for (let ssid = 1; ssid <= last; ssid++) {
+      if (++this.looks > MOST_LOOKS) {
+        return { ...head, children, note: `gave up looking for substreams at ${hex(ssid)}` };
+      }
       if (this.lookup.resolve(sid, ssid, false, this.stream, this.fault) !== OK) continue;
       if (children.length <= MOST_SUBSTREAMS) children.push(this.substream(sid, ssid, options));
       else left++;

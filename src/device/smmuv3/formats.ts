@@ -21,7 +21,17 @@ const MAX_TSZ = 39;
 const MIN_TSZ = 16;
 const MIN_TSZ_LARGE = 12;
 
+/** Fields of a CD that its formats depend on: IPS to HA in the second word, HAD in the third and fifth. */
+const CD_WORD1 = 0xddf;
+const HAD = 1 << 1;
+/** Fields of an STE that its stage 2 depends on: S2T0SZ, S2SL0, S2TG, S2PS, and S2AFFD to S2HA, in the sixth word. */
+const STE_WORD5 = 0x01e7c0ff;
+/** A guest that tries every combination must not fill memory. */
+const MOST_KEPT = 1024;
+
 export class Formats {
+  private readonly firsts = new Map<number, PageTableFormat | undefined>();
+  private readonly seconds = new Map<number, PageTableFormat | undefined>();
   /** Stands where no table is described yet. */
   readonly none: PageTableFormat;
 
@@ -49,6 +59,18 @@ export class Formats {
 
   /** The format of TTB0 (`upper` false) or TTB1 of a context descriptor; undefined when the descriptor is ILLEGAL. */
   stage1(cd: Words, upper: boolean): PageTableFormat | undefined {
+    const half = upper ? (cd[0] >>> 16) & 0xff : cd[0] & 0xff;
+    const had = ((upper ? cd[4] : cd[2]) & HAD) !== 0 ? 1 : 0;
+    const key = (((cd[1] & CD_WORD1) << 8) | half) * 4 + had * 2 + (upper ? 1 : 0);
+    const known = this.firsts.get(key);
+    if (known !== undefined || this.firsts.has(key)) return known;
+    const format = this.makeStage1(cd, upper);
+    if (this.firsts.size >= MOST_KEPT) this.firsts.clear();
+    this.firsts.set(key, format);
+    return format;
+  }
+
+  private makeStage1(cd: Words, upper: boolean): PageTableFormat | undefined {
     const granule = upper ? TG1_GRANULE[CD.get.TG1(cd)] : TG0_GRANULE[CD.get.TG0(cd)];
     const size = upper ? CD.get.T1SZ(cd) : CD.get.T0SZ(cd);
     if (!this.granuleExists(granule) || !this.sizeExists(size, granule)) return undefined;
@@ -72,6 +94,16 @@ export class Formats {
 
   /** The format of a stream table entry's stage 2; undefined when the entry is ILLEGAL. */
   stage2(ste: Words): PageTableFormat | undefined {
+    const key = ste[5] & STE_WORD5;
+    const known = this.seconds.get(key);
+    if (known !== undefined || this.seconds.has(key)) return known;
+    const format = this.makeStage2(ste);
+    if (this.seconds.size >= MOST_KEPT) this.seconds.clear();
+    this.seconds.set(key, format);
+    return format;
+  }
+
+  private makeStage2(ste: Words): PageTableFormat | undefined {
     const granule = TG0_GRANULE[STE.get.S2TG(ste)];
     const size = STE.get.S2T0SZ(ste);
     if (!this.granuleExists(granule) || !this.sizeExists(size, granule)) return undefined;
