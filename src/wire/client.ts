@@ -130,6 +130,7 @@ export class Client {
         while (this.front.next()) {
           if (this.front.frame.type === MESSAGE.ERROR) return peerError(this.front.body(CODEC.Error));
         }
+        this.#flushLeft();
         const filled = this.front.fill();
         if (filled === FILL.CLOSED) return this.front.ending();
         if (filled === FILL.NOTHING) this.#wait(this.timeoutMs);
@@ -137,6 +138,16 @@ export class Client {
     } catch (error) {
       if (error instanceof CodedError) return error;
       throw error;
+    }
+  }
+
+  /** Sends what a caller has put and not flushed: that may be what ends the connection. */
+  #flushLeft(): void {
+    if (this.front.unsent === 0) return;
+    try {
+      this.front.flush();
+    } catch {
+      // The peer is gone; what it said before is still to be read.
     }
   }
 
