@@ -45,6 +45,16 @@ export function bits(lo: number, hi: number, msb: number, lsb: number): number {
   return width >= 32 ? raw >>> 0 : (raw & ((1 << width) - 1)) >>> 0;
 }
 
+/** Low half of 2^log2 − 1, for log2 of 0..64. */
+export function belowLo(log2: number): number {
+  return log2 >= 32 ? -1 : (1 << log2) - 1;
+}
+
+/** High half of 2^log2 − 1, for log2 of 0..64. */
+export function belowHi(log2: number): number {
+  return log2 <= 32 ? 0 : log2 >= 64 ? -1 : (1 << (log2 - 32)) - 1;
+}
+
 /** `0x`-prefixed hexadecimal of both halves, 16 digits; for people. */
 export function hex64(lo: number, hi: number): string {
   return `0x${(hi >>> 0).toString(16).padStart(8, '0')}${(lo >>> 0).toString(16).padStart(8, '0')}`;

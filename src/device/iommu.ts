@@ -120,6 +120,20 @@ export interface ModelCounters {
   interrupts: number;
 }
 
+/** Counters as they start. */
+export function zeroCounters(): ModelCounters {
+  return {
+    translations: 0,
+    iotlbHits: 0,
+    walks: 0,
+    faults: 0,
+    faultsDropped: 0,
+    commands: 0,
+    invalidations: 0,
+    interrupts: 0,
+  };
+}
+
 /** One node of what `viommu dump` prints. */
 export interface DumpNode {
   /** e.g. `GSTS_REG`, `root[00]`, `context 00:03.0`, `SS-PML4[5]`. */

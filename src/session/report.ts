@@ -1,7 +1,7 @@
 /** What a session says of itself: for `viommu list`, reports and metrics. */
 
 import { join } from '../base/u64.js';
-import type { ModelCounters } from '../device/iommu.js';
+import { type ModelCounters, zeroCounters } from '../device/iommu.js';
 import { CONTROL } from '../wire/frame.js';
 import type { Session } from './session.js';
 
@@ -48,16 +48,7 @@ export interface SessionReport {
   readonly bridge: BridgeCounters;
 }
 
-const NO_COUNTERS: ModelCounters = {
-  translations: 0,
-  iotlbHits: 0,
-  walks: 0,
-  faults: 0,
-  faultsDropped: 0,
-  commands: 0,
-  invalidations: 0,
-  interrupts: 0,
-};
+const NO_COUNTERS: ModelCounters = zeroCounters();
 
 export function reportOf(session: Session): SessionReport {
   const { agreement, invalidations, devices } = session;

@@ -4,11 +4,11 @@
  * that refers to itself only ever costs what the caller chose to spend.
  */
 
-import { compare, join, type PhysicalAddress } from '../base/u64.js';
+import { belowHi, belowLo, compare, join, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
 import type { FormatLevel, PageTableFormat } from '../spec/pagetable/format.js';
 import { indexIn, levelOf } from './neighbours.js';
-import { belowHi, belowLo, both, type StageTwo } from './nested.js';
+import { both, type StageTwo } from './nested.js';
 import { WALK } from './types.js';
 import { flawOf, rightsOf, walk } from './walk.js';
 

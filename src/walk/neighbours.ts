@@ -4,10 +4,10 @@
  * spans. Nothing here sets an Accessed or Dirty bit, so a span only promises what those bits already allow.
  */
 
-import { highHalf, join, lowHalf } from '../base/u64.js';
+import { belowHi, belowLo, highHalf, join, lowHalf } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
-import { belowHi, belowLo, both, type StageTwo } from './nested.js';
+import { both, type StageTwo } from './nested.js';
 import { WALK, WalkResult } from './types.js';
 import { cachable, rightsOf, walk } from './walk.js';
 

@@ -8,7 +8,7 @@
  * knows no execution (a fetch is a read) and no privilege: the first decides. Arm's has both.
  */
 
-import { highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
+import { belowHi, belowLo, highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
 import { type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, WalkResult } from './types.js';
@@ -206,16 +206,6 @@ export function both(format2: PageTableFormat, first: number, second: number): n
   const execute = (format2.asks & EXECUTE) !== 0 ? second : (second & READ) * (EXECUTE / READ);
   const rights = first & ((second & (READ | WRITE)) | (execute & EXECUTE));
   return rights === 0 ? 0 : rights | ((first | second) & PRIVILEGED);
-}
-
-/** Low half of 2^log2 − 1, for log2 of 0..63. */
-export function belowLo(log2: number): number {
-  return log2 >= 32 ? -1 : (1 << log2) - 1;
-}
-
-/** High half of 2^log2 − 1. */
-export function belowHi(log2: number): number {
-  return log2 <= 32 ? 0 : (1 << (log2 - 32)) - 1;
 }
 
 function stage2Failed(stage2: StageTwo, outcome: WalkOutcome, result: WalkResult): WalkOutcome {

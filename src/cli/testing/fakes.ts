@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DumpNode, DumpOptions } from '../../device/iommu.js';
+import { type DumpNode, type DumpOptions, zeroCounters } from '../../device/iommu.js';
 import type { SessionReport } from '../../session/report.js';
 import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
@@ -70,16 +70,7 @@ export const BRIDGE: string =
 
 /** A report with a few numbers that tests look for. */
 export function fakeReport(session: string): SessionReport {
-  const zero = {
-    translations: 7,
-    iotlbHits: 0,
-    walks: 0,
-    faults: 0,
-    faultsDropped: 0,
-    commands: 0,
-    invalidations: 0,
-    interrupts: 0,
-  };
+  const zero = { ...zeroCounters(), translations: 7 };
   const bridge = {
     hits: 11,
     misses: 7,

@@ -17,15 +17,16 @@ import {
   SMMU_REGISTER_BYTES,
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
-import type {
-  DumpNode,
-  DumpOptions,
-  InvalidateScope,
-  Iommu,
-  IommuOutputs,
-  ModelCounters,
-  TranslateRequest,
-  TranslateResult,
+import {
+  type DumpNode,
+  type DumpOptions,
+  type InvalidateScope,
+  type Iommu,
+  type IommuOutputs,
+  type ModelCounters,
+  type TranslateRequest,
+  type TranslateResult,
+  zeroCounters,
 } from '../iommu.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
@@ -49,16 +50,7 @@ const ALIASED: readonly number[] = [EVENTQ_PROD.offset, EVENTQ_CONS.offset];
 export class SmmuModel implements Iommu, RegisterListener {
   readonly model = 'smmuv3';
   readonly registerBytes = SMMU_REGISTER_BYTES;
-  readonly counters: ModelCounters = {
-    translations: 0,
-    iotlbHits: 0,
-    walks: 0,
-    faults: 0,
-    faultsDropped: 0,
-    commands: 0,
-    invalidations: 0,
-    interrupts: 0,
-  };
+  readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
   private readonly file: RegisterFile;
   private readonly lookup: Lookup;

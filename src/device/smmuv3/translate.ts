@@ -1,10 +1,11 @@
 /** Answering transactions: IHI 0070 §3.3.2, §3.4, §3.12, §7.3. */
+import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { Neighbours } from '../../walk/neighbours.js';
-import { belowHi, belowLo, StageTwo, walkNested } from '../../walk/nested.js';
+import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
 import {

@@ -17,15 +17,16 @@ import {
   IQT_REG,
   VER_REG,
 } from '../../spec/vtd/registers.js';
-import type {
-  DumpNode,
-  DumpOptions,
-  InvalidateScope,
-  Iommu,
-  IommuOutputs,
-  ModelCounters,
-  TranslateRequest,
-  TranslateResult,
+import {
+  type DumpNode,
+  type DumpOptions,
+  type InvalidateScope,
+  type Iommu,
+  type IommuOutputs,
+  type ModelCounters,
+  type TranslateRequest,
+  type TranslateResult,
+  zeroCounters,
 } from '../iommu.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
 import {
@@ -49,16 +50,7 @@ import { Translator } from './translate.js';
 export class VtdModel implements Iommu, RegisterListener {
   readonly model = 'vtd';
   readonly registerBytes = VTD_REGISTER_BYTES;
-  readonly counters: ModelCounters = {
-    translations: 0,
-    iotlbHits: 0,
-    walks: 0,
-    faults: 0,
-    faultsDropped: 0,
-    commands: 0,
-    invalidations: 0,
-    interrupts: 0,
-  };
+  readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
   private readonly file: RegisterFile;
   private readonly lookup: Lookup;

@@ -1,4 +1,5 @@
 /** Answering DMA requests: VT-d §3.4 to §3.8, §3.15, §6.2.4, §6.2.7. */
+import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/port.js';
@@ -323,14 +324,4 @@ function keptReason(reason: number, access: number): number {
 /** Which IOTLB invalidations a domain's translations answer to. */
 function stageOf(domain: Domain): number {
   return domain.kind === KIND.FIRST || domain.kind === KIND.NESTED ? STAGE.FIRST : STAGE.SECOND;
-}
-
-/** Low half of 2^log2 − 1. */
-function belowLo(log2: number): number {
-  return log2 >= 32 ? -1 : (1 << log2) - 1;
-}
-
-/** High half of 2^log2 − 1. */
-function belowHi(log2: number): number {
-  return log2 <= 32 ? 0 : log2 >= 64 ? -1 : (1 << (log2 - 32)) - 1;
 }

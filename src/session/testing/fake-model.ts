@@ -15,6 +15,7 @@ import {
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
+  zeroCounters,
 } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/port.js';
 import type { ModelFactory, ModelPorts } from '../ports.js';
@@ -49,16 +50,7 @@ export class FakeModel implements Iommu {
   readonly model = 'vtd';
   readonly registerBytes = FAKE.BYTES;
   readonly answersMayBeKept = true;
-  readonly counters: ModelCounters = {
-    translations: 0,
-    iotlbHits: 0,
-    walks: 0,
-    faults: 0,
-    faultsDropped: 0,
-    commands: 0,
-    invalidations: 0,
-    interrupts: 0,
-  };
+  readonly counters: ModelCounters = zeroCounters();
   readonly #registers: Uint32Array;
   readonly #memory: GuestMemory;
   readonly #outputs: IommuOutputs;
