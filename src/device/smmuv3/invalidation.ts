@@ -5,7 +5,8 @@
  * Outside, configuration invalidations drop translations as well: who shadows a stream must hear of its new
  * configuration. A forgotten TLBI stays visible all the same: the model's own TLB keeps the entry.
  */
-import { ANY, type InvalidateScope, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { Outside } from '../outside.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
 import type { Lookup } from './lookup.js';
@@ -17,27 +18,21 @@ const MOST_STREAMS = 256;
 const MOST_BLOCKS = 64;
 
 export class Invalidator {
-  private readonly scope: InvalidateScope = {
-    space: ANY,
-    sub: ANY,
-    rid: ANY,
-    pasid: ANY,
-    lo: 0,
-    hi: 0,
-    log2Size: WHOLE_SPACE,
-  };
+  private readonly caches: Outside;
 
   constructor(
     private readonly lookup: Lookup,
     private readonly translator: Translator,
-    private readonly outputs: IommuOutputs,
+    outputs: IommuOutputs,
     private readonly counters: ModelCounters,
-  ) {}
+  ) {
+    this.caches = new Outside(outputs);
+  }
 
   /** Everything outside; the model's own caches stay. */
   outside(): void {
     this.translator.handedOutLoose = false;
-    this.tell(ANY, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.everything();
   }
 
   /** CMD_CFGI_STE: the STE, and what was found through it. §4.3.1 */
@@ -65,19 +60,19 @@ export class Invalidator {
   contextDescriptor(sid: number, ssid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContext(sid, ssid);
-    this.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_CFGI_CD_ALL. §4.3.5 */
   contextDescriptors(sid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContexts(sid);
-    this.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
   }
 
   private dropStream(sid: number): void {
     this.lookup.invalidateStream(sid);
-    this.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_TLBI_NSNH_ALL: every translation. §4.4.4 */
@@ -91,21 +86,21 @@ export class Invalidator {
   vmid(vmid: number): void {
     this.counters.invalidations++;
     this.translator.tlb.invalidateDomain(vmid);
-    this.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_TLBI_NH_ALL: stage 1 of a VMID. §4.4.1 */
   firstStage(vmid: number): void {
     this.counters.invalidations++;
     this.translator.tlb.invalidateFirstStage(vmid);
-    this.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_TLBI_NH_ASID: entries of every ASID stay. §4.4.1 */
   asid(vmid: number, asid: number): void {
     this.counters.invalidations++;
     this.translator.tlb.invalidateTag(vmid, asid);
-    this.tell(vmid, asid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(vmid, asid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /**
@@ -124,13 +119,13 @@ export class Invalidator {
       }
       const log2 = blockLog2(atLo, atHi, granule, left);
       this.firstStageBlock(vmid, asid, atLo, atHi, log2);
-      if (!loose) this.tell(vmid, asid, ANY, atLo, atHi, log2);
+      if (!loose) this.caches.tell(vmid, asid, ANY, atLo, atHi, log2);
       const low = (atLo >>> 0) + 2 ** Math.min(log2, 32);
       atHi = (atHi + (log2 > 32 ? 2 ** (log2 - 32) : Math.floor(low / 2 ** 32))) | 0;
       atLo = log2 > 32 ? atLo : low | 0;
       left -= 2 ** (log2 - granule);
     }
-    if (loose) this.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
+    if (loose) this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   private beyondCounting(vmid: number, asid: number): void {
@@ -139,7 +134,7 @@ export class Invalidator {
       this.translator.tlb.invalidateTag(vmid, asid);
       this.translator.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    this.tell(vmid, this.translator.handedOutLoose ? ANY : asid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(vmid, this.translator.handedOutLoose ? ANY : asid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** The TLB holds addresses with bits 63:56 repeating bit 55, where TBI is set; those of the command may be anything. */
@@ -168,27 +163,15 @@ export class Invalidator {
       const atHi = Math.floor(at / 2 ** 32) | 0;
       if (blocks === MOST_BLOCKS) {
         tlb.invalidateDomain(vmid);
-        this.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
+        this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
         return;
       }
       const log2 = blockLog2(atLo, atHi, granule, left);
       tlb.invalidateSecondStagePages(vmid, atLo, atHi, log2 - 12);
-      this.tell(vmid, ANY, ANY, atLo, atHi, log2);
+      this.caches.tell(vmid, ANY, ANY, atLo, atHi, log2);
       at += 2 ** log2;
       left -= 2 ** (log2 - granule);
     }
-  }
-
-  private tell(space: number, sub: number, rid: number, lo: number, hi: number, log2Size: number): void {
-    const { scope } = this;
-    const whole = log2Size >= WHOLE_SPACE;
-    scope.space = space;
-    scope.sub = sub;
-    scope.rid = rid;
-    scope.lo = whole || log2Size >= 32 ? 0 : (lo & (-1 << log2Size)) >>> 0;
-    scope.hi = whole ? 0 : log2Size <= 32 ? hi >>> 0 : (hi & (-1 << (log2Size - 32))) >>> 0;
-    scope.log2Size = whole ? WHOLE_SPACE : log2Size;
-    this.outputs.invalidate(scope);
   }
 }
 

@@ -7,28 +7,23 @@
  * configuration. A forgotten IOTLB invalidation stays visible all the same: the model's own IOTLB keeps the entry.
  */
 import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
-import { ANY, type InvalidateScope, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { Outside } from '../outside.js';
 import type { Lookup } from './lookup.js';
 import { WHOLE_SPACE } from './spans.js';
 import type { Translator } from './translate.js';
 
 export class Invalidator {
-  private readonly scope: InvalidateScope = {
-    space: ANY,
-    sub: ANY,
-    rid: ANY,
-    pasid: ANY,
-    lo: 0,
-    hi: 0,
-    log2Size: WHOLE_SPACE,
-  };
+  private readonly caches: Outside;
 
   constructor(
     private readonly lookup: Lookup,
     private readonly translator: Translator,
-    private readonly outputs: IommuOutputs,
+    outputs: IommuOutputs,
     private readonly counters: ModelCounters,
-  ) {}
+  ) {
+    this.caches = new Outside(outputs);
+  }
 
   /** Everything: caches inside and outside. */
   all(): void {
@@ -40,7 +35,7 @@ export class Invalidator {
   /** Everything outside; the model's own caches stay. */
   outside(): void {
     this.translator.firstStageHandedOut.fill(0);
-    this.tell(ANY, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.everything();
   }
 
   /**
@@ -56,11 +51,11 @@ export class Invalidator {
         if ((bits & ~masked) !== 0) continue;
         const rid = (sid & ~masked) | bits;
         cache.invalidateKey(rid, 0, scalable ? -1 : did);
-        this.tell(ANY, ANY, rid, 0, 0, WHOLE_SPACE);
+        this.caches.tell(ANY, ANY, rid, 0, 0, WHOLE_SPACE);
       }
     } else if (granularity === CC_GRANULARITY.DOMAIN && !scalable) {
       cache.invalidateDomain(did);
-      this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+      this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
     } else {
       cache.invalidateAll();
       this.outside();
@@ -78,14 +73,14 @@ export class Invalidator {
   pasidCacheDomain(did: number): void {
     this.counters.invalidations++;
     this.lookup.pasidCache.invalidateDomain(did);
-    this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** PASID-cache entries of one PASID in a domain. */
   pasidCachePasid(did: number, pasid: number): void {
     this.counters.invalidations++;
     this.lookup.pasidCache.invalidateDomainAndB(did, pasid);
-    this.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** IOTLB invalidation, §6.5.2.3. Pages: 2^addressMask of 4 KiB around the address. */
@@ -102,39 +97,27 @@ export class Invalidator {
       iotlb.invalidatePages(did, lo, hi, addressMask);
       // First-stage and nested mappings of the domain go whatever their address.
       if (firstStageHandedOut[did] !== 0) this.domainOutside(did);
-      else this.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
+      else this.caches.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
     }
   }
 
   private domainOutside(did: number): void {
     this.translator.firstStageHandedOut[did] = 0;
-    this.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** PASID-selective P_IOTLB invalidation, §6.5.2.4: every stage. */
   pasidIotlb(did: number, pasid: number): void {
     this.counters.invalidations++;
     this.translator.iotlb.invalidateTag(did, pasid);
-    this.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** Page-selective-within-PASID P_IOTLB invalidation, §6.5.2.4. */
   pasidIotlbPages(did: number, pasid: number, lo: number, hi: number, addressMask: number): void {
     this.counters.invalidations++;
     this.translator.iotlb.invalidateTaggedPages(did, pasid, lo, hi, addressMask);
-    this.tell(did, pasid, ANY, lo, hi, 12 + addressMask);
-  }
-
-  private tell(space: number, sub: number, rid: number, lo: number, hi: number, log2Size: number): void {
-    const { scope } = this;
-    const whole = log2Size >= WHOLE_SPACE;
-    scope.space = space;
-    scope.sub = sub;
-    scope.rid = rid;
-    scope.lo = whole || log2Size >= 32 ? 0 : (lo & (-1 << log2Size)) >>> 0;
-    scope.hi = whole ? 0 : log2Size <= 32 ? hi >>> 0 : (hi & (-1 << (log2Size - 32))) >>> 0;
-    scope.log2Size = whole ? WHOLE_SPACE : log2Size;
-    this.outputs.invalidate(scope);
+    this.caches.tell(did, pasid, ANY, lo, hi, 12 + addressMask);
   }
 }
 

@@ -1,0 +1,35 @@
+/** What a model tells the caches outside of it: one reused scope, so that an invalidation allocates nothing. */
+import { ANY, type InvalidateScope, type IommuOutputs } from './iommu.js';
+import { WHOLE_SPACE } from './spans.js';
+
+export class Outside {
+  private readonly scope: InvalidateScope = {
+    space: ANY,
+    sub: ANY,
+    rid: ANY,
+    pasid: ANY,
+    lo: 0,
+    hi: 0,
+    log2Size: WHOLE_SPACE,
+  };
+
+  constructor(private readonly outputs: IommuOutputs) {}
+
+  /** Everything of every requester. */
+  everything(): void {
+    this.tell(ANY, ANY, ANY, 0, 0, WHOLE_SPACE);
+  }
+
+  /** The aligned block of 2^log2Size bytes that contains the address; {@link WHOLE_SPACE} and more = all. */
+  tell(space: number, sub: number, rid: number, lo: number, hi: number, log2Size: number): void {
+    const { scope } = this;
+    const whole = log2Size >= WHOLE_SPACE;
+    scope.space = space;
+    scope.sub = sub;
+    scope.rid = rid;
+    scope.lo = whole || log2Size >= 32 ? 0 : (lo & (-1 << log2Size)) >>> 0;
+    scope.hi = whole ? 0 : log2Size <= 32 ? hi >>> 0 : (hi & (-1 << (log2Size - 32))) >>> 0;
+    scope.log2Size = whole ? WHOLE_SPACE : log2Size;
+    this.outputs.invalidate(scope);
+  }
+}
