@@ -5,8 +5,7 @@ import type { PhysicalAddress } from '../base/u64.js';
  * inside one RAM region does nothing and returns false; the model turns that into its own fetch fault.
  * Values come back in `lo` and `hi` (signed or unsigned 32-bit halves), so that no access allocates.
  *
- * The guest changes memory while it is read. `load64` is tear-free: a 64-bit entry is read low, high, low
- * again until both reads of the low half agree (bounded; the last value then stands).
+ * The guest changes memory while it is read. `load64` is tear-free: the two halves are of one store.
  */
 export interface GuestMemory {
   /** Low half of the last successful load. */
