@@ -13,6 +13,12 @@ export const NO_PASID = -1;
 /** Stands for "every one" in a scope. */
 export const ANY = 0xffffffff;
 
+/**
+ * What a request is to ATS: an ordinary one, a translation request of a device that keeps translations itself, or
+ * a request whose address such a translation gave.
+ */
+export const REQUEST = { UNTRANSLATED: 0, TRANSLATION: 1, TRANSLATED: 2 } as const;
+
 /** One DMA request, as the bridge saw it. The object is reused by the caller. */
 export interface TranslateRequest {
   /** PCI requester id: bus 15:8, device 7:3, function 2:0. */
@@ -24,7 +30,41 @@ export interface TranslateRequest {
   /** Input address. */
   lo: number;
   hi: number;
+  /** {@link REQUEST} */
+  kind: number;
+  /** The device can hold this request until {@link IommuOutputs.resume}, and then repeat it. */
+  mayStall: boolean;
 }
+
+/** A PCI Express Page Request Message. The object is reused by the caller. */
+export interface PageRequest {
+  rid: number;
+  /** 20-bit PASID or {@link NO_PASID}. */
+  pasid: number;
+  /** {@link ACCESS} bits; 0 with `last` set is a Stop Marker. */
+  access: number;
+  /** Address of the page. */
+  lo: number;
+  hi: number;
+  /** Page Request Group Index, 9 bits. */
+  group: number;
+  last: boolean;
+}
+
+/** Codes of a page response, as PCI Express numbers them. */
+export const PAGE_RESPONSE = { SUCCESS: 0, INVALID: 1, FAILURE: 15 } as const;
+
+/** What becomes of a stalled request: repeated, failed, or ended as if done (reads give 0, writes go nowhere). */
+export const RESUME = { RETRY: 0, ABORT: 1, READ_ZERO: 2 } as const;
+
+/** How an ATS invalidation request ended: done, without an answer in time, or there is no such device. */
+export const DEVICE_TLB = { DONE: 0, TIMEOUT: 1, UNSUPPORTED: 2 } as const;
+
+/**
+ * Bits that an answer to a translation request has beside {@link ACCESS}: the translation holds for every PASID;
+ * the address may only be used untranslated.
+ */
+export const ATS = { GLOBAL: 16, UNTRANSLATED_ONLY: 32 } as const;
 
 /** Words per span in {@link TranslateResult.spans}. */
 export const SPAN_WORDS = 6;
@@ -32,7 +72,11 @@ export const SPAN_WORDS = 6;
 /** Most spans that one answer carries: the translation asked for, then neighbours the device is likely to want. */
 export const MAX_SPANS = 64;
 
-export const TRANSLATE_STATUS = { OK: 0, FAULT: 1 } as const;
+/**
+ * FAULT answers a translation request with Unsupported Request, COMPLETER_ABORT with that; a translation request
+ * for what is not mapped is OK with a span of no permissions. STALLED is for requests that may stall.
+ */
+export const TRANSLATE_STATUS = { OK: 0, FAULT: 1, STALLED: 2, COMPLETER_ABORT: 3 } as const;
 
 /**
  * An answer. Spans are [inputLo, inputHi, outputLo, outputHi, log2Size, permissions] with input and output
@@ -49,6 +93,8 @@ export interface TranslateResult {
   space: number;
   /** Second tag (VT-d: PASID of first-stage or nested entries; SMMUv3: ASID), {@link ANY} when none. */
   sub: number;
+  /** Names the request in {@link IommuOutputs.resume}; meaningful with STALLED. */
+  stall: number;
 }
 
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
@@ -83,6 +129,25 @@ export interface IommuOutputs {
    * only a model that has wired outputs calls it.
    */
   wire?(line: number): void;
+  /** What becomes of a stalled request ({@link RESUME}); `stall` is from {@link TranslateResult}. */
+  resume(stall: number, action: number): void;
+  /** Answers the page requests of a group; `code` is of {@link PAGE_RESPONSE}. */
+  pageResponse(rid: number, pasid: number, group: number, code: number): void;
+  /**
+   * Sends a device an ATS invalidation request for the aligned block (`log2Size` ≥ 64: all addresses; `global`:
+   * whatever the PASID). The answer comes as {@link Iommu.deviceTlbInvalidated} with the same `tag`, which the
+   * model chooses (≥ 0), later and never from within this call. Not counted by {@link IommuOutputs.pendingAcks}.
+   * False: too many are under way, nothing was sent; there is room when one has ended.
+   */
+  invalidateDeviceTlb(
+    tag: number,
+    rid: number,
+    pasid: number,
+    lo: number,
+    hi: number,
+    log2Size: number,
+    global: boolean,
+  ): boolean;
   /** Tells observers. Must not change what the model does. Called on rare paths only. */
   event(event: ModelEvent): void;
 }
@@ -171,6 +236,10 @@ export interface Iommu {
   writeRegister(offset: number, size: number, lo: number, hi: number): void;
   /** Answers one request; records the architected fault when there is one. Fills `result` completely. */
   translate(request: TranslateRequest, result: TranslateResult): void;
+  /** Takes a page request. Absent: the model has none, and the session answers that it is invalid. */
+  pageRequest?(request: PageRequest): void;
+  /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
+  deviceTlbInvalidated?(tag: number, result: number): void;
   /** The session's pending acknowledgements reached zero: go on with what waits for them. */
   acknowledged(): void;
   /** Machine reset. All state as at power-on, all caches dropped (the session tells the bridge). */

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { LocalOutputs } from '../../test/support/local-machine.js';
 import { ArrayMemory } from '../memory/array.js';
 import { createModel, modelRegisterBytes } from './models.js';
 
 const ports = (words: number) => ({
   memory: new ArrayMemory([{ base: 0, bytes: 4096 }]),
   registers: new Uint32Array(words),
-  outputs: { invalidate: () => {}, pendingAcks: () => 0, interrupt: () => {}, event: () => {} },
+  outputs: new LocalOutputs(),
 });
 
 describe('models by name', () => {

@@ -1,7 +1,7 @@
 /** HELLO: version, features, model and options, before anything else. */
 import { CodedError } from '../base/errors.js';
 import { CODEC } from '../wire/codec.js';
-import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, type Frame, SHARED, VERSION } from '../wire/frame.js';
+import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERSION } from '../wire/frame.js';
 import type { Hello } from '../wire/messages.js';
 import { expectDescriptors } from './descriptors.js';
 import type { Outlet } from './ports.js';
@@ -42,6 +42,7 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   claim(page.control);
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   session.invalidations.open(backend);
+  session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {
     memory,

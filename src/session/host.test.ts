@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeFd, memoryFile } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
-import { FLAG, HEADER_BYTES, MAX_BODY_BYTES, MESSAGE } from '../wire/frame.js';
+import { ALL_FEATURES, FLAG, HEADER_BYTES, MAX_BODY_BYTES, MESSAGE } from '../wire/frame.js';
 import { prepareSession, type SessionOptions } from './host.js';
 import { FAKE } from './testing/fake-model.js';
 import { type Connected, connected } from './testing/vm.js';
@@ -33,7 +33,7 @@ describe('a session in its thread', () => {
     const { vm, host } = start();
     expect(vm.hello({ features: 0xffff_ffff })).toEqual({
       version: 1,
-      features: 0xf,
+      features: ALL_FEATURES,
       session: 'test',
       registerBytes: FAKE.BYTES,
     });
@@ -44,7 +44,13 @@ describe('a session in its thread', () => {
     expect(vm.handled).toBe(1);
     expect(vm.peek(FAKE.OFFSET)).toBe(3);
     const report = await host.report();
-    expect(report).toMatchObject({ vm: 'test', model: 'fake', peer: 'vitest', frontFrames: 3, features: 15 });
+    expect(report).toMatchObject({
+      vm: 'test',
+      model: 'fake',
+      peer: 'vitest',
+      frontFrames: 3,
+      features: ALL_FEATURES,
+    });
     expect(report.counters.translations).toBe(1);
     expect(report.bridge.writesHandled).toBe(1);
     const all = { registers: true, tables: true, maxLeaves: 10 };
@@ -147,7 +153,7 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
       'FRAME_TOO_LONG',
       [hello, raw(header(MESSAGE.RESET, 1, MAX_BODY_BYTES + 1))],
     ],
-    ['an unknown type', 'UNKNOWN_TYPE', [hello, raw(header(12, 1, 0))]],
+    ['an unknown type', 'UNKNOWN_TYPE', [hello, raw(header(63, 1, 0))]],
     ['a very unknown type', 'UNKNOWN_TYPE', [hello, raw(header(0xffff_ffff, 1, 0))]],
     ['another header version', 'BAD_HEADER', [hello, raw(header(MESSAGE.RESET, 2, 0))]],
     ['a body that is no message', 'BAD_BODY', [hello, raw(new Uint8Array([...header(6, 1, 1), 0x08]))]],

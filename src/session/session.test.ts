@@ -303,7 +303,7 @@ describe('the rest of the front channel', () => {
       },
     }).hello();
     for (const pasid of [0, 1, 0x100000]) {
-      bench.ask(MESSAGE.TRANSLATE, { rid: 8, pasid, access: 1, lo: 0, hi: 0 });
+      bench.ask(MESSAGE.TRANSLATE, { rid: 8, pasid, access: 1, lo: 0, hi: 0, kind: 0, mayStall: false });
     }
     expect(asked).toEqual([-1, 0, 0xfffff]);
   });

@@ -17,6 +17,8 @@ import {
   type Iommu,
   type IommuOutputs,
   MAX_SPANS,
+  PAGE_RESPONSE,
+  REQUEST,
   SPAN_WORDS,
   type TranslateResult,
 } from '../device/iommu.js';
@@ -24,11 +26,12 @@ import { CODEC, type Codec, isMessage } from '../wire/codec.js';
 import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { expectDescriptors } from './descriptors.js';
+import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
 import { type Agreement, acceptHello } from './handshake.js';
 import { Invalidations } from './invalidation.js';
 import { addRegion, removeRegion } from './memory-table.js';
-import type { SessionPorts, SessionSettings, SharedPage } from './ports.js';
+import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
 
 /** The two channels of a session. */
 export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
@@ -37,6 +40,8 @@ export type ChannelName = (typeof CHANNEL)[keyof typeof CHANNEL];
 const DONE: M.Status = { code: 0, text: '' };
 const MAX_RID = 0xffff;
 const MAX_PASID = 0xfffff;
+/** Page Request Group Indices have 9 bits. */
+const MAX_GROUP = 0x1ff;
 
 type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
 
@@ -53,6 +58,7 @@ export class Session {
   readonly settings: SessionSettings;
   readonly devices = new DeviceTable();
   readonly invalidations = new Invalidations(this.devices);
+  readonly deviceTlbs = new DeviceTlbs();
   /** Frames handled, by channel. */
   readonly frames = new Uint32Array(2);
   agreement: Agreement | undefined;
@@ -62,13 +68,15 @@ export class Session {
   unsealedRegions = 0;
   regions = 0;
   #handled = 0;
-  readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0 };
+  readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
+  readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
   readonly #result: TranslateResult = {
     status: 0,
     count: 0,
     spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
     space: 0,
     sub: 0,
+    stall: 0,
   };
   /** `#views[n]` is the first n spans of the result, made once. */
   readonly #views: readonly Uint32Array[];
@@ -92,6 +100,7 @@ export class Session {
     this.frames[channel]++;
     if (channel === CHANNEL.BACKEND) this.#fromBackend(frame, bytes);
     else this.#fromFront(frame, bytes);
+    this.deviceTlbs.settle(this.#deviceTlbEnded);
   }
 
   /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
@@ -119,7 +128,21 @@ export class Session {
     },
     pendingAcks: () => this.invalidations.pending,
     interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data),
+    resume: (stall, action) => {
+      const message = { stall: stall >>> 0, action };
+      this.#tell(FEATURE.STALLS)?.put(MESSAGE.RESUME, 0, 0, CODEC.Resume, message);
+    },
+    pageResponse: (rid, pasid, group, code) => {
+      const message = { rid, pasid: pasid + 1, group, code };
+      this.#tell(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
+    },
+    invalidateDeviceTlb: (tag, rid, pasid, lo, hi, log2Size, global) =>
+      this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global),
     event: (event) => this.ports.event(event),
+  };
+
+  readonly #deviceTlbEnded = (tag: number, result: number): void => {
+    this.model?.deviceTlbInvalidated?.(tag, result);
   };
 
   regWrite(message: M.RegWrite): void {
@@ -143,14 +166,18 @@ export class Session {
   }
 
   translate(frame: Frame, message: M.Translate): void {
-    const { rid, pasid } = message;
+    const { rid, pasid, kind } = message;
+    const { features } = this.agreement as Agreement;
     checkRequester(rid, pasid);
+    checkKind(kind, message.mayStall, features);
     const request = this.#request;
     request.rid = rid;
     request.pasid = pasid - 1;
     request.access = message.access & 0xf;
     request.lo = message.lo;
     request.hi = message.hi;
+    request.kind = kind;
+    request.mayStall = message.mayStall;
     const result = this.#result;
     const model = this.model as Iommu;
     model.translate(request, result);
@@ -160,9 +187,9 @@ export class Session {
     answer.epoch = this.invalidations.epoch;
     answer.space = result.space >>> 0;
     answer.sub = result.sub >>> 0;
-    const spans =
-      (this.agreement as Agreement).features & FEATURE.SPANS ? result.count : Math.min(result.count, 1);
+    const spans = features & FEATURE.SPANS ? result.count : Math.min(result.count, 1);
     answer.spans = this.#views[spans] as Uint32Array;
+    answer.stall = result.stall >>> 0;
     answer.once = !model.answersMayBeKept;
     this.reply(frame, CODEC.TranslateReply, answer);
   }
@@ -178,10 +205,37 @@ export class Session {
     this.reply(frame, CODEC.ReplayReply, this.#replayed);
   }
 
+  pageRequest(message: M.PageRequest): void {
+    const { rid, pasid, group } = message;
+    checkRequester(rid, pasid);
+    if (group > MAX_GROUP) throw new CodedError('BAD_ARGUMENT', `page request group ${group}`);
+    const model = this.model as Iommu;
+    if (model.pageRequest === undefined) {
+      if (message.last) this.outputs.pageResponse(rid, pasid - 1, group, PAGE_RESPONSE.INVALID);
+      return;
+    }
+    const request = this.#pageRequest;
+    request.rid = rid;
+    request.pasid = pasid - 1;
+    request.access = message.access & 0xf;
+    request.lo = message.lo;
+    request.hi = message.hi;
+    request.group = group;
+    request.last = message.last;
+    model.pageRequest(request);
+  }
+
   reset(): void {
     (this.model as Iommu).reset();
+    this.deviceTlbs.forget();
     this.invalidations.invalidateAll();
     this.ports.event({ kind: 'reset' });
+  }
+
+  /** The backend channel, if the feature is in force. */
+  #tell(feature: number): Outlet | undefined {
+    const { agreement } = this;
+    return agreement !== undefined && (agreement.features & feature) !== 0 ? agreement.backend : undefined;
   }
 
   #interrupt(addressLo: number, addressHi: number, data: number): void {
@@ -215,6 +269,14 @@ export class Session {
     const { type, id } = frame;
     if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
     if (!frame.reply) throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the backend channel`);
+    if (type === MESSAGE.DEVICE_TLB) {
+      expectDescriptors(frame, 0);
+      const { result } = CODEC.DeviceTlbReply.decode(bytes, frame.start, frame.end);
+      if (!this.deviceTlbs.answer(id, result, this.#deviceTlbEnded)) {
+        throw new CodedError('UNEXPECTED_REPLY', `DEVICE_TLB ${id} is not waited for`);
+      }
+      return;
+    }
     if (type !== MESSAGE.INVALIDATE) {
       throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
     }
@@ -230,6 +292,16 @@ export class Session {
 function checkRequester(rid: number, pasid: number): void {
   if (rid > MAX_RID || pasid > MAX_PASID + 1) {
     throw new CodedError('BAD_ARGUMENT', `requester id ${rid}, PASID field ${pasid}`);
+  }
+}
+
+function checkKind(kind: number, mayStall: boolean, features: number): void {
+  if (kind > REQUEST.TRANSLATED) throw new CodedError('BAD_ARGUMENT', `request kind ${kind}`);
+  if (kind !== REQUEST.UNTRANSLATED && (features & FEATURE.ATS) === 0) {
+    throw new CodedError('NOT_NEGOTIATED', `request kind ${kind} needs a feature that is not in force`);
+  }
+  if (mayStall && (features & FEATURE.STALLS) === 0) {
+    throw new CodedError('NOT_NEGOTIATED', 'a request that may stall needs a feature that is not in force');
   }
 }
 
@@ -294,6 +366,10 @@ const FRONT: readonly (Entry | undefined)[] = (() => {
   table[MESSAGE.NOTIFIER] = entry(
     body(CODEC.Notifier, (session, _, m) => session.devices.notify(m.device, m.flags)),
     FEATURE.NOTIFIERS,
+  );
+  table[MESSAGE.PAGE_REQUEST] = entry(
+    body(CODEC.PageRequest, (session, _, m) => session.pageRequest(m)),
+    FEATURE.PRI,
   );
   return table;
 })();

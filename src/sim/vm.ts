@@ -1,5 +1,6 @@
 import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
+import { DEVICE_TLB, REQUEST } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
@@ -51,6 +52,10 @@ export class SimVm implements Machine {
   session = '';
   /** Called before an INVALIDATE is obeyed and answered. */
   onInvalidate: (message: M.Invalidate) => void = () => {};
+  /** What a device with a TLB of its own answers. Messages are reused: copy what is to be kept. */
+  onDeviceTlb: (message: M.DeviceTlb) => M.DeviceTlbReply = () => ({ result: DEVICE_TLB.UNSUPPORTED });
+  onPageResponse: (message: M.PageResponse) => void = () => {};
+  onResume: (message: M.Resume) => void = () => {};
   readonly #shared: boolean;
   #sharedFd = -1;
   #sharedAddress = 0;
@@ -67,6 +72,9 @@ export class SimVm implements Machine {
       memRead: (message) => this.#memRead(message),
       memWrite: (message) => this.#memWrite(message),
       memCas: (message) => this.#memCas(message),
+      resume: (message) => this.onResume(message),
+      pageResponse: (message) => this.onPageResponse(message),
+      deviceTlb: (message) => this.onDeviceTlb(message),
     });
   }
 
@@ -153,13 +161,22 @@ export class SimVm implements Machine {
   }
 
   /** TRANSLATE: always a round trip. The reply is reused by the next one. */
-  askTranslation(rid: number, pasid: number, access: number, address: bigint): M.TranslateReply {
+  askTranslation(
+    rid: number,
+    pasid: number,
+    access: number,
+    address: bigint,
+    kind: number = REQUEST.UNTRANSLATED,
+    mayStall = false,
+  ): M.TranslateReply {
     return this.client.request(MESSAGE.TRANSLATE, {
       rid,
       pasid: pasid + 1,
       access,
       lo: Number(address & 0xffff_ffffn),
       hi: Number((address >> 32n) & 0xffff_ffffn),
+      kind,
+      mayStall,
     });
   }
 

@@ -16,6 +16,9 @@ export interface BackendService {
   memRead(message: M.MemRead): M.MemReadReply;
   memWrite(message: M.MemWrite): M.Status;
   memCas(message: M.MemCas): M.MemCasReply;
+  resume(message: M.Resume): void;
+  pageResponse(message: M.PageResponse): void;
+  deviceTlb(message: M.DeviceTlb): M.DeviceTlbReply;
 }
 
 const FRONT = 0;
@@ -205,6 +208,12 @@ export class Client {
       this.#reply(type, id, service.memWrite(this.backend.body(CODEC.MemWrite)));
     } else if (type === MESSAGE.MEM_CAS) {
       this.#reply(type, id, service.memCas(this.backend.body(CODEC.MemCas)));
+    } else if (type === MESSAGE.RESUME) {
+      service.resume(this.backend.body(CODEC.Resume));
+    } else if (type === MESSAGE.PAGE_RESPONSE) {
+      service.pageResponse(this.backend.body(CODEC.PageResponse));
+    } else if (type === MESSAGE.DEVICE_TLB) {
+      this.#reply(type, id, service.deviceTlb(this.backend.body(CODEC.DeviceTlb)));
     } else if (type === MESSAGE.ERROR) {
       throw peerError(this.backend.body(CODEC.Error));
     } else {

@@ -144,6 +144,8 @@ export const CODEC = {
     m.access = 0;
     m.lo = 0;
     m.hi = 0;
+    m.kind = 0;
+    m.mayStall = false;
   }),
   TranslateReply: new Codec<M.TranslateReply>('TranslateReply', (m) => {
     m.status = 0;
@@ -152,6 +154,7 @@ export const CODEC = {
     m.sub = 0;
     m.spans = EMPTY;
     m.once = false;
+    m.stall = 0;
   }),
   DeviceAdded: new Codec<M.DeviceAdded>('DeviceAdded', (m) => {
     m.device = 0;
@@ -164,6 +167,15 @@ export const CODEC = {
   Notifier: new Codec<M.Notifier>('Notifier', (m) => {
     m.device = 0;
     m.flags = 0;
+  }),
+  PageRequest: new Codec<M.PageRequest>('PageRequest', (m) => {
+    m.rid = 0;
+    m.pasid = 0;
+    m.access = 0;
+    m.lo = 0;
+    m.hi = 0;
+    m.group = 0;
+    m.last = false;
   }),
   Reset: new Codec<M.Reset>('Reset', () => {}),
   Replay: new Codec<M.Replay>('Replay', (m) => {
@@ -217,6 +229,27 @@ export const CODEC = {
     m.code = 0;
     m.found = 0;
   }),
+  Resume: new Codec<M.Resume>('Resume', (m) => {
+    m.stall = 0;
+    m.action = 0;
+  }),
+  PageResponse: new Codec<M.PageResponse>('PageResponse', (m) => {
+    m.rid = 0;
+    m.pasid = 0;
+    m.group = 0;
+    m.code = 0;
+  }),
+  DeviceTlb: new Codec<M.DeviceTlb>('DeviceTlb', (m) => {
+    m.rid = 0;
+    m.pasid = 0;
+    m.lo = 0;
+    m.hi = 0;
+    m.log2Size = 0;
+    m.global = false;
+  }),
+  DeviceTlbReply: new Codec<M.DeviceTlbReply>('DeviceTlbReply', (m) => {
+    m.result = 0;
+  }),
   Error: new Codec<M.ErrorMessage>('Error', (m) => {
     m.code = 0;
     m.text = '';
@@ -245,11 +278,15 @@ const BODIES = table([
   [MESSAGE.RESET, CODEC.Reset],
   [MESSAGE.REPLAY, CODEC.Replay],
   [MESSAGE.NOTIFIER, CODEC.Notifier],
+  [MESSAGE.PAGE_REQUEST, CODEC.PageRequest],
   [MESSAGE.INVALIDATE, CODEC.Invalidate],
   [MESSAGE.INTERRUPT, CODEC.Interrupt],
   [MESSAGE.MEM_READ, CODEC.MemRead],
   [MESSAGE.MEM_WRITE, CODEC.MemWrite],
   [MESSAGE.MEM_CAS, CODEC.MemCas],
+  [MESSAGE.RESUME, CODEC.Resume],
+  [MESSAGE.PAGE_RESPONSE, CODEC.PageResponse],
+  [MESSAGE.DEVICE_TLB, CODEC.DeviceTlb],
   [MESSAGE.ERROR, CODEC.Error],
 ]);
 
@@ -265,6 +302,7 @@ const REPLIES = table([
   [MESSAGE.MEM_READ, CODEC.MemReadReply],
   [MESSAGE.MEM_WRITE, CODEC.Status],
   [MESSAGE.MEM_CAS, CODEC.MemCasReply],
+  [MESSAGE.DEVICE_TLB, CODEC.DeviceTlbReply],
 ]);
 
 /** The codec of a request's or post's body. */

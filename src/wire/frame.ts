@@ -29,11 +29,15 @@ export const MESSAGE = {
   RESET: 9,
   REPLAY: 10,
   NOTIFIER: 11,
+  PAGE_REQUEST: 12,
   INVALIDATE: 64,
   INTERRUPT: 65,
   MEM_READ: 66,
   MEM_WRITE: 67,
   MEM_CAS: 68,
+  RESUME: 69,
+  PAGE_RESPONSE: 70,
+  DEVICE_TLB: 71,
   ERROR: 127,
 } as const;
 export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
@@ -42,10 +46,18 @@ export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
 export const MESSAGE_TABLE = 128;
 
 /** Masks of the bit numbers in enum Feature. */
-export const FEATURE = { SHARED_MEMORY: 1, REMOTE_MEMORY: 2, NOTIFIERS: 4, SPANS: 8 } as const;
+export const FEATURE = {
+  SHARED_MEMORY: 1,
+  REMOTE_MEMORY: 2,
+  NOTIFIERS: 4,
+  SPANS: 8,
+  ATS: 16,
+  PRI: 32,
+  STALLS: 64,
+} as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0xf;
+export const ALL_FEATURES = 0x7f;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;

@@ -57,6 +57,8 @@ export interface Translate {
   access: number;
   lo: number;
   hi: number;
+  kind: number;
+  mayStall: boolean;
 }
 export interface TranslateReply {
   status: number;
@@ -65,6 +67,7 @@ export interface TranslateReply {
   sub: number;
   spans: ArrayLike<number>;
   once: boolean;
+  stall: number;
 }
 export interface DeviceAdded {
   device: number;
@@ -77,6 +80,15 @@ export interface DeviceRemoved {
 export interface Notifier {
   device: number;
   flags: number;
+}
+export interface PageRequest {
+  rid: number;
+  pasid: number;
+  access: number;
+  lo: number;
+  hi: number;
+  group: number;
+  last: boolean;
 }
 export type Reset = Record<never, never>;
 export interface Replay {
@@ -130,6 +142,27 @@ export interface MemCasReply {
   code: number;
   found: number;
 }
+export interface Resume {
+  stall: number;
+  action: number;
+}
+export interface PageResponse {
+  rid: number;
+  pasid: number;
+  group: number;
+  code: number;
+}
+export interface DeviceTlb {
+  rid: number;
+  pasid: number;
+  lo: number;
+  hi: number;
+  log2Size: number;
+  global: boolean;
+}
+export interface DeviceTlbReply {
+  result: number;
+}
 export interface ErrorMessage {
   code: number;
   text: string;
@@ -148,6 +181,7 @@ export interface Requests {
   [MESSAGE.MEM_READ]: [MemRead, MemReadReply];
   [MESSAGE.MEM_WRITE]: [MemWrite, Status];
   [MESSAGE.MEM_CAS]: [MemCas, MemCasReply];
+  [MESSAGE.DEVICE_TLB]: [DeviceTlb, DeviceTlbReply];
 }
 
 /** Frames that nobody answers. */
@@ -156,6 +190,9 @@ export interface Posts {
   [MESSAGE.DEVICE_ADDED]: DeviceAdded;
   [MESSAGE.DEVICE_REMOVED]: DeviceRemoved;
   [MESSAGE.NOTIFIER]: Notifier;
+  [MESSAGE.PAGE_REQUEST]: PageRequest;
   [MESSAGE.INTERRUPT]: Interrupt;
+  [MESSAGE.RESUME]: Resume;
+  [MESSAGE.PAGE_RESPONSE]: PageResponse;
   [MESSAGE.ERROR]: ErrorMessage;
 }

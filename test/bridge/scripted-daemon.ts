@@ -31,6 +31,7 @@ const IDENTITY: TranslateReply = {
   sub: 0xffffffff,
   spans: Uint32Array.of(0, 0, 0, 0, 64, 3),
   once: false,
+  stall: 0,
 };
 
 const GOOD_HELLO: HelloReply = {

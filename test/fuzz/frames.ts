@@ -4,7 +4,15 @@ import { ArrayMemory } from '../../src/memory/array.js';
 import type { Outlet, SessionMemory, SessionPorts, SharedPage } from '../../src/session/ports.js';
 import { CHANNEL, Session } from '../../src/session/session.js';
 import { CODEC } from '../../src/wire/codec.js';
-import { CONTROL_MAGIC, FLAG, Frame, MAX_FRAME_BYTES, MESSAGE, VERSION } from '../../src/wire/frame.js';
+import {
+  ALL_FEATURES,
+  CONTROL_MAGIC,
+  FLAG,
+  Frame,
+  MAX_FRAME_BYTES,
+  MESSAGE,
+  VERSION,
+} from '../../src/wire/frame.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
 import { ANSWERED, firstFrames, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
@@ -124,7 +132,7 @@ class Talk {
   hello(): void {
     const hello = {
       version: VERSION,
-      features: this.rng.pick([0xf, 0xf, 0xf, 0xf, 0xf, 1, this.rng.u32()]),
+      features: this.rng.pick([...new Array(5).fill(ALL_FEATURES), 1, this.rng.u32()]),
       vm: 'fuzz',
     };
     const message = { ...CODEC.Hello.create(), ...hello, model: 'vtd', sharedBytes: 8192 + 4096 };

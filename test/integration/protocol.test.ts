@@ -4,7 +4,7 @@ import { closeFd, memoryFile } from '../../src/base/native.js';
 import { SimVm, type SimVmOptions } from '../../src/sim/vm.js';
 import { type BackendService, Client } from '../../src/wire/client.js';
 import { CODEC } from '../../src/wire/codec.js';
-import { FEATURE, FLAG, MESSAGE, VERSION } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, VERSION } from '../../src/wire/frame.js';
 import type { Hello } from '../../src/wire/messages.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { DATA, device, expectReaches, MIB, RID, startDriver } from '../support/rig.js';
@@ -18,11 +18,14 @@ const NOBODY: BackendService = {
   memRead: () => ({ code: 40, data: new Uint8Array(0) }),
   memWrite: () => ({ code: 40, text: '' }),
   memCas: () => ({ code: 40, found: 0 }),
+  resume: () => {},
+  pageResponse: () => {},
+  deviceTlb: () => ({ result: 0 }),
 };
 
 const HELLO: Hello = {
   version: VERSION,
-  features: 0xf,
+  features: ALL_FEATURES,
   vm: 'broken',
   model: 'vtd',
   peer: 'test',
@@ -266,7 +269,15 @@ describe('peers that break the protocol', () => {
     const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
     client.hello(HELLO, page);
     closeFd(page);
-    client.request(MESSAGE.TRANSLATE, { rid: 1, pasid: 0, access: 1, lo: 0, hi: 0 });
+    client.request(MESSAGE.TRANSLATE, {
+      rid: 1,
+      pasid: 0,
+      access: 1,
+      lo: 0,
+      hi: 0,
+      kind: 0,
+      mayStall: false,
+    });
     refuse = true;
     client.post(MESSAGE.REG_WRITE, { offset: 0x18, size: 4, lo: 0x8000_0000, hi: 0 });
     for (let i = 0; i < 100 && client.serve(10) === 0; i++);
@@ -280,7 +291,7 @@ describe('peers that break the protocol', () => {
     const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
     const reply = client.hello({ ...HELLO, version: 9, features: 0xffff_ffff }, page);
     expect(reply.version).toBe(VERSION);
-    expect(reply.features).toBe(0xf);
+    expect(reply.features).toBe(ALL_FEATURES);
     // Field 15, a varint, which no message has.
     client.front.putRaw(header(MESSAGE.REG_READ, 9, 6, 3));
     client.front.putRaw(Uint8Array.of(0x10, 0x04, 0x78, 0x81, 0x80, 0x01));

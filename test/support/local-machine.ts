@@ -5,6 +5,7 @@ import {
   type IommuOutputs,
   MAX_SPANS,
   type ModelEvent,
+  REQUEST,
   SPAN_WORDS,
   TRANSLATE_STATUS,
   type TranslateRequest,
@@ -14,6 +15,7 @@ import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { throughSpan } from '../../src/sim/iotlb.js';
 import type { GuestRam, Machine, MsiWrite, Translation } from '../../src/sim/machine.js';
+import { DeviceOutputs } from './device-outputs.js';
 
 /** The guest's own hand on the memory that the model reads through its port. */
 export class PortRam implements GuestRam {
@@ -43,11 +45,11 @@ export class PortRam implements GuestRam {
 }
 
 export function newResult(): TranslateResult {
-  return { status: 0, count: 0, spans: new Uint32Array(MAX_SPANS * SPAN_WORDS), space: 0, sub: 0 };
+  return { status: 0, count: 0, spans: new Uint32Array(MAX_SPANS * SPAN_WORDS), space: 0, sub: 0, stall: 0 };
 }
 
 /** The world of a model that is called directly. Acknowledgements come at once, or when {@link ack} is called. */
-export class LocalOutputs implements IommuOutputs {
+export class LocalOutputs extends DeviceOutputs implements IommuOutputs {
   readonly interrupts: MsiWrite[] = [];
   readonly events: ModelEvent[] = [];
   readonly scopes: InvalidateScope[] = [];
@@ -79,7 +81,10 @@ export class LocalMachine implements Machine {
   readonly registers: Uint32Array;
   readonly registerBytes: number;
   readonly model: Iommu;
-  readonly #request: TranslateRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0 };
+  readonly #request: TranslateRequest = {
+    ...{ rid: 0, pasid: 0, access: 0, lo: 0, hi: 0 },
+    ...{ kind: 0, mayStall: false },
+  };
   readonly result = newResult();
 
   constructor(
@@ -127,10 +132,20 @@ export class LocalMachine implements Machine {
   }
 
   /** One request; the answer is in {@link result}. */
-  ask(rid: number, pasid: number, access: number, address: bigint): TranslateResult {
+  ask(
+    rid: number,
+    pasid: number,
+    access: number,
+    address: bigint,
+    kind: number = REQUEST.UNTRANSLATED,
+    mayStall = false,
+  ): TranslateResult {
     const lo = Number(address & 0xffff_ffffn);
     const hi = Number((address >> 32n) & 0xffff_ffffn);
-    this.model.translate(Object.assign(this.#request, { rid, pasid, access, lo, hi }), this.result);
+    this.model.translate(
+      Object.assign(this.#request, { rid, pasid, access, lo, hi, kind, mayStall }),
+      this.result,
+    );
     return this.result;
   }
 

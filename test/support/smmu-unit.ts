@@ -30,6 +30,7 @@ import {
   STRTAB_BASE_CFG,
 } from '../../src/spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
+import { DeviceOutputs } from './device-outputs.js';
 
 export const RAM_BYTES = 0x0080_0000;
 /** Stream table (linear, 256 entries), queues; pages that are given out begin above. */
@@ -81,6 +82,7 @@ export class TestSmmu {
   readonly interrupts: { address: number; data: number }[] = [];
   readonly wires: number[] = [];
   readonly events: ModelEvent[] = [];
+  readonly devices = new DeviceOutputs();
   /** What `pendingAcks` says; a test sets it before an input. */
   acks = 0;
   readonly model: Iommu;
@@ -91,13 +93,14 @@ export class TestSmmu {
     this.model = createModel('smmuv3', options, {
       memory: this.memory,
       registers: this.registers,
-      outputs: {
-        invalidate: (scope) => void this.invalidations.push({ ...scope }),
+      outputs: Object.assign(this.devices, {
+        invalidate: (scope: InvalidateScope) => void this.invalidations.push({ ...scope }),
         pendingAcks: () => this.acks,
-        interrupt: (lo, hi, data) => void this.interrupts.push({ address: hi * 2 ** 32 + lo, data }),
-        wire: (line) => void this.wires.push(line),
-        event: (event) => void this.events.push(event),
-      },
+        interrupt: (lo: number, hi: number, data: number) =>
+          void this.interrupts.push({ address: hi * 2 ** 32 + lo, data }),
+        wire: (line: number) => void this.wires.push(line),
+        event: (event: ModelEvent) => void this.events.push(event),
+      }),
     });
   }
 
@@ -244,10 +247,11 @@ export class TestSmmu {
       spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
       space: 0,
       sub: 0,
+      stall: 0,
     };
     const lo = Number(address & 0xffff_ffffn);
     const hi = Number((address >> 32n) & 0xffff_ffffn);
-    this.model.translate({ rid: sid, pasid: ssid, access, lo, hi }, result);
+    this.model.translate({ rid: sid, pasid: ssid, access, lo, hi, kind: 0, mayStall: false }, result);
     const [, , outLo, outHi, log2, permissions] = result.spans;
     const ok = result.status === TRANSLATE_STATUS.OK;
     const base = BigInt(outLo) | (BigInt(outHi) << 32n);

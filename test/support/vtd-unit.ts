@@ -23,6 +23,7 @@ import {
   IQT_REG,
   RTADDR_REG,
 } from '../../src/spec/vtd/registers.js';
+import { DeviceOutputs } from './device-outputs.js';
 
 export const RAM_BYTES = 0x0040_0000;
 /** The first page that {@link TestMachine.page} gives out; below are the fixed tables. */
@@ -68,6 +69,7 @@ export class TestMachine {
   readonly invalidations: InvalidateScope[] = [];
   readonly interrupts: { lo: number; hi: number; data: number }[] = [];
   readonly events: ModelEvent[] = [];
+  readonly devices = new DeviceOutputs();
   /** What `pendingAcks` says; a test sets it before an input. */
   acks = 0;
   readonly model;
@@ -79,12 +81,12 @@ export class TestMachine {
     this.model = createModel('vtd', options, {
       memory: this.memory,
       registers: this.registers,
-      outputs: {
-        invalidate: (scope) => void this.invalidations.push({ ...scope }),
+      outputs: Object.assign(this.devices, {
+        invalidate: (scope: InvalidateScope) => void this.invalidations.push({ ...scope }),
         pendingAcks: () => this.acks,
-        interrupt: (lo, hi, data) => void this.interrupts.push({ lo, hi, data }),
-        event: (event) => void this.events.push(event),
-      },
+        interrupt: (lo: number, hi: number, data: number) => void this.interrupts.push({ lo, hi, data }),
+        event: (event: ModelEvent) => void this.events.push(event),
+      }),
     });
   }
 
@@ -251,10 +253,11 @@ export class TestMachine {
       spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
       space: 0,
       sub: 0,
+      stall: 0,
     };
     const lo = Number(address & 0xffffffffn);
     const hi = Number((address >> 32n) & 0xffffffffn);
-    this.model.translate({ rid, pasid, access, lo, hi }, result);
+    this.model.translate({ rid, pasid, access, lo, hi, kind: 0, mayStall: false }, result);
     return this.describe(result, address);
   }
 

@@ -40,7 +40,7 @@ describe.each(['faithful', 'none', 'hostile'])(
       const random = generator(seed);
       const vm = new TestSmmu({ 'cache-policy': policy, oas: random.below(2) === 0 ? '48' : '52' }).start();
       const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
-      const result: TranslateResult = { status: -1, count: -1, spans, space: 0, sub: 0 };
+      const result: TranslateResult = { status: -1, count: -1, spans, space: 0, sub: 0, stall: 0 };
       const table = (): number => 0x10_0000 + random.below(32) * 4096;
       const descriptor = (): bigint =>
         random.below(8) === 0
@@ -88,7 +88,10 @@ describe.each(['faithful', 'none', 'hostile'])(
         }
         const rid = SID + random.below(5);
         const pasid = random.below(4) === 0 ? random.below(8) : NO_PASID;
-        const request = { rid, pasid, access: random.below(16), lo: random.word(), hi: random.below(0x100) };
+        const request = {
+          ...{ rid, pasid, access: random.below(16), lo: random.word(), hi: random.below(0x100) },
+          ...{ kind: 0, mayStall: false },
+        };
         vm.model.translate(request, result);
         if (result.status === TRANSLATE_STATUS.OK) {
           answered++;

@@ -16,7 +16,7 @@ const IOVA = 0x12_3456_7000n;
 
 function enumerate(vm: TestSmmu, sid: number, from = 0n) {
   const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
-  const result: TranslateResult = { status: -1, count: 0, spans, space: 0, sub: 0 };
+  const result: TranslateResult = { status: -1, count: 0, spans, space: 0, sub: 0, stall: 0 };
   const lo = Number(from & 0xffff_ffffn);
   const more = vm.model.enumerate(sid, NO_PASID, lo, Number(from >> 32n), result);
   const found = [];

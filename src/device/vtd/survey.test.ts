@@ -12,6 +12,7 @@ function enumerate(vm: TestMachine, rid: number, from = 0n, pasid = NO_PASID) {
     spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
     space: 0,
     sub: 0,
+    stall: 0,
   };
   const lo = Number(from & 0xffffffffn);
   const more = vm.model.enumerate(rid, pasid, lo, Number(from >> 32n), result);

@@ -102,7 +102,7 @@ export class Bench {
   }
 
   translate(lo: number, hi = 0): M.TranslateReply {
-    return this.ask(MESSAGE.TRANSLATE, { rid: 8, pasid: 0, access: 1, lo, hi });
+    return this.ask(MESSAGE.TRANSLATE, { rid: 8, pasid: 0, access: 1, lo, hi, kind: 0, mayStall: false });
   }
 
   /** Acknowledges an INVALIDATE, the oldest one by default. */

@@ -46,6 +46,9 @@ export class TestVm {
         if (found === m.expected) word.setUint32(m.gpaLo - 0x10_0000, m.value, true);
         return { code: 0, found };
       },
+      resume: (m) => this.service.resume?.(m),
+      pageResponse: (m) => this.service.pageResponse?.(m),
+      deviceTlb: (m) => this.service.deviceTlb?.(m) ?? { result: 0 },
     };
     this.client = new Client(fd, service);
   }
@@ -122,6 +125,8 @@ export class TestVm {
       access: 1,
       lo,
       hi: 0,
+      kind: 0,
+      mayStall: false,
       ...changes,
     });
     return { ...reply, spans: Array.from(reply.spans) };
