@@ -39,9 +39,9 @@ function progress(text) {
 }
 
 function buildShim(paths, scratch) {
-  const args = ['-s', '-C', join(HERE, 'shim'), `QEMU_HEADERS=${paths.headers}`, `OUT=${scratch}`];
+  const args = ['-s', '-C', join(ROOT, 'test/shim'), `QEMU_HEADERS=${paths.headers}`, `OUT=${scratch}`];
   execFileSync('make', args, { stdio: ['ignore', 2, 2] });
-  return join(scratch, 'viommu-bench-shim.so');
+  return join(scratch, 'viommu-shim-x86_64.so');
 }
 
 /** The daemon, alone, as `viommu serve`. */

@@ -83,7 +83,7 @@ export class ShimMachine {
           ],
           ...['-object', 'memory-backend-memfd,id=ram0,size=256M,share=on', '-m', '256M'],
           ...['-device', iommu, '-device', 'edu,id=target'],
-          ...['-device', `viommu-bench,control=${control},target=/machine/peripheral/target`],
+          ...['-device', `viommu-shim,control=${control},target=/machine/peripheral/target`],
         ],
         { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, LD_PRELOAD: preload.join(':') } },
       ),
