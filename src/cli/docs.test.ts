@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { RULES } from '../assignment/rules.js';
 import { ERRORS } from '../base/errors.js';
 import { MESSAGE } from '../wire/frame.js';
 import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
@@ -60,15 +61,22 @@ describe('docs/protocol.md', () => {
 describe('docs/cli.md', () => {
   it('names every command, and every option of those that run machines', async () => {
     const text = doc('cli.md');
-    for (const command of ['demo', 'serve', 'qemu', 'dump', 'list', 'report', 'watch']) {
+    for (const command of ['demo', 'serve', 'qemu', 'dump', 'list', 'report', 'watch', 'plan']) {
       expect(text).toContain(`\`viommu ${command}\``);
     }
-    for (const command of ['demo', 'serve', 'qemu']) {
+    for (const command of ['demo', 'serve', 'qemu', 'plan']) {
       const missing = options(await helpOf(command)).filter(
         (option) => !text.includes(option) && option !== '--help',
       );
       expect(missing, command).toEqual([]);
     }
+  });
+});
+
+describe('docs/assignment.md', () => {
+  it('has exactly the rules of the planner', () => {
+    const rows = Object.entries(RULES).map(([code, rule]) => [`\`${code}\``, rule]);
+    expect(table(doc('assignment.md'), 'rules')).toEqual(rows);
   });
 });
 

@@ -73,3 +73,17 @@ export const LIST = `Lists your running daemons and the machines connected to th
 export const REPORT = `Prints the counters of one machine as JSON.`;
 
 export const WATCH = `Prints what happens in connected machines as it happens.`;
+
+export const PLAN = `Prints what can be assigned to a guest on a host: bypass, shadow or nest, with the reason.`;
+
+export const PLAN_EXAMPLES = `
+Rows: a VF (a whole PCI function) and an mdev (a PASID of one). Columns: how the guest uses a vIOMMU. A host can do
+all that its kind ever does, unless --without says otherwise.
+
+Exit code: 1 when --mode forces what a cell can't do; stderr says which rule forbids it and what would work.
+
+Examples:
+  viommu plan                                   each kind of host
+  viommu plan --host smmuv3 --device mdev
+  viommu plan --host vtd3 --mode nest --guest vtd-legacy
+  viommu plan --host vtd3 --container type1 --json`;

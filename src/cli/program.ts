@@ -1,9 +1,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CONTAINERS, DEVICE_KINDS, GUEST_MODELS, HOST_KINDS, MODES } from '../assignment/request.js';
 import { LOG_LEVELS, type LogLevel } from '../observe/log.js';
 import { type CliContext, CliError, EXIT, messageOf } from './context.js';
 import { demo } from './demo.js';
 import * as help from './help.js';
 import { dump, list, report, watch } from './inspect.js';
+import { LACKS, type Lack, plan } from './plan.js';
 import { qemu } from './qemu.js';
 import { serve } from './serve.js';
 import { CACHE_POLICIES, type Services } from './services.js';
@@ -62,6 +64,7 @@ function build(context: CliContext, services: Services, action: Action): Command
   addServe(program, context, services, action);
   addQemu(program, context, services, action);
   addInspect(program, context, action);
+  addPlan(program, context, action);
   return program;
 }
 
@@ -152,6 +155,26 @@ function addInspect(program: Command, context: CliContext, action: Action): void
   withTarget(command(program, 'watch', help.WATCH, '')).action(action((options) => watch(context, options)));
 }
 
+function addPlan(program: Command, context: CliContext, action: Action): void {
+  command(program, 'plan', help.PLAN, help.PLAN_EXAMPLES)
+    .addOption(new Option('--host <kind>', 'which kind of host (default: each)').choices(HOST_KINDS))
+    .addOption(new Option('--device <kind>', 'only this row').choices(DEVICE_KINDS))
+    .addOption(
+      new Option('--mode <mode>', 'how a guest with a vIOMMU is served').choices(MODES).default('auto'),
+    )
+    .addOption(
+      new Option('--guest <model>', "its vIOMMU (default: the host's kind)").choices(
+        GUEST_MODELS.filter((model) => model !== 'none'),
+      ),
+    )
+    .addOption(
+      new Option('--container <kind>', 'what holds the mappings').choices(CONTAINERS).default('iommufd'),
+    )
+    .option('--without <list>', `what the host lacks, of ${LACKS.join(', ')}`, lackList, [])
+    .option('--json', 'print JSON')
+    .action(action(async (options) => plan(context, options)));
+}
+
 function withTarget(target: Command): Command {
   return target
     .option('--vm <name>', 'which machine, when several are connected (see "viommu list")')
@@ -162,6 +185,14 @@ function withTarget(target: Command): Command {
 function addressWidth(text: string): number {
   if (!['39', '48', '57'].includes(text)) throw new InvalidArgumentError('It is 39, 48 or 57.');
   return Number.parseInt(text, 10);
+}
+
+function lackList(text: string): readonly Lack[] {
+  return text.split(',').map((name) => {
+    const found = LACKS.find((lack) => lack === name);
+    if (found === undefined) throw new InvalidArgumentError(`It lists some of ${LACKS.join(', ')}.`);
+    return found;
+  });
 }
 
 function natural(text: string): number {

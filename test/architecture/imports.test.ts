@@ -14,6 +14,10 @@ const ORDER = [
   'observe',
   'session',
   'wire',
+  'nesting',
+  'shadow',
+  'host',
+  'assignment',
   'device',
   'walk',
   'cache',
@@ -79,7 +83,18 @@ describe('architecture', () => {
   });
 
   it('keeps BigInt out of hot folders', () => {
-    const hot = ['walk', 'cache', 'device', 'memory', 'spec', 'session'];
+    const hot = [
+      'walk',
+      'cache',
+      'device',
+      'memory',
+      'spec',
+      'session',
+      'nesting',
+      'shadow',
+      'host',
+      'assignment',
+    ];
     const wrong = files
       .filter((file) => hot.includes(folderOf(file)))
       .filter((file) => /\bBigInt\(|\b[0-9]+n\b/.test(readFileSync(file, 'utf8')))
@@ -92,6 +107,10 @@ describe('architecture', () => {
     const engine = [
       'session',
       'wire',
+      'nesting',
+      'shadow',
+      'host',
+      'assignment',
       'device',
       'walk',
       'cache',
