@@ -17,6 +17,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(ViommuVtd, VIOMMU_VTD)
 struct ViommuVtd {
     IntelIOMMUState parent;
     ViommuCore core;
+    bool virtual_commands;
 };
 
 /* Device writes to this range are interrupt messages. VT-d specification, section 3.14. */
@@ -64,11 +65,13 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
         { .key = "caching-mode" },
         { .key = "scalable-mode" },
         { .key = "aw-bits" },
+        { .key = "virtual-commands" },
     };
 
     pstrcpy(options[0].value, sizeof(options[0].value), s->caching_mode ? "on" : "off");
     pstrcpy(options[1].value, sizeof(options[1].value), s->scalable_mode ? "on" : "off");
     snprintf(options[2].value, sizeof(options[2].value), "%u", s->aw_bits);
+    pstrcpy(options[3].value, sizeof(options[3].value), v->virtual_commands ? "on" : "off");
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
     v->core.caching_mode = s->caching_mode;
@@ -122,6 +125,7 @@ static const Property vtd_properties[] = {
     DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
     DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
+    DEFINE_PROP_BOOL("virtual-commands", ViommuVtd, virtual_commands, false),
 };
 
 static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
@@ -140,6 +144,8 @@ static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     viommu_core_describe_properties(klass);
     object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
                                           "first-stage and nested (also as x-scalable-mode)");
+    object_class_property_set_description(klass, "virtual-commands", "registers to have PASIDs allocated (needs "
+                                          "scalable-mode=on and caching-mode=on)");
 }
 
 const TypeInfo viommu_vtd_type = {

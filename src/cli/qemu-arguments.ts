@@ -6,6 +6,8 @@ export interface DeviceChoice {
   readonly scalableMode?: boolean;
   readonly awBits?: number;
   readonly name?: string;
+  /** Further properties of the device; no option of `viommu qemu` sets them. */
+  readonly properties?: Readonly<Record<string, string>>;
 }
 
 export const DEVICE = 'viommu-vtd';
@@ -24,6 +26,8 @@ export function deviceOption(socket: string, choice: DeviceChoice): string {
   if (choice.scalableMode !== undefined) parts.push(`scalable-mode=${onOff(choice.scalableMode)}`);
   if (choice.awBits !== undefined) parts.push(`aw-bits=${choice.awBits}`);
   if (choice.name !== undefined) parts.push(`name=${escapeValue(choice.name)}`);
+  for (const [key, value] of Object.entries(choice.properties ?? {}))
+    parts.push(`${key}=${escapeValue(value)}`);
   return parts.join(',');
 }
 

@@ -240,6 +240,8 @@ export interface Iommu {
   pageRequest?(request: PageRequest): void;
   /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
   deviceTlbInvalidated?(tag: number, result: number): void;
+  /** What a `PasidSpace` (pasid-space.ts) said it would answer later: a PASID > 0, or one of PASID_ANSWER. */
+  pasidAnswered?(answer: number): void;
   /** The session's pending acknowledgements reached zero: go on with what waits for them. */
   acknowledged(): void;
   /** Machine reset. All state as at power-on, all caches dropped (the session tells the bridge). */

@@ -2,6 +2,7 @@
 import { CodedError } from '../base/errors.js';
 import type { GuestMemory } from '../memory/port.js';
 import type { Iommu, IommuOutputs } from './iommu.js';
+import type { PasidSpace } from './pasid-space.js';
 import { parseSmmuConfig, SMMU_REGISTER_BYTES } from './smmuv3/config.js';
 import { SmmuModel } from './smmuv3/model.js';
 import { parseVtdConfig, VTD_REGISTER_BYTES } from './vtd/config.js';
@@ -13,6 +14,8 @@ export interface ModelPorts {
   /** The words that the guest reads as registers; {@link modelRegisterBytes} of them. */
   readonly registers: Uint32Array;
   readonly outputs: IommuOutputs;
+  /** Where virtual commands get PASIDs; the model has a space of its own without it. */
+  readonly pasids?: PasidSpace;
 }
 
 /** Bytes of register space of a model. Throws UNKNOWN_MODEL. */
@@ -32,7 +35,7 @@ export function createModel(
   if (ports.registers.length * 4 !== bytes) {
     throw new Error(`the ${name} model needs ${bytes} bytes of registers, not ${ports.registers.length * 4}`);
   }
-  const { memory, registers, outputs } = ports;
+  const { memory, registers, outputs, pasids } = ports;
   if (name === 'smmuv3') return new SmmuModel(parseSmmuConfig(options), memory, registers, outputs);
-  return new VtdModel(parseVtdConfig(options), memory, registers, outputs);
+  return new VtdModel(parseVtdConfig(options), memory, registers, outputs, pasids);
 }

@@ -10,7 +10,9 @@ import {
   IQA_REG,
   IQT_REG,
   RTADDR_REG,
+  VCMD_REG,
   VER_REG,
+  VIRTUAL_COMMAND_REGISTERS,
 } from '../../src/spec/vtd/registers.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { CountingMemory } from './counting-memory.js';
@@ -23,10 +25,11 @@ const RAM = 2 * 2 ** 20;
 const STEPS = 400;
 const TABLES: readonly [number, number] = [0x10_0000, 0x1f_0000];
 
-const OFFSETS = BASE_REGISTERS.map((register) => register.offset);
+const OFFSETS = [...BASE_REGISTERS, ...VIRTUAL_COMMAND_REGISTERS].map((register) => register.offset);
 const OPTIONS: readonly Readonly<Record<string, string>>[] = [
   {},
   { 'caching-mode': 'on' },
+  { 'caching-mode': 'on', 'virtual-commands': 'on' },
   { 'scalable-mode': 'off' },
   { 'aw-bits': '57', 'cache-policy': 'none' },
   { 'aw-bits': '39' },
@@ -131,7 +134,7 @@ function scatter(rng: Rng, memory: CountingMemory): void {
 /** A store that a driver might make. */
 function meaningful(rng: Rng): readonly [number, number, bigint] {
   const page = BigInt(rng.below(RAM / 4096)) << 12n;
-  switch (rng.below(7)) {
+  switch (rng.below(8)) {
     case 0:
       return [RTADDR_REG.offset, 8, page | (BigInt(rng.below(4)) << 10n)];
     case 1:
@@ -144,6 +147,8 @@ function meaningful(rng: Rng): readonly [number, number, bigint] {
       return [GCMD_REG.offset, 4, BigInt(rng.u32())];
     case 5:
       return [0x34, 4, 0x7fn];
+    case 6:
+      return [VCMD_REG.offset, 8, (BigInt(rng.below(8)) << 16n) | BigInt(rng.below(4))];
     default:
       return [FRCD_OFFSET + rng.below(8) * 16 + 12, 4, 0x8000_0000n];
   }

@@ -68,9 +68,23 @@ const variants: readonly { name: string; what: string; given: Partial<GuestOptio
     },
     says: /DMAR: Host address width 52|DMAR: Host address width 57/,
   },
+  {
+    name: 'virtual-commands',
+    what: 'virtual commands: a 6.1 kernel has its PASIDs from us',
+    given: {
+      series: '6.1',
+      choice: {
+        scalableMode: true,
+        cachingMode: true,
+        properties: { 'virtual-commands': 'on' },
+      },
+      append: ['intel_iommu=on,sm_on'],
+    },
+    says: /DMAR: Register custom PASID allocator/,
+  },
 ];
 
-describe('a Debian 6.12 guest', () => {
+describe('a Debian guest', () => {
   for (const { what, name, given, says } of variants) {
     it(
       what,

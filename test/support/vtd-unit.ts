@@ -10,6 +10,7 @@ import {
   type TranslateResult,
 } from '../../src/device/iommu.js';
 import { createModel } from '../../src/device/models.js';
+import type { PasidSpace } from '../../src/device/pasid-space.js';
 import { ArrayMemory, halves } from '../../src/memory/array.js';
 import { type Layout, pack } from '../../src/spec/define.js';
 import {
@@ -77,8 +78,12 @@ export class TestMachine {
   private commands = 0;
   private tail = 0;
 
-  constructor(readonly options: Readonly<Record<string, string>> = {}) {
+  constructor(
+    readonly options: Readonly<Record<string, string>> = {},
+    pasids?: PasidSpace,
+  ) {
     this.model = createModel('vtd', options, {
+      ...(pasids === undefined ? {} : { pasids }),
       memory: this.memory,
       registers: this.registers,
       outputs: Object.assign(this.devices, {

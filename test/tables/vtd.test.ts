@@ -31,6 +31,9 @@ const DECLARED_ONLY: { readonly [path: string]: string } = {
   'PASID_TABLE_ENTRY.HPTPFD': 'rev 5: host permission tables',
   'PASID_TABLE_ENTRY.HPTPTR': 'rev 5: host permission tables',
   'PASID_TABLE_ENTRY.HPTDID': 'rev 5: host permission tables',
+  VCMD_EO_REG: 'rev 5: an operand that no command uses',
+  'VCCAP_REG.PAS': 'rev 5: was bit 0',
+  'VCCAP_REG.FPS': 'rev 5',
   IR_2A: 'rev 5: extended interrupt mode required',
   IR_2B: 'rev 5: interrupt remapping required',
   RTA_5: 'rev 5',
@@ -69,9 +72,6 @@ const TRANSCRIBED_ONLY: { readonly [path: string]: string } = {
   PLMLIMIT_REG: 'protected memory is not offered: CAP.PLMR = 0',
   PHMBASE_REG: 'protected memory is not offered: CAP.PHMR = 0',
   PHMLIMIT_REG: 'protected memory is not offered: CAP.PHMR = 0',
-  VCMD_REG: 'virtual commands: not offered yet',
-  VCRSP_REG: 'virtual commands: not offered yet',
-  VCCAP_REG: 'virtual commands: not offered yet',
   IRTE: 'interrupt remapping: not offered yet',
   PAGE_REQUEST: 'page requests: not offered yet',
   page_grp_resp_dsc: 'page requests: not offered yet',
@@ -127,6 +127,7 @@ describe('VT-d registers beside an independent transcription', () => {
     for (const [name, shape] of declared) {
       const fixed = REGISTERS[name];
       const facts = fixed ?? RELOCATABLE[name];
+      if (facts === undefined && excused(DECLARED_ONLY, name)) continue;
       expect(facts, `${name} is declared but not transcribed`).toBeDefined();
       if (facts === undefined) continue;
       if (fixed && fixed.offset !== shape.offset) out.push(`${name} is at ${shape.offset}`);

@@ -3,7 +3,7 @@
  * capability bit is set here and nowhere else, and only for what the model does.
  *
  * Not advertised, and therefore absent: interrupt remapping (IR, EIM), Device-TLBs and page requests (DT, PRS,
- * PDS, DIT, NWFS), virtual commands (VCS), supervisor and execute requests (SRS, ERS, RPRIVS), memory types
+ * PDS, DIT, NWFS), supervisor and execute requests (SRS, ERS, RPRIVS), memory types
  * (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions, write-buffer flushing (RWBF:
  * guest memory is coherent), zero-length reads (they never reach the model as such), and ESRTPS (after Set Root
  * Table Pointer software must invalidate, and a driver that forgets it must fail here).
@@ -35,6 +35,8 @@ export interface VtdConfig {
   readonly maximumAddressMask: number;
   /** AW encodings (AGAW) that SAGAW reports, as a bit per value. */
   readonly supportedWidths: number;
+  /** Virtual command registers: the guest has its PASIDs from us. */
+  readonly virtualCommands: boolean;
   readonly paging: VtdPagingCapabilities;
 }
 
@@ -55,6 +57,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'snoop-control': 'on',
   'pass-through': 'on',
   'fault-records': '8',
+  'virtual-commands': 'off',
 };
 
 /** Options of the VT-d model, with their default values. */
@@ -84,8 +87,12 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
   }
   const snoopControl = onOff(options, 'snoop-control');
   const hostAddressWidth = Math.min(width, 52);
+  const cachingMode = onOff(options, 'caching-mode');
+  const virtualCommands = onOff(options, 'virtual-commands');
+  if (virtualCommands && !(scalableMode && cachingMode))
+    needs('virtual-commands', 'scalable-mode=on and caching-mode=on');
   return {
-    cachingMode: onOff(options, 'caching-mode'),
+    cachingMode,
     scalableMode,
     addressWidth: width,
     hostAddressWidth,
@@ -96,6 +103,7 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
     faultRecords,
     maximumAddressMask: MAXIMUM_ADDRESS_MASK,
     supportedWidths: width === 39 ? 0b0010 : width === 48 ? 0b0110 : 0b1110,
+    virtualCommands,
     paging: {
       hostAddressWidth,
       secondStage2M: true,
@@ -105,6 +113,10 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
       transientMapping: false,
     },
   };
+}
+
+function needs(option: string, what: string): never {
+  throw new CodedError('BAD_OPTION', `option ${option}=on needs ${what}`);
 }
 
 function value(options: Readonly<Record<string, string>>, name: string): string {
@@ -170,6 +182,7 @@ export function extendedCapabilityWords(config: VtdConfig): Uint32Array {
     PSS: scalable * 19,
     PASID: scalable,
     SMTS: scalable,
+    VCS: config.virtualCommands ? 1 : 0,
     SSADS: scalable,
     SSTS: scalable,
     FSTS: firstStage,

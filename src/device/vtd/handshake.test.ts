@@ -58,6 +58,7 @@ describe('capabilities', () => {
     [{ 'caching-mode': 'maybe' }, /caching-mode must be on or off/],
     [{ colour: 'red' }, /unknown option "colour"/],
     [{ 'fault-records': '0' }, /fault-records must be 1 to 64/],
+    [{ 'virtual-commands': 'on' }, /virtual-commands=on needs scalable-mode=on and caching-mode=on/],
   ])('refuses %j', (options, message) => {
     expect(() => new TestMachine(options as Record<string, string>)).toThrow(message);
   });

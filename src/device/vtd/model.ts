@@ -15,7 +15,10 @@ import {
   IECTL_REG,
   IOTLB_REG,
   IQT_REG,
+  VCCAP_REG,
+  VCMD_REG,
   VER_REG,
+  VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
 import {
   type DumpNode,
@@ -28,6 +31,7 @@ import {
   type TranslateResult,
   zeroCounters,
 } from '../iommu.js';
+import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
 import {
   capabilityWords,
@@ -46,6 +50,7 @@ import { Lookup, OK } from './lookup.js';
 import { RegisterInvalidation } from './register-invalidation.js';
 import { Survey } from './survey.js';
 import { Translator } from './translate.js';
+import { VIRTUAL_COMMANDS, VirtualCommand } from './virtual-command.js';
 
 export class VtdModel implements Iommu, RegisterListener {
   readonly model = 'vtd';
@@ -60,6 +65,7 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly queue: InvalidationQueue;
   private readonly commands: GlobalCommand;
   private readonly registerInvalidation: RegisterInvalidation;
+  private readonly virtualCommand: VirtualCommand | undefined;
   private readonly survey: Survey;
   private readonly dumper: Dumper;
 
@@ -68,6 +74,7 @@ export class VtdModel implements Iommu, RegisterListener {
     memory: GuestMemory,
     registers: Uint32Array,
     private readonly outputs: IommuOutputs,
+    pasids?: PasidSpace,
   ) {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
@@ -104,6 +111,9 @@ export class VtdModel implements Iommu, RegisterListener {
       this.invalidator,
       outputs,
     );
+    if (config.virtualCommands) {
+      this.virtualCommand = new VirtualCommand(this.file, pasids ?? new PrivatePasids(), outputs, counters);
+    }
     this.survey = new Survey(formats, this.lookup, memory);
     this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
@@ -117,12 +127,18 @@ export class VtdModel implements Iommu, RegisterListener {
     this.queue.reset();
     this.commands.reset();
     this.registerInvalidation.reset();
+    this.virtualCommand?.reset();
     this.file.reset();
   }
 
   /** See {@link Iommu.writeRegister}. §11.2: aligned doublewords and quadwords. */
   writeRegister(offset: number, size: number, lo: number, hi: number): void {
-    if (this.file.write(offset, size, lo, hi, this)) return;
+    if (this.virtualCommand?.drops(offset)) return;
+    if (this.file.write(offset, size, lo, hi, this)) {
+      // After both halves of a quadword: the operand reaches into the high one.
+      if (offset === VCMD_REG.offset) this.virtualCommand?.written();
+      return;
+    }
     const detail = `${size} bytes at 0x${offset.toString(16)}`;
     this.outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
   }
@@ -178,6 +194,11 @@ export class VtdModel implements Iommu, RegisterListener {
     }
   }
 
+  /** See {@link Iommu.pasidAnswered}. */
+  pasidAnswered(answer: number): void {
+    this.virtualCommand?.answered(answer);
+  }
+
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
     this.commands.publish();
@@ -203,6 +224,7 @@ export class VtdModel implements Iommu, RegisterListener {
 
 function declaredRegisters(config: VtdConfig): readonly AnyRegister[] {
   const registers: AnyRegister[] = [...BASE_REGISTERS];
+  if (config.virtualCommands) registers.push(...VIRTUAL_COMMAND_REGISTERS);
   for (let index = 0; index < config.faultRecords; index++) registers.push(faultRecordingRegister(index));
   return registers;
 }
@@ -215,4 +237,5 @@ function setCapabilities(file: RegisterFile, config: VtdConfig): void {
   file.setInitial(CAP_REG.offset + 4, cap[1]);
   file.setInitial(ECAP_REG.offset, ecap[0]);
   file.setInitial(ECAP_REG.offset + 4, ecap[1]);
+  if (config.virtualCommands) file.setInitial(VCCAP_REG.offset, VIRTUAL_COMMANDS);
 }

@@ -122,7 +122,7 @@ export const CCMD_REG = register('CCMD_REG', 0x028, 64, {
 /** Granularities of CCMD_REG.CIRG and of the context-cache invalidate descriptor. §11.4.6.1 */
 export const CC_GRANULARITY = { RESERVED: 0, GLOBAL: 1, DOMAIN: 2, DEVICE: 3 } as const;
 
-/** Fault Status Register. §11.4.7.1. ITE and ICE are RsvdZ without Device-TLB support, so they never set here. */
+/** Fault Status Register. §11.4.7.1. ITE and ICE never set without Device-TLB support, where they are RsvdZ. */
 export const FSTS_REG = register('FSTS_REG', 0x034, 32, {
   PFO: rw1cs(0),
   PPF: ros(1),
@@ -201,6 +201,21 @@ export const PEDATA_REG = register('PEDATA_REG', 0x0e4, 32, { IMD: rw(15, 0) });
 export const PEADDR_REG = register('PEADDR_REG', 0x0e8, 32, { MA: addr(31, 2) });
 /** Page Request Event Upper Address Register. §11.4.11.8 */
 export const PEUADDR_REG = register('PEUADDR_REG', 0x0ec, 32, { MUA: rw(31, 0) });
+
+/** Virtual Command Register. §11.4.16.1. This and the rest of §11.4.16: RsvdZ while ECAP.VCS is clear. */
+export const VCMD_REG = register('VCMD_REG', 0xe00, 64, { CMD: rw(7, 0), OA: rw(63, 16) });
+/** Virtual Command Extended Operand Register. §11.4.16.2 */
+export const VCMD_EO_REG = register('VCMD_EO_REG', 0xe08, 64, { OB: rw(63, 0) });
+/** Virtual Command Response Register. §11.4.16.3 */
+export const VCRSP_REG = register('VCRSP_REG', 0xe10, 64, { IP: ro(0), SC: ro(7, 1), RSLT: ro(63, 16) });
+/** Virtual Command Capability Register. §11.4.16.4. Bit 0 was PAS before Rev. 5; Linux 5.8 to 6.3 reads it so. */
+export const VCCAP_REG = register('VCCAP_REG', 0xe30, 64, { NS: ro(0), PAS: ro(1), FPS: ro(2) });
+
+/** VCMD_REG.CMD. Table 54, §11.4.16.1 */
+export const VIRTUAL_COMMAND = { NULL: 0, ALLOCATE_PASID: 1, FREE_PASID: 2 } as const;
+
+/** VCRSP_REG.SC. §11.4.16.3; from 16 on by command: no PASID available, invalid PASID (Table 55). */
+export const VIRTUAL_STATUS = { SUCCESS: 0, UNDEFINED_COMMAND: 1, NO_PASID: 16, INVALID_PASID: 16 } as const;
 
 /** Where this implementation puts the IOTLB registers; reported through ECAP.IRO in units of 16 bytes. */
 export const IOTLB_OFFSET = 0x0f0;
@@ -291,4 +306,12 @@ export const PAGE_REQUEST_REGISTERS: readonly Register<string>[] = [
   PEDATA_REG,
   PEADDR_REG,
   PEUADDR_REG,
+];
+
+/** Registers that are RsvdZ unless ECAP.VCS is set. */
+export const VIRTUAL_COMMAND_REGISTERS: readonly Register<string>[] = [
+  VCMD_REG,
+  VCMD_EO_REG,
+  VCRSP_REG,
+  VCCAP_REG,
 ];
