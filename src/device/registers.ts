@@ -71,6 +71,14 @@ export class RegisterFile {
     this.initial[offset >> 2] = value;
   }
 
+  /** Makes bits of a 32-bit word read as zero and ignore writes: what this unit does not have of a declared register. */
+  absent(offset: number, mask: number): void {
+    const word = offset >> 2;
+    this.writable[word] &= ~mask;
+    this.clearable[word] &= ~mask;
+    this.initial[word] &= ~mask;
+  }
+
   /** Every word as at power-on. */
   reset(): void {
     for (let word = 0; word < this.values.length; word++) {

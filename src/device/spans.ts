@@ -13,14 +13,16 @@ export function beginAnswer(result: TranslateResult, space: number, sub: number)
   result.count = 0;
   result.space = space;
   result.sub = sub;
+  result.stall = 0;
 }
 
 /** An answer that translates nothing. */
-export function refuse(result: TranslateResult): void {
-  result.status = TRANSLATE_STATUS.FAULT;
+export function refuse(result: TranslateResult, status: number = TRANSLATE_STATUS.FAULT): void {
+  result.status = status;
   result.count = 0;
   result.space = NO_DOMAIN;
   result.sub = 0xffffffff;
+  result.stall = 0;
 }
 
 /** Adds the aligned block of 2^log2 bytes around input and output addresses; both may point inside it. */

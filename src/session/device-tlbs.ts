@@ -58,12 +58,16 @@ export class DeviceTlbs {
     return true;
   }
 
-  /** Takes an answer. False: nobody asked. */
-  answer(id: number, result: number, ended: DeviceTlbEnded): boolean {
+  /**
+   * Takes an answer. False: nobody asked. `room` is called instead of `ended` for a request from before a reset: a model
+   * that was refused meanwhile, and waits for no other one, hears that there is room.
+   */
+  answer(id: number, result: number, ended: DeviceTlbEnded, room: () => void): boolean {
     const tag = this.#pending.get(id);
     if (tag === undefined) return false;
     this.#pending.delete(id);
-    if (tag !== FORGOTTEN) ended(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
+    if (tag === FORGOTTEN) room();
+    else ended(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
     return true;
   }
 

@@ -20,6 +20,12 @@ class AheadModel extends FakeModel {
   outputs!: IommuOutputs;
   /** On an ended request, ask again this many times. */
   again = 0;
+  acknowledgements = 0;
+
+  override acknowledged(): void {
+    this.acknowledgements++;
+    super.acknowledged();
+  }
 
   pageRequest(request: PageRequest): void {
     this.pages.push({ ...request });
@@ -106,6 +112,16 @@ describe('devices that translate ahead', () => {
     expect(model.ended).toEqual([]);
   });
 
+  it('from before a reset leave room when they answer, which the model hears', () => {
+    const { bench: b, model } = bench();
+    model.outputs.invalidateDeviceTlb(1, 8, 5, 0, 0, 12, false);
+    const id = b.sent.at(-1)?.id as number;
+    b.ask(MESSAGE.RESET, {});
+    const before = model.acknowledgements;
+    answer(b, id, DEVICE_TLB.DONE);
+    expect(model.acknowledgements).toBe(before + 1);
+  });
+
   it('are not there with a peer that does not know them, which the model hears after its input', () => {
     const { bench: b, model } = bench(ALL_FEATURES & ~FEATURE.ATS);
     model.again = 2;
@@ -135,8 +151,10 @@ describe('devices that translate ahead', () => {
       kinds.push(request.kind);
       result.count = 0;
     };
-    for (const kind of [0, 1, 2]) b.ask(MESSAGE.TRANSLATE, { ...TRANSLATE, kind });
+    const once = [0, 1, 2].map((kind) => b.ask(MESSAGE.TRANSLATE, { ...TRANSLATE, kind }).once);
     expect(kinds).toEqual([0, 1, 2]);
+    // An answer to a translated request is of no use for another one.
+    expect(once).toEqual([false, false, true]);
     expect(() => b.ask(MESSAGE.TRANSLATE, { ...TRANSLATE, kind: 3 })).toThrow('request kind 3');
     const without = bench(ALL_FEATURES & ~FEATURE.ATS).bench;
     expect(() => without.ask(MESSAGE.TRANSLATE, { ...TRANSLATE, kind: 1 })).toThrow('not in force');

@@ -145,6 +145,10 @@ export class Session {
     this.model?.deviceTlbInvalidated?.(tag, result);
   };
 
+  readonly #deviceTlbRoom = (): void => {
+    if (this.invalidations.pending === 0) this.model?.acknowledged();
+  };
+
   regWrite(message: M.RegWrite): void {
     const { offset, size } = message;
     const model = this.model as Iommu;
@@ -181,7 +185,9 @@ export class Session {
     const result = this.#result;
     const model = this.model as Iommu;
     model.translate(request, result);
-    if (result.count > 0 && model.answersMayBeKept) this.invalidations.handOut(result.space >>> 0);
+    // An address that is translated already is of another input space than the requester's own: nobody keeps that answer.
+    const once = !model.answersMayBeKept || kind === REQUEST.TRANSLATED;
+    if (result.count > 0 && !once) this.invalidations.handOut(result.space >>> 0);
     const answer = this.#answer;
     answer.status = result.status;
     answer.epoch = this.invalidations.epoch;
@@ -190,7 +196,7 @@ export class Session {
     const spans = features & FEATURE.SPANS ? result.count : Math.min(result.count, 1);
     answer.spans = this.#views[spans] as Uint32Array;
     answer.stall = result.stall >>> 0;
-    answer.once = !model.answersMayBeKept;
+    answer.once = once;
     this.reply(frame, CODEC.TranslateReply, answer);
   }
 
@@ -272,7 +278,7 @@ export class Session {
     if (type === MESSAGE.DEVICE_TLB) {
       expectDescriptors(frame, 0);
       const { result } = CODEC.DeviceTlbReply.decode(bytes, frame.start, frame.end);
-      if (!this.deviceTlbs.answer(id, result, this.#deviceTlbEnded)) {
+      if (!this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) {
         throw new CodedError('UNEXPECTED_REPLY', `DEVICE_TLB ${id} is not waited for`);
       }
       return;

@@ -5,15 +5,24 @@ import {
   MAX_SPANS,
   type ModelEvent,
   NO_PASID,
+  type PageRequest,
+  REQUEST,
   SPAN_WORDS,
   TRANSLATE_STATUS,
   type TranslateResult,
 } from '../../src/device/iommu.js';
 import { createModel } from '../../src/device/models.js';
 import { ArrayMemory, halves } from '../../src/memory/array.js';
-import { type Layout, pack } from '../../src/spec/define.js';
-import { CMD, CMD_SYNC, CMD_TLBI, COMMAND_BYTES } from '../../src/spec/smmuv3/commands.js';
-import { EVENT_BYTES, EVENT_LAYOUT } from '../../src/spec/smmuv3/events.js';
+import { decode, type Layout, pack } from '../../src/spec/define.js';
+import {
+  CMD,
+  CMD_CFGI_STE,
+  CMD_RESUME,
+  CMD_SYNC,
+  CMD_TLBI,
+  COMMAND_BYTES,
+} from '../../src/spec/smmuv3/commands.js';
+import { EVENT_BYTES, EVENT_LAYOUT, PRI_ENTRY } from '../../src/spec/smmuv3/events.js';
 import {
   CMDQ_BASE,
   CMDQ_CONS,
@@ -25,6 +34,9 @@ import {
   EVENTQ_PROD,
   GERROR,
   GERRORN,
+  PRIQ_BASE,
+  PRIQ_CONS,
+  PRIQ_PROD,
   SMMU_REGISTER_BYTES,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
@@ -33,19 +45,23 @@ import { CD, STE, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import { DeviceOutputs } from './device-outputs.js';
 
 export const RAM_BYTES = 0x0080_0000;
+/** Memory that can't be written. */
+export const ROM = 0x1000_0000;
 /** Stream table (linear, 256 entries), queues; pages that are given out begin above. */
 export const STREAM_TABLE = 0x8000;
 export const COMMAND_QUEUE = 0x1_0000;
 export const EVENT_QUEUE = 0x2_0000;
+export const PRI_QUEUE = 0x3_0000;
 const FIRST_PAGE = 0x10_0000;
-/** log2 of the entries of both queues. */
+/** log2 of the entries of all queues. */
 export const QUEUE_LOG2 = 4;
 export const SID = 0x18;
 export const READ = 1;
 export const WRITE = 2;
 export const EXECUTE = 4;
 export const PRIVILEGED = 8;
-export const ENABLES = { SMMUEN: 1, EVENTQEN: 4, CMDQEN: 8, ALL: 13 } as const;
+/** Bits of CR0. ALL: what every driver sets. */
+export const ENABLES = { SMMUEN: 1, PRIQEN: 2, EVENTQEN: 4, CMDQEN: 8, ATSCHK: 16, ALL: 13 } as const;
 
 /** Bits of a descriptor: valid page or table, Access flag, not global, unprivileged; in stage 2 both rights. */
 export const PAGE = 0x3n;
@@ -69,6 +85,16 @@ export interface Answer {
   readonly count: number;
 }
 
+/** A whole answer; `output` is that of the span. */
+export interface Outcome {
+  readonly status: number;
+  readonly stall: number;
+  readonly output: bigint;
+  readonly log2: number;
+  readonly permissions: number;
+  readonly space: number;
+}
+
 /** A recorded event: its name, and those fields that are not zero. */
 export interface Recorded {
   readonly name: string;
@@ -76,7 +102,10 @@ export interface Recorded {
 }
 
 export class TestSmmu {
-  readonly memory = new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]);
+  readonly memory = new ArrayMemory([
+    { base: 0, bytes: RAM_BYTES },
+    { base: ROM, bytes: 4096, writable: false },
+  ]);
   readonly registers = new Uint32Array(SMMU_REGISTER_BYTES / 4);
   readonly invalidations: InvalidateScope[] = [];
   readonly interrupts: { address: number; data: number }[] = [];
@@ -135,6 +164,7 @@ export class TestSmmu {
     this.write32(STRTAB_BASE_CFG.offset, 8);
     this.write64(CMDQ_BASE.offset, COMMAND_QUEUE + QUEUE_LOG2);
     this.write64(EVENTQ_BASE.offset, EVENT_QUEUE + QUEUE_LOG2);
+    this.write64(PRIQ_BASE.offset, PRI_QUEUE + QUEUE_LOG2);
     this.write32(CR0.offset, enables);
     return this;
   }
@@ -240,18 +270,66 @@ export class TestSmmu {
     return fields as Recorded;
   }
 
-  translate(sid: number, address: bigint, access: number, ssid = NO_PASID): Answer {
+  /** Takes the page requests off their queue. */
+  pageRequests(): Record<string, number>[] {
+    const found: Record<string, number>[] = [];
+    const mask = 2 ** (QUEUE_LOG2 + 1) - 1;
+    const words = new Uint32Array(PRI_ENTRY.wordCount);
+    let cons = this.read(PRIQ_CONS.offset);
+    while ((cons & mask) !== (this.read(PRIQ_PROD.offset) & mask)) {
+      const address = PRI_QUEUE + (cons & (2 ** QUEUE_LOG2 - 1)) * PRI_ENTRY.bytes;
+      this.memory.loadWords(address, words, words.length);
+      const fields = Object.entries(decode(PRI_ENTRY, words)).filter(([, value]) => value !== 0);
+      found.push(Object.fromEntries(fields));
+      cons = ((cons & ~mask) | ((cons + 1) & mask)) >>> 0;
+    }
+    this.write32(PRIQ_CONS.offset, cons);
+    return found;
+  }
+
+  requestPage(request: Partial<PageRequest>): void {
+    const usual = { rid: SID, pasid: NO_PASID, access: READ, lo: 0x5000, hi: 7, group: 3, last: true };
+    this.model.pageRequest?.({ ...usual, ...request });
+  }
+
+  /** A transaction of a device that can wait. */
+  stallable(sid: number, address: bigint, access: number, ssid = NO_PASID): Outcome {
+    return this.ask(sid, address, access, ssid, REQUEST.UNTRANSLATED, true);
+  }
+
+  ask(sid: number, address: bigint, access: number, ssid: number, kind: number, mayStall = false): Outcome {
+    const result = this.request(sid, address, access, ssid, kind, mayStall);
+    const [, , outLo, outHi, log2, permissions] = result.spans;
+    const { status, stall, space, count } = result;
+    if ((status === TRANSLATE_STATUS.OK) !== count > 0) throw new Error(`status ${status}, ${count} spans`);
+    if (count === 0) return { status, stall, space, output: -1n, log2: 0, permissions: 0 };
+    return { status, stall, space, output: BigInt(outLo) | (BigInt(outHi) << 32n), log2, permissions };
+  }
+
+  private request(
+    sid: number,
+    address: bigint,
+    access: number,
+    pasid: number,
+    kind: number,
+    mayStall: boolean,
+  ): TranslateResult {
     const result: TranslateResult = {
       status: -1,
       count: -1,
       spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
       space: 0,
       sub: 0,
-      stall: 0,
+      stall: -1,
     };
     const lo = Number(address & 0xffff_ffffn);
     const hi = Number((address >> 32n) & 0xffff_ffffn);
-    this.model.translate({ rid: sid, pasid: ssid, access, lo, hi, kind: 0, mayStall: false }, result);
+    this.model.translate({ rid: sid, pasid, access, lo, hi, kind, mayStall }, result);
+    return result;
+  }
+
+  translate(sid: number, address: bigint, access: number, ssid = NO_PASID): Answer {
+    const result = this.request(sid, address, access, ssid, REQUEST.UNTRANSLATED, false);
     const [, , outLo, outHi, log2, permissions] = result.spans;
     const ok = result.status === TRANSLATE_STATUS.OK;
     const base = BigInt(outLo) | (BigInt(outHi) << 32n);
@@ -284,6 +362,12 @@ export function command<K extends string>(
 }
 
 export const sync = (fields: Fields = {}): Uint32Array => command(CMD_SYNC, { Opcode: CMD.SYNC, ...fields });
+
+export const resume = (STAG: number, Ac: number, StreamID = SID): Uint32Array =>
+  command(CMD_RESUME, { Opcode: CMD.RESUME, StreamID, STAG, Ac, Ab: 1 });
+
+export const cfgiSte = (StreamID = SID): Uint32Array =>
+  command(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, StreamID });
 
 export const tlbi = (opcode: number, fields: Fields = {}): Uint32Array => {
   // The address is 64 bits wide: its high half is put in directly.

@@ -161,6 +161,8 @@ export const VALUES = {
   S1FMT: { LINEAR: 0, TWO_LEVEL_4K: 1, TWO_LEVEL_64K: 2 },
   S1DSS: { TERMINATE: 0, BYPASS: 1, SSID0: 2 },
   STRW: { NS_EL1: 0, EL2: 2 },
+  /** STE.EATS: S; L and F name UR, TRANS and S1CHK. */
+  EATS: { NONE: 0, FULL: 1, SPLIT: 2, DPT: 3 },
   STRTAB_FMT: { LINEAR: 0, TWO_LEVEL: 1 },
   /** log2 of the granule by TG0 (and S2TG), then by TG1; 0 where reserved. F and L name all of them. */
   TG0: [12, 16, 14, 0],
@@ -176,5 +178,7 @@ export const VALUES = {
   TTF: { AARCH32: 1, AARCH64: 2, BOTH: 3 },
   TTENDIAN: { MIXED: 0, LITTLE: 2, BIG: 3 },
   STALL_MODEL: { STALL_AND_TERMINATE: 0, TERMINATE: 1, STALL: 2 },
+  /** L (CMDQ_ATC_0, ATC_INV_SIZE_ALL) and S §4.5.1. */
+  ATC_INV_SIZE_ALL: 52,
   PRI_RESP: { RESPONSE_FAILURE: 0, INVALID_REQUEST: 1, SUCCESS: 2 },
 } as const;

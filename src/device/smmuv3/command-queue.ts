@@ -2,49 +2,69 @@
  * The Command queue. IHI 0070 §3.5, chapter 4, §7.1.
  *
  * A state machine without time: a kick (producer write, enable, error acknowledged, acknowledgement from outside)
- * takes commands until the queue is empty, an error stops it, or a CMD_SYNC meets invalidations that the caches
- * outside have not acknowledged. Work per kick is bounded by the queue's size, as only software moves the producer.
+ * takes commands until the queue is empty, an error stops it, a CMD_SYNC meets invalidations that caches outside or
+ * devices have not acknowledged, or a CMD_ATC_INV finds too many of them under way. Work per kick is bounded by the
+ * queue's size, as only software moves the producer.
  */
 import type { GuestMemory } from '../../memory/port.js';
 import {
   ANY_COMMAND,
+  ATC_INV_ALL,
   CMD,
+  CMD_ATC_INV,
   CMD_CFGI_CD,
   CMD_CFGI_STE,
   CMD_CFGI_STE_RANGE,
+  CMD_PRI_RESP,
+  CMD_RESUME,
+  CMD_STALL_TERM,
   CMD_SYNC,
   CMD_TLBI,
   COMMAND_BYTES,
   CS,
   commandName,
+  PRI_RESP,
   RANGE_ALL,
   TLBI_TG_GRANULE,
 } from '../../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0 } from '../../spec/smmuv3/registers.js';
-import { ANY, type IommuOutputs, type ModelCounters, WIRE } from '../iommu.js';
+import { ANY, type IommuOutputs, type ModelCounters, NO_PASID, PAGE_RESPONSE, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
-import { QUEUE_LOG2, type SmmuConfig } from './config.js';
+import { QUEUE_LOG2, type SmmuConfig, STREAM_ID_BITS } from './config.js';
+import type { DeviceInvalidations } from './device-invalidations.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';
 import type { Interrupts } from './interrupts.js';
 import type { Invalidator } from './invalidation.js';
+import type { Stalls } from './stalls.js';
 
 const WORDS = COMMAND_BYTES / 4;
 const CMDQEN = 1 << CR0.fields.CMDQEN.lsb;
+const SMMUEN = 1 << CR0.fields.SMMUEN.lsb;
 const ERR_SHIFT = CMDQ_CONS.fields.ERR.lsb;
 /** Address bits 51:12 of CMD_TLBI_S2_IPA. */
 const IPA_HI = 0xfffff;
+/** PCI Express response codes by CMD_PRI_RESP.Resp. §8.3 */
+const RESPONSE_CODE: readonly number[] = [
+  PAGE_RESPONSE.FAILURE,
+  PAGE_RESPONSE.INVALID,
+  PAGE_RESPONSE.SUCCESS,
+];
 
 export class CommandQueue {
   private readonly words = new Uint32Array(WORDS);
   /** A CMD_SYNC was taken; acknowledgements are missing. The consumer index still points at it. */
   private waiting = false;
   private busy = false;
+  /** Invalidations were taken since the last CMD_SYNC. */
+  private invalidated = false;
 
   constructor(
     private readonly config: SmmuConfig,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
     private readonly invalidator: Invalidator,
+    private readonly devices: DeviceInvalidations,
+    private readonly stalls: Stalls,
     private readonly errors: GlobalErrors,
     private readonly interrupts: Interrupts,
     private readonly outputs: IommuOutputs,
@@ -54,6 +74,7 @@ export class CommandQueue {
   /** Power-on; the registers are reset by their file. */
   reset(): void {
     this.waiting = false;
+    this.invalidated = false;
   }
 
   /** CMDQEN was cleared: what waits is fetched again when it is set. */
@@ -92,9 +113,13 @@ export class CommandQueue {
     if (!this.legal(opcode)) return this.fail(CERROR.ILL, commandName(opcode));
     if (opcode === CMD.SYNC) {
       if (!this.waiting) this.counters.commands++;
-      this.waiting = this.outputs.pendingAcks() > 0;
+      this.waiting = this.outputs.pendingAcks() > 0 || this.devices.pending > 0;
       if (this.waiting) return false;
+      if (this.devices.takeTimeout()) return this.fail(CERROR.ATC_INV_SYNC, commandName(opcode));
       this.complete();
+    } else if (opcode === CMD.ATC_INV) {
+      if (!this.invalidateDevice()) return false;
+      this.counters.commands++;
     } else {
       this.counters.commands++;
       this.execute(opcode);
@@ -136,6 +161,13 @@ export class CommandQueue {
         return config.stage2;
       case CMD.TLBI_S2_IPA:
         return config.stage2 && this.rangeLegal();
+      case CMD.ATC_INV:
+        return config.ats && CMD_ATC_INV.get.Size(words) <= ATC_INV_ALL;
+      case CMD.PRI_RESP:
+        return config.pri && CMD_PRI_RESP.get.Resp(words) !== PRI_RESP.RESERVED;
+      case CMD.RESUME:
+      case CMD.STALL_TERM:
+        return config.stall;
       case CMD.SYNC:
         return CMD_SYNC.get.CS(words) !== CS.RESERVED;
       default:
@@ -143,16 +175,20 @@ export class CommandQueue {
     }
   }
 
-  /** §4.4.1.1: with a granule, TTL, NUM and SCALE must not all be zero. */
+  /** §4.4.1.1: with a granule, TTL, NUM and SCALE must not all be zero; level 1 has no leaves of 16 KiB granules and is as 0. */
   private rangeLegal(): boolean {
     const { words } = this;
-    if (!this.config.rangeInvalidation || CMD_TLBI.get.TG(words) === 0) return true;
-    return (CMD_TLBI.get.NUM(words) | CMD_TLBI.get.SCALE(words) | CMD_TLBI.get.TTL(words)) !== 0;
+    const granule = TLBI_TG_GRANULE[CMD_TLBI.get.TG(words)];
+    if (!this.config.rangeInvalidation || granule === 0) return true;
+    const ttl = CMD_TLBI.get.TTL(words);
+    const level = granule === 14 && ttl === 1 ? 0 : ttl;
+    return (CMD_TLBI.get.NUM(words) | CMD_TLBI.get.SCALE(words) | level) !== 0;
   }
 
   private execute(opcode: number): void {
     const { words, invalidator } = this;
     const sid = words[1];
+    if (opcode >= CMD.CFGI_STE && opcode <= CMD.TLBI_NSNH_ALL) this.invalidated = true;
     switch (opcode) {
       case CMD.CFGI_STE:
         invalidator.streamTableEntry(CMD_CFGI_STE.get.StreamID(words));
@@ -175,9 +211,39 @@ export class CommandQueue {
       case CMD.PREFETCH_ADDR:
         // Hints (§4.2). Nothing is gained by fetching early here.
         return;
+      case CMD.PRI_RESP:
+        this.respond();
+        return;
+      case CMD.RESUME:
+        this.stalls.resume(sid, CMD_RESUME.get.STAG(words), CMD_RESUME.get.Ac(words) === 1);
+        return;
+      case CMD.STALL_TERM:
+        this.stalls.terminate(CMD_STALL_TERM.get.StreamID(words));
+        return;
       default:
         this.invalidateTranslations(opcode);
     }
+  }
+
+  /** §4.5: without SMMUEN the ATS interface does not work, and its commands are ignored. */
+  private get atsWorks(): boolean {
+    return (this.file.get(CR0.offset) & SMMUEN) !== 0;
+  }
+
+  /** CMD_ATC_INV. False: not now. */
+  private invalidateDevice(): boolean {
+    return !this.atsWorks || this.devices.send(this.words);
+  }
+
+  /** CMD_PRI_RESP. §4.5.2 */
+  private respond(): void {
+    const { words, config } = this;
+    const sid = CMD_PRI_RESP.get.StreamID(words);
+    if (!this.atsWorks || sid >= 2 ** STREAM_ID_BITS) return;
+    const substream = CMD_PRI_RESP.get.SSV(words) === 1 && config.ssidBits > 0;
+    const ssid = substream ? CMD_PRI_RESP.get.SubstreamID(words) : NO_PASID;
+    const code = RESPONSE_CODE[CMD_PRI_RESP.get.Resp(words)];
+    this.outputs.pageResponse(sid, ssid, CMD_PRI_RESP.get.PRGIndex(words), code);
   }
 
   private invalidateTranslations(opcode: number): void {
@@ -216,12 +282,16 @@ export class CommandQueue {
   /** A CMD_SYNC whose predecessors are all done. SEV is not advertised: it completes like NONE. §4.7.3 */
   private complete(): void {
     const { words } = this;
+    if (this.invalidated) this.stalls.invalidated();
+    this.invalidated = false;
     if (CMD_SYNC.get.CS(words) !== CS.SIG_IRQ) return;
-    this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
+    const sent = this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
+    if (!sent) this.errors.raise(GERROR_BIT.MSI_CMDQ_ABT_ERR);
   }
 }
 
 /** Names of {@link CERROR} values. */
 function errorName(error: number): string {
+  if (error === CERROR.ATC_INV_SYNC) return 'CERROR_ATC_INV_SYNC';
   return error === CERROR.ILL ? 'CERROR_ILL' : 'CERROR_ABT';
 }

@@ -21,12 +21,13 @@ import {
   CMD_CFGI_STE_RANGE,
   CMD_PREFETCH_ADDR,
   CMD_PREFETCH_CONFIG,
+  CMD_PRI_RESP,
   CMD_RESUME,
   commandName,
 } from '../../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_PROD, CR0, GERROR_IRQ_CFG0, IRQ_CTRL } from '../../spec/smmuv3/registers.js';
 import { CD, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, WIRE } from '../iommu.js';
+import { ANY, DEVICE_TLB, NO_PASID, WIRE } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;
@@ -278,13 +279,12 @@ describe('the queue', () => {
     ['TLBI_EL2_ALL without HYP', tlbi(CMD.TLBI_EL2_ALL)],
     ['TLBI_EL2_VA without HYP', tlbi(CMD.TLBI_EL2_VA)],
     ['TLBI_EL3_ALL', tlbi(CMD.TLBI_EL3_ALL)],
-    ['ATC_INV without ATS', command(CMD_ATC_INV, { Opcode: CMD.ATC_INV })],
-    ['PRI_RESP without PRI', command(CMD_ATC_INV, { Opcode: CMD.PRI_RESP })],
-    ['RESUME without stalls', command(CMD_RESUME, { Opcode: CMD.RESUME })],
-    ['STALL_TERM without stalls', command(CMD_RESUME, { Opcode: CMD.STALL_TERM })],
+    ['ATC_INV of more than everything', command(CMD_ATC_INV, { Opcode: CMD.ATC_INV, Size: 53 })],
+    ['PRI_RESP with a reserved response', command(CMD_PRI_RESP, { Opcode: CMD.PRI_RESP, Resp: 3 })],
     ['a Secure command', command(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, SSec: 1 })],
     ['a reserved CS', sync({ CS: 3 })],
     ['a range without size or level', tlbi(CMD.TLBI_NH_VA, { TG: 1 })],
+    ['a range of a level that the granule does not have', tlbi(CMD.TLBI_NH_VA, { TG: 2, TTL: 1 })],
   ])('stops at %s, and goes on after it was mended', (_name, words) => {
     const vm = new TestSmmu().start();
     vm.submit(tlbi(CMD.TLBI_NSNH_ALL), words, sync());
@@ -294,6 +294,17 @@ describe('the queue', () => {
     vm.store(COMMAND_QUEUE + 16, sync());
     vm.acknowledgeErrors();
     expect([vm.consumed, vm.activeErrors]).toEqual([4, 0]);
+  });
+
+  it.each([
+    ['ATC_INV', command(CMD_ATC_INV, { Opcode: CMD.ATC_INV })],
+    ['PRI_RESP', command(CMD_PRI_RESP, { Opcode: CMD.PRI_RESP })],
+    ['RESUME', command(CMD_RESUME, { Opcode: CMD.RESUME })],
+    ['STALL_TERM', command(CMD_RESUME, { Opcode: CMD.STALL_TERM })],
+  ])('refuses CMD_%s where the feature is not there', (_name, words) => {
+    const vm = new TestSmmu({ ats: 'off', stall: 'off' }).start();
+    vm.submit(words);
+    expect([vm.consumed, vm.commandError]).toEqual([0, CERROR.ILL]);
   });
 
   it('refuses commands of stages that are not there', () => {
@@ -328,5 +339,83 @@ describe('the queue', () => {
     vm.write32(CMDQ_PROD.offset, 0xfffff);
     expect(vm.consumed).toBe(31);
     expect(commandName(0x99)).toBe('opcode 0x99');
+  });
+});
+
+describe('CMD_ATC_INV', () => {
+  const atcInv = (fields: Record<string, number>): Uint32Array => {
+    const { High = 0, ...rest } = fields;
+    const words = command(CMD_ATC_INV, { Opcode: CMD.ATC_INV, StreamID: SID, ...rest });
+    words[3] |= High;
+    return words;
+  };
+  const done = (vm: TestSmmu, tag: number, result: number = DEVICE_TLB.DONE): void =>
+    vm.model.deviceTlbInvalidated?.(tag, result);
+
+  it('says which addresses, of which stream and substream', () => {
+    const vm = new TestSmmu().start();
+    vm.submit(
+      atcInv({ High: 0x12, Address: 0x3456_7000 }),
+      atcInv({ High: 0x12, Address: 0x3456_7000, Size: 4, SSV: 1, SubstreamID: 0xabcd }),
+      atcInv({ High: 0xffff_ffff, Address: 0xffff_f000, Size: 24, Global: 1 }),
+      atcInv({ High: 0xffff_ffff, Address: 0xffff_f000, Size: 52, SSV: 1, SubstreamID: 1, Global: 1 }),
+      atcInv({ StreamID: 0x1_0000 }),
+    );
+    const sent = { rid: SID, pasid: NO_PASID, global: false, lo: 0, hi: 0 };
+    expect(vm.devices.deviceTlbs).toEqual([
+      { ...sent, tag: 0, lo: 0x3456_7000, hi: 0x12, log2Size: 12 },
+      { ...sent, tag: 1, pasid: 0xabcd, lo: 0x3456_0000, hi: 0x12, log2Size: 16 },
+      { ...sent, tag: 2, hi: 0xffff_fff0, log2Size: 36 },
+      { ...sent, tag: 3, pasid: 1, global: true, log2Size: 64 },
+    ]);
+    expect(vm.consumed).toBe(5);
+  });
+
+  it('holds CMD_SYNC, and what follows, until every device has answered', () => {
+    const vm = new TestSmmu().start();
+    vm.submit(atcInv({}), atcInv({ StreamID: SID + 1 }), sync(), tlbi(CMD.TLBI_NSNH_ALL));
+    expect(vm.consumed).toBe(2);
+    done(vm, 1);
+    expect(vm.consumed).toBe(2);
+    // A device that refuses has answered too.
+    done(vm, 0, DEVICE_TLB.UNSUPPORTED);
+    expect([vm.consumed, vm.activeErrors]).toEqual([4, 0]);
+  });
+
+  it('has the next CMD_SYNC fail once when a device does not answer', () => {
+    const vm = new TestSmmu().start();
+    vm.submit(atcInv({}), atcInv({}), sync({ CS: 1 }), sync());
+    done(vm, 0, DEVICE_TLB.TIMEOUT);
+    expect(vm.activeErrors).toBe(0);
+    done(vm, 1);
+    expect([vm.consumed, vm.commandError, vm.activeErrors]).toEqual([2, CERROR.ATC_INV_SYNC, CMDQ_ERR]);
+    expect(vm.wires).toEqual([]);
+    vm.acknowledgeErrors();
+    expect([vm.consumed, vm.activeErrors]).toEqual([4, 0]);
+    expect(vm.wires).toEqual([WIRE.CMD_SYNC]);
+    expect(vm.model.counters.commands).toBe(5);
+  });
+
+  it('waits where too many are under way, and goes on when there is room', () => {
+    const vm = new TestSmmu().start();
+    vm.submit(atcInv({}));
+    vm.devices.deviceTlbRoom = false;
+    vm.submit(atcInv({ StreamID: SID + 1 }), sync());
+    expect([vm.consumed, vm.devices.deviceTlbs.length]).toEqual([1, 1]);
+    vm.devices.deviceTlbRoom = true;
+    done(vm, 0);
+    expect([vm.consumed, vm.devices.deviceTlbs.length]).toEqual([2, 2]);
+    done(vm, 1);
+    expect([vm.consumed, vm.model.counters.commands]).toEqual([3, 3]);
+  });
+
+  it('is ignored while the SMMU is off, has no PASID without substreams, and is forgotten by a reset', () => {
+    const vm = new TestSmmu({ 'ssid-bits': '0' }).start();
+    vm.submit(atcInv({ SSV: 1, SubstreamID: 3, Global: 1 }));
+    expect(vm.devices.deviceTlbs).toMatchObject([{ pasid: NO_PASID, global: false }]);
+    vm.model.reset();
+    vm.start(ENABLES.CMDQEN);
+    vm.submit(atcInv({}), sync());
+    expect([vm.consumed, vm.devices.deviceTlbs.length]).toEqual([3, 1]);
   });
 });

@@ -3,9 +3,8 @@
  * bit is set here and nowhere else, and only for what the model does.
  *
  * Not advertised, and therefore absent: Secure state and Realms, EL2 stream worlds (HYP), AArch32 formats,
- * broadcast TLB maintenance (BTM), ATS and PRI, ATOS and VATOS, SEV, VMID wildcards, stalls (emulated devices
- * cannot be held: STALL_MODEL says terminate only, TERM_MODEL that termination is an abort), attribute and
- * permission overrides, big-endian tables, small translation tables (STT), enhanced command queues.
+ * broadcast TLB maintenance (BTM), ATOS and VATOS, SEV, VMID wildcards, terminations other than aborts (TERM_MODEL),
+ * attribute and permission overrides, big-endian tables, small translation tables (STT), enhanced command queues.
  */
 import { CodedError } from '../../base/errors.js';
 import type { RetentionPolicy } from '../../cache/entry-cache.js';
@@ -38,13 +37,20 @@ export interface SmmuConfig {
   /** One of {@link HTTU}. */
   readonly httu: number;
   readonly rangeInvalidation: boolean;
+  /** IDR0.STALL_MODEL: faults may stall. */
+  readonly stall: boolean;
+  readonly ats: boolean;
+  /** Implies `ats`. */
+  readonly pri: boolean;
   readonly cachePolicy: RetentionPolicy;
 }
 
 /** IDR1.SIDSIZE: a StreamID is a PCI requester id. */
 export const STREAM_ID_BITS = 16;
-/** IDR1.CMDQS and EVENTQS: log2 of the most entries. */
+/** IDR1.CMDQS, EVENTQS and PRIQS: log2 of the most entries. */
 export const QUEUE_LOG2 = 15;
+/** IDR5.STALL_MAX: transactions that can be stalled at a time. A STAG names one in its low bits. */
+export const STALL_MAX = 256;
 
 const DEFAULTS: Readonly<Record<string, string>> = {
   stages: 'nested',
@@ -54,6 +60,9 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'two-level': 'on',
   httu: 'dirty',
   'range-invalidation': 'on',
+  stall: 'on',
+  ats: 'on',
+  pri: 'on',
   'cache-policy': 'faithful',
 };
 
@@ -89,6 +98,7 @@ export function parseSmmuConfig(options: Readonly<Record<string, string>>): Smmu
   if (!Number.isInteger(ssidBits) || ssidBits < 0 || ssidBits > 20) {
     throw new CodedError('BAD_OPTION', `option ssid-bits must be 0 to 20, not "${given['ssid-bits']}"`);
   }
+  const ats = onOff(given, 'ats');
   return {
     stage1: stages !== '2',
     stage2: stages !== '1',
@@ -98,6 +108,9 @@ export function parseSmmuConfig(options: Readonly<Record<string, string>>): Smmu
     twoLevel: onOff(given, 'two-level'),
     httu: HTTU_VALUES[oneOf(given, 'httu', ['off', 'access', 'dirty'])],
     rangeInvalidation: onOff(given, 'range-invalidation'),
+    stall: onOff(given, 'stall'),
+    ats,
+    pri: onOff(given, 'pri') && ats,
     cachePolicy: oneOf(given, 'cache-policy', ['faithful', 'none', 'hostile']),
   };
 }
@@ -140,12 +153,14 @@ export function idr0(config: SmmuConfig): Words {
     TTF: TTF.AARCH64,
     COHACC: 1,
     HTTU: config.httu,
+    ATS: bit(config.ats),
     ASID16: 1,
     MSI: 1,
+    PRI: bit(config.pri),
     VMID16: bit(config.stage2),
     CD2L: bit(config.twoLevel && config.ssidBits > 0),
     TTENDIAN: TTENDIAN.LITTLE,
-    STALL_MODEL: STALL_MODEL.TERMINATE,
+    STALL_MODEL: config.stall ? STALL_MODEL.STALL_AND_TERMINATE : STALL_MODEL.TERMINATE,
     TERM_MODEL: 1,
     ST_LEVEL: bit(config.twoLevel),
   });
@@ -156,6 +171,7 @@ export function idr1(config: SmmuConfig): Words {
   return pack(IDR1, {
     SIDSIZE: STREAM_ID_BITS,
     SSIDSIZE: config.stage1 ? config.ssidBits : 0,
+    PRIQS: config.pri ? QUEUE_LOG2 : 0,
     EVENTQS: QUEUE_LOG2,
     CMDQS: QUEUE_LOG2,
   });
@@ -174,6 +190,7 @@ export function idr5(config: SmmuConfig): Words {
     GRAN16K: bit(config.granules.includes(14)),
     GRAN64K: bit(config.granules.includes(16)),
     VAX: bit(config.outputBits === 52),
+    STALL_MAX: config.stall ? STALL_MAX : 0,
   });
 }
 

@@ -16,6 +16,9 @@ import {
   GERROR_IRQ_CFG0,
   IRQ_CTRL,
   IRQ_CTRLACK,
+  PRIQ_BASE,
+  PRIQ_IRQ_CFG0,
+  PRIQ_PROD,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
 } from '../../spec/smmuv3/registers.js';
@@ -23,46 +26,63 @@ import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { CommandQueue } from './command-queue.js';
 import type { Invalidator } from './invalidation.js';
+import type { Stalls } from './stalls.js';
 
 const SMMUEN = 1 << CR0.fields.SMMUEN.lsb;
 const CMDQEN = 1 << CR0.fields.CMDQEN.lsb;
 const EVENTQEN = 1 << CR0.fields.EVENTQEN.lsb;
-const QUEUES = CMDQEN | EVENTQEN;
+const PRIQEN = 1 << CR0.fields.PRIQEN.lsb;
+const QUEUES = CMDQEN | EVENTQEN | PRIQEN;
 const UPDATE = 1 << GBPA.fields.Update.lsb;
 const ABORT = 1 << GBPA.fields.ABORT.lsb;
 
-/** Registers that are read-only while any of these bits of a control register is set, in it or its acknowledgement. */
-const GUARDS = new Map<number, { readonly control: number; readonly ack: number; readonly bits: number }>();
+/** Bits of a register that are read-only while any of `while` of a control register is set, in it or its acknowledgement. */
+interface Guard {
+  readonly control: number;
+  readonly ack: number;
+  readonly while: number;
+  readonly bits: number;
+}
+const GUARDS = new Map<number, Guard[]>();
+const NO_GUARDS: readonly Guard[] = [];
+const ALL = -1;
 
 function guard(control: number, ack: number, bits: number, ...offsets: readonly number[]): void {
-  for (const offset of offsets) GUARDS.set(offset, { control, ack, bits });
+  for (const offset of offsets) guardBits(offset, ALL, { control, ack, while: bits });
+}
+
+function guardBits(offset: number, bits: number, by: Omit<Guard, 'bits'>): void {
+  const guards = GUARDS.get(offset) ?? [];
+  guards.push({ ...by, bits });
+  GUARDS.set(offset, guards);
 }
 
 const words64 = (offset: number): readonly number[] => [offset, offset + 4];
 const interruptWords = (offset: number): readonly number[] => [offset, offset + 4, offset + 8, offset + 12];
 
 guard(CR0.offset, CR0ACK.offset, SMMUEN, CR2.offset, STRTAB_BASE_CFG.offset, ...words64(STRTAB_BASE.offset));
-guard(CR0.offset, CR0ACK.offset, SMMUEN | QUEUES, CR1.offset);
+const QUEUE_ATTRIBUTES = (1 << CR1.fields.TABLE_IC.lsb) - 1;
+guardBits(CR1.offset, QUEUE_ATTRIBUTES, { control: CR0.offset, ack: CR0ACK.offset, while: QUEUES });
+guardBits(CR1.offset, ~QUEUE_ATTRIBUTES, { control: CR0.offset, ack: CR0ACK.offset, while: SMMUEN });
 guard(CR0.offset, CR0ACK.offset, CMDQEN, CMDQ_CONS.offset, ...words64(CMDQ_BASE.offset));
 guard(CR0.offset, CR0ACK.offset, EVENTQEN, EVENTQ_PROD.offset, ...words64(EVENTQ_BASE.offset));
-guard(
-  IRQ_CTRL.offset,
-  IRQ_CTRLACK.offset,
-  1 << IRQ_CTRL.fields.GERROR_IRQEN.lsb,
-  ...interruptWords(GERROR_IRQ_CFG0.offset),
-);
-guard(
-  IRQ_CTRL.offset,
-  IRQ_CTRLACK.offset,
-  1 << IRQ_CTRL.fields.EVENTQ_IRQEN.lsb,
-  ...interruptWords(EVENTQ_IRQ_CFG0.offset),
-);
+guard(CR0.offset, CR0ACK.offset, PRIQEN, PRIQ_PROD.offset, ...words64(PRIQ_BASE.offset));
+const INTERRUPTS = [
+  [IRQ_CTRL.fields.GERROR_IRQEN, GERROR_IRQ_CFG0],
+  [IRQ_CTRL.fields.EVENTQ_IRQEN, EVENTQ_IRQ_CFG0],
+  [IRQ_CTRL.fields.PRIQ_IRQEN, PRIQ_IRQ_CFG0],
+] as const;
+for (const [enable, configuration] of INTERRUPTS) {
+  const words = interruptWords(configuration.offset);
+  guard(IRQ_CTRL.offset, IRQ_CTRLACK.offset, 1 << enable.lsb, ...words);
+}
 
 export class Control {
   constructor(
     private readonly file: RegisterFile,
     private readonly invalidator: Invalidator,
     private readonly queue: CommandQueue,
+    private readonly stalls: Stalls,
     private readonly outputs: IommuOutputs,
   ) {}
 
@@ -76,14 +96,17 @@ export class Control {
     return (this.file.get(GBPA.offset) & ABORT) !== 0;
   }
 
-  /** True when a store to the word has no effect: its register is in use, or GBPA lacks Update. */
-  ignores(offset: number, written: number): boolean {
+  /** Bits of a word that a store leaves as they are: those of registers in use, and all of GBPA without Update. */
+  guarded(offset: number, written: number): number {
+    const { file } = this;
     if (offset === GBPA.offset) {
-      return (written & UPDATE) === 0 || (this.file.get(offset) & UPDATE) !== 0;
+      return (written & UPDATE) === 0 || (file.get(offset) & UPDATE) !== 0 ? ALL : 0;
     }
-    const rule = GUARDS.get(offset);
-    if (rule === undefined) return false;
-    return ((this.file.get(rule.control) | this.file.get(rule.ack)) & rule.bits) !== 0;
+    let bits = 0;
+    for (const rule of GUARDS.get(offset) ?? NO_GUARDS) {
+      if (((file.get(rule.control) | file.get(rule.ack)) & rule.while) !== 0) bits |= rule.bits;
+    }
+    return bits;
   }
 
   /** CR0 was written. Effects are at once; the acknowledgement waits for the caches outside. §6.3.9 */
@@ -91,6 +114,7 @@ export class Control {
     const now = this.file.get(CR0.offset);
     const changed = now ^ before;
     if ((changed & SMMUEN) !== 0) {
+      if (!this.enabled) this.stalls.terminateAll();
       // What passed untranslated, or was translated, is no longer so.
       this.invalidator.outside();
       this.outputs.event({ kind: 'enable', what: 'translation', on: this.enabled });
@@ -99,6 +123,7 @@ export class Control {
       this.outputs.event({ kind: 'enable', what: 'command queue', on: true });
     }
     if ((changed & ~now & CMDQEN) !== 0) this.queue.stop();
+    if ((changed & now & EVENTQEN) !== 0) this.stalls.writeRecords();
     this.publish();
     this.queue.kick();
   }

@@ -5,13 +5,14 @@ import { eventName } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import { fieldText, LeafRange } from '../dump-text.js';
-import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
+import { ACCESS, type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { KIND, Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';
 import { ABORTED, Fault, OK } from './fault.js';
 import type { Formats } from './formats.js';
 import type { Lookup } from './lookup.js';
+import type { Stalls } from './stalls.js';
 import { Stream } from './stream.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */
@@ -39,6 +40,7 @@ export class Dumper {
     formats: Formats,
     private readonly file: RegisterFile,
     private readonly lookup: Lookup,
+    private readonly stalls: Stalls,
     memory: GuestMemory,
   ) {
     this.stream = new Stream(formats.none);
@@ -50,8 +52,25 @@ export class Dumper {
     const nodes: DumpNode[] = [];
     this.looks = 0;
     if (options.registers) nodes.push({ label: 'registers', children: this.registers() });
+    if (this.stalls.held > 0) nodes.push(this.stalled(options));
     if (options.tables) nodes.push(this.streamTable(options));
     return nodes;
+  }
+
+  private stalled(options: DumpOptions): DumpNode {
+    const children = this.stalls
+      .list()
+      .filter(({ sid }) => options.rid === undefined || options.rid === sid)
+      .map(({ stag, sid, ssid, access, lo, hi, state }) => ({
+        label: `STAG ${hex(stag)} ${ridText(sid)}`,
+        fields: {
+          ...(ssid === NO_PASID ? {} : { SubstreamID: hex(ssid) }),
+          page: hex64(lo, hi),
+          access: (access & ACCESS.WRITE) === 0 ? 'read' : 'write',
+        },
+        note: state,
+      }));
+    return { label: 'stalled transactions', children };
   }
 
   private registers(): DumpNode[] {

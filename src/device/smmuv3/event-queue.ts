@@ -19,56 +19,117 @@ import {
   WIRE,
 } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
-import { QUEUE_LOG2 } from './config.js';
 import { ABORTED, type Fault } from './fault.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';
 import type { Interrupts } from './interrupts.js';
+import { OutputQueue } from './output-queue.js';
 
-const WORDS = EVENT_BYTES / 4;
-const EVENTQEN = 1 << CR0.fields.EVENTQEN.lsb;
+/** Words of a record. */
+export const EVENT_WORDS = EVENT_BYTES / 4;
 const RECINVSID = 1 << CR2.fields.RECINVSID.lsb;
 const IRQEN = 1 << IRQ_CTRL.fields.EVENTQ_IRQEN.lsb;
-const OVFLG = 1 << EVENTQ_PROD.fields.OVFLG.lsb;
 const SSV = 1 << 11;
-/** Bits of the fourth word of a record. §7.3 */
+/** Bits of the third and the fourth word of a record. §7.3 */
+const STALL = 1 << 31;
 const WORD3 = { PnU: 1 << 1, InD: 1 << 2, RnW: 1 << 3, S2: 1 << 7, CLASS: 8, TTRnW: 1 << 12 } as const;
+/** What a translation request asked for: P, X, W and R of F_BAD_ATS_TREQ. §7.3.6 */
+const ASKED = { P: 1 << 28, X: 1 << 29, W: 1 << 30, R: 1 << 31 } as const;
 
 /** Which parts a record has. §7.3 */
-const PART = { INPUT: 1, ATTRIBUTES: 2, STAGE: 4, FETCH: 8, IPA: 16 } as const;
-const PARTS = new Uint8Array(256);
-PARTS[EVENT.F_UUT] = PART.INPUT | PART.ATTRIBUTES;
-PARTS[EVENT.F_STE_FETCH] = PART.FETCH;
-PARTS[EVENT.F_TRANSL_FORBIDDEN] = PART.INPUT | PART.ATTRIBUTES;
-PARTS[EVENT.F_CD_FETCH] = PART.FETCH;
-PARTS[EVENT.F_WALK_EABT] = PART.INPUT | PART.ATTRIBUTES | PART.STAGE | PART.FETCH;
+const PART = {
+  SSV: 1,
+  SSID: 2,
+  INPUT: 4,
+  RNW: 8,
+  ATTRIBUTES: 16,
+  STAGE: 32,
+  FETCH: 64,
+  IPA: 128,
+  ASKED: 256,
+};
+const SUBSTREAM = PART.SSV | PART.SSID;
+const TRANSACTION = SUBSTREAM | PART.INPUT | PART.RNW | PART.ATTRIBUTES;
+const PARTS = new Uint16Array(256).fill(SUBSTREAM);
+PARTS[EVENT.F_UUT] = TRANSACTION;
+PARTS[EVENT.F_STE_FETCH] = SUBSTREAM | PART.FETCH;
+PARTS[EVENT.F_BAD_ATS_TREQ] = SUBSTREAM | PART.INPUT | PART.ASKED;
+PARTS[EVENT.F_STREAM_DISABLED] = 0;
+PARTS[EVENT.F_TRANSL_FORBIDDEN] = PART.INPUT | PART.RNW;
+PARTS[EVENT.C_BAD_SUBSTREAMID] = PART.SSID;
+PARTS[EVENT.F_CD_FETCH] = SUBSTREAM | PART.FETCH;
+PARTS[EVENT.F_WALK_EABT] = TRANSACTION | PART.STAGE | PART.FETCH;
 for (const event of [EVENT.F_TRANSLATION, EVENT.F_ADDR_SIZE, EVENT.F_ACCESS, EVENT.F_PERMISSION]) {
-  PARTS[event] = PART.INPUT | PART.ATTRIBUTES | PART.STAGE | PART.IPA;
+  PARTS[event] = TRANSACTION | PART.STAGE | PART.IPA;
 }
 
 export class EventQueue {
-  private readonly words = new Uint32Array(WORDS);
+  private readonly words = new Uint32Array(EVENT_WORDS);
   /** The record written last, for merging. */
-  private readonly last = new Uint32Array(WORDS);
+  private readonly last = new Uint32Array(EVENT_WORDS);
+  private readonly queue: OutputQueue;
 
   constructor(
     private readonly file: RegisterFile,
-    private readonly memory: GuestMemory,
+    memory: GuestMemory,
     private readonly interrupts: Interrupts,
     private readonly errors: GlobalErrors,
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
-  ) {}
+  ) {
+    const place = {
+      base: EVENTQ_BASE.offset,
+      prod: EVENTQ_PROD.offset,
+      cons: EVENTQ_CONS.offset,
+      enable: 1 << CR0.fields.EVENTQEN.lsb,
+      abort: GERROR_BIT.EVENTQ_ABT_ERR,
+      words: EVENT_WORDS,
+    };
+    this.queue = new OutputQueue(place, file, memory, errors);
+  }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
     this.last.fill(0);
   }
 
-  /** A transaction was terminated. Records the event, unless the configuration or a full queue keeps it out. */
+  /** §7.2.1: enabled, not full, and without an abort that software has not acknowledged. */
+  get writable(): boolean {
+    return this.queue.enabled && !this.queue.aborted && !this.queue.full;
+  }
+
+  /** A transaction was terminated. Records the event, unless the configuration or a queue that is not writable keeps it out. */
   record(fault: Fault, request: TranslateRequest): void {
-    this.counters.faults++;
+    const wanted = fault.event !== ABORTED && this.wanted(fault);
+    this.tell(fault, request, wanted && this.log(fault, request));
+  }
+
+  /** A transaction was stalled, and its record, from {@link stallRecord}, was written or waits. */
+  stalled(fault: Fault, request: TranslateRequest, recorded: boolean): void {
+    this.tell(fault, request, recorded);
+  }
+
+  /** Fills `record` for a transaction that is stalled. */
+  stallRecord(fault: Fault, request: TranslateRequest, stag: number, record: Uint32Array): void {
+    this.pack(fault, request);
+    record.set(this.words);
+    record[2] = stag | STALL;
+  }
+
+  /** Writes the record of a stalled transaction while the queue is {@link writable}. False: the write aborted. §7.2.1 */
+  write(record: Uint32Array): boolean {
+    const { empty } = this.queue;
+    if (!this.queue.append(record)) return false;
+    this.last.set(record);
+    if (empty && (this.file.get(IRQ_CTRL.offset) & IRQEN) !== 0) {
+      const sent = this.interrupts.raise(EVENTQ_IRQ_CFG0.offset, WIRE.EVENTQ);
+      if (!sent) this.errors.raise(GERROR_BIT.MSI_EVENTQ_ABT_ERR);
+    }
+    return true;
+  }
+
+  private tell(fault: Fault, request: TranslateRequest, recorded: boolean): void {
     const { event } = fault;
-    const recorded = event !== ABORTED && this.wanted(fault) && this.log(fault, request);
+    this.counters.faults++;
     this.outputs.event({
       kind: 'fault',
       rid: request.rid,
@@ -88,59 +149,28 @@ export class EventQueue {
     return fault.event !== EVENT.C_BAD_STREAMID || (this.file.get(CR2.offset) & RECINVSID) !== 0;
   }
 
+  /** §7.2.1: what can't be recorded now is lost; only a full queue says so. */
   private log(fault: Fault, request: TranslateRequest): boolean {
-    const { file } = this;
-    if ((file.get(CR0.offset) & EVENTQEN) === 0) return false;
-    const log2 = Math.min(EVENTQ_BASE.get.LOG2SIZE(file.words, EVENTQ_BASE.offset >> 2), QUEUE_LOG2);
-    const mask = 2 ** (log2 + 1) - 1;
-    const prod = file.get(EVENTQ_PROD.offset);
-    const cons = file.get(EVENTQ_CONS.offset);
+    const { queue } = this;
+    if (!queue.enabled) return false;
+    if (queue.aborted) return this.lost();
     this.pack(fault, request);
-    const empty = ((prod ^ cons) & mask) === 0;
-    if (!empty && fault.merge && this.repeats()) return true;
-    if (((prod ^ cons) & mask) === 2 ** log2) return this.overflow(prod, cons);
-    const base = EVENTQ_BASE.get.ADDR(file.words, EVENTQ_BASE.offset >> 2);
-    // §3.5.1: the base is aligned to the size of the queue, at least to an entry.
-    const start = base - (base % (2 ** log2 * EVENT_BYTES));
-    if (!this.store(start + (prod & (2 ** log2 - 1)) * EVENT_BYTES)) {
-      this.counters.faultsDropped++;
-      this.errors.raise(GERROR_BIT.EVENTQ_ABT_ERR);
-      return false;
+    if (!queue.empty && fault.merge && this.repeats()) return true;
+    if (queue.full) {
+      queue.overflow();
+      return this.lost();
     }
-    this.last.set(this.words);
-    this.publish(((prod & OVFLG) | ((prod + 1) & mask)) >>> 0);
-    if (empty && (file.get(IRQ_CTRL.offset) & IRQEN) !== 0) {
-      this.interrupts.raise(EVENTQ_IRQ_CFG0.offset, WIRE.EVENTQ);
-    }
-    return true;
+    return this.write(this.words) || this.lost();
   }
 
-  /** §7.4: the flag says once that events were lost, until software has acknowledged it. */
-  private overflow(prod: number, cons: number): false {
+  private lost(): false {
     this.counters.faultsDropped++;
-    if (((prod ^ cons) & OVFLG) === 0) this.publish((prod ^ OVFLG) >>> 0);
     return false;
-  }
-
-  /** Also where page 0 shows it. */
-  private publish(prod: number): void {
-    this.file.set(EVENTQ_PROD.offset & 0xffff, prod);
-    this.file.set(EVENTQ_PROD.offset, prod);
-  }
-
-  /** The first word, which tells software that there is a record, is stored last. */
-  private store(address: number): boolean {
-    const { memory, words } = this;
-    if (!memory.contains(address, EVENT_BYTES)) return false;
-    for (let index = WORDS - 2; index >= 0; index -= 2) {
-      if (!memory.store64(address + index * 4, words[index] | 0, words[index + 1] | 0)) return false;
-    }
-    return true;
   }
 
   /** §7.3.1: a record that differs from the last one at most in the page offset of its address. */
   private repeats(): boolean {
-    for (let index = 0; index < WORDS; index++) {
+    for (let index = 0; index < EVENT_WORDS; index++) {
       const ignored = index === 4 ? 0xfff : 0;
       if (((this.words[index] ^ this.last[index]) & ~ignored) !== 0) return false;
     }
@@ -153,9 +183,13 @@ export class EventQueue {
     const parts = PARTS[event];
     words.fill(0);
     words[0] = event;
-    if (request.pasid !== NO_PASID) words[0] |= SSV | (request.pasid << 12);
+    if (request.pasid !== NO_PASID) {
+      if ((parts & PART.SSV) !== 0) words[0] |= SSV;
+      if ((parts & PART.SSID) !== 0) words[0] |= request.pasid << 12;
+    }
     words[1] = request.rid;
-    if ((parts & PART.ATTRIBUTES) !== 0) words[3] = attributes(request.access);
+    if ((parts & PART.ASKED) !== 0) words[2] = asked(request);
+    if ((parts & PART.RNW) !== 0) words[3] = attributes(request.access, (parts & PART.ATTRIBUTES) !== 0);
     if ((parts & PART.STAGE) !== 0) {
       words[3] |= fault.class << WORD3.CLASS;
       if (fault.s2) words[3] |= WORD3.S2;
@@ -164,7 +198,7 @@ export class EventQueue {
       }
     }
     if ((parts & PART.INPUT) !== 0) {
-      words[4] = request.lo;
+      words[4] = (parts & PART.ASKED) === 0 ? request.lo : request.lo & ~0xfff;
       words[5] = request.hi;
     }
     if ((parts & PART.FETCH) !== 0) {
@@ -177,11 +211,23 @@ export class EventQueue {
   }
 }
 
-/** PnU, InD and RnW of a transaction; an atomic one counts as a write. §7.3.2 */
-function attributes(access: number): number {
+/** RnW of a transaction, and PnU and InD; an atomic one counts as a write, and what writes is never an instruction. §7.3 */
+function attributes(access: number, all: boolean): number {
+  const read = (access & ACCESS.WRITE) === 0;
+  if (!all) return read ? WORD3.RnW : 0;
   return (
     ((access & ACCESS.PRIVILEGED) !== 0 ? WORD3.PnU : 0) |
-    ((access & ACCESS.EXECUTE) !== 0 ? WORD3.InD : 0) |
-    ((access & ACCESS.WRITE) === 0 ? WORD3.RnW : 0)
+    ((access & ACCESS.EXECUTE) !== 0 && read ? WORD3.InD : 0) |
+    (read ? WORD3.RnW : 0)
   );
+}
+
+/** A translation request always asks to read; one without SubstreamID asks for no more than to write. §13.7. Span: one unit. */
+function asked(request: TranslateRequest): number {
+  const { access, pasid } = request;
+  let bits = ASKED.R | 1;
+  if ((access & ACCESS.WRITE) !== 0) bits |= ASKED.W;
+  if (pasid !== NO_PASID && (access & ACCESS.EXECUTE) !== 0) bits |= ASKED.X;
+  if (pasid !== NO_PASID && (access & ACCESS.PRIVILEGED) !== 0) bits |= ASKED.P;
+  return bits;
 }

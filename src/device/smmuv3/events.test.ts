@@ -4,7 +4,9 @@ import {
   EVENT_QUEUE,
   QUEUE_LOG2,
   READ,
+  ROM,
   SID,
+  sync,
   TestSmmu,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
@@ -15,6 +17,7 @@ import {
   EVENTQ_CONS,
   EVENTQ_IRQ_CFG0,
   EVENTQ_PROD,
+  GERROR_IRQ_CFG0,
   IRQ_CTRL,
 } from '../../spec/smmuv3/registers.js';
 import { WIRE } from '../iommu.js';
@@ -22,6 +25,8 @@ import { WIRE } from '../iommu.js';
 const ENTRIES = 2 ** QUEUE_LOG2;
 const OVERFLOW = 0x8000_0000;
 const EVENTQ_ABT_ERR = 4;
+/** Bits of GERROR for messages that abort. */
+const MSI = { CMDQ: 16, EVENTQ: 32, GERROR: 128 };
 
 /** A stream whose every access faults, once per page. */
 function faulting(ste: Record<string, number> = {}) {
@@ -101,6 +106,53 @@ describe('event queue', () => {
     expect(vm.activeErrors).toBe(0);
     fault();
     expect(vm.activeErrors).toBe(EVENTQ_ABT_ERR);
+  });
+
+  it('records nothing until an abort is acknowledged, and says no overflow', () => {
+    const { vm, fault } = faulting();
+    vm.write32(CR0.offset, 0);
+    vm.write64(EVENTQ_BASE.offset, 0x20_0000_0004);
+    vm.write32(CR0.offset, ENABLES.ALL);
+    fault();
+    vm.write32(CR0.offset, 0);
+    vm.write64(EVENTQ_BASE.offset, EVENT_QUEUE + QUEUE_LOG2);
+    vm.write32(CR0.offset, ENABLES.ALL);
+    fault();
+    expect(vm.read(EVENTQ_PROD.offset)).toBe(0);
+    vm.acknowledgeErrors();
+    fault();
+    expect(vm.recorded()).toHaveLength(1);
+  });
+
+  it('takes indexes that are nonsense as a full queue', () => {
+    const { vm, fault } = faulting();
+    vm.write32(EVENTQ_CONS.offset, 5);
+    fault();
+    expect(vm.read(EVENTQ_PROD.offset)).toBe(OVERFLOW);
+    vm.write32(EVENTQ_CONS.offset, OVERFLOW);
+    fault();
+    expect(vm.recorded()).toHaveLength(1);
+  });
+
+  it('reports interrupt messages that memory does not take, that of errors by none', () => {
+    const vm = new TestSmmu();
+    vm.write64(EVENTQ_IRQ_CFG0.offset, ROM);
+    vm.write64(GERROR_IRQ_CFG0.offset, 0x808_0000);
+    vm.write32(IRQ_CTRL.offset, 5);
+    vm.start();
+    vm.stage1(SID);
+    vm.translate(SID, 0n, READ);
+    expect(vm.activeErrors).toBe(MSI.EVENTQ);
+    expect(vm.interrupts).toHaveLength(1);
+    vm.submit(sync({ CS: 1, MSIAddress: ROM }));
+    expect([vm.consumed, vm.activeErrors]).toEqual([1, MSI.EVENTQ | MSI.CMDQ]);
+    vm.write32(IRQ_CTRL.offset, 0);
+    vm.write64(GERROR_IRQ_CFG0.offset, ROM);
+    vm.write32(IRQ_CTRL.offset, 1);
+    vm.acknowledgeErrors();
+    vm.submit(sync({ CS: 1, MSIAddress: ROM }));
+    expect(vm.activeErrors).toBe(MSI.CMDQ | MSI.GERROR);
+    expect(vm.interrupts).toHaveLength(2);
   });
 
   it('merges repeated events where MEV allows it', () => {

@@ -22,6 +22,8 @@ export class Fault {
   fetchAddress = 0;
   /** False when CD.R or STE.S2R keep the event from being recorded. */
   recorded = true;
+  /** CD.S or STE.S2S of the stage that faulted: a transaction that can wait is stalled. */
+  stalls = false;
   /** STE.MEV: equal events may be merged. */
   merge = false;
 
@@ -35,7 +37,17 @@ export class Fault {
     this.ipaHi = 0;
     this.fetchAddress = 0;
     this.recorded = true;
+    this.stalls = false;
     this.merge = false;
+  }
+
+  /**
+   * Says how the stage that faulted is configured: R and S of a CD, or S2R and S2S of an STE. A stage that stalls records
+   * its faults whatever R says. §5.5
+   */
+  configured(recorded: boolean, stalls: boolean): void {
+    this.recorded = recorded || stalls;
+    this.stalls = stalls;
   }
 
   /** Sets the event and returns it. */

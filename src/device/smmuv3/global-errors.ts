@@ -4,10 +4,17 @@ import { WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { Interrupts } from './interrupts.js';
 
+const bitOf = (name: keyof typeof GERROR.fields): number => 1 << GERROR.fields[name].lsb;
+
 /** Bits of SMMU_GERROR that this model can set. */
 export const GERROR_BIT = {
-  CMDQ_ERR: 1 << GERROR.fields.CMDQ_ERR.lsb,
-  EVENTQ_ABT_ERR: 1 << GERROR.fields.EVENTQ_ABT_ERR.lsb,
+  CMDQ_ERR: bitOf('CMDQ_ERR'),
+  EVENTQ_ABT_ERR: bitOf('EVENTQ_ABT_ERR'),
+  PRIQ_ABT_ERR: bitOf('PRIQ_ABT_ERR'),
+  MSI_CMDQ_ABT_ERR: bitOf('MSI_CMDQ_ABT_ERR'),
+  MSI_EVENTQ_ABT_ERR: bitOf('MSI_EVENTQ_ABT_ERR'),
+  MSI_PRIQ_ABT_ERR: bitOf('MSI_PRIQ_ABT_ERR'),
+  MSI_GERROR_ABT_ERR: bitOf('MSI_GERROR_ABT_ERR'),
 } as const;
 
 const IRQEN = 1 << IRQ_CTRL.fields.GERROR_IRQEN.lsb;
@@ -25,10 +32,16 @@ export class GlobalErrors {
 
   /** Makes an error active; one that is active already stays as it is (§6.3.18). */
   raise(bit: number): void {
-    if (this.active(bit)) return;
-    this.file.set(GERROR.offset, (this.file.get(GERROR.offset) ^ bit) >>> 0);
-    if ((this.file.get(IRQ_CTRL.offset) & IRQEN) !== 0) {
-      this.interrupts.raise(GERROR_IRQ_CFG0.offset, WIRE.GERROR);
+    if (!this.activate(bit) || (this.file.get(IRQ_CTRL.offset) & IRQEN) === 0) return;
+    // §7.5.1: a message that aborts is no reason for another one.
+    if (!this.interrupts.raise(GERROR_IRQ_CFG0.offset, WIRE.GERROR)) {
+      this.activate(GERROR_BIT.MSI_GERROR_ABT_ERR);
     }
+  }
+
+  private activate(bit: number): boolean {
+    if (this.active(bit)) return false;
+    this.file.set(GERROR.offset, (this.file.get(GERROR.offset) ^ bit) >>> 0);
+    return true;
   }
 }

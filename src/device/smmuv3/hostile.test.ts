@@ -99,7 +99,7 @@ describe.each(['faithful', 'none', 'hostile'])(
           const [inLo, inHi, , , log2, permissions] = spans;
           if (log2 < 32) expect((inLo ^ request.lo) >>> log2).toBe(0);
           if (log2 <= 32) expect(inHi).toBe(request.hi);
-          const needed = request.access & 4 ? request.access & 6 : request.access & 3;
+          const needed = (request.access & 6) === 4 ? 4 : request.access & 3;
           expect(needed & ~permissions, 'rights').toBe(0);
         } else {
           refused++;

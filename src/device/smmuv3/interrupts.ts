@@ -17,26 +17,28 @@ export class Interrupts {
   ) {}
 
   /** Signals through the registers at `configuration` (IRQ_CFG0, 1 and 2), or the wire. Enables are the caller's. */
-  raise(configuration: number, wire: number): void {
+  raise(configuration: number, wire: number): boolean {
     const lo = this.file.get(configuration);
     const hi = this.file.get(configuration + 4);
-    this.message(lo, hi, this.file.get(configuration + 8), wire);
+    return this.message(lo, hi, this.file.get(configuration + 8), wire);
   }
 
   /**
    * A 32-bit write of `data`; the wire when the address is zero (§3.18). A driver may let CMD_SYNC write to
-   * ordinary memory and poll it there, so memory is stored to at once.
+   * ordinary memory and poll it there, so memory is stored to at once. False: it is memory that can't be written; the
+   * caller reports the abort (§7.5). What becomes of a write elsewhere nobody knows.
    */
-  message(addressLo: number, addressHi: number, data: number, wire: number): void {
+  message(addressLo: number, addressHi: number, data: number, wire: number): boolean {
     const lo = addressLo & ADDRESS_LO;
     const hi = addressHi & ADDRESS_HI;
     this.counters.interrupts++;
     if ((lo | hi) === 0) {
       this.outputs.wire?.(wire);
-      return;
+      return true;
     }
     const address = join(lo, hi);
-    if (this.memory.contains(address, 4)) this.memory.store32(address, data | 0);
-    else this.outputs.interrupt(lo >>> 0, hi >>> 0, data >>> 0);
+    if (this.memory.contains(address, 4)) return this.memory.store32(address, data | 0);
+    this.outputs.interrupt(lo >>> 0, hi >>> 0, data >>> 0);
+    return true;
   }
 }

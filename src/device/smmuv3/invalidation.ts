@@ -10,7 +10,7 @@ import { Outside } from '../outside.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
 import type { Lookup } from './lookup.js';
-import { GLOBAL_TAG, type Translator } from './translate.js';
+import { GLOBAL_TAG, type Walks } from './walks.js';
 
 /** A range of StreamIDs up to this size is dropped one by one, a larger one with everything else. */
 const MOST_STREAMS = 256;
@@ -22,7 +22,7 @@ export class Invalidator {
 
   constructor(
     private readonly lookup: Lookup,
-    private readonly translator: Translator,
+    private readonly walks: Walks,
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
@@ -31,7 +31,7 @@ export class Invalidator {
 
   /** Everything outside; the model's own caches stay. */
   outside(): void {
-    this.translator.handedOutLoose = false;
+    this.walks.handedOutLoose = false;
     this.caches.everything();
   }
 
@@ -56,14 +56,14 @@ export class Invalidator {
     }
   }
 
-  /** CMD_CFGI_CD. §4.3.4 */
+  /** CMD_CFGI_CD. §4.3.3 */
   contextDescriptor(sid: number, ssid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContext(sid, ssid);
     this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
   }
 
-  /** CMD_CFGI_CD_ALL. §4.3.5 */
+  /** CMD_CFGI_CD_ALL. §4.3.4 */
   contextDescriptors(sid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContexts(sid);
@@ -78,28 +78,28 @@ export class Invalidator {
   /** CMD_TLBI_NSNH_ALL: every translation. §4.4.4 */
   everything(): void {
     this.counters.invalidations++;
-    this.translator.tlb.invalidateAll();
+    this.walks.tlb.invalidateAll();
     this.outside();
   }
 
   /** CMD_TLBI_S12_VMALL: both stages of a VMID. §4.4.3 */
   vmid(vmid: number): void {
     this.counters.invalidations++;
-    this.translator.tlb.invalidateDomain(vmid);
+    this.walks.tlb.invalidateDomain(vmid);
     this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_TLBI_NH_ALL: stage 1 of a VMID. §4.4.1 */
   firstStage(vmid: number): void {
     this.counters.invalidations++;
-    this.translator.tlb.invalidateFirstStage(vmid);
+    this.walks.tlb.invalidateFirstStage(vmid);
     this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** CMD_TLBI_NH_ASID: entries of every ASID stay. §4.4.1 */
   asid(vmid: number, asid: number): void {
     this.counters.invalidations++;
-    this.translator.tlb.invalidateTag(vmid, asid);
+    this.walks.tlb.invalidateTag(vmid, asid);
     this.caches.tell(vmid, asid, ANY, 0, 0, WHOLE_SPACE);
   }
 
@@ -108,7 +108,7 @@ export class Invalidator {
    */
   addresses(vmid: number, asid: number, lo: number, hi: number, granule: number, pages: number): void {
     this.counters.invalidations++;
-    const loose = this.translator.handedOutLoose;
+    const loose = this.walks.handedOutLoose;
     let left = pages;
     let atLo = lo;
     let atHi = hi;
@@ -129,17 +129,17 @@ export class Invalidator {
   }
 
   private beyondCounting(vmid: number, asid: number): void {
-    if (asid === ANY) this.translator.tlb.invalidateFirstStage(vmid);
+    if (asid === ANY) this.walks.tlb.invalidateFirstStage(vmid);
     else {
-      this.translator.tlb.invalidateTag(vmid, asid);
-      this.translator.tlb.invalidateTag(vmid, GLOBAL_TAG);
+      this.walks.tlb.invalidateTag(vmid, asid);
+      this.walks.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    this.caches.tell(vmid, this.translator.handedOutLoose ? ANY : asid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.tell(vmid, this.walks.handedOutLoose ? ANY : asid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** The TLB holds addresses with bits 63:56 repeating bit 55, where TBI is set; those of the command may be anything. */
   private firstStageBlock(vmid: number, asid: number, lo: number, hi: number, log2: number): void {
-    const { tlb } = this.translator;
+    const { tlb } = this.walks;
     const canonical = (hi << 8) >> 8;
     for (let pass = 0; pass < (canonical === (hi | 0) ? 1 : 2); pass++) {
       const top = pass === 0 ? hi : canonical;
@@ -155,7 +155,7 @@ export class Invalidator {
   /** CMD_TLBI_S2_IPA: stage 2 only; what both stages made stays. §4.4.3 */
   intermediateAddresses(vmid: number, lo: number, hi: number, granule: number, pages: number): void {
     this.counters.invalidations++;
-    const { tlb } = this.translator;
+    const { tlb } = this.walks;
     let left = pages;
     let at = (hi >>> 0) * 2 ** 32 + (lo >>> 0);
     for (let blocks = 0; left > 0; blocks++) {

@@ -70,13 +70,13 @@ export class Lookup {
     this.cdCache.invalidateDomain(sid);
   }
 
-  /** Drops one CD of a stream. §4.3.4 */
+  /** Drops one CD of a stream. §4.3.3 */
   invalidateContext(sid: number, ssid: number): void {
     this.generation++;
     this.cdCache.invalidateKey(sid, ssid, -1);
   }
 
-  /** Drops every CD of a stream. §4.3.5 */
+  /** Drops every CD of a stream. §4.3.4 */
   invalidateContexts(sid: number): void {
     this.generation++;
     this.cdCache.invalidateDomain(sid);
@@ -87,12 +87,10 @@ export class Lookup {
    * `cached` false reads everything afresh, and sets no Access flag of stage 2 on the way.
    */
   resolve(sid: number, ssid: number, cached: boolean, stream: Stream, fault: Fault): number {
-    fault.clear();
-    const wrong = this.streamTableEntry(sid, cached, fault);
+    const wrong = this.streamEntry(sid, cached, fault);
     if (wrong !== OK) return wrong;
     const { ste } = this;
-    stream.merge = STE.get.MEV(ste) === 1;
-    fault.merge = stream.merge;
+    stream.merge = fault.merge;
     const stages = STE.get.Config(ste);
     if ((stages & STE_CONFIG_BIT.PASS) === 0) return fault.raise(ABORTED);
     const second = (stages & STE_CONFIG_BIT.S2) !== 0;
@@ -107,8 +105,9 @@ export class Lookup {
     const size = this.config.ssidBits === 0 ? 0 : STE.get.S1CDMax(ste);
     const behaviour = size === 0 ? S1DSS.SSID0 : STE.get.S1DSS(ste);
     if (ssid !== NO_PASID) {
-      const reserved = ssid === 0 && behaviour === S1DSS.SSID0;
-      if (size === 0 || ssid >= 2 ** size || reserved) return fault.raise(EVENT.C_BAD_SUBSTREAMID);
+      if (size === 0 || ssid >= 2 ** size) return fault.raise(EVENT.C_BAD_SUBSTREAMID);
+      // §7.3.7: that context descriptor belongs to transactions without a SubstreamID.
+      if (ssid === 0 && behaviour === S1DSS.SSID0) return fault.raise(EVENT.F_STREAM_DISABLED);
     } else if (behaviour === S1DSS.BYPASS) {
       if (!second) stream.vmid = NO_DOMAIN;
       return OK;
@@ -121,6 +120,23 @@ export class Lookup {
     this.fillFirst(stream);
     stream.kind = second ? KIND.NESTED : KIND.FIRST;
     return OK;
+  }
+
+  /** Finds a stream's usable STE, which is then {@link lastStreamEntry}. Returns {@link OK} or an event. */
+  streamEntry(sid: number, cached: boolean, fault: Fault): number {
+    fault.clear();
+    const wrong = this.streamTableEntry(sid, cached, fault);
+    if (wrong === OK) fault.merge = STE.get.MEV(this.ste) === 1;
+    return wrong;
+  }
+
+  /** Makes `stream` what {@link lastStreamEntry}, which has a stage 2, says of intermediate addresses. */
+  secondOnly(stream: Stream): void {
+    stream.kind = KIND.SECOND;
+    stream.vmid = STE.get.S2VMID(this.ste);
+    stream.asid = ANY;
+    stream.merge = STE.get.MEV(this.ste) === 1;
+    this.fillSecond(stream);
   }
 
   /** For people: reads a stream's STE afresh into {@link lastStreamEntry}. False when there is none, or V is clear. */
@@ -152,12 +168,14 @@ export class Lookup {
     // §5.2: address bits below the size of the root table are taken as zero.
     stream.secondRoot = root - (root % rootBytes(format));
     stream.secondRecorded = STE.get.S2R(ste) === 1;
+    stream.secondStalls = STE.get.S2S(ste) === 1;
   }
 
   private fillFirst(stream: Stream): void {
     const { cd } = this;
     stream.asid = CD.get.ASID(cd);
     stream.firstRecorded = CD.get.R(cd) === 1;
+    stream.firstStalls = CD.get.S(cd) === 1;
     stream.lowFormat = CD.get.EPD0(cd) === 1 ? undefined : this.formats.stage1(cd, false);
     stream.highFormat = CD.get.EPD1(cd) === 1 ? undefined : this.formats.stage1(cd, true);
     stream.lowRoot = aligned(CD.get.TTB0(cd), stream.lowFormat ? rootBytes(stream.lowFormat) : 64);
@@ -200,7 +218,9 @@ export class Lookup {
     if (!this.memory.loadWords(address, this.pair, 2)) return fault.fetch(EVENT.F_STE_FETCH, address);
     const span = L1STD.get.Span(this.pair);
     const index = sid & (2 ** split - 1);
-    if (span === 0 || span > MAX_SPAN || index >= 2 ** (span - 1)) return fault.raise(EVENT.C_BAD_STREAMID);
+    // §7.3.3: one that is larger than the split leaves room for is no better than a reserved one.
+    if (span === 0 || span > MAX_SPAN || span > split + 1 || index >= 2 ** (span - 1))
+      return fault.raise(EVENT.C_BAD_STREAMID);
     const table = aligned(L1STD.get.L2Ptr(this.pair), 2 ** (span - 1) * STE.bytes);
     return this.loadSte(table + index * STE.bytes, fault);
   }
@@ -229,7 +249,7 @@ export class Lookup {
     if (nested) this.stage2.use(nested.secondFormat, nested.secondRoot, !cached);
     const wrong = this.fetchCd(ssid, size, nested, fault);
     if (wrong !== OK) return wrong;
-    if (CD.get.V(this.cd) === 0 || !cdLegal(this.cd, this.config, this.formats)) {
+    if (CD.get.V(this.cd) === 0 || !cdLegal(this.cd, this.ste, this.config, this.formats)) {
       return fault.raise(EVENT.C_BAD_CD);
     }
     if (cached) this.cdCache.insert(sid, ssid, sid, 0, this.cd);
@@ -251,6 +271,10 @@ export class Lookup {
     if (failed !== OK) return failed;
     if (L1CD.get.V(this.pair) === 0) return fault.raise(EVENT.C_BAD_SUBSTREAMID);
     const table = aligned(L1CD.get.L2Ptr(this.pair), 2 ** split * CD.bytes);
+    // §3.4.3: an intermediate address out of range is stage 2's matter.
+    if (nested === undefined && table >= 2 ** this.config.outputBits) {
+      return fault.raise(EVENT.C_BAD_SUBSTREAMID);
+    }
     return this.loadCd(table + (ssid & (2 ** split - 1)) * CD.bytes, nested, fault);
   }
 
@@ -275,7 +299,14 @@ export class Lookup {
     fault.class = CLASS.CD;
     fault.ipaLo = stage2.failedAddress | 0;
     fault.ipaHi = Math.floor(stage2.failedAddress / 2 ** 32) | 0;
-    return stage2Fault(fault, stage2.failed, result.entryAddress, stage2.failedAccess, nested.secondRecorded);
+    return stage2Fault(
+      fault,
+      stage2.failed,
+      result.entryAddress,
+      stage2.failedAccess,
+      nested.secondRecorded,
+      nested.secondStalls,
+    );
   }
 }
 

@@ -4,6 +4,7 @@ import {
   AIDR,
   CMDQ_PROD,
   CR0,
+  CR0ACK,
   EVENTQ_CONS,
   EVENTQ_PROD,
   GBPA,
@@ -13,7 +14,14 @@ import {
   IDR3,
   IDR5,
   IRQ_CTRL,
+  IRQ_CTRLACK,
   PAGE_1,
+  PRIQ_BASE,
+  PRIQ_CONS,
+  PRIQ_IRQ_CFG0,
+  PRIQ_IRQ_CFG1,
+  PRIQ_IRQ_CFG2,
+  PRIQ_PROD,
   SMMU_REGISTER_BYTES,
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
@@ -24,28 +32,45 @@ import {
   type Iommu,
   type IommuOutputs,
   type ModelCounters,
+  type PageRequest,
+  REQUEST,
+  TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
   zeroCounters,
 } from '../iommu.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
+import { Ats } from './ats.js';
 import { CommandQueue } from './command-queue.js';
 import { aidr, idr0, idr1, idr3, idr5, type SmmuConfig } from './config.js';
 import { Control } from './control.js';
+import { DeviceInvalidations } from './device-invalidations.js';
 import { Dumper } from './dump.js';
 import { EventQueue } from './event-queue.js';
-import { ABORTED, OK } from './fault.js';
+import { ABORTED, type Fault, OK } from './fault.js';
 import { Formats } from './formats.js';
 import { GlobalErrors } from './global-errors.js';
 import { Interrupts } from './interrupts.js';
 import { Invalidator } from './invalidation.js';
 import { Lookup } from './lookup.js';
+import { PageRequests } from './page-requests.js';
+import { Stalls } from './stalls.js';
+import { Streams } from './streams.js';
 import { Survey } from './survey.js';
 import { Translator } from './translate.js';
+import { Walks } from './walks.js';
 
 /** Where page 0 shows the registers of page 1. §6.1 */
-const ALIASED: readonly number[] = [EVENTQ_PROD.offset, EVENTQ_CONS.offset];
+const ALIASED: readonly number[] = [
+  EVENTQ_PROD.offset,
+  EVENTQ_CONS.offset,
+  PRIQ_PROD.offset,
+  PRIQ_CONS.offset,
+];
+
+/** Registers that exist with IDR0.PRI only. */
+const PRI_REGISTERS = [PRIQ_BASE, PRIQ_PROD, PRIQ_CONS, PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1, PRIQ_IRQ_CFG2] as const;
 
 export class SmmuModel implements Iommu, RegisterListener {
   readonly model = 'smmuv3';
@@ -53,9 +78,16 @@ export class SmmuModel implements Iommu, RegisterListener {
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
   private readonly file: RegisterFile;
+  /** Absent without IDR0.PRI. */
+  readonly pageRequest?: (request: PageRequest) => void;
   private readonly lookup: Lookup;
+  private readonly streams: Streams;
+  private readonly walks: Walks;
   private readonly translator: Translator;
+  private readonly ats: Ats;
   private readonly events: EventQueue;
+  private readonly stalls: Stalls;
+  private readonly devices: DeviceInvalidations;
   private readonly queue: CommandQueue;
   private readonly control: Control;
   private readonly survey: Survey;
@@ -72,33 +104,51 @@ export class SmmuModel implements Iommu, RegisterListener {
     const formats = new Formats(config);
     this.file = new RegisterFile(registers, SMMU_REGISTERS, 4);
     identify(this.file, config);
-    const interrupts = new Interrupts(this.file, memory, outputs, counters);
-    const errors = new GlobalErrors(this.file, interrupts);
-    this.lookup = new Lookup(config, formats, this.file, memory);
-    this.translator = new Translator(config, formats, this.lookup, memory, counters);
-    this.events = new EventQueue(this.file, memory, interrupts, errors, outputs, counters);
-    const invalidator = new Invalidator(this.lookup, this.translator, outputs, counters);
+    const { file } = this;
+    const interrupts = new Interrupts(file, memory, outputs, counters);
+    const errors = new GlobalErrors(file, interrupts);
+    this.lookup = new Lookup(config, formats, file, memory);
+    const { lookup } = this;
+    this.streams = new Streams(config, formats, lookup);
+    this.walks = new Walks(config, memory, counters);
+    const { streams, walks } = this;
+    this.translator = new Translator(config, streams, walks, memory, counters);
+    this.ats = new Ats(config, formats, file, lookup, streams, walks, this.translator);
+    this.events = new EventQueue(file, memory, interrupts, errors, outputs, counters);
+    this.stalls = new Stalls(this.events, outputs);
+    const invalidator = new Invalidator(lookup, walks, outputs, counters);
+    this.devices = new DeviceInvalidations(config, outputs);
+    const { stalls, devices } = this;
     this.queue = new CommandQueue(
       config,
-      this.file,
+      file,
       memory,
       invalidator,
+      devices,
+      stalls,
       errors,
       interrupts,
       outputs,
       counters,
     );
-    this.control = new Control(this.file, invalidator, this.queue, outputs);
-    this.survey = new Survey(config, formats, this.lookup, memory);
-    this.dumper = new Dumper(config, formats, this.file, this.lookup, memory);
+    this.control = new Control(file, invalidator, this.queue, stalls, outputs);
+    if (config.pri) {
+      const requests = new PageRequests(config, file, memory, lookup, interrupts, errors, outputs);
+      this.pageRequest = (request) => requests.take(request);
+    }
+    this.survey = new Survey(config, formats, lookup, memory);
+    this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }
 
   /** See {@link Iommu.reset}. Tells nobody outside: the session does. */
   reset(): void {
     this.lookup.invalidateAll();
-    this.translator.reset();
+    this.streams.reset();
+    this.walks.reset();
     this.events.reset();
+    this.stalls.reset();
+    this.devices.reset();
     this.queue.reset();
     this.file.reset();
   }
@@ -117,7 +167,9 @@ export class SmmuModel implements Iommu, RegisterListener {
 
   private writeWord(offset: number, value: number): void {
     const at = ALIASED.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
-    if (!this.control.ignores(at, value)) this.file.write(at, 4, value, 0, this);
+    const guarded = this.control.guarded(at, value);
+    if (guarded === -1) return;
+    this.file.write(at, 4, (value & ~guarded) | (this.file.get(at) & guarded), 0, this);
   }
 
   /** The register file has stored a word for the guest. */
@@ -133,12 +185,19 @@ export class SmmuModel implements Iommu, RegisterListener {
         this.control.interruptControlWritten();
         return;
       case GERRORN.offset:
+        this.queue.kick();
+        this.stalls.writeRecords();
+        return;
       case CMDQ_PROD.offset:
         this.queue.kick();
         return;
       case EVENTQ_PROD.offset:
       case EVENTQ_CONS.offset:
+      case PRIQ_PROD.offset:
+      case PRIQ_CONS.offset:
         this.file.set(offset - PAGE_1, this.file.get(offset));
+        // There may be room now.
+        this.stalls.writeRecords();
         return;
       default:
         return;
@@ -148,20 +207,35 @@ export class SmmuModel implements Iommu, RegisterListener {
   /** See {@link Iommu.translate}. A look without access never records an event. */
   translate(request: TranslateRequest, result: TranslateResult): void {
     this.counters.translations++;
-    const { fault } = this.translator;
-    if (this.control.enabled) {
+    const { fault } = this.walks;
+    if (request.kind !== REQUEST.UNTRANSLATED) {
+      if (this.ats.answer(request, result) !== OK) this.events.record(fault, this.ats.taken);
+    } else if (this.control.enabled) {
       const outcome = this.translator.translate(request, result);
-      if (outcome !== OK && request.access !== 0) this.events.record(fault, request);
+      if (outcome !== OK && request.access !== 0) this.refused(fault, request, result);
+    } else if (this.control.aborting || !this.translator.untouched(request, result)) {
+      refuse(result);
+      fault.clear();
+      fault.raise(ABORTED);
+      if (request.access !== 0) this.events.record(fault, request);
+    }
+  }
+
+  /** A transaction of a device that can wait is stalled where the stage that faulted says so; others end. §3.12 */
+  private refused(fault: Fault, request: TranslateRequest, result: TranslateResult): void {
+    const stall = fault.stalls && request.mayStall ? this.stalls.hold(fault, request) : 0;
+    if (stall === 0) {
+      this.events.record(fault, request);
       return;
     }
-    if (!this.control.aborting) {
-      this.translator.identity(result);
-      return;
-    }
-    refuse(result);
-    fault.clear();
-    fault.raise(ABORTED);
-    if (request.access !== 0) this.events.record(fault, request);
+    result.status = TRANSLATE_STATUS.STALLED;
+    result.stall = stall;
+  }
+
+  /** See {@link Iommu.deviceTlbInvalidated}. */
+  deviceTlbInvalidated(_tag: number, result: number): void {
+    this.devices.ended(result);
+    this.queue.kick();
   }
 
   /** See {@link Iommu.acknowledged}. */
@@ -196,4 +270,18 @@ function identify(file: RegisterFile, config: SmmuConfig): void {
   file.setInitial(IDR3.offset, idr3(config)[0]);
   file.setInitial(IDR5.offset, idr5(config)[0]);
   file.setInitial(AIDR.offset, aidr()[0]);
+  const controls = [CR0, CR0ACK];
+  if (!config.ats) for (const { offset } of controls) file.absent(offset, maskOf(CR0.fields.ATSCHK));
+  if (config.pri) return;
+  for (const { offset } of controls) file.absent(offset, maskOf(CR0.fields.PRIQEN));
+  for (const { offset } of [IRQ_CTRL, IRQ_CTRLACK]) file.absent(offset, maskOf(IRQ_CTRL.fields.PRIQ_IRQEN));
+  for (const { offset, width } of PRI_REGISTERS) {
+    file.absent(offset, -1);
+    if (width === 64) file.absent(offset + 4, -1);
+  }
+}
+
+/** The field, which has one bit, as a mask. */
+function maskOf({ lsb }: { readonly lsb: number }): number {
+  return 1 << lsb;
 }

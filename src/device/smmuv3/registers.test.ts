@@ -19,6 +19,10 @@ import {
   IDR5,
   IRQ_CTRL,
   IRQ_CTRLACK,
+  PRIQ_BASE,
+  PRIQ_CONS,
+  PRIQ_IRQ_CFG0,
+  PRIQ_PROD,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
 } from '../../spec/smmuv3/registers.js';
@@ -44,11 +48,11 @@ describe('identification', () => {
       S1P: 1,
       TTF: 2,
       HTTU: 2,
-      STALL_MODEL: 1,
+      STALL_MODEL: 0,
       TERM_MODEL: 1,
       ST_LEVEL: 1,
-      ATS: 0,
-      PRI: 0,
+      ATS: 1,
+      PRI: 1,
       HYP: 0,
     });
     expect(IDR1.get.SIDSIZE(registers, IDR1.offset >> 2)).toBe(16);
@@ -56,6 +60,8 @@ describe('identification', () => {
     expect(IDR3.get.RIL(registers, IDR3.offset >> 2)).toBe(1);
     expect(IDR5.get.OAS(registers, IDR5.offset >> 2)).toBe(5);
     expect(registers[IDR5.offset >> 2] & 0x70).toBe(0x70);
+    expect(IDR5.get.STALL_MAX(registers, IDR5.offset >> 2)).toBe(256);
+    expect(IDR1.get.PRIQS(registers, IDR1.offset >> 2)).toBe(15);
     expect(registers[AIDR.offset >> 2]).toBe(2);
   });
 
@@ -68,8 +74,15 @@ describe('identification', () => {
       'two-level': 'off',
       httu: 'off',
       'range-invalidation': 'off',
+      stall: 'off',
+      ats: 'off',
     });
     expect(vm.read(IDR0.offset) & 0b11).toBe(0b10);
+    expect(IDR0.get.STALL_MODEL(vm.registers)).toBe(1);
+    // Page requests need ATS.
+    expect([IDR0.get.ATS(vm.registers), IDR0.get.PRI(vm.registers)]).toEqual([0, 0]);
+    expect(IDR1.get.PRIQS(vm.registers, 1)).toBe(0);
+    expect(vm.model.pageRequest).toBeUndefined();
     expect(IDR0.get.ST_LEVEL(vm.registers)).toBe(0);
     expect(IDR0.get.CD2L(vm.registers)).toBe(0);
     expect(IDR0.get.HTTU(vm.registers)).toBe(0);
@@ -118,19 +131,23 @@ describe('register access', () => {
   });
 
   it('keeps identification read-only and absent features zero', () => {
-    const vm = new TestSmmu();
+    const vm = new TestSmmu({ pri: 'off', ats: 'off' });
     const before = vm.read(IDR0.offset);
-    for (const offset of [IDR0.offset, CR0ACK.offset, 0xc0, 0xd0, 0x100c8, 0x8000, 0x40]) {
-      vm.write32(offset, 0xffff_ffff);
-    }
+    const absent = [CR0ACK.offset, PRIQ_BASE.offset, PRIQ_BASE.offset + 4, 0xc8, 0x8000, 0x40];
+    absent.push(PRIQ_PROD.offset, PRIQ_CONS.offset, PRIQ_IRQ_CFG0.offset, PRIQ_IRQ_CFG0.offset + 12);
+    for (const offset of [IDR0.offset, ...absent]) vm.write32(offset, 0xffff_ffff);
     expect(vm.read(IDR0.offset)).toBe(before);
-    for (const offset of [CR0ACK.offset, 0xc0, 0xd0, 0x100c8, 0x8000, 0x40]) expect(vm.read(offset)).toBe(0);
+    for (const offset of absent) expect(vm.read(offset)).toBe(0);
     vm.write32(CR0.offset, 0x1d2);
     expect(vm.read(CR0.offset)).toBe(0);
+    vm.write32(IRQ_CTRL.offset, 0xff);
+    expect(vm.read(IRQ_CTRL.offset)).toBe(5);
+    vm.write32(CR2.offset, 0xf);
+    expect(vm.read(CR2.offset)).toBe(2);
   });
 
   it('refuses changes to what is in use', () => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu().start(ENABLES.ALL | ENABLES.PRIQEN);
     const offsets = [
       STRTAB_BASE.offset,
       STRTAB_BASE_CFG.offset,
@@ -140,6 +157,9 @@ describe('register access', () => {
       CR2.offset,
       EVENTQ_PROD.offset,
       0xa8,
+      PRIQ_BASE.offset,
+      PRIQ_PROD.offset,
+      0xc8,
     ];
     const before = offsets.map((offset) => vm.read(offset));
     for (const offset of offsets) vm.write32(offset, 0x7777_7777);
@@ -147,16 +167,23 @@ describe('register access', () => {
     vm.write32(CR0.offset, 0);
     vm.write32(CR2.offset, 2);
     expect(vm.read(CR2.offset)).toBe(2);
+    // Attributes of queues and tables stand in one register, each guarded by its own enables.
+    vm.write32(CR0.offset, ENABLES.SMMUEN);
+    vm.write32(CR1.offset, 0xfff);
+    expect(vm.read(CR1.offset)).toBe(0x3f);
+    vm.write32(CR0.offset, ENABLES.EVENTQEN);
+    vm.write32(CR1.offset, 0xfc0);
+    expect(vm.read(CR1.offset)).toBe(0xfff);
   });
 
   it('keeps interrupt configuration while the interrupt is enabled', () => {
     const vm = new TestSmmu();
     vm.write64(GERROR_IRQ_CFG0.offset, 0x1000);
-    vm.write32(IRQ_CTRL.offset, 5);
-    expect(vm.read(IRQ_CTRLACK.offset)).toBe(5);
-    vm.write64(GERROR_IRQ_CFG0.offset, 0x2000);
-    vm.write64(EVENTQ_IRQ_CFG0.offset, 0x2000);
-    expect([vm.read(GERROR_IRQ_CFG0.offset), vm.read(EVENTQ_IRQ_CFG0.offset)]).toEqual([0x1000, 0]);
+    vm.write32(IRQ_CTRL.offset, 7);
+    expect(vm.read(IRQ_CTRLACK.offset)).toBe(7);
+    const offsets = [GERROR_IRQ_CFG0.offset, EVENTQ_IRQ_CFG0.offset, PRIQ_IRQ_CFG0.offset];
+    for (const offset of offsets) vm.write64(offset, 0x2000);
+    expect(offsets.map((offset) => vm.read(offset))).toEqual([0x1000, 0, 0]);
   });
 });
 
@@ -184,8 +211,9 @@ describe('enables', () => {
     expect(vm.translate(SID, 0x1234_5678_9000n, READ)).toMatchObject({
       ok: true,
       out: 0x1234_5678_9000n,
-      log2: 64,
+      log2: 48,
     });
+    expect(vm.translate(SID, 1n << 48n, READ).ok).toBe(false);
     vm.write32(GBPA.offset, 1 << 20);
     expect(vm.read(GBPA.offset)).toBe(0x1000);
     vm.write32(GBPA.offset, 0x8010_1000);

@@ -26,6 +26,9 @@ export class Stream implements StageTables {
   /** CD.R and STE.S2R: faults of the stage are recorded. */
   firstRecorded = true;
   secondRecorded = true;
+  /** CD.S and STE.S2S: faults of the stage stall. */
+  firstStalls = false;
+  secondStalls = false;
   /** STE.MEV. */
   merge = false;
 

@@ -87,13 +87,20 @@ describe('stream table', () => {
     expect(vm.fault(4 << split, IOVA, READ).name).toBe('C_BAD_STREAMID');
     vm.store(table + 5 * 8, pack(L1STD, { Span: 12, L2Ptr: leaf }));
     expect(vm.fault((5 << split) | 5, IOVA, READ).name).toBe('C_BAD_STREAMID');
+    // A span that is larger than the split has no more to say than a reserved one.
+    vm.store(table + 6 * 8, pack(L1STD, { Span: split + 2, L2Ptr: leaf }));
+    expect(vm.fault((6 << split) | 5, IOVA, READ).name).toBe('C_BAD_STREAMID');
+    vm.store(table + 6 * 8, pack(L1STD, { Span: split + 1, L2Ptr: leaf }));
+    expect(vm.translate((6 << split) | 5, IOVA, READ).ok).toBe(true);
   });
 
   it.each([
-    ['stream world EL2', { STRW: 2 }],
     ['a stage 2 that is AArch32', { S2AA64: 0 }],
     ['a big-endian stage 2', { S2ENDI: 1 }],
-    ['a stage 2 that stalls', { S2S: 1 }],
+    ['full ATS with a stage 2 that stalls', { S2S: 1, EATS: 1 }],
+    ['split-stage ATS with a stage 2 that stalls', { S2S: 1, EATS: 2 }],
+    ['split-stage ATS without a stage 1', { Config: STE_CONFIG.S2_TRANSLATE, EATS: 2 }],
+    ['split-stage ATS without a stage 2', { Config: STE_CONFIG.S1_TRANSLATE, EATS: 2 }],
     ['a reserved granule', { S2TG: 3 }],
     ['an input size below the least', { S2T0SZ: 40 }],
     ['an input size above IAS', { S2T0SZ: 15 }],
@@ -105,6 +112,32 @@ describe('stream table', () => {
     const root = vm.page(2);
     vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root), ...fields });
     expect(vm.fault(SID, IOVA, READ)).toEqual({ name: 'C_BAD_STE', StreamID: SID });
+  });
+
+  it('refuses stalls, and their prohibition, where they are not there', () => {
+    const vm = new TestSmmu({ stall: 'off', ats: 'off' }).start();
+    const root = vm.page(2);
+    vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root), S2S: 1 });
+    vm.stage1(SID + 1, {}, { S1STALLD: 1 });
+    vm.stage1(SID + 2, { S: 1 });
+    vm.stage1(SID + 3, {}, { EATS: 2, STRW: 2 });
+    expect(vm.fault(SID, IOVA, READ).name).toBe('C_BAD_STE');
+    expect(vm.fault(SID + 1, IOVA, READ).name).toBe('C_BAD_STE');
+    expect(vm.fault(SID + 2, IOVA, READ).name).toBe('C_BAD_CD');
+    // Without ATS nobody looks at EATS, without HYP nobody at STRW.
+    expect(vm.fault(SID + 3, IOVA, READ).name).toBe('F_TRANSLATION');
+  });
+
+  it('refuses context descriptors and their tables beyond OAS', () => {
+    const vm = new TestSmmu({ oas: '40' }).start();
+    const table = vm.page();
+    vm.ste(SID, { Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: 2 ** 40 });
+    expect(vm.fault(SID, IOVA, READ).name).toBe('C_BAD_STE');
+    vm.store(table, pack(L1CD, { V: 1, L2Ptr: 2 ** 40 }));
+    const s1 = { Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: table, S1CDMax: 8, S1Fmt: 1, S1DSS: 2 };
+    vm.ste(SID + 1, s1);
+    expect(vm.fault(SID + 1, IOVA, READ)).toEqual({ name: 'C_BAD_SUBSTREAMID', StreamID: SID + 1 });
+    expect(vm.fault(SID + 1, IOVA, READ, 5)).toMatchObject({ SubstreamID: 5 });
   });
 
   it('refuses stages that are not there', () => {
@@ -123,7 +156,6 @@ describe('context descriptors', () => {
     ['AArch32', { AA64: 0 }],
     ['big-endian tables', { ENDI: 1 }],
     ['terminations that are not aborts', { A: 0 }],
-    ['stalls', { S: 1 }],
     ['a reserved granule', { TG0: 3 }],
     ['an input size below the least', { T0SZ: 40 }],
     ['an input size above the most', { T0SZ: 15 }],
@@ -195,7 +227,6 @@ describe('context descriptors', () => {
     expect(vm.fault(SID, IOVA, READ, 4 << split)).toEqual({
       name: 'C_BAD_SUBSTREAMID',
       StreamID: SID,
-      SSV: 1,
       SubstreamID: 4 << split,
     });
   });
@@ -216,7 +247,17 @@ describe('context descriptors', () => {
     expect(vm.translate(3, IOVA, READ).out).toBe(OUT);
     expect(vm.translate(1, IOVA, READ, 0).out).toBe(OUT);
     expect(vm.translate(3, IOVA, READ, 1).out).toBe(OUT);
-    expect(vm.fault(3, IOVA, READ, 0).name).toBe('C_BAD_SUBSTREAMID');
+    expect(vm.fault(3, IOVA, READ, 0)).toEqual({ name: 'F_STREAM_DISABLED', StreamID: 3 });
+  });
+
+  it('refuses stalls that the stream forbids, and ignores what EPD leaves unused', () => {
+    const vm = new TestSmmu().start();
+    vm.stage1(1, { S: 1 }, { S1STALLD: 1 });
+    vm.stage1(2, { S: 1 });
+    vm.stage1(3, { EPD0: 1, EPD1: 1, ENDI: 1, TG0: 3 });
+    expect(vm.fault(1, IOVA, READ)).toEqual({ name: 'C_BAD_CD', StreamID: 1 });
+    expect(vm.fault(2, IOVA, READ).name).toBe('F_TRANSLATION');
+    expect(vm.fault(3, IOVA, READ).name).toBe('F_TRANSLATION');
   });
 
   it('refuses a SubstreamID where no stage 1 takes it', () => {

@@ -85,7 +85,7 @@ describe('enumerate', () => {
 
   it('shows bypass as one span, and nothing where transactions abort', () => {
     const vm = new TestSmmu();
-    expect(enumerate(vm, SID).found).toEqual([{ in: 0n, out: 0, log2: 64, permissions: 3 }]);
+    expect(enumerate(vm, SID).found).toEqual([{ in: 0n, out: 0, log2: 48, permissions: 3 }]);
     vm.write32(GBPA.offset, 0x8010_0000);
     expect(enumerate(vm, SID)).toMatchObject({ status: 1, found: [] });
     vm.start();

@@ -2,7 +2,7 @@
 import type { GuestMemory } from '../../memory/port.js';
 import { ACCESS, ANY, type InvalidateScope, MAX_SPANS, NO_PASID, type TranslateResult } from '../iommu.js';
 import { appendLeaf, KIND, Leaves } from '../leaves.js';
-import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from '../spans.js';
+import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
 import type { Formats } from './formats.js';
@@ -37,12 +37,12 @@ export class Survey {
     result: TranslateResult,
   ): boolean {
     const { stream } = this;
-    if (!enabled) return this.identity(WHOLE_SPACE, lo, hi, result);
+    if (!enabled) return this.identity(lo, hi, result);
     if (this.lookup.resolve(rid, pasid, false, stream, this.fault) !== OK) {
       refuse(result);
       return false;
     }
-    if (stream.kind === KIND.PASS_THROUGH) return this.identity(this.config.outputBits, lo, hi, result);
+    if (stream.kind === KIND.PASS_THROUGH) return this.identity(lo, hi, result);
     beginAnswer(result, stream.vmid, stream.asid);
     if (stream.kind === KIND.SECOND) return this.collect(lo, hi, result);
     // TTB0's half, then TTB1's.
@@ -64,10 +64,10 @@ export class Survey {
     return leaves.exhausted && result.count > 0;
   }
 
-  /** One span for everything, at its start only. */
-  private identity(log2: number, lo: number, hi: number, result: TranslateResult): false {
+  /** One span for everything within OAS, at its start only. */
+  private identity(lo: number, hi: number, result: TranslateResult): false {
     beginAnswer(result, NO_DOMAIN, ANY);
-    if ((lo | hi) === 0) addSpan(result, 0, 0, 0, 0, log2, ACCESS.READ | ACCESS.WRITE);
+    if ((lo | hi) === 0) addSpan(result, 0, 0, 0, 0, this.config.outputBits, ACCESS.READ | ACCESS.WRITE);
     return false;
   }
 

@@ -16,7 +16,7 @@ import {
   WRITE,
 } from '../../../test/support/smmu-unit.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY } from '../iommu.js';
+import { ANY, TRANSLATE_STATUS } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;
@@ -78,6 +78,12 @@ describe('stage 1', () => {
       expect(vm.model.counters.faults).toBe(1);
     },
   );
+
+  it('takes what writes as data, whatever else it says', () => {
+    const { vm } = stage1({}, S1_LEAF | UXN);
+    expect(vm.translate(SID, IOVA, WRITE | EXECUTE).ok).toBe(true);
+    expect(vm.fault(SID, IOVA + 0x1000n, WRITE | EXECUTE)['InD']).toBeUndefined();
+  });
 
   it('lets privileged transactions where unprivileged ones may not, and keeps them apart in the TLB', () => {
     const { vm } = stage1({}, PAGE | AF | NG);
@@ -181,7 +187,13 @@ describe('stage 2', () => {
       IPA: Number(ipa + 0x1000n),
     });
     expect(vm.fault(SID, 0x100_0000_0000n, READ)).toMatchObject({ name: 'F_TRANSLATION', S2: 1 });
-    expect(vm.fault(SID, 1n << 48n, READ)).toMatchObject({ name: 'F_ADDR_SIZE' });
+    // Of the stage 1 that is not there: recorded and terminated, whatever stage 2 is told to do.
+    vm.ste(SID + 1, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(root), S2R: 0, S2S: 1 });
+    for (const sid of [SID, SID + 1]) {
+      expect(vm.fault(sid, 1n << 48n, READ)).toMatchObject({ name: 'F_ADDR_SIZE', CLASS: 2 });
+      expect(vm.stallable(sid, 1n << 48n, READ).status).toBe(TRANSLATE_STATUS.FAULT);
+      expect(vm.recorded()).toHaveLength(1);
+    }
   });
 
   it('checks rights, and says so from the TLB as well', () => {
@@ -240,6 +252,24 @@ describe('nested', () => {
     });
     vm.memory.poke(second, BigInt(root) | PAGE | AF);
     expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_PERMISSION', S2: 1, CLASS: 1, TTRnW: 1 });
+  });
+
+  it('reports an abort on a table of stage 2 by what was translated', () => {
+    const { vm, root, root2 } = nested();
+    const abroad = BigInt(RAM_BYTES) | PAGE;
+    // The entry of the page that the stage-1 tables and the context descriptor are in, then that of the output.
+    const table = vm.memory.peek(root2) ?? 0n;
+    vm.memory.poke(root2, abroad);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_WALK_EABT', S2: 1, FetchAddr: RAM_BYTES });
+    expect(vm.fault(SID, IOVA, WRITE)['CLASS']).toBeUndefined();
+    vm.memory.poke(root2, table);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_TRANSLATION', S2: 1, CLASS: 2 });
+    vm.memory.poke(root2, abroad);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_WALK_EABT', S2: 1, CLASS: 1 });
+    vm.memory.poke(root2, table);
+    vm.memory.poke(root2 + Number(0x33_3333_3000n >> 30n) * 8, abroad);
+    expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_WALK_EABT', S2: 1, CLASS: 2 });
+    expect(root).toBeGreaterThan(0);
   });
 
   it('reports faults of stage 1 as its own', () => {

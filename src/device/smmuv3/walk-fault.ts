@@ -1,5 +1,5 @@
 /** Events of walks, by their outcome. IHI 0070 §7.3.12 to §7.3.16. */
-import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
+import { EVENT } from '../../spec/smmuv3/events.js';
 import { WALK } from '../../walk/types.js';
 import { ACCESS } from '../iommu.js';
 import type { Fault } from './fault.js';
@@ -23,7 +23,7 @@ export function walkEvent(outcome: number): number {
 
 /**
  * A fault of stage 2: class and intermediate address are the caller's. An external abort on a walk of its own tables is
- * of CLASS TT and always recorded. `access`: what stage 2 was asked for; `recorded`: STE.S2R.
+ * always recorded and never stalls. `access`: what stage 2 was asked for; `recorded`, `stalls`: STE.S2R and S2S.
  */
 export function stage2Fault(
   fault: Fault,
@@ -31,14 +31,12 @@ export function stage2Fault(
   entryAddress: number,
   access: number,
   recorded: boolean,
+  stalls: boolean,
 ): number {
   const event = walkEvent(outcome);
   fault.s2 = true;
   fault.tableRead = (access & ACCESS.WRITE) === 0;
-  if (event === EVENT.F_WALK_EABT) {
-    fault.class = CLASS.TT;
-    return fault.fetch(event, entryAddress);
-  }
-  fault.recorded = recorded;
+  if (event === EVENT.F_WALK_EABT) return fault.fetch(event, entryAddress);
+  fault.configured(recorded, stalls);
   return fault.raise(event);
 }

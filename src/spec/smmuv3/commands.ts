@@ -66,7 +66,7 @@ export const CMD_CFGI_STE = layout('CMD_CFGI_STE', 16, {
   Leaf: 64,
 });
 
-/** CMD_CFGI_STE_RANGE; Range 31 is CMD_CFGI_ALL. §4.3.2, §4.3.3 */
+/** CMD_CFGI_STE_RANGE; Range 31 is CMD_CFGI_ALL. §4.3.2, §4.3.6 */
 export const CMD_CFGI_STE_RANGE = layout('CMD_CFGI_STE_RANGE', 16, {
   Opcode: [7, 0],
   SSec: 10,
@@ -77,7 +77,7 @@ export const CMD_CFGI_STE_RANGE = layout('CMD_CFGI_STE_RANGE', 16, {
 /** CMD_CFGI_STE_RANGE.Range that means every StreamID. */
 export const RANGE_ALL = 31;
 
-/** CMD_CFGI_CD. §4.3.4 */
+/** CMD_CFGI_CD. §4.3.3 */
 export const CMD_CFGI_CD = layout('CMD_CFGI_CD', 16, {
   Opcode: [7, 0],
   SSec: 10,
@@ -86,7 +86,7 @@ export const CMD_CFGI_CD = layout('CMD_CFGI_CD', 16, {
   Leaf: 64,
 });
 
-/** CMD_CFGI_CD_ALL. §4.3.5 */
+/** CMD_CFGI_CD_ALL. §4.3.4 */
 export const CMD_CFGI_CD_ALL = layout('CMD_CFGI_CD_ALL', 16, {
   Opcode: [7, 0],
   SSec: 10,
@@ -113,7 +113,7 @@ export const CMD_TLBI = layout('CMD_TLBI', 16, {
 /** log2 of the granule by CMD_TLBI.TG; 0: no range, one address. §4.4.1 */
 export const TLBI_TG_GRANULE = [0, 12, 14, 16] as const;
 
-/** CMD_ATC_INV. §4.5.1 */
+/** CMD_ATC_INV: 2^(12 + Size) bytes. §4.5.1 */
 export const CMD_ATC_INV = layout('CMD_ATC_INV', 16, {
   Opcode: [7, 0],
   Global: 9,
@@ -124,6 +124,12 @@ export const CMD_ATC_INV = layout('CMD_ATC_INV', 16, {
   Size: [69, 64],
   Address: addr(127, 76),
 });
+
+/** CMD_ATC_INV.Size that means every address; greater ones have no meaning. §4.5.1 */
+export const ATC_INV_ALL = 52;
+
+/** CMD_PRI_RESP.Resp. §4.5.2 */
+export const PRI_RESP = { RESPONSE_FAILURE: 0, INVALID_REQUEST: 1, SUCCESS: 2, RESERVED: 3 } as const;
 
 /** CMD_PRI_RESP. §4.5.2 */
 export const CMD_PRI_RESP = layout('CMD_PRI_RESP', 16, {
@@ -136,7 +142,7 @@ export const CMD_PRI_RESP = layout('CMD_PRI_RESP', 16, {
   Resp: [77, 76],
 });
 
-/** CMD_RESUME. §4.6.1 */
+/** CMD_RESUME. §4.7.1 */
 export const CMD_RESUME = layout('CMD_RESUME', 16, {
   Opcode: [7, 0],
   SSec: 10,
@@ -146,7 +152,7 @@ export const CMD_RESUME = layout('CMD_RESUME', 16, {
   STAG: [79, 64],
 });
 
-/** CMD_STALL_TERM. §4.6.2 */
+/** CMD_STALL_TERM. §4.7.2 */
 export const CMD_STALL_TERM = layout('CMD_STALL_TERM', 16, { Opcode: [7, 0], SSec: 10, StreamID: [63, 32] });
 
 /** CMD_SYNC. §4.7.3 */

@@ -30,8 +30,9 @@ export type EventName = keyof typeof EVENT;
 /** CLASS of an event: what was being translated. §7.3.12 */
 export const CLASS = { CD: 0, TT: 1, IN: 2 } as const;
 
-/** First 64 bits of every record. */
-const HEAD = { EventNumber: [7, 0], SSV: 11, SubstreamID: [31, 12], StreamID: [63, 32] } as const;
+/** What every record has in its first 64 bits, and what most of them have there beside it. */
+const STREAM = { EventNumber: [7, 0], StreamID: [63, 32] } as const;
+const HEAD = { ...STREAM, SSV: 11, SubstreamID: [31, 12] } as const;
 /** The incoming transaction: privileged, instruction, read. */
 const TRANSACTION = { PnU: 97, InD: 98, RnW: 99 } as const;
 /** Where the SMMU stood, and what it looked for. */
@@ -66,13 +67,13 @@ export const F_BAD_ATS_TREQ = layout('F_BAD_ATS_TREQ', 32, {
 });
 
 /** F_STREAM_DISABLED. §7.3.7 */
-export const F_STREAM_DISABLED = layout('F_STREAM_DISABLED', 32, { ...HEAD });
+export const F_STREAM_DISABLED = layout('F_STREAM_DISABLED', 32, { ...STREAM });
 
 /** F_TRANSL_FORBIDDEN. §7.3.8 */
-export const F_TRANSL_FORBIDDEN = layout('F_TRANSL_FORBIDDEN', 32, { ...HEAD, RnW: 99, ...INPUT });
+export const F_TRANSL_FORBIDDEN = layout('F_TRANSL_FORBIDDEN', 32, { ...STREAM, RnW: 99, ...INPUT });
 
 /** C_BAD_SUBSTREAMID. §7.3.9 */
-export const C_BAD_SUBSTREAMID = layout('C_BAD_SUBSTREAMID', 32, { ...HEAD });
+export const C_BAD_SUBSTREAMID = layout('C_BAD_SUBSTREAMID', 32, { ...STREAM, SubstreamID: [31, 12] });
 
 /** F_CD_FETCH. §7.3.10 */
 export const F_CD_FETCH = layout('F_CD_FETCH', 32, {

@@ -117,13 +117,13 @@ export const IIDR = register('SMMU_IIDR', 0x0018, 32, {
 /** SMMU_AIDR. §6.3.8 */
 export const AIDR = register('SMMU_AIDR', 0x001c, 32, { ArchMinorRev: ro(3, 0), ArchMajorRev: ro(7, 4) });
 
-/** SMMU_CR0. §6.3.9. PRIQEN, ATSCHK and VMW exist with IDR0.PRI, ATS and VMW only. */
+/** SMMU_CR0. §6.3.9. PRIQEN, ATSCHK and VMW exist with IDR0.PRI, ATS and VMW only; no option brings VMW. */
 export const CR0 = register('SMMU_CR0', 0x0020, 32, {
   SMMUEN: rw(0),
-  PRIQEN: ro(1),
+  PRIQEN: rw(1),
   EVENTQEN: rw(2),
   CMDQEN: rw(3),
-  ATSCHK: ro(4),
+  ATSCHK: rw(4),
   VMW: ro(8, 6),
 });
 
@@ -147,8 +147,8 @@ export const CR1 = register('SMMU_CR1', 0x0028, 32, {
   TABLE_SH: rw(11, 10),
 });
 
-/** SMMU_CR2. §6.3.12. E2H exists with IDR0.HYP only. */
-export const CR2 = register('SMMU_CR2', 0x002c, 32, { E2H: ro(0), RECINVSID: rw(1), PTM: rw(2) });
+/** SMMU_CR2. §6.3.12. E2H exists with IDR0.HYP only, PTM with IDR0.BTM. */
+export const CR2 = register('SMMU_CR2', 0x002c, 32, { E2H: ro(0), RECINVSID: rw(1), PTM: ro(2) });
 
 /** SMMU_STATUSR. §6.3.13 */
 export const STATUSR = register('SMMU_STATUSR', 0x0040, 32, { DORMANT: ro(0) });
@@ -171,7 +171,7 @@ export const AGBPA = register('SMMU_AGBPA', 0x0048, 32, {});
 /** SMMU_IRQ_CTRL. §6.3.16. PRIQ_IRQEN exists with IDR0.PRI only. */
 export const IRQ_CTRL = register('SMMU_IRQ_CTRL', 0x0050, 32, {
   GERROR_IRQEN: rw(0),
-  PRIQ_IRQEN: ro(1),
+  PRIQ_IRQEN: rw(1),
   EVENTQ_IRQEN: rw(2),
 });
 
@@ -210,13 +210,11 @@ export const GERRORN = register('SMMU_GERRORN', 0x0064, 32, gerrorFields(rw));
 function interruptConfiguration(
   name: string,
   offset: number,
-  exists: boolean,
 ): readonly [Register<'ADDR'>, Register<'DATA'>, Register<'MEMATTR' | 'SH'>] {
-  const field = exists ? rw : ro;
   return [
-    register(`${name}_IRQ_CFG0`, offset, 64, { ADDR: addr(51, 2, exists ? 'RW' : 'RO') }),
-    register(`${name}_IRQ_CFG1`, offset + 8, 32, { DATA: field(31, 0) }),
-    register(`${name}_IRQ_CFG2`, offset + 12, 32, { MEMATTR: field(3, 0), SH: field(5, 4) }),
+    register(`${name}_IRQ_CFG0`, offset, 64, { ADDR: addr(51, 2) }),
+    register(`${name}_IRQ_CFG1`, offset + 8, 32, { DATA: rw(31, 0) }),
+    register(`${name}_IRQ_CFG2`, offset + 12, 32, { MEMATTR: rw(3, 0), SH: rw(5, 4) }),
   ];
 }
 
@@ -224,7 +222,6 @@ function interruptConfiguration(
 export const [GERROR_IRQ_CFG0, GERROR_IRQ_CFG1, GERROR_IRQ_CFG2] = interruptConfiguration(
   'SMMU_GERROR',
   0x0068,
-  true,
 );
 
 /** SMMU_STRTAB_BASE. §6.3.23 */
@@ -279,28 +276,30 @@ export const EVENTQ_CONS = register('SMMU_EVENTQ_CONS', PAGE_1 + 0x00ac, 32, {
 export const [EVENTQ_IRQ_CFG0, EVENTQ_IRQ_CFG1, EVENTQ_IRQ_CFG2] = interruptConfiguration(
   'SMMU_EVENTQ',
   0x00b0,
-  true,
 );
 
-/** SMMU_PRIQ_BASE. §6.3.34. All PRIQ registers exist with IDR0.PRI only and are zero here. */
+/** SMMU_PRIQ_BASE. §6.3.34. All PRIQ registers exist with IDR0.PRI only. */
 export const PRIQ_BASE = register('SMMU_PRIQ_BASE', 0x00c0, 64, {
-  LOG2SIZE: ro(4, 0),
-  ADDR: addr(51, 5, 'RO'),
-  WA: ro(62),
+  LOG2SIZE: rw(4, 0),
+  ADDR: addr(51, 5),
+  WA: rw(62),
 });
 
 /** SMMU_PRIQ_PROD, on page 1. §6.3.35 */
-export const PRIQ_PROD = register('SMMU_PRIQ_PROD', PAGE_1 + 0x00c8, 32, { WR: ro(19, 0), OVFLG: ro(31) });
+export const PRIQ_PROD = register('SMMU_PRIQ_PROD', PAGE_1 + 0x00c8, 32, { WR: rw(19, 0), OVFLG: rw(31) });
 
 /** SMMU_PRIQ_CONS, on page 1. §6.3.36 */
-export const PRIQ_CONS = register('SMMU_PRIQ_CONS', PAGE_1 + 0x00cc, 32, { RD: ro(19, 0), OVACKFLG: ro(31) });
+export const PRIQ_CONS = register('SMMU_PRIQ_CONS', PAGE_1 + 0x00cc, 32, { RD: rw(19, 0), OVACKFLG: rw(31) });
 
-/** §6.3.37 to §6.3.39 */
-export const [PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1, PRIQ_IRQ_CFG2] = interruptConfiguration(
-  'SMMU_PRIQ',
-  0x00d0,
-  false,
-);
+/** §6.3.37, §6.3.38 */
+export const [PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1] = interruptConfiguration('SMMU_PRIQ', 0x00d0);
+
+/** SMMU_PRIQ_IRQ_CFG2. LO: an interrupt for the last request of a group rather than for a queue that was empty. §6.3.39 */
+export const PRIQ_IRQ_CFG2 = register('SMMU_PRIQ_IRQ_CFG2', 0x00dc, 32, {
+  MEMATTR: rw(3, 0),
+  SH: rw(5, 4),
+  LO: rw(31),
+});
 
 /** Every register of the model, in ascending order. */
 export const SMMU_REGISTERS: readonly Register<string>[] = [

@@ -73,6 +73,9 @@ export const S1DSS = { TERMINATE: 0, BYPASS: 1, SSID0: 2, RESERVED: 3 } as const
 /** STE.STRW while stage 1 is enabled. §5.2 */
 export const STRW = { NS_EL1: 0, RESERVED: 1, EL2: 2, RESERVED_3: 3 } as const;
 
+/** STE.EATS: what ATS a device may use. DPT is reserved and behaves as NONE. §5.2 */
+export const EATS = { NONE: 0, FULL: 1, SPLIT: 2, DPT: 3 } as const;
+
 /** Level 1 Context Descriptor. §5.3 */
 export const L1CD = layout('L1CD', 8, { V: 0, L2Ptr: addr(51, 12) });
 
