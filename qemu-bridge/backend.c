@@ -7,8 +7,8 @@
 #include "compat.h"
 #include "viommu-core.h"
 
-static void send_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
-                       const void *message)
+void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                          const void *message)
 {
     ViommuBackend *b = &core->backend;
     WireResult result;
@@ -32,7 +32,7 @@ static void run_notice(ViommuCore *core, ViommuNotice *notice)
             viommu_notify_invalidate(space, &notice->scope);
         }
     }
-    send_reply(core, viommu_MessageType_INVALIDATE, notice->id, NULL, NULL);
+    viommu_backend_reply(core, viommu_MessageType_INVALIDATE, notice->id, NULL, NULL);
     g_free(notice->devices);
     g_free(notice);
 }
@@ -69,13 +69,6 @@ static void notices_bh(void *opaque)
     object_unref(OBJECT(core->dev));
 }
 
-/* The reference keeps the device until the work queued on the main loop has run. */
-static void schedule(ViommuCore *core, QEMUBHFunc *work)
-{
-    object_ref(OBJECT(core->dev));
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), work, core);
-}
-
 static void queue_notice(ViommuCore *core, uint32_t id, const IotlbScope *scope, const viommu_Invalidate *msg)
 {
     ViommuBackend *b = &core->backend;
@@ -92,7 +85,7 @@ static void queue_notice(ViommuCore *core, uint32_t id, const IotlbScope *scope,
     b->notices_scheduled = true;
     qemu_mutex_unlock(&b->queue_lock);
     if (wake) {
-        schedule(core, notices_bh);
+        viommu_core_schedule(core, notices_bh);
     }
 }
 
@@ -114,8 +107,8 @@ static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
     viommu_spaces_invalidate(core, &scope, msg.rid, msg.pasid);
     if (msg.devices_count && !qatomic_read(&core->resetting)) {
         queue_notice(core, frame->id, &scope, &msg);
-    } else {
-        send_reply(core, viommu_MessageType_INVALIDATE, frame->id, NULL, NULL);
+    } else if (!viommu_endpoints_hold_answer(core, frame->id)) {
+        viommu_backend_reply(core, viommu_MessageType_INVALIDATE, frame->id, NULL, NULL);
     }
     return true;
 }
@@ -177,7 +170,7 @@ static bool serve_interrupt(ViommuCore *core, const WireFrame *frame)
     }
     qemu_mutex_unlock(&b->queue_lock);
     if (wake) {
-        schedule(core, interrupts_bh);
+        viommu_core_schedule(core, interrupts_bh);
     }
     return true;
 }
@@ -192,7 +185,7 @@ static bool serve_mem_read(ViommuCore *core, const WireFrame *frame)
     }
     reply.code = viommu_guest_read(viommu_u64(msg.gpa_lo, msg.gpa_hi), reply.data.bytes, msg.size);
     reply.data.size = reply.code ? 0 : msg.size;
-    send_reply(core, viommu_MessageType_MEM_READ, frame->id, viommu_MemReadReply_fields, &reply);
+    viommu_backend_reply(core, viommu_MessageType_MEM_READ, frame->id, viommu_MemReadReply_fields, &reply);
     return true;
 }
 
@@ -205,7 +198,7 @@ static bool serve_mem_write(ViommuCore *core, const WireFrame *frame)
         return false;
     }
     reply.code = viommu_guest_write(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.data.bytes, msg.data.size);
-    send_reply(core, viommu_MessageType_MEM_WRITE, frame->id, viommu_Status_fields, &reply);
+    viommu_backend_reply(core, viommu_MessageType_MEM_WRITE, frame->id, viommu_Status_fields, &reply);
     return true;
 }
 
@@ -218,7 +211,7 @@ static bool serve_mem_cas(ViommuCore *core, const WireFrame *frame)
         return false;
     }
     reply.code = viommu_guest_cas(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.expected, msg.value, &reply.found);
-    send_reply(core, viommu_MessageType_MEM_CAS, frame->id, viommu_MemCasReply_fields, &reply);
+    viommu_backend_reply(core, viommu_MessageType_MEM_CAS, frame->id, viommu_MemCasReply_fields, &reply);
     return true;
 }
 
@@ -244,6 +237,11 @@ static void serve(ViommuCore *core, const WireFrame *frame)
         break;
     case viommu_MessageType_MEM_CAS:
         ok = serve_mem_cas(core, frame);
+        break;
+    case viommu_MessageType_RESUME:
+    case viommu_MessageType_PAGE_RESPONSE:
+    case viommu_MessageType_DEVICE_TLB:
+        ok = viommu_endpoints_serve(core, frame);
         break;
     default:
         viommu_core_gone(core, "backend channel: unknown message type %" PRIu32, frame->type);

@@ -156,6 +156,20 @@ void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
     }
 }
 
+void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log2_size)
+{
+    uint64_t first = log2_size >= 64 ? 0 : address;
+    IOMMUNotifier *n;
+    Interval r;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        if ((n->notifier_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) && notifier_range(space, n, &r) &&
+            intersect(&r, first, last_of_block(first, log2_size))) {
+            emit(space, n, IOMMU_NOTIFIER_DEVIOTLB_UNMAP, r, 0, IOMMU_NONE);
+        }
+    }
+}
+
 void viommu_notify_unmap_all(ViommuCore *core)
 {
     ViommuSpace *space;
@@ -187,7 +201,7 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
     ViommuCore *core = space->core;
     viommu_Notifier msg = viommu_Notifier_init_zero;
 
-    if (new_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) {
+    if ((new_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) && !viommu_core_has(core, viommu_Feature_FEATURE_ATS)) {
         error_setg_errno(errp, ENOTSUP, "device %02x.%x: this IOMMU offers no device IOTLB",
                          PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
         return -ENOTSUP;

@@ -15,7 +15,7 @@
 /* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
 #define MAX_REPORTED_BITS 52
 
-static uint16_t current_rid(const ViommuSpace *space)
+uint16_t viommu_space_rid(const ViommuSpace *space)
 {
     PCIBus *bus = qatomic_read(&space->bus);
 
@@ -48,7 +48,7 @@ bool viommu_space_announce_locked(ViommuSpace *space)
 {
     ViommuCore *core = space->core;
     viommu_DeviceAdded msg = viommu_DeviceAdded_init_zero;
-    uint16_t rid = current_rid(space);
+    uint16_t rid = viommu_space_rid(space);
 
     if (space->handle && space->rid == rid) {
         return true;
@@ -97,14 +97,16 @@ static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
     qemu_mutex_unlock(&space->tlb.lock);
 }
 
-static bool ask(ViommuSpace *space, hwaddr address, uint32_t access, ViommuAnswer *answer, uint16_t *rid)
+bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid)
 {
     ViommuCore *core = space->core;
     viommu_Translate msg = {
-        .pasid = space->pasid_plus_1,
-        .access = access,
-        .lo = address,
-        .hi = address >> 32,
+        .pasid = request->pasid_plus_1,
+        .access = request->access,
+        .lo = request->address,
+        .hi = request->address >> 32,
+        .kind = request->kind,
+        .may_stall = request->may_stall,
     };
     bool ok;
 
@@ -195,6 +197,7 @@ static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t a
 
 static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t access)
 {
+    const ViommuRequest request = { .address = address, .pasid_plus_1 = space->pasid_plus_1, .access = access };
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     const uint32_t *w = answer.spans.words;
     uint16_t rid;
@@ -202,7 +205,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     if (continues_refused(space, address, access)) {
         return refused(space, address, access);
     }
-    if (!ask(space, address, access, &answer, &rid)) {
+    if (!viommu_space_ask(space, &request, &answer, &rid)) {
         qatomic_inc(&space->core->refused);
         qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
         return refused(space, address, access);
@@ -290,7 +293,7 @@ ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn)
     space->bus = bus;
     space->devfn = devfn;
     space->bus_number = pci_bus_is_root(bus) ? NULL : &bus->parent_dev->config[PCI_SECONDARY_BUS];
-    space->rid = current_rid(space);
+    space->rid = viommu_space_rid(space);
     iotlb_init(&space->tlb);
     memory_region_init(&space->root, OBJECT(core->dev), name, UINT64_MAX);
     memory_region_init_iommu(&space->iommu, sizeof(space->iommu), TYPE_VIOMMU_IOMMU_MEMORY_REGION,

@@ -2,24 +2,14 @@
 /*
  * -device viommu-testdev: a PCI function that moves bytes between a buffer of its own and whatever device address
  * it is told, and says what became of it. For tests, and for people who test kernels. Its registers are described
- * in docs/testdev.md; the numbers here and there are one interface.
+ * in docs/testdev.md; the numbers here and there are one interface. This file: registers and commands.
  */
 #include "compat.h"
 #include "hw/pci/msix.h"
-#include "viommu-types.h"
-
-OBJECT_DECLARE_SIMPLE_TYPE(ViommuTestdev, VIOMMU_TESTDEV)
-
-/* 1234 is what QEMU's own educational devices use; no device of QEMU has this number under it. */
-#define TESTDEV_VENDOR_ID 0x1234
-#define TESTDEV_DEVICE_ID 0x10d0
+#include "testdev.h"
 
 #define TESTDEV_ID 0x544f4956u /* "VIOT" */
-#define TESTDEV_VERSION 1u
-#define BUFFER_SIZE (64 * KiB)
 #define WINDOW_SIZE (4 * KiB)
-/* A transfer goes in pieces that stay within one page, so that the first address that fails is known. */
-#define PIECE 4096u
 
 enum TestdevBar { BAR_REGISTERS = 0, BAR_BUFFER = 1, BAR_MSIX = 2 };
 
@@ -44,34 +34,22 @@ enum TestdevRegister {
     REG_CHECKSUM = 0x44,
     REG_COMPLETED = 0x48,
     REG_INTERRUPT = 0x4c,
+    REG_BEHAVIOUR = 0x50,
+    REG_WAITING = 0x54,
+    REG_ENABLED = 0x58,
+    REG_TRANSLATION_REQUESTS = 0x60,
+    REG_ATC_HITS = 0x64,
+    REG_ATC_ENTRIES = 0x68,
+    REG_INVALIDATIONS = 0x6c,
+    REG_PAGE_REQUESTS = 0x70,
+    REG_PAGE_RESPONSES = 0x74,
+    REG_PAGE_CODE = 0x78,
+    REG_STALLS = 0x7c,
 };
 
-enum TestdevCommand { CMD_READ = 1, CMD_WRITE = 2, CMD_FILL = 3, CMD_CHECKSUM = 4 };
-enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_FAULT = 3, STATUS_REJECTED = 4 };
-
-#define CONTROL_INTERRUPT 1u
+#define CONTROL_BITS (CONTROL_INTERRUPT | CONTROL_ATS | CONTROL_PRI | CONTROL_STALL)
+#define BEHAVIOUR_BITS (BEHAVIOUR_DROP | BEHAVIOUR_HOLD)
 #define INTERRUPT_PENDING 1u
-
-struct ViommuTestdev {
-    PCIDevice parent;
-    MemoryRegion registers;
-    MemoryRegion buffer;
-    QEMUBH *bh;
-
-    uint64_t address;
-    uint32_t length;
-    uint32_t offset;
-    uint32_t control;
-    uint32_t command;
-    uint32_t status;
-    uint32_t result;
-    uint32_t bytes_done;
-    uint64_t fault_address;
-    uint32_t seed;
-    uint32_t checksum;
-    uint32_t completed;
-    uint32_t interrupt;
-};
 
 /* The CRC-32 of zip and `crc32` (reflected polynomial 0xedb88320). */
 static uint32_t crc32_of(const uint8_t *data, uint32_t length)
@@ -101,25 +79,23 @@ static void fill_pattern(uint8_t *data, uint32_t length, uint32_t seed)
     }
 }
 
-static void transfer(ViommuTestdev *d, uint8_t *data, DMADirection direction)
+void testdev_complete(ViommuTestdev *d, uint32_t status)
 {
-    while (d->bytes_done < d->length) {
-        uint64_t address = d->address + d->bytes_done;
-        uint32_t size = MIN(d->length - d->bytes_done, PIECE - (address & (PIECE - 1)));
+    uint8_t *data = (uint8_t *)memory_region_get_ram_ptr(&d->buffer) + d->offset;
 
-        d->result = pci_dma_rw(&d->parent, address, data + d->bytes_done, size, direction, MEMTXATTRS_UNSPECIFIED);
-        if (d->result != MEMTX_OK) {
-            d->fault_address = address;
-            d->status = STATUS_FAULT;
-            return;
-        }
-        d->bytes_done += size;
+    qemu_bh_cancel(d->bh);
+    d->generation++;
+    d->transfer = (TestdevTransfer) { 0 };
+    d->status = status;
+    if (status == STATUS_DONE) {
+        d->bytes_done = d->length;
     }
-}
-
-static void complete(ViommuTestdev *d)
-{
-    d->completed++;
+    if (d->command == CMD_READ || d->command == CMD_FILL) {
+        memory_region_set_dirty(&d->buffer, d->offset, d->length);
+    }
+    d->checksum = crc32_of(data, d->bytes_done);
+    d->counters.completed++;
+    testdev_settle(d);
     if (d->control & CONTROL_INTERRUPT) {
         d->interrupt |= INTERRUPT_PENDING;
         if (msix_enabled(&d->parent)) {
@@ -128,45 +104,71 @@ static void complete(ViommuTestdev *d)
     }
 }
 
+void testdev_abandon(ViommuTestdev *d, uint32_t result)
+{
+    if (d->status == STATUS_BUSY) {
+        d->result = result;
+        d->fault_address = d->address + d->bytes_done;
+        testdev_complete(d, STATUS_FAULT);
+    }
+}
+
 static void run_command(void *opaque)
 {
     ViommuTestdev *d = opaque;
     uint8_t *data = (uint8_t *)memory_region_get_ram_ptr(&d->buffer) + d->offset;
 
-    d->status = STATUS_DONE;
     switch (d->command) {
-    case CMD_READ:
-        transfer(d, data, DMA_DIRECTION_TO_DEVICE);
-        memory_region_set_dirty(&d->buffer, d->offset, d->length);
-        break;
-    case CMD_WRITE:
-        transfer(d, data, DMA_DIRECTION_FROM_DEVICE);
-        break;
     case CMD_FILL:
         fill_pattern(data, d->length, d->seed);
-        memory_region_set_dirty(&d->buffer, d->offset, d->length);
-        d->bytes_done = d->length;
+        testdev_complete(d, STATUS_DONE);
         break;
     case CMD_CHECKSUM:
-        d->bytes_done = d->length;
+        testdev_complete(d, STATUS_DONE);
         break;
+    case CMD_STOP_MARKER:
+        viommu_endpoint_request_page(&d->endpoint, testdev_pasid_plus_1(d), 0, 0, 0, true);
+        testdev_complete(d, STATUS_DONE);
+        break;
+    default:
+        testdev_run(d);
     }
-    d->checksum = crc32_of(data, d->bytes_done);
-    complete(d);
+}
+
+/* What was switched on decides what the function may send. */
+static bool may_start(const ViommuTestdev *d, uint32_t command)
+{
+    uint64_t first = d->address / TESTDEV_PIECE, last = (d->address + d->length - 1) / TESTDEV_PIECE;
+
+    if (command < CMD_READ || command > CMD_STOP_MARKER || !d->length || d->length > TESTDEV_BUFFER_SIZE ||
+        d->offset > TESTDEV_BUFFER_SIZE - d->length) {
+        return false;
+    }
+    if (testdev_needs(d, command) & ~testdev_pci_enabled(d)) {
+        return false;
+    }
+    switch (command) {
+    case CMD_READ:
+    case CMD_WRITE:
+        /* Page requests are for pages that a translation request did not find. */
+        return (d->control & (CONTROL_ATS | CONTROL_PRI)) != CONTROL_PRI;
+    case CMD_REQUEST_PAGES:
+        return last >= first && last - first < testdev_pci_page_requests(d);
+    case CMD_STOP_MARKER:
+        return d->pasid & PASID_VALID;
+    default:
+        return true;
+    }
 }
 
 static void start_command(ViommuTestdev *d, uint32_t command)
 {
-    if (d->status == STATUS_BUSY) {
-        return;
-    }
     d->command = command;
     d->result = MEMTX_OK;
     d->bytes_done = 0;
     d->fault_address = 0;
     d->checksum = 0;
-    if (command < CMD_READ || command > CMD_CHECKSUM || !d->length || d->length > BUFFER_SIZE ||
-        d->offset > BUFFER_SIZE - d->length) {
+    if (!may_start(d, command)) {
         d->status = STATUS_REJECTED;
         return;
     }
@@ -183,8 +185,10 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
         return TESTDEV_ID;
     case REG_VERSION:
         return TESTDEV_VERSION;
+    case REG_FEATURES:
+        return testdev_pci_features(d);
     case REG_BUFFER_SIZE:
-        return BUFFER_SIZE;
+        return TESTDEV_BUFFER_SIZE;
     case REG_ADDRESS_LO:
         return (uint32_t)d->address;
     case REG_ADDRESS_HI:
@@ -193,6 +197,8 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
         return d->length;
     case REG_OFFSET:
         return d->offset;
+    case REG_PASID:
+        return d->pasid;
     case REG_CONTROL:
         return d->control;
     case REG_COMMAND:
@@ -212,10 +218,32 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
     case REG_CHECKSUM:
         return d->checksum;
     case REG_COMPLETED:
-        return d->completed;
+        return d->counters.completed;
     case REG_INTERRUPT:
         return d->interrupt;
-    default: /* REG_FEATURES and REG_PASID are 0 in this version, and so is the rest. */
+    case REG_BEHAVIOUR:
+        return d->behaviour;
+    case REG_WAITING:
+        return d->transfer.wait;
+    case REG_ENABLED:
+        return testdev_pci_enabled(d);
+    case REG_TRANSLATION_REQUESTS:
+        return d->counters.translation_requests;
+    case REG_ATC_HITS:
+        return d->counters.atc_hits;
+    case REG_ATC_ENTRIES:
+        return testdev_atc_count(&d->atc);
+    case REG_INVALIDATIONS:
+        return d->counters.invalidations;
+    case REG_PAGE_REQUESTS:
+        return d->counters.page_requests;
+    case REG_PAGE_RESPONSES:
+        return d->counters.page_responses;
+    case REG_PAGE_CODE:
+        return d->page_code;
+    case REG_STALLS:
+        return d->counters.stalls;
+    default:
         return 0;
     }
 }
@@ -225,7 +253,10 @@ static void testdev_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
     ViommuTestdev *d = opaque;
 
     /* A command in progress keeps what it was started with. */
-    if (d->status == STATUS_BUSY && offset != REG_INTERRUPT) {
+    if (d->status == STATUS_BUSY && offset != REG_INTERRUPT && offset != REG_BEHAVIOUR) {
+        if (offset == REG_COMMAND && value == CMD_CANCEL) {
+            testdev_abandon(d, RESULT_CANCELLED);
+        }
         return;
     }
     switch (offset) {
@@ -242,7 +273,14 @@ static void testdev_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
         d->offset = value;
         break;
     case REG_CONTROL:
-        d->control = value & CONTROL_INTERRUPT;
+        d->control = value & CONTROL_BITS;
+        break;
+    case REG_PASID:
+        d->pasid = value & (PASID_VALID | PASID_NUMBER);
+        break;
+    case REG_BEHAVIOUR:
+        d->behaviour = value & BEHAVIOUR_BITS;
+        testdev_settle(d);
         break;
     case REG_COMMAND:
         start_command(d, value);
@@ -264,11 +302,13 @@ static const MemoryRegionOps testdev_ops = {
     .impl = { .min_access_size = 4, .max_access_size = 4 },
 };
 
+static DeviceRealize parent_realize;
+
 static void testdev_realize(PCIDevice *pci, Error **errp)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
 
-    if (!memory_region_init_ram(&d->buffer, OBJECT(d), "viommu-testdev-buffer", BUFFER_SIZE, errp)) {
+    if (!memory_region_init_ram(&d->buffer, OBJECT(d), "viommu-testdev-buffer", TESTDEV_BUFFER_SIZE, errp)) {
         return;
     }
     memory_region_init_io(&d->registers, OBJECT(d), &testdev_ops, d, "viommu-testdev", WINDOW_SIZE);
@@ -279,12 +319,26 @@ static void testdev_realize(PCIDevice *pci, Error **errp)
     }
     msix_vector_use(pci, 0);
     d->bh = qemu_bh_new_guarded(run_command, d, &DEVICE(d)->mem_reentrancy_guard);
+    viommu_endpoint_attach(&d->endpoint, pci, &testdev_endpoint_ops);
+    testdev_pci_init(d, errp);
+}
+
+/* On a conventional bus there is no room for extended capabilities. */
+static void testdev_device_realize(DeviceState *dev, Error **errp)
+{
+    PCIDevice *pci = PCI_DEVICE(dev);
+
+    if (pci_bus_is_express(PCI_BUS(qdev_get_parent_bus(dev)))) {
+        pci->cap_present |= QEMU_PCI_CAP_EXPRESS;
+    }
+    parent_realize(dev, errp);
 }
 
 static void testdev_exit(PCIDevice *pci)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
 
+    viommu_endpoint_detach(&d->endpoint);
     qemu_bh_delete(d->bh);
     msix_uninit_exclusive_bar(pci);
 }
@@ -294,9 +348,12 @@ static void testdev_reset_hold(Object *obj, ResetType type)
     ViommuTestdev *d = VIOMMU_TESTDEV(obj);
 
     qemu_bh_cancel(d->bh);
+    d->generation++;
+    d->transfer = (TestdevTransfer) { 0 };
     d->address = 0;
     d->length = 0;
     d->offset = 0;
+    d->pasid = 0;
     d->control = 0;
     d->command = 0;
     d->status = STATUS_IDLE;
@@ -305,9 +362,22 @@ static void testdev_reset_hold(Object *obj, ResetType type)
     d->fault_address = 0;
     d->seed = 0;
     d->checksum = 0;
-    d->completed = 0;
     d->interrupt = 0;
+    d->behaviour = 0;
+    d->page_code = 0;
+    d->next_group = 0;
+    d->counters = (TestdevCounters) { 0 };
+    testdev_atc_flush(&d->atc);
+    bitmap_zero(d->groups, TESTDEV_GROUPS);
+    testdev_pci_reset(d);
+    testdev_settle(d);
 }
+
+static const Property testdev_properties[] = {
+    DEFINE_PROP_BOOL("pasid", ViommuTestdev, offer_pasid, true),
+    DEFINE_PROP_BOOL("ats", ViommuTestdev, offer_ats, true),
+    DEFINE_PROP_BOOL("pri", ViommuTestdev, offer_pri, true),
+};
 
 static const VMStateDescription testdev_vmstate = {
     .name = TYPE_VIOMMU_TESTDEV,
@@ -325,6 +395,13 @@ static void testdev_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     pc->device_id = TESTDEV_DEVICE_ID;
     pc->revision = TESTDEV_VERSION;
     pc->class_id = PCI_CLASS_OTHERS;
+    pc->config_write = testdev_pci_write_config;
+    device_class_set_parent_realize(dc, testdev_device_realize, &parent_realize);
+    device_class_set_props(dc, testdev_properties);
+    object_class_property_set_description(klass, "pasid", "PASID capability, where the IOMMU is viommu's");
+    object_class_property_set_description(klass, "ats", "Address Translation Services, where daemon and bridge have "
+                                          "them");
+    object_class_property_set_description(klass, "pri", "Page Request Interface, likewise");
     RESETTABLE_CLASS(klass)->phases.hold = testdev_reset_hold;
     dc->vmsd = &testdev_vmstate;
     dc->desc = "DMA test device (viommu docs/testdev.md)";
@@ -338,6 +415,7 @@ const TypeInfo viommu_testdev_type = {
     .class_init = testdev_class_init,
     .interfaces = (VIOMMU_INTERFACES) {
         { INTERFACE_CONVENTIONAL_PCI_DEVICE },
+        { INTERFACE_PCIE_DEVICE },
         { },
     },
 };

@@ -6,9 +6,11 @@
 #include "qemu/memfd.h"
 #include "viommu-core.h"
 
-/* FEATURE_SHARED_MEMORY, REMOTE_MEMORY, NOTIFIERS, SPANS. */
-#define OUR_FEATURES (1u << viommu_Feature_FEATURE_SHARED_MEMORY | 1u << viommu_Feature_FEATURE_REMOTE_MEMORY | \
-                      1u << viommu_Feature_FEATURE_NOTIFIERS | 1u << viommu_Feature_FEATURE_SPANS)
+#define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
+#define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
+                      FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS))
+
+static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
 void viommu_core_init(ViommuCore *core, DeviceState *dev)
 {
@@ -20,6 +22,7 @@ void viommu_core_init(ViommuCore *core, DeviceState *dev)
     QLIST_INIT(&core->spaces);
     QTAILQ_INIT(&core->regions);
     viommu_backend_init(core);
+    viommu_endpoints_init(core);
 }
 
 void viommu_core_describe_properties(ObjectClass *klass)
@@ -29,6 +32,36 @@ void viommu_core_describe_properties(ObjectClass *klass)
                                           "(default: that of -name, or the process id)");
     object_class_property_set_description(klass, "timeout-ms", "how long an answer of the daemon may take before "
                                           "it counts as gone");
+}
+
+ViommuSpace *viommu_space_of(const AddressSpace *as)
+{
+    ViommuCore *core;
+    ViommuSpace *space;
+
+    QLIST_FOREACH(core, &cores, next) {
+        QLIST_FOREACH_RCU(space, &core->spaces, next) {
+            if (&space->as == as) {
+                return space;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The reference keeps the device until the work queued on the main loop has run. */
+void viommu_core_schedule(ViommuCore *core, QEMUBHFunc *work)
+{
+    object_ref(OBJECT(core->dev));
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), work, core);
+}
+
+static void gone_bh(void *opaque)
+{
+    ViommuCore *core = opaque;
+
+    viommu_endpoints_end_all(core);
+    object_unref(OBJECT(core->dev));
 }
 
 /* Says it once. Whoever waits on the sockets wakes up; DMA is refused and writes are ignored from here on. */
@@ -48,7 +81,10 @@ void viommu_core_gone(ViommuCore *core, const char *format, ...)
     viommu_spaces_flush(core);
     if (!core->connected) {
         core->gone_reason = g_steal_pointer(&reason);
-    } else if (!qatomic_read(&core->exiting)) {
+        return;
+    }
+    viommu_core_schedule(core, gone_bh);
+    if (!qatomic_read(&core->exiting)) {
         error_report("viommu: %s; from now on devices behind this IOMMU get no DMA through", reason);
     }
 }
@@ -147,6 +183,7 @@ static bool check_hello(ViommuCore *core, const viommu_HelloReply *reply, Error 
         return false;
     }
     core->register_bytes = reply->register_bytes;
+    core->features = reply->features & OUR_FEATURES;
     return true;
 }
 
@@ -196,6 +233,7 @@ bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *opti
         return false;
     }
     core->connected = true;
+    QLIST_INSERT_HEAD(&cores, core, next);
     core->exit_notifier.notify = exit_notify;
     qemu_add_exit_notifier(&core->exit_notifier);
     viommu_memory_start(core);
@@ -205,6 +243,9 @@ bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *opti
 void viommu_core_disconnect(ViommuCore *core)
 {
     qatomic_set(&core->exiting, true);
+    if (core->connected) {
+        QLIST_REMOVE(core, next);
+    }
     viommu_memory_stop(core);
     viommu_spaces_stop(core);
     if (core->exit_notifier.notify) {
@@ -243,6 +284,7 @@ void viommu_core_reset(ViommuCore *core)
     viommu_front_request(core, viommu_MessageType_RESET, viommu_Reset_fields, &msg, -1, viommu_Status_fields,
                          &status);
     viommu_spaces_flush(core);
+    viommu_endpoints_end_all(core);
     viommu_core_publish(core);
     qatomic_set(&core->resetting, false);
     viommu_notify_replay_all(core);

@@ -5,11 +5,12 @@
  *
  * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the bridge's own
  * backend thread, which never takes the big lock. Locks, outermost first: big lock, front.lock, an Iotlb's
- * lock. backend.send_lock and backend.queue_lock are taken alone.
+ * lock. backend.send_lock, backend.queue_lock and endpoints.lock are taken alone.
  */
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
 
+#include "endpoint.h"
 #include "iotlb.h"
 #include "wire.h"
 
@@ -36,7 +37,6 @@ typedef enum ControlWord {
 } ControlWord;
 
 typedef struct ViommuCore ViommuCore;
-typedef struct ViommuSpace ViommuSpace;
 
 /* A translation request's answer, on the stack of the thread that asked. */
 typedef struct ViommuAnswer {
@@ -81,6 +81,33 @@ typedef struct ViommuBackend {
     uint32_t interrupt_count;
     bool interrupts_scheduled;
 } ViommuBackend;
+
+/* A backend message for a device of the bridge's own, on its way to the main loop. */
+typedef struct ViommuDelivery {
+    uint32_t type; /* viommu_MessageType: RESUME, PAGE_RESPONSE or DEVICE_TLB */
+    uint32_t id;
+    union {
+        viommu_Resume resume;
+        viommu_PageResponse page_response;
+        viommu_DeviceTlb device_tlb;
+    };
+    ViommuEndpoint *later; /* who answers this DEVICE_TLB later; big lock */
+    QTAILQ_ENTRY(ViommuDelivery) next;
+} ViommuDelivery;
+
+typedef QTAILQ_HEAD(ViommuDeliveries, ViommuDelivery) ViommuDeliveries;
+
+/* The devices of the bridge's own behind this IOMMU. */
+typedef struct ViommuEndpoints {
+    QLIST_HEAD(, ViommuEndpoint) list; /* big lock */
+    ViommuDeliveries unanswered;       /* big lock */
+
+    QemuMutex lock; /* the fields below */
+    ViommuDeliveries queue;
+    bool scheduled;
+    uint32_t under_way;   /* requests between viommu_endpoint_begin and _end */
+    GArray *held_answers; /* ids of INVALIDATEs that wait for them */
+} ViommuEndpoints;
 
 /* A piece of RAM in the daemon's memory table. Big lock. */
 typedef struct ViommuRegion {
@@ -136,6 +163,8 @@ struct ViommuCore {
 
     ViommuFront front;
     ViommuBackend backend;
+    ViommuEndpoints endpoints;
+    uint32_t features;   /* in force */
     bool connected;      /* realized far enough that `gone` deserves a report */
     bool alive;
     bool resetting;      /* notifiers have been emptied by the reset itself */
@@ -167,6 +196,8 @@ struct ViommuCore {
     uint32_t stale_fills;
     uint32_t invalidated;
     uint32_t refused;
+
+    QLIST_ENTRY(ViommuCore) next; /* of those that are connected; big lock */
 };
 
 /* viommu-core.c */
@@ -184,12 +215,19 @@ void viommu_core_disconnect(ViommuCore *core);
 void viommu_core_reset(ViommuCore *core);
 /** The daemon is lost: said once; from now on DMA is refused and writes are ignored. Any thread. */
 void viommu_core_gone(ViommuCore *core, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/** Has `work` run on the main loop, with the core as its argument; it gives back core->dev's reference. Any thread. */
+void viommu_core_schedule(ViommuCore *core, QEMUBHFunc *work);
 /** Copies the counters to the control page. */
 void viommu_core_publish(ViommuCore *core);
 
 static inline bool viommu_core_alive(const ViommuCore *core)
 {
     return qatomic_read(&core->alive);
+}
+
+static inline bool viommu_core_has(const ViommuCore *core, viommu_Feature feature)
+{
+    return core->features >> feature & 1;
 }
 
 static inline uint32_t *viommu_control(const ViommuCore *core, ControlWord word)
@@ -219,6 +257,19 @@ void viommu_backend_start(ViommuCore *core, int fd);
 void viommu_backend_stop(ViommuCore *core);
 /** Answers queued invalidations. Main loop, big lock. */
 void viommu_backend_run_notices(ViommuCore *core);
+/** Answers a request of the daemon. Any thread. */
+void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                          const void *message);
+
+/* endpoints.c: messages to devices of the bridge's own, and to the notifiers of others' device TLBs. */
+
+void viommu_endpoints_init(ViommuCore *core);
+/** Takes a RESUME, PAGE_RESPONSE or DEVICE_TLB. False: it cannot be decoded. Backend thread. */
+bool viommu_endpoints_serve(ViommuCore *core, const WireFrame *frame);
+/** True: the answer to this INVALIDATE follows when the requests under way have ended. Backend thread. */
+bool viommu_endpoints_hold_answer(ViommuCore *core, uint32_t id);
+/** Ends everything that endpoints wait for, and answers what is asked of them. Big lock. */
+void viommu_endpoints_end_all(ViommuCore *core);
 
 /* guest-memory.c: what the daemon reads and writes through messages. RAM only, any thread. */
 
@@ -241,6 +292,12 @@ void viommu_regs_init(ViommuCore *core, const char *name);
 
 #define TYPE_VIOMMU_IOMMU_MEMORY_REGION "viommu-iommu-memory-region"
 
+/** The space that this address space belongs to, or NULL. Big lock. */
+ViommuSpace *viommu_space_of(const AddressSpace *as);
+/** The requester id of now. */
+uint16_t viommu_space_rid(const ViommuSpace *space);
+/** Asks the daemon for a translation. False: it is gone. `rid` is what the request was asked with. */
+bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid);
 /** The address space of a requester, made at the first call. Big lock. */
 ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn);
 /** Tells the daemon of the requester, or that its id changed. front.lock held. */
@@ -261,6 +318,8 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
 void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n);
 /** UNMAP for the block, then what is mapped there now. */
 void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope);
+/** Tells those who keep translations for a device with ATS (vhost) to drop the block. */
+void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log2_size);
 /** UNMAP everything for everyone. */
 void viommu_notify_unmap_all(ViommuCore *core);
 /** MAP what is mapped now, for those who asked. */

@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
+import { PhysicalMemory } from './physical-memory.js';
 import { BridgeQemu } from './qemu.js';
-import { type Script, ScriptedDaemon } from './scripted-daemon.js';
+import { answerHello, type Script, ScriptedDaemon } from './scripted-daemon.js';
+import { TestdevDriver } from './testdev-driver.js';
 
 /** IOMMU notifiers: what VFIO and vhost hear, and what the daemon hears of them. */
 
@@ -47,13 +49,22 @@ afterEach(async () => {
 async function start(asks: string, options: string, script: Script): Promise<ScriptedDaemon> {
   daemon = await ScriptedDaemon.start(qemu.socket, script);
   const object = join(out, 'x86_64', 'notifier-probe.so');
-  qemu.start(options, ['-S', '-device', 'viommu-testdev'], { asks, object });
+  const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
+  qemu.start(options, ['-S', '-device', 'viommu-testdev', '-gdb', gdb], { asks, object });
   const running = daemon;
   await eventually(() => running.received.includes('RESET'), 'the reset at power-on');
   // The monitor answers when the main loop is through with it, notifiers included.
   await qemu.command('query-status');
   await eventually(() => /probe: (registered|refused)/.test(qemu.text), `the probe: ${qemu.text}`);
   return running;
+}
+
+/** What the guest's kernel does to the test device before it translates ahead. */
+async function switchAtsOn(): Promise<void> {
+  const memory = await PhysicalMemory.connect(qemu.path('gdb'));
+  const device = await TestdevDriver.start(qemu, memory, TESTDEV_RID, 0);
+  await device.enableAts();
+  memory.close();
 }
 
 /** Events so far, without the probe's own remarks. */
@@ -143,9 +154,24 @@ describe('a listener that wants to hear of invalidations only', () => {
     await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 1, lo: 0x200000, log2Size: 21, devices });
     await eventsAfter(1, ['unmap 200000+1fffff -> 0 perm 0']);
   });
+});
 
-  it('is refused a device IOTLB', async () => {
-    await start('device-iotlb', ',caching-mode=on', {});
+describe('a listener that keeps translations for a device with ATS', () => {
+  it('hears of the invalidations of that device, and not of the IOMMU', async () => {
+    const running = await start('device-iotlb', '', {});
+    expect(running.notifiers.map(({ flags }) => flags)).toEqual([0]);
+    await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 1, devices: [] });
+    const drop = { rid: TESTDEV_RID, pasid: 0, lo: 0x20_0000, hi: 0, log2Size: 21, global: false };
+    await running.ask(MESSAGE.DEVICE_TLB, { ...drop, rid: 0x48 });
+    await running.ask(MESSAGE.DEVICE_TLB, { ...drop, pasid: 5 });
+    await switchAtsOn();
+    await running.ask(MESSAGE.DEVICE_TLB, drop);
+    await eventsAfter(0, ['unmap 200000+1fffff -> 0 perm 0']);
+  });
+
+  it('is refused where the daemon has no ATS', async () => {
+    const features = ALL_FEATURES & ~FEATURE.ATS;
+    await start('device-iotlb', '', { hello: (channel, id) => answerHello(channel, id, { features }) });
     expect(qemu.text).toMatch(/refused: device 02\.0: this IOMMU offers no device IOTLB/);
   });
 });

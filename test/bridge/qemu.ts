@@ -10,6 +10,8 @@ import { eventually } from '../support/daemon.js';
 export class BridgeQemu {
   readonly exited: Promise<number>;
   readonly socket: string;
+  /** QEMU arguments for another IOMMU than ours. */
+  foreignIommu: readonly string[] | undefined;
   #text = '';
   readonly #directory: string;
   #process: ChildProcess | undefined;
@@ -24,6 +26,11 @@ export class BridgeQemu {
     this.exited = new Promise((resolve) => {
       this.#resolve = resolve;
     });
+  }
+
+  /** A path of this machine's own, for a socket. */
+  path(name: string): string {
+    return join(this.#directory, name);
   }
 
   /** What QEMU said. */
@@ -50,7 +57,7 @@ export class BridgeQemu {
       [
         ...['-machine', 'q35,accel=tcg,memory-backend=ram0', '-m', '128,slots=1,maxmem=512M'],
         ...['-object', 'memory-backend-memfd,id=ram0,size=128M,share=on', '-nodefaults', '-display', 'none'],
-        ...['-device', `viommu-vtd,socket=${this.socket},name=bridge-test${options}`],
+        ...(this.foreignIommu ?? ['-device', `viommu-vtd,socket=${this.socket},name=bridge-test${options}`]),
         ...['-drive', `if=none,id=disk,file=${disk},format=raw`, '-device', 'nvme,drive=disk,serial=x'],
         ...['-qmp', `unix:${join(this.#directory, 'qmp')},server=on,wait=off`, ...extra],
       ],

@@ -11,6 +11,8 @@ import type {
   HelloReply,
   MemAdd,
   Notifier,
+  PageRequest,
+  Posts,
   Requests,
   TranslateReply,
 } from '../../src/wire/messages.js';
@@ -69,6 +71,7 @@ export class ScriptedDaemon {
   readonly regions = new Map<number, MemAdd & { readonly descriptor: boolean }>();
   readonly devices: DeviceAdded[] = [];
   readonly notifiers: Notifier[] = [];
+  readonly pageRequests: PageRequest[] = [];
   hello: Hello | undefined;
   backend: Channel | undefined;
   readonly #script: Script;
@@ -123,21 +126,43 @@ export class ScriptedDaemon {
     message: Requests[T][0],
     id = 1,
   ): Promise<Requests[T][1]> {
+    this.send(type, message, id);
+    return this.answer(type, id);
+  }
+
+  /** Sends on the backend channel; {@link answer} takes what the bridge says to it. */
+  send<T extends keyof Requests & number>(type: T, message: Requests[T][0], id = 1): void {
+    this.#put(type, FLAG.NEED_REPLY, id, bodyCodec(type) as unknown as Codec<object>, message);
+  }
+
+  /** Sends what nobody answers. */
+  post<T extends keyof Posts & number>(type: T, message: Posts[T]): void {
+    this.#put(type, 0, 0, bodyCodec(type) as unknown as Codec<object>, message);
+  }
+
+  /** Waits for the next frame of the backend channel, which has to be this answer. */
+  async answer<T extends keyof Requests & number>(type: T, id = 1): Promise<Requests[T][1]> {
     const channel = this.backend;
     if (channel === undefined) throw new Error('no backend channel');
-    const codec = bodyCodec(type) as unknown as Codec<object>;
-    channel.put(type, FLAG.NEED_REPLY, id, codec, message);
-    channel.flush();
-    for (let waited = 0; waited < 5000; waited += 5) {
+    for (let waited = 0; waited < 20_000; waited += 5) {
       const state = channel.fill();
       if (channel.next()) {
-        if (channel.frame.type !== type || channel.frame.id !== id) throw new Error('another answer');
+        const { frame } = channel;
+        if (frame.type !== type || frame.id !== id) {
+          throw new Error(`an answer to ${messageName(frame.type)} ${frame.id} instead`);
+        }
         return { ...channel.body(replyCodec(type) as unknown as Codec<object>) } as Requests[T][1];
       }
       if (state === FILL.CLOSED) throw new Error('the bridge closed the backend channel');
       await new Promise((wake) => setTimeout(wake, 5));
     }
     throw new Error(`${messageName(type)} was not answered`);
+  }
+
+  #put(type: number, flags: number, id: number, codec: Codec<object>, message: object): void {
+    if (this.backend === undefined) throw new Error('no backend channel');
+    this.backend.put(type, flags, id, codec, message);
+    this.backend.flush();
   }
 
   #poll(): void {
@@ -188,6 +213,9 @@ export class ScriptedDaemon {
       }
       case MESSAGE.NOTIFIER:
         this.notifiers.push({ ...channel.body(CODEC.Notifier) });
+        break;
+      case MESSAGE.PAGE_REQUEST:
+        this.pageRequests.push({ ...channel.body(CODEC.PageRequest) });
         break;
       case MESSAGE.DEVICE_ADDED:
         this.devices.push({ ...channel.body(CODEC.DeviceAdded) });

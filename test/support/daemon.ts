@@ -22,12 +22,12 @@ export function sleep(ms: number): Promise<void> {
 
 /** Waits until `done` gives something other than undefined or false. Throws with `what` after a while. */
 export async function eventually<T>(
-  done: () => T | undefined | false,
+  done: () => T | undefined | false | Promise<T | undefined | false>,
   what: string,
   timeoutMs = 10_000,
 ): Promise<T> {
   for (let waited = 0; ; waited += 20) {
-    const value = done();
+    const value = await done();
     if (value !== undefined && value !== false) return value;
     if (waited >= timeoutMs) throw new Error(`timed out: ${what}`);
     await sleep(20);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The parts of viommu-testdev (docs/testdev.md): testdev.c registers and commands, testdev-dma.c the transfer engine,
+ * testdev-atc.c its device TLB, testdev-pci.c what it is to PCI. All of it runs under the big lock.
+ */
+#ifndef VIOMMU_TESTDEV_H
+#define VIOMMU_TESTDEV_H
+
+#include "qemu/bitmap.h"
+#include "endpoint.h"
+#include "viommu-types.h"
+
+OBJECT_DECLARE_SIMPLE_TYPE(ViommuTestdev, VIOMMU_TESTDEV)
+
+/* 1234 is what QEMU's own educational devices use; no device of QEMU has this number under it. */
+#define TESTDEV_VENDOR_ID 0x1234
+#define TESTDEV_DEVICE_ID 0x10d0
+#define TESTDEV_VERSION 2u
+
+#define TESTDEV_BUFFER_SIZE (64 * KiB)
+/* A transfer goes in pieces that stay within one page, so that the first address that fails is known. */
+#define TESTDEV_PIECE 4096u
+/* Pages that the largest transfer touches: requests for them are one group. */
+#define TESTDEV_MAX_PAGES (TESTDEV_BUFFER_SIZE / TESTDEV_PIECE + 1)
+/* Page requests under way that PCI is told the function has room for. */
+#define TESTDEV_PAGE_REQUESTS 32u
+/* Page Request Group Indices have 9 bits. */
+#define TESTDEV_GROUPS 512u
+
+enum TestdevCommand {
+    CMD_READ = 1,
+    CMD_WRITE = 2,
+    CMD_FILL = 3,
+    CMD_CHECKSUM = 4,
+    CMD_REQUEST_PAGES = 5,
+    CMD_STOP_MARKER = 6,
+    CMD_CANCEL = 7,
+};
+enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_FAULT = 3, STATUS_REJECTED = 4 };
+
+/* RESULT: bits 2:0 are QEMU's MEMTX_ERROR, MEMTX_DECODE_ERROR (translation refused too), MEMTX_ACCESS_ERROR. */
+#define RESULT_REFUSED MEMTX_DECODE_ERROR
+#define RESULT_UNSUPPORTED_REQUEST 0x10u
+#define RESULT_COMPLETER_ABORT 0x20u
+#define RESULT_NOT_MAPPED 0x40u
+#define RESULT_PAGE_REFUSED 0x80u
+#define RESULT_STALL_ABORTED 0x100u
+#define RESULT_ENDED 0x200u
+#define RESULT_CANCELLED 0x400u
+
+#define FEATURE_PASID 1u
+#define FEATURE_ATS 2u
+#define FEATURE_PRI 4u
+#define FEATURE_STALLS 8u
+
+#define PASID_VALID 0x80000000u
+#define PASID_NUMBER 0xfffffu
+
+#define CONTROL_INTERRUPT 1u
+#define CONTROL_ATS 2u
+#define CONTROL_PRI 4u
+#define CONTROL_STALL 8u
+
+/* BEHAVIOUR: how invalidation requests are answered, and whether translated requests are held back. */
+#define BEHAVIOUR_DROP 3u
+#define BEHAVIOUR_DROP_LATER 1u
+#define BEHAVIOUR_DROP_NEVER 2u
+#define BEHAVIOUR_HOLD 4u
+
+/* What a busy command waits for. */
+typedef enum TestdevWait { WAIT_NOTHING = 0, WAIT_RESUME = 1, WAIT_PAGE = 2, WAIT_RELEASE = 3 } TestdevWait;
+
+#define TESTDEV_ATC_ENTRIES 16
+
+typedef struct TestdevAtcEntry {
+    bool valid;
+    uint32_t pasid_plus_1;
+    ViommuTranslation translation;
+} TestdevAtcEntry;
+
+/* The device TLB. */
+typedef struct TestdevAtc {
+    TestdevAtcEntry entry[TESTDEV_ATC_ENTRIES];
+    uint32_t victim;
+} TestdevAtc;
+
+typedef struct TestdevCounters {
+    uint32_t completed;
+    uint32_t translation_requests;
+    uint32_t atc_hits;
+    uint32_t invalidations;
+    uint32_t page_requests;
+    uint32_t page_responses;
+    uint32_t stalls;
+} TestdevCounters;
+
+/* The command that is under way, between its pieces. */
+typedef struct TestdevTransfer {
+    TestdevWait wait;
+    uint32_t stall;         /* WAIT_RESUME */
+    bool read_zero;         /* the stalled piece ends as if done */
+    uint32_t group;         /* WAIT_PAGE */
+    uint32_t tries;         /* page requests for this piece */
+    ViommuTranslation held; /* WAIT_RELEASE, and from then on until it was used */
+    bool released;
+} TestdevTransfer;
+
+struct ViommuTestdev {
+    PCIDevice parent;
+    ViommuEndpoint endpoint;
+    MemoryRegion registers;
+    MemoryRegion buffer;
+    QEMUBH *bh;
+
+    /* Properties. */
+    bool offer_pasid;
+    bool offer_ats;
+    bool offer_pri;
+
+    /* Configuration space: 0 = the function has no such capability. */
+    uint16_t pri_cap;
+    uint16_t pasid_cap;
+
+    /* Registers. */
+    uint64_t address;
+    uint32_t length;
+    uint32_t offset;
+    uint32_t pasid;
+    uint32_t control;
+    uint32_t command;
+    uint32_t status;
+    uint32_t result;
+    uint32_t bytes_done;
+    uint64_t fault_address;
+    uint32_t seed;
+    uint32_t checksum;
+    uint32_t interrupt;
+    uint32_t behaviour;
+    uint32_t page_code;
+    uint32_t next_group;
+    TestdevCounters counters;
+
+    TestdevTransfer transfer;
+    uint32_t generation; /* of commands: a DMA can reach this function's own configuration, and end its command */
+    TestdevAtc atc;
+    DECLARE_BITMAP(groups, TESTDEV_GROUPS); /* Page Request Group Indices that are not answered */
+};
+
+static inline uint32_t testdev_pasid_plus_1(const ViommuTestdev *d)
+{
+    return d->pasid & PASID_VALID ? (d->pasid & PASID_NUMBER) + 1 : 0;
+}
+
+/* testdev.c */
+
+/** The command is over: counts, interrupts. */
+void testdev_complete(ViommuTestdev *d, uint32_t status);
+/** Ends the command that is under way, if there is one, as a fault. */
+void testdev_abandon(ViommuTestdev *d, uint32_t result);
+
+/* testdev-dma.c */
+
+extern const ViommuEndpointOps testdev_endpoint_ops;
+
+/** What has to be switched on for the command that the registers describe. FEATURE bits. */
+uint32_t testdev_needs(const ViommuTestdev *d, uint32_t command);
+/** Goes on with a command that moves data or asks for pages until it has ended or waits. */
+void testdev_run(ViommuTestdev *d);
+/** Lets go of what BEHAVIOUR no longer holds back. */
+void testdev_settle(ViommuTestdev *d);
+
+/* testdev-atc.c */
+
+void testdev_atc_flush(TestdevAtc *atc);
+uint32_t testdev_atc_count(const TestdevAtc *atc);
+/** The translation that contains the address and allows `access`, or NULL. */
+const ViommuTranslation *testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_plus_1, uint64_t address,
+                                          uint32_t access);
+void testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTranslation *t);
+void testdev_atc_drop(TestdevAtc *atc, const ViommuDrop *drop);
+/** Whether an invalidation concerns a translation that was made for this PASID. */
+bool testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1, const ViommuTranslation *t);
+
+/* testdev-pci.c */
+
+/** Adds the capabilities: PCI Express, and on top of it what the IOMMU has the features for. */
+bool testdev_pci_init(ViommuTestdev *d, Error **errp);
+void testdev_pci_reset(ViommuTestdev *d);
+void testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size);
+/** FEATURE bits of the capabilities that are there, and of those that the guest has switched on. */
+uint32_t testdev_pci_features(const ViommuTestdev *d);
+uint32_t testdev_pci_enabled(const ViommuTestdev *d);
+/** Page requests that the guest allows to be under way; 0 when it must not send any. */
+uint32_t testdev_pci_page_requests(const ViommuTestdev *d);
+/** A group of page requests was answered: Response Failure, a response to no group, and whether all has stopped. */
+void testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected);
+
+#endif
