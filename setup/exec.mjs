@@ -74,6 +74,9 @@ export function tryCapture(command, args, options = {}) {
   return result.status === 0 ? result.stdout : undefined;
 }
 
+/** How long after a child that failed our own half of a Ctrl-C may come: both get it, in either order. */
+const SIGNAL_LAG_MS = 100;
+
 /** Exit status of a command, and whether the person wanted to stop meanwhile. */
 function supervise(command, args, options, patient) {
   return new Promise((resolve, reject) => {
@@ -95,7 +98,10 @@ function supervise(command, args, options, patient) {
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);
     child.on('error', (error) => settle(reject, new SetupError(`${command}: ${error.message}`)));
-    child.on('exit', (code, signal) => settle(resolve, { status: signal ?? code, stopped }));
+    child.on('exit', (code, signal) => {
+      const end = () => settle(resolve, { status: signal ?? code, stopped: stopped || signal === 'SIGINT' });
+      setTimeout(end, code === 0 ? 0 : SIGNAL_LAG_MS);
+    });
   });
 }
 

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SetupError } from './exec.mjs';
 
-export const HELP = `Usage: npm run demo|setup|bench|fuzz [-- options], npm test [-- options]
+export const HELP = `Usage: npm run demo|setup|bench|fuzz|tree [-- options], npm test [-- options]
 
   demo    boots a Debian guest on the external VT-d unit and reports what went through it
   test    lint, type check, and all tests, with guests
@@ -11,6 +11,7 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz [-- options], npm test
   build   only npm's packages and the compiled daemon
   bench   measures beside stock QEMU
   fuzz    runs the fuzzers
+  tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 
 Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's

@@ -35,7 +35,7 @@ export function checkNode(version = process.versions.node) {
 
 /**
  * Checks the machine.
- * @returns {{codename: string, backports: boolean, libdir: string}} what the other steps need to know
+ * @returns {{codename: string, backports: boolean}} what the other steps need to know
  * @throws {SetupError} one sentence saying what is missing and what to do
  */
 export function checkPlatform() {
@@ -58,7 +58,7 @@ export function checkPlatform() {
       `This needs Debian 12 or 13, and runs on ${name}: use one of the images in docker/. ${OTHERWISE}`,
     );
   }
-  return { ...release, libdir: 'x86_64-linux-gnu' };
+  return release;
 }
 
 /** Command prefix that makes a command run as root: nothing, or sudo. */

@@ -3,7 +3,16 @@
  * that QEMU's build generates. A configured tree makes the generated ones in seconds, without
  * compiling QEMU. What is kept is a small tree and the compiler flags that go with it.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { filesBelow } from './cache.mjs';
 import { capture, runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
@@ -55,21 +64,17 @@ export function upstreamVersion(debianVersion) {
 }
 
 /** Debian strips these; the build description wants the files to exist, and never reads them here. */
-function standInForStrippedFirmware(source) {
-  const description = readFileSync(join(source, 'pc-bios/meson.build'), 'utf8');
-  for (const [, name] of description.matchAll(/'(edk2-[a-z0-9_-]+\.fd)'/g)) {
-    writeFileSync(join(source, 'pc-bios', `${name}.bz2`), '');
+function standInForStrippedFiles(source) {
+  const lists = [
+    { file: 'pc-bios/meson.build', names: /'(edk2-[a-z0-9_-]+\.fd)'/g, suffix: '.bz2' },
+    // Compiled device trees, since 10.1.
+    { file: 'pc-bios/dtb/meson.build', names: /'([a-z0-9_-]+\.dtb)'/g, suffix: '' },
+  ].filter(({ file }) => existsSync(join(source, file)));
+  for (const { file, names, suffix } of lists) {
+    for (const [, name] of readFileSync(join(source, file), 'utf8').matchAll(names)) {
+      writeFileSync(join(source, dirname(file), `${name}${suffix}`), '');
+    }
   }
-}
-
-/** The generated headers that ninja knows, without those of QEMU's own tests. */
-function generatedHeaders(build) {
-  const all = capture('ninja', ['-t', 'targets', 'all'], { cwd: build, env: SYSTEM_ENVIRONMENT });
-  return all
-    .split('\n')
-    .filter((line) => !line.endsWith(': phony'))
-    .map((line) => line.split(': ')[0])
-    .filter((name) => name.endsWith('.h') && !/^(tests|ui\/shader)\//.test(name));
 }
 
 function copyHeaders(from, to, accept) {
@@ -176,10 +181,49 @@ function sourceVersion(apt, version) {
   const found = apt.sourceVersions('qemu').find((candidate) => upstreamVersion(candidate) === version);
   if (!found) {
     throw new SetupError(
-      `Debian's mirror has no sources of QEMU ${version}, which is installed: upgrade qemu-system-x86 with apt and run the command again.`,
+      `Debian's mirror has no sources of QEMU ${version}: name another release, or upgrade qemu-system-x86 with apt if it is the one that is installed.`,
     );
   }
   return found;
+}
+
+/**
+ * Fetches, unpacks and configures the sources of a QEMU version, for headers and single objects.
+ * @param {string} log file for the output of the steps
+ * @param {(source: string) => void} [change] what to do to the sources before they are configured
+ * @returns {Promise<string>} the source directory, a scratch one, with everything that was configured in build/
+ */
+export async function configuredSource(cache, apt, version, log, change = () => {}) {
+  const source = cache.scratch('qemu-source');
+  await apt.update();
+  const packaged = sourceVersion(apt, version);
+  const what = `fetching the sources of QEMU ${version} (40 MB)`;
+  const tarball = await apt.downloadOrig(what, 'qemu', packaged, source);
+  const skipped = ['--exclude=*/roms', '--exclude=*/tests/data'];
+  const unpack = ['-xf', tarball, '-C', source, '--strip-components=1', ...skipped];
+  await runLogged('unpacking them', log, 'tar', unpack);
+  rmSync(tarball);
+  standInForStrippedFiles(source);
+  change(source);
+  const build = join(source, 'build');
+  mkdirSync(build);
+  const inBuild = { cwd: build, env: SYSTEM_ENVIRONMENT };
+  await runLogged('configuring them', log, '../configure', CONFIGURE, inBuild);
+  return source;
+}
+
+/** Everything that ninja can make in a build directory, by name. */
+export function buildTargets(build) {
+  const all = capture('ninja', ['-t', 'targets', 'all'], { cwd: build, env: SYSTEM_ENVIRONMENT });
+  return all
+    .split('\n')
+    .filter((line) => line !== '' && !line.endsWith(': phony'))
+    .map((line) => line.split(': ')[0]);
+}
+
+/** Makes some targets in a build directory. */
+export async function makeTargets(what, log, build, targets) {
+  await runLogged(what, log, 'ninja', targets, { cwd: build, env: SYSTEM_ENVIRONMENT });
 }
 
 /**
@@ -194,33 +238,13 @@ export async function ensureHeaders(cache, hostApt, version) {
   }
   return cache.directory(`qemu-headers-${version}`, async (tree, root) => {
     const log = cache.log('qemu-headers');
-    const source = cache.scratch('qemu-source');
-    const apt = hostApt();
-    await apt.update();
-    const packaged = sourceVersion(apt, version);
-    const tarball = await apt.downloadOrig(
-      `fetching the sources of QEMU ${version} (40 MB)`,
-      'qemu',
-      packaged,
-      source,
-    );
-    const unpack = [
-      '-xf',
-      tarball,
-      '-C',
-      source,
-      '--strip-components=1',
-      '--exclude=*/roms',
-      '--exclude=*/tests/data',
-    ];
-    await runLogged('unpacking them', log, 'tar', unpack);
-    rmSync(tarball);
-    standInForStrippedFirmware(source);
+    const source = await configuredSource(cache, hostApt(), version, log);
     const build = join(source, 'build');
-    mkdirSync(build);
-    const inBuild = { cwd: build, env: SYSTEM_ENVIRONMENT };
-    await runLogged('configuring them', log, '../configure', CONFIGURE, inBuild);
-    await runLogged('generating their headers', log, 'ninja', generatedHeaders(build), inBuild);
+    // Those of QEMU's own tests are of no use.
+    const headers = buildTargets(build).filter(
+      (name) => name.endsWith('.h') && !/^(tests|ui\/shader)\//.test(name),
+    );
+    await makeTargets('generating their headers', log, build, headers);
     keep(source, tree, root, version);
     await proveUsable(cache, tree, root);
     rmSync(source, { recursive: true, force: true });

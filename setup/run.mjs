@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** Entry of every npm script: prepares what the command lacks, then runs it. */
+import './check-node.mjs';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,9 +8,9 @@ import { cacheRoot } from './cache.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
 import { HELP, ownFiles, parse } from './options.mjs';
-import { checkNode } from './platform.mjs';
 import { checkMachine, prepare } from './prepare.mjs';
 import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
+import { compileInTree } from './qemu-tree.mjs';
 
 /** Tests that need QEMU. */
 const GUEST_TESTS = ['test/guests/**'];
@@ -125,7 +126,15 @@ async function setup(values) {
   return 0;
 }
 
-const COMMANDS = { demo, test, bench, fuzz, build, setup };
+async function tree(_values, [version]) {
+  if (!/^\d+\.\d+\.\d+$/.test(version ?? '')) {
+    throw new SetupError('name the QEMU release whose tree to compile in: npm run tree -- 10.2.2', 2);
+  }
+  await compileInTree(version);
+  return 0;
+}
+
+const COMMANDS = { demo, test, bench, fuzz, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);
@@ -133,7 +142,6 @@ async function main([name, ...argv]) {
     (values.help ? process.stdout : process.stderr).write(HELP);
     return values.help ? 0 : 2;
   }
-  checkNode();
   return await COMMANDS[name](values, rest);
 }
 
