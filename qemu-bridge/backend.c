@@ -117,30 +117,35 @@ static void interrupts_bh(void *opaque)
 {
     ViommuCore *core = opaque;
     ViommuBackend *b = &core->backend;
-    ViommuMsi pending[VIOMMU_INTERRUPT_RING];
+    ViommuInterrupt pending[VIOMMU_INTERRUPT_RING];
     uint32_t count, i;
 
     qemu_mutex_lock(&b->queue_lock);
     count = b->interrupt_count;
-    memcpy(pending, b->interrupts, count * sizeof(ViommuMsi));
+    memcpy(pending, b->interrupts, count * sizeof(ViommuInterrupt));
     b->interrupt_count = 0;
     b->interrupts_scheduled = false;
     qemu_mutex_unlock(&b->queue_lock);
 
     for (i = 0; i < count; i++) {
-        address_space_stl_le(&address_space_memory, pending[i].address, pending[i].data, MEMTXATTRS_UNSPECIFIED,
-                             NULL);
+        if (pending[i].wire) {
+            qemu_irq_pulse(core->wires[pending[i].wire - 1]);
+        } else {
+            address_space_stl_le(&address_space_memory, pending[i].address, pending[i].data,
+                                 MEMTXATTRS_UNSPECIFIED, NULL);
+        }
     }
     object_unref(OBJECT(core->dev));
 }
 
-/* Message-signalled interrupts are edges: the same one twice before it was delivered is one. */
-static bool interrupt_is_pending(const ViommuBackend *b, uint64_t address, uint32_t data)
+/* Messages and wires are edges: the same one twice before it was delivered is one. */
+static bool interrupt_is_pending(const ViommuBackend *b, const ViommuInterrupt *interrupt)
 {
     uint32_t i;
 
     for (i = 0; i < b->interrupt_count; i++) {
-        if (b->interrupts[i].address == address && b->interrupts[i].data == data) {
+        if (b->interrupts[i].address == interrupt->address && b->interrupts[i].data == interrupt->data &&
+            b->interrupts[i].wire == interrupt->wire) {
             return true;
         }
     }
@@ -151,17 +156,26 @@ static bool serve_interrupt(ViommuCore *core, const WireFrame *frame)
 {
     viommu_Interrupt msg = viommu_Interrupt_init_zero;
     ViommuBackend *b = &core->backend;
-    uint64_t address;
+    ViommuInterrupt interrupt;
     bool wake = false;
 
     if (!wire_decode(frame, viommu_Interrupt_fields, &msg)) {
         return false;
     }
-    address = viommu_u64(msg.address_lo, msg.address_hi);
+    if (msg.wire > core->wire_count) {
+        viommu_core_gone(core, "backend channel: an interrupt on output %" PRIu32 ", of which this unit has %" PRIu32,
+                         msg.wire - 1, core->wire_count);
+        return true;
+    }
+    interrupt = (ViommuInterrupt) {
+        .address = msg.wire ? 0 : viommu_u64(msg.address_lo, msg.address_hi),
+        .data = msg.wire ? 0 : msg.data,
+        .wire = msg.wire,
+    };
     qemu_mutex_lock(&b->queue_lock);
-    if (!interrupt_is_pending(b, address, msg.data)) {
+    if (!interrupt_is_pending(b, &interrupt)) {
         if (b->interrupt_count < VIOMMU_INTERRUPT_RING) {
-            b->interrupts[b->interrupt_count++] = (ViommuMsi) { .address = address, .data = msg.data };
+            b->interrupts[b->interrupt_count++] = interrupt;
             wake = !b->interrupts_scheduled;
             b->interrupts_scheduled = true;
         } else {

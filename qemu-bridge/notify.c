@@ -36,7 +36,7 @@ static uint64_t last_of_block(uint64_t first, uint32_t log2_size)
 static bool notifier_range(const ViommuSpace *space, const IOMMUNotifier *n, Interval *r)
 {
     *r = (Interval) { n->start, n->end };
-    return intersect(r, 0, (1ull << space->core->aw_bits) - 1);
+    return intersect(r, 0, last_of_block(0, space->core->aw_bits));
 }
 
 static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, Interval r, uint64_t translated,
@@ -207,8 +207,8 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
         return -ENOTSUP;
     }
     if ((new_flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode) {
-        error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, which takes caching-mode=on",
-                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
+        error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, %s",
+                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn), core->no_map_events);
         return -ENOTSUP;
     }
     space->notifier_flags = new_flags;

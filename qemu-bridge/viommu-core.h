@@ -10,6 +10,7 @@
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
 
+#include "hw/irq.h"
 #include "endpoint.h"
 #include "iotlb.h"
 #include "wire.h"
@@ -52,11 +53,15 @@ typedef struct ViommuFront {
 } ViommuFront;
 
 #define VIOMMU_INTERRUPT_RING 64
+/* Most interrupt outputs that a unit has of its own. */
+#define VIOMMU_MAX_WIRES 4
 
-typedef struct ViommuMsi {
+/* A message, or with `wire` (output + 1) an edge on an output of the unit. */
+typedef struct ViommuInterrupt {
     uint64_t address;
     uint32_t data;
-} ViommuMsi;
+    uint32_t wire;
+} ViommuInterrupt;
 
 /* An INVALIDATE that notifiers must hear of, on its way to the main loop. */
 typedef struct ViommuNotice {
@@ -77,7 +82,7 @@ typedef struct ViommuBackend {
     QemuMutex queue_lock; /* the fields below */
     QSIMPLEQ_HEAD(, ViommuNotice) notices;
     bool notices_scheduled;
-    ViommuMsi interrupts[VIOMMU_INTERRUPT_RING];
+    ViommuInterrupt interrupts[VIOMMU_INTERRUPT_RING];
     uint32_t interrupt_count;
     bool interrupts_scheduled;
 } ViommuBackend;
@@ -155,8 +160,11 @@ struct ViommuCore {
 
     /* Set by the device before viommu_core_connect. */
     const char *model;
-    uint8_t aw_bits;
+    uint8_t aw_bits;     /* of input addresses, at most 64 */
     bool caching_mode;
+    const char *no_map_events; /* why notifiers cannot be told of new mappings, without caching_mode */
+    qemu_irq wires[VIOMMU_MAX_WIRES];
+    uint32_t wire_count;
     uint64_t msi_base;   /* device writes here are interrupts, not DMA; msi_size 0 = none */
     uint64_t msi_size;
     uint64_t max_register_bytes;

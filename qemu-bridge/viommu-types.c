@@ -10,6 +10,9 @@ void viommu_register_types(void)
 #ifdef VIOMMU_HAVE_VTD
     type_register_static(&viommu_vtd_type);
 #endif
+#ifdef VIOMMU_HAVE_SMMUV3
+    type_register_static(&viommu_smmuv3_type);
+#endif
 }
 
 #ifndef VIOMMU_PRELOAD

@@ -4,10 +4,12 @@
 #define VIOMMU_TYPES_H
 
 #define TYPE_VIOMMU_VTD "viommu-vtd"
+#define TYPE_VIOMMU_SMMUV3 "viommu-smmuv3"
 #define TYPE_VIOMMU_TESTDEV "viommu-testdev"
 
 extern const TypeInfo viommu_iommu_memory_region_type;
 extern const TypeInfo viommu_vtd_type;
+extern const TypeInfo viommu_smmuv3_type;
 extern const TypeInfo viommu_testdev_type;
 
 /** Registers all of them. From type_init in a QEMU tree, from the loader (load.c) in a stock QEMU. */

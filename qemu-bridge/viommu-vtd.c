@@ -75,6 +75,7 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
     v->core.caching_mode = s->caching_mode;
+    v->core.no_map_events = "which takes caching-mode=on";
     v->core.msi_base = INTERRUPT_BASE;
     v->core.msi_size = INTERRUPT_SIZE;
     return viommu_core_connect(&v->core, options, ARRAY_SIZE(options), errp);

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { findDebian, parseDeb822, parseOneLine, privateSources } from './apt-sources.mjs';
+import { HOST_ARCH } from './arches.mjs';
 import { capture, INTERRUPTED, runLogged, SetupError, tryCapture } from './exec.mjs';
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -39,49 +40,59 @@ export class Apt {
    * @param {import('./cache.mjs').Cache} cache
    * @param {string} name directory of this list below the cache
    * @param {string} sources text of the deb822 list
+   * @param {string} arch whose packages these are
    */
-  constructor(cache, name, sources) {
+  constructor(cache, name, sources, arch) {
     this.cache = cache;
+    this.arch = arch;
     this.directory = cache.path(name);
     this.sources = sources;
     this.updated = false;
   }
 
-  /** apt for the running release (with backports where QEMU comes from there). */
-  static forHost(cache, platform) {
+  /**
+   * apt for the running release (with backports where QEMU comes from there). For another architecture
+   * than the machine's it is one to download from only; dpkg is not told of that architecture.
+   */
+  static forHost(cache, platform, arch = HOST_ARCH) {
     const { codename } = platform;
     const suites = [codename, `${codename}-updates`];
     if (platform.backports) {
       suites.push(`${codename}-backports`);
     }
-    return Apt.forSuites(cache, 'apt', platform, suites, [`${codename}-security`]);
+    return Apt.forSuites(cache, 'apt', platform, suites, [`${codename}-security`], arch);
   }
 
   /** apt for another release on the same mirror, to download from only. */
-  static forRelease(cache, platform, codename) {
-    return Apt.forSuites(
-      cache,
-      `apt-${codename}`,
-      platform,
-      [codename, `${codename}-updates`],
-      [`${codename}-security`],
-    );
+  static forRelease(cache, platform, codename, arch = HOST_ARCH) {
+    const suites = [codename, `${codename}-updates`];
+    return Apt.forSuites(cache, `apt-${codename}`, platform, suites, [`${codename}-security`], arch);
   }
 
-  static forSuites(cache, name, platform, suites, security) {
+  static forSuites(cache, name, platform, suites, security, arch = HOST_ARCH) {
     const debian = findDebian(machineSources(), platform.codename);
     if (!debian) {
       throw new SetupError(
         `/etc/apt names no Debian mirror with suite ${platform.codename}: add one to /etc/apt/sources.list and run the command again.`,
       );
     }
-    return new Apt(cache, name, privateSources(debian, suites, security));
+    if (arch === HOST_ARCH) {
+      return new Apt(cache, name, privateSources(debian, suites, security), arch);
+    }
+    return new Apt(cache, `${name}-${arch}`, privateSources(debian, suites, security, 'deb'), arch);
   }
 
   /** Options that make apt use the private list. Signatures are checked as always. */
   options() {
     const at = (...parts) => join(this.directory, ...parts);
+    const foreign = [
+      ['APT::Architecture', this.arch],
+      ['APT::Architectures', this.arch],
+      // What is installed here is of another architecture.
+      ['Dir::State::status', '/dev/null'],
+    ];
     return [
+      ...(this.arch === HOST_ARCH ? [] : foreign),
       ['Dir::Etc::sourcelist', at('viommu.sources')],
       ['Dir::Etc::sourceparts', '-'],
       ['Dir::State::lists', at('lists')],

@@ -5,13 +5,11 @@ import { filesBelow, hashOf } from './cache.mjs';
 import { runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
 import { ROOT } from './project.mjs';
 
-const OBJECT = 'viommu-bridge-x86_64.so';
-
 /** Where Debian 13 has nanopb's headers; Debian 12 has them in /usr/include itself. */
 const NANOPB = 'NANOPB_CFLAGS=-I/usr/include/nanopb';
 
-/** Bridges that are kept: other checkouts and other QEMU versions use the same cache. */
-const KEEP = 8;
+/** Bridges that are kept: other checkouts, QEMU versions and targets use the same cache. */
+const KEEP = 16;
 
 /** What the bridge is made of; a build left in the tree is not. */
 const SOURCE = /(\.(c|h|proto|options|map|build)|\/Makefile|\/Kconfig)$/;
@@ -36,9 +34,11 @@ export function bridgeInputs(qemuVersion, qemuPackageVersion) {
 /**
  * @param {string} headers header tree of the same QEMU
  * @param {string} hash from bridgeInputs
+ * @param {string} target QEMU's name of the guest architecture
  * @returns {Promise<string>} path of the shared object
  */
-export async function ensureBridge(cache, headers, hash) {
+export async function ensureBridge(cache, headers, hash, target) {
+  const object = `viommu-bridge-${target}.so`;
   if (!existsSync(join(ROOT, 'qemu-bridge/Makefile'))) {
     throw new SetupError('qemu-bridge/Makefile is missing: this is not a whole checkout.');
   }
@@ -47,22 +47,23 @@ export async function ensureBridge(cache, headers, hash) {
       `make can't build where a path has a space in it: move ${ROOT} or the cache, ${cache.root}.`,
     );
   }
-  const directory = await cache.directory(`bridge/${hash}`, async (scratch) => {
+  const directory = await cache.directory(`bridge/${hash}-${target}`, async (scratch) => {
     const args = [
       '-C',
       join(ROOT, 'qemu-bridge'),
       '-j2',
       `QEMU_HEADERS=${headers}`,
       `OUT=${scratch}`,
+      `TARGET=${target}`,
       NANOPB,
     ];
-    await runLogged('building the QEMU bridge', cache.log('bridge'), 'make', args, {
+    await runLogged(`building the QEMU bridge for ${target}`, cache.log('bridge'), 'make', args, {
       env: SYSTEM_ENVIRONMENT,
     });
-    if (!existsSync(join(scratch, OBJECT))) {
-      throw new SetupError(`qemu-bridge/Makefile made no ${OBJECT}: see ${cache.log('bridge')}.`);
+    if (!existsSync(join(scratch, object))) {
+      throw new SetupError(`qemu-bridge/Makefile made no ${object}: see ${cache.log('bridge')}.`);
     }
   });
   forgetOld(cache);
-  return join(directory, OBJECT);
+  return join(directory, object);
 }

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
+import { ARCHES, HOST_ARCH } from './arches.mjs';
 import { filesBelow, hashOf } from './cache.mjs';
 import { CpioWriter } from './cpio.mjs';
 import { capture, INTERRUPTED, runLogged, SetupError, say } from './exec.mjs';
@@ -20,9 +21,12 @@ import { ensureVmlinux } from './vmlinux.mjs';
 
 /** Kernel series: which releases of it Debian has, and the Debian release to take it from on another one. */
 const SERIES = {
-  6.12: { pattern: /^linux-image-(6\.12\.\d+\+deb\d+(?:\.\d+)?-amd64)$/, codenames: ['bookworm', 'trixie'] },
-  6.1: { pattern: /^linux-image-(6\.1\.0-\d+-amd64)$/, codenames: ['bookworm'] },
+  6.12: { release: '6\\.12\\.\\d+\\+deb\\d+(?:\\.\\d+)?', codenames: ['bookworm', 'trixie'] },
+  6.1: { release: '6\\.1\\.0-\\d+', codenames: ['bookworm'] },
 };
+
+/** Matches the package of a series for an architecture; its group is the release. */
+const packageOf = (series, arch) => new RegExp(`^linux-image-(${SERIES[series].release}-${arch})$`);
 
 export const ALL_SERIES = Object.keys(SERIES).reverse();
 
@@ -39,7 +43,7 @@ const KEEP_MS = 3600 * 1000;
 
 /** Compares versions by their numbers. */
 export function byNumbers(a, b) {
-  const numbers = (text) => (text.replace('-amd64', '').match(/\d+/g) ?? []).map(Number);
+  const numbers = (text) => (text.replace(/-(amd|arm)64$/, '').match(/\d+/g) ?? []).map(Number);
   const [left, right] = [numbers(a), numbers(b)];
   for (let i = 0; i < Math.max(left.length, right.length); i++) {
     const difference = (left[i] ?? -1) - (right[i] ?? -1);
@@ -51,11 +55,11 @@ export function byNumbers(a, b) {
 }
 
 /** Releases of a series that are in the cache already. */
-function unpackedReleases(cache, series) {
+function unpackedReleases(cache, series, arch) {
   const directory = cache.path('kernels');
   const names = existsSync(directory) ? readdirSync(directory) : [];
   return names
-    .filter((name) => SERIES[series].pattern.test(`linux-image-${name}`))
+    .filter((name) => packageOf(series, arch).test(`linux-image-${name}`))
     .sort(byNumbers)
     .reverse();
 }
@@ -82,19 +86,19 @@ function unpack(cache, series, deb, release) {
 }
 
 /** Fetches and unpacks a kernel of a series; returns its release, as uname -r has it. */
-async function ensureKernel(cache, hostApt, platform, series) {
-  const [present] = unpackedReleases(cache, series);
+async function ensureKernel(cache, apts, platform, series, arch) {
+  const [present] = unpackedReleases(cache, series, arch);
   if (present) {
     return present;
   }
-  const { pattern, codenames } = SERIES[series];
+  const { codenames } = SERIES[series];
   const apt = codenames.includes(platform.codename)
-    ? hostApt()
-    : Apt.forRelease(cache, platform, codenames[0]);
+    ? apts(arch)
+    : Apt.forRelease(cache, platform, codenames[0], arch);
   await apt.update();
   const releases = apt
     .names(`linux-image-${series}`)
-    .map((name) => pattern.exec(name)?.[1])
+    .map((name) => packageOf(series, arch).exec(name)?.[1])
     .filter(Boolean)
     .sort(byNumbers)
     .reverse();
@@ -121,10 +125,10 @@ async function ensureKernel(cache, hostApt, platform, series) {
 }
 
 /** A static busybox, unpacked and not installed. */
-export function ensureBusybox(cache, hostApt) {
-  return cache.directory('busybox', async (directory) => {
+export function ensureBusybox(cache, apts, arch) {
+  return cache.directory(ARCHES[arch].busybox, async (directory) => {
     const scratch = cache.scratch('busybox-deb');
-    const [deb] = await hostApt().download('fetching busybox', ['busybox-static'], scratch);
+    const [deb] = await apts(arch).download(`fetching busybox for ${arch}`, ['busybox-static'], scratch);
     capture('dpkg', ['-x', deb, scratch]);
     const binary = ['bin/busybox', 'usr/bin/busybox'].map((name) => join(scratch, name)).find(existsSync);
     if (!binary) {
@@ -184,11 +188,13 @@ const listed = (path) =>
 /**
  * Builds the initramfs of a kernel from busybox, the modules and test/guests/image.
  * The archive is not compressed: a guest under emulation unpacks it faster so.
+ * @param {string} busybox the guest's
+ * @param {string} native one that runs here: both packages are built with the same applets
  * @returns {string} its path; the name has a hash of what went into it
  */
-export function ensureInitramfs(cache, release, busybox, image) {
+export function ensureInitramfs(cache, release, busybox, native, image) {
   const kernel = cache.path('kernels', release);
-  const inputs = [image, join(busybox, 'busybox'), import.meta.filename];
+  const inputs = [image, busybox, native, import.meta.filename];
   const name = `initramfs-${hashOf(inputs)}.cpio`;
   const target = join(kernel, name);
   if (existsSync(target)) {
@@ -201,8 +207,8 @@ export function ensureInitramfs(cache, release, busybox, image) {
   }
   // Standard input and output of /init exist before it can mount devtmpfs.
   archive.character('dev/console', 5, 1);
-  archive.file('bin/busybox', readFileSync(join(busybox, 'busybox')), 0o755);
-  for (const applet of capture(join(busybox, 'busybox'), ['--list'])
+  archive.file('bin/busybox', readFileSync(busybox), 0o755);
+  for (const applet of capture(native, ['--list'])
     .trim()
     .split('\n')
     .filter((name) => name !== 'busybox')) {
@@ -229,23 +235,31 @@ export function ensureInitramfs(cache, release, busybox, image) {
   return target;
 }
 
+/** What QEMU starts fastest of a Debian kernel. An arm64 one is not compressed, or so that QEMU unpacks it. */
+function bootable(arch, packaged, directory) {
+  return arch === 'amd64' ? ensureVmlinux(packaged, join(directory, 'vmlinux')) : packaged;
+}
+
 /**
- * Kernels and their initramfs.
+ * Kernels of one architecture and their initramfs.
+ * @param {(arch: string) => Apt} apts the running release's packages, by architecture
  * @param {string[]} wanted series, as in ["6.12"]
  * @returns {Promise<Record<string, {release: string, image: string, packaged: string, initramfs: string}>>}
  *   image: what to boot; packaged: Debian's file that it comes from
  */
-export async function ensureKernels(cache, hostApt, platform, wanted, image) {
+export async function ensureKernels(cache, apts, platform, arch, wanted, image) {
   const kernels = {};
-  const busybox = await ensureBusybox(cache, hostApt);
+  const [busybox, native] = await Promise.all(
+    [arch, HOST_ARCH].map(async (of) => join(await ensureBusybox(cache, apts, of), 'busybox')),
+  );
   for (const series of wanted) {
-    const release = await ensureKernel(cache, hostApt, platform, series);
+    const release = await ensureKernel(cache, apts, platform, series, arch);
     const packaged = cache.path('kernels', release, 'vmlinuz');
     kernels[series] = {
       release,
-      image: ensureVmlinux(packaged, cache.path('kernels', release, 'vmlinux')),
+      image: bootable(arch, packaged, cache.path('kernels', release)),
       packaged,
-      initramfs: ensureInitramfs(cache, release, busybox, image),
+      initramfs: ensureInitramfs(cache, release, busybox, native, image),
     };
   }
   return kernels;

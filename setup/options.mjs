@@ -5,7 +5,7 @@ import { SetupError } from './exec.mjs';
 
 export const HELP = `Usage: npm run demo|setup|bench|fuzz|tree [-- options], npm test [-- options]
 
-  demo    boots a Debian guest on the external VT-d unit and reports what went through it
+  demo    boots a Debian guest on the external IOMMU and reports what went through it
   test    lint, type check, and all tests, with guests
   setup   only prepares what the others need, and prints where it is
   build   only npm's packages and the compiled daemon
@@ -16,8 +16,9 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|tree [-- options], npm
 Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
   --without-guests    test: leave out the tests that need QEMU, and say so
+  --arch amd64|arm64  demo: the guest's architecture (amd64); setup: the only one to prepare (both)
   --series 6.12,6.1   setup: the guest kernels to prepare (both)
-  --qemu FILE         your own qemu-system-x86_64 (10.0 or newer) instead of Debian's
+  --qemu FILE         your own QEMU (10.0 or newer) for that architecture instead of Debian's
   --bridge FILE       a bridge that you built for it
   --kernel FILE       your own guest kernel, with --initramfs
   --initramfs FILE    and its initramfs
@@ -33,6 +34,7 @@ const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
   sim: { type: 'boolean' },
   'without-guests': { type: 'boolean' },
+  arch: { type: 'string' },
   series: { type: 'string' },
   ...Object.fromEntries(OWN.map((name) => [name, { type: 'string' }])),
 };

@@ -4,14 +4,16 @@ import { asRoot } from './platform.mjs';
 
 /**
  * Packages and why. `backports`: taken from there on releases whose own version is too old. The
- * order has no meaning. `minimum`: lowest upstream version that will do.
+ * order has no meaning. `minimum`: lowest upstream version that will do. `arch`: needed for guests of that
+ * architecture only.
  */
 const PACKAGES = [
   // the virtual machine
-  { name: 'qemu-system-x86', backports: true, minimum: '1:10.0' },
+  { name: 'qemu-system-x86', backports: true, minimum: '1:10.0', arch: 'amd64' },
+  { name: 'qemu-system-arm', backports: true, minimum: '1:10.0', arch: 'arm64' },
   { name: 'qemu-system-common', backports: true, minimum: '1:10.0' },
   { name: 'qemu-system-data', backports: true, minimum: '1:10.0' },
-  { name: 'seabios', backports: true, minimum: '1.16.3' },
+  { name: 'seabios', backports: true, minimum: '1.16.3', arch: 'amd64' },
   // the bridge: a shared object in C, with nanopb for the messages
   { name: 'gcc' },
   { name: 'libc6-dev' },
@@ -55,10 +57,11 @@ function installedVersions(names) {
 const isAtLeast = (version, minimum) =>
   tryCapture('dpkg', ['--compare-versions', version, 'ge', minimum]) !== undefined;
 
-/** Packages that are absent or too old. */
-export function missingPackages() {
-  const installed = installedVersions(PACKAGES.map((wanted) => wanted.name));
-  return PACKAGES.filter(({ name, minimum }) => {
+/** Packages that are absent or too old, for guests of these architectures. */
+export function missingPackages(arches) {
+  const needed = PACKAGES.filter(({ arch }) => arch === undefined || arches.includes(arch));
+  const installed = installedVersions(needed.map((wanted) => wanted.name));
+  return needed.filter(({ name, minimum }) => {
     const version = installed.get(name);
     return version === undefined || (minimum !== undefined && !isAtLeast(version, minimum));
   });
@@ -100,8 +103,8 @@ async function readyForRoot(cache) {
 }
 
 /** Installs what is missing, from the machine's own mirror. */
-export async function ensurePackages(hostApt, cache, platform) {
-  const missing = missingPackages();
+export async function ensurePackages(hostApt, cache, platform, arches) {
+  const missing = missingPackages(arches);
   if (missing.length === 0) {
     return;
   }
@@ -124,7 +127,7 @@ export async function ensurePackages(hostApt, cache, platform) {
     // Their dependencies may be in backports only.
     await install(apt, cache, `${what}, with dependencies from backports`, ['-t', suite, ...names]);
   }
-  const still = missingPackages();
+  const still = missingPackages(arches);
   if (still.length > 0) {
     const list = still.map(({ name, minimum }) => (minimum ? `${name} ≥ ${minimum}` : name)).join(', ');
     throw new SetupError(

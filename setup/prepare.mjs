@@ -5,16 +5,17 @@
 import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
+import { ALL_ARCHES, ARCHES, HOST_ARCH } from './arches.mjs';
 import { bridgeInputs, ensureBridge } from './bridge.mjs';
 import { Cache, cacheRoot, fileIdentity, hashOf, requireSpace } from './cache.mjs';
 import { capture, SetupError } from './exec.mjs';
+import { ensureArmFirmware } from './firmware.mjs';
 import { ALL_SERIES, ensureKernels } from './kernels.mjs';
 import { ensurePackages, installedVersion } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
 import { ROOT } from './project.mjs';
 import { ensureHeaders, upstreamVersion } from './qemu-headers.mjs';
 
-const STOCK_QEMU = '/usr/bin/qemu-system-x86_64';
 const IMAGE = join(ROOT, 'test/guests/image');
 const SPACE_FIRST_TIME = 3 * 2 ** 30;
 
@@ -34,13 +35,13 @@ function qemuVersions(qemu) {
 }
 
 /** What must be unchanged for the previous run's result to hold. */
-function fingerprint(qemu, wanted) {
+function fingerprint(wanted) {
   const setup = [import.meta.dirname, IMAGE].map((path) => hashOf([path])).join();
   return {
-    qemu: `${qemu} ${fileIdentity(qemu)}`,
+    qemu: Object.keys(wanted).map((arch) => `${arch} ${fileIdentity(ARCHES[arch].qemu)}`),
     setup,
     bridge: bridgeInputs('', ''),
-    wanted: wanted.join(),
+    wanted,
   };
 }
 
@@ -53,13 +54,18 @@ function stillValid(cache, print) {
   if (!entry || !same(entry.fingerprint, print)) {
     return undefined;
   }
-  const { paths } = entry;
-  const needed = [
-    paths.qemu,
-    paths.bridge,
-    ...Object.values(paths.kernels).flatMap((k) => [k.image, k.initramfs]),
-  ];
-  return needed.every(existsSync) ? paths : undefined;
+  return ALL_ARCHES.flatMap((arch) => filesOf(partOf(entry.paths, arch))).every(existsSync)
+    ? entry.paths
+    : undefined;
+}
+
+/** What paths.json says of one architecture: this machine's own at the top, the others below their name. */
+const partOf = (paths, arch) => (arch === HOST_ARCH ? paths : paths[arch]) ?? {};
+
+/** Files that a part names. */
+function filesOf({ qemu, bridge, firmware, kernels = {} }) {
+  const files = [qemu, bridge, firmware, ...Object.values(kernels).flatMap((k) => [k.image, k.initramfs])];
+  return files.filter((file) => file !== undefined);
 }
 
 /** The user's own kernel in the place of each one that is wanted. */
@@ -79,8 +85,14 @@ function checkOwn(own) {
   }
 }
 
-function checkSeries(wanted) {
-  const unknown = wanted.find((series) => !ALL_SERIES.includes(series));
+function checkWanted(wanted) {
+  const strange = Object.keys(wanted).find((arch) => !ALL_ARCHES.includes(arch));
+  if (strange !== undefined) {
+    throw new SetupError(`there is no --arch ${strange} here: ${ALL_ARCHES.join(' and ')} are known.`, 2);
+  }
+  const unknown = Object.values(wanted)
+    .flat()
+    .find((series) => !ALL_SERIES.includes(series));
   if (unknown !== undefined) {
     throw new SetupError(`there is no kernel series ${unknown} here: ${ALL_SERIES.join(' and ')} are known.`);
   }
@@ -99,72 +111,102 @@ export function checkMachine(own) {
   }
 }
 
-/** QEMU and the bridge for it. */
-async function buildQemu(cache, own, hostApt) {
-  const qemu = own.qemu ?? STOCK_QEMU;
+/** QEMU for one architecture, and the bridge for it. */
+async function buildQemu(cache, own, apts, arch) {
+  const { target, package: packageName, qemu: stock } = ARCHES[arch];
+  const qemu = own.qemu ?? stock;
   const stated = qemuVersions(qemu);
-  const qemuPackageVersion = own.qemu ? stated.package : installedVersion('qemu-system-x86');
+  const qemuPackageVersion = own.qemu ? stated.package : installedVersion(packageName);
   const qemuVersion = own.qemu ? stated.version : upstreamVersion(qemuPackageVersion);
   if (own.bridge) {
     return { qemu, qemuVersion, qemuPackageVersion, bridge: own.bridge };
   }
-  const headers = await ensureHeaders(cache, hostApt, qemuVersion);
-  const bridge = await ensureBridge(cache, headers, bridgeInputs(qemuVersion, qemuPackageVersion));
+  const headers = await ensureHeaders(cache, () => apts(HOST_ARCH), qemuVersion);
+  const inputs = bridgeInputs(qemuVersion, qemuPackageVersion);
+  const bridge = await ensureBridge(cache, headers, inputs, target);
   return { qemu, qemuVersion, qemuPackageVersion, bridge, headers };
 }
 
-async function build(cache, own, wanted) {
+/** Everything for guests of one architecture. */
+async function buildPart(cache, own, apts, platform, arch, series) {
+  const qemu = await buildQemu(cache, own, apts, arch);
+  const kernels = own.kernel
+    ? ownKernels(own, series)
+    : await ensureKernels(cache, apts, platform, arch, series, IMAGE);
+  const firmware = arch === 'arm64' ? { firmware: await ensureArmFirmware(cache, apts(HOST_ARCH)) } : {};
+  return { ...qemu, ...firmware, kernels };
+}
+
+/** @returns {Promise<Record<string, object>>} the parts, by architecture */
+async function build(cache, own, wanted, ownArch) {
   if (namesAll(own)) {
-    return { ...(await buildQemu(cache, own)), kernels: ownKernels(own, wanted) };
+    return {
+      [ownArch]: {
+        ...(await buildQemu(cache, own, undefined, ownArch)),
+        kernels: ownKernels(own, wanted[ownArch]),
+      },
+    };
   }
   const platform = checkPlatform();
   if (!existsSync(cache.path('paths.json'))) {
     requireSpace(cache.root, SPACE_FIRST_TIME, statfsSync);
   }
-  let host;
-  const hostApt = () => {
-    host ??= Apt.forHost(cache, platform);
-    return host;
+  const hosts = new Map();
+  const apts = (arch) => {
+    if (!hosts.has(arch)) {
+      hosts.set(arch, Apt.forHost(cache, platform, arch));
+    }
+    return hosts.get(arch);
   };
-  await ensurePackages(hostApt, cache, platform);
-  const qemu = await buildQemu(cache, own, hostApt);
-  const kernels = own.kernel
-    ? ownKernels(own, wanted)
-    : await ensureKernels(cache, hostApt, platform, wanted, IMAGE);
-  return { ...qemu, kernels };
+  await ensurePackages(() => apts(HOST_ARCH), cache, platform, Object.keys(wanted));
+  const parts = {};
+  for (const [arch, series] of Object.entries(wanted)) {
+    parts[arch] = await buildPart(cache, arch === ownArch ? own : {}, apts, platform, arch, series);
+  }
+  return parts;
+}
+
+/** The parts as paths.json has them, with what it said before and is still there. */
+function merged(previous, parts) {
+  const paths = { ...previous };
+  for (const [arch, part] of Object.entries(parts)) {
+    const kept = Object.entries(partOf(previous, arch).kernels ?? {}).filter(
+      ([, kernel]) => existsSync(kernel.image) && existsSync(kernel.initramfs),
+    );
+    const whole = { ...part, kernels: { ...Object.fromEntries(kept), ...part.kernels } };
+    Object.assign(paths, arch === HOST_ARCH ? whole : { [arch]: whole });
+  }
+  return paths;
 }
 
 /**
  * Makes what is missing.
  * @param {object} own paths of the user's own { qemu, kernel, initramfs, bridge }, each optional
- * @param {string[]} wanted kernel series
+ * @param {Record<string, string[]>} wanted kernel series, by architecture
+ * @param {string} [ownArch] the architecture that the user's own are for
  * @returns {Promise<object>} the contents of paths.json
  */
-export async function prepare(own, wanted) {
+export async function prepare(own, wanted, ownArch = HOST_ARCH) {
   const cache = new Cache(cacheRoot());
   checkOwn(own);
-  checkSeries(wanted);
+  checkWanted(wanted);
   const stock = Object.values(own).every((path) => path === undefined);
-  const print = fingerprint(own.qemu ?? STOCK_QEMU, wanted);
-  const known = stock ? stillValid(cache, print) : undefined;
+  const known = stock ? stillValid(cache, fingerprint(wanted)) : undefined;
   if (known) {
     return known;
   }
   await cache.lock();
   try {
-    const paths = await build(cache, own, wanted);
-    if (stock) {
-      const previous = cache.readJson('paths.json')?.kernels ?? {};
-      const kept = Object.entries(previous).filter(
-        ([, kernel]) => existsSync(kernel.image) && existsSync(kernel.initramfs),
-      );
-      paths.kernels = { ...Object.fromEntries(kept), ...paths.kernels };
-      cache.writeJson('paths.json', paths);
-      const state = cache.readJson('state.json') ?? {};
-      // Taken again: installing QEMU changed it.
-      state[ROOT] = { fingerprint: fingerprint(STOCK_QEMU, wanted), paths };
-      cache.writeJson('state.json', state);
+    const parts = await build(cache, own, wanted, ownArch);
+    if (!stock) {
+      return merged({}, parts);
     }
+    const paths = merged(cache.readJson('paths.json') ?? {}, parts);
+    cache.writeJson('paths.json', paths);
+    const state = cache.readJson('state.json') ?? {};
+    // Taken now: installing QEMU changed it.
+    state[ROOT] = { fingerprint: fingerprint(wanted), paths };
+    cache.writeJson('state.json', state);
     return paths;
   } finally {
     cache.unlock();

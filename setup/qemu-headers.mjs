@@ -158,22 +158,25 @@ function keep(source, tree, root, version) {
   );
 }
 
-/** One compilation, so that a tree that can't be used is not kept. */
+/** For each target a header that its bridge needs, and a type of it. */
+const PROBES = {
+  'x86_64-softmmu': ['hw/i386/intel_iommu.h', 'IntelIOMMUState'],
+  'aarch64-softmmu': ['hw/arm/virt.h', 'VirtMachineState'],
+};
+
+/** One compilation for each target, so that a tree that can't be used is not kept. */
 async function proveUsable(cache, tree, root) {
-  const program = ['qemu/osdep.h', 'hw/pci/pci.h', 'hw/i386/intel_iommu.h', 'cpu.h'].map(
-    (name) => `#include "${name}"`,
-  );
-  const probe = join(tree, 'probe.c');
-  writeFileSync(
-    probe,
-    `${program.join('\n')}\n#include CONFIG_DEVICES\nint probe = sizeof(IntelIOMMUState);\n`,
-  );
-  const flags = readFileSync(join(tree, 'cflags-x86_64-softmmu'), 'utf8').replaceAll(root, tree);
-  writeFileSync(join(tree, 'probe.flags'), flags);
-  const log = cache.log('qemu-headers');
-  await runLogged('trying the headers', log, 'gcc', [`@${tree}/probe.flags`, '-fsyntax-only', probe]);
-  rmSync(probe);
-  rmSync(join(tree, 'probe.flags'));
+  for (const [target, [header, type]] of Object.entries(PROBES)) {
+    const program = ['qemu/osdep.h', 'hw/pci/pci.h', header, 'cpu.h'].map((name) => `#include "${name}"`);
+    const probe = join(tree, 'probe.c');
+    writeFileSync(probe, `${program.join('\n')}\n#include CONFIG_DEVICES\nint probe = sizeof(${type});\n`);
+    const flags = readFileSync(join(tree, `cflags-${target}`), 'utf8').replaceAll(root, tree);
+    writeFileSync(join(tree, 'probe.flags'), flags);
+    const what = `trying the headers for ${target.replace('-softmmu', '')}`;
+    await runLogged(what, cache.log('qemu-headers'), 'gcc', [`@${tree}/probe.flags`, '-fsyntax-only', probe]);
+    rmSync(probe);
+    rmSync(join(tree, 'probe.flags'));
+  }
 }
 
 /** The Debian source version with this upstream version that the lists know, best first. */

@@ -5,6 +5,7 @@
 import { appendFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
+import { HOST_ARCH } from './arches.mjs';
 import { Cache, cacheRoot } from './cache.mjs';
 import { SetupError, say } from './exec.mjs';
 import { ensurePackages } from './packages.mjs';
@@ -42,7 +43,7 @@ export async function compileInTree(version) {
   const cache = new Cache(cacheRoot());
   await cache.lock();
   try {
-    await ensurePackages(() => Apt.forHost(cache, platform), cache, platform);
+    await ensurePackages(() => Apt.forHost(cache, platform), cache, platform, [HOST_ARCH]);
     const apt = Apt.forSuites(cache, 'apt-next', platform, SUITES, []);
     const log = cache.log('qemu-tree');
     const source = await configuredSource(cache, apt, version, log, link);

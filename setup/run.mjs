@@ -4,6 +4,7 @@ import './check-node.mjs';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ALL_ARCHES, HOST_ARCH } from './arches.mjs';
 import { cacheRoot } from './cache.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
@@ -13,7 +14,7 @@ import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
 import { compileInTree } from './qemu-tree.mjs';
 
 /** Tests that need QEMU. */
-const GUEST_TESTS = ['test/guests/**'];
+const GUEST_TESTS = ['test/guests/**', 'test/bridge/**'];
 
 async function project() {
   const logs = join(cacheRoot(), 'logs');
@@ -24,14 +25,18 @@ async function project() {
 
 /**
  * Prepares everything, the cheap refusals first.
- * @param {string[]} series guest kernels
+ * @param {Record<string, string[]>} wanted guest kernels, by architecture
+ * @param {string} [ownArch] the architecture that the user's own files are for
  * @returns {Promise<object>} the contents of paths.json
  */
-async function everything(own, series) {
+async function everything(own, wanted, ownArch) {
   checkMachine(own);
   await project();
-  return prepare(own, series);
+  return prepare(own, wanted, ownArch);
 }
+
+/** These kernels for each of these architectures. */
+const kernelsFor = (arches, series) => Object.fromEntries(arches.map((arch) => [arch, series]));
 
 /**
  * Runs a command with VIOMMU_PATHS naming a file of what was prepared: the cache's own, or one for this run
@@ -62,8 +67,9 @@ async function demo(values, rest) {
     return node([main, 'demo', '--sim', ...rest], process.env);
   }
   const own = ownFiles(values);
-  const paths = await everything(own, ['6.12']);
-  return withPaths(paths, own, (env) => node([main, 'demo', ...rest], env));
+  const arch = values.arch ?? HOST_ARCH;
+  const paths = await everything(own, kernelsFor([arch], ['6.12']), arch);
+  return withPaths(paths, own, (env) => node([main, 'demo', '--arch', arch, ...rest], env));
 }
 
 /** Lint, type check and vitest, in this order, until one fails. */
@@ -91,7 +97,7 @@ async function test(values, rest) {
     return checks([...GUEST_TESTS.flatMap((glob) => ['--exclude', glob]), ...rest], process.env);
   }
   const own = ownFiles(values);
-  const paths = await everything(own, ALL_SERIES);
+  const paths = await everything(own, kernelsFor(ALL_ARCHES, ALL_SERIES));
   return withPaths(paths, own, (env) => checks(rest, env));
 }
 
@@ -105,7 +111,7 @@ function scriptPath(path) {
 async function bench(values, rest) {
   const script = scriptPath('test/bench/run.mjs');
   const own = ownFiles(values);
-  const paths = await everything(own, ['6.12']);
+  const paths = await everything(own, kernelsFor([HOST_ARCH], ['6.12']));
   return withPaths(paths, own, (env) => node([script, ...rest], env));
 }
 
@@ -121,7 +127,9 @@ async function build() {
 }
 
 async function setup(values) {
-  const paths = await everything(ownFiles(values), values.series?.split(',') ?? ALL_SERIES);
+  const arches = values.arch === undefined ? ALL_ARCHES : [values.arch];
+  const wanted = kernelsFor(arches, values.series?.split(',') ?? ALL_SERIES);
+  const paths = await everything(ownFiles(values), wanted, values.arch);
   process.stdout.write(`${JSON.stringify(paths, null, 2)}\n`);
   return 0;
 }

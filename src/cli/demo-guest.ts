@@ -1,18 +1,24 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Arch } from './arch.js';
 import type { CliContext } from './context.js';
 import { CliError, EXIT } from './context.js';
 import type { Daemon } from './daemon.js';
+import { type DemoFlavour, demoFlavour } from './demo-arch.js';
 import { ByteServer, type Transfer } from './guest/byte-server.js';
 import type { GuestRecord } from './guest/console.js';
 import { sparseDisk } from './guest/disk.js';
 import { MACHINE_DEFAULTS, type Machine, machineArguments } from './guest/machine.js';
 import { type GuestEnd, GuestRun } from './guest/run.js';
 import { type GuestVerdict, judge } from './guest/verdict.js';
-import { bridgePath, kernelPaths, qemuPath } from './paths.js';
+import { bridgePath, firmwarePath, kernelPaths, qemuPath } from './paths.js';
 import { preloadEnvironment } from './qemu.js';
+import { deviceOption } from './qemu-arguments.js';
 
 export interface DemoGuestOptions {
+  readonly arch?: Arch;
+  readonly acpi?: boolean;
+  readonly firmware?: string;
   readonly kernelVersion?: string;
   readonly mode?: 'legacy' | 'scalable';
   readonly strict?: boolean;
@@ -34,7 +40,8 @@ export interface DemoOutcome {
   readonly release: string;
   /** What the guest's IOMMU driver said. */
   readonly driver: readonly string[];
-  readonly mode: 'legacy' | 'scalable';
+  /** How the guest uses or finds the unit. */
+  readonly how: string;
 }
 
 const JOBS = ['dmesg', 'nvme', 'virtio-blk', 'net'] as const;
@@ -44,38 +51,38 @@ const DEFAULT_SERIES = '6.12';
 const QUIET_MS = 180_000;
 const TOTAL_MS = 900_000;
 
-/** Lines of the driver that a person wants to see; the rest is in `--verbose` and `--keep-log`. */
-const DRIVER =
-  /DMAR: (?:IOMMU enabled|Host address|dmar\d+|Intel\(R\)|Scalable|Enable|.*rror|.*ault)|invalidation policy/;
-
-/** The demo's machine: an NVMe disk, a virtio-blk disk, e1000e and the test device behind the external VT-d. */
+/** The demo's machine: an NVMe disk, a virtio-blk disk, e1000e and the test device behind the external IOMMU. */
 export class DemoGuest {
   readonly #context: CliContext;
   readonly #options: DemoGuestOptions;
   readonly #scratch: string;
+  readonly #flavour: DemoFlavour;
   #run: GuestRun | undefined;
   #killed: string | undefined;
 
+  /** @throws {CliError} for options that do not go together. */
   constructor(context: CliContext, options: DemoGuestOptions, scratch: string) {
     this.#context = context;
     this.#options = options;
+    this.#flavour = demoFlavour(options);
     this.#scratch = scratch;
   }
 
   /** Boots, runs the jobs, waits for power-off, and judges. */
   async run(daemon: Daemon): Promise<DemoOutcome> {
-    const bridge = bridgePath(this.#context, this.#options.bridge);
-    const program = qemuPath(this.#context, this.#options.qemu);
+    const { arch, unit } = this.#flavour;
+    const bridge = bridgePath(this.#context, arch, this.#options.bridge);
+    const program = qemuPath(this.#context, arch, this.#options.qemu);
     const server = await ByteServer.open();
     const log = this.#options.keepLog === undefined ? undefined : openSync(this.#options.keepLog, 'w', 0o644);
     try {
       const args = machineArguments(this.#machine(daemon.socket, server.port));
       if (this.#killed !== undefined) throw new CliError(this.#killed);
-      this.#say(0, `${program} -device viommu-vtd,socket=${daemon.socket}`);
+      this.#say(0, `${program} -device ${deviceOption(arch, daemon.socket, {})}`);
       daemon.onEvent((_vm, event) => {
         if (event.kind === 'hello') this.#say(this.#elapsed(), `${event.peer} connected to the daemon`);
         if (event.kind === 'enable')
-          this.#say(this.#elapsed(), `VT-d: ${event.what} ${event.on ? 'on' : 'off'}`);
+          this.#say(this.#elapsed(), `${unit}: ${event.what} ${event.on ? 'on' : 'off'}`);
       });
       this.#started = this.#context.now();
       this.#run = GuestRun.start({
@@ -117,36 +124,26 @@ export class DemoGuest {
     return this.#context.now() - this.#started;
   }
 
-  get #mode(): 'legacy' | 'scalable' {
-    return this.#options.mode ?? 'legacy';
-  }
-
   #machine(socket: string, port: number): Machine {
-    const { kernel, initramfs, cachingMode, strict, accel } = this.#options;
+    const { kernel, initramfs, strict, accel, acpi, firmware } = this.#options;
+    const { arch, choice, words } = this.#flavour;
     if ((kernel === undefined) !== (initramfs === undefined)) {
       throw new CliError('--kernel and --initramfs go together', EXIT.USAGE);
     }
     const mib = this.#options.mib ?? DEFAULT_MIB;
-    const scalable = this.#mode === 'scalable';
     const paths =
       kernel === undefined || initramfs === undefined
-        ? kernelPaths(this.#context, this.#options.kernelVersion ?? DEFAULT_SERIES)
+        ? kernelPaths(this.#context, arch, this.#options.kernelVersion ?? DEFAULT_SERIES)
         : { image: resolve(kernel), initramfs: resolve(initramfs) };
     return {
       ...MACHINE_DEFAULTS,
-      iommu: {
-        kind: 'viommu',
-        socket,
-        choice: { name: 'demo', scalableMode: scalable, cachingMode: cachingMode === true },
-      },
+      arch,
+      iommu: { kind: 'viommu', socket, choice: { name: 'demo', ...choice } },
+      ...(acpi === true || firmware !== undefined ? { firmware: firmwarePath(this.#context, firmware) } : {}),
       kernel: paths.image,
       initramfs: paths.initramfs,
       append: [
-        ...[
-          'loglevel=6',
-          `intel_iommu=on,${scalable ? 'sm_on' : 'sm_off'}`,
-          `iommu.strict=${strict === true ? 1 : 0}`,
-        ],
+        ...['loglevel=6', ...words, `iommu.strict=${strict === true ? 1 : 0}`],
         ...[`viommu.run=${JOBS.join(',')}`, `viommu.port=${port}`, `viommu.mib=${mib}`],
       ],
       memoryMib: 512 + 2 * mib,
@@ -159,7 +156,7 @@ export class DemoGuest {
   }
 
   #progress(record: GuestRecord, at: number): void {
-    const text = progressText(record);
+    const text = progressText(record, this.#flavour.driver);
     if (text !== undefined) this.#say(at, text);
   }
 
@@ -172,17 +169,17 @@ export class DemoGuest {
       verdict: judge(run, end, JOBS, served),
       end,
       release: run.value('boot', 'release') ?? 'unknown',
-      driver: run.textOf('dmesg').filter((line) => DRIVER.test(line)),
-      mode: this.#mode,
+      driver: run.textOf('dmesg').filter((line) => this.#flavour.driver.test(line)),
+      how: this.#flavour.how,
     };
   }
 }
 
 /** What a person watching wants to know of a record; undefined for the rest. */
-function progressText({ job, values, text }: GuestRecord): string | undefined {
+function progressText({ job, values, text }: GuestRecord, driver: RegExp): string | undefined {
   if (text !== undefined) {
     if (job === 'faults') return `guest kernel: ${text}`;
-    return job === 'dmesg' && DRIVER.test(text)
+    return job === 'dmesg' && driver.test(text)
       ? `guest kernel: ${text.replace(/^\[[ .0-9]+\] /, '')}`
       : undefined;
   }

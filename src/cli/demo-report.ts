@@ -26,7 +26,7 @@ export function guestReport(
   }
   const lines = [
     RULE,
-    row('guest', `Linux ${outcome.release}, ${outcome.mode} mode, ${(end.milliseconds / 1000).toFixed(1)} s`),
+    row('guest', `Linux ${outcome.release}, ${outcome.how}, ${(end.milliseconds / 1000).toFixed(1)} s`),
     ...outcome.driver.map((line, index) => row(index === 0 ? 'its driver' : '', line)),
     ...verdict.disks.map(({ job, bytes, same, md5 }) =>
       row(job, `${mib(bytes)} written and read back, md5 ${md5} ${same ? 'equal' : 'DIFFERENT'}`),
@@ -54,7 +54,7 @@ function daemonRows(report: SessionReport): string[] {
     row('misses', `${count(bridge.misses)} asked of the daemon, ${count(counters.walks)} walks`),
     row(
       'invalidations',
-      `${count(counters.invalidations)} by the guest in ${count(counters.commands)} descriptors; ` +
+      `${count(counters.invalidations)} by the guest in ${count(counters.commands)} ${report.model === 'vtd' ? 'descriptors' : 'commands'}; ` +
         `${count(report.invalidationsSent)} messages to QEMU, ${count(report.invalidationsSuppressed)} not needed`,
     ),
   ];

@@ -35,7 +35,7 @@ function fakeQemu(lines: readonly string[], tail = 'process.exit(0);'): string {
   const body = `
     const { createHash } = require('crypto');
     const args = process.argv.join(' ');
-    const path = /viommu-vtd,socket=([^,]*)/.exec(args)[1];
+    const path = /viommu-(?:vtd|smmuv3),socket=([^,]*)/.exec(args)[1];
     const port = /viommu.port=(\\d+)/.exec(args)[1];
     require('net').connect(path).on('connect', async () => {
       const data = await (await fetch('http://127.0.0.1:' + port + '/download?bytes=4096')).arrayBuffer();
@@ -75,6 +75,29 @@ describe('viommu demo', () => {
     expect(readFileSync(log, 'utf8')).toContain('VIOMMU-GUEST: DONE status=0');
     expect(leftovers()).toEqual([]);
   });
+
+  it('boots an arm64 guest with a device tree, or through firmware with ACPI', async () => {
+    const arguments_ = join(context.dir, 'arguments');
+    const note = `require('fs').writeFileSync(${JSON.stringify(arguments_)}, args); process.exit(0);`;
+    const lines = GOOD.map((line) => line.replace('DMAR: IOMMU enabled', 'arm-smmu-v3 x: ias 48-bit'));
+    expect(await demo(fakeQemu(lines, note), '--arch', 'arm64')).toBe(0);
+    expect(readFileSync(arguments_, 'utf8')).toMatch(/-machine virt,gic-version=3.* console=ttyAMA0 /);
+    expect(readFileSync(arguments_, 'utf8')).not.toContain('-bios');
+    expect(context.out()).toContain('Linux 6.12.0-test, device tree');
+    expect(context.out()).toContain('ias 48-bit');
+    const firmware = ['--arch', 'arm64', '--firmware', BRIDGE];
+    expect(await demo(fakeQemu(lines, note), ...firmware)).toBe(0);
+    expect(readFileSync(arguments_, 'utf8')).toContain(`-bios ${BRIDGE}`);
+    expect(context.out()).toContain('Linux 6.12.0-test, UEFI and ACPI');
+  });
+
+  it.each([['--arch', 'arm64', '--mode', 'scalable'], ['--acpi'], ['--arch', 'riscv64']])(
+    'refuses options of the other architecture: %s %s %s',
+    async (...options) => {
+      expect(await demo(fakeQemu(GOOD), ...options)).toBe(2);
+      expect(leftovers()).toEqual([]);
+    },
+  );
 
   const change = (from: string, to: string): string[] => GOOD.map((line) => line.replace(from, to));
 

@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
+import { ARCH, type Arch } from './arch.js';
 import { type CliContext, CliError, EXIT } from './context.js';
 
 /** One guest kernel that the set-up prepared. */
@@ -9,23 +10,26 @@ export interface KernelPaths {
   readonly initramfs: string;
 }
 
-/** What `npm run setup` left in its cache; every part may be missing. */
+/** What `npm run setup` left in its cache for guests of one architecture; every part may be missing. */
 export interface PreparedPaths {
   readonly qemu?: string;
   readonly bridge?: string;
+  /** UEFI, for arm64. */
+  readonly firmware?: string;
   readonly kernels?: Readonly<Record<string, KernelPaths>>;
 }
 
 /**
- * The set-up's `paths.json`: where `VIOMMU_PATHS` says, else in the cache directory. Nothing prepared is an
- * empty answer: options may name everything.
+ * The set-up's `paths.json`: where `VIOMMU_PATHS` says, else in the cache directory. amd64 stands at its top,
+ * other architectures under their name. Nothing prepared is an empty answer: options may name everything.
  * @throws {CliError} when `VIOMMU_PATHS` names a file that cannot be read.
  */
-export function preparedPaths(context: CliContext): PreparedPaths {
+export function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {
   const named = context.env['VIOMMU_PATHS'];
   const path = named ?? join(cacheDir(context), 'paths.json');
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as PreparedPaths;
+    const all = JSON.parse(readFileSync(path, 'utf8')) as PreparedPaths & { readonly arm64?: PreparedPaths };
+    return arch === 'amd64' ? all : (all[arch] ?? {});
   } catch (error) {
     if (named === undefined) return {};
     throw new CliError(`VIOMMU_PATHS names ${named}, which cannot be used: ${String(error)}`);
@@ -43,10 +47,10 @@ const HOW_TO_GET = 'run "npm run setup" in the viommu checkout, or name one with
  * The bridge to load into QEMU.
  * @throws {CliError} when there is none.
  */
-export function bridgePath(context: CliContext, given: string | undefined): string {
-  const path = given === undefined ? preparedPaths(context).bridge : resolve(given);
+export function bridgePath(context: CliContext, arch: Arch, given: string | undefined): string {
+  const path = given === undefined ? preparedPaths(context, arch).bridge : resolve(given);
   if (path === undefined) {
-    throw new CliError(`no bridge is built: ${HOW_TO_GET} --bridge`, EXIT.LAUNCH_FAILED);
+    throw new CliError(`no bridge is built for ${arch}: ${HOW_TO_GET} --bridge`, EXIT.LAUNCH_FAILED);
   }
   if (!readable(path)) throw new CliError(`the bridge ${path} cannot be read`, EXIT.LAUNCH_FAILED);
   return path;
@@ -56,8 +60,8 @@ export function bridgePath(context: CliContext, given: string | undefined): stri
  * The QEMU program: as given, else the prepared one, else from PATH.
  * @throws {CliError} with env(1)'s exit codes when there is none or it is not a program.
  */
-export function qemuPath(context: CliContext, given: string | undefined): string {
-  const wanted = given ?? preparedPaths(context).qemu ?? 'qemu-system-x86_64';
+export function qemuPath(context: CliContext, arch: Arch, given: string | undefined): string {
+  const wanted = given ?? preparedPaths(context, arch).qemu ?? ARCH[arch].qemu;
   const candidates = wanted.includes('/')
     ? [resolve(wanted)]
     : (context.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, wanted));
@@ -69,14 +73,25 @@ export function qemuPath(context: CliContext, given: string | undefined): string
 }
 
 /** @throws {CliError} when that kernel was not prepared. */
-export function kernelPaths(context: CliContext, series: string): KernelPaths {
-  const kernels = preparedPaths(context).kernels ?? {};
+export function kernelPaths(context: CliContext, arch: Arch, series: string): KernelPaths {
+  const kernels = preparedPaths(context, arch).kernels ?? {};
   const found = kernels[series];
   if (found !== undefined) return found;
   const known = Object.keys(kernels).join(', ');
   throw new CliError(
-    `no guest kernel ${series} is prepared${known === '' ? '' : ` (there is ${known})`}: ${HOW_TO_GET} --kernel and --initramfs`,
+    `no ${arch} guest kernel ${series} is prepared${known === '' ? '' : ` (there is ${known})`}: ${HOW_TO_GET} --kernel and --initramfs`,
   );
+}
+
+/**
+ * UEFI firmware for arm64 guests.
+ * @throws {CliError} when there is none.
+ */
+export function firmwarePath(context: CliContext, given: string | undefined): string {
+  const path = given === undefined ? preparedPaths(context, 'arm64').firmware : resolve(given);
+  if (path === undefined) throw new CliError(`no UEFI firmware is prepared: ${HOW_TO_GET} --firmware`);
+  if (!readable(path)) throw new CliError(`the firmware ${path} cannot be read`);
+  return path;
 }
 
 function readable(path: string): boolean {

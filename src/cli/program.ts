@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CONTAINERS, DEVICE_KINDS, GUEST_MODELS, HOST_KINDS, MODES } from '../assignment/request.js';
 import { LOG_LEVELS, type LogLevel } from '../observe/log.js';
+import { ARCHES } from './arch.js';
 import { type CliContext, CliError, EXIT, messageOf } from './context.js';
 import { demo } from './demo.js';
 import * as help from './help.js';
@@ -92,9 +93,14 @@ function addDemo(program: Command, context: CliContext, services: Services, acti
   const target = command(program, 'demo', help.DEMO, help.DEMO_EXAMPLES)
     .option('--sim', 'a simulated machine instead of QEMU; needs nothing but Node')
     .option('--kernel-version <series>', 'prepared Debian guest kernel: 6.12 or 6.1', '6.12')
-    .addOption(new Option('--mode <mode>', 'which VT-d mode the guest uses').choices(['legacy', 'scalable']))
+    .addOption(new Option('--arch <name>', "the guest's architecture").choices(ARCHES).default('amd64'))
+    .addOption(
+      new Option('--mode <mode>', 'amd64: which VT-d mode the guest uses').choices(['legacy', 'scalable']),
+    )
     .option('--strict', 'iommu.strict=1: the guest invalidates at each unmap')
-    .option('--caching-mode', 'CAP_REG.CM')
+    .option('--caching-mode', 'amd64: CAP_REG.CM')
+    .option('--acpi', 'arm64: boot through UEFI firmware, so that the guest uses ACPI')
+    .option('--firmware <file>', 'arm64: your own UEFI firmware')
     .addOption(new Option('--accel <name>', 'how QEMU runs the guest').choices(['tcg', 'kvm']).default('tcg'))
     .option('--mib <n>', 'MiB to write to each disk and read back', natural)
     .option('--qemu <file>', 'your own QEMU')
@@ -124,10 +130,24 @@ function addQemu(program: Command, context: CliContext, services: Services, acti
     .option('--bridge <file>', 'bridge to load into it (default: the prepared one)')
     .option('--attach <path>', 'use the daemon that "viommu serve" runs on this socket')
     .option('--control <path>', 'control channel of the daemon started here')
-    .option('--caching-mode', 'CAP_REG.CM: the guest announces new mappings too; needed for VFIO devices')
-    .option('--scalable-mode', 'ECAP_REG.SMTS: offer scalable mode (PASID tables)')
-    .option('--no-scalable-mode', 'legacy mode only')
-    .option('--aw-bits <bits>', 'widest input address: 39, 48 or 57', addressWidth)
+    .addOption(new Option('--arch <name>', 'of the guest (default: what the arguments say)').choices(ARCHES))
+    .option(
+      '--caching-mode',
+      'VT-d, CAP_REG.CM: the guest announces new mappings too; needed for VFIO devices',
+    )
+    .option('--scalable-mode', 'VT-d, ECAP_REG.SMTS: offer scalable mode (PASID tables)')
+    .option('--no-scalable-mode', 'VT-d: legacy mode only')
+    .option('--aw-bits <bits>', 'VT-d: widest input address: 39, 48 or 57', addressWidth)
+    .addOption(
+      new Option('--stages <which>', 'SMMUv3, IDR0.S1P and S2P: stages of translation').choices([
+        '1',
+        '2',
+        'nested',
+      ]),
+    )
+    .option('--granules <list>', 'SMMUv3, IDR5: some of 4k,16k,64k')
+    .option('--oas <bits>', 'SMMUv3, IDR5.OAS: output address size, 32 to 52', natural)
+    .option('--ssid-bits <n>', 'SMMUv3, IDR1.SSIDSIZE: 0 to 20', natural)
     .option('--name <name>', 'name of this machine in lists, logs and dumps')
     .option('--memory <size>', 'guest RAM of this size as a shared memfd: adds -m, -object and -machine')
     .option('--print', 'print the line to run instead of running it')

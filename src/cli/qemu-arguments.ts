@@ -1,16 +1,33 @@
+import { ARCH, ARCHES, type Arch } from './arch.js';
 import { CliError, EXIT } from './context.js';
 
 /** Our device's options, as `viommu qemu` takes them. Undefined = the device's own default. */
 export interface DeviceChoice {
+  readonly name?: string;
   readonly cachingMode?: boolean;
   readonly scalableMode?: boolean;
   readonly awBits?: number;
-  readonly name?: string;
+  readonly stages?: string;
+  readonly granules?: string;
+  readonly oas?: number;
+  readonly ssidBits?: number;
   /** Further properties of the device; no option of `viommu qemu` sets them. */
   readonly properties?: Readonly<Record<string, string>>;
 }
 
-export const DEVICE = 'viommu-vtd';
+/** Choices that are a property of the device under a name of their own. */
+type Named = Exclude<keyof DeviceChoice, 'properties'>;
+
+/** The device's properties for these options, in the order in which they are written. */
+const PROPERTIES: Readonly<Record<Arch, { readonly [key in Named]?: string }>> = {
+  amd64: {
+    cachingMode: 'caching-mode',
+    scalableMode: 'scalable-mode',
+    awBits: 'aw-bits',
+    name: 'name',
+  },
+  arm64: { stages: 'stages', granules: 'granules', oas: 'oas', ssidBits: 'ssid-bits', name: 'name' },
+};
 
 const onOff = (value: boolean): string => (value ? 'on' : 'off');
 
@@ -19,53 +36,70 @@ function escapeValue(value: string): string {
   return value.replaceAll(',', ',,');
 }
 
-/** `viommu-vtd,socket=…` with what the user chose. */
-export function deviceOption(socket: string, choice: DeviceChoice): string {
-  const parts = [DEVICE, `socket=${escapeValue(socket)}`];
-  if (choice.cachingMode !== undefined) parts.push(`caching-mode=${onOff(choice.cachingMode)}`);
-  if (choice.scalableMode !== undefined) parts.push(`scalable-mode=${onOff(choice.scalableMode)}`);
-  if (choice.awBits !== undefined) parts.push(`aw-bits=${choice.awBits}`);
-  if (choice.name !== undefined) parts.push(`name=${escapeValue(choice.name)}`);
+/**
+ * `viommu-vtd,socket=…` or `viommu-smmuv3,socket=…` with what the user chose.
+ * @throws {CliError} for an option that the device of this architecture does not have.
+ */
+export function deviceOption(arch: Arch, socket: string, choice: DeviceChoice): string {
+  const { device } = ARCH[arch];
+  const parts = [device, `socket=${escapeValue(socket)}`];
+  const properties = Object.entries(PROPERTIES[arch]) as [Named, string][];
+  for (const [key, property] of properties) {
+    const value = choice[key];
+    if (value === undefined) continue;
+    parts.push(`${property}=${typeof value === 'boolean' ? onOff(value) : escapeValue(String(value))}`);
+  }
   for (const [key, value] of Object.entries(choice.properties ?? {}))
     parts.push(`${key}=${escapeValue(value)}`);
+  for (const [key, value] of Object.entries(choice)) {
+    if (value === undefined || key === 'properties' || key in PROPERTIES[arch]) continue;
+    const option = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new CliError(`--${option} is no option of ${device}, the IOMMU of ${arch} machines`, EXIT.USAGE);
+  }
   return parts.join(',');
 }
 
-/** The user's own `-device viommu-vtd`, where there is one. */
+/** The user's own device of ours, where there is one. */
 export interface OwnDevice {
+  readonly arch: Arch;
   /** Index of the value that follows `-device`. */
   readonly index: number;
   readonly socket: string | undefined;
   readonly json: boolean;
 }
 
-/** Finds a `-device viommu-vtd` among QEMU arguments, in either of QEMU's two notations. */
+/** Finds our device among QEMU arguments, in either of QEMU's two notations. */
 export function findDevice(args: readonly string[]): OwnDevice | undefined {
   for (let index = 1; index < args.length; index++) {
     const flag = args[index - 1];
     if (flag !== '-device' && flag !== '--device') continue;
     const value = args[index] ?? '';
-    if (value.trimStart().startsWith('{')) {
-      const own = fromJson(value);
-      if (own !== undefined) return { index, json: true, ...own };
-    } else {
-      const [driver, ...options] = splitOptions(value);
-      if (driver !== DEVICE && driver !== `driver=${DEVICE}`) continue;
-      const socket = options.find((option) => option.startsWith('socket='))?.slice('socket='.length);
-      return { index, json: false, socket };
-    }
+    const json = value.trimStart().startsWith('{');
+    const { driver, socket } = json ? fromJson(value) : fromText(value);
+    const arch = ARCHES.find((one) => ARCH[one].device === driver);
+    if (arch !== undefined) return { arch, index, socket, json };
   }
   return undefined;
 }
 
-function fromJson(text: string): { socket: string | undefined } | undefined {
+interface Wanted {
+  readonly driver: string | undefined;
+  readonly socket: string | undefined;
+}
+
+function fromText(text: string): Wanted {
+  const [first = '', ...options] = splitOptions(text);
+  const socket = options.find((option) => option.startsWith('socket='))?.slice('socket='.length);
+  return { driver: first.replace(/^driver=/, ''), socket };
+}
+
+function fromJson(text: string): Wanted {
   try {
-    const value = JSON.parse(text) as Record<string, unknown>;
-    if (value['driver'] !== DEVICE) return undefined;
-    const socket = value['socket'];
-    return { socket: typeof socket === 'string' ? socket : undefined };
+    const { driver, socket } = JSON.parse(text) as Record<string, unknown>;
+    const word = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+    return { driver: word(driver), socket: word(socket) };
   } catch {
-    return undefined; // QEMU says what is wrong with it
+    return { driver: undefined, socket: undefined }; // QEMU says what is wrong with it
   }
 }
 
@@ -75,22 +109,39 @@ function splitOptions(text: string): string[] {
 }
 
 /**
+ * The architecture of the machine that a user describes: by our device where it is named, by the program, by the
+ * machine's type. Undefined when nothing of that says.
+ */
+export function archOf(args: readonly string[], program: string | undefined): Arch | undefined {
+  const own = findDevice(args)?.arch;
+  if (own !== undefined) return own;
+  const name = program?.split('/').at(-1) ?? '';
+  const byName = ARCHES.find((arch) => name.includes(ARCH[arch].qemu));
+  if (byName !== undefined) return byName;
+  const types = args
+    .filter((_, index) => ['-machine', '-M', '--machine'].includes(args[index - 1] ?? ''))
+    .map((value) => /^(?:type=)?(?:pc-)?([a-z0-9]+)/.exec(value)?.[1]);
+  return ARCHES.find((arch) => types.includes(ARCH[arch].machineType));
+}
+
+/**
  * QEMU's arguments with our device: the user's own gets the socket where it names none; otherwise ours comes
  * first, so that every other device finds it. With `memory`, guest RAM that the daemon can map.
  * @throws {CliError} when the user wrote the device and also gave options for it here.
  */
 export function qemuArguments(
   args: readonly string[],
+  arch: Arch,
   socket: string,
   choice: DeviceChoice,
   memory: string | undefined,
 ): string[] {
   const own = findDevice(args);
   const ram = memory === undefined ? [] : memoryArguments(args, memory);
-  if (own === undefined) return ['-device', deviceOption(socket, choice), ...ram, ...args];
+  if (own === undefined) return ['-device', deviceOption(arch, socket, choice), ...ram, ...args];
   if (Object.values(choice).some((value) => value !== undefined)) {
     throw new CliError(
-      `the QEMU arguments have their own -device ${DEVICE}: put its options there, not before the "--"`,
+      `the QEMU arguments have their own -device ${ARCH[own.arch].device}: put its options there, not before the "--"`,
       EXIT.USAGE,
     );
   }

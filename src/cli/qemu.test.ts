@@ -2,7 +2,7 @@ import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { run } from './program.js';
-import { findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
+import { archOf, findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
 import { BRIDGE, fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
 
 let context: TestContext;
@@ -119,6 +119,23 @@ describe('viommu qemu', () => {
     expect(leftovers()).toEqual([]);
   });
 
+  it("runs an arm64 machine's QEMU with its device and its bridge", async () => {
+    const seen = join(context.dir, 'seen');
+    const other = join(context.dir, 'bridge-arm64');
+    writeFileSync(other, '');
+    const paths = join(context.dir, 'paths.json');
+    writeFileSync(paths, JSON.stringify({ bridge: BRIDGE, arm64: { qemu: script(SEEN), bridge: other } }));
+    context = { ...context, env: { ...context.env, SEEN: seen, VIOMMU_PATHS: paths } };
+    const attempt = (...argv: string[]): Promise<number> => run(context, services, ['qemu', ...argv]);
+    expect(await attempt('--stages', '1', '--', '-M', 'virt,gic-version=3')).toBe(0);
+    const { args, preload } = JSON.parse(readFileSync(seen, 'utf8'));
+    expect(preload).toBe(other);
+    expect(args[1]).toMatch(/^viommu-smmuv3,socket=[^,]*,stages=1$/);
+    expect(await attempt('--arch', 'amd64', '--', '-device', 'viommu-smmuv3')).toBe(2);
+    expect(await attempt('--aw-bits', '48', '--', '-M', 'virt')).toBe(2);
+    expect(leftovers()).toEqual([]);
+  });
+
   it('prints the line for a shell instead of running it', async () => {
     const options = ['--print', '--attach', '/run/v.sock', '--caching-mode', '--aw-bits', '48'];
     expect(await viommu('', ...options, '--', '-append', "a='b c'")).toBe(0);
@@ -132,21 +149,46 @@ describe('viommu qemu', () => {
 
 describe('QEMU arguments', () => {
   it('give the socket to the device that the user wrote, in both notations', () => {
-    const plain = qemuArguments(['-device', 'viommu-vtd,caching-mode=on'], '/s,1', {}, undefined);
+    const plain = qemuArguments(['-device', 'viommu-vtd,caching-mode=on'], 'amd64', '/s,1', {}, undefined);
     expect(plain).toEqual(['-device', 'viommu-vtd,caching-mode=on,socket=/s,,1']);
-    const json = qemuArguments(['-device', '{"driver":"viommu-vtd"}'], '/s', {}, undefined);
+    const json = qemuArguments(['-device', '{"driver":"viommu-vtd"}'], 'amd64', '/s', {}, undefined);
     expect(json).toEqual(['-device', '{"driver":"viommu-vtd","socket":"/s"}']);
   });
 
   it('leave a socket that the user named alone', () => {
     const args = ['-S', '-device', 'viommu-vtd,socket=/a,,b,aw-bits=48'];
-    expect(findDevice(args)).toEqual({ index: 2, socket: '/a,b', json: false });
-    expect(qemuArguments(args, '/other', {}, undefined)).toEqual(args);
+    expect(findDevice(args)).toEqual({ arch: 'amd64', index: 2, socket: '/a,b', json: false });
+    expect(qemuArguments(args, 'amd64', '/other', {}, undefined)).toEqual(args);
     expect(findDevice(['-device', 'viommu-vtd-else', '-append', 'viommu-vtd'])).toBeUndefined();
   });
 
+  it('put the device of the architecture, with its own options', () => {
+    const choice = { name: 'web', granules: '4k,64k', oas: 44, ssidBits: 0 };
+    expect(qemuArguments(['-S'], 'arm64', '/s', choice, undefined)).toEqual([
+      '-device',
+      'viommu-smmuv3,socket=/s,granules=4k,,64k,oas=44,ssid-bits=0,name=web',
+      '-S',
+    ]);
+    expect(() => qemuArguments([], 'arm64', '/s', { cachingMode: true }, undefined)).toThrow(
+      '--caching-mode is no option of viommu-smmuv3',
+    );
+    expect(() => qemuArguments([], 'amd64', '/s', { stages: '2' }, undefined)).toThrow('--stages');
+  });
+
+  it.each([
+    [['-device', 'viommu-smmuv3,oas=44', '-M', 'q35'], undefined, 'arm64'],
+    [['-M', 'virt,gic-version=3'], undefined, 'arm64'],
+    [['-machine', 'type=virt-10.0'], undefined, 'arm64'],
+    [['-machine', 'pc-q35-9.0'], undefined, 'amd64'],
+    [['-append', '-M', 'none'], '/opt/qemu-system-aarch64-10', 'arm64'],
+    [['-M', 'virt'], '/opt/qemu-system-x86_64', 'amd64'],
+    [['-S'], '/opt/my-qemu', undefined],
+  ])('say which architecture they are for: %j, %s', (args, program, arch) => {
+    expect(archOf(args, program)).toBe(arch);
+  });
+
   it('add shared memory on request', () => {
-    expect(shellLine(qemuArguments(['-S'], '/s', {}, '1G'))).toBe(
+    expect(shellLine(qemuArguments(['-S'], 'amd64', '/s', {}, '1G'))).toBe(
       '-device viommu-vtd,socket=/s -object memory-backend-memfd,id=viommu-ram,size=1G,share=on ' +
         '-m 1G -machine memory-backend=viommu-ram -S',
     );

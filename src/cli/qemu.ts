@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from '../observe/log.js';
+import { ARCH, type Arch } from './arch.js';
 import {
   type CliContext,
   CliError,
@@ -13,12 +14,13 @@ import {
 } from './context.js';
 import type { Daemon } from './daemon.js';
 import { bridgePath, qemuPath } from './paths.js';
-import { type DeviceChoice, findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
+import { archOf, type DeviceChoice, findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
 import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
 import { type CachePolicy, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
 
 export interface QemuOptions extends LogChoice, DeviceChoice {
+  readonly arch?: Arch;
   readonly qemu?: string;
   readonly bridge?: string;
   readonly attach?: string;
@@ -42,18 +44,25 @@ export async function qemu(
   options: QemuOptions,
   args: readonly string[],
 ): Promise<number> {
-  const bridge = bridgePath(context, options.bridge);
-  const program = qemuPath(context, options.qemu);
-  if (options.print === true) return printLine(context, options, bridge, program, args);
+  const arch = options.arch ?? archOf(args, options.qemu) ?? 'amd64';
+  const device = findDevice(args);
+  if (device !== undefined && device.arch !== arch) {
+    throw new CliError(`-device ${ARCH[device.arch].device} does not go with --arch ${arch}`, EXIT.USAGE);
+  }
+  const bridge = bridgePath(context, arch, options.bridge);
+  const program = qemuPath(context, arch, options.qemu);
+  if (options.print === true) return printLine(context, options, arch, bridge, program, args);
   const log = logFor(context, options);
   const relay = new SignalRelay(context);
   try {
     return await withDaemon(context, services, options, args, log, async (socket) => {
-      const words = qemuArguments(args, socket, choiceOf(options), options.memory);
+      const words = qemuArguments(args, arch, socket, choiceOf(options), options.memory);
       const code = await runQemu(relay, program, words, preloadEnvironment(context.env, bridge));
       // QEMU's own message for another machine type does not say what is wrong.
-      if (code === EXIT.FAILED && !args.some((arg) => arg.includes('q35'))) {
-        context.stderr.write('viommu: the machine has to be q35: add "-machine q35" to the QEMU arguments\n');
+      const { machine, machineType } = ARCH[arch];
+      if (code === EXIT.FAILED && !args.some((arg) => arg.includes(machineType))) {
+        const advice = `add "-machine ${machine}" to the QEMU arguments`;
+        context.stderr.write(`viommu: the machine has to be ${machineType}: ${advice}\n`);
       }
       return code;
     });
@@ -63,13 +72,9 @@ export async function qemu(
 }
 
 function choiceOf(options: QemuOptions): DeviceChoice {
-  const { cachingMode, scalableMode, awBits, name } = options;
-  return {
-    ...(cachingMode === undefined ? {} : { cachingMode }),
-    ...(scalableMode === undefined ? {} : { scalableMode }),
-    ...(awBits === undefined ? {} : { awBits }),
-    ...(name === undefined ? {} : { name }),
-  };
+  const { name, cachingMode, scalableMode, awBits, stages, granules, oas, ssidBits } = options;
+  const all = { name, cachingMode, scalableMode, awBits, stages, granules, oas, ssidBits };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
 /** The environment of QEMU alone: nothing else may load the bridge. */
@@ -193,6 +198,7 @@ function runQemu(
 async function printLine(
   context: CliContext,
   options: QemuOptions,
+  arch: Arch,
   bridge: string,
   program: string,
   args: readonly string[],
@@ -201,7 +207,7 @@ async function printLine(
   const socket = resolve(
     options.attach ?? findDevice(args)?.socket ?? serving?.socket ?? defaultSocket(context),
   );
-  const words = qemuArguments(args, socket, choiceOf(options), options.memory);
+  const words = qemuArguments(args, arch, socket, choiceOf(options), options.memory);
   context.stdout.write(`${shellLine([`LD_PRELOAD=${bridge}`, program, ...words])}\n`);
   if (serving?.socket !== socket) {
     context.stderr.write(`start the daemon first: ${shellLine(['viommu', 'serve', '--socket', socket])}\n`);

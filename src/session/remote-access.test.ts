@@ -136,7 +136,9 @@ describe('memory served by the peer', () => {
 
   it('a dump waits until the walk that waits for memory is done', async () => {
     const { vm, host } = start();
+    const before = (await host.report()).frontFrames;
     vm.write(FAKE.PEEK, REMOTE + 0x40);
+    while ((await host.report()).frontFrames === before); // it has come in, and waits
     const order: string[] = [];
     const all = { registers: true, tables: true, maxLeaves: 1 };
     const dump = host.dump(all).then(() => order.push('dump'));

@@ -315,7 +315,13 @@ describe('the rest of the front channel', () => {
       channel: 1,
       type: MESSAGE.INTERRUPT,
       flags: 0,
-      message: { addressLo: 0xfee0_0000, addressHi: 0, data: 0x4021 },
+      message: { addressLo: 0xfee0_0000, addressHi: 0, data: 0x4021, wire: 0 },
+    });
+    bench.write(FAKE.WIRE, 3);
+    expect(bench.sent.at(-1)).toMatchObject({
+      channel: 1,
+      type: MESSAGE.INTERRUPT,
+      message: { addressLo: 0, addressHi: 0, data: 0, wire: 4 },
     });
   });
 

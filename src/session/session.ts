@@ -127,7 +127,8 @@ export class Session {
       if (this.model !== undefined) this.invalidations.invalidate(scope, this.model);
     },
     pendingAcks: () => this.invalidations.pending,
-    interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data),
+    interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data, 0),
+    wire: (line) => this.#interrupt(0, 0, 0, line + 1),
     resume: (stall, action) => {
       const message = { stall: stall >>> 0, action };
       this.#tell(FEATURE.STALLS)?.put(MESSAGE.RESUME, 0, 0, CODEC.Resume, message);
@@ -244,10 +245,10 @@ export class Session {
     return agreement !== undefined && (agreement.features & feature) !== 0 ? agreement.backend : undefined;
   }
 
-  #interrupt(addressLo: number, addressHi: number, data: number): void {
+  #interrupt(addressLo: number, addressHi: number, data: number, wire: number): void {
     const backend = this.agreement?.backend;
     if (backend === undefined) return;
-    const message = { addressLo: addressLo >>> 0, addressHi: addressHi >>> 0, data: data >>> 0 };
+    const message = { addressLo: addressLo >>> 0, addressHi: addressHi >>> 0, data: data >>> 0, wire };
     backend.put(MESSAGE.INTERRUPT, 0, 0, CODEC.Interrupt, message);
   }
 

@@ -37,6 +37,8 @@ export interface Machine {
   readonly ram: GuestRam;
   /** Interrupts raised so far, oldest first. The driver shifts out what it handles. */
   readonly interrupts: MsiWrite[];
+  /** Edges on the unit's own interrupt outputs so far, by `WIRE`, oldest first. */
+  readonly edges: number[];
   /** Bytes of register space. */
   readonly registerBytes: number;
   /** A CPU load from the IOMMU's registers of 4 or 8 bytes. */

@@ -44,6 +44,7 @@ export class SimVm implements Machine {
   readonly ram = new SimRam();
   readonly iotlb = new Iotlb();
   readonly interrupts: MsiWrite[] = [];
+  readonly edges: number[] = [];
   readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0 };
   readonly client: Client;
   /** Features in force. */
@@ -190,6 +191,7 @@ export class SimVm implements Machine {
     if (status.code !== 0) throw new Error(`RESET refused: ${status.code} ${status.text}`);
     this.iotlb.clear();
     this.interrupts.length = 0;
+    this.edges.length = 0;
   }
 
   addDevice(device: number, rid: number, name = ''): void {
@@ -252,7 +254,8 @@ export class SimVm implements Machine {
   }
 
   #interrupt(message: M.Interrupt): void {
-    this.interrupts.push({ address: join(message.addressLo, message.addressHi), data: message.data });
+    if (message.wire > 0) this.edges.push(message.wire - 1);
+    else this.interrupts.push({ address: join(message.addressLo, message.addressHi), data: message.data });
   }
 
   #memRead(message: M.MemRead): M.MemReadReply {

@@ -204,6 +204,7 @@ export const CODEC = {
     m.addressLo = 0;
     m.addressHi = 0;
     m.data = 0;
+    m.wire = 0;
   }),
   MemRead: new Codec<M.MemRead>('MemRead', (m) => {
     m.gpaLo = 0;

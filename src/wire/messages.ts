@@ -117,6 +117,8 @@ export interface Interrupt {
   addressLo: number;
   addressHi: number;
   data: number;
+  /** Output of the unit + 1; 0 = a message. */
+  wire: number;
 }
 export interface MemRead {
   gpaLo: number;

@@ -3,10 +3,16 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { prepared } from '../guests/support.js';
+import { type Arch, prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
 
-/** A QEMU with the bridge whose firmware tries to boot from an NVMe disk: DMA, without any guest. */
+/** The machine and our device, by the guest's architecture. */
+const MACHINES = {
+  amd64: { machine: 'q35', device: 'viommu-vtd' },
+  arm64: { machine: 'virt,gic-version=3', device: 'viommu-smmuv3' },
+} as const satisfies Record<Arch, { machine: string; device: string }>;
+
+/** A QEMU with the bridge. A PC's firmware tries to boot from an NVMe disk: DMA, without any guest. */
 export class BridgeQemu {
   readonly exited: Promise<number>;
   readonly socket: string;
@@ -19,8 +25,11 @@ export class BridgeQemu {
   #answers = '';
   #resolve: (code: number) => void = () => undefined;
 
+  readonly #arch: Arch;
+
   /** Nothing runs before {@link start}; `socket` is where its daemon has to listen. */
-  constructor() {
+  constructor(arch: Arch = 'amd64') {
+    this.#arch = arch;
     this.#directory = mkdtempSync(join(tmpdir(), 'viommu-bridge-'));
     this.socket = join(this.#directory, 'daemon.sock');
     this.exited = new Promise((resolve) => {
@@ -38,13 +47,18 @@ export class BridgeQemu {
     return this.#text;
   }
 
-  /** @param probe what test/notifier-probe.c asks for, and where it was built */
+  /**
+   * @param machine in the place of the one that fits the device
+   * @param probe what test/notifier-probe.c asks for, and where it was built
+   */
   start(
     options = '',
     extra: readonly string[] = [],
     probe?: { readonly asks: string; readonly object: string },
+    machine: string = MACHINES[this.#arch].machine,
   ): void {
-    const { qemu, bridge } = prepared();
+    const { qemu, bridge } = prepared(this.#arch);
+    const { device } = MACHINES[this.#arch];
     const disk = join(this.#directory, 'disk');
     writeFileSync(disk, '');
     truncateSync(disk, 1 << 20);
@@ -55,9 +69,9 @@ export class BridgeQemu {
     const child = spawn(
       qemu,
       [
-        ...['-machine', 'q35,accel=tcg,memory-backend=ram0', '-m', '128,slots=1,maxmem=512M'],
+        ...['-machine', `${machine},accel=tcg,memory-backend=ram0`, '-m', '128,slots=1,maxmem=512M'],
         ...['-object', 'memory-backend-memfd,id=ram0,size=128M,share=on', '-nodefaults', '-display', 'none'],
-        ...(this.foreignIommu ?? ['-device', `viommu-vtd,socket=${this.socket},name=bridge-test${options}`]),
+        ...(this.foreignIommu ?? ['-device', `${device},socket=${this.socket},name=bridge-test${options}`]),
         ...['-drive', `if=none,id=disk,file=${disk},format=raw`, '-device', 'nvme,drive=disk,serial=x'],
         ...['-qmp', `unix:${join(this.#directory, 'qmp')},server=on,wait=off`, ...extra],
       ],

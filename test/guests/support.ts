@@ -10,7 +10,8 @@ import {
 } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type KernelFault, parseKernelFault } from '../../src/cli/guest/console.js';
+import type { Arch } from '../../src/cli/arch.js';
+import { type KernelFault, parseKernelFaults } from '../../src/cli/guest/kernel-faults.js';
 import {
   type GuestIommu,
   MACHINE_DEFAULTS,
@@ -22,27 +23,37 @@ import type { KernelPaths } from '../../src/cli/paths.js';
 import type { DeviceChoice } from '../../src/cli/qemu-arguments.js';
 
 export type Series = '6.1' | '6.12';
+export type { Arch };
 
 /** What the set-up prepared. A guest test without it fails: it never passes by having nothing to run. */
 interface Prepared {
   readonly qemu: string;
   readonly bridge: string;
   readonly headers: string;
+  readonly firmware?: string;
   readonly kernels: Readonly<Record<Series, KernelPaths>>;
 }
 
-export function prepared(): Prepared {
+export function prepared(arch: Arch = 'amd64'): Prepared {
   const cache =
     process.env['VIOMMU_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'viommu');
   const file = process.env['VIOMMU_PATHS'] ?? join(cache, 'paths.json');
   if (!existsSync(file)) throw new Error(`nothing is prepared for guests (${file}): npm run setup`);
-  return JSON.parse(readFileSync(file, 'utf8')) as Prepared;
+  const paths = JSON.parse(readFileSync(file, 'utf8')) as Prepared & { readonly arm64?: Prepared };
+  const part = arch === 'amd64' ? paths : paths[arch];
+  if (part?.qemu === undefined)
+    throw new Error(`nothing is prepared for ${arch} guests (${file}): npm run setup`);
+  return part;
 }
 
 const MIB = 1 << 20;
 
 /** How one guest is booted; see test/guests/image/README.md for jobs and parameters. */
 export interface GuestOptions {
+  /** amd64 unless it says otherwise. */
+  readonly arch?: Arch;
+  /** arm64: boots through UEFI firmware, and so with ACPI. */
+  readonly acpi?: boolean;
   readonly series: Series;
   /** Name of the machine at the daemon. */
   readonly name: string;
@@ -66,7 +77,8 @@ export class Guest {
   }
 
   static boot(options: GuestOptions): Guest {
-    const { qemu, bridge, kernels } = prepared();
+    const arch = options.arch ?? 'amd64';
+    const { qemu, bridge, kernels, firmware } = prepared(arch);
     const directory = mkdtempSync(join(tmpdir(), 'viommu-guest-'));
     for (const disk of ['nvme', 'virtio']) {
       writeFileSync(join(directory, disk), '');
@@ -83,7 +95,9 @@ export class Guest {
     );
     const args = machineArguments({
       ...MACHINE_DEFAULTS,
+      arch,
       iommu,
+      ...(options.acpi === true && firmware !== undefined ? { firmware } : {}),
       kernel: kernel.image,
       initramfs: kernel.initramfs,
       nvme: join(directory, 'nvme'),
@@ -118,7 +132,7 @@ export class Guest {
 
   /** DMA faults that the guest's kernel logged. */
   kernelFaults(): KernelFault[] {
-    return this.run.textOf('faults').flatMap((line) => parseKernelFault(line) ?? []);
+    return parseKernelFaults(this.run.textOf('faults'));
   }
 
   /** MD5 of the first `bytes` of a disk, as they lie on the host. */

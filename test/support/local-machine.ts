@@ -51,6 +51,7 @@ export function newResult(): TranslateResult {
 /** The world of a model that is called directly. Acknowledgements come at once, or when {@link ack} is called. */
 export class LocalOutputs extends DeviceOutputs implements IommuOutputs {
   readonly interrupts: MsiWrite[] = [];
+  readonly edges: number[] = [];
   readonly events: ModelEvent[] = [];
   readonly scopes: InvalidateScope[] = [];
   /** Counted, and left unanswered, while set. */
@@ -68,6 +69,9 @@ export class LocalOutputs extends DeviceOutputs implements IommuOutputs {
   }
   interrupt(addressLo: number, addressHi: number, data: number): void {
     this.interrupts.push({ address: join(addressLo, addressHi), data });
+  }
+  wire(line: number): void {
+    this.edges.push(line);
   }
   event(event: ModelEvent): void {
     this.events.push(event);
@@ -101,6 +105,10 @@ export class LocalMachine implements Machine {
 
   get interrupts(): MsiWrite[] {
     return this.outputs.interrupts;
+  }
+
+  get edges(): number[] {
+    return this.outputs.edges;
   }
 
   readRegister(offset: number, size: 4 | 8): bigint {

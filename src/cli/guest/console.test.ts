@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { LineSplitter, parseKernelFault, parseRecord } from './console.js';
+import { LineSplitter, parseRecord } from './console.js';
 
 describe('parseRecord', () => {
   it('reads values, also quoted ones, and passed-on text', () => {
@@ -22,24 +22,6 @@ describe('parseRecord', () => {
   it('finds a record after what firmware left on the line, and none elsewhere', () => {
     expect(parseRecord('\u001b[2JVIOMMU-GUEST: READY')?.job).toBe('READY');
     expect(parseRecord('[    1.0] Run /init as init process')).toBeUndefined();
-  });
-});
-
-describe('parseKernelFault', () => {
-  it('reads what Linux 6.x prints, with and without PASID', () => {
-    const line =
-      '[    9.1] DMAR: [DMA Write NO_PASID] Request device [00:05.0] fault addr 0xdead0000 [fault reason 0x05] PTE Write access is not set';
-    expect(parseKernelFault(line)).toEqual({
-      operation: 'write',
-      device: '00:05.0',
-      address: '0xdead0000',
-      reason: 5,
-      text: 'PTE Write access is not set',
-    });
-    const pasid =
-      'DMAR: [DMA Read PASID 0x1] Request device [00:03.0] fault addr 0x1000 [fault reason 0x71] SM: Present bit in first-level paging entry is clear';
-    expect(parseKernelFault(pasid)).toMatchObject({ operation: 'read', address: '0x1000', reason: 0x71 });
-    expect(parseKernelFault('DMAR: DRHD: handling fault status reg 2')).toBeUndefined();
   });
 });
 

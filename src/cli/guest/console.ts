@@ -27,34 +27,6 @@ export function parseRecord(line: string): GuestRecord | undefined {
   return { job, values };
 }
 
-/** A DMA fault as the kernel's Intel IOMMU driver reports it. */
-export interface KernelFault {
-  readonly operation: 'read' | 'write';
-  /** As the kernel prints it: `00:05.0`. */
-  readonly device: string;
-  /** As the kernel prints it: hexadecimal without 0x in 6.1 and later, page-aligned. */
-  readonly address: string;
-  readonly reason: number;
-  readonly text: string;
-}
-
-const FAULT =
-  /\[DMA (Read|Write)(?: NO_PASID| PASID \w+)?\] Request device \[([0-9a-f:.]+)\] (?:PASID \S+ )?fault addr (0x)?([0-9a-f]+) \[fault reason (0x[0-9a-f]+|\d+)\] (.*)/;
-
-/** The fault that a line of the kernel's log reports, or undefined. */
-export function parseKernelFault(line: string): KernelFault | undefined {
-  const match = FAULT.exec(line);
-  if (match === null) return undefined;
-  const [, operation = '', device = '', , address = '', reason = '', text = ''] = match;
-  return {
-    operation: operation === 'Read' ? 'read' : 'write',
-    device,
-    address: `0x${address}`,
-    reason: Number(reason),
-    text: text.trim(),
-  };
-}
-
 /** Cuts a byte stream into lines: carriage returns dropped, a last line without newline given by {@link end}. */
 export class LineSplitter {
   #rest = '';

@@ -1,14 +1,19 @@
+import { ARCH, type Arch } from '../arch.js';
 import { type DeviceChoice, deviceOption } from '../qemu-arguments.js';
 
-/** The IOMMU of a guest: ours, QEMU's own with these options, or none. */
+/** The IOMMU of a guest: ours, QEMU's own (of amd64 with these options), or none. */
 export type GuestIommu =
   | { readonly kind: 'viommu'; readonly socket: string; readonly choice: DeviceChoice }
   | { readonly kind: 'intel-iommu'; readonly options: string }
+  | { readonly kind: 'smmuv3' }
   | { readonly kind: 'none' };
 
-/** A q35 machine with devices whose DMA goes through its IOMMU. */
+/** A q35 or virt machine with devices whose DMA goes through its IOMMU. */
 export interface Machine {
+  readonly arch: Arch;
   readonly iommu: GuestIommu;
+  /** UEFI firmware of an arm64 machine: the guest uses ACPI. Without, it gets a device tree. */
+  readonly firmware?: string;
   readonly kernel: string;
   readonly initramfs: string;
   /** Words of the kernel's command line, after the console's. */
@@ -31,6 +36,7 @@ export interface Machine {
 }
 
 export const MACHINE_DEFAULTS = {
+  arch: 'amd64',
   append: [],
   memoryMib: 512,
   cpus: 1,
@@ -41,36 +47,45 @@ export const MACHINE_DEFAULTS = {
   extra: [],
 } as const satisfies Partial<Machine>;
 
+/**
+ * Emulated processors. la57 would make the kernel pick 5-level first-stage tables, which a 48-bit unit does not
+ * have to offer. An arm64 guest under emulation is slower the more its processor has.
+ */
+const EMULATED_CPU: Readonly<Record<Arch, string>> = { amd64: 'max,la57=off', arm64: 'cortex-a57' };
+
 /** The QEMU arguments of a machine; its serial console is on stdio. */
 export function machineArguments(machine: Machine): string[] {
   const size = `${machine.memoryMib}M`;
   const backend = machine.sharedMemory
     ? `memory-backend-memfd,id=ram0,size=${size},share=on`
     : `memory-backend-ram,id=ram0,size=${size}`;
-  // la57 would make the kernel pick 5-level first-stage tables, which a 48-bit unit does not have to offer.
-  const cpu = machine.accelerator === 'kvm' ? 'host' : 'max,la57=off';
+  const { machine: type, console } = ARCH[machine.arch];
+  const stock = machine.iommu.kind === 'smmuv3' ? ',iommu=smmuv3' : '';
+  const cpu = machine.accelerator === 'kvm' ? 'host' : EMULATED_CPU[machine.arch];
   const accelerator = machine.accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm';
   return [
-    ...['-machine', 'q35,memory-backend=ram0', '-accel', accelerator, '-cpu', cpu],
+    ...['-machine', `${type}${stock},memory-backend=ram0`, '-accel', accelerator, '-cpu', cpu],
     ...['-object', backend, '-m', size, '-smp', String(machine.cpus)],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
-    ...iommuArguments(machine.iommu),
+    ...iommuArguments(machine.arch, machine.iommu),
     ...diskArguments(machine),
     ...(machine.network ? ['-netdev', 'user,id=net0', '-device', 'e1000e,netdev=net0'] : []),
     ...(machine.testDevice ? ['-device', 'viommu-testdev'] : []),
+    ...(machine.firmware === undefined ? [] : ['-bios', machine.firmware]),
     ...['-kernel', machine.kernel, '-initrd', machine.initramfs],
     // The kernel's self-test of its ciphers takes a second of every boot under emulation.
-    ...['-append', ['console=ttyS0', 'cryptomgr.notests', ...machine.append].join(' ')],
+    ...['-append', [`console=${console}`, 'cryptomgr.notests', ...machine.append].join(' ')],
     ...machine.extra,
   ];
 }
 
-function iommuArguments(iommu: GuestIommu): string[] {
+function iommuArguments(arch: Arch, iommu: GuestIommu): string[] {
   switch (iommu.kind) {
     case 'viommu':
-      return ['-device', deviceOption(iommu.socket, iommu.choice)];
+      return ['-device', deviceOption(arch, iommu.socket, iommu.choice)];
     case 'intel-iommu':
       return ['-device', iommu.options === '' ? 'intel-iommu' : `intel-iommu,${iommu.options}`];
+    case 'smmuv3': // an option of the machine
     case 'none':
       return [];
   }

@@ -1,5 +1,5 @@
 import type { Transfer } from './byte-server.js';
-import { type KernelFault, parseKernelFault } from './console.js';
+import { type KernelFault, parseKernelFaults } from './kernel-faults.js';
 import type { GuestEnd, GuestRun } from './run.js';
 
 /** What a guest run showed, judged. */
@@ -64,7 +64,7 @@ export function judge(
   for (const { direction, same } of transfers) {
     if (!same) problems.push(`network ${direction}: guest and host have different checksums`);
   }
-  const faults = run.textOf('faults').flatMap((line) => parseKernelFault(line) ?? []);
+  const faults = parseKernelFaults(run.textOf('faults'));
   const count = run.value('faults', 'count');
   if (count !== '0')
     problems.push(

@@ -43,6 +43,8 @@ export const FAKE = {
   FLOOD: 0x30,
   /** On a completion: also load the word at this address (0 = don't) to {@link VALUE}. */
   THEN_PEEK: 0x34,
+  /** An edge on the unit's own output of this number. */
+  WIRE: 0x38,
   BYTES: 4096,
 } as const;
 
@@ -69,6 +71,7 @@ export class FakeModel implements Iommu {
     if (size === 4 && offset % 4 === 0) registers[offset / 4] = lo;
     if (offset === FAKE.INVALIDATE) this.#invalidate(lo);
     else if (offset === FAKE.INTERRUPT) this.#outputs.interrupt(0xfee0_0000, 0, lo);
+    else if (offset === FAKE.WIRE) this.#outputs.wire?.(lo);
     else if (offset === FAKE.PEEK) this.#peek(lo);
     else if (offset === FAKE.PEEK64) this.#peek64(lo);
     else if (offset === FAKE.FAIL) throw new Error('a defect of the fake model');

@@ -32,14 +32,17 @@ kernel_lines() {
   done
 }
 
-# Kernel messages that report a fault, or an error of the invalidation queue.
+# Kernel messages that report a fault, or an error of the invalidation queue or the command queue. An SMMUv3
+# driver prints an event record in four lines after the one that announces it.
+DMAR_FAULT='DMAR:.*(fault reason|detected Invalidation)'
+SMMU_FAULT='arm-smmu-v3.*(event|global error|CMDQ error|overflow|aborted|CMD_SYNC timeout)'
 faults() {
-  dmesg | grep -E 'DMAR:.*(fault reason|handling fault|detected Invalidation|QI (HEAD|PRIOR))'
+  dmesg | grep -E "$DMAR_FAULT|DMAR:.*(handling fault|QI (HEAD|PRIOR))|$SMMU_FAULT|arm-smmu-v3.*[[:space:]]0x[0-9a-f]{16}\$"
 }
 
-# Faults among these messages: DRHD's own line announces the others.
+# Faults among these messages: the other lines belong to one of them.
 count_faults() {
-  faults | grep -c -E 'fault reason|detected Invalidation'
+  faults | grep -c -E "$DMAR_FAULT|$SMMU_FAULT"
 }
 
 # wait_for SECONDS COMMAND…: until the command succeeds.
