@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { RULES } from '../assignment/rules.js';
 import { ERRORS } from '../base/errors.js';
+import { HOST_ERRORS } from '../host/errors.js';
 import { MESSAGE } from '../wire/frame.js';
 import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
 import { run } from './program.js';
@@ -77,6 +78,11 @@ describe('docs/assignment.md', () => {
   it('has exactly the rules of the planner', () => {
     const rows = Object.entries(RULES).map(([code, rule]) => [`\`${code}\``, rule]);
     expect(table(doc('assignment.md'), 'rules')).toEqual(rows);
+  });
+
+  it('has exactly the errors of the host port', () => {
+    const rows = Object.entries(HOST_ERRORS).map(([code, meaning]) => [`\`${code}\``, meaning]);
+    expect(table(doc('assignment.md'), 'host errors')).toEqual(rows);
   });
 });
 

@@ -1,0 +1,312 @@
+/**
+ * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests that these are assigned
+ * to. DESIGN §8.
+ */
+import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/pasids.js';
+import type { Container, HostKind } from '../../assignment/request.js';
+import { NO_PASID, PAGE_RESPONSE, type TranslateResult } from '../../device/iommu.js';
+import type { GuestMemory } from '../../memory/port.js';
+import { HostError } from '../errors.js';
+import { type DeviceBus, SimDevice, type SimPageRequest } from './device.js';
+import type { Endpoint } from './domain.js';
+import { type HostDriver, ridText } from './driver.js';
+import { Failures } from './failures.js';
+import { type GuestMachine, SimGuest } from './guest.js';
+import { IommufdKernel } from './iommufd-kernel.js';
+import type { KernelPorts } from './kernel.js';
+import { type GuestWindow, HostMemory } from './memory.js';
+import { SmmuDriver } from './smmuv3.js';
+import { Type1Kernel } from './type1.js';
+import { Vtd2Driver } from './vtd2.js';
+import { Vtd3Driver } from './vtd3.js';
+
+export interface SimHostOptions {
+  readonly kind: HostKind;
+  /** Bytes for tables; whole pages. */
+  readonly tableBytes?: number;
+}
+
+export interface SimGuestOptions {
+  readonly name: string;
+  readonly memory: GuestMemory;
+  /** End of its guest-physical addresses. */
+  readonly bytes: number;
+  readonly container: Container;
+  /** Pages that may be pinned in one container or IOAS; no limit unless said. */
+  readonly pinLimit?: number;
+  /** PASIDs that it may have of one parent device. */
+  readonly pasidQuota?: number;
+}
+
+const TABLE_BYTES = 2 ** 26;
+const PASID_QUOTA = 2 ** 16;
+
+/** A function of which guests have PASIDs. */
+interface Parent {
+  readonly rid: number;
+  readonly pasids: ParentPasids;
+  readonly owners: Map<SimGuest, PasidOwner>;
+  devices: number;
+}
+
+export class SimHost implements GuestMachine, DeviceBus {
+  readonly memory: HostMemory;
+  readonly driver: HostDriver;
+  readonly failures = new Failures();
+  readonly guests = new Set<SimGuest>();
+  /**
+   * DMA that should have been impossible: to memory that is not pinned, not of the device's guest, or no guest's at all.
+   * Empty unless somebody forgot to invalidate or made a hole.
+   */
+  readonly violations: string[] = [];
+  private readonly windows = new Map<SimGuest, GuestWindow>();
+  private readonly owners = new Map<SimDevice, SimGuest>();
+  private readonly parents = new Map<number, Parent>();
+  private nextDevice = 1;
+
+  constructor({ kind, tableBytes = TABLE_BYTES }: SimHostOptions) {
+    this.memory = new HostMemory(tableBytes);
+    this.driver = makeDriver(kind, this.memory);
+  }
+
+  addGuest(options: SimGuestOptions): SimGuest {
+    const window = this.memory.addGuest(options.memory, options.bytes);
+    const ports: KernelPorts = {
+      driver: this.driver,
+      window,
+      failures: this.failures,
+      pinLimit: options.pinLimit ?? Number.POSITIVE_INFINITY,
+    };
+    const kernel =
+      options.container === 'iommufd'
+        ? new IommufdKernel(ports)
+        : new Type1Kernel(ports, options.container === 'type1-nesting');
+    const guest = new SimGuest(options.name, this, kernel, options.pasidQuota ?? PASID_QUOTA);
+    this.guests.add(guest);
+    this.windows.set(guest, window);
+    return guest;
+  }
+
+  /** A guest's process ends: all that it had is gone, and its devices are nobody's. */
+  removeGuest(guest: SimGuest): void {
+    guest.close();
+    for (const device of [...guest.devices.values()]) this.removeDevice(device);
+    this.guests.delete(guest);
+  }
+
+  /** A function as a whole. */
+  addVf(rid: number, guest: SimGuest): SimDevice {
+    if (this.parents.has(rid)) throw new Error(`${ridText(rid)} is divided into PASIDs`);
+    this.driver.addFunction(rid);
+    return this.assign(new SimDevice(this, this.nextDevice++, 'vf', rid, NO_PASID), guest);
+  }
+
+  /** A function that is to be divided. */
+  addParent(rid: number): ParentPasids {
+    this.driver.addFunction(rid);
+    const pasids = new ParentPasids(this.driver.capabilities.pasidBits);
+    this.parents.set(rid, { rid, pasids, owners: new Map(), devices: 0 });
+    return pasids;
+  }
+
+  removeParent(rid: number): void {
+    if (this.parent(rid).devices > 0) throw new Error(`${ridText(rid)} has mdevs`);
+    this.parents.delete(rid);
+    this.driver.removeFunction(rid);
+  }
+
+  /** A PASID of a function. Throws {@link HostError} NO_PASID. */
+  addMdev(rid: number, guest: SimGuest): SimDevice {
+    const parent = this.parent(rid);
+    const own = this.take(parent, guest);
+    parent.devices++;
+    return this.assign(new SimDevice(this, this.nextDevice++, 'mdev', rid, own), guest);
+  }
+
+  private assign(device: SimDevice, guest: SimGuest): SimDevice {
+    guest.devices.set(device.number, device);
+    this.owners.set(device, guest);
+    return device;
+  }
+
+  /** Unplugged, or its guest is gone. Its attachments go first, whoever forgot them. */
+  removeDevice(device: SimDevice): void {
+    const guest = this.owners.get(device);
+    if (guest === undefined) return;
+    device.gone = true;
+    if (!guest.closed) guest.kernel.forget(device.rid, device.kind === 'vf' ? undefined : device.allPasids());
+    guest.devices.delete(device.number);
+    this.owners.delete(device);
+    if (device.kind === 'vf') {
+      this.driver.removeFunction(device.rid);
+      return;
+    }
+    const parent = this.parent(device.rid);
+    const owner = this.ownerAt(parent, guest);
+    for (const pasid of device.allPasids()) parent.pasids.free(owner, pasid);
+    device.allocated.clear();
+    parent.devices--;
+    this.clean(parent);
+    const others = [...guest.devices.values()].some(({ rid }) => rid === device.rid);
+    if (others) return;
+    parent.pasids.remove(owner);
+    parent.owners.delete(guest);
+  }
+
+  /** Lets every guest's operations be done, and delivers what came up. Returns how many operations. */
+  run(): number {
+    let total = 0;
+    for (;;) {
+      let count = 0;
+      for (const guest of this.guests) count += guest.run();
+      if (count === 0) return total;
+      total += count;
+    }
+  }
+
+  allocatePasid(device: SimDevice): number {
+    const guest = this.owners.get(device);
+    if (guest === undefined || device.kind !== 'mdev') {
+      throw new HostError('NOT_SUPPORTED', "a VF's PASIDs are the guest's own");
+    }
+    this.failures.check('pasid');
+    const pasid = this.take(this.parent(device.rid), guest);
+    device.allocated.add(pasid);
+    return pasid;
+  }
+
+  freePasid(device: SimDevice, pasid: number): void {
+    const guest = this.owners.get(device) as SimGuest;
+    const parent = this.parent(device.rid);
+    device.allocated.delete(pasid);
+    parent.pasids.free(this.ownerAt(parent, guest), pasid);
+    this.failures.check('invalidate');
+    this.clean(parent);
+  }
+
+  private take(parent: Parent, guest: SimGuest): number {
+    const owner = this.ownerAt(parent, guest);
+    let pasid = parent.pasids.allocate(owner);
+    if (pasid === NO_PASID_FOR_YOU.NOT_CLEAN_YET || pasid === NO_PASID_FOR_YOU.QUOTA) {
+      // What an earlier failure left in quarantine may come clean now.
+      this.clean(parent);
+      pasid = parent.pasids.allocate(owner);
+    }
+    if (pasid < 0) throw new HostError('NO_PASID', `${guest.name} on ${ridText(parent.rid)}`);
+    return pasid;
+  }
+
+  private ownerAt(parent: Parent, guest: SimGuest): PasidOwner {
+    let owner = parent.owners.get(guest);
+    if (owner === undefined) {
+      owner = parent.pasids.addOwner(guest.name, guest.pasidQuota);
+      parent.owners.set(guest, owner);
+    }
+    return owner;
+  }
+
+  /** Everything in quarantine: nothing is attached to these PASIDs, and now nothing is cached of them either. */
+  private clean({ pasids }: Parent): void {
+    const batch = new Int32Array(256);
+    for (let count = pasids.beginCleaning(batch); count > 0; count = pasids.beginCleaning(batch)) {
+      this.driver.clean();
+      for (let index = 0; index < count; index++) pasids.cleaned(batch[index]);
+    }
+  }
+
+  private parent(rid: number): Parent {
+    const parent = this.parents.get(rid);
+    if (parent === undefined) throw new Error(`${ridText(rid)} is not divided into PASIDs`);
+    return parent;
+  }
+
+  translate(
+    _device: SimDevice,
+    endpoint: Endpoint,
+    access: number,
+    lo: number,
+    hi: number,
+    result: TranslateResult,
+  ): boolean {
+    const translated = this.driver.translate(endpoint, access, lo, hi, result);
+    if (!translated) this.routeFaults();
+    return translated;
+  }
+
+  /** Faults that the hardware has recorded go to the guest whose device it was. */
+  private routeFaults(): void {
+    for (const { rid, pasid, format, record } of this.driver.takeFaults()) {
+      for (const [device, guest] of this.owners) {
+        const mine = device.rid === rid && (device.kind === 'vf' || device.allPasids().includes(pasid));
+        if (mine)
+          guest.fault({
+            device: device.number,
+            pasid: pasid === device.own ? NO_PASID : pasid,
+            format,
+            record,
+          });
+      }
+    }
+  }
+
+  refusePasid(device: SimDevice, pasid: number, access: number, lo: number, hi: number): void {
+    this.owners.get(device)?.refused({ device: device.number, pasid, access, lo, hi });
+  }
+
+  load(device: SimDevice, hostAddress: number): number | undefined {
+    this.checkReach(device, hostAddress);
+    return this.memory.load32(hostAddress) ? this.memory.lo >>> 0 : undefined;
+  }
+
+  store(device: SimDevice, hostAddress: number, value: number): boolean {
+    this.checkReach(device, hostAddress);
+    return this.memory.store32(hostAddress, value);
+  }
+
+  private checkReach(device: SimDevice, hostAddress: number): void {
+    const guest = this.owners.get(device);
+    const window = this.memory.windowAt(hostAddress);
+    const where = `device ${device.number} at host address 0x${hostAddress.toString(16)}`;
+    if (window === undefined) this.violations.push(`${where}: no guest's memory`);
+    else if (guest === undefined || window !== this.windows.get(guest))
+      this.violations.push(`${where}: another guest's memory`);
+    else if (!window.isPinned(Math.floor((hostAddress - window.base) / 4096))) {
+      this.violations.push(`${where}: memory that is not pinned`);
+    }
+  }
+
+  pageRequest(device: SimDevice, endpoint: Endpoint, request: SimPageRequest): void {
+    const guest = this.owners.get(device);
+    const { pasid, access, lo, hi, group, last } = request;
+    const up = { device: device.number, pasid, access, lo, hi, group, last };
+    const nested = this.driver.attached(endpoint)?.kind === 'nested';
+    if (guest !== undefined && nested && guest.kernel.pageRequest(endpoint, up)) return;
+    device.responses.push({ pasid, group, code: PAGE_RESPONSE.INVALID });
+  }
+
+  /** All that assignments have left in the host; every number is 0 after a clean end. */
+  leftovers(): Readonly<Record<string, number>> {
+    const sums: Record<string, number> = {
+      tablePages: this.memory.pool.used.tables,
+      pinnedPages: this.memory.windows.reduce((sum, window) => sum + window.pinnedPages, 0),
+      pasids: [...this.parents.values()].reduce((sum, { pasids }) => sum + pasids.live + pasids.dirty, 0),
+    };
+    const add = (counts: Readonly<Record<string, number>>): void => {
+      for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] ?? 0) + count;
+    };
+    add(this.driver.leftovers());
+    for (const guest of this.guests) add(guest.kernel.leftovers());
+    return sums;
+  }
+}
+
+function makeDriver(kind: HostKind, memory: HostMemory): HostDriver {
+  switch (kind) {
+    case 'smmuv3':
+      return new SmmuDriver(memory);
+    case 'vtd2':
+      return new Vtd2Driver(memory);
+    default:
+      return new Vtd3Driver(memory);
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * A model of ours as the host's hardware: the same emulated IOMMU that guests see, over host memory, programmed through
+ * its registers as a kernel would do it.
+ */
+import {
+  type IommuOutputs,
+  MAX_SPANS,
+  type PageRequest,
+  REQUEST,
+  SPAN_WORDS,
+  TRANSLATE_STATUS,
+  type TranslateRequest,
+  type TranslateResult,
+} from '../../device/iommu.js';
+import { createModel, modelRegisterBytes } from '../../device/models.js';
+import type { Endpoint } from './domain.js';
+import type { HostMemory } from './memory.js';
+
+/** A result to be filled by translations. */
+export function newResult(): TranslateResult {
+  return {
+    status: 0,
+    count: 0,
+    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
+    space: 0,
+    sub: 0,
+    stall: 0,
+  };
+}
+
+export class HostUnit {
+  readonly registers: Uint32Array;
+  /** Answers to page requests, as the hardware sends them to devices. */
+  readonly pageResponses: { rid: number; pasid: number; group: number; code: number }[] = [];
+  private readonly model;
+  private readonly request: TranslateRequest = {
+    rid: 0,
+    pasid: 0,
+    access: 0,
+    lo: 0,
+    hi: 0,
+    kind: REQUEST.UNTRANSLATED,
+    mayStall: false,
+  };
+
+  constructor(name: 'vtd' | 'smmuv3', options: Readonly<Record<string, string>>, memory: HostMemory) {
+    this.registers = new Uint32Array(modelRegisterBytes(name) / 4);
+    this.model = createModel(name, options, { memory, registers: this.registers, outputs: this.outputs() });
+  }
+
+  read32(offset: number): number {
+    return this.registers[offset >> 2] as number;
+  }
+
+  write32(offset: number, value: number): void {
+    this.model.writeRegister(offset, 4, value >>> 0, 0);
+  }
+
+  write64(offset: number, value: number): void {
+    this.model.writeRegister(offset, 8, value % 2 ** 32, Math.floor(value / 2 ** 32));
+  }
+
+  translate(endpoint: Endpoint, access: number, lo: number, hi: number, result: TranslateResult): boolean {
+    const { request } = this;
+    request.rid = endpoint.rid;
+    request.pasid = endpoint.pasid;
+    request.access = access;
+    request.lo = lo;
+    request.hi = hi;
+    this.model.translate(request, result);
+    return result.status === TRANSLATE_STATUS.OK && result.count > 0;
+  }
+
+  /** A device's page request. False: this hardware has none. */
+  pageRequest(request: PageRequest): boolean {
+    this.model.pageRequest?.(request);
+    return this.model.pageRequest !== undefined;
+  }
+
+  /** The simulated devices have no caches, hold no requests, and the kernel looks at queues by itself. */
+  private outputs(): IommuOutputs {
+    return {
+      invalidate: () => {},
+      pendingAcks: () => 0,
+      interrupt: () => {},
+      wire: () => {},
+      resume: () => {},
+      pageResponse: (rid, pasid, group, code) => void this.pageResponses.push({ rid, pasid, group, code }),
+      invalidateDeviceTlb: () => true,
+      event: () => {},
+    };
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * The host's VT-d 3 unit in scalable mode and the driver for it. VT-d Rev. 5.10.
+ *
+ * Every PASID-table entry has a first- and a second-stage pointer of its own, so each PASID can be attached, or nested, by
+ * itself; requests without PASID use the entry that RID_PASID names. There is one PASID table for each function, and it is
+ * the host's.
+ */
+import type { Level } from '../../assignment/request.js';
+import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
+import { pack } from '../../spec/define.js';
+import {
+  CC_INV_DSC,
+  DESCRIPTOR,
+  IOTLB_INV_DSC,
+  P_IOTLB_GRANULARITY,
+  P_IOTLB_INV_DSC,
+  PC_GRANULARITY,
+  PC_INV_DSC,
+} from '../../spec/vtd/descriptors.js';
+import {
+  CC_GRANULARITY,
+  FRCD_REG,
+  GCMD_REG,
+  IOTLB_GRANULARITY,
+  RTADDR_REG,
+  TTM,
+} from '../../spec/vtd/registers.js';
+import { HostError } from '../errors.js';
+import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange } from '../port.js';
+import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
+import { type HostDriver, noPlace, type RecordedFault, ridText, type VirtualIommu } from './driver.js';
+import { VTD_FIRST, VTD_SECOND } from './encodings.js';
+import type { HostMemory } from './memory.js';
+import { HostPageTable } from './page-table.js';
+import { HostUnit } from './unit.js';
+import { alignedMask, checkVtdTable, vtdRanges } from './vtd-common.js';
+import { VtdQueue } from './vtd3-queue.js';
+import { type PciFunction, RID_PASID, VtdTables } from './vtd3-structures.js';
+
+const PASID_BITS = 20;
+const FAULT_RECORDS = 16;
+/** Largest AM of a page-selective invalidation (CAP.MAMV of the unit). */
+const MAMV = 18;
+
+export class Vtd3Driver implements HostDriver {
+  readonly capabilities = {
+    kind: 'vtd3',
+    stage1: true,
+    stage2: true,
+    nesting: true,
+    pasidBits: PASID_BITS,
+    pageRequests: true,
+  } as const;
+  readonly unit: HostUnit;
+  private readonly queue: VtdQueue;
+  private readonly tables: VtdTables;
+  private readonly functions = new Map<number, PciFunction>();
+  /** Domain-ID 0 is reserved for caching mode (§6.1). */
+  private readonly dids = new Tags(1, 2 ** 16);
+  private domains = 0;
+
+  constructor(private readonly memory: HostMemory) {
+    this.unit = new HostUnit('vtd', { 'fault-records': String(FAULT_RECORDS) }, memory);
+    this.tables = new VtdTables(memory, PASID_BITS, (rid) => this.contextChanged(rid));
+    this.queue = new VtdQueue(this.unit, memory, FAULT_RECORDS);
+    const bit = (field: 'QIE' | 'SRTP' | 'TE'): number => 2 ** GCMD_REG.fields[field].lsb;
+    this.unit.write64(RTADDR_REG.offset, this.tables.root + TTM.SCALABLE * 2 ** RTADDR_REG.fields.TTM.lsb);
+    this.unit.write32(GCMD_REG.offset, bit('SRTP'));
+    this.unit.write32(GCMD_REG.offset, bit('QIE'));
+    this.unit.write32(GCMD_REG.offset, bit('QIE') + bit('TE'));
+  }
+
+  ranges(level: Level): readonly PageRange[] {
+    return vtdRanges(level);
+  }
+
+  addFunction(rid: number): void {
+    this.functions.set(rid, this.tables.addFunction(rid));
+  }
+
+  removeFunction(rid: number): void {
+    const found = this.function(rid);
+    this.tables.removeFunction(found);
+    this.functions.delete(rid);
+  }
+
+  usualLevel(): Level {
+    return 'first';
+  }
+
+  createDomain(level: Level): PagingDomain {
+    const table = new HostPageTable(this.memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
+    this.domains++;
+    return new PagingDomain(level, table, this.takeDid());
+  }
+
+  destroyDomain(domain: PagingDomain): void {
+    this.flush(domain, 0, ALL_PAGES);
+    domain.table.destroy();
+    this.dids.give(domain.tag);
+    this.domains--;
+  }
+
+  createNested(parent: PagingDomain, table: NestedTable): NestedDomain {
+    if (parent.level !== 'second') throw noPlace('guest tables go on top of a second level');
+    checkVtdTable(table);
+    this.domains++;
+    return new NestedDomain(parent, table, this.takeDid());
+  }
+
+  destroyNested(domain: NestedDomain): void {
+    domain.parent.children.delete(domain);
+    this.invalidateDomain(domain.tag);
+    this.dids.give(domain.tag);
+    this.domains--;
+  }
+
+  attach(endpoint: Endpoint, domain: Domain): void {
+    const found = this.function(endpoint.rid);
+    const index = entryIndex(endpoint);
+    const before = found.entries.get(index);
+    this.tables.setEntry(found, index, domain);
+    found.entries.set(index, domain);
+    this.entryChanged(endpoint, before ?? domain);
+    moveEndpoint(endpoint, before, domain);
+  }
+
+  detach(endpoint: Endpoint): boolean {
+    const found = this.functions.get(endpoint.rid);
+    const index = entryIndex(endpoint);
+    const before = found?.entries.get(index);
+    if (found === undefined || before === undefined) return false;
+    found.entries.delete(index);
+    this.tables.clearEntry(found, index);
+    this.entryChanged(endpoint, before);
+    this.tables.reclaim(found);
+    moveEndpoint(endpoint, before, undefined);
+    return true;
+  }
+
+  attached(endpoint: Endpoint): Domain | undefined {
+    return this.functions.get(endpoint.rid)?.entries.get(entryIndex(endpoint));
+  }
+
+  flush(domain: PagingDomain, page: number, pages: number): void {
+    const mask = alignedMask(page, pages, MAMV);
+    if (domain.level === 'first') {
+      for (const endpoint of domain.endpoints)
+        this.invalidatePasid(domain.tag, entryIndex(endpoint), page, mask);
+    } else {
+      this.invalidatePages(domain.tag, page, mask);
+      // Guest addresses say nothing about intermediate ones: what is on top goes whole.
+      for (const child of domain.children) this.invalidateDomain(child.tag);
+    }
+    this.queue.sync();
+  }
+
+  clean(): void {
+    this.queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
+    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
+    this.queue.sync();
+  }
+
+  invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void {
+    const { words } = invalidations;
+    const at = index * 5;
+    const endpoint = { rid: words[at] as number, pasid: (words[at + 1] as number) - 1 };
+    const domain = this.attached(endpoint);
+    if (domain?.kind !== 'nested' || domain.parent !== guest.parent) {
+      throw new HostError(
+        'BAD_INVALIDATION',
+        `PASID ${endpoint.pasid} of ${ridText(endpoint.rid)} is not nested`,
+      );
+    }
+    const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
+    const pages = words[at + 4] as number;
+    const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MAMV);
+    this.invalidatePasid(domain.tag, entryIndex(endpoint), page, mask);
+  }
+
+  sync(): void {
+    this.queue.sync();
+  }
+
+  translate(endpoint: Endpoint, access: number, lo: number, hi: number, result: TranslateResult): boolean {
+    return this.unit.translate(endpoint, access, lo, hi, result);
+  }
+
+  takeFaults(): RecordedFault[] {
+    const faults: RecordedFault[] = [];
+    for (let record = this.queue.takeFault(); record !== undefined; record = this.queue.takeFault()) {
+      const pasid = FRCD_REG.get.PP(record) === 1 ? FRCD_REG.get.PV(record) : NO_PASID;
+      faults.push({ rid: FRCD_REG.get.SID(record), pasid, format: 'vtd', record });
+    }
+    return faults;
+  }
+
+  leftovers(): Readonly<Record<string, number>> {
+    const functions = [...this.functions.values()];
+    return {
+      domains: this.domains,
+      domainIds: this.dids.live,
+      pasidEntries: functions.reduce((sum, { entries }) => sum + entries.size, 0),
+    };
+  }
+
+  private function(rid: number): PciFunction {
+    const found = this.functions.get(rid);
+    if (found === undefined) throw new HostError('NO_SUCH_DEVICE', ridText(rid));
+    return found;
+  }
+
+  private takeDid(): number {
+    const did = this.dids.take();
+    if (did < 0) throw new HostError('NO_TABLE_MEMORY', 'no domain-id');
+    return did;
+  }
+
+  private contextChanged(rid: number): void {
+    this.queue.push(
+      pack(CC_INV_DSC, { TypeLow: DESCRIPTOR.CONTEXT_CACHE, G: CC_GRANULARITY.DEVICE, SID: rid }),
+    );
+    this.queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
+    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
+    this.queue.sync();
+  }
+
+  /** A PASID-table entry that was cached under the domain-id of `before` has changed. §6.5.3.3 */
+  private entryChanged(endpoint: Endpoint, before: Domain): void {
+    const PASID = entryIndex(endpoint);
+    const DID = before.tag;
+    this.queue.push(
+      pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.PASID, DID, PASID }),
+    );
+    this.invalidatePasid(DID, PASID, 0, undefined);
+    this.queue.sync();
+  }
+
+  /** P_IOTLB invalidation; `mask` undefined: the whole PASID. */
+  private invalidatePasid(DID: number, PASID: number, page: number, mask: number | undefined): void {
+    const fields =
+      mask === undefined
+        ? { G: P_IOTLB_GRANULARITY.PASID }
+        : { G: P_IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * 4096 };
+    this.queue.push(pack(P_IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.PASID_IOTLB, DID, PASID, ...fields }));
+  }
+
+  private invalidatePages(DID: number, page: number, mask: number | undefined): void {
+    const fields =
+      mask === undefined
+        ? { G: IOTLB_GRANULARITY.DOMAIN }
+        : { G: IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * 4096 };
+    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, DID, ...fields }));
+  }
+
+  private invalidateDomain(did: number): void {
+    this.invalidatePages(did, 0, undefined);
+    this.queue.sync();
+  }
+}
+
+/** Which PASID-table entry an endpoint's requests use. */
+function entryIndex({ pasid }: Endpoint): number {
+  return pasid === NO_PASID ? RID_PASID : pasid;
+}
