@@ -4,6 +4,8 @@
  * acknowledgement, it reads guest memory through its port, and all it does comes out through `IommuOutputs`.
  */
 
+import type { PageTableFormat } from '../spec/pagetable/format.js';
+
 /** Access bits of a request and permissions of a translation. */
 export const ACCESS = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
 
@@ -95,6 +97,47 @@ export interface TranslateResult {
   sub: number;
   /** Names the request in {@link IommuOutputs.resume}; meaningful with STALLED. */
   stall: number;
+}
+
+/** What stands between a requester and memory: nothing goes through, everything as it is, or tables decide. */
+export const THROUGH = { NOTHING: 0, IDENTITY: 1, TABLES: 2, NESTED: 3 } as const;
+
+/** The tables of one requester: what somebody needs who keeps translations of his own. Filled by the model; reused. */
+export interface AddressSpaceTables {
+  /** {@link THROUGH} */
+  through: number;
+  /** IDENTITY: width of the addresses that pass. */
+  reach: number;
+  /**
+   * TABLES: trees that share the input space, `count` of them (Arm: TTB0 and TTB1). NESTED: of the first stage; the
+   * second is in `secondFormat` and `secondRoot`.
+   */
+  count: number;
+  readonly formats: PageTableFormat[];
+  readonly roots: number[];
+  secondFormat: PageTableFormat | undefined;
+  secondRoot: number;
+  /** Whether the address of an invalidation that names no `sub` tells where these tables changed. */
+  addressed: boolean;
+  /** Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` > `holeLast`: none. */
+  holeFirst: number;
+  holeLast: number;
+}
+
+/** An object to be filled. */
+export function noTables(): AddressSpaceTables {
+  return {
+    through: THROUGH.NOTHING,
+    reach: 0,
+    count: 0,
+    formats: [],
+    roots: [],
+    secondFormat: undefined,
+    secondRoot: 0,
+    addressed: false,
+    holeFirst: 1,
+    holeLast: 0,
+  };
 }
 
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
@@ -254,5 +297,10 @@ export interface Iommu {
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean;
   /** Requesters among `rids` that translations tagged by this scope may belong to. Appends to `out`, returns count. */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
+  /**
+   * Which tables translate a requester, read afresh; sets and caches nothing. Absent: the model's requesters can't be
+   * shadowed.
+   */
+  tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
   dump(options: DumpOptions): DumpNode[];
 }

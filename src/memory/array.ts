@@ -134,6 +134,15 @@ export class ArrayMemory implements GuestMemory {
     return true;
   }
 
+  sameBytes(gpa: PhysicalAddress, copy: Uint8Array, at: number, bytes: number): boolean {
+    if (!this.contains(gpa, bytes)) return false;
+    const words = new Int32Array(copy.buffer, copy.byteOffset + at, bytes / 4);
+    for (let i = 0; i < words.length; i++) {
+      if (!this.#locate(gpa + i * 4, 4) || this.#array[this.#index] !== words[i]) return false;
+    }
+    return true;
+  }
+
   contains(gpa: PhysicalAddress, bytes: number): boolean {
     if (gpa >= this.#last.base && gpa + bytes <= this.#last.end) return true;
     for (const region of this.#regions) {

@@ -18,6 +18,7 @@ import { type Region, RegionTable } from './regions.js';
 
 const WINDOW_BYTES = 2 ** 30;
 const PAGE_BYTES = 4096;
+const NO_BYTES = Buffer.alloc(0);
 const NO_WORDS = new Int32Array(0);
 const NO_PAIRS = new Float64Array(0);
 const NO_INTEGERS = new BigUint64Array(0);
@@ -48,8 +49,9 @@ interface Mapping extends Region {
   windows: Window[];
 }
 
-/** The same bytes as 32-bit words and as 64-bit units. */
+/** The same bytes as bytes, as 32-bit words and as 64-bit units. */
 interface Window {
+  readonly bytes: Buffer;
   readonly words: Int32Array;
   readonly pairs: Float64Array;
   readonly integers: BigUint64Array;
@@ -63,6 +65,7 @@ export class MappedMemory implements GuestMemory {
   /** The window used last: its first guest-physical address, its size in bytes and its words. */
   #base = 0;
   #bytes = 0;
+  #view: Buffer = NO_BYTES;
   #words: Int32Array = NO_WORDS;
   #pairs: Float64Array = NO_PAIRS;
   #integers: BigUint64Array = NO_INTEGERS;
@@ -102,6 +105,7 @@ export class MappedMemory implements GuestMemory {
       const bytes = Math.min(WINDOW_BYTES, size - at);
       const view = viewOf(address + skipped + at, bytes);
       windows.push({
+        bytes: Buffer.from(view),
         words: new Int32Array(view),
         pairs: new Float64Array(view),
         integers: new BigUint64Array(view),
@@ -197,6 +201,15 @@ export class MappedMemory implements GuestMemory {
     return this.lo === (expected | 0);
   }
 
+  /** The comparison is the C library's: it takes what a JavaScript loop takes for a few words. */
+  sameBytes(gpa: PhysicalAddress, copy: Uint8Array, at: number, bytes: number): boolean {
+    const from = gpa - this.#base;
+    if (!(from >= 0 && from + bytes <= this.#bytes)) {
+      return this.#select(gpa, bytes) && this.sameBytes(gpa, copy, at, bytes);
+    }
+    return this.#view.compare(copy, at, at + bytes, from, from + bytes) === 0;
+  }
+
   contains(gpa: PhysicalAddress, bytes: number): boolean {
     return this.#table.find(gpa, bytes) !== undefined;
   }
@@ -221,11 +234,12 @@ export class MappedMemory implements GuestMemory {
     const mapping = this.#table.find(gpa, bytes);
     if (mapping === undefined) return false;
     const index = Math.floor((gpa - mapping.gpa) / WINDOW_BYTES);
-    const { words, pairs, integers } = mapping.windows[index] as Window;
+    const { bytes: view, words, pairs, integers } = mapping.windows[index] as Window;
     const base = mapping.gpa + index * WINDOW_BYTES;
     if (gpa + bytes > base + words.length * 4) return false;
     this.#base = base;
     this.#bytes = words.length * 4;
+    this.#view = view;
     this.#words = words;
     this.#pairs = pairs;
     this.#integers = integers;
@@ -250,6 +264,7 @@ export class MappedMemory implements GuestMemory {
   #release(mapping: Mapping): void {
     this.#base = 0;
     this.#bytes = 0;
+    this.#view = NO_BYTES;
     this.#words = NO_WORDS;
     this.#pairs = NO_PAIRS;
     this.#integers = NO_INTEGERS;

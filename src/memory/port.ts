@@ -27,6 +27,11 @@ export interface GuestMemory {
    * `cas32.lo` holds what was there. False when it is not writable RAM or the word had changed: `lo` tells.
    */
   cas32(gpa: PhysicalAddress, expected: number, value: number): boolean;
+  /**
+   * True when `bytes` bytes of memory, whole 64-bit units, equal `copy` from byte `at` on; false also where they are not
+   * RAM. Each unit is compared as it was at some moment of the call. Absent: load and compare.
+   */
+  sameBytes?(gpa: PhysicalAddress, copy: Uint8Array, at: number, bytes: number): boolean;
   /** True when [gpa, gpa+bytes) is RAM, without touching it. */
   contains(gpa: PhysicalAddress, bytes: number): boolean;
 }

@@ -103,6 +103,16 @@ export class RemoteMemory implements GuestMemory {
     return this.lo === (expected | 0);
   }
 
+  sameBytes(gpa: PhysicalAddress, copy: Uint8Array, at: number, bytes: number): boolean {
+    for (let done = 0; done < bytes; done += CHUNK_BYTES) {
+      const now = Math.min(bytes - done, CHUNK_BYTES);
+      if (!this.#read(gpa + done, now)) return false;
+      const from = at + done;
+      if (Buffer.compare(this.#buffer.subarray(0, now), copy.subarray(from, from + now)) !== 0) return false;
+    }
+    return true;
+  }
+
   contains(gpa: PhysicalAddress, bytes: number): boolean {
     return this.#table.find(gpa, bytes) !== undefined;
   }
@@ -188,6 +198,11 @@ export class GuestRam implements GuestMemory {
     const done = on.cas32(gpa, expected, value);
     this.lo = on.lo;
     return done;
+  }
+
+  sameBytes(gpa: PhysicalAddress, copy: Uint8Array, at: number, bytes: number): boolean {
+    const on = this.mapped.contains(gpa, bytes) ? this.mapped : this.remote;
+    return on.sameBytes(gpa, copy, at, bytes);
   }
 
   contains(gpa: PhysicalAddress, bytes: number): boolean {

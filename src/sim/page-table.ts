@@ -96,6 +96,12 @@ export class PageTable {
     return cleared;
   }
 
+  /** Points an entry again to the table that was below it, if there was one: a large page may have stood there since. */
+  restore(entry: number): void {
+    const table = this.#below.get(entry);
+    if (table !== undefined) this.ram.store64(entry, this.#pointer(table));
+  }
+
   /** Guest-physical address of the entry of `level` for `input`; undefined when no table reaches it. */
   entryAddress(input: bigint, level = 1): number | undefined {
     return this.#entry(input, level, false);
@@ -135,11 +141,16 @@ export class PageTable {
   #addTable(entry: number): number {
     const table = this.pages.take();
     this.#below.set(entry, table);
+    this.ram.store64(entry, this.#pointer(table));
+    return table;
+  }
+
+  /** The entry that points to a table. */
+  #pointer(table: number): bigint {
     const rights =
       this.stage === 'second'
         ? SECOND_STAGE.R | SECOND_STAGE.W
         : FIRST_STAGE.P | FIRST_STAGE.RW | FIRST_STAGE.US;
-    this.ram.store64(entry, this.#tableAddress(table) | rights);
-    return table;
+    return this.#tableAddress(table) | rights;
   }
 }

@@ -5,6 +5,7 @@ import { DriverFuzzer } from './driver.js';
 import { FramesFuzzer } from './frames.js';
 import { type Fuzzer, runFuzzer } from './fuzzer.js';
 import { MmioFuzzer } from './mmio.js';
+import { ShadowFuzzer } from './shadow.js';
 import { SocketFuzzer } from './socket.js';
 import { TablesFuzzer } from './tables.js';
 
@@ -35,7 +36,13 @@ const wanted = (name: string): boolean => only === '' || only === name;
 const timeout = milliseconds + 120_000;
 
 describe(`fuzz, seed ${seed}`, () => {
-  for (const fuzzer of [new FramesFuzzer(), new MmioFuzzer(), new TablesFuzzer(), new DriverFuzzer()]) {
+  for (const fuzzer of [
+    new FramesFuzzer(),
+    new MmioFuzzer(),
+    new TablesFuzzer(),
+    new DriverFuzzer(),
+    new ShadowFuzzer(),
+  ]) {
     it.runIf(wanted(fuzzer.name))(fuzzer.name, () => fuzz(fuzzer), timeout);
   }
 });

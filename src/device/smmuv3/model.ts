@@ -26,6 +26,7 @@ import {
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
 import {
+  type AddressSpaceTables,
   type DumpNode,
   type DumpOptions,
   type InvalidateScope,
@@ -41,6 +42,7 @@ import {
 } from '../iommu.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
+import { AddressSpaces } from './address-space.js';
 import { Ats } from './ats.js';
 import { CommandQueue } from './command-queue.js';
 import { aidr, idr0, idr1, idr3, idr5, type SmmuConfig } from './config.js';
@@ -91,6 +93,7 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly queue: CommandQueue;
   private readonly control: Control;
   private readonly survey: Survey;
+  private readonly spaces: AddressSpaces;
   private readonly dumper: Dumper;
 
   constructor(
@@ -137,6 +140,7 @@ export class SmmuModel implements Iommu, RegisterListener {
       this.pageRequest = (request) => requests.take(request);
     }
     this.survey = new Survey(config, formats, lookup, memory);
+    this.spaces = new AddressSpaces(config, formats, lookup);
     this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }
@@ -256,6 +260,11 @@ export class SmmuModel implements Iommu, RegisterListener {
   /** See {@link Iommu.affected}. */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
     return this.survey.affected(this.control.enabled, scope, rids, out);
+  }
+
+  /** See {@link Iommu.tables}. */
+  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
+    this.spaces.fill(this.control.enabled, this.control.aborting, rid, pasid, out);
   }
 
   /** See {@link Iommu.dump}. */

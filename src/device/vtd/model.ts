@@ -21,6 +21,7 @@ import {
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
 import {
+  type AddressSpaceTables,
   type DumpNode,
   type DumpOptions,
   type InvalidateScope,
@@ -33,6 +34,7 @@ import {
 } from '../iommu.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
+import { AddressSpaces } from './address-space.js';
 import {
   capabilityWords,
   extendedCapabilityWords,
@@ -67,6 +69,7 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly registerInvalidation: RegisterInvalidation;
   private readonly virtualCommand: VirtualCommand | undefined;
   private readonly survey: Survey;
+  private readonly spaces: AddressSpaces;
   private readonly dumper: Dumper;
 
   constructor(
@@ -115,6 +118,7 @@ export class VtdModel implements Iommu, RegisterListener {
       this.virtualCommand = new VirtualCommand(this.file, pasids ?? new PrivatePasids(), outputs, counters);
     }
     this.survey = new Survey(formats, this.lookup, memory);
+    this.spaces = new AddressSpaces(formats, this.lookup);
     this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
   }
@@ -214,6 +218,11 @@ export class VtdModel implements Iommu, RegisterListener {
   /** See {@link Iommu.affected}. */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
     return this.survey.affected(this.commands.translating, scope, rids, out);
+  }
+
+  /** See {@link Iommu.tables}. */
+  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
+    this.spaces.fill(this.commands.translating, rid, pasid, out);
   }
 
   /** See {@link Iommu.dump}. */

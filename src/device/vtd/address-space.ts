@@ -1,0 +1,47 @@
+/** Which tables a requester goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
+import { type AddressSpaceTables, THROUGH } from '../iommu.js';
+import { Domain, type Formats, KIND } from './domain.js';
+import { type Lookup, OK } from './lookup.js';
+import { WHOLE_SPACE } from './spans.js';
+
+/** Pages of the interrupt address range: no table translates requests there (§3.15). */
+const INTERRUPT_FIRST = 0xfee00;
+const INTERRUPT_LAST = 0xfeeff;
+
+export class AddressSpaces {
+  private readonly domain: Domain;
+
+  constructor(
+    formats: Formats,
+    private readonly lookup: Lookup,
+  ) {
+    this.domain = new Domain(formats);
+  }
+
+  /** See `Iommu.tables`. */
+  fill(translating: boolean, rid: number, pasid: number, out: AddressSpaceTables): void {
+    const { domain } = this;
+    out.count = 0;
+    out.holeFirst = INTERRUPT_FIRST;
+    out.holeLast = INTERRUPT_LAST;
+    out.addressed = false;
+    out.through = THROUGH.IDENTITY;
+    out.reach = WHOLE_SPACE;
+    if (!translating) return;
+    if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
+      out.through = THROUGH.NOTHING;
+      return;
+    }
+    out.reach = domain.passThroughWidth;
+    if (domain.kind === KIND.PASS_THROUGH) return;
+    const second = domain.kind === KIND.SECOND;
+    out.count = 1;
+    out.formats[0] = second ? domain.secondFormat : domain.firstFormat;
+    out.roots[0] = second ? domain.secondRoot : domain.firstRoot;
+    out.through = domain.kind === KIND.NESTED ? THROUGH.NESTED : THROUGH.TABLES;
+    out.secondFormat = domain.secondFormat;
+    out.secondRoot = domain.secondRoot;
+    // An IOTLB invalidation by address says nothing of first stages (§6.5.2.3).
+    out.addressed = second;
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * The guest's side of a shadow: one set of tables, with the copies of them, for however many devices go through it. What
+ * one look at the tables finds changed is changed for all of them.
+ */
+
+import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
+import type { GuestMemory } from '../memory/port.js';
+import type { PageTableFormat } from '../spec/pagetable/format.js';
+import { Identity, type LeafSource, NOTHING } from './leaves.js';
+import { TableMirror } from './mirror.js';
+import { MirrorLeaves } from './mirror-leaves.js';
+import { NestedLeaves } from './nested-leaves.js';
+import { LAST_PAGE, PAGE_LOG2 } from './pages.js';
+import type { RamMap } from './ram.js';
+import { PageRanges } from './ranges.js';
+import type { Hole } from './runs.js';
+import type { MirrorBudget } from './table-pool.js';
+
+/** Several sources by rising input address, one after the other. */
+class Chained implements LeafSource {
+  #at = 0;
+  #first = 0;
+  #last = 0;
+
+  constructor(private readonly sources: readonly LeafSource[]) {}
+
+  get first(): number {
+    return this.sources[this.#at].first;
+  }
+  get last(): number {
+    return this.sources[this.#at].last;
+  }
+  get out(): number {
+    return this.sources[this.#at].out;
+  }
+  get access(): number {
+    return this.sources[this.#at].access;
+  }
+
+  start(first: number, last: number): void {
+    this.#at = 0;
+    this.#first = first;
+    this.#last = last;
+    this.sources[0].start(first, last);
+  }
+
+  next(): boolean {
+    while (!this.sources[this.#at].next()) {
+      if (this.#at + 1 === this.sources.length) return false;
+      this.sources[++this.#at].start(this.#first, this.#last);
+    }
+    return true;
+  }
+}
+
+export class GuestSpace {
+  /** What has to be looked at. */
+  readonly stale = new PageRanges();
+  /** How many devices go through it. */
+  users = 0;
+  /** People have been told that there are more tables than are copied. */
+  told = false;
+  readonly leaves: LeafSource;
+  readonly hole: Hole;
+  readonly mirrors: readonly TableMirror[];
+  readonly through: number;
+  private readonly reach: number;
+  private readonly formats: readonly PageTableFormat[];
+  private readonly roots: readonly number[];
+  private readonly secondFormat: PageTableFormat | undefined;
+  private readonly secondRoot: number;
+  readonly addressed: boolean;
+
+  constructor(tables: AddressSpaceTables, memory: GuestMemory, ram: RamMap, budget: MirrorBudget) {
+    this.through = tables.through;
+    this.reach = tables.reach;
+    this.formats = tables.formats.slice(0, tables.count);
+    this.roots = tables.roots.slice(0, tables.count);
+    this.secondFormat = tables.secondFormat;
+    this.secondRoot = tables.secondRoot;
+    this.addressed = tables.addressed;
+    this.hole = { first: tables.holeFirst, last: tables.holeLast };
+    const shadowed = this.through === THROUGH.TABLES;
+    this.mirrors = shadowed
+      ? this.formats.map((format, index) => new TableMirror(format, this.roots[index], memory, budget))
+      : [];
+    this.leaves = this.#source(memory, ram);
+    // New copies are empty: everything has to be looked at once.
+    if (shadowed) this.stale.add(0, LAST_PAGE);
+  }
+
+  #source(memory: GuestMemory, ram: RamMap): LeafSource {
+    if (this.through === THROUGH.IDENTITY) {
+      return new Identity(ram, 2 ** (Math.min(this.reach, 64) - PAGE_LOG2));
+    }
+    const sources =
+      this.through === THROUGH.NESTED
+        ? this.formats.map((format, index) => this.#nested(format, this.roots[index], memory))
+        : this.mirrors.map((mirror) => new MirrorLeaves(mirror));
+    return sources.length === 0 ? NOTHING : sources.length === 1 ? sources[0] : new Chained(sources);
+  }
+
+  #nested(format: PageTableFormat, root: number, memory: GuestMemory): LeafSource {
+    if (this.secondFormat === undefined) return NOTHING;
+    return new NestedLeaves(format, root, this.secondFormat, this.secondRoot, memory);
+  }
+
+  /** Whether these are the tables that it was made for. */
+  matches(tables: AddressSpaceTables): boolean {
+    if (this.through !== tables.through || this.formats.length !== tables.count) return false;
+    if (this.through === THROUGH.IDENTITY && this.reach !== tables.reach) return false;
+    if (this.hole.first !== tables.holeFirst || this.hole.last !== tables.holeLast) return false;
+    for (let index = 0; index < tables.count; index++) {
+      if (this.formats[index] !== tables.formats[index] || this.roots[index] !== tables.roots[index])
+        return false;
+    }
+    if (this.addressed !== tables.addressed || this.through !== THROUGH.NESTED) {
+      return this.addressed === tables.addressed;
+    }
+    return this.secondFormat === tables.secondFormat && this.secondRoot === tables.secondRoot;
+  }
+
+  /** The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. */
+  touch(first: number, last: number): void {
+    const pages = last - first + 1;
+    if (this.through !== THROUGH.TABLES) {
+      if (this.through === THROUGH.NESTED) this.stale.add(first, last);
+      return;
+    }
+    for (const mirror of this.mirrors) {
+      const from = first % mirror.span;
+      if (from + pages > mirror.span) this.touchAll();
+      else this.stale.add(mirror.pageAt(from), mirror.pageAt(from) + pages - 1);
+    }
+  }
+
+  touchAll(): void {
+    if (this.through === THROUGH.TABLES || this.through === THROUGH.NESTED) {
+      this.stale.clear();
+      this.stale.add(0, LAST_PAGE);
+    }
+  }
+
+  /**
+   * Looks at what is stale and adds what may have changed to `changed`. Looks at no more than about `limit` entries:
+   * what remains then stays stale. Returns how many it looked at.
+   */
+  refresh(changed: PageRanges, limit: number): number {
+    const { stale } = this;
+    const before = this.#work();
+    while (stale.count > 0) {
+      const first = stale.first(0);
+      const last = stale.last(0);
+      let stopped = -1;
+      if (this.through === THROUGH.NESTED) changed.add(first, last);
+      let rest = last;
+      for (const mirror of this.mirrors) {
+        stopped = mirror.refresh(first, last, changed, limit - (this.#work() - before));
+        if (stopped < 0) continue;
+        rest = Math.max(last, mirror.rest);
+        break;
+      }
+      stale.advance(last + 1);
+      if (stopped < 0) continue;
+      stale.add(stopped, rest);
+      break;
+    }
+    return this.#work() - before;
+  }
+
+  /** Tables that found no room: what is below them counts as not mapped. */
+  get missing(): number {
+    let missing = 0;
+    for (const mirror of this.mirrors) missing += mirror.missing;
+    return missing;
+  }
+
+  dispose(): void {
+    for (const mirror of this.mirrors) mirror.dispose();
+    this.stale.clear();
+  }
+
+  #work(): number {
+    let work = 0;
+    for (const mirror of this.mirrors) work += mirror.work;
+    return work;
+  }
+}

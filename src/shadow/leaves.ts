@@ -1,0 +1,57 @@
+/** What an address space maps, one translation after the other: the input of {@link RunReader}. */
+
+import { ACCESS } from '../device/iommu.js';
+import type { RamMap } from './ram.js';
+
+/** Translations by rising input address. One object is reused. */
+export interface LeafSource {
+  /** Of the translation found: input pages, both included; first page of memory; ACCESS bits. */
+  readonly first: number;
+  readonly last: number;
+  readonly out: number;
+  readonly access: number;
+  /** Aims at the translations that touch [first, last]. The first may begin before, the last may end behind. */
+  start(first: number, last: number): void;
+  /** Goes to the next; false at the end. */
+  next(): boolean;
+}
+
+/** An address space that maps nothing. */
+export const NOTHING: LeafSource = {
+  first: 0,
+  last: 0,
+  out: 0,
+  access: 0,
+  start: () => {},
+  next: () => false,
+};
+
+/** Every address is its own translation, up to a limit. */
+export class Identity implements LeafSource {
+  first = 0;
+  last = 0;
+  out = 0;
+  readonly access = ACCESS.READ | ACCESS.WRITE;
+  #index = 0;
+  #end = 0;
+
+  /** @param reach pages that are passed through */
+  constructor(
+    private readonly ram: RamMap,
+    private readonly reach: number,
+  ) {}
+
+  start(first: number, last: number): void {
+    this.#index = this.ram.from(first);
+    this.#end = Math.min(last, this.reach - 1);
+  }
+
+  next(): boolean {
+    if (this.#index >= this.ram.count || this.ram.first(this.#index) > this.#end) return false;
+    this.first = this.ram.first(this.#index);
+    this.last = Math.min(this.ram.last(this.#index), this.reach - 1);
+    this.out = this.first;
+    this.#index++;
+    return true;
+  }
+}

@@ -1,0 +1,146 @@
+/** The translations that a mirror's copies hold. Reads no guest memory. */
+
+import { join } from '../base/u64.js';
+import type { FormatLevel } from '../spec/pagetable/format.js';
+import { WALK } from '../walk/types.js';
+import { flawOf, rightsOf } from '../walk/walk.js';
+import type { LeafSource } from './leaves.js';
+import type { TableMirror } from './mirror.js';
+import { PAGE_LOG2 } from './pages.js';
+
+const PAGE_BYTES = 2 ** PAGE_LOG2;
+const MAX_LEVELS = 8;
+
+export class MirrorLeaves implements LeafSource {
+  first = 0;
+  last = 0;
+  out = 0;
+  access = 0;
+  /** By level: the table there, and the position that it begins at. */
+  readonly #nodes = new Int32Array(MAX_LEVELS);
+  readonly #begins = new Float64Array(MAX_LEVELS);
+  #level = 0;
+  #position = 0;
+  #end = -1;
+  /** Canonical page number less position, in the half that is being read. */
+  #offset = 0;
+  /** What remains after this half: pages. */
+  #restFirst = 1;
+  #restLast = 0;
+
+  constructor(private readonly mirror: TableMirror) {}
+
+  start(first: number, last: number): void {
+    const { mirror } = this;
+    const upper = mirror.format.signExtended ? mirror.pageAt(mirror.span / 2) : Number.POSITIVE_INFINITY;
+    this.#restFirst = Math.max(first, upper);
+    this.#restLast = last;
+    if (first < upper) {
+      const end = mirror.pageAt(mirror.format.signExtended ? mirror.span / 2 - 1 : mirror.span - 1);
+      this.#enter(Math.max(first, mirror.pageAt(0)), Math.min(last, end), mirror.pageAt(0));
+    } else {
+      this.#end = -1;
+      this.#position = 0;
+    }
+  }
+
+  next(): boolean {
+    while (!this.#step()) {
+      if (this.#restFirst > this.#restLast) return false;
+      const { mirror } = this;
+      const half = mirror.span / 2;
+      const offset = mirror.pageAt(half) - half;
+      const { format } = mirror;
+      const [first, last] = [this.#restFirst, this.#restLast];
+      this.#restFirst = 1;
+      this.#restLast = 0;
+      if (format.signExtended) this.#enter(first, last, offset);
+    }
+    return true;
+  }
+
+  #enter(first: number, last: number, offset: number): void {
+    const { mirror } = this;
+    this.#offset = offset;
+    this.#position = first - offset;
+    this.#end = last - offset;
+    this.#level = mirror.format.levels;
+    this.#nodes[this.#level] = 0;
+    this.#begins[this.#level] = 0;
+  }
+
+  /** To the next leaf of this half. */
+  #step(): boolean {
+    const { mirror } = this;
+    while (this.#position <= this.#end) {
+      const level = mirror.levels[this.#level];
+      const node = this.#nodes[this.#level];
+      const begin = this.#begins[this.#level];
+      const step = 2 ** (level.shift - PAGE_LOG2);
+      let index = Math.floor((this.#position - begin) / step);
+      if (index > level.indexMask) {
+        this.#level++;
+        continue;
+      }
+      const words = mirror.words[node];
+      const base = mirror.base[node];
+      const { presentMask } = mirror.format;
+      // The long way through empty entries is the common one.
+      while (index <= level.indexMask && (words[base + 2 * index] & presentMask) === 0) index++;
+      this.#position = Math.max(this.#position, begin + index * step);
+      if (index > level.indexMask) continue;
+      const kid = level.next === undefined ? 0 : mirror.kids[node][index];
+      if (kid !== 0) {
+        this.#level--;
+        this.#nodes[this.#level] = kid;
+        this.#begins[this.#level] = begin + index * step;
+        continue;
+      }
+      if (this.#position > this.#end) return false;
+      const at = base + 2 * index;
+      const found = this.#leaf(level, node, words[at], words[at + 1], begin + index * step);
+      const more = found
+        ? this.#alike(level, words, at, Math.ceil((this.#end - begin + 1) / step) - index)
+        : 1;
+      this.last = this.first + more * step - 1;
+      this.#position = begin + (index + more) * step;
+      if (found) return true;
+    }
+    return false;
+  }
+
+  /** Reads an entry; false when it maps nothing. */
+  #leaf(level: FormatLevel, node: number, lo: number, hi: number, position: number): boolean {
+    const { format, aboveLo, aboveHi } = this.mirror;
+    if ((lo & level.leafMask) !== level.leafValue) return false;
+    if ((((lo ^ level.flip) & level.leafReservedLo) | (hi & level.leafReservedHi)) !== 0) {
+      if (flawOf(format, level, lo, hi) !== WALK.OK) return false;
+    }
+    this.access = rightsOf(format, aboveLo[node] & lo, hi, aboveHi[node], 0);
+    const outHi = (hi & level.leafAddressHi) | ((lo & format.splitLo) << format.splitShift);
+    this.out = join(lo & level.leafAddressLo, outHi) / PAGE_BYTES;
+    this.first = position + this.#offset;
+    return true;
+  }
+
+  /**
+   * How many leaves from `at` on, of `most` at the most, differ in nothing but that each goes on where the last one
+   * ends: the tight loop that makes large ranges of small pages cheap.
+   */
+  #alike(level: FormatLevel, words: Int32Array, at: number, most: number): number {
+    if (level.shift > 30) return 1;
+    const size = 1 << level.shift;
+    const hi = words[at + 1];
+    const end = at + 2 * Math.min(most, level.indexMask + 1);
+    let lo = words[at];
+    let next = at + 2;
+    while (next < end) {
+      const expected = (lo + size) | 0;
+      // The sum may not run over into the high half.
+      if (expected >>> 0 < lo >>> 0 || words[next] !== expected || words[next + 1] !== hi) break;
+      lo = expected;
+      next += 2;
+    }
+    return (next - at) / 2;
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * The translations of two stages, read afresh each time: a table of the first stage lies where the second says, so what
+ * is where depends on both, and a copy of one proves nothing.
+ */
+
+import { join } from '../base/u64.js';
+import type { GuestMemory } from '../memory/port.js';
+import type { PageTableFormat } from '../spec/pagetable/format.js';
+import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
+import { StageTwo } from '../walk/nested.js';
+import type { LeafSource } from './leaves.js';
+import { PAGE_LOG2, pageHi, pageLo, pageOf } from './pages.js';
+
+const PAGE_BYTES = 2 ** PAGE_LOG2;
+/** Entries that one reading may look at: tables that refer to themselves cost no more than this. */
+const ENTRY_BUDGET = 1 << 21;
+
+export class NestedLeaves implements LeafSource {
+  first = 0;
+  last = 0;
+  out = 0;
+  access = 0;
+  /** Readings that were given up for lack of budget: what lay behind counts as not mapped. */
+  exhausted = 0;
+  readonly #cursor: LeafCursor;
+
+  constructor(
+    private readonly firstFormat: PageTableFormat,
+    private readonly firstRoot: number,
+    private readonly secondFormat: PageTableFormat,
+    private readonly secondRoot: number,
+    memory: GuestMemory,
+  ) {
+    this.#cursor = new LeafCursor(new StageTwo(memory));
+  }
+
+  start(first: number, last: number): void {
+    this.#cursor.startNested(
+      this.firstFormat,
+      this.firstRoot,
+      this.secondFormat,
+      this.secondRoot,
+      pageLo(first),
+      pageHi(first),
+      pageLo(last) | (PAGE_BYTES - 1),
+      pageHi(last),
+    );
+  }
+
+  next(): boolean {
+    const cursor = this.#cursor;
+    const left = ENTRY_BUDGET - cursor.visited;
+    const found = left > 0 ? cursor.next(left) : ENUMERATE.PAUSED;
+    if (found === ENUMERATE.PAUSED) this.exhausted++;
+    if (found !== ENUMERATE.LEAF) return false;
+    this.first = pageOf(cursor.inLo, cursor.inHi);
+    this.last = this.first + 2 ** (cursor.log2Size - PAGE_LOG2) - 1;
+    this.out = join(cursor.outLo, cursor.outHi) / PAGE_BYTES;
+    this.access = cursor.permissions;
+    return true;
+  }
+}

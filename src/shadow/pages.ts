@@ -1,0 +1,49 @@
+/**
+ * Addresses as page numbers: at most 52 bits, so exact JavaScript numbers. A page has 4 KiB, the least unit that any
+ * table format maps and any host takes.
+ */
+
+export const PAGE_LOG2 = 12;
+/** Number of the last page of the input space. */
+export const LAST_PAGE = 2 ** 52 - 1;
+
+const PAGES_PER_HI = 2 ** 20;
+const LOW_BITS = 30;
+
+/** Page number of an address. */
+export function pageOf(lo: number, hi: number): number {
+  return (hi >>> 0) * PAGES_PER_HI + (lo >>> PAGE_LOG2);
+}
+
+/** Low half of the address of a page's first byte. */
+export function pageLo(page: number): number {
+  return ((page % PAGES_PER_HI) << PAGE_LOG2) >>> 0;
+}
+
+/** High half of the same. */
+export function pageHi(page: number): number {
+  return Math.floor(page / PAGES_PER_HI) >>> 0;
+}
+
+/** log2 of the largest aligned block of pages that begins at a page: 0..52. */
+export function alignment(page: number): number {
+  const low = (page % 2 ** LOW_BITS) | 0;
+  if (low !== 0) return 31 - Math.clz32(low & -low);
+  const high = page / 2 ** LOW_BITS;
+  return high === 0 ? 52 : LOW_BITS + 31 - Math.clz32(high & -high);
+}
+
+/** log2 of the largest aligned block that begins at `first` and does not reach beyond `last`. */
+export function blockAt(first: number, last: number): number {
+  let log2 = alignment(first);
+  const pages = last - first + 1;
+  while (2 ** log2 > pages) log2--;
+  return log2;
+}
+
+/** How many aligned power-of-two blocks make up [first, last]. */
+export function blocksIn(first: number, last: number): number {
+  let count = 0;
+  for (let at = first; at <= last; at += 2 ** blockAt(at, last)) count++;
+  return count;
+}
