@@ -42,17 +42,17 @@ with_engine() {
   done
 }
 
-make_base() {
-  local scratch container
+# In a subshell, so that the trap is its own.
+make_base() (
   scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' RETURN
+  trap 'rm -rf "$scratch"' EXIT
   node setup/print-sources.mjs "$release" >"$scratch/debian.sources"
   mmdebstrap --variant=minbase --include=ca-certificates "$release" "$scratch/base.tar" "$scratch/debian.sources"
   container=$(buildah from scratch)
   buildah add "$container" "$scratch/base.tar" / >/dev/null
   buildah config --cmd /bin/bash "$container"
   buildah commit --rm "$container" "$base"
-}
+)
 
 with_buildah() {
   for tool in buildah mmdebstrap; do

@@ -1,5 +1,5 @@
 import { bodyCodec, type Codec } from '../../src/wire/codec.js';
-import { FLAG, HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
+import { FEATURE, FLAG, HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
 import { BodyWriter } from '../../src/wire/writer.js';
 import type { Rng } from './rng.js';
 
@@ -14,7 +14,17 @@ const FRONT = [
   MESSAGE.RESET,
   MESSAGE.REPLAY,
   MESSAGE.NOTIFIER,
+  MESSAGE.PAGE_REQUEST,
 ] as const;
+
+/** Messages whose feature may be missing. */
+const FEATURE_OF: { readonly [type: number]: number } = {
+  [MESSAGE.MEM_ADD]: FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+  [MESSAGE.MEM_REMOVE]: FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+  [MESSAGE.REPLAY]: FEATURE.NOTIFIERS,
+  [MESSAGE.NOTIFIER]: FEATURE.NOTIFIERS,
+  [MESSAGE.PAGE_REQUEST]: FEATURE.PRI,
+};
 
 /** Requests that are answered, by message number. */
 export const ANSWERED: ReadonlySet<number> = new Set([
@@ -53,11 +63,58 @@ export interface MadeFrame {
   readonly descriptor: boolean;
 }
 
-/** A frame that the front channel takes, its fields at random: often ones that mean something. */
-export function plausibleFrame(rng: Rng, id: number): MadeFrame {
-  // Removing a device that is not there ends the session: seldom.
-  const picked = rng.pick(FRONT);
-  const type = picked === MESSAGE.DEVICE_REMOVED && rng.chance(0.95) ? MESSAGE.TRANSLATE : picked;
+/** Which message comes next. Removing a device that is not there ends the session, as does a feature not in force: seldom. */
+function pickType(rng: Rng, features: number): number {
+  const type = rng.pick(FRONT);
+  const feature = FEATURE_OF[type];
+  const missing = feature !== undefined && (features & feature) === 0;
+  return (missing || type === MESSAGE.DEVICE_REMOVED) && rng.chance(0.98) ? MESSAGE.TRANSLATE : type;
+}
+
+/** Fields that may have some values only, mostly within them. */
+function fitFields(rng: Rng, type: number, features: number, message: Record<string, unknown>): void {
+  const mostly = (): boolean => rng.chance(0.998);
+  switch (type) {
+    case MESSAGE.TRANSLATE:
+    case MESSAGE.REPLAY:
+    case MESSAGE.PAGE_REQUEST:
+      if (mostly()) message['rid'] = rng.below(0x10000);
+      if (mostly()) message['pasid'] = rng.chance(0.5) ? 0 : rng.below(0x100000);
+      if (type === MESSAGE.PAGE_REQUEST && mostly()) message['group'] = rng.below(0x200);
+      if (type !== MESSAGE.TRANSLATE) return;
+      if (mostly()) message['kind'] = features & FEATURE.ATS ? rng.below(3) : 0;
+      if (mostly()) message['mayStall'] = (features & FEATURE.STALLS) !== 0 && rng.chance(0.3);
+      return;
+    case MESSAGE.MEM_ADD:
+      if (mostly() && !(features & FEATURE.REMOTE_MEMORY)) message['shared'] = true;
+      if (mostly() && !(features & FEATURE.SHARED_MEMORY)) message['shared'] = false;
+      return;
+    case MESSAGE.DEVICE_ADDED:
+      Object.assign(message, { device: rng.below(8), rid: rng.below(0x10000) });
+      return;
+    case MESSAGE.NOTIFIER:
+    case MESSAGE.DEVICE_REMOVED: {
+      // Mostly of a device that is there: see firstFrames.
+      const removed = type === MESSAGE.DEVICE_REMOVED ? 4 : 0;
+      Object.assign(message, { device: removed + rng.below(4), flags: rng.below(4) });
+      if (!mostly()) message['device'] = rng.u32();
+      if (!mostly()) message['flags'] = rng.u32();
+      return;
+    }
+    case MESSAGE.REG_WRITE:
+    case MESSAGE.REG_READ:
+      message['size'] = rng.pick([1, 2, 4, 4, 8, 8, 3, 16]);
+      if (rng.chance(0.9)) {
+        message['offset'] = rng.pick([0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8, rng.below(0x400)]);
+      }
+      return;
+    default:
+  }
+}
+
+/** A frame that the front channel takes, its fields at random: often ones that mean something with these features. */
+export function plausibleFrame(rng: Rng, id: number, features: number): MadeFrame {
+  const type = pickType(rng, features);
   const codec = bodyCodec(type as typeof MESSAGE.TRANSLATE) as unknown as Codec<Record<string, unknown>>;
   const message = codec.create();
   for (const field of Object.keys(message)) {
@@ -66,22 +123,7 @@ export function plausibleFrame(rng: Rng, id: number): MadeFrame {
     else if (typeof value === 'boolean') message[field] = rng.chance(0.3);
     else if (typeof value === 'string') message[field] = 'x'.repeat(rng.below(20));
   }
-  if (type === MESSAGE.TRANSLATE || type === MESSAGE.REPLAY) {
-    if (rng.chance(0.998)) message['rid'] = rng.below(0x10000);
-    if (rng.chance(0.998)) message['pasid'] = rng.chance(0.5) ? 0 : rng.below(0x100000);
-  }
-  if (type === MESSAGE.DEVICE_ADDED)
-    Object.assign(message, { device: rng.below(8), rid: rng.below(0x10000) });
-  if (type === MESSAGE.NOTIFIER || type === MESSAGE.DEVICE_REMOVED) {
-    // Mostly of a device that is there: see firstFrames.
-    const removed = type === MESSAGE.DEVICE_REMOVED ? 4 : 0;
-    Object.assign(message, { device: removed + rng.below(4), flags: rng.below(8) });
-    if (rng.chance(0.003)) message['device'] = rng.u32();
-  }
-  if (type === MESSAGE.REG_WRITE) message['size'] = rng.pick([1, 2, 4, 4, 8, 8, 3, 16]);
-  if ((type === MESSAGE.REG_WRITE || type === MESSAGE.REG_READ) && rng.chance(0.9)) {
-    message['offset'] = rng.pick([0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8, rng.below(0x400)]);
-  }
+  fitFields(rng, type, features, message);
   const flags = 1 | (ANSWERED.has(type) ? FLAG.NEED_REPLY : 0);
   const descriptor = type === MESSAGE.MEM_ADD && message['shared'] === true;
   return { type, bytes: frameBytes(type, flags, id, codec, message), descriptor };

@@ -97,8 +97,9 @@ class Talk {
   readonly #receiver = new Receiver(this.#bytes);
   readonly #frame = new Frame();
   readonly #answers: Sent[] = [];
-  /** INVALIDATEs that wait for an answer. */
-  readonly #asked: number[] = [];
+  /** INVALIDATEs and DEVICE_TLBs that wait for an answer. */
+  readonly #asked: Sent[] = [];
+  #features = 0;
   readonly #session: Session;
   #nextId = 1;
 
@@ -115,7 +116,7 @@ class Talk {
       models: { createModel, modelRegisterBytes },
       openBackend: () =>
         outlet((frame) => {
-          if (frame.type === MESSAGE.INVALIDATE) this.#asked.push(frame.id);
+          if (frame.type === MESSAGE.INVALIDATE || frame.type === MESSAGE.DEVICE_TLB) this.#asked.push(frame);
         }),
       mapSharedPage: (_fd, _bytes, registerBytes) => sharedPage(registerBytes),
       fileBytes: () => 2 ** 20,
@@ -130,12 +131,12 @@ class Talk {
   }
 
   hello(): void {
-    const hello = {
-      version: VERSION,
-      features: this.rng.pick([...new Array(5).fill(ALL_FEATURES), 1, this.rng.u32()]),
-      vm: 'fuzz',
-    };
-    const message = { ...CODEC.Hello.create(), ...hello, model: 'vtd', sharedBytes: 8192 + 4096 };
+    const { rng } = this;
+    const features = rng.pick([...new Array<number>(5).fill(ALL_FEATURES), 1, rng.u32()]);
+    const model = rng.chance(0.7) ? 'vtd' : 'smmuv3';
+    const sharedBytes = 8192 + modelRegisterBytes(model);
+    const message = { ...CODEC.Hello.create(), version: VERSION, features, vm: 'fuzz', model, sharedBytes };
+    this.#features = features & ALL_FEATURES;
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
     for (const bytes of firstFrames()) this.#receive(bytes, []);
@@ -147,7 +148,7 @@ class Talk {
       this.#acknowledge();
       return;
     }
-    const { type, bytes, descriptor } = plausibleFrame(rng, this.#nextId++);
+    const { type, bytes, descriptor } = plausibleFrame(rng, this.#nextId++, this.#features);
     const wrong = rng.chance(0.005);
     const descriptors = descriptor !== rng.chance(0.002) ? [NO_FD] : [];
     const sent = wrong ? spoiled(rng, bytes) : bytes;
@@ -157,18 +158,16 @@ class Talk {
 
   #acknowledge(): void {
     const { rng } = this;
-    const id = rng.chance(0.998) ? (this.#asked.shift() as number) : rng.u32();
-    const status = { code: rng.chance(0.999) ? 0 : 5, text: '' };
-    const bytes = frameBytes(MESSAGE.INVALIDATE, VERSION | FLAG.REPLY, id, CODEC.Status, status);
-    this.trace.say(`acknowledge ${id}`);
+    const { type, id: due } = this.#asked.shift() as Sent;
+    const id = rng.chance(0.998) ? due : rng.u32();
+    const flags = VERSION | FLAG.REPLY;
+    const bytes =
+      type === MESSAGE.DEVICE_TLB
+        ? frameBytes(type, flags, id, CODEC.DeviceTlbReply, { result: rng.below(4) })
+        : frameBytes(type, flags, id, CODEC.Status, { code: rng.chance(0.999) ? 0 : 5, text: '' });
+    this.trace.say(`answer to type ${type}, ${id}`);
     const frame = new Frame();
-    Object.assign(frame, {
-      type: MESSAGE.INVALIDATE,
-      flags: VERSION | FLAG.REPLY,
-      id,
-      start: 16,
-      end: bytes.length,
-    });
+    Object.assign(frame, { type, flags, id, start: 16, end: bytes.length });
     this.#input(CHANNEL.BACKEND, frame, bytes);
   }
 

@@ -1,6 +1,7 @@
 import { CodedError } from '../../src/base/errors.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { SimVm } from '../../src/sim/vm.js';
+import { ALL_FEATURES } from '../../src/wire/frame.js';
 import { firstFrames, plausibleFrame, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
@@ -45,8 +46,8 @@ export class SocketFuzzer implements Fuzzer {
   }
 
   #send(rng: Rng, trace: Trace, vm: SimVm, n: number): void {
-    let made = plausibleFrame(rng, n);
-    while (made.descriptor) made = plausibleFrame(rng, n);
+    let made = plausibleFrame(rng, n, ALL_FEATURES);
+    while (made.descriptor) made = plausibleFrame(rng, n, ALL_FEATURES);
     const { type, bytes } = made;
     // The last one is wrong for sure, so that the connection comes to an end.
     const sent = n === 299 ? new Uint8Array(64).fill(0xff) : rng.chance(0.01) ? spoiled(rng, bytes) : bytes;
