@@ -149,4 +149,15 @@ describe('FPD in legacy mode', () => {
     expect(vm.faults()).toEqual([]);
     expect(vm.model.counters).toMatchObject({ faults: 2, faultsDropped: 0 });
   });
+
+  it('suppresses them also where the IOTLB knows the translation', () => {
+    const vm = unit();
+    const root = vm.page();
+    vm.context(0x18, ...contextEntry(root, 5, { fpd: true }));
+    vm.mapSecond(root, 4, 0x1000n, 0xfee0_0000n);
+    vm.translate(0x18, 0x1000n, READ);
+    vm.translate(0x18, 0x1000n, READ);
+    expect(vm.lastReason()).toBe(FAULT.LGN_4);
+    expect(vm.faults()).toEqual([]);
+  });
 });

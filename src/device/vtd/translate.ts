@@ -117,16 +117,18 @@ export class Translator {
       return this.cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));
     }
     if ((access & ~tlb.cachable[slot]) !== 0) return MISS;
-    this.counters.iotlbHits++;
     const log2 = tlb.log2SizeOf(slot);
     const outLo = tlb.outLo[slot] | (request.lo & belowLo(log2));
     const outHi = tlb.outHi[slot] | (request.hi & belowHi(log2));
+    if (inInterruptRange(outLo >>> 0, outHi >>> 0))
+      return this.cachedFault(request, result, interruptReason(tag));
+    this.counters.iotlbHits++;
     const permissions = tlb.cachable[slot];
     const did = tlb.domainOf(slot);
     return this.answer(request, result, outLo, outHi, log2, permissions, did, tag, tlb.stageOf(slot));
   }
 
-  /** A fault that the IOTLB knows; only FPD has still to be looked up. */
+  /** A fault that the IOTLB tells; only FPD has still to be looked up. */
   private cachedFault(request: TranslateRequest, result: TranslateResult, reason: number): number {
     this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
     this.suppressed = this.domain.suppressed;
