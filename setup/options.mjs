@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SetupError } from './exec.mjs';
 
-export const HELP = `Usage: npm run demo|setup|bench|fuzz|tree [-- options], npm test [-- options]
+export const HELP = `Usage: npm run demo|setup|bench|fuzz|oracle|tree [-- options], npm test [-- options]
 
   demo    boots a Debian guest on the external IOMMU and reports what went through it
   test    lint, type check, and all tests, with guests
@@ -11,6 +11,7 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|tree [-- options], npm
   build   only npm's packages and the compiled daemon
   bench   measures beside stock QEMU
   fuzz    runs the fuzzers
+  oracle  compares the models with stock QEMU's own
   tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 
 Options here; all others go on to the command:

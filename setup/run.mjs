@@ -14,7 +14,7 @@ import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
 import { compileInTree } from './qemu-tree.mjs';
 
 /** Tests that need QEMU. */
-const GUEST_TESTS = ['test/guests/**', 'test/bridge/**'];
+const GUEST_TESTS = ['test/guests/**', 'test/bridge/**', 'test/oracle/**'];
 
 async function project() {
   const logs = join(cacheRoot(), 'logs');
@@ -121,6 +121,13 @@ async function fuzz(_values, rest) {
   return node([script, ...rest], process.env);
 }
 
+async function oracle(values, rest) {
+  const script = scriptPath('test/oracle/run.mjs');
+  const own = ownFiles(values);
+  const paths = await everything(own, kernelsFor(ALL_ARCHES, []));
+  return withPaths(paths, own, (env) => node([script, ...rest], env));
+}
+
 async function build() {
   await project();
   return 0;
@@ -142,7 +149,7 @@ async function tree(_values, [version]) {
   return 0;
 }
 
-const COMMANDS = { demo, test, bench, fuzz, build, setup, tree };
+const COMMANDS = { demo, test, bench, fuzz, oracle, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

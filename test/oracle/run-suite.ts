@@ -1,0 +1,37 @@
+import { writeSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { prepared } from '../guests/support.js';
+import { format, missing } from './report.js';
+import { type Prepared, Runner } from './runner.js';
+import type { MachineKind, Suite } from './suite.js';
+
+// `npm run oracle` sets these; without them it is a short run, the same each time.
+const CASES = Number(process.env['VIOMMU_ORACLE_CASES'] ?? '300');
+const SEED = Number(process.env['VIOMMU_ORACLE_SEED'] ?? '1');
+const ONLY = process.env['VIOMMU_ORACLE_ONLY'] ?? '';
+const HOURS = 3_600_000;
+
+/** Written at once, for long runs. */
+const say = (line: string): void => {
+  writeSync(1, `${line}\n`);
+};
+
+/** Declares the test that runs a suite. `paths` picks what it needs of what the set-up made. */
+export function testSuite<K extends MachineKind>(
+  suite: Suite<K>,
+  paths: (all: ReturnType<typeof prepared>) => Prepared,
+): void {
+  it.runIf(ONLY === '' || ONLY === suite.name)(
+    `${suite.name}: ${CASES} cases beside stock QEMU, seed ${SEED}`,
+    async () => {
+      const begin = performance.now();
+      const options = { seed: SEED, cases: CASES, say };
+      const report = await new Runner(suite, paths(prepared()), options).run();
+      say(format(suite, report, (performance.now() - begin) / 1000));
+      if (report.failures.length > 0) throw new Error(report.failures.join('\n\n'));
+      expect(missing(suite, report), 'not reached').toEqual([]);
+      expect(report.cases).toBe(CASES);
+    },
+    12 * HOURS,
+  );
+}

@@ -1,0 +1,250 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Rng } from '../fuzz/rng.js';
+import { reset, secondBus, zero } from './operations.js';
+import { OurMachine } from './ours.js';
+import { hex, type Outcome, type Script, type Step } from './script.js';
+import { buildShim, StockDied, StockMachine } from './stock.js';
+import type { Case, Difference, MachineKind, Suite } from './suite.js';
+
+/** A run stops after so many differences that nothing explains. */
+const MAX_FAILURES = 10;
+/** Of one outcome that are printed; memory has more. */
+const MAX_VALUES = 20;
+
+export interface Prepared {
+  readonly qemu: string;
+  readonly headers: string;
+}
+
+export interface RunOptions {
+  readonly seed: number;
+  readonly cases: number;
+  /** Says what happens. */
+  readonly say: (line: string) => void;
+}
+
+/** What a run found. */
+export interface Report {
+  readonly seed: number;
+  cases: number;
+  /** Steps that were compared, and those that came out the same. */
+  compared: number;
+  agreed: number;
+  /** Cases without any difference. */
+  same: number;
+  /** Cases and differences by the entry that explains them. */
+  readonly explained: Map<string, { cases: number; differences: number }>;
+  readonly reached: Map<string, number>;
+  readonly failures: string[];
+}
+
+interface Machines {
+  stock: StockMachine;
+  readonly ours: OurMachine;
+}
+
+/** One run of a suite: cases by seed, each on the machine that its seed picks. */
+export class Runner<K extends MachineKind> {
+  readonly report: Report;
+  readonly #directory = mkdtempSync(join(tmpdir(), 'viommu-oracle-'));
+  #shim = '';
+
+  constructor(
+    private readonly suite: Suite<K>,
+    private readonly prepared: Prepared,
+    private readonly options: RunOptions,
+  ) {
+    this.report = {
+      seed: options.seed,
+      cases: 0,
+      compared: 0,
+      agreed: 0,
+      same: 0,
+      explained: new Map(),
+      reached: new Map(),
+      failures: [],
+    };
+  }
+
+  async run(): Promise<Report> {
+    const { suite, prepared } = this;
+    try {
+      this.#shim = buildShim(suite.target, prepared.headers, this.#directory);
+      for (const kind of suite.kinds) await this.#kind(kind);
+      return this.report;
+    } finally {
+      rmSync(this.#directory, { recursive: true, force: true });
+    }
+  }
+
+  async #kind(kind: K): Promise<void> {
+    const { seed, cases, say } = this.options;
+    const seeds = Array.from({ length: cases }, (_, n) => (seed + n) >>> 0).filter(
+      (at) => this.#kindOf(new Rng(at)) === kind,
+    );
+    if (seeds.length === 0) return;
+    const begin = performance.now();
+    const machines: Machines = { stock: await this.#start(kind), ours: new OurMachine(kind.ours) };
+    try {
+      for (const at of seeds) {
+        if (this.report.failures.length >= MAX_FAILURES) return;
+        await this.#case(kind, machines, at);
+      }
+    } finally {
+      await machines.stock.stop();
+    }
+    say(
+      `${this.suite.name} ${kind.name}: ${seeds.length} cases, ${((performance.now() - begin) / 1000).toFixed(1)} s`,
+    );
+  }
+
+  /** The first draw of a case's generator. */
+  #kindOf(rng: Rng): K {
+    const { kinds } = this.suite;
+    let draw = rng.below(kinds.reduce((sum, { share }) => sum + share, 0));
+    return kinds.find(({ share }) => {
+      draw -= share;
+      return draw < 0;
+    }) as K;
+  }
+
+  #start(kind: K): Promise<StockMachine> {
+    return StockMachine.start({ qemu: this.prepared.qemu, shim: this.#shim, args: kind.args });
+  }
+
+  async #case(kind: K, machines: Machines, seed: number): Promise<void> {
+    const { report, suite } = this;
+    const rng = new Rng(seed);
+    this.#kindOf(rng);
+    const made = suite.generate(rng, kind);
+    const { script } = made;
+    report.cases++;
+    const first = [reset, secondBus(script.bus), zero(script.arena, Math.max(4096, script.used))];
+    machines.ours.run(first);
+    let found: ReadonlySet<string> | undefined;
+    try {
+      const stock = await machines.stock.run([
+        ...first,
+        ...script.steps.flatMap(({ operations }) => operations),
+      ]);
+      found = this.#compare(kind, machines.ours, made, seed, (look) => look(stock));
+    } catch (error) {
+      if (!(error instanceof StockDied)) throw error;
+      machines.stock = await this.#start(kind);
+      found = this.#died(kind, made, seed, error.message);
+    }
+    if (found?.size === 0) report.same++;
+    for (const id of found ?? []) this.#entry(id).cases++;
+  }
+
+  #entry(id: string): { cases: number; differences: number } {
+    const { explained } = this.report;
+    const entry = explained.get(id) ?? { cases: 0, differences: 0 };
+    explained.set(id, entry);
+    return entry;
+  }
+
+  /** Runs our side step by step beside what the stock side has done. Ids of what explains the differences. */
+  #compare(
+    kind: K,
+    machine: OurMachine,
+    made: Case,
+    seed: number,
+    stockSide: (look: NonNullable<Step['look']>) => Outcome,
+  ): ReadonlySet<string> | undefined {
+    const { report, suite } = this;
+    const found = new Set<string>();
+    for (const [index, step] of made.script.steps.entries()) {
+      const answers = machine.run(step.operations);
+      if (step.look === undefined) continue;
+      const ours = step.look(answers);
+      const stock = stockSide(step.look);
+      report.compared++;
+      for (const name of suite.reached(step, ours)) {
+        report.reached.set(name, (report.reached.get(name) ?? 0) + 1);
+      }
+      const fields = Object.keys({ ...ours, ...stock }).filter((name) => ours[name] !== stock[name]);
+      if (fields.length === 0) {
+        report.agreed++;
+        continue;
+      }
+      const difference: Difference<K> = { kind, step, ours, stock, fields, machine, earlier: found };
+      const ids = this.#explain(difference);
+      if (ids === undefined) {
+        report.failures.push(this.#failure(seed, made, index, difference));
+        return undefined;
+      }
+      let over = false;
+      for (const { id, ends } of ids) {
+        found.add(id);
+        this.#entry(id).differences++;
+        over ||= ends === true;
+      }
+      if (over) break;
+    }
+    return found;
+  }
+
+  /** The entries that together account for every value that differs. */
+  #explain(difference: Difference<K>): { readonly id: string; readonly ends?: boolean }[] | undefined {
+    const left = new Set(difference.fields);
+    const used = [];
+    for (const entry of this.suite.known) {
+      const claimed = entry.claims(difference).filter((name) => left.delete(name));
+      if (claimed.length > 0) used.push(entry);
+      if (left.size === 0) return used;
+    }
+    return undefined;
+  }
+
+  #died(kind: K, made: Case, seed: number, text: string): ReadonlySet<string> | undefined {
+    const death = this.suite.deaths.find((known) => known.text.test(text));
+    if (death !== undefined) {
+      this.#entry(death.id).differences++;
+      return new Set([death.id]);
+    }
+    this.report.failures.push(
+      `${this.#title(kind, made, seed)}\n  stock QEMU ended: ${text}\n${steps(made.script, made.script.steps.length)}`,
+    );
+    return undefined;
+  }
+
+  #title(kind: K, made: Case, seed: number): string {
+    const again = `npm run oracle -- ${this.suite.name} --seed ${seed} --cases 1`;
+    return `${this.suite.name}: seed ${seed} on ${kind.name} (${made.notes.join('; ')})\n  repeat: ${again}`;
+  }
+
+  #failure(seed: number, made: Case, index: number, difference: Difference<K>): string {
+    const { step, ours, stock, fields } = difference;
+    const values = fields.map((name) => `  ${name}: ours ${text(ours[name])}, stock ${text(stock[name])}`);
+    return [
+      this.#title(difference.kind, made, seed),
+      `  differs: ${step.text}`,
+      ...values,
+      `  ours:  ${textOf(ours)}`,
+      `  stock: ${textOf(stock)}`,
+      this.suite.describe(difference),
+      steps(made.script, index),
+    ].join('\n');
+  }
+}
+
+/** What was done before, stores to RAM only where the whole case was asked for. */
+function steps(script: Script, end: number): string {
+  const all = script.steps.slice(0, end + 1);
+  const everything = process.env['VIOMMU_ORACLE_STEPS'] === 'all';
+  const shown = all.filter(({ table }) => everything || table === undefined);
+  return `  steps:\n${shown.map(({ text }) => `    ${text}`).join('\n')}`;
+}
+
+function text(value: string | number | bigint | undefined): string {
+  return typeof value === 'bigint' ? hex(value) : String(value);
+}
+
+function textOf(outcome: Outcome): string {
+  const all = Object.entries(outcome);
+  const shown = all.slice(0, MAX_VALUES).map(([name, value]) => `${name}=${text(value)}`);
+  return [...shown, ...(all.length > MAX_VALUES ? ['…'] : [])].join(' ');
+}

@@ -1,0 +1,149 @@
+/** Page tables of the VT-d cases: mostly what a driver would build, with everything a driver may choose. VT-d §9.8, §9.9 */
+import type { Rng } from '../fuzz/rng.js';
+import type { Script } from './script.js';
+
+export const MASK52 = 0xf_ffff_ffff_f000n;
+/** Where neither machine has anything. */
+export const HOLES = [0x0400_0000n, 0x1_2345_6000n, 0x7f_ffff_f000n] as const;
+
+const SS = { R: 1n, W: 2n, PS: 0x80n, SNP: 0x800n, TM: 1n << 62n } as const;
+const FS = { P: 1n, RW: 2n, US: 4n, PWT: 8n, PCD: 16n, A: 32n, D: 64n, PS: 0x80n, G: 0x100n } as const;
+
+export type Stage = 'second' | 'first' | 'pass-through';
+
+export interface Leaf {
+  /** First input address. */
+  readonly input: bigint;
+  /** 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB. */
+  readonly level: number;
+  /** Where the entry is. */
+  readonly entry: number;
+}
+
+/** One set of tables and the domain-id that goes with it. */
+export interface Domain {
+  readonly stage: Stage;
+  readonly did: number;
+  readonly levels: number;
+  readonly root: number;
+  readonly leaves: Leaf[];
+  /** Entries that point to tables. */
+  readonly nodes: number[];
+}
+
+export interface TableOptions {
+  readonly addressWidth: number;
+  readonly snoopControl: boolean;
+}
+
+/** Tables of one domain, made through a script. */
+export class Tables {
+  constructor(
+    private readonly script: Script,
+    private readonly rng: Rng,
+    private readonly options: TableOptions,
+  ) {}
+
+  domain(stage: Stage, did: number, levels: number, leaves: number): Domain {
+    const root = stage === 'pass-through' ? Number(HOLES[1]) : this.script.allocate();
+    const domain: Domain = { stage, did, levels, root, leaves: [], nodes: [] };
+    if (stage !== 'pass-through') {
+      for (let n = 0; n < leaves; n++) this.map(domain, this.#input(domain), this.#level());
+    }
+    return domain;
+  }
+
+  #level(): number {
+    return this.rng.pick([1, 1, 1, 1, 2, 2, 3]);
+  }
+
+  /** An address from few regions, so that leaves share tables. */
+  #input(domain: Domain): bigint {
+    const { rng } = this;
+    const top = domain.levels === 4 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
+    const third = BigInt(rng.pick([0, 1, 1, 3, 255, 511]));
+    const second = BigInt(rng.pick([0, 1, 2, 0x1f6, 511]));
+    const input = (top << 39n) | (third << 30n) | (second << 21n) | (BigInt(rng.below(512)) << 12n);
+    return domain.stage === 'first' ? BigInt.asUintN(64, BigInt.asIntN(48, input)) : input;
+  }
+
+  /** Maps where nothing is mapped yet; what is in the way of a large page makes it a small one. */
+  map(domain: Domain, input: bigint, level: number): void {
+    let table = domain.root;
+    for (let at = domain.levels; ; at--) {
+      const entry = table + Number((input >> BigInt(3 + 9 * at)) & 511n) * 8;
+      const there = this.script.word(entry);
+      if (at === level || at === 1) {
+        if (there === 0n) this.#leaf(domain, input, at, entry);
+        else if (at > 1 && (there & SS.PS) === 0n) this.map(domain, input, at - 1);
+        return;
+      }
+      if (there === 0n) {
+        const next = this.script.allocate();
+        domain.nodes.push(entry);
+        this.script.store(entry, BigInt(next) | this.#tableBits(domain), `level ${at} entry`);
+        table = next;
+      } else if (at < 4 && (there & SS.PS) !== 0n) return;
+      else table = Number(there & MASK52);
+    }
+  }
+
+  #leaf(domain: Domain, input: bigint, level: number, entry: number): void {
+    const size = BigInt(3 + 9 * level);
+    this.script.store(entry, this.leafValue(domain.stage, level), `level ${level} leaf`);
+    domain.leaves.push({ input: (input >> size) << size, level, entry });
+  }
+
+  /** A leaf to somewhere. */
+  leafValue(stage: Stage, level: number): bigint {
+    const align = ~((1n << BigInt(3 + 9 * level)) - 1n);
+    return (this.#output() & align) | this.#leafBits(stage, level);
+  }
+
+  #output(): bigint {
+    const { rng, options } = this;
+    switch (rng.below(12)) {
+      case 0:
+        return 0xfee0_0000n + BigInt(rng.below(1 << 20));
+      case 1:
+        return 0xfec0_0000n + BigInt(rng.below(1 << 22));
+      case 2:
+        return (1n << BigInt(options.addressWidth)) - 1n - BigInt(rng.below(1 << 24));
+      default:
+        return rng.u64() & ((1n << BigInt(rng.pick([32, 36, options.addressWidth]))) - 1n);
+    }
+  }
+
+  #tableBits(domain: Domain): bigint {
+    const { rng } = this;
+    if (domain.stage === 'first') {
+      return (
+        FS.P | this.#some(FS.RW, 0.9) | this.#some(FS.US, 0.97) | this.#some(FS.A, 0.3) | this.#cacheBits()
+      );
+    }
+    const ignored =
+      this.#some(BigInt(rng.below(8)) << 8n, 0.2) | this.#some(BigInt(rng.below(1024)) << 52n, 0.1);
+    return this.#some(SS.R, 0.96) | this.#some(SS.W, 0.93) | ignored;
+  }
+
+  #leafBits(stage: Stage, level: number): bigint {
+    const { rng, options } = this;
+    const large = level > 1 ? SS.PS : 0n;
+    if (stage === 'first') {
+      const flags = this.#some(FS.A, 0.4) | this.#some(FS.D, 0.3) | this.#some(FS.G, 0.2) | this.#cacheBits();
+      return FS.P | this.#some(FS.RW, 0.8) | this.#some(FS.US, 0.95) | large | flags;
+    }
+    const ignored =
+      this.#some(BigInt(rng.below(8)) << 8n, 0.2) | this.#some(BigInt(rng.below(1024)) << 52n, 0.1);
+    const snoop = options.snoopControl ? this.#some(SS.SNP, 0.2) : 0n;
+    return this.#some(SS.R, 0.88) | this.#some(SS.W, 0.8) | large | ignored | snoop;
+  }
+
+  #cacheBits(): bigint {
+    return this.#some(FS.PWT | FS.PCD, 0.1) | this.#some(1n << 55n, 0.05);
+  }
+
+  #some(bits: bigint, probability: number): bigint {
+    return this.rng.chance(probability) ? bits : 0n;
+  }
+}
