@@ -74,6 +74,8 @@ export function meetsInterruptRange(address: bigint, log2: number): boolean {
 export const FLAG_CAUSES = [
   'first-stage-dirty',
   'interrupt-range-page',
+  'page-walk-snoop',
+  'tables-among-registers',
   'pasid-checks',
   'pasid-entry-not-present',
   'pasid-reserved',

@@ -1,5 +1,5 @@
 /** Known differences of the VT-d units: accessed and Dirty flags. See vtd-known.ts. */
-import { FLAG_CAUSES, firstStage, flagWords, path, type VtdKnown } from './vtd-conditions.js';
+import { ALL, FLAG_CAUSES, firstStage, flagWords, path, refusal, type VtdKnown } from './vtd-conditions.js';
 
 export const VTD_FLAGS: readonly VtdKnown[] = [
   {
@@ -30,6 +30,16 @@ export const VTD_FLAGS: readonly VtdKnown[] = [
     claims: (d) => flagWords(d, (mine, theirs) => (mine ^ theirs) === 0x20n && (mine & 0x20n) !== 0n),
   },
   {
+    id: 'page-walk-snoop',
+    right: 'either',
+    section: '9.6 (PWSNP), 11.4.3 (SMPWCS)',
+    says: 'Ours has coherency control of page walks: where PWSNP is clear, an Accessed or Dirty bit that needs setting is a fault. Stock does not have it.',
+    claims: (d) => {
+      const clear = ((path(d)?.pasid[1] ?? 0n) & 0x80_0000n) === 0n;
+      return clear && ['SFS.9', 'SSS.5'].includes(refusal(d)) ? ALL : [];
+    },
+  },
+  {
     id: 'extended-accessed',
     right: 'either',
     section: '9.6 (EAFE), 11.4.3 (EAFS)',
@@ -52,6 +62,12 @@ export const VTD_FLAGS: readonly VtdKnown[] = [
     right: 'either',
     section: '3.6.2',
     says: 'Accessed and Dirty bits in memory at the end of a case in which one side translated what the other did not.',
-    claims: (d) => (FLAG_CAUSES.some((id) => d.earlier.has(id)) ? flagWords(d, () => true) : []),
+    claims: (d) => {
+      // Two faults that FPD suppresses look the same, whatever they are.
+      const hidden = d.machine.machine.outputs.events.some(
+        (event) => event.kind === 'fault' && !event.recorded,
+      );
+      return hidden || FLAG_CAUSES.some((id) => d.earlier.has(id)) ? flagWords(d, () => true) : [];
+    },
   },
 ];

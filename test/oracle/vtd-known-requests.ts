@@ -12,6 +12,9 @@ import {
   TABLE_REASONS,
   type VtdKnown,
 } from './vtd-conditions.js';
+import { REG } from './vtd-machine.js';
+import { pathOf } from './vtd-path.js';
+import { MASK52 } from './vtd-tables.js';
 
 export const VTD_REQUESTS: readonly VtdKnown[] = [
   {
@@ -136,6 +139,32 @@ export const VTD_REQUESTS: readonly VtdKnown[] = [
       const lacking = first ? lacks(4n) || (write && lacks(2n)) : lacks(write ? 2n : 1n);
       return lacking && refusals(d, TABLE_REASONS, reasons) ? ['fault'] : [];
     },
+  },
+  {
+    id: 'joined-neighbours',
+    right: 'either',
+    section: '6.2.4',
+    says: 'Ours joins a page with its neighbour where both together are one larger, aligned block; stock answers with the page.',
+    claims: (d) => {
+      const { ours, stock, step, machine } = d;
+      const output = ours['output'];
+      if (step.request === undefined || typeof output !== 'bigint' || output !== stock['output']) return [];
+      if (Number(ours['log2']) <= Number(stock['log2'])) return [];
+      const buddy = 1n << BigInt(Number(stock['log2']));
+      const root = machine.machine.readRegister(REG.RTADDR, 8);
+      const beside = { ...step.request, address: step.request.address ^ buddy };
+      const leaf = pathOf(machine.memory, root, beside).entries.at(-1);
+      const base = ((leaf?.value ?? 0n) & MASK52) >> BigInt(Number(stock['log2']));
+      return base === (output ^ buddy) >> BigInt(Number(stock['log2'])) ? ['log2'] : [];
+    },
+  },
+  {
+    id: 'tables-among-registers',
+    right: 'either',
+    section: '7.1.3',
+    says: 'A table where the machine has registers or flash instead of RAM: stock reads those, ours takes it for one that cannot be read.',
+    claims: (d) =>
+      path(d)?.entries.some(({ address }) => address >= 0xe000_0000 && address < 2 ** 32) ? ALL : [],
   },
   {
     id: 'all-ones-entry',

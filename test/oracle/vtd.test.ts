@@ -1,4 +1,4 @@
 import { testSuite } from './run-suite.js';
 import { VTD } from './vtd.js';
 
-testSuite(VTD, ({ qemu, headers }) => ({ qemu, headers }));
+testSuite(VTD);
