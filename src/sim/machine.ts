@@ -33,6 +33,46 @@ export interface MsiWrite {
   readonly data: number;
 }
 
+/** The answer to a request of any kind, as a device that knows ATS and stalls sees it. */
+export interface BusAnswer {
+  /** Of TRANSLATE_STATUS. */
+  readonly status: number;
+  /** Names the request in {@link Machine.resumes}; meaningful when it is stalled. */
+  readonly stall: number;
+  /** Six words, see `TranslateResult.spans`; none unless the status is OK. */
+  readonly span: readonly number[];
+  /** Good for this request alone. */
+  readonly once: boolean;
+}
+
+/** A page request of a device. */
+export interface BusPageRequest {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly access: number;
+  readonly address: bigint;
+  readonly group: number;
+  readonly last: boolean;
+}
+
+/** What a device was answered. */
+export interface BusPageResponse {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly group: number;
+  readonly code: number;
+}
+
+/** An ATS invalidation request. The device drops the block and answers with a result of DEVICE_TLB. */
+export interface DeviceDrop {
+  readonly pasid: number;
+  readonly address: bigint;
+  /** ≥ 64: every address. */
+  readonly log2Size: number;
+  readonly global: boolean;
+}
+export type DropHandler = (drop: DeviceDrop) => number;
+
 export interface Machine {
   readonly ram: GuestRam;
   /** Interrupts raised so far, oldest first. The driver shifts out what it handles. */
@@ -47,6 +87,23 @@ export interface Machine {
   writeRegister(offset: number, size: number, value: bigint): void;
   /** A device's request on the bus: `pasid` −1 = without PASID. Undefined when the IOMMU refuses it. */
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined;
+  /** The same for a device that knows what it asks: `kind` of REQUEST. Never answered from a cache of the machine. */
+  request(
+    rid: number,
+    pasid: number,
+    access: number,
+    address: bigint,
+    kind: number,
+    mayStall: boolean,
+  ): BusAnswer;
+  /** A PCI Express Page Request Message. */
+  requestPage(request: BusPageRequest): void;
+  /** Devices with translations of their own, by requester id. Others have no such device. */
+  readonly deviceTlbs: Map<number, DropHandler>;
+  /** What became of stalled requests, of RESUME by `stall`; maybe before the answer that names it. Devices take theirs. */
+  readonly resumes: Map<number, number>;
+  /** Answers to page requests, oldest first. Devices take theirs. */
+  readonly pageResponses: BusPageResponse[];
   /**
    * Lets the rest of the machine run while a CPU polls: serves what the IOMMU asks for, waits at most `ms`
    * milliseconds for it. Returns true when something was served.

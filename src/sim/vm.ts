@@ -1,11 +1,19 @@
 import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
-import { DEVICE_TLB, REQUEST } from '../device/iommu.js';
+import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { Iotlb, throughSpan } from './iotlb.js';
-import type { Machine, MsiWrite, Translation } from './machine.js';
+import type {
+  BusAnswer,
+  BusPageRequest,
+  BusPageResponse,
+  DropHandler,
+  Machine,
+  MsiWrite,
+  Translation,
+} from './machine.js';
 import { type RamRegion, SimRam } from './ram.js';
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
@@ -23,7 +31,7 @@ export interface SimVmOptions {
   readonly sharedMemory?: boolean;
   /** Masks of the wire's features; default all. */
   readonly features?: number;
-  /** Bytes of the shared page file. Default: room for 64 KiB of registers. */
+  /** Bytes of the shared page file. Default: room for 128 KiB of registers. */
   readonly sharedBytes?: number;
 }
 
@@ -54,9 +62,10 @@ export class SimVm implements Machine {
   /** Called before an INVALIDATE is obeyed and answered. */
   onInvalidate: (message: M.Invalidate) => void = () => {};
   /** What a device with a TLB of its own answers. Messages are reused: copy what is to be kept. */
-  onDeviceTlb: (message: M.DeviceTlb) => M.DeviceTlbReply = () => ({ result: DEVICE_TLB.UNSUPPORTED });
-  onPageResponse: (message: M.PageResponse) => void = () => {};
-  onResume: (message: M.Resume) => void = () => {};
+  onDeviceTlb: (message: M.DeviceTlb) => M.DeviceTlbReply = (message) => this.#drop(message);
+  readonly deviceTlbs = new Map<number, DropHandler>();
+  readonly resumes = new Map<number, number>();
+  readonly pageResponses: BusPageResponse[] = [];
   readonly #shared: boolean;
   #sharedFd = -1;
   #sharedAddress = 0;
@@ -66,15 +75,16 @@ export class SimVm implements Machine {
 
   private constructor(path: string, options: SimVmOptions) {
     this.#shared = options.sharedMemory ?? true;
-    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 65536;
+    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000;
     this.client = Client.connect(path, {
       invalidate: (message) => this.#invalidate(message),
       interrupt: (message) => this.#interrupt(message),
       memRead: (message) => this.#memRead(message),
       memWrite: (message) => this.#memWrite(message),
       memCas: (message) => this.#memCas(message),
-      resume: (message) => this.onResume(message),
-      pageResponse: (message) => this.onPageResponse(message),
+      resume: ({ stall, action }) => void this.resumes.set(stall, action),
+      pageResponse: ({ rid, pasid, group, code }) =>
+        void this.pageResponses.push({ rid, pasid: pasid - 1, group, code }),
       deviceTlb: (message) => this.onDeviceTlb(message),
     });
   }
@@ -181,6 +191,24 @@ export class SimVm implements Machine {
     });
   }
 
+  request(
+    rid: number,
+    pasid: number,
+    access: number,
+    address: bigint,
+    kind: number,
+    mayStall: boolean,
+  ): BusAnswer {
+    const { status, stall, spans, once } = this.askTranslation(rid, pasid, access, address, kind, mayStall);
+    return { status, stall, span: Array.from(spans).slice(0, SPAN_WORDS), once };
+  }
+
+  requestPage({ rid, pasid, access, address, group, last }: BusPageRequest): void {
+    const lo = Number(address & 0xffff_ffffn);
+    const hi = Number((address >> 32n) & 0xffff_ffffn);
+    this.client.post(MESSAGE.PAGE_REQUEST, { rid, pasid: pasid + 1, access, lo, hi, group, last });
+  }
+
   idle(ms: number): boolean {
     return this.client.serve(ms) > 0;
   }
@@ -192,6 +220,8 @@ export class SimVm implements Machine {
     this.iotlb.clear();
     this.interrupts.length = 0;
     this.edges.length = 0;
+    this.resumes.clear();
+    this.pageResponses.length = 0;
   }
 
   addDevice(device: number, rid: number, name = ''): void {
@@ -251,6 +281,12 @@ export class SimVm implements Machine {
     const base = (BigInt(message.hi >>> 0) << 32n) | BigInt(message.lo >>> 0);
     this.iotlb.invalidate({ ...message, base }, message.epoch);
     return DONE;
+  }
+
+  #drop({ rid, pasid, lo, hi, log2Size, global }: M.DeviceTlb): M.DeviceTlbReply {
+    const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    const drop = { pasid: pasid - 1, address, log2Size, global };
+    return { result: this.deviceTlbs.get(rid)?.(drop) ?? DEVICE_TLB.UNSUPPORTED };
   }
 
   #interrupt(message: M.Interrupt): void {

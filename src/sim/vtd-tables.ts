@@ -1,4 +1,3 @@
-import { type Layout, pack } from '../spec/define.js';
 import {
   CONTEXT_ENTRY,
   PASID_DIRECTORY_ENTRY,
@@ -9,27 +8,7 @@ import {
   SM_ROOT_ENTRY,
 } from '../spec/vtd/structures.js';
 import type { GuestRam, PageAllocator } from './machine.js';
-
-/** Field values of one structure. */
-export type Values<L> = L extends Layout<infer K> ? { readonly [P in K]?: number } : never;
-
-/** Stores a structure. The word with the present bit goes last, so that nobody sees half an entry. */
-export function storeStructure<K extends string>(
-  ram: GuestRam,
-  at: number,
-  shape: Layout<K>,
-  values: { readonly [P in K]?: number },
-): void {
-  const words = pack(shape, values);
-  for (let i = shape.wordCount - 2; i >= 0; i -= 2) {
-    ram.store64(at + i * 4, (BigInt(words[i + 1] >>> 0) << 32n) | BigInt(words[i] >>> 0));
-  }
-}
-
-/** Loads a structure's words. */
-export function loadStructure(ram: GuestRam, at: number, shape: Layout<string>): Uint32Array {
-  return Uint32Array.from({ length: shape.wordCount }, (_, i) => ram.load32(at + i * 4));
-}
+import { loadStructure, storeStructure, type Values } from './structure.js';
 
 /** Root and context tables of legacy mode. VT-d §9.1, §9.3 */
 export class LegacyTables {

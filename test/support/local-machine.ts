@@ -1,5 +1,6 @@
 import { join } from '../../src/base/u64.js';
 import {
+  DEVICE_TLB,
   type InvalidateScope,
   type Iommu,
   type IommuOutputs,
@@ -14,7 +15,16 @@ import {
 import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { throughSpan } from '../../src/sim/iotlb.js';
-import type { GuestRam, Machine, MsiWrite, Translation } from '../../src/sim/machine.js';
+import type {
+  BusAnswer,
+  BusPageRequest,
+  BusPageResponse,
+  DropHandler,
+  GuestRam,
+  Machine,
+  MsiWrite,
+  Translation,
+} from '../../src/sim/machine.js';
 import { DeviceOutputs } from './device-outputs.js';
 
 /** The guest's own hand on the memory that the model reads through its port. */
@@ -103,6 +113,10 @@ export class LocalMachine implements Machine {
     this.model = createModel(name, options, { memory, registers, outputs });
   }
 
+  readonly deviceTlbs = new Map<number, DropHandler>();
+  readonly resumes = new Map<number, number>();
+  readonly pageResponses: BusPageResponse[] = [];
+
   get interrupts(): MsiWrite[] {
     return this.outputs.interrupts;
   }
@@ -139,6 +153,41 @@ export class LocalMachine implements Machine {
     return throughSpan(Array.from(this.result.spans.subarray(0, SPAN_WORDS)), 0, address);
   }
 
+  request(
+    rid: number,
+    pasid: number,
+    access: number,
+    address: bigint,
+    kind: number,
+    mayStall: boolean,
+  ): BusAnswer {
+    const { status, stall, count, spans } = this.ask(rid, pasid, access, address, kind, mayStall);
+    const once = kind === REQUEST.TRANSLATED || !this.model.answersMayBeKept;
+    return { status, stall, span: count === 0 ? [] : Array.from(spans.subarray(0, SPAN_WORDS)), once };
+  }
+
+  requestPage({ rid, pasid, access, address, group, last }: BusPageRequest): void {
+    const lo = Number(address & 0xffff_ffffn);
+    const hi = Number((address >> 32n) & 0xffff_ffffn);
+    this.model.pageRequest?.({ rid, pasid, access, lo, hi, group, last });
+    this.deliver();
+  }
+
+  /** What the model has told devices reaches them, and their answers the model. */
+  deliver(): boolean {
+    const { resumed, pageResponses, deviceTlbs } = this.outputs;
+    const some = resumed.length + pageResponses.length + deviceTlbs.length > 0;
+    for (const { stall, action } of resumed.splice(0)) this.resumes.set(stall, action);
+    this.pageResponses.push(...pageResponses.splice(0));
+    for (let round = 0; deviceTlbs.length > 0 && round < 100_000; round++) {
+      const { tag, rid, pasid, lo, hi, log2Size, global } = deviceTlbs.splice(0, 1)[0];
+      const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+      const result = this.deviceTlbs.get(rid)?.({ pasid, address, log2Size, global });
+      this.model.deviceTlbInvalidated?.(tag, result ?? DEVICE_TLB.UNSUPPORTED);
+    }
+    return some;
+  }
+
   /** One request; the answer is in {@link result}. */
   ask(
     rid: number,
@@ -158,6 +207,7 @@ export class LocalMachine implements Machine {
   }
 
   idle(): boolean {
-    return this.outputs.holdAcks ? false : this.ack();
+    const delivered = this.deliver();
+    return this.outputs.holdAcks ? delivered : this.ack() || delivered;
   }
 }

@@ -25,8 +25,8 @@ export interface Rig {
 }
 
 /** The model called directly. */
-export const directRig = (options: Options = {}): Rig => ({
-  machine: new LocalMachine(new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]), options),
+export const directRig = (options: Options = {}, model = 'vtd'): Rig => ({
+  machine: new LocalMachine(new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]), options, model),
 });
 
 export function startDriver(

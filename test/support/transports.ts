@@ -7,9 +7,13 @@ import { directRig, type Options, RAM_BYTES, type Rig } from './rig.js';
  * Runs the same tests twice: with the model called directly, and with a real daemon over its socket. There a
  * machine is used again after a reset, which has to leave nothing behind.
  */
-export function onBothTransports(name: string, body: (rig: (options?: Options) => Rig) => void): void {
+export function onBothTransports(
+  name: string,
+  body: (rig: (options?: Options) => Rig) => void,
+  model: 'vtd' | 'smmuv3' = 'vtd',
+): void {
   describe(`${name}: model called directly`, () => {
-    body(directRig);
+    body((options) => directRig(options, model));
   });
   describe(`${name}: daemon over a socket`, () => {
     let daemon: Daemon | undefined;
@@ -31,7 +35,7 @@ export function onBothTransports(name: string, body: (rig: (options?: Options) =
       used.add(name);
       let vm = machines.get(name);
       if (vm === undefined) {
-        vm = SimVm.connect((daemon as Daemon).socket, { options, ramBytes: RAM_BYTES });
+        vm = SimVm.connect((daemon as Daemon).socket, { model, options, ramBytes: RAM_BYTES });
         machines.set(name, vm);
       } else vm.reset();
       return { machine: vm };
