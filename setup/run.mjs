@@ -64,7 +64,8 @@ async function demo(values, rest) {
   const main = join(ROOT, 'dist/main.js');
   if (values.sim) {
     await project();
-    return node([main, 'demo', '--sim', ...rest], process.env);
+    const arch = values.arch === undefined ? [] : ['--arch', values.arch];
+    return node([main, 'demo', '--sim', ...arch, ...rest], process.env);
   }
   const own = ownFiles(values);
   const arch = values.arch ?? HOST_ARCH;

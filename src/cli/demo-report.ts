@@ -1,5 +1,5 @@
 import type { SessionReport } from '../session/report.js';
-import type { SimReport } from '../sim/demo.js';
+import type { SimReport } from '../sim/report.js';
 import type { SessionEnd } from './daemon.js';
 import type { DemoOutcome } from './demo-guest.js';
 
@@ -80,7 +80,7 @@ export function simReport(
     ),
     row(
       'invalidations',
-      `${count(report.descriptors)} descriptors, ${count(report.invalidations)} messages to the machine`,
+      `${count(report.descriptors)} ${session?.model === 'smmuv3' ? 'commands' : 'descriptors'}, ${count(report.invalidations)} messages to the machine`,
     ),
     row('interrupts', count(report.interrupts)),
     row(

@@ -161,6 +161,19 @@ describe('viommu demo --sim', () => {
     expect(leftovers()).toEqual([]);
   });
 
+  it('drives an SMMUv3 with --arch arm64, where VT-d modes mean nothing', async () => {
+    let model: string | undefined;
+    const simulate: typeof services.simulate = async (_socket, options) => {
+      model = options.model;
+      return result;
+    };
+    const arm = ['demo', '--sim', '--arch', 'arm64'];
+    expect(await run(context, { ...services, simulate }, arm)).toBe(0);
+    expect(model).toBe('smmuv3');
+    expect(context.out()).toContain('on the external SMMUv3');
+    expect(await run(context, { ...services, simulate }, [...arm, '--mode', 'legacy'])).toBe(2);
+  });
+
   it('fails when the machine fails, or saw a fault that nobody provoked', async () => {
     const failing = { ...services, simulate: () => Promise.reject(new Error('checksums differ')) };
     expect(await run(context, failing, ['demo', '--sim'])).toBe(1);

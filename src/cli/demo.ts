@@ -2,8 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { LogLevel } from '../observe/log.js';
+import type { SimDemoOptions } from '../sim/report.js';
+import type { Arch } from './arch.js';
 import { type CliContext, CliError, EXIT, type LogChoice, messageOf, signalExitCode } from './context.js';
 import type { Daemon, SessionEnd } from './daemon.js';
+import { demoFlavour } from './demo-arch.js';
 import { DemoGuest, type DemoGuestOptions } from './demo-guest.js';
 import { guestReport, simReport } from './demo-report.js';
 import { privateDir } from './runtime-dir.js';
@@ -82,11 +85,10 @@ async function simulate(scene: Scene): Promise<number> {
   const { context, services, options, daemon, ends, interruption } = scene;
   interruption.onFirst(() => void daemon.stop()); // the machine loses its connection and ends
   const started = context.now();
-  context.stdout.write('viommu demo: a simulated machine on the external VT-d, over a real socket\n\n');
-  const modes = options.mode === undefined ? {} : { modes: [options.mode] };
-  const model = { 'caching-mode': options.cachingMode === true ? 'on' : 'off' };
+  const { arch, unit } = demoFlavour(options);
+  context.stdout.write(`viommu demo: a simulated machine on the external ${unit}, over a real socket\n\n`);
   try {
-    const report = await services.simulate(daemon.socket, { ...modes, options: model }, (line) =>
+    const report = await services.simulate(daemon.socket, simulated(arch, options), (line) =>
       context.stdout.write(`  ${line}\n`),
     );
     await daemon.stop();
@@ -96,6 +98,12 @@ async function simulate(scene: Scene): Promise<number> {
     if (interruption.name !== undefined) return EXIT.FAILED;
     throw new CliError(`the simulated machine failed: ${messageOf(error)}`);
   }
+}
+
+function simulated(arch: Arch, options: DemoOptions): SimDemoOptions {
+  if (arch === 'arm64') return { model: 'smmuv3' };
+  const modes = options.mode === undefined ? {} : { modes: [options.mode] };
+  return { ...modes, options: { 'caching-mode': options.cachingMode === true ? 'on' : 'off' } };
 }
 
 async function guest({ context, options, daemon, ends, interruption }: Scene): Promise<number> {

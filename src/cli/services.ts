@@ -1,5 +1,5 @@
 import { createLog, type Logger } from '../observe/log.js';
-import type { SimDemoOptions, SimReport } from '../sim/demo.js';
+import type { SimDemoOptions, SimReport } from '../sim/report.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
 import { Daemon, type Listen, type StartSession } from './daemon.js';
 

@@ -1,5 +1,6 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { runSimDemo, type SimDemoOptions, type SimReport } from './demo.js';
+import { runSimDemo } from './demo.js';
+import type { SimDemoOptions, SimReport } from './report.js';
 
 /** What the worker says to the thread that started it. */
 type Said =

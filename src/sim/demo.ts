@@ -3,39 +3,11 @@ import { CAP_REG, ECAP_REG } from '../spec/vtd/registers.js';
 import { checksum, DmaDevice, pattern } from './device.js';
 import { rightsText } from './iotlb.js';
 import { READ_ONLY } from './page-table.js';
+import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './report.js';
+import { SmmuStory } from './smmu-demo.js';
 import { SimVm } from './vm.js';
 import { type Domain, type DriverOptions, VtdDriver } from './vtd-driver.js';
 import type { FaultRecord } from './vtd-faults.js';
-
-export interface SimDemoOptions {
-  /** Name of the VM in logs and dumps. */
-  readonly name?: string;
-  /** Bytes moved by each DMA test. Default 4 MiB. */
-  readonly bytes?: number;
-  /** The model's options. */
-  readonly options?: Readonly<Record<string, string>>;
-  /** `both` when left out; scalable mode is left out when the unit does not have it. */
-  readonly modes?: readonly ('legacy' | 'scalable')[];
-}
-
-/** What the simulated VM did, in numbers. */
-export interface SimReport {
-  bytesMoved: number;
-  /** Translations asked of the daemon: the misses of the VM's own IOTLB. */
-  misses: number;
-  hits: number;
-  /** Invalidations that the daemon asked of the VM. */
-  invalidations: number;
-  /** Descriptors that the driver put into the queue. */
-  descriptors: number;
-  interrupts: number;
-  /** Faults that the story provoked and read back. */
-  expectedFaults: number;
-  /** Faults that nobody provoked: 0 when all is well. */
-  unexpectedFaults: number;
-  /** One line per thing tried. */
-  readonly steps: string[];
-}
 
 const RAM_BYTES = 96 * 2 ** 20;
 /** Tables and rings. */
@@ -48,9 +20,6 @@ const IOVA = 0x1_0000_0000n;
 const STRAY = 0xdead_0000n;
 /** A nested first stage sees guest memory this far up. */
 const NESTED_OFFSET = 2n ** 36n;
-
-/** Something in the story did not come out as it must. */
-export class SimDemoFailure extends Error {}
 
 /**
  * Plugs a simulated VM into a daemon and drives its unit as a guest would: enable, map, DMA with checksums,
@@ -65,10 +34,12 @@ export function runSimDemo(
 ): SimReport {
   const vm = SimVm.connect(socketPath, {
     name: options.name ?? 'simulated',
+    model: options.model ?? 'vtd',
     ramBytes: RAM_BYTES,
     options: options.options ?? {},
   });
   try {
+    if (options.model === 'smmuv3') return new SmmuStory(vm, options, print).run();
     return new Story(vm, options, print).run();
   } finally {
     vm.close();
@@ -76,17 +47,7 @@ export function runSimDemo(
 }
 
 class Story {
-  readonly #report: SimReport = {
-    bytesMoved: 0,
-    misses: 0,
-    hits: 0,
-    invalidations: 0,
-    descriptors: 0,
-    interrupts: 0,
-    expectedFaults: 0,
-    unexpectedFaults: 0,
-    steps: [],
-  };
+  readonly #report = emptyReport();
   readonly #bytes: number;
 
   constructor(

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { SimDemoOptions, SimReport } from '../../src/sim/demo.js';
+import type { SimDemoOptions, SimReport } from '../../src/sim/report.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { GCMD_REG } from '../../src/spec/vtd/registers.js';
 import { MESSAGE } from '../../src/wire/frame.js';
@@ -192,6 +192,7 @@ describe('a daemon', () => {
       { name: 'two', bytes: MIB, options: { 'caching-mode': 'on' } },
       { name: 'three', bytes: MIB, options: { 'scalable-mode': 'off' } },
       { name: 'four', bytes: MIB, options: { 'aw-bits': '57' } },
+      { name: 'five', bytes: MIB, model: 'smmuv3' },
     ];
     const reports = await Promise.all(
       variants.map((options) => startSimDemo(daemon.socket, options, () => {})),
