@@ -170,11 +170,11 @@ export class LocalMachine implements Machine {
     const lo = Number(address & 0xffff_ffffn);
     const hi = Number((address >> 32n) & 0xffff_ffffn);
     this.model.pageRequest?.({ rid, pasid, access, lo, hi, group, last });
-    this.deliver();
+    this.tellDevices();
   }
 
   /** What the model has told devices reaches them, and their answers the model. */
-  deliver(): boolean {
+  tellDevices(): boolean {
     const { resumed, pageResponses, deviceTlbs } = this.outputs;
     const some = resumed.length + pageResponses.length + deviceTlbs.length > 0;
     for (const { stall, action } of resumed.splice(0)) this.resumes.set(stall, action);
@@ -207,7 +207,7 @@ export class LocalMachine implements Machine {
   }
 
   idle(): boolean {
-    const delivered = this.deliver();
+    const delivered = this.tellDevices();
     return this.outputs.holdAcks ? delivered : this.ack() || delivered;
   }
 }
