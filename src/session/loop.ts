@@ -217,9 +217,13 @@ export class SessionLoop {
     try {
       if (reason.reason !== 'PEER_CLOSED') {
         const text = reason.message.slice(0, 1024);
-        this.#front.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
+        // On both: a peer that asks nothing at the moment looks at the backend channel only.
+        for (const channel of [this.#front, this.#backend]) {
+          channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
+        }
       }
       this.#front.flush();
+      this.#backend?.flush();
     } catch {
       // A peer that is gone hears nothing.
     }

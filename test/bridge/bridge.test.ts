@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -83,6 +83,37 @@ describe('loading', () => {
     expect(result.stdout).toBe('untouched\n');
     expect(result.stderr).toMatch(/viommu-bridge: .*echo is not a QEMU/);
     expect(result.status).toBe(0);
+  });
+});
+
+describe('loading into a QEMU that it was not built for', () => {
+  const load = (qemu: string, bridge: string) =>
+    spawnSync(qemu, ['-version'], { encoding: 'utf8', env: { ...process.env, LD_PRELOAD: bridge } });
+
+  it('is refused by another release', () => {
+    const { qemu, bridge } = prepared();
+    const version = /version ([0-9.]+)/.exec(spawnSync(qemu, ['-version'], { encoding: 'utf8' }).stdout)?.[1];
+    if (version === undefined) throw new Error(`${qemu} does not say its version`);
+    // The same object, built for a release whose number has another last digit.
+    const other = `${version.slice(0, -1)}${(Number(version.at(-1)) + 1) % 10}`;
+    const directory = mkdtempSync(join(tmpdir(), 'viommu-other-'));
+    try {
+      const file = join(directory, 'bridge.so');
+      writeFileSync(file, readFileSync(bridge, 'latin1').replaceAll(version, other), 'latin1');
+      const { status, stdout, stderr } = load(qemu, file);
+      expect(stderr).toContain(
+        `viommu-bridge: built for QEMU ${other}, this is ${version}: run npm run setup`,
+      );
+      expect([status, stdout]).toEqual([1, '']);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('is refused by another target', () => {
+    const { status, stderr } = load(prepared().qemu, prepared('arm64').bridge);
+    expect(stderr).toContain('this object is for qemu-system-aarch64, the program is qemu-system-x86_64');
+    expect(status).toBe(1);
   });
 });
 

@@ -77,6 +77,16 @@ describe('a daemon', () => {
     expect(existsSync(daemon.socket)).toBe(false);
   });
 
+  it('says why it ends to a machine that asks nothing at that moment', async () => {
+    const daemon = await start();
+    const vm = SimVm.connect(daemon.socket, { ramBytes: MIB });
+    daemon.signal('SIGTERM');
+    await daemon.exited;
+    // Serves the backend channel, and looks at no other.
+    expect(() => vm.client.serve(0)).toThrow('the daemon ends this session');
+    vm.close();
+  });
+
   it('ends on SIGINT the same way', async () => {
     const daemon = await start();
     daemon.signal('SIGINT');
