@@ -179,7 +179,7 @@ export function idr1(config: SmmuConfig): Words {
 
 /** SMMU_IDR3. §6.3.4 */
 export function idr3(config: SmmuConfig): Words {
-  return pack(IDR3, { HAD: bit(config.stage1), RIL: bit(config.rangeInvalidation) });
+  return pack(IDR3, { HAD: bit(config.stage1), XNX: bit(config.stage2), RIL: bit(config.rangeInvalidation) });
 }
 
 /** SMMU_IDR5. §6.3.6 */
@@ -194,7 +194,7 @@ export function idr5(config: SmmuConfig): Words {
   });
 }
 
-/** SMMU_AIDR: SMMUv3.2. §6.3.8 */
+/** SMMU_AIDR: SMMUv3.1, which may have features of SMMUv3.2 (§2.9), here RIL. 3.2 would need HYP, FWB and BBML. §6.3.8 */
 export function aidr(): Words {
-  return pack(AIDR, { ArchMajorRev: 0, ArchMinorRev: 2 });
+  return pack(AIDR, { ArchMajorRev: 0, ArchMinorRev: 1 });
 }

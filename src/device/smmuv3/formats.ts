@@ -123,7 +123,7 @@ export class Formats {
       accessFlag: accessFlag(ha, STE.get.S2AFFD(ste) === 1),
       dirtyState: ha && STE.get.S2HD(ste) === 1,
       startLevel,
-      executeNeverByPrivilege: false,
+      executeNeverByPrivilege: true,
       protectedTableWalk: STE.get.S2PTW(ste) === 1,
     });
   }

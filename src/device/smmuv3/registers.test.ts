@@ -62,7 +62,8 @@ describe('identification', () => {
     expect(registers[IDR5.offset >> 2] & 0x70).toBe(0x70);
     expect(IDR5.get.STALL_MAX(registers, IDR5.offset >> 2)).toBe(256);
     expect(IDR1.get.PRIQS(registers, IDR1.offset >> 2)).toBe(15);
-    expect(registers[AIDR.offset >> 2]).toBe(2);
+    expect(IDR3.get.XNX(registers, IDR3.offset >> 2)).toBe(1);
+    expect(registers[AIDR.offset >> 2]).toBe(1);
   });
 
   it('follows its options', () => {

@@ -204,6 +204,19 @@ describe('stage 2', () => {
     expect(vm.model.counters.walks).toBe(1);
   });
 
+  it.each([
+    [0n, true, true],
+    [1n, false, true],
+    [2n, false, false],
+    [3n, true, false],
+  ])('keeps execution apart by privilege (XN %i)', (xn, privileged, unprivileged) => {
+    const { vm, root } = stage2();
+    vm.map(root, IOVA, OUT, S2_LEAF | (xn << 53n), 1);
+    expect(vm.translate(SID, IOVA, EXECUTE | PRIVILEGED).ok).toBe(privileged);
+    expect(vm.translate(SID, IOVA, EXECUTE).ok).toBe(unprivileged);
+    expect(vm.translate(SID, IOVA, READ | WRITE).ok).toBe(true);
+  });
+
   it('records nothing with S2R clear', () => {
     const { vm } = stage2({ S2R: 0 });
     expect(vm.fault(SID, IOVA, READ).name).toBe('silent');
