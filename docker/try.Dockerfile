@@ -1,6 +1,7 @@
-# Everything to try it: daemon, QEMU with the bridge, a Debian guest kernel. Runs the demo.
+# Everything to try it: daemon, QEMU with the bridge, Debian guest kernels. Runs the demo.
 #   docker build -f docker/try.Dockerfile -t viommu-try .
 #   docker run --rm viommu-try
+#   docker run --rm viommu-try demo --arch arm64
 # Without a Docker engine: docker/build.sh
 ARG BASE=debian:trixie-slim
 
@@ -16,11 +17,11 @@ ENV VIOMMU_CACHE=/opt/viommu-cache
 RUN node setup/run.mjs setup --series 6.12 \
  && npm prune --omit=dev --no-audit --no-fund \
  && rm -rf /opt/viommu-cache/apt* /opt/viommu-cache/logs /opt/viommu-cache/qemu-headers-* \
-           /opt/viommu-cache/kernels/*/modules /opt/viommu-cache/kernels/*/vmlinuz
+           /opt/viommu-cache/kernels/*/modules /opt/viommu-cache/kernels/*-amd64/vmlinuz
 
 FROM ${BASE}
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nodejs qemu-system-x86 seabios \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nodejs qemu-system-x86 seabios qemu-system-arm \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/viommu /opt/viommu
 COPY --from=build /opt/viommu-cache /opt/viommu-cache

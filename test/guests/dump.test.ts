@@ -4,6 +4,7 @@ import type { DumpAnswer } from '../../src/cli/control-protocol.js';
 import type { DumpNode } from '../../src/device/iommu.js';
 import { BASE_REGISTERS } from '../../src/spec/vtd/registers.js';
 import { Daemon } from '../support/daemon.js';
+import { all, expectSameRegisters, expectSameTables, groupedDevices, registerValue } from './dump-support.js';
 import { Guest } from './support.js';
 
 /**
@@ -12,76 +13,8 @@ import { Guest } from './support.js';
  */
 
 const TIMEOUT_MS = 320_000;
-const PAGE = 4096;
 /** Move on their own while nobody looks: the guest's flush timer submits descriptors. */
 const VOLATILE = new Set(['IQH_REG', 'IQT_REG']);
-
-/** What the guest's kernel has mapped at one page of I/O virtual addresses. */
-interface Announced {
-  /** In how many domains: the tracepoints do not name them. */
-  count: number;
-  /** Where it was mapped to since nothing was. */
-  readonly addresses: Set<number>;
-}
-
-/** One address space of the dump: its name, and page by page where it leads. */
-interface Space {
-  readonly root: string;
-  readonly pages: ReadonlyMap<number, number>;
-}
-
-function children(node: DumpNode): readonly DumpNode[] {
-  return node.children ?? [];
-}
-
-/** Every node below, itself included. */
-function all(node: DumpNode): DumpNode[] {
-  return [node, ...children(node).flatMap(all)];
-}
-
-/** The distinct page tables of a dump; requesters of one domain share theirs. */
-function spaces(nodes: readonly DumpNode[]): Space[] {
-  const found = new Map<string, Space>();
-  for (const node of nodes.flatMap(all)) {
-    const name = /^(?:first|second)-stage .* at (0x[0-9a-f]+)/.exec(node.label);
-    if (name === null || found.has(name[1] as string)) continue;
-    expect(node.note, 'nothing is left out').toBeUndefined();
-    const pages = new Map<number, number>();
-    for (const leaf of children(node)) {
-      const [first = '', last = ''] = leaf.label.split('-');
-      const to = Number(leaf.fields?.['to']);
-      for (let at = Number(first); at < Number(last); at += PAGE) pages.set(at, to + (at - Number(first)));
-    }
-    found.set(name[1] as string, { root: name[1] as string, pages });
-  }
-  return [...found.values()];
-}
-
-/** Replays the guest's map and unmap events, page by page: what one call maps, another may unmap in part. */
-function announcedPages(guest: Guest): Map<number, Announced> {
-  const pages = new Map<number, Announced>();
-  for (const { values } of guest.run.of('maps')) {
-    if (!('iova' in values)) continue;
-    for (let at = 0; at < Number(values['size']); at += PAGE) {
-      const iova = Number(values['iova']) + at;
-      const page = pages.get(iova) ?? { count: 0, addresses: new Set() };
-      if (values['paddr'] === '-') {
-        page.count--;
-      } else {
-        page.count++;
-        page.addresses.add(Number(values['paddr']) + at);
-      }
-      if (page.count === 0) pages.delete(iova);
-      else pages.set(iova, page);
-    }
-  }
-  return pages;
-}
-
-function registerValue(nodes: readonly DumpNode[], name: string): bigint | undefined {
-  const raw = nodes.flatMap(all).find(({ label }) => label === name)?.raw;
-  return raw === undefined ? undefined : BigInt(raw);
-}
 
 let daemon: Daemon;
 let control: ControlClient;
@@ -133,21 +66,7 @@ describe.each([
   });
 
   it('shows the registers that the guest reads', () => {
-    const words = new Map(
-      guest.run.of('regs').flatMap(({ values }) => {
-        const { offset, value } = values;
-        return offset === undefined || value === undefined ? [] : [[Number(offset), BigInt(value)] as const];
-      }),
-    );
-    const compared = BASE_REGISTERS.filter(({ name, offset }) => {
-      const shown = registerValue(nodes, name);
-      return shown !== undefined && !VOLATILE.has(name) && words.has(offset);
-    });
-    expect(compared.length).toBeGreaterThan(12);
-    for (const { name, offset, width } of compared) {
-      const high = width === 64 ? (words.get(offset + 4) ?? 0n) : 0n;
-      expect([name, (high << 32n) | (words.get(offset) ?? 0n)]).toEqual([name, registerValue(nodes, name)]);
-    }
+    expectSameRegisters(guest, nodes, BASE_REGISTERS, VOLATILE);
   });
 
   it('shows the capabilities that the guest driver found', () => {
@@ -158,7 +77,7 @@ describe.each([
   });
 
   it('shows a context for each device that the guest put into a group', () => {
-    const devices = guest.run.of('regs').flatMap(({ values }) => values['device'] ?? []);
+    const devices = groupedDevices(guest);
     expect(devices.length).toBeGreaterThan(3);
     const contexts = nodes
       .flatMap(all)
@@ -168,19 +87,6 @@ describe.each([
   });
 
   it('shows the page tables that the kernel says it made', () => {
-    expect(guest.run.value('maps', 'overrun')).toBe('0');
-    const announced = announcedPages(guest);
-    expect(announced.size).toBeGreaterThan(300);
-    const shown = new Map<number, number>();
-    for (const { root, pages } of spaces(nodes)) {
-      for (const [iova, to] of pages) {
-        shown.set(iova, (shown.get(iova) ?? 0) + 1);
-        const wanted = announced.get(iova);
-        expect(wanted?.addresses.has(to), `${root}: ${iova.toString(16)} -> ${to.toString(16)}`).toBe(true);
-      }
-    }
-    const counts = [...announced].map(([iova, { count }]): [number, number] => [iova, count]);
-    const ascending = (a: [number, number], b: [number, number]): number => a[0] - b[0];
-    expect([...shown].toSorted(ascending)).toEqual(counts.toSorted(ascending));
+    expectSameTables(guest, nodes);
   });
 });

@@ -3,7 +3,7 @@ import { hex, hex64 } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { eventName } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
-import { CD, STE, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
+import { CD, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import { fieldText, LeafRange } from '../dump-text.js';
 import { ACCESS, type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { KIND, Leaves } from '../leaves.js';
@@ -97,10 +97,20 @@ export class Dumper {
     for (let sid = 0; sid < count; sid++) {
       if (options.rid !== undefined && options.rid !== sid) continue;
       if (!this.lookup.peekStream(sid, this.fault)) continue;
-      if (children.length < MOST_STREAMS) children.push(this.streamNode(sid, options));
-      else left++;
+      const first = sid;
+      if (options.rid === undefined) while (this.aborts(sid) && this.aborts(sid + 1)) sid++;
+      if (children.length >= MOST_STREAMS) left += sid - first + 1;
+      else if (sid > first) children.push(abortingStreams(first, sid));
+      else if (this.lookup.peekStream(sid, this.fault)) children.push(this.streamNode(sid, options));
     }
     return left === 0 ? { label, children } : { label, children, note: `${left} more streams` };
+  }
+
+  /** Whether there is an entry for the stream that aborts: drivers fill whole tables with such. */
+  private aborts(sid: number): boolean {
+    if (!this.lookup.peekStream(sid, this.fault)) return false;
+    const ste = this.lookup.lastStreamEntry;
+    return STE.get.V(ste) === 1 && STE.get.Config(ste) < STE_CONFIG.BYPASS;
   }
 
   private streamNode(sid: number, options: DumpOptions): DumpNode {
@@ -173,6 +183,10 @@ function kindText(stream: Stream): string {
   return stream.kind === KIND.FIRST ? `${first}, ${asid}` : `${first} on ${second}, ${asid}`;
 }
 
+function abortingStreams(first: number, last: number): DumpNode {
+  return { label: `STE ${ridText(first)}-${ridText(last)}`, note: `${last - first + 1} entries: abort` };
+}
+
 /** bus:device.function. */
 function ridText(rid: number): string {
   return `${hexByte(rid >> 8)}:${hexByte((rid >> 3) & 31)}.${rid & 7}`;
@@ -182,10 +196,12 @@ function hexByte(value: number): string {
   return value.toString(16).padStart(2, '0');
 }
 
-/** 64-bit words, the highest first. */
+/** 64-bit words, the highest that is not zero first. */
 function rawText(words: Uint32Array): string {
   const parts: string[] = [];
-  for (let index = words.length - 2; index >= 0; index -= 2)
-    parts.push(hex64(words[index], words[index + 1]));
+  for (let index = words.length - 2; index >= 0; index -= 2) {
+    if (parts.length > 0 || index === 0 || (words[index] | words[index + 1]) !== 0)
+      parts.push(hex64(words[index], words[index + 1]));
+  }
   return parts.join(' ');
 }

@@ -137,4 +137,19 @@ describe('dump', () => {
     expect(labels(one)).toEqual(['linear stream table at 0x8000', 'STE 00:00.1', 'no SubstreamID']);
     expect(vm.translate(SID, 0x1000n, READ).ok).toBe(true);
   });
+
+  it('says once that neighbours abort, and shows one that stands alone or is asked for', () => {
+    const vm = new TestSmmu().start();
+    for (const sid of [0, 1, 2, 6]) vm.ste(sid, { Config: STE_CONFIG.ABORT });
+    vm.ste(3, { Config: STE_CONFIG.BYPASS });
+    const [table] = vm.model.dump({ registers: false, tables: true, maxLeaves: 8 });
+    expect(table.children?.map(({ label, note }) => [label, note])).toEqual([
+      ['STE 00:00.0-00:00.2', '3 entries: abort'],
+      ['STE 00:00.3', undefined],
+      ['STE 00:00.6', undefined],
+    ]);
+    expect(table.children?.[2]).toMatchObject({ raw: '0x0000000000000001', fields: { Config: '0 (abort)' } });
+    const [one] = vm.model.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    expect(one.children?.map(({ label }) => label)).toEqual(['STE 00:00.1']);
+  });
 });
