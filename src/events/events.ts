@@ -20,4 +20,31 @@ export type SessionEvent =
   | { readonly kind: 'deviceRemoved'; readonly device: number }
   | { readonly kind: 'reset' };
 
-export type ViommuEvent = ModelEvent | SessionEvent;
+/** What a host refuses, and what shadowing can't or had to do. */
+export type ShadowEvent =
+  | {
+      readonly kind: 'hostRefused';
+      readonly device: number;
+      readonly rid: number;
+      /** Of the first operation refused. */
+      readonly unmap: boolean;
+      readonly lo: number;
+      readonly hi: number;
+      readonly bytes: number;
+      /** Error number of the host. */
+      readonly error: number;
+      /** Operations refused in this batch, and blocks of this device that are refused now. */
+      readonly count: number;
+      readonly failed: number;
+    }
+  | { readonly kind: 'hostAccepted'; readonly device: number; readonly rid: number }
+  | { readonly kind: 'hostSplit'; readonly device: number; readonly rid: number; readonly count: number }
+  /** The guest has more than is shadowed: what is beyond is not mapped. */
+  | {
+      readonly kind: 'shadowLimit';
+      readonly device: number;
+      readonly rid: number;
+      readonly what: 'tables' | 'mappings';
+    };
+
+export type ViommuEvent = ModelEvent | SessionEvent | ShadowEvent;

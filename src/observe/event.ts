@@ -32,6 +32,17 @@ export function formatEvent(event: ViommuEvent): string {
       return `device handle ${event.device} removed`;
     case 'reset':
       return 'reset';
+    case 'hostRefused': {
+      const what = event.unmap ? 'unmap' : 'map';
+      const more = event.count > 1 ? ` and ${event.count - 1} more` : '';
+      return `host refused to ${what} ${hex64(event.lo, event.hi)} + ${hex(event.bytes)}${more} for ${formatRid(event.rid)}: error ${event.error}; ${event.failed} mappings missing`;
+    }
+    case 'hostAccepted':
+      return `host has mapped everything for ${formatRid(event.rid)}`;
+    case 'hostSplit':
+      return `host mappings split for ${formatRid(event.rid)}: ${event.count}`;
+    case 'shadowLimit':
+      return `${formatRid(event.rid)} has more ${event.what} than are shadowed`;
   }
 }
 

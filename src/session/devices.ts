@@ -20,6 +20,8 @@ export class DeviceTable {
   /** Requester ids of devices with notifiers, without repetition; made again after a change. */
   #rids: number[] = [];
   #stale = false;
+  /** Devices that want MAP events are served by the shadow, and by no invalidation. */
+  shadowing = false;
 
   /** Adds a device, or renames and renumbers one. Throws `BAD_ARGUMENT`. */
   add(device: number, rid: number, name: string): void {
@@ -57,7 +59,7 @@ export class DeviceTable {
   get notifiedRids(): readonly number[] {
     if (this.#stale) {
       const rids = new Set<number>();
-      for (const device of this.#devices.values()) if (device.flags !== 0) rids.add(device.rid);
+      for (const device of this.#devices.values()) if (this.#notified(device)) rids.add(device.rid);
       this.#rids = [...rids];
       this.#stale = false;
     }
@@ -67,13 +69,21 @@ export class DeviceTable {
   /** Appends the handles of notified devices whose requester id is among the first `count` of `rids`. */
   handles(rids: readonly number[], count: number, out: number[]): void {
     for (const device of this.#devices.values()) {
-      if (device.flags === 0) continue;
+      if (!this.#notified(device)) continue;
       for (let i = 0; i < count; i++) {
         if (rids[i] !== device.rid) continue;
         out.push(device.device);
         break;
       }
     }
+  }
+
+  find(device: number): Readonly<Device> | undefined {
+    return this.#devices.get(device);
+  }
+
+  #notified(device: Device): boolean {
+    return device.flags !== 0 && !(this.shadowing && (device.flags & NOTIFY.MAP) !== 0);
   }
 
   all(): Iterable<Readonly<Device>> {

@@ -43,6 +43,7 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
+  session.shadowing.open((hello.features & FEATURE.HOST_BATCH) !== 0 ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {
     memory,

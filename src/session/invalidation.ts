@@ -34,10 +34,14 @@ export class Invalidations {
   /** Of the last invalidation sent; what answers carry. Counts modulo 2^32. */
   epoch = 0;
   sent = 0;
+  /** Those sent that name devices, modulo 2^32. */
+  sentNamed = 0;
   suppressed = 0;
   merged = 0;
   readonly #devices: DeviceTable;
   readonly #unacknowledged = new Set<number>();
+  /** Of these, those that name devices: the peer answers them when its main loop has run. */
+  readonly #named = new Set<number>();
   readonly #handedOut = new Set<number>();
   #lastSpace = -1;
   /** Devices of the invalidation that waits for room, or undefined when none does. */
@@ -57,6 +61,11 @@ export class Invalidations {
   /** Invalidations that the bridge has not answered. */
   get pending(): number {
     return this.#unacknowledged.size + (this.#held === undefined ? 0 : 1);
+  }
+
+  /** Invalidations that name devices and are not answered. */
+  get pendingNamed(): number {
+    return this.#named.size;
   }
 
   /** Takes note that an answer tagged with `space` goes out. */
@@ -90,6 +99,7 @@ export class Invalidations {
     if (!this.#unacknowledged.delete(id)) {
       throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
     }
+    this.#named.delete(id);
     if (this.#held !== undefined && this.#unacknowledged.size <= MAX_PENDING / 2) {
       const devices = [...this.#held];
       this.#held = undefined;
@@ -130,6 +140,10 @@ export class Invalidations {
     message.log2Size = scope.log2Size;
     message.devices = devices;
     this.#unacknowledged.add(this.epoch);
+    if (devices.length > 0) {
+      this.#named.add(this.epoch);
+      this.sentNamed = (this.sentNamed + 1) >>> 0;
+    }
     this.#backend.put(MESSAGE.INVALIDATE, FLAG.NEED_REPLY, this.epoch, CODEC.Invalidate, message);
     this.#forget(scope);
   }

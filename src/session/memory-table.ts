@@ -1,6 +1,7 @@
 /** MEM_ADD and MEM_REMOVE: what goes wrong with one region is its answer, not the connection's end. */
 import { CodedError } from '../base/errors.js';
 import { join } from '../base/u64.js';
+import type { Iommu } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { FEATURE, type Frame } from '../wire/frame.js';
 import type { MemAdd, MemRemove, Status } from '../wire/messages.js';
@@ -28,6 +29,7 @@ export function addRegion(session: Session, frame: Frame, message: MemAdd): void
       else session.ports.memory.addRemote(region);
       session.regions++;
       const { gpa, size } = region;
+      session.shadowing.shadow.ramAdded(region.region, gpa, size, region.readonly, session.model as Iommu);
       session.ports.event({ kind: 'regionAdded', region: region.region, gpa, size, shared: message.shared });
     }),
   );
@@ -40,6 +42,7 @@ export function removeRegion(session: Session, frame: Frame, message: MemRemove)
     CODEC.Status,
     statusOf(() => {
       session.ports.memory.remove(message.region);
+      session.shadowing.shadow.ramRemoved(message.region, session.model as Iommu);
       session.regions--;
       session.ports.event({ kind: 'regionRemoved', region: message.region });
     }),

@@ -14,6 +14,9 @@ const FRONT = 0;
 const BACKEND = 1;
 const WAKE = 2;
 
+/** Answers that may come while something else is waited for. */
+const LATER: readonly number[] = [MESSAGE.INVALIDATE, MESSAGE.DEVICE_TLB, MESSAGE.HOST_BATCH];
+
 /** A frame that came while something else was waited for. */
 export interface SetAside {
   readonly frame: Frame;
@@ -117,7 +120,7 @@ export class BackendMemory implements RemoteAccess {
 
   #keep(channel: Channel): void {
     const { frame, bytes } = channel;
-    if (!frame.reply || frame.type !== MESSAGE.INVALIDATE || frame.descriptors.length > 0) {
+    if (!frame.reply || !LATER.includes(frame.type) || frame.descriptors.length > 0) {
       throw new CodedError(
         'UNEXPECTED_REPLY',
         `${messageName(frame.type)} ${frame.id} on the backend channel`,

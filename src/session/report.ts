@@ -2,6 +2,7 @@
 
 import { join } from '../base/u64.js';
 import { type ModelCounters, zeroCounters } from '../device/iommu.js';
+import type { DeviceCounters } from '../shadow/device-space.js';
 import { CONTROL } from '../wire/frame.js';
 import type { Session } from './session.js';
 
@@ -26,6 +27,18 @@ export interface DeviceReport {
   readonly notify: number;
 }
 
+/** What shadowing one device takes. */
+export interface ShadowReport {
+  readonly device: number;
+  readonly rid: number;
+  /** Mappings in force, and what they cover. */
+  readonly mappings: number;
+  readonly bytes: number;
+  /** Mappings that the host refused, not counting those that nobody remembers. */
+  readonly failed: number;
+  readonly counters: DeviceCounters;
+}
+
 export interface SessionReport {
   readonly session: string;
   /** Empty before HELLO, as are all names. */
@@ -42,6 +55,9 @@ export interface SessionReport {
   readonly invalidationsSuppressed: number;
   readonly invalidationsMerged: number;
   readonly pendingAcks: number;
+  readonly shadow: readonly ShadowReport[];
+  /** Looks at tables or differences for shadowing. */
+  readonly shadowPasses: number;
   readonly frontFrames: number;
   readonly backendFrames: number;
   readonly counters: ModelCounters;
@@ -70,7 +86,16 @@ export function reportOf(session: Session): SessionReport {
     invalidationsSent: invalidations.sent,
     invalidationsSuppressed: invalidations.suppressed,
     invalidationsMerged: invalidations.merged,
-    pendingAcks: invalidations.pending,
+    pendingAcks: session.outputs.pendingAcks(),
+    shadow: Array.from(session.shadowing.shadow.devices, (space) => ({
+      device: space.device,
+      rid: space.rid,
+      mappings: space.held.count,
+      bytes: space.held.pages * 4096,
+      failed: space.failed.count,
+      counters: { ...space.counters },
+    })),
+    shadowPasses: session.shadowing.shadow.passes,
     frontFrames: session.frames[0] as number,
     backendFrames: session.frames[1] as number,
     counters: { ...(session.model?.counters ?? NO_COUNTERS) },

@@ -155,7 +155,7 @@ describe('ordering rule 4: nothing stays', () => {
   it('RESET reaches every notified device, even when no answer was ever given', () => {
     const bench = started();
     bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 4, rid: 8, name: 'nic' });
-    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 4, flags: 3 });
+    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 4, flags: 1 });
     bench.ask(MESSAGE.RESET, {});
     expect(bench.invalidations.at(-1)?.message['devices']).toEqual([4]);
   });
@@ -256,7 +256,7 @@ describe('invalidations', () => {
     bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 2, flags: 1 });
     bench.write(FAKE.INVALIDATE, 77);
     bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 2, rid: 0x100, name: 'moved' });
-    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 3, flags: 7 });
+    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 3, flags: 5 });
     bench.write(FAKE.INVALIDATE, 77);
     bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 2, flags: 0 });
     bench.input(MESSAGE.DEVICE_REMOVED, CODEC.DeviceRemoved, { device: 3 });

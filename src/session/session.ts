@@ -32,6 +32,7 @@ import { type Agreement, acceptHello } from './handshake.js';
 import { Invalidations } from './invalidation.js';
 import { addRegion, removeRegion } from './memory-table.js';
 import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
+import { Shadowing } from './shadowing.js';
 
 /** The two channels of a session. */
 export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
@@ -59,6 +60,7 @@ export class Session {
   readonly devices = new DeviceTable();
   readonly invalidations = new Invalidations(this.devices);
   readonly deviceTlbs = new DeviceTlbs();
+  readonly shadowing: Shadowing;
   /** Frames handled, by channel. */
   readonly frames = new Uint32Array(2);
   agreement: Agreement | undefined;
@@ -83,10 +85,13 @@ export class Session {
   readonly #answer = CODEC.TranslateReply.create();
   readonly #replayed = CODEC.ReplayReply.create();
   readonly #value = CODEC.RegReadReply.create();
+  /** HOST_SETTLEs that wait for their answer. */
+  #settling: { readonly type: number; readonly id: number }[] = [];
 
   constructor(ports: SessionPorts, settings: SessionSettings) {
     this.ports = ports;
     this.settings = settings;
+    this.shadowing = new Shadowing(ports, this.devices);
     this.#views = Array.from({ length: MAX_SPANS + 1 }, (_, n) =>
       this.#result.spans.subarray(0, n * SPAN_WORDS),
     );
@@ -100,13 +105,17 @@ export class Session {
     this.frames[channel]++;
     if (channel === CHANNEL.BACKEND) this.#fromBackend(frame, bytes);
     else this.#fromFront(frame, bytes);
+    this.#goOn();
     this.deviceTlbs.settle(this.#deviceTlbEnded);
+    this.#goOn();
+    if (this.#settling.length > 0) this.#settle();
   }
 
   /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
   end(): void {
     this.model = undefined;
     this.page = undefined;
+    this.shadowing.shadow.end();
     this.ports.memory.clear();
   }
 
@@ -124,9 +133,11 @@ export class Session {
   /** What the model may do to the world. */
   readonly outputs: IommuOutputs = {
     invalidate: (scope) => {
-      if (this.model !== undefined) this.invalidations.invalidate(scope, this.model);
+      if (this.model === undefined) return;
+      this.invalidations.invalidate(scope, this.model);
+      this.shadowing.touch(scope, this.model);
     },
-    pendingAcks: () => this.invalidations.pending,
+    pendingAcks: () => this.invalidations.pending + this.shadowing.shadow.pending,
     interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data, 0),
     wire: (line) => this.#interrupt(0, 0, 0, line + 1),
     resume: (stall, action) => {
@@ -147,7 +158,7 @@ export class Session {
   };
 
   readonly #deviceTlbRoom = (): void => {
-    if (this.invalidations.pending === 0) this.model?.acknowledged();
+    this.shadowing.owe();
   };
 
   regWrite(message: M.RegWrite): void {
@@ -236,7 +247,30 @@ export class Session {
     (this.model as Iommu).reset();
     this.deviceTlbs.forget();
     this.invalidations.invalidateAll();
+    this.shadowing.shadow.touchAll(this.model as Iommu);
     this.ports.event({ kind: 'reset' });
+  }
+
+  /** The model hears when nothing is pending any more; what it does then may make more. */
+  #goOn(): void {
+    if (this.model !== undefined) this.shadowing.goOn(this.model, () => this.invalidations.pending);
+  }
+
+  /** Handler of HOST_SETTLE: answered when there is something to say. */
+  settle(frame: Frame): void {
+    this.#settling.push({ type: frame.type, id: frame.id });
+  }
+
+  #settle(): void {
+    const { shadowing, invalidations } = this;
+    const settled = this.outputs.pendingAcks() === 0;
+    // What the peer answers by itself is waited for; what its main loop has to do, it has to be told.
+    if (!settled && shadowing.shadow.underWay === 0 && invalidations.pendingNamed === 0) return;
+    const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0 };
+    for (const { type, id } of this.#settling) {
+      this.ports.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
+    }
+    this.#settling = [];
   }
 
   /** The backend channel, if the feature is in force. */
@@ -284,6 +318,13 @@ export class Session {
       }
       return;
     }
+    if (type === MESSAGE.HOST_BATCH) {
+      expectDescriptors(frame, 0);
+      const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
+      this.shadowing.shadow.answered(id, failures);
+      this.shadowing.owe();
+      return;
+    }
     if (type !== MESSAGE.INVALIDATE) {
       throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
     }
@@ -292,7 +333,7 @@ export class Session {
     if (status.code !== 0) {
       throw new CodedError('PEER_REFUSED', `INVALIDATE failed in the peer: ${status.code} ${status.text}`);
     }
-    if (this.invalidations.acknowledge(id)) (this.model as Iommu).acknowledged();
+    if (this.invalidations.acknowledge(id)) this.shadowing.owe();
   }
 }
 
@@ -351,12 +392,14 @@ const FRONT: readonly (Entry | undefined)[] = (() => {
   table[MESSAGE.DEVICE_ADDED] = entry(
     body(CODEC.DeviceAdded, (session, _, m) => {
       session.devices.add(m.device, m.rid, m.name);
+      session.shadowing.notified(m.device, session.model as Iommu);
       session.ports.event({ kind: 'deviceAdded', device: m.device, rid: m.rid, name: m.name });
     }),
   );
   table[MESSAGE.DEVICE_REMOVED] = entry(
     body(CODEC.DeviceRemoved, (session, _, m) => {
       session.devices.remove(m.device);
+      session.shadowing.notified(m.device, session.model as Iommu);
       session.ports.event({ kind: 'deviceRemoved', device: m.device });
     }),
   );
@@ -371,12 +414,23 @@ const FRONT: readonly (Entry | undefined)[] = (() => {
     FEATURE.NOTIFIERS,
   );
   table[MESSAGE.NOTIFIER] = entry(
-    body(CODEC.Notifier, (session, _, m) => session.devices.notify(m.device, m.flags)),
+    body(CODEC.Notifier, (session, _, m) => {
+      session.devices.notify(m.device, m.flags);
+      session.shadowing.notified(m.device, session.model as Iommu);
+    }),
     FEATURE.NOTIFIERS,
   );
   table[MESSAGE.PAGE_REQUEST] = entry(
     body(CODEC.PageRequest, (session, _, m) => session.pageRequest(m)),
     FEATURE.PRI,
+  );
+  table[MESSAGE.HOST_LISTEN] = entry(
+    body(CODEC.HostListen, (session, _, m) => session.shadowing.listen(m)),
+    FEATURE.HOST_BATCH,
+  );
+  table[MESSAGE.HOST_SETTLE] = entry(
+    body(CODEC.HostSettle, (session, frame) => session.settle(frame)),
+    FEATURE.HOST_BATCH,
   );
   return table;
 })();

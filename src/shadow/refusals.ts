@@ -4,6 +4,7 @@
  */
 
 import { CodedError } from '../base/errors.js';
+import type { ShadowEvent } from '../events/events.js';
 import type { DeviceSpace } from './device-space.js';
 import { OPERATION_WORDS, Operations } from './operations.js';
 import { type Batch, type Outbox, PURPOSE, type Purpose } from './outbox.js';
@@ -13,33 +14,6 @@ import { LAST_PAGE, pageOf } from './pages.js';
 const MOST_RETRIES = 64;
 const MOST_FAILED = 1 << 16;
 const PAGE_BYTES = 4096;
-
-/** For people. */
-export type ShadowEvent =
-  | {
-      readonly kind: 'hostRefused';
-      readonly device: number;
-      readonly rid: number;
-      /** Of the first operation refused. */
-      readonly unmap: boolean;
-      readonly lo: number;
-      readonly hi: number;
-      readonly bytes: number;
-      /** Error number of the host. */
-      readonly error: number;
-      /** Operations refused in this batch, and blocks of this device that are refused now. */
-      readonly count: number;
-      readonly failed: number;
-    }
-  | { readonly kind: 'hostAccepted'; readonly device: number; readonly rid: number }
-  | { readonly kind: 'hostSplit'; readonly device: number; readonly rid: number; readonly count: number }
-  /** The guest has more than is shadowed: what is beyond is not mapped. */
-  | {
-      readonly kind: 'shadowLimit';
-      readonly device: number;
-      readonly rid: number;
-      readonly what: 'tables' | 'mappings';
-    };
 
 export class Refusals {
   readonly #operations = new Operations();

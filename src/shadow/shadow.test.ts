@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { ANY, THROUGH } from '../device/iommu.js';
+import type { ShadowEvent } from '../events/events.js';
 import { ArrayMemory } from '../memory/array.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { vtdFirstStage, vtdSecondStage } from '../spec/pagetable/vtd.js';
 import type { DeviceSpace } from './device-space.js';
 import { OPERATION_WORDS } from './operations.js';
 import { LAST_PAGE, pageOf } from './pages.js';
-import type { ShadowEvent } from './refusals.js';
 import { Shadow, type ShadowedModel } from './shadow.js';
 
 const CAPS = {

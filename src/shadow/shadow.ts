@@ -18,6 +18,7 @@ import {
   noTables,
   THROUGH,
 } from '../device/iommu.js';
+import type { ShadowEvent } from '../events/events.js';
 import type { GuestMemory } from '../memory/port.js';
 import { DeviceSpace } from './device-space.js';
 import { Difference } from './difference.js';
@@ -26,7 +27,7 @@ import { type Batch, Outbox, PURPOSE } from './outbox.js';
 import { LAST_PAGE, pageOf } from './pages.js';
 import { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
-import { Refusals, type ShadowEvent } from './refusals.js';
+import { Refusals } from './refusals.js';
 import { MirrorBudget } from './table-pool.js';
 
 /** Bytes of table copies: 128 GiB mapped in pages of 4 KiB. */

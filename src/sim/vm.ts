@@ -2,8 +2,9 @@ import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
-import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../wire/frame.js';
+import { ALL_FEATURES, CONTROL, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
+import { SimHost } from './host.js';
 import { Iotlb, throughSpan } from './iotlb.js';
 import type {
   BusAnswer,
@@ -66,6 +67,10 @@ export class SimVm implements Machine {
   readonly deviceTlbs = new Map<number, DropHandler>();
   readonly resumes = new Map<number, number>();
   readonly pageResponses: BusPageResponse[] = [];
+  /** Called before a HOST_BATCH is carried out. */
+  onHostBatch: (message: M.HostBatch) => void = () => {};
+  /** Hosts of assigned devices, by handle. */
+  readonly hosts = new Map<number, SimHost>();
   readonly #shared: boolean;
   #sharedFd = -1;
   #sharedAddress = 0;
@@ -86,6 +91,7 @@ export class SimVm implements Machine {
       pageResponse: ({ rid, pasid, group, code }) =>
         void this.pageResponses.push({ rid, pasid: pasid - 1, group, code }),
       deviceTlb: (message) => this.onDeviceTlb(message),
+      hostBatch: (message) => this.#hostBatch(message),
     });
   }
 
@@ -228,6 +234,23 @@ export class SimVm implements Machine {
     this.client.post(MESSAGE.DEVICE_ADDED, { device, rid, name });
   }
 
+  /** An assigned device: from now on its host maps for it what the daemon says, and nothing else reaches memory. */
+  assignDevice(device: number, rid: number, name = ''): SimHost {
+    const host = new SimHost();
+    this.hosts.set(device, host);
+    this.addDevice(device, rid, name);
+    this.client.post(MESSAGE.NOTIFIER, { device, flags: NOTIFY.UNMAP | NOTIFY.MAP });
+    const all = { firstLo: 0, firstHi: 0, lastLo: 0xffff_ffff, lastHi: 0xffff_ffff };
+    this.client.post(MESSAGE.HOST_LISTEN, { device, ...all });
+    this.settle();
+    return host;
+  }
+
+  /** Waits until the hosts have mapped what the guest's tables say. */
+  settle(): void {
+    while (!this.client.request(MESSAGE.HOST_SETTLE, {}).settled) this.client.serve(1000);
+  }
+
   removeDevice(device: number): void {
     this.client.post(MESSAGE.DEVICE_REMOVED, { device });
   }
@@ -287,6 +310,11 @@ export class SimVm implements Machine {
     const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
     const drop = { pasid: pasid - 1, address, log2Size, global };
     return { result: this.deviceTlbs.get(rid)?.(drop) ?? DEVICE_TLB.UNSUPPORTED };
+  }
+
+  #hostBatch(message: M.HostBatch): M.HostBatchReply {
+    this.onHostBatch(message);
+    return { failures: this.hosts.get(message.device)?.run(message.ops) ?? [] };
   }
 
   #interrupt(message: M.Interrupt): void {

@@ -19,6 +19,7 @@ export interface BackendService {
   resume(message: M.Resume): void;
   pageResponse(message: M.PageResponse): void;
   deviceTlb(message: M.DeviceTlb): M.DeviceTlbReply;
+  hostBatch(message: M.HostBatch): M.HostBatchReply;
 }
 
 const FRONT = 0;
@@ -214,6 +215,8 @@ export class Client {
       service.pageResponse(this.backend.body(CODEC.PageResponse));
     } else if (type === MESSAGE.DEVICE_TLB) {
       this.#reply(type, id, service.deviceTlb(this.backend.body(CODEC.DeviceTlb)));
+    } else if (type === MESSAGE.HOST_BATCH) {
+      this.#reply(type, id, service.hostBatch(this.backend.body(CODEC.HostBatch)));
     } else if (type === MESSAGE.ERROR) {
       throw peerError(this.backend.body(CODEC.Error));
     } else {

@@ -251,6 +251,25 @@ export const CODEC = {
   DeviceTlbReply: new Codec<M.DeviceTlbReply>('DeviceTlbReply', (m) => {
     m.result = 0;
   }),
+  HostListen: new Codec<M.HostListen>('HostListen', (m) => {
+    m.device = 0;
+    m.firstLo = 0;
+    m.firstHi = 0;
+    m.lastLo = 0;
+    m.lastHi = 0;
+  }),
+  HostSettle: new Codec<M.HostSettle>('HostSettle', () => {}),
+  HostSettleReply: new Codec<M.HostSettleReply>('HostSettleReply', (m) => {
+    m.settled = false;
+    m.sent = 0;
+  }),
+  HostBatch: new Codec<M.HostBatch>('HostBatch', (m) => {
+    m.device = 0;
+    m.ops = EMPTY;
+  }),
+  HostBatchReply: new Codec<M.HostBatchReply>('HostBatchReply', (m) => {
+    m.failures = EMPTY;
+  }),
   Error: new Codec<M.ErrorMessage>('Error', (m) => {
     m.code = 0;
     m.text = '';
@@ -280,6 +299,8 @@ const BODIES = table([
   [MESSAGE.REPLAY, CODEC.Replay],
   [MESSAGE.NOTIFIER, CODEC.Notifier],
   [MESSAGE.PAGE_REQUEST, CODEC.PageRequest],
+  [MESSAGE.HOST_LISTEN, CODEC.HostListen],
+  [MESSAGE.HOST_SETTLE, CODEC.HostSettle],
   [MESSAGE.INVALIDATE, CODEC.Invalidate],
   [MESSAGE.INTERRUPT, CODEC.Interrupt],
   [MESSAGE.MEM_READ, CODEC.MemRead],
@@ -288,6 +309,7 @@ const BODIES = table([
   [MESSAGE.RESUME, CODEC.Resume],
   [MESSAGE.PAGE_RESPONSE, CODEC.PageResponse],
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlb],
+  [MESSAGE.HOST_BATCH, CODEC.HostBatch],
   [MESSAGE.ERROR, CODEC.Error],
 ]);
 
@@ -304,6 +326,8 @@ const REPLIES = table([
   [MESSAGE.MEM_WRITE, CODEC.Status],
   [MESSAGE.MEM_CAS, CODEC.MemCasReply],
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlbReply],
+  [MESSAGE.HOST_SETTLE, CODEC.HostSettleReply],
+  [MESSAGE.HOST_BATCH, CODEC.HostBatchReply],
 ]);
 
 /** The codec of a request's or post's body. */

@@ -30,6 +30,8 @@ export const MESSAGE = {
   REPLAY: 10,
   NOTIFIER: 11,
   PAGE_REQUEST: 12,
+  HOST_LISTEN: 20,
+  HOST_SETTLE: 21,
   INVALIDATE: 64,
   INTERRUPT: 65,
   MEM_READ: 66,
@@ -38,6 +40,7 @@ export const MESSAGE = {
   RESUME: 69,
   PAGE_RESPONSE: 70,
   DEVICE_TLB: 71,
+  HOST_BATCH: 72,
   ERROR: 127,
 } as const;
 export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
@@ -54,10 +57,11 @@ export const FEATURE = {
   ATS: 16,
   PRI: 32,
   STALLS: 64,
+  HOST_BATCH: 128,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0x7f;
+export const ALL_FEATURES = 0xff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;

@@ -165,6 +165,25 @@ export interface DeviceTlb {
 export interface DeviceTlbReply {
   result: number;
 }
+export interface HostListen {
+  device: number;
+  firstLo: number;
+  firstHi: number;
+  lastLo: number;
+  lastHi: number;
+}
+export type HostSettle = Record<never, never>;
+export interface HostSettleReply {
+  settled: boolean;
+  sent: number;
+}
+export interface HostBatch {
+  device: number;
+  ops: ArrayLike<number>;
+}
+export interface HostBatchReply {
+  failures: ArrayLike<number>;
+}
 export interface ErrorMessage {
   code: number;
   text: string;
@@ -184,6 +203,8 @@ export interface Requests {
   [MESSAGE.MEM_WRITE]: [MemWrite, Status];
   [MESSAGE.MEM_CAS]: [MemCas, MemCasReply];
   [MESSAGE.DEVICE_TLB]: [DeviceTlb, DeviceTlbReply];
+  [MESSAGE.HOST_SETTLE]: [HostSettle, HostSettleReply];
+  [MESSAGE.HOST_BATCH]: [HostBatch, HostBatchReply];
 }
 
 /** Frames that nobody answers. */
@@ -193,6 +214,7 @@ export interface Posts {
   [MESSAGE.DEVICE_REMOVED]: DeviceRemoved;
   [MESSAGE.NOTIFIER]: Notifier;
   [MESSAGE.PAGE_REQUEST]: PageRequest;
+  [MESSAGE.HOST_LISTEN]: HostListen;
   [MESSAGE.INTERRUPT]: Interrupt;
   [MESSAGE.RESUME]: Resume;
   [MESSAGE.PAGE_RESPONSE]: PageResponse;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { SPAN_WORDS } from '../../src/device/iommu.js';
 import { FIRST_STAGE, READ_ONLY } from '../../src/sim/page-table.js';
 import { SimVm } from '../../src/sim/vm.js';
-import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { Daemon } from '../support/daemon.js';
 import { DATA, NO_PASID, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
@@ -50,13 +50,18 @@ function pages(mappings: readonly Mapping[]): Map<bigint, string> {
   return found;
 }
 
+/** Peers without HOST_BATCH: the daemon names devices and is asked what is mapped. */
 describe('notifiers and replay', () => {
   let daemon: Daemon;
   let vm: SimVm;
   const heard: number[][] = [];
   beforeAll(async () => {
     daemon = await Daemon.start();
-    vm = SimVm.connect(daemon.socket, { ramBytes: RAM_BYTES, options: { 'caching-mode': 'on' } });
+    vm = SimVm.connect(daemon.socket, {
+      ramBytes: RAM_BYTES,
+      options: { 'caching-mode': 'on' },
+      features: ALL_FEATURES & ~FEATURE.HOST_BATCH,
+    });
     vm.addDevice(1, RID, 'one');
     vm.addDevice(2, OTHER, 'two');
   });

@@ -21,6 +21,7 @@ const NOBODY: BackendService = {
   resume: () => {},
   pageResponse: () => {},
   deviceTlb: () => ({ result: 0 }),
+  hostBatch: () => ({ failures: [] }),
 };
 
 const HELLO: Hello = {

@@ -1,6 +1,6 @@
+import type { ShadowEvent } from '../../src/events/events.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { LAST_PAGE } from '../../src/shadow/pages.js';
-import type { ShadowEvent } from '../../src/shadow/refusals.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { SimHost } from '../../src/sim/host.js';
 import { LocalMachine } from './local-machine.js';

@@ -83,6 +83,7 @@ export function fakeReport(session: string): SessionReport {
   return {
     ...{ session, vm: '', peer: 'fake', model: 'vtd', options: {}, features: 0, regions: 0, devices: [] },
     ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
+    ...{ shadow: [], shadowPasses: 0 },
     ...{ frontFrames: 0, backendFrames: 0, counters: zero, bridge },
   };
 }

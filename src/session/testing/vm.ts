@@ -49,6 +49,7 @@ export class TestVm {
       resume: (m) => this.service.resume?.(m),
       pageResponse: (m) => this.service.pageResponse?.(m),
       deviceTlb: (m) => this.service.deviceTlb?.(m) ?? { result: 0 },
+      hostBatch: (m) => this.service.hostBatch?.(m) ?? { failures: [] },
     };
     this.client = new Client(fd, service);
   }

@@ -1,0 +1,128 @@
+/**
+ * The session's part of shadowing: batches on the backend channel, and completions that wait for their answers. Devices
+ * come with NOTIFIER (MAP events), ranges with HOST_LISTEN.
+ */
+import { CodedError } from '../base/errors.js';
+import type { InvalidateScope, Iommu } from '../device/iommu.js';
+import type { ShadowEvent } from '../events/events.js';
+import { LAST_PAGE, pageOf } from '../shadow/pages.js';
+import { Shadow } from '../shadow/shadow.js';
+import { CODEC } from '../wire/codec.js';
+import { FLAG, MESSAGE, NOTIFY } from '../wire/frame.js';
+import type { HostListen } from '../wire/messages.js';
+import type { DeviceTable } from './devices.js';
+import type { Outlet, SessionPorts } from './ports.js';
+
+/** Completions that one input may bring before an answer of the host is waited for. */
+const MOST_ROUNDS = 64;
+const PAGE_MASK = 0xfff;
+
+export class Shadowing {
+  readonly shadow: Shadow;
+  /** HOST_BATCHes sent, modulo 2^32. */
+  sent = 0;
+  readonly #devices: DeviceTable;
+  readonly #message = CODEC.HostBatch.create();
+  #backend: Outlet | undefined;
+  /** The model waits to hear that nothing is pending. */
+  #owed = false;
+
+  /** Devices of which the log says that something is refused. */
+  readonly #refused = new Set<number>();
+
+  constructor(
+    private readonly ports: Pick<SessionPorts, 'memory' | 'event' | 'log'>,
+    devices: DeviceTable,
+  ) {
+    this.shadow = new Shadow(ports.memory, (event) => this.#tell(event));
+    this.#devices = devices;
+  }
+
+  /** @param backend where batches go; undefined: the peer does not know them */
+  open(backend: Outlet | undefined): void {
+    this.#backend = backend;
+    this.#devices.shadowing = backend !== undefined;
+  }
+
+  /** A device's wish for MAP events may have changed. */
+  notified(device: number, model: Iommu): void {
+    if (this.#backend === undefined) return;
+    const known = this.#devices.find(device);
+    const wanted = known !== undefined && (known.flags & NOTIFY.MAP) !== 0;
+    const space = this.shadow.deviceSpace(device);
+    if (known === undefined || !wanted) this.shadow.detach(device);
+    else if (space === undefined) this.shadow.attach(device, known.rid, model);
+    else this.shadow.renumber(device, known.rid, model);
+  }
+
+  /** Throws `OUT_OF_ORDER` for a device that is not shadowed, `BAD_ARGUMENT` for half pages. */
+  listen(message: HostListen): void {
+    if (this.shadow.deviceSpace(message.device) === undefined) {
+      throw new CodedError('OUT_OF_ORDER', `device ${message.device} does not want MAP events`);
+    }
+    const first = pageOf(message.firstLo, message.firstHi);
+    const last = pageOf(message.lastLo, message.lastHi);
+    const whole = (message.firstLo & PAGE_MASK) === 0 && (message.lastLo & PAGE_MASK) === PAGE_MASK;
+    if (!whole || first > last) throw new CodedError('BAD_ARGUMENT', `pages ${first} to ${last}`);
+    this.shadow.listen(message.device, first, Math.min(last, LAST_PAGE));
+  }
+
+  /** The guest invalidates. */
+  touch(scope: InvalidateScope, model: Iommu): void {
+    if (this.shadow.idle) return;
+    this.#owed = true;
+    this.shadow.touch(scope, model);
+  }
+
+  /** The model is to hear of it when nothing is pending. */
+  owe(): void {
+    this.#owed = true;
+  }
+
+  /** Goes on as far as that is possible now. `others`: what else is unanswered. */
+  goOn(model: Iommu, others: () => number): void {
+    const { shadow } = this;
+    for (let round = 0; ; round++) {
+      shadow.work();
+      this.#send();
+      if (!this.#owed || others() > 0 || shadow.pending > 0) return;
+      this.#owed = false;
+      if (round === MOST_ROUNDS && !shadow.idle) {
+        this.#owed = true;
+        shadow.pause();
+        this.#send();
+        return;
+      }
+      model.acknowledged();
+    }
+  }
+
+  /** Observers hear everything, the log once until it is over. */
+  #tell(event: ShadowEvent): void {
+    const { device, rid } = event;
+    const name = this.#devices.find(device)?.name ?? '';
+    this.ports.event(event);
+    if (event.kind === 'hostRefused' && !this.#refused.has(device)) {
+      this.#refused.add(device);
+      const what = event.unmap ? 'unmap' : 'map';
+      const fields = { device: name, rid, error: event.error, count: event.count, bytes: event.bytes };
+      this.ports.log('warn', `the host refused to ${what}: DMA there fails`, fields);
+    } else if (event.kind === 'hostAccepted') {
+      this.#refused.delete(device);
+    } else if (event.kind === 'shadowLimit') {
+      this.ports.log('warn', `more ${event.what} than are shadowed: DMA there fails`, { device: name, rid });
+    }
+  }
+
+  #send(): void {
+    const backend = this.#backend;
+    if (backend === undefined) return;
+    const message = this.#message;
+    for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
+      message.device = batch.space.device;
+      message.ops = batch.words;
+      this.sent = (this.sent + 1) >>> 0;
+      backend.put(MESSAGE.HOST_BATCH, FLAG.NEED_REPLY, batch.id, CODEC.HostBatch, message);
+    }
+  }
+}
