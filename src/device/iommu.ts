@@ -5,6 +5,7 @@
  */
 
 import type { PageTableFormat } from '../spec/pagetable/format.js';
+import type { NestedView } from './nested-view.js';
 
 /** Access bits of a request and permissions of a translation. */
 export const ACCESS = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
@@ -151,6 +152,8 @@ export interface InvalidateScope {
   lo: number;
   hi: number;
   log2Size: number;
+  /** Set when structures (contexts, PASID entries, STEs, CDs) may have changed, not only what tables translate to. */
+  structures?: boolean;
 }
 
 /** Wired interrupt outputs of an SMMUv3, in the order that device trees and IORT list them. Edge-triggered. */
@@ -302,5 +305,7 @@ export interface Iommu {
    * shadowed.
    */
   tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
+  /** What hardware that nests has to know, and what it reports. Absent: the model's requesters can't be nested. */
+  readonly nested?: NestedView;
   dump(options: DumpOptions): DumpNode[];
 }

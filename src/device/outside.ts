@@ -11,13 +11,21 @@ export class Outside {
     lo: 0,
     hi: 0,
     log2Size: WHOLE_SPACE,
+    structures: false,
   };
 
   constructor(private readonly outputs: IommuOutputs) {}
 
   /** Everything of every requester. */
   everything(): void {
-    this.tell(ANY, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.structures(ANY, ANY, ANY);
+  }
+
+  /** Structures have changed that translations of these tags, or of a requester, depend on. */
+  structures(space: number, sub: number, rid: number): void {
+    this.scope.structures = true;
+    this.tell(space, sub, rid, 0, 0, WHOLE_SPACE);
+    this.scope.structures = false;
   }
 
   /** The aligned block of 2^log2Size bytes that contains the address; {@link WHOLE_SPACE} and more = all. */

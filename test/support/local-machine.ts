@@ -13,6 +13,7 @@ import {
   type TranslateResult,
 } from '../../src/device/iommu.js';
 import { createModel, modelRegisterBytes } from '../../src/device/models.js';
+import type { PasidSpace } from '../../src/device/pasid-space.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { throughSpan } from '../../src/sim/iotlb.js';
 import type {
@@ -105,12 +106,13 @@ export class LocalMachine implements Machine {
     readonly memory: GuestMemory,
     options: Readonly<Record<string, string>> = {},
     name = 'vtd',
+    pasids?: PasidSpace,
   ) {
     this.ram = new PortRam(memory);
     this.registerBytes = modelRegisterBytes(name);
     this.registers = new Uint32Array(this.registerBytes / 4);
     const { registers, outputs } = this;
-    this.model = createModel(name, options, { memory, registers, outputs });
+    this.model = createModel(name, options, { memory, registers, outputs, ...(pasids && { pasids }) });
   }
 
   readonly deviceTlbs = new Map<number, DropHandler>();

@@ -151,11 +151,36 @@ export class EventQueue {
 
   /** §7.2.1: what can't be recorded now is lost; only a full queue says so. */
   private log(fault: Fault, request: TranslateRequest): boolean {
-    const { queue } = this;
-    if (!queue.enabled) return false;
-    if (queue.aborted) return this.lost();
+    if (!this.queue.enabled) return false;
     this.pack(fault, request);
-    if (!queue.empty && fault.merge && this.repeats()) return true;
+    return this.append(fault.merge);
+  }
+
+  /** Hardware that nests recorded an event for this guest: the record, with the guest's numbers in it. */
+  forward(record: Uint32Array): void {
+    const { words } = this;
+    words.set(record);
+    const recorded = this.queue.enabled && this.append(false);
+    this.counters.faults++;
+    const read = (words[3] & WORD3.RnW) !== 0;
+    this.outputs.event({
+      kind: 'fault',
+      rid: words[1],
+      pasid: (words[0] & SSV) === 0 ? NO_PASID : words[0] >>> 12,
+      reason: words[0] & 0xff,
+      name: eventName(words[0] & 0xff),
+      lo: words[4],
+      hi: words[5],
+      access: read ? ACCESS.READ : ACCESS.WRITE,
+      recorded,
+    });
+  }
+
+  /** Puts `words` on the queue, unless it is a repetition that may be merged. */
+  private append(merge: boolean): boolean {
+    const { queue } = this;
+    if (queue.aborted) return this.lost();
+    if (!queue.empty && merge && this.repeats()) return true;
     if (queue.full) {
       queue.overflow();
       return this.lost();

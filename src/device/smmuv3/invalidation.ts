@@ -60,19 +60,19 @@ export class Invalidator {
   contextDescriptor(sid: number, ssid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContext(sid, ssid);
-    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.structures(ANY, ANY, sid);
   }
 
   /** CMD_CFGI_CD_ALL. §4.3.4 */
   contextDescriptors(sid: number): void {
     this.counters.invalidations++;
     this.lookup.invalidateContexts(sid);
-    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.structures(ANY, ANY, sid);
   }
 
   private dropStream(sid: number): void {
     this.lookup.invalidateStream(sid);
-    this.caches.tell(ANY, ANY, sid, 0, 0, WHOLE_SPACE);
+    this.caches.structures(ANY, ANY, sid);
   }
 
   /** CMD_TLBI_NSNH_ALL: every translation. §4.4.4 */

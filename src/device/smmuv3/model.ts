@@ -40,6 +40,7 @@ import {
   type TranslateResult,
   zeroCounters,
 } from '../iommu.js';
+import type { NestedView } from '../nested-view.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
 import { AddressSpaces } from './address-space.js';
@@ -56,6 +57,7 @@ import { GlobalErrors } from './global-errors.js';
 import { Interrupts } from './interrupts.js';
 import { Invalidator } from './invalidation.js';
 import { Lookup } from './lookup.js';
+import { SmmuNestedView } from './nested-view.js';
 import { PageRequests } from './page-requests.js';
 import { Stalls } from './stalls.js';
 import { Streams } from './streams.js';
@@ -94,6 +96,8 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly control: Control;
   private readonly survey: Survey;
   private readonly spaces: AddressSpaces;
+  /** See {@link Iommu.nested}. */
+  readonly nested: NestedView;
   private readonly dumper: Dumper;
 
   constructor(
@@ -141,6 +145,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     }
     this.survey = new Survey(config, formats, lookup, memory);
     this.spaces = new AddressSpaces(config, formats, lookup);
+    this.nested = new SmmuNestedView(lookup, this.control, this.events);
     this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }

@@ -51,11 +51,11 @@ export class Invalidator {
         if ((bits & ~masked) !== 0) continue;
         const rid = (sid & ~masked) | bits;
         cache.invalidateKey(rid, 0, scalable ? -1 : did);
-        this.caches.tell(ANY, ANY, rid, 0, 0, WHOLE_SPACE);
+        this.caches.structures(ANY, ANY, rid);
       }
     } else if (granularity === CC_GRANULARITY.DOMAIN && !scalable) {
       cache.invalidateDomain(did);
-      this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+      this.caches.structures(did, ANY, ANY);
     } else {
       cache.invalidateAll();
       this.outside();
@@ -73,14 +73,14 @@ export class Invalidator {
   pasidCacheDomain(did: number): void {
     this.counters.invalidations++;
     this.lookup.pasidCache.invalidateDomain(did);
-    this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.structures(did, ANY, ANY);
   }
 
   /** PASID-cache entries of one PASID in a domain. */
   pasidCachePasid(did: number, pasid: number): void {
     this.counters.invalidations++;
     this.lookup.pasidCache.invalidateDomainAndB(did, pasid);
-    this.caches.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+    this.caches.structures(did, pasid, ANY);
   }
 
   /** IOTLB invalidation, §6.5.2.3. Pages: 2^addressMask of 4 KiB around the address. */

@@ -84,6 +84,37 @@ export class Lookup {
     return this.contextEntry(rid, false, true) === OK && SM_CONTEXT_ENTRY.get.PASIDE(this.context) === 1;
   }
 
+  /**
+   * The next PASID ≥ `from` with a present entry, read afresh; −1 when there is none. When `budget` entries were looked at
+   * first: −2 − p, where p is the PASID to go on at.
+   */
+  nextPasid(rid: number, from: number, budget: number): number {
+    if (!this.usesPasids(rid)) return -1;
+    const { memory, root: directory } = this;
+    const limit = pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(this.context));
+    const base = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(this.context);
+    let left = budget;
+    for (let pasid = from; pasid < limit; left--) {
+      if (left <= 0) return -2 - pasid;
+      const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
+      const present =
+        memory.loadWords(base + index * PASID_DIRECTORY_ENTRY.bytes, directory, 2) &&
+        PASID_DIRECTORY_ENTRY.get.P(directory) === 1;
+      const next = (index + 1) * PASID_TABLE_ENTRIES;
+      if (!present) {
+        pasid = next;
+        continue;
+      }
+      const table = PASID_DIRECTORY_ENTRY.get.SMPTBLPTR(directory);
+      for (; pasid < next; pasid++) {
+        const entry = table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
+        if (memory.load32(entry) && (memory.lo & 1) === 1) return pasid;
+        left--;
+      }
+    }
+    return -1;
+  }
+
   private legacy(rid: number, cached: boolean, domain: Domain): number {
     const words = this.context;
     const fault = this.contextEntry(rid, cached, false);

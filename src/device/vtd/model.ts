@@ -32,6 +32,7 @@ import {
   type TranslateResult,
   zeroCounters,
 } from '../iommu.js';
+import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
 import { AddressSpaces } from './address-space.js';
@@ -49,6 +50,7 @@ import { GlobalCommand } from './global-command.js';
 import { Invalidator } from './invalidation.js';
 import { InvalidationQueue } from './invalidation-queue.js';
 import { Lookup, OK } from './lookup.js';
+import { VtdNestedView } from './nested-view.js';
 import { RegisterInvalidation } from './register-invalidation.js';
 import { Survey } from './survey.js';
 import { Translator } from './translate.js';
@@ -70,6 +72,8 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly virtualCommand: VirtualCommand | undefined;
   private readonly survey: Survey;
   private readonly spaces: AddressSpaces;
+  /** See {@link Iommu.nested}. */
+  readonly nested: NestedView;
   private readonly dumper: Dumper;
 
   constructor(
@@ -119,6 +123,7 @@ export class VtdModel implements Iommu, RegisterListener {
     }
     this.survey = new Survey(formats, this.lookup, memory);
     this.spaces = new AddressSpaces(formats, this.lookup);
+    this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
     this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
   }

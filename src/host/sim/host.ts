@@ -134,8 +134,8 @@ export class SimHost implements GuestMachine, DeviceBus {
     const guest = this.owners.get(device);
     if (guest === undefined) return;
     device.gone = true;
-    if (!guest.closed) guest.kernel.forget(device.rid, device.kind === 'vf' ? undefined : device.allPasids());
     guest.devices.delete(device.number);
+    if (!guest.closed) guest.kernel.forget(device.rid, this.goneWith(device, guest));
     this.owners.delete(device);
     if (device.kind === 'vf') {
       this.driver.removeFunction(device.rid);
@@ -143,14 +143,20 @@ export class SimHost implements GuestMachine, DeviceBus {
     }
     const parent = this.parent(device.rid);
     const owner = this.ownerAt(parent, guest);
-    for (const pasid of device.allPasids()) parent.pasids.free(owner, pasid);
-    device.allocated.clear();
+    const last = partsOf(guest, device.rid).length === 0;
+    parent.pasids.free(owner, device.own);
+    if (last) {
+      parent.pasids.remove(owner);
+      parent.owners.delete(guest);
+    }
     parent.devices--;
     this.clean(parent);
-    const others = [...guest.devices.values()].some(({ rid }) => rid === device.rid);
-    if (others) return;
-    parent.pasids.remove(owner);
-    parent.owners.delete(guest);
+  }
+
+  /** Endpoints that are nobody's without a device: of a VF all; of an mdev its PASID, and with the last one all the guest's. */
+  private goneWith(device: SimDevice, guest: SimGuest): readonly number[] | undefined {
+    if (device.kind === 'vf') return undefined;
+    return partsOf(guest, device.rid).length === 0 ? device.allPasids() : [device.own];
   }
 
   /** Lets every guest's operations be done, and delivers what came up. Returns how many operations. */
@@ -171,14 +177,15 @@ export class SimHost implements GuestMachine, DeviceBus {
     }
     this.failures.check('pasid');
     const pasid = this.take(this.parent(device.rid), guest);
-    device.allocated.add(pasid);
+    // A guest's PASIDs are good for all that it has of the parent.
+    for (const mdev of partsOf(guest, device.rid)) mdev.allocated.add(pasid);
     return pasid;
   }
 
   freePasid(device: SimDevice, pasid: number): void {
     const guest = this.owners.get(device) as SimGuest;
     const parent = this.parent(device.rid);
-    device.allocated.delete(pasid);
+    for (const mdev of partsOf(guest, device.rid)) mdev.allocated.delete(pasid);
     parent.pasids.free(this.ownerAt(parent, guest), pasid);
     this.failures.check('invalidate');
     this.clean(parent);
@@ -298,6 +305,11 @@ export class SimHost implements GuestMachine, DeviceBus {
     for (const guest of this.guests) add(guest.kernel.leftovers());
     return sums;
   }
+}
+
+/** The mdevs that a guest has of one function. */
+function partsOf(guest: SimGuest, rid: number): SimDevice[] {
+  return [...guest.devices.values()].filter((device) => device.rid === rid && device.kind === 'mdev');
 }
 
 function makeDriver(kind: HostKind, memory: HostMemory): HostDriver {

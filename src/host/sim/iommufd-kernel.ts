@@ -138,7 +138,11 @@ export class IommufdKernel implements GuestKernel {
   }
 
   identify(endpoint: Endpoint, streamId: number): void {
-    if (this.streams.has(streamId)) throw new HostError('IN_USE', `StreamID ${streamId}`);
+    const known = this.streams.get(streamId);
+    if (known?.rid === endpoint.rid) return;
+    if (known !== undefined) throw new HostError('IN_USE', `StreamID ${streamId}`);
+    // A function has one StreamID: an earlier one is void.
+    this.forgetStreams(endpoint.rid);
     this.streams.set(streamId, endpoint);
     for (const space of this.spaces.values()) this.makeDevice(space, streamId, endpoint);
   }
@@ -162,12 +166,16 @@ export class IommufdKernel implements GuestKernel {
 
   forget(rid: number, pasids: readonly number[] | undefined): void {
     for (const endpoint of this.fd.endpoints()) if (isOf(endpoint, rid, pasids)) this.detach(endpoint);
-    if (pasids !== undefined) return;
+    if (pasids === undefined) this.forgetStreams(rid);
+  }
+
+  private forgetStreams(rid: number): void {
     for (const [streamId, endpoint] of [...this.streams]) {
       if (endpoint.rid !== rid) continue;
       this.streams.delete(streamId);
       for (const { vdevices } of this.spaces.values()) {
-        this.fd.destroy(vdevices.get(streamId) as ObjectId);
+        const vdevice = vdevices.get(streamId);
+        if (vdevice !== undefined) this.fd.destroy(vdevice);
         vdevices.delete(streamId);
       }
     }

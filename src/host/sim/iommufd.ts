@@ -174,10 +174,14 @@ export class Iommufd {
 
   /** A device's page request goes to the fault queue of the guest tables that it is for. False: there is none, or no room. */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
-    const hwpt = this.attachments.get(endpointKey(endpoint))?.hwpt;
-    if (hwpt?.type !== 'hwpt-nested' || hwpt.faults.requests.length >= MOST_REQUESTS) return false;
-    hwpt.faults.requests.push(request);
-    return true;
+    const domain = this.ports.driver.attached(endpoint);
+    for (const { hwpt } of this.attachments.values()) {
+      if (hwpt.type !== 'hwpt-nested' || hwpt.domain !== domain) continue;
+      if (hwpt.faults.requests.length >= MOST_REQUESTS) return false;
+      hwpt.faults.requests.push(request);
+      return true;
+    }
+    return false;
   }
 
   /** IOMMU_DESTROY */

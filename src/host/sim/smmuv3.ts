@@ -9,7 +9,7 @@ import type { Level } from '../../assignment/request.js';
 import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import { CMD, CMD_CFGI_CD, CMD_CFGI_CD_ALL, CMD_CFGI_STE, CMD_TLBI } from '../../spec/smmuv3/commands.js';
-import { F_TRANSLATION } from '../../spec/smmuv3/events.js';
+import { EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 import { CR0, STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import { HostError } from '../errors.js';
@@ -231,7 +231,9 @@ export class SmmuDriver implements HostDriver {
 
   attached(endpoint: Endpoint): Domain | undefined {
     const stream = this.streams.get(endpoint.rid);
-    return endpoint.pasid === NO_PASID ? stream?.own : stream?.substreams.get(endpoint.pasid);
+    // A guest's CD table is that of every substream.
+    if (endpoint.pasid === NO_PASID || stream?.own?.kind === 'nested') return stream?.own;
+    return stream?.substreams.get(endpoint.pasid);
   }
 
   flush(domain: PagingDomain, page: number, pages: number): void {
@@ -273,7 +275,8 @@ export class SmmuDriver implements HostDriver {
   takeFaults(): RecordedFault[] {
     const faults: RecordedFault[] = [];
     for (let record = this.queues.takeEvent(); record !== undefined; record = this.queues.takeEvent()) {
-      const substream = F_TRANSLATION.get.SSV(record) === 1;
+      const bad = F_TRANSLATION.get.EventNumber(record) === EVENT.C_BAD_SUBSTREAMID;
+      const substream = bad || F_TRANSLATION.get.SSV(record) === 1;
       faults.push({
         rid: F_TRANSLATION.get.StreamID(record),
         pasid: substream ? F_TRANSLATION.get.SubstreamID(record) : NO_PASID,

@@ -155,9 +155,12 @@ export class Type1Kernel implements GuestKernel {
   }
 
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
-    const nested = this.attachments.get(endpointKey(endpoint))?.nested !== undefined;
-    if (nested) this.requests.push(request);
-    return nested;
+    const domain = this.ports.driver.attached(endpoint);
+    const mine = [...this.attachments.values()].some(
+      ({ nested }) => nested !== undefined && nested === domain,
+    );
+    if (mine) this.requests.push(request);
+    return mine;
   }
 
   takeRequests(): HostPageRequest[] {

@@ -1,0 +1,77 @@
+/** Faults of the host's hardware, made the guest's own: as its IOMMU would have recorded them, with its numbers. */
+import { ACCESS, type Iommu, REQUEST, type TranslateRequest, type TranslateResult } from '../device/iommu.js';
+import type { HostFault, PasidRefusal } from '../host/port.js';
+import { F_TRANSLATION } from '../spec/smmuv3/events.js';
+import { FAULT } from '../spec/vtd/faults.js';
+import { FRCD_REG } from '../spec/vtd/registers.js';
+
+/**
+ * VT-d reasons that name what a guest has set up itself, whatever is below it. All others, and those where both levels
+ * have a say, are asked of the guest's own unit again.
+ */
+const GUESTS_OWN = new Set<number>([
+  FAULT.SFS_2,
+  FAULT.SFS_3,
+  FAULT.SGN_1,
+  FAULT.SGN_2,
+  FAULT.SPD_2,
+  FAULT.SPT_2,
+  FAULT.SCT_6,
+  FAULT.SCT_7,
+]);
+
+export type FaultedModel = Pick<Iommu, 'nested' | 'translate'>;
+
+export class NestedFaults {
+  /** Records that were the guest's own, and those that became no fault of the guest. */
+  forwarded = 0;
+  withheld = 0;
+  private readonly request: TranslateRequest = {
+    rid: 0,
+    pasid: 0,
+    access: 0,
+    lo: 0,
+    hi: 0,
+    kind: REQUEST.UNTRANSLATED,
+    mayStall: false,
+  };
+
+  constructor(private readonly result: TranslateResult) {}
+
+  /** A fault of a device that the guest knows as `rid`. */
+  fault(fault: HostFault, rid: number, model: FaultedModel): void {
+    const { record, pasid } = fault;
+    if (this.isGuests(fault)) {
+      this.forwarded++;
+      model.nested?.fault({ rid, pasid, record });
+      return;
+    }
+    // The host's stage 2 refused. What that means to the guest its own unit knows: a table outside of memory is a fetch
+    // error there; an output outside of memory is none at all.
+    this.withheld++;
+    const { request } = this;
+    request.rid = rid;
+    request.pasid = pasid;
+    request.access = accessOf(fault);
+    const smmu = fault.format === 'smmuv3';
+    request.lo = smmu ? record[4] : record[0];
+    request.hi = smmu ? record[5] : record[1];
+    model.translate(request, this.result);
+  }
+
+  refusedPasid({ pasid, access, lo, hi }: PasidRefusal, rid: number, model: FaultedModel): void {
+    this.forwarded++;
+    model.nested?.noSuchPasid(rid, pasid, access, lo, hi);
+  }
+
+  private isGuests({ format, record }: HostFault): boolean {
+    if (format === 'smmuv3') return F_TRANSLATION.get.S2(record) === 0;
+    return GUESTS_OWN.has(FRCD_REG.get.FR(record));
+  }
+}
+
+function accessOf({ format, record }: HostFault): number {
+  if (format === 'smmuv3') return F_TRANSLATION.get.RnW(record) === 1 ? ACCESS.READ : ACCESS.WRITE;
+  if (FRCD_REG.get.T1(record) === 0) return ACCESS.WRITE;
+  return FRCD_REG.get.T2(record) === 1 ? ACCESS.READ | ACCESS.WRITE : ACCESS.READ;
+}

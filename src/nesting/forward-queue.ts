@@ -1,0 +1,76 @@
+/** Invalidations of the guest on their way to the host. What they are for may change before they are sent. */
+import { ALL_PAGES, type Invalidations } from '../host/port.js';
+import { type Binding, takes } from './binding.js';
+
+/** Words of a range: address low and high, pages. Of a command: all four. */
+const RANGE_WORDS = 3;
+const COMMAND_WORDS = 4;
+
+export class ForwardQueue {
+  count = 0;
+  private words = new Uint32Array(512);
+  private used = 0;
+  /** Of ranges: whose. Of commands: nothing. */
+  private readonly targets: (Binding | undefined)[] = [];
+
+  clear(): void {
+    this.count = 0;
+    this.used = 0;
+    this.targets.length = 0;
+  }
+
+  /** VT-d: pages of the tables that a binding is to. */
+  range(binding: Binding, lo: number, hi: number, pages: number): void {
+    const at = this.room(RANGE_WORDS);
+    this.words[at] = lo;
+    this.words[at + 1] = hi;
+    this.words[at + 2] = pages;
+    this.targets[this.count++] = binding;
+  }
+
+  /** VT-d: everything of one. */
+  whole(binding: Binding): void {
+    this.range(binding, 0, 0, ALL_PAGES);
+  }
+
+  /** SMMUv3. */
+  command(word0: number, word1: number, word2: number, word3: number): void {
+    const at = this.room(COMMAND_WORDS);
+    this.words[at] = word0;
+    this.words[at + 1] = word1;
+    this.words[at + 2] = word2;
+    this.words[at + 3] = word3;
+    this.targets[this.count++] = undefined;
+  }
+
+  /** Moves to `out` what the host can be asked for now. */
+  drain(out: Invalidations): void {
+    const { words, targets } = this;
+    out.clear();
+    let at = 0;
+    for (let index = 0; index < this.count; index++) {
+      const target = targets[index];
+      if (target === undefined) {
+        out.command(words[at], words[at + 1], words[at + 2], words[at + 3]);
+        at += COMMAND_WORDS;
+        continue;
+      }
+      if (takes(target)) {
+        out.range(target.device, target.pasid, words[at], words[at + 1], words[at + 2]);
+      }
+      at += RANGE_WORDS;
+    }
+    this.clear();
+  }
+
+  private room(entry: number): number {
+    const at = this.used;
+    this.used += entry;
+    if (this.used > this.words.length) {
+      const larger = new Uint32Array(this.words.length * 2);
+      larger.set(this.words);
+      this.words = larger;
+    }
+    return at;
+  }
+}

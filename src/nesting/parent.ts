@@ -1,0 +1,76 @@
+/**
+ * The host's second level below everything that is nested for one guest: guest-physical addresses to memory. It follows
+ * the memory table; a region that goes has left every cache before the removal is over.
+ */
+import { type HostDevice, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
+import type { HostOperations } from './operations.js';
+
+/** Number of this space at the host. */
+export const PARENT_SPACE = 0;
+
+interface Region {
+  readonly page: number;
+  readonly pages: number;
+  readonly rights: number;
+}
+
+const PAGE = 4096;
+
+export class NestParent {
+  private readonly regions = new Map<number, Region>();
+  private readonly changes = new MapChanges();
+  private device: HostDevice | undefined;
+
+  constructor(
+    private readonly host: HostIommu,
+    private readonly operations: HostOperations,
+  ) {}
+
+  /** Whether the space is there. */
+  get exists(): boolean {
+    return this.device !== undefined;
+  }
+
+  /** Makes the space, when the first device needs it, and maps what memory there is. */
+  provide(device: HostDevice): void {
+    if (this.device !== undefined) return;
+    this.device = device;
+    this.host.createSpace(PARENT_SPACE, device, true, this.operations.begin('nest parent', device, -1));
+    this.changes.clear();
+    for (const { page, pages, rights } of this.regions.values()) this.changes.map(page, page, pages, rights);
+    this.send();
+  }
+
+  /** The last device has gone. */
+  drop(): void {
+    const { device } = this;
+    if (device === undefined) return;
+    this.device = undefined;
+    this.host.destroySpace(PARENT_SPACE, this.operations.begin('nest parent', device, -1));
+  }
+
+  /** RAM has come. Only whole pages can be given to devices. */
+  ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
+    const page = Math.ceil(gpa / PAGE);
+    const pages = Math.floor((gpa + bytes) / PAGE) - page;
+    if (pages <= 0) return;
+    const rights = readonly ? RIGHTS.READ : RIGHTS.READ | RIGHTS.WRITE;
+    this.regions.set(region, { page, pages, rights });
+    this.changes.clear().map(page, page, pages, rights);
+    this.send();
+  }
+
+  ramRemoved(region: number): void {
+    const found = this.regions.get(region);
+    if (found === undefined) return;
+    this.regions.delete(region);
+    this.changes.clear().unmap(found.page, found.pages);
+    this.send();
+  }
+
+  private send(): void {
+    const { device, changes } = this;
+    if (device === undefined || changes.mapCount + changes.unmapCount === 0) return;
+    this.host.change(PARENT_SPACE, changes, this.operations.begin('guest memory', device, -1));
+  }
+}
