@@ -324,6 +324,19 @@ void testdev_settle(ViommuTestdev *d)
     }
 }
 
+/* The last one of so many turns the device obedient again. */
+static void count_never(ViommuTestdev *d)
+{
+    uint32_t left = d->behaviour >> BEHAVIOUR_COUNT_SHIFT;
+
+    if (left) {
+        d->behaviour -= 1u << BEHAVIOUR_COUNT_SHIFT;
+    }
+    if (left == 1) {
+        d->behaviour &= ~BEHAVIOUR_DROP;
+    }
+}
+
 static ViommuDropResult drop(ViommuEndpoint *e, const ViommuDrop *drop)
 {
     ViommuTestdev *d = testdev_of(e);
@@ -333,6 +346,7 @@ static ViommuDropResult drop(ViommuEndpoint *e, const ViommuDrop *drop)
 
     d->counters.invalidations++;
     if (mode == BEHAVIOUR_DROP_NEVER) {
+        count_never(d);
         return VIOMMU_DROP_TIMEOUT;
     }
     testdev_atc_drop(&d->atc, drop);

@@ -61,11 +61,15 @@ enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_F
 #define CONTROL_PRI 4u
 #define CONTROL_STALL 8u
 
-/* BEHAVIOUR: how invalidation requests are answered, and whether translated requests are held back. */
+/*
+ * BEHAVIOUR: how invalidation requests are answered, whether translated requests are held back, and for how many
+ * requests "never" holds (0 = all of them).
+ */
 #define BEHAVIOUR_DROP 3u
 #define BEHAVIOUR_DROP_LATER 1u
 #define BEHAVIOUR_DROP_NEVER 2u
 #define BEHAVIOUR_HOLD 4u
+#define BEHAVIOUR_COUNT_SHIFT 16
 
 /* What a busy command waits for. */
 typedef enum TestdevWait { WAIT_NOTHING = 0, WAIT_RESUME = 1, WAIT_PAGE = 2, WAIT_RELEASE = 3 } TestdevWait;

@@ -143,6 +143,8 @@ static void describe(VirtMachineState *vms, hwaddr base, hwaddr size)
     qemu_fdt_setprop_cell(fdt, node, "phandle", vms->iommu_phandle);
     if (!vms->default_bus_bypass_iommu) {
         qemu_fdt_setprop_cells(fdt, vms->pciehb_nodename, "iommu-map", 0x0, vms->iommu_phandle, 0x0, 0x10000);
+        /* The host bridge passes translation requests on; whether the unit answers them is IDR0's to say. */
+        qemu_fdt_setprop(fdt, vms->pciehb_nodename, "ats-supported", NULL, 0);
     }
 }
 

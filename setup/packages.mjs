@@ -5,7 +5,7 @@ import { asRoot } from './platform.mjs';
 /**
  * Packages and why. `backports`: taken from there on releases whose own version is too old. The
  * order has no meaning. `minimum`: lowest upstream version that will do. `arch`: needed for guests of that
- * architecture only.
+ * architecture only. `modules`: needed to build our kernel module only.
  */
 const PACKAGES = [
   // the virtual machine
@@ -35,6 +35,10 @@ const PACKAGES = [
   // unpacking sources, kernels and modules
   { name: 'xz-utils' },
   { name: 'zstd' },
+  // our kernel module and the programs that use it; libelf for the tools that come with kernel headers
+  { name: 'libelf-dev', modules: true },
+  { name: 'gcc-aarch64-linux-gnu', arch: 'arm64', modules: true },
+  { name: 'libc6-dev-arm64-cross', arch: 'arm64', modules: true },
 ];
 
 /** Installed versions by name, from dpkg's database; half-installed packages count as missing. */
@@ -57,9 +61,11 @@ function installedVersions(names) {
 const isAtLeast = (version, minimum) =>
   tryCapture('dpkg', ['--compare-versions', version, 'ge', minimum]) !== undefined;
 
-/** Packages that are absent or too old, for guests of these architectures. */
-export function missingPackages(arches) {
-  const needed = PACKAGES.filter(({ arch }) => arch === undefined || arches.includes(arch));
+/** Packages that are absent or too old, for guests of these architectures, with our kernel module or without. */
+export function missingPackages(arches, withModules = false) {
+  const needed = PACKAGES.filter(
+    ({ arch, modules }) => (arch === undefined || arches.includes(arch)) && (withModules || !modules),
+  );
   const installed = installedVersions(needed.map((wanted) => wanted.name));
   return needed.filter(({ name, minimum }) => {
     const version = installed.get(name);
@@ -103,8 +109,8 @@ async function readyForRoot(cache) {
 }
 
 /** Installs what is missing, from the machine's own mirror. */
-export async function ensurePackages(hostApt, cache, platform, arches) {
-  const missing = missingPackages(arches);
+export async function ensurePackages(hostApt, cache, platform, arches, modules = false) {
+  const missing = missingPackages(arches, modules);
   if (missing.length === 0) {
     return;
   }
@@ -127,7 +133,7 @@ export async function ensurePackages(hostApt, cache, platform, arches) {
     // Their dependencies may be in backports only.
     await install(apt, cache, `${what}, with dependencies from backports`, ['-t', suite, ...names]);
   }
-  const still = missingPackages(arches);
+  const still = missingPackages(arches, modules);
   if (still.length > 0) {
     const list = still.map(({ name, minimum }) => (minimum ? `${name} ≥ ${minimum}` : name)).join(', ');
     throw new SetupError(

@@ -10,6 +10,7 @@ import { bridgeInputs, ensureBridge } from './bridge.mjs';
 import { Cache, cacheRoot, fileIdentity, hashOf, requireSpace } from './cache.mjs';
 import { capture, SetupError } from './exec.mjs';
 import { ensureArmFirmware } from './firmware.mjs';
+import { ensureGuestModule, MODULE_SERIES, moduleInputs } from './guest-module.mjs';
 import { ALL_SERIES, ensureKernels } from './kernels.mjs';
 import { ensurePackages, installedVersion } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
@@ -35,12 +36,13 @@ function qemuVersions(qemu) {
 }
 
 /** What must be unchanged for the previous run's result to hold. */
-function fingerprint(wanted) {
+function fingerprint(wanted, modules) {
   const setup = [import.meta.dirname, IMAGE].map((path) => hashOf([path])).join();
   return {
     qemu: Object.keys(wanted).map((arch) => `${arch} ${fileIdentity(ARCHES[arch].qemu)}`),
     setup,
     bridge: bridgeInputs('', ''),
+    modules: modules ? moduleInputs() : 'none',
     wanted,
   };
 }
@@ -64,7 +66,10 @@ const partOf = (paths, arch) => (arch === HOST_ARCH ? paths : paths[arch]) ?? {}
 
 /** Files that a part names. */
 function filesOf({ qemu, bridge, firmware, kernels = {} }) {
-  const files = [qemu, bridge, firmware, ...Object.values(kernels).flatMap((k) => [k.image, k.initramfs])];
+  const files = [
+    ...[qemu, bridge, firmware],
+    ...Object.values(kernels).flatMap((k) => [k.image, k.initramfs, k.module]),
+  ];
   return files.filter((file) => file !== undefined);
 }
 
@@ -128,17 +133,21 @@ async function buildQemu(cache, own, apts, arch) {
 }
 
 /** Everything for guests of one architecture. */
-async function buildPart(cache, own, apts, platform, arch, series) {
+async function buildPart(cache, own, apts, platform, arch, series, modules) {
   const qemu = await buildQemu(cache, own, apts, arch);
   const kernels = own.kernel
     ? ownKernels(own, series)
     : await ensureKernels(cache, apts, platform, arch, series, IMAGE);
+  const kernel = kernels[MODULE_SERIES];
+  if (modules && kernel && !own.kernel) {
+    kernel.module = await ensureGuestModule(cache, apts, arch, kernel.release);
+  }
   const firmware = arch === 'arm64' ? { firmware: await ensureArmFirmware(cache, apts(HOST_ARCH)) } : {};
   return { ...qemu, ...firmware, kernels };
 }
 
 /** @returns {Promise<Record<string, object>>} the parts, by architecture */
-async function build(cache, own, wanted, ownArch) {
+async function build(cache, own, wanted, ownArch, modules) {
   if (namesAll(own)) {
     return {
       [ownArch]: {
@@ -158,22 +167,33 @@ async function build(cache, own, wanted, ownArch) {
     }
     return hosts.get(arch);
   };
-  await ensurePackages(() => apts(HOST_ARCH), cache, platform, Object.keys(wanted));
+  await ensurePackages(() => apts(HOST_ARCH), cache, platform, Object.keys(wanted), modules);
   const parts = {};
   for (const [arch, series] of Object.entries(wanted)) {
-    parts[arch] = await buildPart(cache, arch === ownArch ? own : {}, apts, platform, arch, series);
+    parts[arch] = await buildPart(cache, arch === ownArch ? own : {}, apts, platform, arch, series, modules);
   }
   return parts;
+}
+
+/** A kernel's entry, with the module that an earlier run made for it. */
+function withModule(kernel, before) {
+  const same = before?.module !== undefined && before.release === kernel.release && existsSync(before.module);
+  return kernel.module === undefined && same ? { ...kernel, module: before.module } : kernel;
 }
 
 /** The parts as paths.json has them, with what it said before and is still there. */
 function merged(previous, parts) {
   const paths = { ...previous };
   for (const [arch, part] of Object.entries(parts)) {
-    const kept = Object.entries(partOf(previous, arch).kernels ?? {}).filter(
+    const before = partOf(previous, arch).kernels ?? {};
+    const kept = Object.entries(before).filter(
       ([, kernel]) => existsSync(kernel.image) && existsSync(kernel.initramfs),
     );
-    const whole = { ...part, kernels: { ...Object.fromEntries(kept), ...part.kernels } };
+    const made = Object.entries(part.kernels).map(([series, kernel]) => [
+      series,
+      withModule(kernel, before[series]),
+    ]);
+    const whole = { ...part, kernels: Object.fromEntries([...kept, ...made]) };
     Object.assign(paths, arch === HOST_ARCH ? whole : { [arch]: whole });
   }
   return paths;
@@ -184,20 +204,21 @@ function merged(previous, parts) {
  * @param {object} own paths of the user's own { qemu, kernel, initramfs, bridge }, each optional
  * @param {Record<string, string[]>} wanted kernel series, by architecture
  * @param {string} [ownArch] the architecture that the user's own are for
+ * @param {boolean} [modules] whether our kernel module is wanted too, which takes compilers and kernel headers
  * @returns {Promise<object>} the contents of paths.json
  */
-export async function prepare(own, wanted, ownArch = HOST_ARCH) {
+export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false) {
   const cache = new Cache(cacheRoot());
   checkOwn(own);
   checkWanted(wanted);
   const stock = Object.values(own).every((path) => path === undefined);
-  const known = stock ? stillValid(cache, fingerprint(wanted)) : undefined;
+  const known = stock ? stillValid(cache, fingerprint(wanted, modules)) : undefined;
   if (known) {
     return known;
   }
   await cache.lock();
   try {
-    const parts = await build(cache, own, wanted, ownArch);
+    const parts = await build(cache, own, wanted, ownArch, modules);
     if (!stock) {
       return merged({}, parts);
     }
@@ -205,7 +226,7 @@ export async function prepare(own, wanted, ownArch = HOST_ARCH) {
     cache.writeJson('paths.json', paths);
     const state = cache.readJson('state.json') ?? {};
     // Taken now: installing QEMU changed it.
-    state[ROOT] = { fingerprint: fingerprint(wanted), paths };
+    state[ROOT] = { fingerprint: fingerprint(wanted, modules), paths };
     cache.writeJson('state.json', state);
     return paths;
   } finally {

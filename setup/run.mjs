@@ -27,12 +27,13 @@ async function project() {
  * Prepares everything, the cheap refusals first.
  * @param {Record<string, string[]>} wanted guest kernels, by architecture
  * @param {string} [ownArch] the architecture that the user's own files are for
+ * @param {boolean} [modules] whether our kernel module is wanted too
  * @returns {Promise<object>} the contents of paths.json
  */
-async function everything(own, wanted, ownArch) {
+async function everything(own, wanted, ownArch, modules) {
   checkMachine(own);
   await project();
-  return prepare(own, wanted, ownArch);
+  return prepare(own, wanted, ownArch, modules);
 }
 
 /** These kernels for each of these architectures. */
@@ -98,7 +99,7 @@ async function test(values, rest) {
     return checks([...GUEST_TESTS.flatMap((glob) => ['--exclude', glob]), ...rest], process.env);
   }
   const own = ownFiles(values);
-  const paths = await everything(own, kernelsFor(ALL_ARCHES, ALL_SERIES));
+  const paths = await everything(own, kernelsFor(ALL_ARCHES, ALL_SERIES), undefined, true);
   return withPaths(paths, own, (env) => checks(rest, env));
 }
 
@@ -137,7 +138,7 @@ async function build() {
 async function setup(values) {
   const arches = values.arch === undefined ? ALL_ARCHES : [values.arch];
   const wanted = kernelsFor(arches, values.series?.split(',') ?? ALL_SERIES);
-  const paths = await everything(ownFiles(values), wanted, values.arch);
+  const paths = await everything(ownFiles(values), wanted, values.arch, true);
   process.stdout.write(`${JSON.stringify(paths, null, 2)}\n`);
   return 0;
 }

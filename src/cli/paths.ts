@@ -8,6 +8,8 @@ export interface KernelPaths {
   readonly release: string;
   readonly image: string;
   readonly initramfs: string;
+  /** An archive to append to the initramfs: the kernel module of test/guests/module and its programs. */
+  readonly module?: string;
 }
 
 /** What `npm run setup` left in its cache for guests of one architecture; every part may be missing. */

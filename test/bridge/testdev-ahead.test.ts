@@ -212,6 +212,11 @@ describe('DEVICE_TLB', () => {
     await device.setReg(REG.BEHAVIOUR, BEHAVIOUR.NEVER);
     expect(await daemon.ask(MESSAGE.DEVICE_TLB, ONE_PAGE)).toEqual({ result: 1 });
     expect(await device.reg(REG.ATC_ENTRIES)).toBe(1);
+    await device.setReg(REG.BEHAVIOUR, BEHAVIOUR.NEVER + 2 * BEHAVIOUR.ONCE);
+    for (const result of [1, 1, 0]) {
+      expect(await daemon.ask(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, lo: 0x6000 })).toEqual({ result });
+    }
+    expect(await device.reg(REG.BEHAVIOUR)).toBe(0);
     await device.setReg(REG.BEHAVIOUR, BEHAVIOUR.LATER);
     daemon.send(MESSAGE.DEVICE_TLB, ONE_PAGE, 60);
     daemon.send(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, rid: 0x48 }, 61);

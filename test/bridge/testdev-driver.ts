@@ -41,7 +41,7 @@ export const CONTROL_BIT = { INTERRUPT: 1, ATS: 2, PRI: 4, STALL: 8 } as const;
 export const COMMAND = { READ: 1, WRITE: 2, REQUEST_PAGES: 5, STOP_MARKER: 6, CANCEL: 7 } as const;
 export const STATUS = { IDLE: 0, BUSY: 1, DONE: 2, FAULT: 3, REJECTED: 4 } as const;
 export const WAITING = { NOTHING: 0, RESUME: 1, PAGE: 2, RELEASE: 3 } as const;
-export const BEHAVIOUR = { LATER: 1, NEVER: 2, HOLD: 4 } as const;
+export const BEHAVIOUR = { LATER: 1, NEVER: 2, HOLD: 4, ONCE: 0x1_0000 } as const;
 export const PASID_VALID = 0x8000_0000;
 export const RESULT = {
   REFUSED: 2,

@@ -63,7 +63,18 @@ export interface GuestOptions {
   readonly jobs: readonly string[];
   /** `viommu.NAME=VALUE` words. */
   readonly parameters?: Readonly<Record<string, string | number>>;
+  /** With our kernel module and its programs (test/guests/module). */
+  readonly module?: boolean;
   readonly machine?: Partial<Machine>;
+}
+
+/** The initramfs and, behind it, the archive with our module: the kernel unpacks both. */
+function withModule(kernel: KernelPaths, directory: string): string {
+  if (kernel.module === undefined)
+    throw new Error(`no module is built for Linux ${kernel.release}: npm run setup`);
+  const whole = join(directory, 'initramfs');
+  writeFileSync(whole, Buffer.concat([readFileSync(kernel.initramfs), readFileSync(kernel.module)]));
+  return whole;
 }
 
 /** A guest with its disks, in a directory that {@link Guest.dispose} removes. */
@@ -99,7 +110,7 @@ export class Guest {
       iommu,
       ...(options.acpi === true && firmware !== undefined ? { firmware } : {}),
       kernel: kernel.image,
-      initramfs: kernel.initramfs,
+      initramfs: options.module === true ? withModule(kernel, directory) : kernel.initramfs,
       nvme: join(directory, 'nvme'),
       virtioBlk: join(directory, 'virtio'),
       network: true,

@@ -15,7 +15,7 @@ describe('parseKernelFaults', () => {
         reason: 5,
         text: 'PTE Write access is not set',
       },
-      expect.objectContaining({ operation: 'read', address: '0x1000', reason: 0x71 }),
+      expect.objectContaining({ operation: 'read', address: '0x1000', pasid: 1, reason: 0x71 }),
     ]);
   });
 
@@ -32,7 +32,7 @@ describe('parseKernelFaults', () => {
       '0x0000000000000000',
     );
     const write = event(
-      '0x0000002000000010',
+      '0x0000002000005810',
       '0x0000020000000000',
       '0x00000000dead0000',
       '0x0000000000000000',
@@ -45,7 +45,7 @@ describe('parseKernelFaults', () => {
         reason: 0x10,
         text: 'F_TRANSLATION',
       },
-      expect.objectContaining({ operation: 'write', device: '00:04.0', address: '0xdead0000' }),
+      expect.objectContaining({ operation: 'write', device: '00:04.0', address: '0xdead0000', pasid: 5 }),
     ]);
   });
 

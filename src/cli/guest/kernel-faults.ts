@@ -8,6 +8,8 @@ export interface KernelFault {
   readonly device: string;
   /** Hexadecimal with 0x; VT-d: page-aligned. */
   readonly address: string;
+  /** Of a request with one: PASID or SubstreamID. */
+  readonly pasid?: number;
   /** VT-d: fault reason. SMMUv3: event number. */
   readonly reason: number;
   readonly text: string;
@@ -24,17 +26,18 @@ export function parseKernelFaults(lines: readonly string[]): KernelFault[] {
 }
 
 const DMAR =
-  /\[DMA (Read|Write)(?: NO_PASID| PASID \w+)?\] Request device \[([0-9a-f:.]+)\] (?:PASID \S+ )?fault addr (0x)?([0-9a-f]+) \[fault reason (0x[0-9a-f]+|\d+)\] (.*)/;
+  /\[DMA (Read|Write)(?: NO_PASID| PASID (\w+))?\] Request device \[([0-9a-f:.]+)\] (?:PASID \S+ )?fault addr (0x)?([0-9a-f]+) \[fault reason (0x[0-9a-f]+|\d+)\] (.*)/;
 
 /** The Intel driver's line: hexadecimal without 0x before 6.1. */
 function dmarFault(line: string): KernelFault | undefined {
   const match = DMAR.exec(line);
   if (match === null) return undefined;
-  const [, operation = '', device = '', , address = '', reason = '', text = ''] = match;
+  const [, operation = '', pasid, device = '', , address = '', reason = '', text = ''] = match;
   return {
     operation: operation === 'Read' ? 'read' : 'write',
     device,
     address: `0x${address}`,
+    ...(pasid === undefined ? {} : { pasid: Number(pasid) }),
     reason: Number(reason),
     text: text.trim(),
   };
@@ -53,13 +56,14 @@ function smmuEvent(lines: readonly string[], at: number): KernelFault | undefine
   }
   const words = new Uint32Array(record.buffer);
   // The fields that this needs stand in the same place in every event that has them.
-  const { EventNumber, StreamID, RnW } = F_TRANSLATION.get;
+  const { EventNumber, StreamID, SSV, SubstreamID, RnW } = F_TRANSLATION.get;
   const sid = StreamID(words);
   const hex = (value: number): string => value.toString(16).padStart(2, '0');
   return {
     operation: RnW(words) === 1 ? 'read' : 'write',
     device: `${hex(sid >> 8)}:${hex((sid >> 3) & 31)}.${sid & 7}`,
     address: `0x${(record[2] as bigint).toString(16)}`,
+    ...(SSV(words) === 1 ? { pasid: SubstreamID(words) } : {}),
     reason: EventNumber(words),
     text: eventName(EventNumber(words)),
   };

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A PASID (to an SMMUv3: a SubstreamID) with a domain of its own, into which the program maps memory: what works in
+ * kernels whose driver cannot share a process's address space. One line per check, for the test.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "device.h"
+
+#define PASID 5u
+/* An address that no process has by accident. */
+#define IOVA 0x40000000ull
+
+static const void *at(uint64_t iova)
+{
+	return (const void *)(uintptr_t)iova;
+}
+
+static void both_ways(const char *what, uint8_t *memory, uint32_t seed, uint32_t control)
+{
+	static uint8_t data[BUFFER_SIZE];
+	struct viommu_transfer t;
+	bool written, read;
+
+	fill_buffer(seed);
+	t = transfer(CMD_WRITE, at(IOVA), PASID, control);
+	written = is_pattern(memory, BUFFER_SIZE, seed);
+	make_pattern(memory, BUFFER_SIZE, seed + 1);
+	if (t.status == STATUS_DONE)
+		t = transfer(CMD_READ, at(IOVA), PASID, control);
+	read_buffer(data);
+	read = is_pattern(data, BUFFER_SIZE, seed + 1);
+	say("check=%s device_status=%u result=0x%x written=%d read=%d", what, t.status, t.result, written, read);
+}
+
+/* A page request to a driver that has no use for one: the device must be told no. */
+static void ask_for_page(void)
+{
+	uint32_t on = 1, before = device_register(REG_PAGE_RESPONSES);
+
+	if (device_ioctl(VIOMMU_PAGE_REQUESTS, &on) < 0) {
+		say("reason=\"page requests: %s\"", strerror(errno));
+		return;
+	}
+	check("page-request", CMD_READ, at(IOVA + BUFFER_SIZE), 64, PASID, CONTROL_ATS | CONTROL_PRI, "");
+	say("page_responses=%u page_code=%u", device_register(REG_PAGE_RESPONSES) - before,
+	    device_register(REG_PAGE_CODE));
+	on = 0;
+	device_ioctl(VIOMMU_PAGE_REQUESTS, &on);
+}
+
+int main(int argc, char **argv)
+{
+	struct viommu_bind b = { .pasid = PASID };
+	struct viommu_map m = { .iova = IOVA, .length = BUFFER_SIZE };
+	uint8_t *memory = mmap(NULL, BUFFER_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t ahead;
+
+	device_open("domain");
+	if (device_ioctl(VIOMMU_ATTACH_DOMAIN, &b) < 0) {
+		say("attach=failed step=%u errno=%d", b.step, errno);
+		return 0;
+	}
+	ahead = device_register(REG_ENABLED) & ENABLED_ATS ? CONTROL_ATS : 0;
+	say("attach=done pasid=%u enabled=0x%x", PASID, device_register(REG_ENABLED));
+	m.memory = (uintptr_t)memory;
+	if (device_ioctl(VIOMMU_MAP, &m) < 0)
+		say("reason=\"map: %s\"", strerror(errno));
+	both_ways("plain", memory, 10, 0);
+	if (ahead)
+		both_ways("ahead", memory, 20, ahead);
+	check("beside", CMD_READ, at(IOVA + BUFFER_SIZE), 64, PASID, 0, "");
+	check("other-pasid", CMD_READ, at(IOVA), 64, PASID + 1, 0, "");
+	check("no-pasid", CMD_READ, at(IOVA), 64, VIOMMU_NO_PASID, 0, "");
+	if (argc > 1 && !strcmp(argv[1], "pages"))
+		ask_for_page();
+	if (device_ioctl(VIOMMU_UNMAP, &m) < 0)
+		say("reason=\"unmap: %s\"", strerror(errno));
+	say("unmap=done atc_entries=%u", device_register(REG_ATC_ENTRIES));
+	check("unmapped", CMD_WRITE, at(IOVA), 64, PASID, 0, "");
+	if (ahead)
+		check("unmapped-ahead", CMD_WRITE, at(IOVA), 64, PASID, ahead, "");
+	device_ioctl(VIOMMU_UNBIND, NULL);
+	check("detached", CMD_WRITE, at(IOVA), 64, PASID, 0, "");
+	return 0;
+}

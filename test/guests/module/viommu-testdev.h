@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What programs ask of /dev/viommu-testdev. An open file is one user of the device: it has at most one PASID, either
+ * its process's address space or a domain of its own, and loses it when it is closed.
+ *
+ * pread and pwrite reach the device's buffer. The register map is docs/testdev.md's.
+ */
+#ifndef VIOMMU_TESTDEV_H
+#define VIOMMU_TESTDEV_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* How far a binding came, where it failed. */
+enum viommu_step {
+	VIOMMU_STEP_NONE,
+	VIOMMU_STEP_FAULTS,	/* iommu_dev_enable_feature(IOMMU_DEV_FEAT_IOPF) */
+	VIOMMU_STEP_SHARING,	/* iommu_dev_enable_feature(IOMMU_DEV_FEAT_SVA) */
+	VIOMMU_STEP_BIND,	/* iommu_sva_bind_device */
+	VIOMMU_STEP_DOMAIN,	/* iommu_paging_domain_alloc */
+	VIOMMU_STEP_ATTACH,	/* iommu_attach_device_pasid */
+};
+
+struct viommu_bind {
+	__u32 pasid;		/* of a process: out; of a domain: in */
+	__u32 step;		/* out: enum viommu_step that failed */
+};
+
+/* Maps the pages of a piece of user memory into the file's domain. */
+struct viommu_map {
+	__u64 iova;
+	__u64 memory;
+	__u64 length;		/* whole pages, at most 64 KiB */
+};
+
+#define VIOMMU_NO_PASID 0xffffffffu
+
+struct viommu_transfer {
+	__u64 address;
+	__u32 length;
+	__u32 offset;		/* into the buffer */
+	__u32 pasid;		/* VIOMMU_NO_PASID: none */
+	__u32 control;		/* CONTROL */
+	__u32 command;		/* COMMAND */
+	__u32 seed;		/* SEED */
+	/* out */
+	__u32 status;
+	__u32 result;
+	__u32 bytes_done;
+	__u32 checksum;
+	__u64 fault_address;
+};
+
+struct viommu_register {
+	__u32 offset;
+	__u32 value;
+};
+
+#define VIOMMU_BIND_PROCESS	_IOWR('V', 1, struct viommu_bind)
+#define VIOMMU_UNBIND		_IO('V', 2)
+#define VIOMMU_ATTACH_DOMAIN	_IOWR('V', 3, struct viommu_bind)
+#define VIOMMU_MAP		_IOW('V', 4, struct viommu_map)
+#define VIOMMU_UNMAP		_IOW('V', 5, struct viommu_map)
+#define VIOMMU_TRANSFER		_IOWR('V', 6, struct viommu_transfer)
+#define VIOMMU_READ_REGISTER	_IOWR('V', 7, struct viommu_register)
+#define VIOMMU_WRITE_REGISTER	_IOW('V', 8, struct viommu_register)
+/* Page requests on or off in configuration space, for kernels whose IOMMU driver does not do it. */
+#define VIOMMU_PAGE_REQUESTS	_IOW('V', 9, __u32)
+
+#endif

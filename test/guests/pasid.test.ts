@@ -1,0 +1,159 @@
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FEATURE_BIT, RESULT, STATUS } from '../bridge/testdev-driver.js';
+import { Daemon } from '../support/daemon.js';
+import { Guest, type GuestOptions, prepared } from './support.js';
+
+/**
+ * PASIDs in real kernels: our module (test/guests/module) gives PASIDs of viommu-testdev address spaces, and programs
+ * in the guest check what the device reaches.
+ */
+
+const TIMEOUT_MS = 320_000;
+const IOVA = 0x4000_0000;
+/** The domain program's. */
+const PASID = 5;
+
+let daemon: Daemon;
+
+beforeAll(async () => {
+  daemon = await Daemon.start();
+});
+
+afterAll(async () => {
+  await daemon.dispose();
+});
+
+function options(name: string, given: Partial<GuestOptions>): GuestOptions {
+  return {
+    series: '6.12',
+    name,
+    socket: daemon.socket,
+    choice: {},
+    append: [],
+    jobs: [],
+    module: true,
+    machine: { network: false },
+    ...given,
+  };
+}
+
+/** What a program of the module says: its checks by name, everything else in one. */
+class Report {
+  readonly said: Readonly<Record<string, string>>;
+  readonly checks = new Map<string, Readonly<Record<string, string>>>();
+
+  constructor(guest: Guest, job: string) {
+    const lines = guest.run.of(job).map(({ values }) => values);
+    for (const values of lines) if (values['check'] !== undefined) this.checks.set(values['check'], values);
+    this.said = Object.assign({}, ...lines.filter((values) => values['check'] === undefined));
+    expect(this.said['reason']).toBeUndefined();
+  }
+
+  /** A transfer that went well, with what else it says. */
+  expectDone(check: string, values: Readonly<Record<string, string>> = {}): void {
+    expect(this.checks.get(check)).toMatchObject({
+      device_status: String(STATUS.DONE),
+      result: '0x0',
+      ...values,
+    });
+  }
+
+  /** A transfer that was refused at its start; `result` as docs/testdev.md numbers it. */
+  expectFault(check: string, result: number): void {
+    const values = this.checks.get(check);
+    expect(values).toMatchObject({
+      check,
+      device_status: String(STATUS.FAULT),
+      result: `0x${result.toString(16)}`,
+      bytes: '0',
+    });
+    expect(values?.['fault']).toBe(values?.['address']);
+  }
+}
+
+const { REFUSED, NOT_MAPPED, PAGE_REFUSED } = RESULT;
+
+/** What the domain program does on every kernel. */
+function expectDomain(report: Report): void {
+  expect(report.said).toMatchObject({
+    attach: 'done',
+    pasid: String(PASID),
+    unmap: 'done',
+    atc_entries: '0',
+  });
+  report.expectDone('plain', { written: '1', read: '1' });
+  for (const check of ['beside', 'other-pasid', 'no-pasid', 'unmapped', 'detached']) {
+    report.expectFault(check, REFUSED);
+  }
+}
+
+describe('a PASID with a domain of its own', () => {
+  it(
+    'arm64, device tree: a SubstreamID of the SMMUv3, with ATS; the driver refuses page requests and stalls',
+    async () => {
+      const jobs = ['domain', 'sva'];
+      const guest = Guest.boot(
+        options('substreams', { arch: 'arm64', jobs, parameters: { domain: 'pages' } }),
+      );
+      try {
+        await guest.done();
+        const report = new Report(guest, 'domain');
+        expectDomain(report);
+        expect(Number(report.said['enabled']) & FEATURE_BIT.ATS).not.toBe(0);
+        report.expectDone('ahead', { written: '1', read: '1' });
+        report.expectFault('unmapped-ahead', REFUSED | NOT_MAPPED);
+        // It answers page requests with "deny", which the device hears as a Response Failure.
+        report.expectFault('page-request', REFUSED | PAGE_REFUSED);
+        expect(report.said).toMatchObject({ page_responses: '1', page_code: '15' });
+        const kernel = guest.run.textOf('domain').join('\n');
+        expect(kernel).toContain('unexpected PRI request received');
+        expect(kernel).toMatch(/unprivileged R access at iova 0x0*40010000/);
+
+        const faults = guest.kernelFaults().map(({ text, pasid, address }) => [text, pasid, Number(address)]);
+        expect(faults).toContainEqual(['F_TRANSLATION', PASID, IOVA + 0x1_0000]);
+        expect(faults).toContainEqual(['C_BAD_CD', PASID + 1, 0]);
+        expect(faults).toContainEqual(['F_TRANSLATION', undefined, IOVA]);
+        expect(faults).toContainEqual(['F_TRANSLATION', PASID, IOVA]);
+        expect(faults).toContainEqual(['C_BAD_CD', PASID, 0]);
+        expect(faults).toHaveLength(5);
+
+        // No shared addresses on this kernel, for the reason that its configuration names.
+        expect(new Report(guest, 'sva').said).toMatchObject({ bind: 'failed', step: '1' });
+        const config = join(dirname(prepared('arm64').kernels['6.12'].image), 'config');
+        expect(readFileSync(config, 'utf8')).toContain('# CONFIG_ARM_SMMU_V3_SVA is not set');
+      } finally {
+        await guest.dispose();
+      }
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describe('amd64, scalable mode', () => {
+  it(
+    'a PASID with a domain of its own',
+    async () => {
+      const jobs = ['domain'];
+      const choice = { scalableMode: true };
+      const guest = Guest.boot(options('domain', { jobs, choice, append: ['intel_iommu=on,sm_on'] }));
+      try {
+        await guest.done();
+        const report = new Report(guest, 'domain');
+        expectDomain(report);
+        const faults = guest
+          .kernelFaults()
+          .map(({ reason, pasid, address }) => [reason, pasid, Number(address)]);
+        // SSS.2, SPT.2, SFS.2: not present in the second-stage table, the PASID table, the first-stage table. The
+        // driver prints no more than these: its limit is ten at once, and it counts three for each.
+        expect(faults).toContainEqual([0x79, PASID, IOVA + 0x1_0000]);
+        expect(faults).toContainEqual([0x59, PASID + 1, IOVA]);
+        expect(faults).toContainEqual([0x71, undefined, IOVA]);
+      } finally {
+        await guest.dispose();
+      }
+    },
+    TIMEOUT_MS,
+  );
+});
