@@ -61,6 +61,13 @@
 #define VIOMMU_INTERFACES InterfaceInfo[]
 #endif
 
+/* 10.2 tells the machine's own SMMUv3 from those that a user creates, when it writes IORT. */
+#if QEMU_VERSION_MAJOR > 10 || (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 2)
+#define VIOMMU_MACHINE_SMMUV3(vms) ((vms)->legacy_smmuv3_present = true)
+#else
+#define VIOMMU_MACHINE_SMMUV3(vms) ((void)(vms))
+#endif
+
 /* What no source tree has agreed on naming: the least unit that a translation covers. */
 #define VIOMMU_PAGE_BITS 12
 #define VIOMMU_PAGE_SIZE (1ull << VIOMMU_PAGE_BITS)

@@ -166,6 +166,7 @@ static void smmuv3_realize(DeviceState *dev, Error **errp)
     viommu_regs_init(&s->core, "viommu-smmuv3");
     memory_region_add_subregion(get_system_memory(), window->base, &s->core.registers);
     vms->iommu = VIRT_IOMMU_SMMUV3;
+    VIOMMU_MACHINE_SMMUV3(vms);
     describe(vms, window->base, window->size);
     pci_setup_iommu(vms->bus, &pci_iommu_ops, &s->core);
     /* On no bus, it would not hear of a reset. */

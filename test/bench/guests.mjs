@@ -19,17 +19,17 @@ export function makeDisk(scratch, name, mib) {
   return path;
 }
 
-function guestArguments({ paths, iommu, disk, append }) {
-  const kernel = paths.kernels['6.12'];
+function guestArguments({ unit, part, side, disk, append }) {
+  const kernel = part.kernels['6.12'];
   return [
-    ...['-machine', 'q35,memory-backend=ram0', '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off'],
+    ...['-machine', `${side.machine},memory-backend=ram0`, '-accel', 'tcg,thread=multi', '-cpu', unit.cpu],
     ...['-object', 'memory-backend-memfd,id=ram0,size=512M,share=on', '-m', '512M', '-smp', '1'],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
-    ...['-device', iommu],
+    ...side.iommu,
     ...['-drive', `if=none,id=d0,file=${disk},format=raw`],
     ...['-device', 'nvme,drive=d0,serial=viommu-bench'],
     ...['-kernel', kernel.image, '-initrd', kernel.initramfs],
-    ...['-append', `console=ttyS0 quiet no_timer_check intel_iommu=on,sm_off ${append}`],
+    ...['-append', `${unit.words} ${append}`],
   ];
 }
 
@@ -38,13 +38,13 @@ export class Guest {
   #child;
   #lines;
   #tail = [];
-  #iommu;
+  #side;
 
-  /** @param {{paths: object, preload: string[], iommu: string, disk: string, append: string}} options */
+  /** @param {{unit: object, part: object, side: object, preload: string[], disk: string, append: string}} options */
   constructor(options) {
-    this.#iommu = options.iommu;
+    this.#side = options.side;
     this.#child = track(
-      spawn(options.paths.qemu, guestArguments(options), {
+      spawn(options.part.qemu, guestArguments(options), {
         stdio: ['pipe', 'pipe', 'inherit'],
         env: { ...process.env, LD_PRELOAD: options.preload.join(':') },
       }),
@@ -83,7 +83,9 @@ export class Guest {
   }
 
   #failure(what) {
-    return new Error(`a guest on ${this.#iommu}: ${what}\n${this.#tail.join('\n')}`);
+    return new Error(
+      `a guest on ${[this.#side.machine, ...this.#side.iommu].join(' ')}: ${what}\n${this.#tail.join('\n')}`,
+    );
   }
 }
 

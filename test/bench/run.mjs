@@ -1,6 +1,6 @@
 /**
- * npm run bench: viommu beside stock QEMU's intel-iommu. Every row is a ratio of two things measured in this
- * one run, in turns. docs/bench.md says what each row is and why one may be missed.
+ * npm run bench: viommu beside stock QEMU's intel-iommu and smmuv3. Every row is a ratio of two things measured in
+ * this one run, in turns. docs/bench.md says what each row is and why one may be missed.
  */
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -11,25 +11,23 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { removeAtExit, track } from './children.mjs';
-import { startEcho } from './echo.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
 import { format, summary } from './report.mjs';
-import { ShimMachine } from './shim.mjs';
+import { benchTranslate, stockMiss, translateRows } from './translate.mjs';
+import { UNITS } from './units.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = resolve(HERE, '../..');
 
 const HELP = `Usage: npm run bench [-- options]
 
-  --quick          fewer rounds (about two minutes)
+  --quick          fewer rounds (about four minutes)
   --only PART,…    of: translate, walk, guests
+  --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table
   --help
 
 Environment: VIOMMU_PATHS names the file that the set-up wrote (npm run bench sets it).`;
-
-/** Without interrupt remapping, which ours does not offer: both do the same work. */
-const STOCK_IOMMU = 'intel-iommu,aw-bits=48,intremap=off';
 
 /** Of an NVMe disk at a time. */
 const READ_MIB = 256;
@@ -38,10 +36,10 @@ function progress(text) {
   process.stderr.write(`bench: ${text}\n`);
 }
 
-function buildShim(paths, scratch) {
-  const args = ['-s', '-C', join(ROOT, 'test/shim'), `QEMU_HEADERS=${paths.headers}`, `OUT=${scratch}`];
-  execFileSync('make', args, { stdio: ['ignore', 2, 2] });
-  return join(scratch, 'viommu-shim-x86_64.so');
+function buildShim({ target }, part, scratch) {
+  const args = ['-s', '-C', join(ROOT, 'test/shim'), `QEMU_HEADERS=${part.headers}`, `OUT=${scratch}`];
+  execFileSync('make', [...args, `TARGET=${target}`], { stdio: ['ignore', 2, 2] });
+  return join(scratch, `viommu-shim-${target}.so`);
 }
 
 /** The daemon, alone, as `viommu serve`. */
@@ -71,112 +69,6 @@ async function startDaemon(scratch) {
   };
 }
 
-const oursIommu = (socket) => `viommu-vtd,socket=${socket},aw-bits=48`;
-
-/** Hits, misses, and the bare round trip, in turns. */
-async function benchTranslate({ paths, shim, scratch, daemon, quick }) {
-  const rounds = quick ? 12 : 30;
-  const calls = quick ? 200_000 : 1_000_000;
-  const echo = await startEcho(scratch);
-  const machine = { qemu: paths.qemu, scratch };
-  const ours = await ShimMachine.start({
-    ...machine,
-    preload: [paths.bridge, shim],
-    iommu: oursIommu(daemon.socket),
-    name: 'ours',
-  });
-  const stock = await ShimMachine.start({ ...machine, preload: [shim], iommu: STOCK_IOMMU, name: 'stock' });
-  const samples = {
-    hit: [[], []],
-    hit64: [[], []],
-    miss: [[], []],
-    echo: [],
-    dense: [[], []],
-    invalidate: [[], []],
-  };
-  try {
-    const pair = [ours, stock];
-    for (const side of pair) await side.command('setup 4');
-    const outputs = [await ours.command('check'), await stock.command('check')];
-    if (outputs[0][0] !== outputs[1][0])
-      throw new Error('ours and stock translate differently: nothing to compare');
-    // Until the daemon's code is compiled hot, its first thousands of misses say nothing.
-    for (let i = 0; i < 6; i++) await ours.time('miss 1');
-    await ours.time(`echo ${echo.socket} 20 5000`);
-    for (let round = 0; round < rounds; round++) {
-      for (const [index, side] of pair.entries()) {
-        samples.hit[index].push((await side.time(`hit ${calls} 1`)).min);
-        samples.hit64[index].push((await side.time(`hit ${calls} 64`)).min);
-        samples.dense[index].push((await side.time('dense 512')).median);
-        samples.invalidate[index].push((await side.time('invalidate 200')).median);
-      }
-      // What needs two threads to be scheduled is disturbed most: short turns, and more of them.
-      for (let turn = 0; turn < 3; turn++) {
-        for (const [index, side] of pair.entries())
-          samples.miss[index].push((await side.time('miss 1')).median);
-        samples.echo.push((await ours.time(`echo ${echo.socket} 20 1000`)).median);
-      }
-    }
-  } finally {
-    await ours.stop();
-    await stock.stop();
-    await echo.stop();
-  }
-  return samples;
-}
-
-function translateRows(samples) {
-  const least = (list) => summary(list).min;
-  const stockMiss = least(samples.miss[1]);
-  return [
-    {
-      name: 'IOTLB hit, one page',
-      unit: 'ns',
-      ours: least(samples.hit[0]),
-      reference: least(samples.hit[1]),
-      what: "stock's hit",
-      reach: 0.3,
-    },
-    {
-      name: 'IOTLB hit, 64 pages in turn',
-      unit: 'ns',
-      ours: least(samples.hit64[0]),
-      reference: least(samples.hit64[1]),
-      what: "stock's hit",
-      reach: 0.3,
-    },
-    {
-      name: 'miss round trip',
-      unit: 'ns',
-      ours: least(samples.miss[0]),
-      reference: least(samples.echo),
-      what: 'bare echo',
-      reach: 1.5,
-    },
-    {
-      name: 'miss round trip',
-      unit: 'ns',
-      ours: least(samples.miss[0]),
-      reference: stockMiss,
-      what: "stock's miss",
-    },
-    {
-      name: '512 consecutive pages, each',
-      unit: 'ns',
-      ours: least(samples.dense[0]),
-      reference: least(samples.dense[1]),
-      what: 'stock, each',
-    },
-    {
-      name: 'invalidation and completion',
-      unit: 'ns',
-      ours: least(samples.invalidate[0]),
-      reference: least(samples.invalidate[1]),
-      what: "stock's",
-    },
-  ];
-}
-
 /** The walker beside a hand-written walk, and nested beside plain, compiled with the sources that they measure. */
 async function benchWalk(scratch, quick) {
   const out = join(scratch, 'walk');
@@ -195,11 +87,10 @@ async function benchWalk(scratch, quick) {
   };
 }
 
-/** Of several measurements the one that was disturbed least. */
+/** Of several measurements the lowest of each: whatever else runs on the machine only adds. */
 function best(runs) {
-  const sum = (run) =>
-    Object.entries(run).reduce((all, [name, value]) => (name.endsWith('Ns') ? all + value : all), 0);
-  return runs.reduce((a, b) => (sum(b) < sum(a) ? b : a));
+  const names = Object.keys(runs[0]);
+  return Object.fromEntries(names.map((name) => [name, Math.min(...runs.map((run) => run[name]))]));
 }
 
 /** A second try where a first one failed: on a busy machine a kernel may give up on its timer. */
@@ -240,21 +131,18 @@ async function benchReads(sides, turns) {
   return rates;
 }
 
-async function benchGuests({ paths, scratch, daemon, quick }) {
+async function benchGuests({ unit, part, scratch, daemon, quick }) {
+  const common = { unit, part };
+  const disk = (name) => makeDisk(scratch, `${unit.target}-${name}.raw`, READ_MIB);
   const sides = [
-    {
-      paths,
-      disk: makeDisk(scratch, 'ours.raw', READ_MIB),
-      preload: [paths.bridge],
-      iommu: oursIommu(daemon.socket),
-    },
-    { paths, disk: makeDisk(scratch, 'stock.raw', READ_MIB), preload: [], iommu: STOCK_IOMMU },
+    { ...common, disk: disk('ours'), preload: [part.bridge], side: unit.ours(daemon.socket) },
+    { ...common, disk: disk('stock'), preload: [], side: unit.stock },
   ];
   const boot = await benchBoot(sides, quick ? 3 : 6);
   const rates = await benchReads(sides, quick ? 16 : 40);
   return [
     {
-      name: 'boot to user space',
+      name: `${unit.name}: boot to user space`,
       unit: 's',
       ours: summary(boot[0]).min,
       reference: summary(boot[1]).min,
@@ -262,7 +150,7 @@ async function benchGuests({ paths, scratch, daemon, quick }) {
       reach: 1.15,
     },
     {
-      name: 'NVMe sequential read',
+      name: `${unit.name}: NVMe sequential read`,
       unit: 'MiB/s',
       ours: summary(rates[0]).median,
       reference: summary(rates[1]).median,
@@ -273,66 +161,53 @@ async function benchGuests({ paths, scratch, daemon, quick }) {
   ];
 }
 
-async function walkRows(scratch, quick, stockMiss) {
+/** The walks in the daemon, by unit, beside each other and beside stock's misses where these were measured. */
+async function walkRows(scratch, quick, units, misses) {
   const { genericNs, handWrittenNs, plainNs, nestedNs } = await benchWalk(scratch, quick);
-  const rows = [
-    {
-      name: '4-level walk in the daemon',
-      unit: 'ns',
-      ours: genericNs,
-      reference: handWrittenNs,
-      what: 'hand-written',
-      reach: 1.5,
-    },
-    {
-      name: 'nested 4+4-level walk in the daemon',
-      unit: 'ns',
-      ours: nestedNs,
-      reference: plainNs,
-      what: 'plain walk',
-      reach: 8,
-    },
-  ];
-  if (stockMiss !== undefined)
-    rows.push({
-      name: '4-level walk in the daemon',
-      unit: 'ns',
-      ours: genericNs,
-      reference: stockMiss,
-      what: "stock's miss",
-      reach: 0.2,
-    });
+  const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });
+  const rows = [];
+  for (const unit of units) {
+    const walk = `${unit.name}: 4-level walk in the daemon`;
+    const ours = unit === UNITS.vtd ? genericNs : plainNs;
+    const miss = misses.get(unit);
+    if (unit === UNITS.vtd) rows.push(row(walk, ours, handWrittenNs, 'hand-written', 1.5));
+    else {
+      const nested = `${unit.name}: nested 4+4-level walk in the daemon`;
+      rows.push(row(nested, nestedNs, plainNs, 'plain walk', 8));
+    }
+    if (miss !== undefined) rows.push(row(walk, ours, miss, "stock's miss", unit.walkReach));
+  }
   return rows;
 }
 
 async function measure(values, paths, scratch) {
   const parts = new Set((values.only ?? 'translate,walk,guests').split(','));
-  const quick = values.quick;
+  const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
+  const { quick } = values;
   const rows = [];
-  let stockMiss;
+  const misses = new Map();
   const daemon = parts.has('translate') || parts.has('guests') ? await startDaemon(scratch) : undefined;
   try {
-    if (parts.has('translate')) {
-      progress('hits and misses, in turns with stock intel-iommu and a bare echo');
-      const samples = await benchTranslate({
-        paths,
-        shim: buildShim(paths, scratch),
-        scratch,
-        daemon,
-        quick,
-      });
-      rows.push(...translateRows(samples));
-      stockMiss = summary(samples.miss[1]).min;
+    for (const unit of parts.has('translate') ? units : []) {
+      progress(`hits and misses, in turns with stock ${unit.stockName} and a bare echo`);
+      const part = unit.part(paths);
+      const shim = buildShim(unit, part, scratch);
+      const samples = await benchTranslate({ unit, part, shim, scratch, daemon, quick });
+      rows.push(...translateRows(unit, samples));
+      misses.set(unit, stockMiss(samples));
     }
     if (parts.has('walk')) {
       progress('the walk in the daemon');
-      rows.push(...(await walkRows(scratch, quick, stockMiss)));
+      rows.push(...(await walkRows(scratch, quick, units, misses)));
     }
-    if (parts.has('guests')) rows.push(...(await benchGuests({ paths, scratch, daemon, quick })));
+    for (const unit of parts.has('guests') ? units : []) {
+      rows.push(...(await benchGuests({ unit, part: unit.part(paths), scratch, daemon, quick })));
+    }
   } finally {
     await daemon?.stop();
   }
-  return rows;
+  const place = (row) => units.findIndex((unit) => row.name.startsWith(`${unit.name}: `));
+  return rows.sort((a, b) => place(a) - place(b));
 }
 
 async function main() {
@@ -340,6 +215,7 @@ async function main() {
     options: {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
+      unit: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -348,6 +224,8 @@ async function main() {
     console.log(HELP);
     return 0;
   }
+  if (values.unit !== undefined && !Object.hasOwn(UNITS, values.unit))
+    throw new Error(`there is no unit ${values.unit}: ${Object.keys(UNITS).join(' and ')} are measured`);
   const file = process.env.VIOMMU_PATHS;
   if (!file) throw new Error('VIOMMU_PATHS is not set: run this as `npm run bench`.');
   const paths = JSON.parse(readFileSync(file, 'utf8'));

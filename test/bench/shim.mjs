@@ -59,10 +59,10 @@ export class ShimMachine {
   }
 
   /**
-   * Starts QEMU with `iommu` (a -device argument).
-   * @param {{qemu: string, preload: string[], iommu: string, scratch: string, name: string}} options
+   * Starts QEMU with the machine and the IOMMU of one side.
+   * @param {{qemu: string, preload: string[], side: import('./units.mjs').Side, scratch: string, name: string}} options
    */
-  static async start({ qemu, preload, iommu, scratch, name }) {
+  static async start({ qemu, preload, side, scratch, name }) {
     const control = join(scratch, `${name}.control`);
     const server = createServer();
     await new Promise((resolve) => server.listen(control, resolve));
@@ -73,7 +73,7 @@ export class ShimMachine {
         [
           ...[
             '-machine',
-            'q35,memory-backend=ram0',
+            `${side.machine},memory-backend=ram0`,
             '-accel',
             'tcg',
             '-S',
@@ -82,7 +82,7 @@ export class ShimMachine {
             'none',
           ],
           ...['-object', 'memory-backend-memfd,id=ram0,size=256M,share=on', '-m', '256M'],
-          ...['-device', iommu, '-device', 'edu,id=target'],
+          ...[...side.iommu, '-device', 'edu,id=target'],
           ...['-device', `viommu-shim,control=${control},target=/machine/peripheral/target`],
         ],
         { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, LD_PRELOAD: preload.join(':') } },

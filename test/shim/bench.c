@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A stop watch: times IOMMUMemoryRegionClass::translate of whatever IOMMU stands before a PCI device: stock
- * intel-iommu or viommu-vtd, the same calls for both. The page tables are written into guest RAM and the unit
+ * intel-iommu or smmuv3, or ours, the same calls for all. The page tables are written into guest RAM and the unit
  * is programmed through its registers, as a guest driver would, without a guest.
  */
 #include "qemu/osdep.h"
@@ -180,7 +180,7 @@ static void command_dense(ShimDevice *shim, int64_t pages, int64_t unused)
     stats_answer(&stats, shim->stream);
 }
 
-/* invalidate ROUNDS: from the register write to the cleared IVT bit, one page cached before each. */
+/* invalidate ROUNDS: from the register write to what says that it is done, one page cached before each. */
 static void command_invalidate(ShimDevice *shim, int64_t rounds, int64_t unused)
 {
     Stats stats = { 0 };

@@ -4,10 +4,8 @@
  * Register offsets and bits: VT-d specification, chapter 11; structures: chapter 9.
  */
 #include "qemu/osdep.h"
-#include "qemu/main-loop.h"
-#include "exec/address-spaces.h"
-#include "exec/memory.h"
 
+#include "guest-access.h"
 #include "guest-tables.h"
 
 #define UNIT 0xfed90000ull /* where the q35 machine puts its remapping unit */
@@ -30,50 +28,24 @@
 
 static uint64_t iotlb_register;
 
-static void store(uint64_t address, uint64_t value, int size)
-{
-    address_space_write(&address_space_memory, address, MEMTXATTRS_UNSPECIFIED, &value, size);
-}
-
-static uint64_t load(uint64_t address, int size)
-{
-    uint64_t value = 0;
-
-    address_space_read(&address_space_memory, address, MEMTXATTRS_UNSPECIFIED, &value, size);
-    return value;
-}
-
-/* A register write is one access under the BQL, as a vCPU makes it. */
 static void write_register(int offset, uint64_t value, int size)
 {
-    bql_lock();
-    store(UNIT + offset, value, size);
-    bql_unlock();
-}
-
-uint64_t guest_read_register(int offset, int size)
-{
-    bql_lock();
-    uint64_t value = load(UNIT + offset, size);
-    bql_unlock();
-    return value;
+    guest_write(UNIT + offset, value, size);
 }
 
 static bool wait_for(int offset, int size, uint64_t mask, uint64_t value)
 {
-    int64_t deadline = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+    return guest_wait(UNIT + offset, size, mask, value);
+}
 
-    while ((guest_read_register(offset, size) & mask) != value) {
-        if (g_get_monotonic_time() > deadline) {
-            return false;
-        }
-    }
-    return true;
+uint64_t guest_read_register(int offset, int size)
+{
+    return guest_read(UNIT + offset, size);
 }
 
 static void entry(uint64_t table, unsigned index, uint64_t value)
 {
-    store(table + index * 8, value | 3, 8);
+    guest_store(table + index * 8, value | 3, 8);
 }
 
 /* Second-stage tables: R and W at every level. */
@@ -105,10 +77,10 @@ const char *guest_tables_build(uint16_t rid, int levels)
     }
     bql_lock();
     build_stage();
-    store(ROOT_TABLE + (rid >> 8) * 16, CONTEXT_TABLE | 1, 8);
-    store(CONTEXT_TABLE + (rid & 0xff) * 16, top | 1, 8);
+    guest_store(ROOT_TABLE + (rid >> 8) * 16, CONTEXT_TABLE | 1, 8);
+    guest_store(CONTEXT_TABLE + (rid & 0xff) * 16, top | 1, 8);
     /* AW: 1 = 3 levels, 2 = 4 levels; domain 1. */
-    store(CONTEXT_TABLE + (rid & 0xff) * 16 + 8, (levels - 2) | 1 << 8, 8);
+    guest_store(CONTEXT_TABLE + (rid & 0xff) * 16 + 8, (levels - 2) | 1 << 8, 8);
     bql_unlock();
 
     iotlb_register = ((guest_read_register(ECAP, 8) >> 8) & 0x3ff) * 16 + 8;

@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What a guest driver would have done: legacy-mode tables in guest RAM and the unit switched on.
+ * What a guest driver would have done: tables in guest RAM and the unit switched on. VT-d: legacy-mode tables.
  */
 #ifndef VIOMMU_BENCH_GUEST_TABLES_H
 #define VIOMMU_BENCH_GUEST_TABLES_H
