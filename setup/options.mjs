@@ -11,6 +11,7 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|oracle|tree [-- option
   build   only npm's packages and the compiled daemon
   bench   measures beside stock QEMU
   fuzz    runs the fuzzers
+  table   runs every cell of the assignment table on simulated hosts: npm run test:table
   oracle  compares the models with stock QEMU's own
   tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 

@@ -130,6 +130,12 @@ async function oracle(values, rest) {
   return withPaths(paths, own, (env) => node([script, ...rest], env));
 }
 
+/** Every cell of the assignment table, printed with what was run in it. */
+async function table(_values, rest) {
+  await project();
+  return tool('vitest', ['run', 'test/table/', '--reporter=default', ...rest], process.env);
+}
+
 async function build() {
   await project();
   return 0;
@@ -151,7 +157,7 @@ async function tree(_values, [version]) {
   return 0;
 }
 
-const COMMANDS = { demo, test, bench, fuzz, oracle, build, setup, tree };
+const COMMANDS = { demo, test, table, bench, fuzz, oracle, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

@@ -40,23 +40,15 @@ export class NestedFaults {
 
   /** A fault of a device that the guest knows as `rid`. */
   fault(fault: HostFault, rid: number, model: FaultedModel): void {
-    const { record, pasid } = fault;
     if (this.isGuests(fault)) {
       this.forwarded++;
-      model.nested?.fault({ rid, pasid, record });
+      model.nested?.fault({ rid, pasid: fault.pasid, record: fault.record });
       return;
     }
     // The host's stage 2 refused. What that means to the guest its own unit knows: a table outside of memory is a fetch
     // error there; an output outside of memory is none at all.
     this.withheld++;
-    const { request } = this;
-    request.rid = rid;
-    request.pasid = pasid;
-    request.access = accessOf(fault);
-    const smmu = fault.format === 'smmuv3';
-    request.lo = smmu ? record[4] : record[0];
-    request.hi = smmu ? record[5] : record[1];
-    model.translate(request, this.result);
+    askAgain(fault, rid, model, this.request, this.result);
   }
 
   refusedPasid({ pasid, access, lo, hi }: PasidRefusal, rid: number, model: FaultedModel): void {
@@ -68,6 +60,24 @@ export class NestedFaults {
     if (format === 'smmuv3') return F_TRANSLATION.get.S2(record) === 0;
     return GUESTS_OWN.has(FRCD_REG.get.FR(record));
   }
+}
+
+/** Makes the guest's own unit translate, and record, what hardware refused. */
+export function askAgain(
+  fault: HostFault,
+  rid: number,
+  model: Pick<Iommu, 'translate'>,
+  request: TranslateRequest,
+  result: TranslateResult,
+): void {
+  const { record } = fault;
+  const smmu = fault.format === 'smmuv3';
+  request.rid = rid;
+  request.pasid = fault.pasid;
+  request.access = accessOf(fault);
+  request.lo = smmu ? record[4] : record[0];
+  request.hi = smmu ? record[5] : record[1];
+  model.translate(request, result);
 }
 
 function accessOf({ format, record }: HostFault): number {

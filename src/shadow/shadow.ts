@@ -91,9 +91,9 @@ export class Shadow {
   }
 
   /** A device's mappings are ours from now on. Nothing is mapped until the host {@link listen}s. */
-  attach(device: number, rid: number, model: ShadowedModel): void {
+  attach(device: number, rid: number, model: ShadowedModel, pasid: number = NO_PASID): void {
     this.detach(device);
-    const space = new DeviceSpace(device, rid, NO_PASID);
+    const space = new DeviceSpace(device, rid, pasid);
     this.#devices.set(device, space);
     this.#renew();
     this.#resolve(space, model);
