@@ -21,7 +21,19 @@ void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb
     }
 }
 
-static void run_notice(ViommuCore *core, ViommuNotice *notice)
+static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
+{
+    g_autofree viommu_HostBatchReply *reply = g_new0(viommu_HostBatchReply, 1);
+    ViommuSpace *space = viommu_space_by_handle(core, notice->devices[0]);
+    WireOperations *operations = notice->operations;
+
+    if (space) {
+        viommu_host_run(space, operations->words, operations->count / HOST_OPERATION_WORDS, reply);
+    }
+    viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, notice->id, viommu_HostBatchReply_fields, reply);
+}
+
+static void run_invalidation(ViommuCore *core, ViommuNotice *notice)
 {
     uint32_t i;
 
@@ -33,6 +45,17 @@ static void run_notice(ViommuCore *core, ViommuNotice *notice)
         }
     }
     viommu_backend_reply(core, viommu_MessageType_INVALIDATE, notice->id, NULL, NULL);
+}
+
+static void run_notice(ViommuCore *core, ViommuNotice *notice)
+{
+    if (notice->operations) {
+        run_host_batch(core, notice);
+    } else {
+        run_invalidation(core, notice);
+    }
+    qatomic_inc(&core->backend.notices_done);
+    g_free(notice->operations);
     g_free(notice->devices);
     g_free(notice);
 }
@@ -61,6 +84,25 @@ void viommu_backend_run_notices(ViommuCore *core)
     }
 }
 
+void viommu_backend_run_until(ViommuCore *core, uint32_t count)
+{
+    ViommuBackend *b = &core->backend;
+
+    while (viommu_core_alive(core) && (int32_t)(count - qatomic_read(&b->notices_done)) > 0) {
+        ViommuNotice *notice = take_notice(b);
+
+        if (notice) {
+            run_notice(core, notice);
+            continue;
+        }
+        qemu_mutex_lock(&b->queue_lock);
+        if (QSIMPLEQ_EMPTY(&b->notices)) {
+            qemu_cond_timedwait(&b->queue_cond, &b->queue_lock, 100);
+        }
+        qemu_mutex_unlock(&b->queue_lock);
+    }
+}
+
 static void notices_bh(void *opaque)
 {
     ViommuCore *core = opaque;
@@ -69,30 +111,58 @@ static void notices_bh(void *opaque)
     object_unref(OBJECT(core->dev));
 }
 
-static void queue_notice(ViommuCore *core, uint32_t id, const IotlbScope *scope, const viommu_Invalidate *msg)
+static void queue_notice(ViommuCore *core, ViommuNotice *notice)
 {
     ViommuBackend *b = &core->backend;
-    ViommuNotice *notice = g_new0(ViommuNotice, 1);
     bool wake;
 
-    notice->id = id;
-    notice->scope = *scope;
-    notice->count = msg->devices_count;
-    notice->devices = g_memdup2(msg->devices, msg->devices_count * sizeof(uint32_t));
     qemu_mutex_lock(&b->queue_lock);
     QSIMPLEQ_INSERT_TAIL(&b->notices, notice, next);
     wake = !b->notices_scheduled;
     b->notices_scheduled = true;
+    qemu_cond_signal(&b->queue_cond);
     qemu_mutex_unlock(&b->queue_lock);
     if (wake) {
         viommu_core_schedule(core, notices_bh);
     }
 }
 
+static void queue_invalidation(ViommuCore *core, uint32_t id, const IotlbScope *scope,
+                               const viommu_Invalidate *msg)
+{
+    ViommuNotice *notice = g_new0(ViommuNotice, 1);
+
+    notice->id = id;
+    notice->scope = *scope;
+    notice->count = msg->devices_count;
+    notice->devices = g_memdup2(msg->devices, msg->devices_count * sizeof(uint32_t));
+    queue_notice(core, notice);
+}
+
+static bool serve_host_batch(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_HostBatch msg = viommu_HostBatch_init_zero;
+    g_autofree WireOperations *operations = g_new(WireOperations, 1);
+    ViommuNotice *notice;
+
+    wire_operations_init(&msg.ops, operations);
+    if (!wire_decode(frame, viommu_HostBatch_fields, &msg) || operations->count % HOST_OPERATION_WORDS) {
+        return false;
+    }
+    notice = g_new0(ViommuNotice, 1);
+    notice->id = frame->id;
+    notice->count = 1;
+    notice->devices = g_memdup2(&msg.device, sizeof(uint32_t));
+    notice->operations = g_steal_pointer(&operations);
+    queue_notice(core, notice);
+    return true;
+}
+
 static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
 {
     viommu_Invalidate msg = viommu_Invalidate_init_zero;
     IotlbScope scope;
+    bool resetting;
 
     if (!wire_decode(frame, viommu_Invalidate_fields, &msg)) {
         return false;
@@ -105,9 +175,15 @@ static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
     };
     iotlb_epochs_note(&core->epochs, msg.space, msg.epoch);
     viommu_spaces_invalidate(core, &scope, msg.rid, msg.pasid);
-    if (msg.devices_count && !qatomic_read(&core->resetting)) {
-        queue_notice(core, frame->id, &scope, &msg);
-    } else if (!viommu_endpoints_hold_answer(core, frame->id)) {
+    resetting = qatomic_read(&core->resetting);
+    if (msg.devices_count && !resetting) {
+        queue_invalidation(core, frame->id, &scope, &msg);
+        return true;
+    }
+    if (msg.devices_count) {
+        qatomic_inc(&core->backend.notices_done);
+    }
+    if (!viommu_endpoints_hold_answer(core, frame->id)) {
         viommu_backend_reply(core, viommu_MessageType_INVALIDATE, frame->id, NULL, NULL);
     }
     return true;
@@ -240,6 +316,9 @@ static void serve(ViommuCore *core, const WireFrame *frame)
     case viommu_MessageType_INVALIDATE:
         ok = serve_invalidate(core, frame);
         break;
+    case viommu_MessageType_HOST_BATCH:
+        ok = serve_host_batch(core, frame);
+        break;
     case viommu_MessageType_INTERRUPT:
         ok = serve_interrupt(core, frame);
         break;
@@ -293,6 +372,7 @@ void viommu_backend_init(ViommuCore *core)
     qemu_mutex_init(&b->send_lock);
     qemu_mutex_init(&b->queue_lock);
     QSIMPLEQ_INIT(&b->notices);
+    qemu_cond_init(&b->queue_cond);
 }
 
 void viommu_backend_start(ViommuCore *core, int fd)

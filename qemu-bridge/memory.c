@@ -84,6 +84,7 @@ static void forget(ViommuCore *core, ViommuRegion *region)
     viommu_front_request(core, viommu_MessageType_MEM_REMOVE, viommu_MemRemove_fields, &msg, -1,
                          viommu_Status_fields, &status);
     QTAILQ_REMOVE(&core->regions, region, next);
+    viommu_host_settle(core);
     memory_region_unref(region->mr);
     g_free(region);
 }

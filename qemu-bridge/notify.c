@@ -139,9 +139,40 @@ static void replay_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, u
     } while (at);
 }
 
+/* With HOST_BATCH the daemon keeps what those have mapped who want MAP events. */
+static bool is_shadowed(const ViommuSpace *space, const IOMMUNotifier *n)
+{
+    return viommu_hosts_are_shadowed(space->core) && (n->notifier_flags & IOMMU_NOTIFIER_MAP);
+}
+
 void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
-    replay_range(container_of(mr, ViommuSpace, iommu), n, 0, UINT64_MAX);
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    Interval r;
+
+    if (!is_shadowed(space, n)) {
+        replay_range(space, n, 0, UINT64_MAX);
+    } else if (notifier_range(space, n, &r)) {
+        viommu_host_listen(space, r.first, r.last);
+    }
+}
+
+void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
+{
+    uint64_t first = viommu_u64(w[1], w[2]), last = viommu_u64(w[3], w[4]), memory = viommu_u64(w[5], w[6]);
+    IOMMUNotifier *n;
+    Interval r;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        if (!is_shadowed(space, n) || !notifier_range(space, n, &r) || !intersect(&r, first, last)) {
+            continue;
+        }
+        if (w[0] & IOMMU_RW) {
+            emit(space, n, IOMMU_NOTIFIER_MAP, r, memory + (r.first - first), w[0] & IOMMU_RW);
+        } else {
+            emit(space, n, IOMMU_NOTIFIER_UNMAP, r, 0, IOMMU_NONE);
+        }
+    }
 }
 
 void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
@@ -151,6 +182,9 @@ void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
     IOMMUNotifier *n;
 
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        if (is_shadowed(space, n)) {
+            continue;
+        }
         unmap_range(space, n, first, last);
         replay_range(space, n, first, last);
     }
@@ -170,14 +204,16 @@ void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log
     }
 }
 
-void viommu_notify_unmap_all(ViommuCore *core)
+void viommu_notify_unmap_all(ViommuCore *core, bool all)
 {
     ViommuSpace *space;
     IOMMUNotifier *n;
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-            unmap_range(space, n, 0, UINT64_MAX);
+            if (all || !is_shadowed(space, n)) {
+                unmap_range(space, n, 0, UINT64_MAX);
+            }
         }
     }
 }
@@ -189,7 +225,9 @@ void viommu_notify_replay_all(ViommuCore *core)
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-            replay_range(space, n, 0, UINT64_MAX);
+            if (!is_shadowed(space, n)) {
+                replay_range(space, n, 0, UINT64_MAX);
+            }
         }
     }
 }
@@ -210,6 +248,12 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
         error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, %s",
                          PCI_SLOT(space->devfn), PCI_FUNC(space->devfn), core->no_map_events);
         return -ENOTSUP;
+    }
+    if (viommu_hosts_are_shadowed(core)) {
+        /* What is under way is for those who listen now. */
+        viommu_host_settle(core);
+        core->assigned += !!(new_flags & IOMMU_NOTIFIER_MAP);
+        core->assigned -= !!(space->notifier_flags & IOMMU_NOTIFIER_MAP);
     }
     space->notifier_flags = new_flags;
     msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? WIRE_NOTIFY_UNMAP : 0) |

@@ -76,6 +76,9 @@ static Step plain(ViommuTestdev *d, const Piece *p, uint32_t *result)
 {
     DMADirection direction = d->command == CMD_WRITE ? DMA_DIRECTION_FROM_DEVICE : DMA_DIRECTION_TO_DEVICE;
 
+    if (d->assigned.on) {
+        return moved(result, testdev_assigned_rw(d, p->address, p->data, p->size, d->command == CMD_WRITE));
+    }
     return moved(result, pci_dma_rw(&d->parent, p->address, p->data, p->size, direction, MEMTXATTRS_UNSPECIFIED));
 }
 

@@ -308,6 +308,10 @@ static void testdev_realize(PCIDevice *pci, Error **errp)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
 
+    if (d->assigned.on) {
+        /* VFIO passes none of these on. */
+        d->offer_pasid = d->offer_ats = d->offer_pri = false;
+    }
     if (!memory_region_init_ram(&d->buffer, OBJECT(d), "viommu-testdev-buffer", TESTDEV_BUFFER_SIZE, errp)) {
         return;
     }
@@ -321,6 +325,7 @@ static void testdev_realize(PCIDevice *pci, Error **errp)
     d->bh = qemu_bh_new_guarded(run_command, d, &DEVICE(d)->mem_reentrancy_guard);
     viommu_endpoint_attach(&d->endpoint, pci, &testdev_endpoint_ops);
     testdev_pci_init(d, errp);
+    testdev_assigned_start(d, errp);
 }
 
 /* On a conventional bus there is no room for extended capabilities. */
@@ -338,6 +343,7 @@ static void testdev_exit(PCIDevice *pci)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
 
+    testdev_assigned_stop(d);
     viommu_endpoint_detach(&d->endpoint);
     qemu_bh_delete(d->bh);
     msix_uninit_exclusive_bar(pci);
@@ -377,6 +383,9 @@ static const Property testdev_properties[] = {
     DEFINE_PROP_BOOL("pasid", ViommuTestdev, offer_pasid, true),
     DEFINE_PROP_BOOL("ats", ViommuTestdev, offer_ats, true),
     DEFINE_PROP_BOOL("pri", ViommuTestdev, offer_pri, true),
+    DEFINE_PROP_BOOL("assigned", ViommuTestdev, assigned.on, false),
+    DEFINE_PROP_UINT32("mapping-limit", ViommuTestdev, assigned.limit, 65535),
+    DEFINE_PROP_UINT32("fail-every", ViommuTestdev, assigned.fail_every, 0),
 };
 
 static const VMStateDescription testdev_vmstate = {
@@ -398,6 +407,10 @@ static void testdev_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     pc->config_write = testdev_pci_write_config;
     device_class_set_parent_realize(dc, testdev_device_realize, &parent_realize);
     device_class_set_props(dc, testdev_properties);
+    object_class_property_set_description(klass, "assigned", "DMA reaches what IOMMU notifiers have mapped, as "
+                                          "with a device of the host");
+    object_class_property_set_description(klass, "mapping-limit", "assigned: most mappings");
+    object_class_property_set_description(klass, "fail-every", "assigned: every so many mappings one fails");
     object_class_property_set_description(klass, "pasid", "PASID capability, where the IOMMU is viommu's");
     object_class_property_set_description(klass, "ats", "Address Translation Services, where daemon and bridge have "
                                           "them");

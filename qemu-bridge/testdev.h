@@ -109,8 +109,22 @@ typedef struct TestdevTransfer {
     bool released;
 } TestdevTransfer;
 
+/* What makes it a device that is assigned from the host (testdev-assigned.c). Big lock. */
+typedef struct TestdevAssigned {
+    bool on;             /* properties */
+    uint32_t limit;
+    uint32_t fail_every;
+
+    MemoryListener listener;
+    QLIST_HEAD(, Listening) listening;
+    GTree *mappings;
+    uint32_t maps;
+    Error *error;        /* of the first notifier that was refused */
+} TestdevAssigned;
+
 struct ViommuTestdev {
     PCIDevice parent;
+    TestdevAssigned assigned;
     ViommuEndpoint endpoint;
     MemoryRegion registers;
     MemoryRegion buffer;
@@ -198,5 +212,13 @@ uint32_t testdev_pci_enabled(const ViommuTestdev *d);
 uint32_t testdev_pci_page_requests(const ViommuTestdev *d);
 /** A group of page requests was answered: Response Failure, a response to no group, and whether all has stopped. */
 void testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected);
+
+/* testdev-assigned.c */
+
+/** Begins to listen when the device is an assigned one. Fails where the IOMMU tells nobody of new mappings. */
+void testdev_assigned_start(ViommuTestdev *d, Error **errp);
+void testdev_assigned_stop(ViommuTestdev *d);
+/** A DMA through what is mapped, within one mapping. */
+MemTxResult testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, uint32_t size, bool write);
 
 #endif

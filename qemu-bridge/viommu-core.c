@@ -8,7 +8,8 @@
 
 #define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
-                      FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS))
+                      FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
+                      FEATURE_BIT(HOST_BATCH))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -61,6 +62,8 @@ static void gone_bh(void *opaque)
     ViommuCore *core = opaque;
 
     viommu_endpoints_end_all(core);
+    /* Nobody says any more what assigned devices may reach. */
+    viommu_notify_unmap_all(core, true);
     object_unref(OBJECT(core->dev));
 }
 
@@ -280,7 +283,7 @@ void viommu_core_reset(ViommuCore *core)
     }
     qatomic_set(&core->resetting, true);
     viommu_backend_run_notices(core);
-    viommu_notify_unmap_all(core);
+    viommu_notify_unmap_all(core, false);
     viommu_front_request(core, viommu_MessageType_RESET, viommu_Reset_fields, &msg, -1, viommu_Status_fields,
                          &status);
     viommu_spaces_flush(core);
@@ -288,4 +291,5 @@ void viommu_core_reset(ViommuCore *core)
     viommu_core_publish(core);
     qatomic_set(&core->resetting, false);
     viommu_notify_replay_all(core);
+    viommu_host_settle(core);
 }

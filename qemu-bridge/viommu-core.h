@@ -65,6 +65,7 @@ typedef struct ViommuInterrupt {
 
 /* An INVALIDATE that notifiers must hear of, on its way to the main loop. */
 typedef struct ViommuNotice {
+    WireOperations *operations; /* of a HOST_BATCH; NULL: an INVALIDATE */
     uint32_t id;
     IotlbScope scope;
     uint32_t count;
@@ -82,6 +83,8 @@ typedef struct ViommuBackend {
     QemuMutex queue_lock; /* the fields below */
     QSIMPLEQ_HEAD(, ViommuNotice) notices;
     bool notices_scheduled;
+    QemuCond queue_cond;     /* a notice came, or the daemon is gone */
+    uint32_t notices_done;
     ViommuInterrupt interrupts[VIOMMU_INTERRUPT_RING];
     uint32_t interrupt_count;
     bool interrupts_scheduled;
@@ -162,6 +165,7 @@ struct ViommuCore {
     const char *model;
     uint8_t aw_bits;     /* of input addresses, at most 64 */
     bool caching_mode;
+    uint32_t assigned;   /* spaces with MAP notifiers that HOST_BATCH serves; big lock */
     const char *no_map_events; /* why notifiers cannot be told of new mappings, without caching_mode */
     qemu_irq wires[VIOMMU_MAX_WIRES];
     uint32_t wire_count;
@@ -263,6 +267,8 @@ bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
 void viommu_backend_init(ViommuCore *core);
 void viommu_backend_start(ViommuCore *core, int fd);
 void viommu_backend_stop(ViommuCore *core);
+/** Runs queued work until `count` pieces have been done since the session began. Big lock. */
+void viommu_backend_run_until(ViommuCore *core, uint32_t count);
 /** Answers queued invalidations. Main loop, big lock. */
 void viommu_backend_run_notices(ViommuCore *core);
 /** Answers a request of the daemon. Any thread. */
@@ -286,6 +292,23 @@ uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size);
 uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size);
 /** Compares and swaps an aligned little-endian word; `found` is what was there. */
 uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found);
+
+/* host.c: host mappings of assigned devices. Big lock. */
+
+/** Whether the daemon keeps the host mappings of whoever wants MAP events. */
+static inline bool viommu_hosts_are_shadowed(const ViommuCore *core)
+{
+    return core->features & 1u << viommu_Feature_FEATURE_HOST_BATCH;
+}
+
+/** Carries out operations and notes which of them failed. */
+void viommu_host_run(ViommuSpace *space, const uint32_t *words, uint32_t count, viommu_HostBatchReply *reply);
+/** For notifiers of our own: the operation under way fails with this errno. */
+void viommu_host_failed(int error);
+/** Returns when host mappings are what the guest's tables say: the caller waits, and does itself what there is to do. */
+void viommu_host_settle(ViommuCore *core);
+/** Somebody listens for [first, last] who has nothing mapped; returns when he has. */
+void viommu_host_listen(ViommuSpace *space, uint64_t first, uint64_t last);
 
 /* memory.c */
 
@@ -328,8 +351,10 @@ void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n);
 void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope);
 /** Tells those who keep translations for a device with ATS (vhost) to drop the block. */
 void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log2_size);
-/** UNMAP everything for everyone. */
-void viommu_notify_unmap_all(ViommuCore *core);
+/** UNMAP everything; for those whose mappings the daemon keeps only when it is gone (`all`). */
+void viommu_notify_unmap_all(ViommuCore *core, bool all);
+/** One operation of a HOST_BATCH, as events. */
+void viommu_notify_operation(ViommuSpace *space, const uint32_t *words);
 /** MAP what is mapped now, for those who asked. */
 void viommu_notify_replay_all(ViommuCore *core);
 

@@ -178,27 +178,48 @@ const char *wire_result_text(WireResult result)
 }
 
 /* Called once per packed run (bytes_left = its length), or once per element when a peer does not pack. */
-static bool decode_spans(pb_istream_t *stream, const pb_field_t *field, void **arg)
+static bool decode_words(pb_istream_t *stream, const pb_field_t *field, uint32_t *words, uint32_t *count,
+                         uint32_t most)
 {
-    WireSpans *spans = *arg;
     size_t bytes = stream->bytes_left;
     uint32_t i, n;
 
     if (PB_LTYPE(field->type) != PB_LTYPE_FIXED32) {
         return false;
     }
-    if (bytes % 4 || bytes / 4 > ARRAY_SIZE(spans->words) - spans->count) {
+    if (bytes % 4 || bytes / 4 > most - *count) {
         return false;
     }
     n = bytes / 4;
-    if (!pb_read(stream, (uint8_t *)(spans->words + spans->count), bytes)) {
+    if (!pb_read(stream, (uint8_t *)(words + *count), bytes)) {
         return false;
     }
-    for (i = spans->count; i < spans->count + n; i++) {
-        spans->words[i] = le32_to_cpu(spans->words[i]);
+    for (i = *count; i < *count + n; i++) {
+        words[i] = le32_to_cpu(words[i]);
     }
-    spans->count += n;
+    *count += n;
     return true;
+}
+
+static bool decode_spans(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    WireSpans *spans = *arg;
+
+    return decode_words(stream, field, spans->words, &spans->count, ARRAY_SIZE(spans->words));
+}
+
+static bool decode_operations(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    WireOperations *operations = *arg;
+
+    return decode_words(stream, field, operations->words, &operations->count, ARRAY_SIZE(operations->words));
+}
+
+void wire_operations_init(pb_callback_t *field, WireOperations *operations)
+{
+    operations->count = 0;
+    field->funcs.decode = decode_operations;
+    field->arg = operations;
 }
 
 void wire_spans_init(pb_callback_t *field, WireSpans *spans)

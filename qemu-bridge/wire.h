@@ -12,8 +12,8 @@
 #define WIRE_VERSION 1
 #define WIRE_HEADER_BYTES 16
 #define WIRE_MAX_BODY 65536
-/* The largest body that the bridge itself sends: a MEM_READ reply with its 4096 bytes. */
-#define WIRE_MAX_SENT_BODY 8192
+/* The largest body that the bridge itself sends: a HOST_BATCH reply in which everything failed. */
+#define WIRE_MAX_SENT_BODY 20480
 /* Most descriptors that one frame carries (HELLO). */
 #define WIRE_MAX_FDS 2
 
@@ -78,6 +78,19 @@ typedef struct WireSpans {
     uint32_t count; /* words; more than fit make the decoding fail */
     uint32_t words[MAX_SPANS * SPAN_WORDS];
 } WireSpans;
+
+/* Words of a host operation: access bits, first input address lo, hi, last lo, hi, memory lo, hi. */
+#define HOST_OPERATION_WORDS 7
+#define MAX_HOST_OPERATIONS 2048
+
+/* Where a decoder puts `repeated fixed32 ops`. */
+typedef struct WireOperations {
+    uint32_t count; /* words */
+    uint32_t words[MAX_HOST_OPERATIONS * HOST_OPERATION_WORDS];
+} WireOperations;
+
+/** Hooks an ops field to `operations`, and empties it. */
+void wire_operations_init(pb_callback_t *field, WireOperations *operations);
 
 /** Hooks a spans field (a nanopb callback) to `spans`, and empties it. */
 void wire_spans_init(pb_callback_t *field, WireSpans *spans);

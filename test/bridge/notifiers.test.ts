@@ -46,7 +46,8 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-async function start(asks: string, options: string, script: Script): Promise<ScriptedDaemon> {
+async function start(asks: string, options: string, given: Script): Promise<ScriptedDaemon> {
+  const script = { without: FEATURE.HOST_BATCH, ...given };
   daemon = await ScriptedDaemon.start(qemu.socket, script);
   const object = join(out, 'x86_64', 'notifier-probe.so');
   const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
@@ -173,5 +174,64 @@ describe('a listener that keeps translations for a device with ATS', () => {
     const features = ALL_FEATURES & ~FEATURE.ATS;
     await start('device-iotlb', '', { hello: (channel, id) => answerHello(channel, id, { features }) });
     expect(qemu.text).toMatch(/refused: device 02\.0: this IOMMU offers no device IOTLB/);
+  });
+});
+
+/** Words of one operation of a HOST_BATCH. */
+function operation(access: number, first: number, last: number, gpa = 0): number[] {
+  return [
+    access,
+    first % 2 ** 32,
+    Math.floor(first / 2 ** 32),
+    last % 2 ** 32,
+    Math.floor(last / 2 ** 32),
+    gpa,
+    0,
+  ];
+}
+
+describe('a listener whose mappings the daemon keeps', () => {
+  it('is announced with its range, and hears what is asked for in blocks', async () => {
+    const running = await start('map', ',caching-mode=on', { without: 0 });
+    expect(running.notifiers.map(({ flags }) => flags)).toEqual([NOTIFY.UNMAP | NOTIFY.MAP]);
+    const device = running.notifiers[0]?.device ?? 0;
+    expect(running.listens).toEqual([
+      { device, firstLo: 0, firstHi: 0, lastLo: 0xffff_ffff, lastHi: 0xffff },
+    ]);
+    const ops = [
+      ...operation(0, 0, 2 ** 48 - 1),
+      ...operation(3, 0x5000, 0x7fff, 0x9000),
+      ...operation(1, 2 ** 33, 2 ** 33 + 0x1f_ffff, 0x40_0000),
+      ...operation(0, 0x5000, 0x5fff),
+    ];
+    const { failures } = await running.ask(MESSAGE.HOST_BATCH, { device, ops });
+    expect(Array.from(failures)).toEqual([]);
+    await eventsAfter(0, [
+      UNMAPPED,
+      'map 5000+fff -> 9000 perm 3',
+      'map 6000+1fff -> a000 perm 3',
+      'map 200000000+1fffff -> 400000 perm 1',
+      'unmap 5000+fff -> 0 perm 0',
+    ]);
+  });
+
+  it('hears of no invalidation, and nothing but what is asked for at a reset', async () => {
+    const running = await start('map', ',caching-mode=on', { without: 0, replay: TWO_ANSWERS });
+    const devices = running.notifiers.map(({ device }) => device);
+    await running.ask(MESSAGE.INVALIDATE, { ...EVERYTHING, epoch: 1, devices });
+    await qemu.command('system_reset');
+    await running.ask(MESSAGE.HOST_BATCH, {
+      device: devices[0] as number,
+      ops: operation(3, 0x1000, 0x1fff),
+    });
+    await eventsAfter(0, ['map 1000+fff -> 0 perm 3']);
+    expect(running.received).not.toContain('REPLAY');
+  });
+
+  it('hears that nothing is mapped any more when the daemon is gone', async () => {
+    const running = await start('map', ',caching-mode=on', { without: 0 });
+    running.hangUp();
+    await eventsAfter(0, [UNMAPPED]);
+    expect(await qemu.quit()).toBe(0);
   });
 });

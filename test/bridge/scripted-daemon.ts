@@ -9,6 +9,7 @@ import type {
   DeviceAdded,
   Hello,
   HelloReply,
+  HostListen,
   MemAdd,
   Notifier,
   PageRequest,
@@ -20,6 +21,8 @@ import type {
 /** How the daemon misbehaves; everything else is answered as it should be. */
 export interface Script {
   readonly hello?: (channel: Channel, id: number) => void;
+  /** Features that are not in force. */
+  readonly without?: number;
   readonly translate?: (channel: Channel, id: number) => void;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
@@ -70,6 +73,7 @@ export class ScriptedDaemon {
   readonly received: string[] = [];
   readonly regions = new Map<number, MemAdd & { readonly descriptor: boolean }>();
   readonly devices: DeviceAdded[] = [];
+  readonly listens: HostListen[] = [];
   readonly notifiers: Notifier[] = [];
   readonly pageRequests: PageRequest[] = [];
   hello: Hello | undefined;
@@ -214,6 +218,12 @@ export class ScriptedDaemon {
       case MESSAGE.NOTIFIER:
         this.notifiers.push({ ...channel.body(CODEC.Notifier) });
         break;
+      case MESSAGE.HOST_LISTEN:
+        this.listens.push({ ...channel.body(CODEC.HostListen) });
+        break;
+      case MESSAGE.HOST_SETTLE:
+        channel.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, { settled: true, sent: 0 });
+        break;
       case MESSAGE.PAGE_REQUEST:
         this.pageRequests.push({ ...channel.body(CODEC.PageRequest) });
         break;
@@ -238,6 +248,6 @@ export class ScriptedDaemon {
     this.backend = new Channel(backend as number);
     this.#page = page as number;
     if (this.#script.hello) this.#script.hello(channel, id);
-    else answerHello(channel, id, {});
+    else answerHello(channel, id, { features: ALL_FEATURES & ~(this.#script.without ?? 0) });
   }
 }
