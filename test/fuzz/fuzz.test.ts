@@ -4,6 +4,7 @@ import { Daemon } from '../support/daemon.js';
 import { DriverFuzzer } from './driver.js';
 import { FramesFuzzer } from './frames.js';
 import { type Fuzzer, runFuzzer } from './fuzzer.js';
+import { IsolationFuzzer } from './isolation.js';
 import { MmioFuzzer } from './mmio.js';
 import { ShadowFuzzer } from './shadow.js';
 import { SocketFuzzer } from './socket.js';
@@ -42,6 +43,7 @@ describe(`fuzz, seed ${seed}`, () => {
     new TablesFuzzer(),
     new DriverFuzzer(),
     new ShadowFuzzer(),
+    new IsolationFuzzer(),
   ]) {
     it.runIf(wanted(fuzzer.name))(fuzzer.name, () => fuzz(fuzzer), timeout);
   }

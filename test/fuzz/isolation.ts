@@ -1,0 +1,262 @@
+import { type Plan, plan, type Strategy } from '../../src/assignment/plan.js';
+import {
+  DEVICE_KINDS,
+  type DeviceKind,
+  fullHost,
+  HOST_KINDS,
+  type HostKind,
+  nativeGuest,
+} from '../../src/assignment/request.js';
+import { SimHost } from '../../src/host/sim/host.js';
+import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
+import { type CellGuest, makeGuest } from '../table/guests.js';
+import { type Fuzzer, must, type Trace } from './fuzzer.js';
+import type { Rng } from './rng.js';
+
+const STEPS = 80;
+const HOST_RID = 0x0108;
+const PAGE = 4096;
+/** Input pages that are mapped from, and where they begin. */
+const INPUTS = 24;
+const BASE = 0x4000_0000;
+/** Pages of data in each guest, and where they begin. */
+const DATA_PAGES = 32;
+const DATA = 0x10_0000;
+/** Address spaces that one guest has at a time, beside that of requests without PASID. */
+const MOST_PASIDS = 5;
+
+/** A way of serving a guest, with PASIDs or without. */
+interface Cell {
+  readonly kind: HostKind;
+  readonly device: DeviceKind;
+  readonly pasids: boolean;
+  readonly strategy: Strategy;
+}
+
+const CELLS: readonly Cell[] = HOST_KINDS.flatMap((kind) =>
+  DEVICE_KINDS.flatMap((device) =>
+    [false, true].flatMap((pasids) =>
+      (['shadow', 'nest'] as const)
+        .map((mode): Plan => plan({ device, guest: nativeGuest(kind), pasids, mode, host: fullHost(kind) }))
+        .filter((planned): planned is Strategy => planned.ok)
+        .map((strategy) => ({ kind, device, pasids, strategy })),
+    ),
+  ),
+);
+
+/** What a guest may reach, kept here and nowhere else: data page by input page, for each PASID (−1: without). */
+class Model {
+  readonly spaces = new Map<number, Map<number, number>>();
+  /** First two words of each data page. */
+  readonly words: number[][];
+
+  constructor(readonly index: number) {
+    this.words = Array.from({ length: DATA_PAGES }, (_, page) => [((index + 1) << 24) | page, 0]);
+    this.spaces.set(-1, new Map());
+  }
+}
+
+/**
+ * Two guests, one host (mdevs: one parent device), random operations. After each one every device reaches what its guest
+ * has mapped and nothing else, and no word of the other guest has changed.
+ */
+export class IsolationFuzzer implements Fuzzer {
+  readonly name = 'isolation';
+  #probes = 0;
+  #refused = 0;
+
+  facts(): Readonly<Record<string, number>> {
+    return { probes: this.#probes, refused: this.#refused };
+  }
+
+  run(rng: Rng, trace: Trace): void {
+    const play = new Play(rng, trace, rng.pick(CELLS));
+    for (let step = 0; step < STEPS; step++) play.step();
+    play.end();
+    this.#probes += play.probes;
+    this.#refused += play.refused;
+  }
+}
+
+class Play {
+  probes = 0;
+  refused = 0;
+  private readonly host: SimHost;
+  private readonly guests: CellGuest[];
+  private readonly models = [new Model(0), new Model(1)];
+  /** vt-d2 nests with PASID only: requests without are the guest's memory as it is. */
+  private readonly ownSpace: boolean;
+
+  constructor(
+    private readonly rng: Rng,
+    private readonly trace: Trace,
+    private readonly cell: Cell,
+  ) {
+    const { kind, device, strategy } = cell;
+    trace.say(`${kind}, ${device}, ${strategy.choice}, PASIDs ${cell.pasids}`);
+    this.host = new SimHost({ kind, tableBytes: 2 ** 24 });
+    if (device === 'mdev') this.host.addParent(HOST_RID);
+    this.ownSpace = !(kind === 'vtd2' && strategy.choice === 'nest');
+    this.guests = [0, 1].map((index) => this.makeGuest(index));
+  }
+
+  private makeGuest(index: number): CellGuest {
+    const { kind, device, strategy } = this.cell;
+    const hostRid = device === 'mdev' ? HOST_RID : HOST_RID + index;
+    const made = makeGuest({
+      host: this.host,
+      kind,
+      deviceKind: device,
+      name: `${index}`,
+      hostRid,
+      strategy,
+    });
+    this.models[index] = new Model(index);
+    for (const [page, words] of this.models[index].words.entries()) {
+      words.forEach((word, at) => {
+        made.memory.store32(DATA + page * PAGE + at * 4, word);
+      });
+    }
+    return made;
+  }
+
+  step(): void {
+    const { rng } = this;
+    const index = rng.below(2);
+    const pasids = [...this.models[index].spaces.keys()].filter((pasid) => pasid >= 0 || this.ownSpace);
+    const pasid = pasids.length === 0 ? undefined : rng.pick(pasids);
+    switch (rng.below(10)) {
+      case 0:
+        this.create(index);
+        break;
+      case 1:
+        this.destroy(index);
+        break;
+      case 2:
+        this.foreignPasid(index);
+        break;
+      case 3:
+        if (rng.chance(0.1)) this.replace(index);
+        else if (this.cell.strategy.choice === 'nest') this.host.failures.arm('invalidate', rng.below(3));
+        break;
+      case 4:
+      case 5:
+        if (pasid !== undefined) this.unmap(index, pasid);
+        break;
+      default:
+        if (pasid !== undefined) this.map(index, pasid);
+    }
+    this.check();
+  }
+
+  private map(index: number, pasid: number): void {
+    const space = this.models[index].spaces.get(pasid) as Map<number, number>;
+    const input = this.rng.below(INPUTS);
+    const page = this.rng.below(DATA_PAGES);
+    if (space.has(input)) return;
+    this.trace.say(`guest ${index}: map ${input} to ${page}, PASID ${pasid}`);
+    this.guests[index].map(pasid, BASE + input * PAGE, DATA + page * PAGE);
+    space.set(input, page);
+  }
+
+  private unmap(index: number, pasid: number): void {
+    const space = this.models[index].spaces.get(pasid) as Map<number, number>;
+    const input = this.rng.below(INPUTS);
+    if (!space.has(input)) return;
+    this.trace.say(`guest ${index}: unmap ${input}, PASID ${pasid}`);
+    this.guests[index].unmap(pasid, BASE + input * PAGE);
+    space.delete(input);
+  }
+
+  private create(index: number): void {
+    const { spaces } = this.models[index];
+    if (!this.cell.pasids || spaces.size > MOST_PASIDS) return;
+    const pasid = this.guests[index].createPasid();
+    this.trace.say(`guest ${index}: PASID ${pasid}`);
+    must(!spaces.has(pasid), () => `PASID ${pasid} was given twice`);
+    if (this.cell.strategy.pv !== 'none') {
+      must(!this.models[1 - index].spaces.has(pasid), () => `PASID ${pasid} is the other guest's`);
+    }
+    spaces.set(pasid, new Map());
+  }
+
+  private destroy(index: number): void {
+    const pasids = [...this.models[index].spaces.keys()].filter((pasid) => pasid >= 0);
+    if (pasids.length === 0) return;
+    const pasid = this.rng.pick(pasids);
+    this.trace.say(`guest ${index}: PASID ${pasid} goes`);
+    this.guests[index].destroyPasid(pasid);
+    this.models[index].spaces.delete(pasid);
+  }
+
+  /** DMA with a PASID that the guest does not have: refused, and the other guest hears nothing. */
+  private foreignPasid(index: number): void {
+    const pasid = 1 + this.rng.below(20);
+    if (this.models[index].spaces.has(pasid) || pasid === this.guests[index].device.own) return;
+    this.trace.say(`guest ${index}: DMA with PASID ${pasid}`);
+    for (const guest of this.guests) guest.faults();
+    const address = BASE + this.rng.below(INPUTS) * PAGE;
+    const moved = dmaWrite(this.guests[index].device, address, [0xbad], pasid);
+    must(moved === 0, () => `DMA with PASID ${pasid} went through`);
+    must((this.guests[index].faults() ?? []).length === 1, () => 'no fault for the guest that did it');
+    must((this.guests[1 - index].faults() ?? []).length === 0, () => 'a fault for the other guest');
+  }
+
+  /** A guest goes, and another one comes in its place. */
+  private replace(index: number): void {
+    this.trace.say(`guest ${index} goes, another one comes`);
+    this.guests[index].close();
+    this.guests[index] = this.makeGuest(index);
+  }
+
+  private check(): void {
+    const { rng } = this;
+    for (const [index, model] of this.models.entries()) {
+      for (const [pasid, space] of model.spaces) {
+        if (pasid < 0 && !this.ownSpace) continue;
+        for (let count = 0; count < 3; count++) this.probe(index, pasid, rng.below(INPUTS), space);
+      }
+    }
+    for (const [index, { words }] of this.models.entries()) this.checkMemory(index, words);
+    const { violations } = this.host;
+    must(violations.length === 0, () => violations.join('; '));
+  }
+
+  private probe(index: number, pasid: number, input: number, space: ReadonlyMap<number, number>): void {
+    this.probes++;
+    const { device } = this.guests[index];
+    const page = space.get(input);
+    const address = BASE + input * PAGE;
+    const where = `guest ${index}, PASID ${pasid}, input ${input}`;
+    const read = dmaRead(device, address, 2, pasid);
+    if (page === undefined) {
+      this.refused++;
+      must(read === undefined, () => `${where}: reaches ${read?.[0].toString(16)}`);
+      must(dmaWrite(device, address, [0xbad], pasid) === 0, () => `${where}: writes`);
+      this.guests[index].faults();
+      return;
+    }
+    const words = this.models[index].words[page];
+    must(read?.[0] === words[0] && read[1] === words[1], () => `${where}: reads ${read}, not ${words}`);
+    const value = this.rng.u32();
+    must(dmaWrite(device, address + 4, [value], pasid) === 4, () => `${where}: cannot write`);
+    words[1] = value;
+  }
+
+  private checkMemory(index: number, pages: readonly (readonly number[])[]): void {
+    const { memory } = this.guests[index];
+    for (const [page, words] of pages.entries()) {
+      words.forEach((word, at) => {
+        memory.load32(DATA + page * PAGE + at * 4);
+        const there = memory.lo >>> 0;
+        must(there === word >>> 0, () => `guest ${index}, page ${page}: holds ${there}, not ${word}`);
+      });
+    }
+  }
+
+  end(): void {
+    for (const guest of this.guests) guest.close();
+    const left = leftovers(this.host);
+    must(Object.keys(left).length === 0, () => `left over: ${JSON.stringify(left)}`);
+  }
+}
