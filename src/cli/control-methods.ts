@@ -1,6 +1,13 @@
 import type { DumpOptions } from '../device/iommu.js';
 import type { SessionReport } from '../session/report.js';
-import { ControlError, type DumpAnswer, type ReportAnswer, type VmSummary } from './control-protocol.js';
+import type { DiffAnswer } from '../shadow/check.js';
+import {
+  ControlError,
+  type DiffReply,
+  type DumpAnswer,
+  type ReportAnswer,
+  type VmSummary,
+} from './control-protocol.js';
 import type { ControlMethodHandler } from './control-server.js';
 
 /** A connected machine, as far as these methods need it. */
@@ -10,6 +17,7 @@ export interface ControlledVm {
   readonly session: {
     dump(options: DumpOptions): Promise<DumpAnswer['nodes']>;
     report(): Promise<SessionReport>;
+    diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
   };
 }
 
@@ -38,6 +46,14 @@ export function controlMethods(source: {
       async (params) => {
         const vm = choose(source.vms(), params);
         return { vm: vm.name, report: await asked(vm.session.report()) } satisfies ReportAnswer;
+      },
+    ],
+    [
+      'diff',
+      async (params) => {
+        const { maxLeaves: most, rid } = dumpOptions(params);
+        const vm = choose(source.vms(), params);
+        return { vm: vm.name, ...(await asked(vm.session.diff(rid, most))) } satisfies DiffReply;
       },
     ],
   ]);

@@ -1,6 +1,7 @@
 import type { DumpNode } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { SessionReport } from '../session/report.js';
+import type { DiffAnswer } from '../shadow/check.js';
 
 /**
  * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
@@ -18,7 +19,7 @@ export interface Greeting {
   readonly pid: number;
 }
 
-export const CONTROL_METHODS = ['list', 'dump', 'report', 'watch'] as const;
+export const CONTROL_METHODS = ['list', 'dump', 'report', 'diff', 'watch'] as const;
 export type ControlMethod = (typeof CONTROL_METHODS)[number];
 
 export interface ControlRequest {
@@ -74,6 +75,10 @@ export interface DumpAnswer {
 export interface ReportAnswer {
   readonly vm: string;
   readonly report: SessionReport;
+}
+
+export interface DiffReply extends DiffAnswer {
+  readonly vm: string;
 }
 
 /** An error that goes to the asker as it is. */

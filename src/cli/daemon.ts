@@ -3,6 +3,7 @@ import type { ViommuEvent } from '../events/events.js';
 import { formatEvent } from '../observe/event.js';
 import type { Logger, LogLevel } from '../observe/log.js';
 import type { SessionReport } from '../session/report.js';
+import type { DiffAnswer } from '../shadow/check.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
@@ -12,6 +13,7 @@ import { announce } from './runtime-dir.js';
 export interface SessionPort {
   dump(options: DumpOptions): Promise<DumpNode[]>;
   report(): Promise<SessionReport>;
+  diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
   /** Ends the connection; resolves when nothing of it is left. */
   stop(): Promise<void>;
 }

@@ -70,6 +70,7 @@ Examples:
 
 export const LIST = `Lists your running daemons and the machines connected to them.`;
 
+export const DIFF = `Compares the guest's tables with the host mappings of assigned devices that are in force; fails when they differ.`;
 export const REPORT = `Prints the counters of one machine as JSON.`;
 
 export const WATCH = `Prints what happens in connected machines as it happens.`;

@@ -1,9 +1,10 @@
+import { formatDiff } from '../observe/diff.js';
 import { formatDump, parseRid } from '../observe/dump.js';
 import { formatEvent } from '../observe/event.js';
 import { timeOfDay } from '../observe/log.js';
 import { type CliContext, CliError, EXIT } from './context.js';
 import { ControlClient, findControl } from './control-client.js';
-import type { ControlEvent, DumpAnswer, ReportAnswer, VmSummary } from './control-protocol.js';
+import type { ControlEvent, DiffReply, DumpAnswer, ReportAnswer, VmSummary } from './control-protocol.js';
 import { type DaemonNote, runningDaemons } from './runtime-dir.js';
 
 /** Commands that look at a running daemon: `dump`, `list`, `report`, `watch`. */
@@ -79,11 +80,7 @@ export async function dump(context: CliContext, options: DumpCommandOptions): Pr
   };
   if (options.maxLeaves !== undefined) params['maxLeaves'] = options.maxLeaves;
   if (options.rid !== undefined) {
-    const rid = parseRid(options.rid);
-    if (rid === undefined) {
-      throw new CliError(`--rid ${options.rid}: not a requester id like 00:03.0`, EXIT.USAGE);
-    }
-    params['rid'] = rid;
+    params['rid'] = ridOf(options.rid);
   }
   const answer = (await withClient(context, options, (client) =>
     client.request('dump', params),
@@ -146,6 +143,24 @@ export async function report(context: CliContext, options: InspectOptions): Prom
   )) as ReportAnswer;
   context.stdout.write(json(answer));
   return EXIT.OK;
+}
+
+/** `viommu diff`: guest tables against host mappings in force; fails when there are differences. */
+export async function diff(context: CliContext, options: DumpCommandOptions): Promise<number> {
+  const params: Record<string, unknown> = { ...named(options.vm) };
+  if (options.maxLeaves !== undefined) params['maxLeaves'] = options.maxLeaves;
+  if (options.rid !== undefined) params['rid'] = ridOf(options.rid);
+  const answer = (await withClient(context, options, (client) =>
+    client.request('diff', params),
+  )) as DiffReply;
+  context.stdout.write(options.json === true ? json(answer) : `${formatDiff(answer).join('\n')}\n`);
+  return answer.differences.length === 0 ? EXIT.OK : EXIT.FAILED;
+}
+
+function ridOf(text: string): number {
+  const rid = parseRid(text);
+  if (rid === undefined) throw new CliError(`--rid ${text}: not a requester id like 00:03.0`, EXIT.USAGE);
+  return rid;
 }
 
 /** `viommu watch`: events as they happen, until the daemon ends or the user stops it. */

@@ -5,7 +5,7 @@ import { ARCHES } from './arch.js';
 import { type CliContext, CliError, EXIT, messageOf } from './context.js';
 import { demo } from './demo.js';
 import * as help from './help.js';
-import { dump, list, report, watch } from './inspect.js';
+import { diff, dump, list, report, watch } from './inspect.js';
 import { LACKS, type Lack, plan } from './plan.js';
 import { qemu } from './qemu.js';
 import { serve } from './serve.js';
@@ -172,6 +172,10 @@ function addInspect(program: Command, context: CliContext, action: Action): void
   withTarget(command(program, 'report', help.REPORT, '')).action(
     action((options) => report(context, options)),
   );
+  const diffTarget = command(program, 'diff', help.DIFF, '')
+    .option('--rid <bb:dd.f>', 'only this device')
+    .option('--max-leaves <n>', 'most differences to print', natural);
+  withTarget(diffTarget).action(action((options) => diff(context, options)));
   withTarget(command(program, 'watch', help.WATCH, '')).action(action((options) => watch(context, options)));
 }
 

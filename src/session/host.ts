@@ -7,6 +7,7 @@ import { CodedError, type ErrorName } from '../base/errors.js';
 import { closeFd, wake, wakeFd } from '../base/native.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { DiffAnswer } from '../shadow/check.js';
 import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
@@ -40,6 +41,8 @@ export interface SessionHost {
   dump(options: DumpOptions): Promise<DumpNode[]>;
   /** Throws `SESSION_GONE`. */
   report(): Promise<SessionReport>;
+  /** Host mappings of assigned devices (of one requester id) against the guest's tables, as they are now. Throws `SESSION_GONE`. */
+  diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
   /** Ends the connection with `STOPPED`; resolves when nothing of it is left. */
   stop(): Promise<void>;
   /** Resolves when the session has ended, however. */
@@ -145,6 +148,10 @@ class Host implements SessionHost {
 
   async report(): Promise<SessionReport> {
     return (await this.#ask({ method: 'report' })) as SessionReport;
+  }
+
+  async diff(rid: number | undefined, most: number): Promise<DiffAnswer> {
+    return (await this.#ask({ method: 'diff', rid, most })) as DiffAnswer;
   }
 
   async stop(): Promise<void> {

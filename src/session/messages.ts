@@ -3,6 +3,7 @@
 import type { ErrorName } from '../base/errors.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { DiffAnswer } from '../shadow/check.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
 
@@ -30,10 +31,15 @@ export interface WorkerStart {
 
 export type ToWorker =
   | { readonly id: number; readonly method: 'dump'; readonly options: DumpOptions }
-  | { readonly id: number; readonly method: 'report' };
+  | { readonly id: number; readonly method: 'report' }
+  | { readonly id: number; readonly method: 'diff'; readonly rid: number | undefined; readonly most: number };
 
 export type FromWorker =
-  | { readonly kind: 'reply'; readonly id: number; readonly value: readonly DumpNode[] | SessionReport }
+  | {
+      readonly kind: 'reply';
+      readonly id: number;
+      readonly value: readonly DumpNode[] | SessionReport | DiffAnswer;
+    }
   | { readonly kind: 'failed'; readonly id: number; readonly reason: ErrorName; readonly text: string }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string; readonly fields: LogFields }
   | { readonly kind: 'event'; readonly event: ViommuEvent }

@@ -5,12 +5,15 @@
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
+import type { DumpNode } from '../device/iommu.js';
 import * as builtIn from '../device/models.js';
 import type { ViommuEvent } from '../events/events.js';
+import { type DiffAnswer, differences } from '../shadow/check.js';
 import { SessionLoop } from './loop.js';
 import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { ModelFactory } from './ports.js';
-import { reportOf } from './report.js';
+import { reportOf, type SessionReport } from './report.js';
+import type { Session } from './session.js';
 
 const port = parentPort as MessagePort;
 let shared: Int32Array = new Int32Array(SHARED_WORD.COUNT);
@@ -39,12 +42,24 @@ function mention(event: ViommuEvent): void {
   tell({ kind: 'event', event });
 }
 
+function answerOf(session: Session, request: ToWorker): readonly DumpNode[] | SessionReport | DiffAnswer {
+  const { model } = session;
+  switch (request.method) {
+    case 'dump':
+      return model?.dump(request.options) ?? [];
+    case 'report':
+      return reportOf(session);
+    case 'diff':
+      if (model === undefined) return { devices: 0, mappings: 0, differences: [], more: false };
+      return differences(session.shadowing.shadow, model, session.ports.memory, request.rid, request.most);
+  }
+}
+
 function answer(loop: SessionLoop, request: ToWorker): void {
   const { session } = loop;
   const { id } = request;
   try {
-    const value =
-      request.method === 'dump' ? (session.model?.dump(request.options) ?? []) : reportOf(session);
+    const value = answerOf(session, request);
     tell({ kind: 'reply', id, value });
   } catch (error) {
     // A dump that fails is a defect of the dump; the machine goes on.

@@ -6,7 +6,7 @@
 import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
 import type { GuestMemory } from '../memory/port.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
-import { Identity, type LeafSource, NOTHING } from './leaves.js';
+import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
 import { TableMirror } from './mirror.js';
 import { MirrorLeaves } from './mirror-leaves.js';
 import { NestedLeaves } from './nested-leaves.js';
@@ -15,43 +15,6 @@ import type { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import type { Hole } from './runs.js';
 import type { MirrorBudget } from './table-pool.js';
-
-/** Several sources by rising input address, one after the other. */
-class Chained implements LeafSource {
-  #at = 0;
-  #first = 0;
-  #last = 0;
-
-  constructor(private readonly sources: readonly LeafSource[]) {}
-
-  get first(): number {
-    return this.sources[this.#at].first;
-  }
-  get last(): number {
-    return this.sources[this.#at].last;
-  }
-  get out(): number {
-    return this.sources[this.#at].out;
-  }
-  get access(): number {
-    return this.sources[this.#at].access;
-  }
-
-  start(first: number, last: number): void {
-    this.#at = 0;
-    this.#first = first;
-    this.#last = last;
-    this.sources[0].start(first, last);
-  }
-
-  next(): boolean {
-    while (!this.sources[this.#at].next()) {
-      if (this.#at + 1 === this.sources.length) return false;
-      this.sources[++this.#at].start(this.#first, this.#last);
-    }
-    return true;
-  }
-}
 
 export class GuestSpace {
   /** What has to be looked at. */

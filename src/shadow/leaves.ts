@@ -55,3 +55,40 @@ export class Identity implements LeafSource {
     return true;
   }
 }
+
+/** Several sources by rising input address, one after the other. */
+export class Chained implements LeafSource {
+  #at = 0;
+  #first = 0;
+  #last = 0;
+
+  constructor(private readonly sources: readonly LeafSource[]) {}
+
+  get first(): number {
+    return this.sources[this.#at].first;
+  }
+  get last(): number {
+    return this.sources[this.#at].last;
+  }
+  get out(): number {
+    return this.sources[this.#at].out;
+  }
+  get access(): number {
+    return this.sources[this.#at].access;
+  }
+
+  start(first: number, last: number): void {
+    this.#at = 0;
+    this.#first = first;
+    this.#last = last;
+    this.sources[0].start(first, last);
+  }
+
+  next(): boolean {
+    while (!this.sources[this.#at].next()) {
+      if (this.#at + 1 === this.sources.length) return false;
+      this.sources[++this.#at].start(this.#first, this.#last);
+    }
+    return true;
+  }
+}

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DumpNode, type DumpOptions, zeroCounters } from '../../device/iommu.js';
 import type { SessionReport } from '../../session/report.js';
+import type { DiffAnswer } from '../../shadow/check.js';
 import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
 import type { Services } from '../services.js';
@@ -101,6 +102,10 @@ export class FakeSession implements SessionPort {
   async dump(options: DumpOptions): Promise<DumpNode[]> {
     this.asked.push(options);
     return [{ label: 'GSTS_REG', raw: '0x80000000', fields: { TES: 1, RTPS: 0 } }];
+  }
+
+  async diff(): Promise<DiffAnswer> {
+    return { devices: 1, mappings: 3, differences: [], more: false };
   }
 
   async report(): Promise<SessionReport> {
