@@ -29,6 +29,11 @@ export class DeviceTlbs {
     this.#backend = backend;
   }
 
+  /** Requests that the peer has not answered. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
   /** See `IommuOutputs.invalidateDeviceTlb`. */
   request(
     tag: number,

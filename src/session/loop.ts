@@ -20,7 +20,7 @@ import type {
   SessionSettings,
   SharedPage,
 } from './ports.js';
-import { BackendMemory } from './remote-access.js';
+import { BackendMemory, type SetAside } from './remote-access.js';
 import { reportOf, type SessionReport } from './report.js';
 import { CHANNEL, Session } from './session.js';
 
@@ -64,6 +64,8 @@ export class SessionLoop {
   #spinless = 0;
   #backend: Channel | undefined;
   #wokenMidway = false;
+  /** Answers of devices that came while memory was waited for. */
+  #deviceAnswers: SetAside[] = [];
   /** Address and size of the shared page's mapping. */
   #page: { readonly address: number; readonly bytes: number } | undefined;
 
@@ -112,6 +114,7 @@ export class SessionLoop {
     // While memory was waited for, requests may have been read that nothing announces any more.
     this.#feed(this.#front, CHANNEL.FRONT);
     this.#spin();
+    this.#takeDeviceAnswers();
     const poll = this.#poll;
     if (this.#wokenMidway) this.#wake();
     if (!this.#wait()) return;
@@ -176,7 +179,32 @@ export class SessionLoop {
       if (name === CHANNEL.BACKEND) this.#spin();
       throw channel.ending();
     }
+    if (name === CHANNEL.BACKEND && this.session.deviceTlbs.pending > 0) this.#readFront();
     this.#feed(channel, name);
+  }
+
+  /**
+   * What was sent on the front channel before what was just received on the backend channel is there, and is handled
+   * first: a device's page requests come before its answer to an invalidation request (docs/protocol.md, rule 6).
+   */
+  #readFront(): void {
+    const front = this.#front;
+    for (let i = 0; i < MOST_SPINS && front.unsent <= FRONT_BACKLOG; i++) {
+      const filled = front.fill();
+      if (filled === FILL.CLOSED) throw front.ending();
+      if (filled === FILL.NOTHING) return;
+      this.#feed(front, CHANNEL.FRONT);
+    }
+  }
+
+  #takeDeviceAnswers(): void {
+    while (this.#deviceAnswers.length > 0) {
+      const answers = this.#deviceAnswers;
+      this.#deviceAnswers = [];
+      this.#readFront();
+      for (const { frame, bytes } of answers) this.session.input(CHANNEL.BACKEND, frame, bytes);
+      this.#flush();
+    }
   }
 
   /** Handles every whole frame of a channel, in order, and sends the answers: backend first. */
@@ -201,7 +229,8 @@ export class SessionLoop {
       if (this.#access.failure !== undefined) throw this.#access.failure;
       const next = setAside.shift();
       if (next === undefined) return;
-      this.session.input(CHANNEL.BACKEND, next.frame, next.bytes);
+      if (next.frame.type === MESSAGE.DEVICE_TLB) this.#deviceAnswers.push(next);
+      else this.session.input(CHANNEL.BACKEND, next.frame, next.bytes);
     }
   }
 

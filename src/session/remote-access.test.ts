@@ -8,10 +8,10 @@ const REMOTE = 0x10_0000;
 const open: Connected[] = [];
 
 /** A machine whose memory is served by messages. */
-function start(readonly = false): Connected {
+function start(readonly = false, model = 'fake'): Connected {
   const made = connected();
   open.push(made);
-  made.vm.hello();
+  made.vm.hello({ model });
   const region = { shared: false, gpaLo: REMOTE, sizeLo: 65536, readonly };
   expect(made.vm.memAdd(region, []).code).toBe(0);
   new DataView(made.vm.remote.buffer).setUint32(0x40, 1234, true);
@@ -86,6 +86,21 @@ describe('memory served by the peer', () => {
     expect(vm.peek(FAKE.STATUS)).toBe(77);
     // The walk's read was already on its way behind the invalidation; the completion read its own word after.
     expect(order).toEqual(['acknowledged', 'read', 'read']);
+  });
+
+  it("a device's answer that comes while memory is waited for counts, behind the page requests that it sent before", () => {
+    const { vm } = start(false, 'hearing');
+    const page = { rid: 8, pasid: 0, access: 1, lo: 0x5000, hi: 0, group: 0, last: true };
+    vm.service.deviceTlb = () => {
+      vm.client.post(MESSAGE.PAGE_REQUEST, page);
+      vm.client.post(MESSAGE.PAGE_REQUEST, page);
+      return { result: 0 };
+    };
+    vm.write(FAKE.DEVICE_TLB, 8);
+    vm.write(FAKE.PEEK, REMOTE + 0x40);
+    expect(vm.read(FAKE.STATUS)).toBe(1234);
+    while (vm.read(FAKE.HEARD) < 100);
+    expect(vm.read(FAKE.HEARD)).toBe(112);
   });
 
   it('a request that comes while an acknowledgement makes the model read memory is answered', () => {

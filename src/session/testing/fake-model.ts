@@ -12,6 +12,7 @@ import {
   type IommuOutputs,
   type ModelCounters,
   NO_PASID,
+  type PageRequest,
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
@@ -45,6 +46,10 @@ export const FAKE = {
   THEN_PEEK: 0x34,
   /** An edge on the unit's own output of this number. */
   WIRE: 0x38,
+  /** Sends an ATS invalidation request for the requester that is written. */
+  DEVICE_TLB: 0x3c,
+  /** What devices have said, a decimal digit each: 1 a page request, 2 the end of an invalidation request. */
+  HEARD: 0x40,
   BYTES: 4096,
 } as const;
 
@@ -76,6 +81,7 @@ export class FakeModel implements Iommu {
     else if (offset === FAKE.PEEK64) this.#peek64(lo);
     else if (offset === FAKE.FAIL) throw new Error('a defect of the fake model');
     else if (offset === FAKE.FLOOD) this.#flood(lo);
+    else if (offset === FAKE.DEVICE_TLB) this.#outputs.invalidateDeviceTlb(1, lo, -1, 0, 0, 64, false);
   }
 
   translate(request: TranslateRequest, result: TranslateResult): void {
@@ -175,17 +181,35 @@ export class FakeModel implements Iommu {
   }
 }
 
-/** Knows one model, `fake`, with the options of `known`. */
+/** Keeps in which order devices were heard. */
+class HearingModel extends FakeModel {
+  readonly #heard: Uint32Array;
+
+  constructor(ports: ModelPorts) {
+    super(ports);
+    this.#heard = ports.registers.subarray(FAKE.HEARD / 4, FAKE.HEARD / 4 + 1);
+  }
+
+  pageRequest(_request: PageRequest): void {
+    this.#heard[0] = (this.#heard[0] as number) * 10 + 1;
+  }
+
+  deviceTlbInvalidated(_tag: number, _result: number): void {
+    this.#heard[0] = (this.#heard[0] as number) * 10 + 2;
+  }
+}
+
+/** Knows two models, `fake` and `hearing`, with one option. */
 export const fakeModels: ModelFactory = {
   createModel(name, options, ports) {
     fakeModels.modelRegisterBytes(name);
     for (const option of Object.keys(options)) {
       if (option !== 'caching-mode') throw new CodedError('BAD_OPTION', `option ${option}`);
     }
-    return new FakeModel(ports);
+    return name === 'hearing' ? new HearingModel(ports) : new FakeModel(ports);
   },
   modelRegisterBytes(name) {
-    if (name !== 'fake') throw new CodedError('UNKNOWN_MODEL', `model "${name}"`);
+    if (name !== 'fake' && name !== 'hearing') throw new CodedError('UNKNOWN_MODEL', `model "${name}"`);
     return FAKE.BYTES;
   },
 };
