@@ -43,6 +43,8 @@ const SUBJECTS: readonly Subject[] = [
       { 'pass-through': 'off' },
       { 'fault-records': '64' },
       { 'virtual-commands': 'on', 'caching-mode': 'on' },
+      { 'device-tlb': 'on' },
+      { 'page-requests': 'on', 'device-tlb': 'on' },
     ],
   },
   {

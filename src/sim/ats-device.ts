@@ -1,4 +1,4 @@
-import { ACCESS, DEVICE_TLB, PAGE_RESPONSE, REQUEST, TRANSLATE_STATUS } from '../device/iommu.js';
+import { ACCESS, ATS, DEVICE_TLB, PAGE_RESPONSE, REQUEST, TRANSLATE_STATUS } from '../device/iommu.js';
 import { throughSpan } from './iotlb.js';
 import type { BusPageResponse, DeviceDrop, Machine, Translation } from './machine.js';
 
@@ -21,6 +21,8 @@ export type AtsOutcome =
   | 'denied'
   /** The translated access was refused. */
   | 'forbidden'
+  /** The address is to be used untranslated, and that was refused. */
+  | 'blocked'
   /** A page was asked for, and the answer was not Success. */
   | 'not paged in';
 
@@ -42,6 +44,8 @@ export class AtsDevice {
   drops = 0;
   /** Translation requests that were sent. */
   asked = 0;
+  /** Accesses that were made untranslated, because the answer said so. */
+  untranslated = 0;
   readonly #kept: Kept[] = [];
   /** Page requests without an answer: group → PASID. */
   readonly #groups = new Map<number, number>();
@@ -65,17 +69,21 @@ export class AtsDevice {
     return this.#groups.size;
   }
 
-  /** Reads or writes one 32-bit word through the device's own translation. `value` undefined: a read. */
+  /**
+   * Reads or writes one 32-bit word through the device's own translation. `value` undefined: a read. A write where
+   * the machine has no RAM is lost.
+   */
   access(pasid: number, address: bigint, value?: number): { outcome: AtsOutcome; value: number } {
     const access = value === undefined ? ACCESS.READ : ACCESS.WRITE;
     const found = this.translation(pasid, address, access);
     if (typeof found === 'string') return { outcome: found, value: 0 };
-    const { TRANSLATED } = REQUEST;
-    const answer = this.machine.request(this.rid, pasid, access, BigInt(found.gpa), TRANSLATED, false);
-    if (answer.status !== TRANSLATE_STATUS.OK) return { outcome: 'forbidden', value: 0 };
-    const { gpa } = throughSpan(answer.span, 0, BigInt(found.gpa));
+    const gpa =
+      (found.permissions & ATS.UNTRANSLATED_ONLY) !== 0
+        ? this.#untranslated(pasid, address, access)
+        : this.#translated(found.gpa, access);
+    if (typeof gpa === 'string') return { outcome: gpa, value: 0 };
     if (value === undefined) return { outcome: 'done', value: this.machine.ram.load32(gpa) >>> 0 };
-    this.machine.ram.store32(gpa, value);
+    if (this.machine.ram.contains(gpa, 4)) this.machine.ram.store32(gpa, value);
     return { outcome: 'done', value };
   }
 
@@ -119,6 +127,9 @@ export class AtsDevice {
     return this.machine.pageResponses.splice(at, 1)[0].code;
   }
 
+  /** Called with an invalidation request before it is obeyed. */
+  onDrop: (drop: DeviceDrop) => void = () => {};
+
   /** Called while the device waits: what the guest does meanwhile. */
   onWait: () => void = () => {};
 
@@ -131,6 +142,18 @@ export class AtsDevice {
       this.machine.idle(wait < 200 ? 0 : 1);
     }
     throw new Error(`simulated device: page request group ${group} was never answered`);
+  }
+
+  /** Translated requests name no PASID: the address is nobody's any more. */
+  #translated(address: number, access: number): number | AtsOutcome {
+    const answer = this.machine.request(this.rid, -1, access, BigInt(address), REQUEST.TRANSLATED, false);
+    if (answer.status !== TRANSLATE_STATUS.OK) return 'forbidden';
+    return throughSpan(answer.span, 0, BigInt(address)).gpa;
+  }
+
+  #untranslated(pasid: number, address: bigint, access: number): number | AtsOutcome {
+    this.untranslated++;
+    return this.machine.translate(this.rid, pasid, access, address)?.gpa ?? 'blocked';
   }
 
   #lookup(pasid: number, address: bigint, access: number): Translation | undefined {
@@ -159,8 +182,10 @@ export class AtsDevice {
     return throughSpan(span, 0, address);
   }
 
-  #drop({ pasid, address, log2Size, global }: DeviceDrop): number {
+  #drop(drop: DeviceDrop): number {
+    const { pasid, address, log2Size, global } = drop;
     this.drops++;
+    this.onDrop(drop);
     if (this.result !== DEVICE_TLB.DONE) return this.result;
     for (let at = this.#kept.length - 1; at >= 0; at--) {
       const kept = this.#kept[at];

@@ -11,7 +11,18 @@ import { LegacyTables, ScalableTables } from './vtd-tables.js';
 /** PASID that stands for requests without one; context entries name it in RID_PASID. VT-d §9.4 */
 export const RID_PASID = 0;
 
+/** Address mask of a Device-TLB invalidation of everything. */
+export const ALL_ADDRESSES = 52;
+
 export type DomainKind = Stage | 'nested' | 'pass-through';
+
+/** Who uses an address space. */
+export interface User {
+  readonly rid: number;
+  readonly pasid: number;
+  /** The device keeps translations of its own. */
+  readonly ats: boolean;
+}
 
 /** One address space and how the unit is told of it. */
 export interface Domain {
@@ -23,7 +34,7 @@ export interface Domain {
   /** Nested only: the second stage below. */
   readonly parent: Domain | undefined;
   /** Who uses it: first-stage invalidations name the PASID. */
-  readonly users: { readonly rid: number; readonly pasid: number }[];
+  readonly users: User[];
 }
 
 export interface DriverOptions {
@@ -45,6 +56,10 @@ export interface AttachOptions {
   /** Scalable mode: attach under this PASID instead of RID_PASID. */
   readonly pasid?: number;
   readonly fpd?: boolean;
+  /** Lets the device translate ahead. */
+  readonly ats?: boolean;
+  /** Lets it ask for pages; scalable mode, with `ats`. */
+  readonly pri?: boolean;
 }
 
 /** What the unit says it can do. */
@@ -145,18 +160,16 @@ export class VtdDriver {
 
   /** Makes requests of `rid` (with `pasid`, if given) go through the domain. */
   attach(rid: number, domain: Domain, options: AttachOptions = {}): void {
-    const fpd = options.fpd ? 1 : 0;
-    if (this.legacy !== undefined) this.#attachLegacy(this.legacy, rid, domain, fpd);
-    else if (this.scalable !== undefined) {
-      this.#attachScalable(this.scalable, rid, domain, options.pasid ?? RID_PASID, fpd);
-    }
-    domain.users.push({ rid, pasid: options.pasid ?? RID_PASID });
+    const { pasid = RID_PASID, ats = false } = options;
+    if (this.legacy !== undefined) this.#attachLegacy(this.legacy, rid, domain, options);
+    else if (this.scalable !== undefined) this.#attachScalable(this.scalable, rid, domain, options);
+    domain.users.push({ rid, pasid, ats });
   }
 
   /** Makes requests of `rid` (with `pasid`) fault, and waits until nothing uses the domain through it. */
   detach(rid: number, domain: Domain, pasid: number = RID_PASID): void {
     const at = domain.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
-    if (at >= 0) domain.users.splice(at, 1);
+    const gone = at >= 0 ? domain.users.splice(at, 1) : [];
     if (this.legacy !== undefined) {
       this.legacy.setContext(rid, {});
       this.invalidate.contextDevice(domain.did, rid);
@@ -165,6 +178,7 @@ export class VtdDriver {
       this.scalable?.setPasid(rid, pasid, {});
       this.#forgetPasid(domain, pasid);
     }
+    this.#forgetAhead(gone, 0n, ALL_ADDRESSES);
     this.invalidate.sync();
   }
 
@@ -197,23 +211,31 @@ export class VtdDriver {
     if (domain.kind === 'second') {
       if (all) this.invalidate.iotlbDomain(domain.did);
       else this.invalidate.iotlbPage(domain.did, input, am);
-      return;
+    } else {
+      for (const pasid of new Set(domain.users.map((user) => user.pasid))) {
+        if (all) this.invalidate.pasidIotlb(domain.did, pasid);
+        else this.invalidate.pasidIotlbPage(domain.did, pasid, input, am);
+      }
     }
-    for (const pasid of new Set(domain.users.map((user) => user.pasid))) {
-      if (all) this.invalidate.pasidIotlb(domain.did, pasid);
-      else this.invalidate.pasidIotlbPage(domain.did, pasid, input, am);
+    this.#forgetAhead(domain.users, input, am);
+  }
+
+  /** Device-TLBs come after the IOTLB. §6.5.2.5 */
+  #forgetAhead(users: readonly User[], input: bigint, am: number): void {
+    for (const { rid, pasid, ats } of users) {
+      if (ats) this.invalidate.deviceTlb(rid, pasid === RID_PASID ? -1 : pasid, input, am);
     }
   }
 
-  #attachLegacy(tables: LegacyTables, rid: number, domain: Domain, fpd: number): void {
+  #attachLegacy(tables: LegacyTables, rid: number, domain: Domain, options: AttachOptions): void {
     if (domain.kind === 'first' || domain.kind === 'nested') {
       throw new Error('simulated guest: legacy mode has no first stage');
     }
     const passThrough = domain.kind === 'pass-through';
     tables.setContext(rid, {
       P: 1,
-      FPD: fpd,
-      TT: passThrough ? TT.PASS_THROUGH : TT.UNTRANSLATED,
+      FPD: options.fpd ? 1 : 0,
+      TT: passThrough ? TT.PASS_THROUGH : options.ats ? TT.ALL : TT.UNTRANSLATED,
       SSPTPTR: passThrough ? 0 : Number(domain.table?.rootAddress ?? 0n),
       AW: passThrough ? this.#widestAw() : domain.levels - 2,
       DID: domain.did,
@@ -225,13 +247,20 @@ export class VtdDriver {
     this.invalidate.sync();
   }
 
-  #attachScalable(tables: ScalableTables, rid: number, domain: Domain, pasid: number, fpd: number): void {
+  #attachScalable(tables: ScalableTables, rid: number, domain: Domain, options: AttachOptions): void {
     const ecap = this.capabilities.ecap;
-    tables.setPasid(rid, pasid, this.#pasidEntry(domain, fpd));
+    const { pasid = RID_PASID } = options;
+    tables.setPasid(rid, pasid, this.#pasidEntry(domain, options.fpd ? 1 : 0));
     const contextEntry = tables.contextEntry(rid);
     const fresh = (this.machine.ram.load32(contextEntry) & 1) === 0;
     if (fresh) {
-      tables.setContext(rid, { P: 1, PASIDE: ECAP_REG.get.PASID(ecap), RID_PASID: RID_PASID });
+      tables.setContext(rid, {
+        P: 1,
+        PASIDE: ECAP_REG.get.PASID(ecap),
+        DTE: options.ats ? 1 : 0,
+        PRE: options.pri ? 1 : 0,
+        RID_PASID: RID_PASID,
+      });
     }
     if (!this.capabilities.cachingMode) return;
     if (fresh) this.invalidate.contextDevice(0, rid);

@@ -24,9 +24,13 @@ export interface FaultRecord {
   readonly address: bigint;
   /** T1:T2 of §11.4.7.6: 0 = write, 2 = read. */
   readonly type: 'write' | 'read' | 'other';
+  /** AT of §11.4.7.6. */
+  readonly kind: 'untranslated' | 'translation' | 'translated' | 'reserved';
   readonly execute: boolean;
   readonly privileged: boolean;
 }
+
+const KINDS = ['untranslated', 'translation', 'translated', 'reserved'] as const;
 
 export interface FaultStatus {
   readonly overflow: boolean;
@@ -108,6 +112,7 @@ export class FaultHandler {
       pasid: get.PP(words) === 1 ? get.PV(words) : -1,
       address: low & ~0xfffn,
       type: get.T2(words) === 1 ? 'other' : t1 === 1 ? 'read' : 'write',
+      kind: KINDS[get.AT(words)],
       execute: get.EXE(words) === 1,
       privileged: get.PRIV(words) === 1,
     };

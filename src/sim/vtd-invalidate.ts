@@ -2,7 +2,9 @@ import { type Layout, pack } from '../spec/define.js';
 import {
   CC_INV_DSC,
   DESCRIPTOR,
+  DEV_TLB_INV_DSC,
   IOTLB_INV_DSC,
+  P_DEV_TLB_INV_DSC,
   P_IOTLB_GRANULARITY,
   P_IOTLB_INV_DSC,
   PC_GRANULARITY,
@@ -27,7 +29,31 @@ export interface Invalidations {
   pasidCache(did: number, pasid: number): void;
   pasidIotlb(did: number, pasid: number): void;
   pasidIotlbPage(did: number, pasid: number, address: bigint, am: number, hint?: boolean): void;
+  /**
+   * 2^am pages of a device's TLB, 52 = all of it; `pasid` −1 = what it has without PASID. After the IOTLB invalidations
+   * that take the same away.
+   */
+  deviceTlb(rid: number, pasid: number, address: bigint, am: number, options?: DeviceTlbOptions): void;
   sync(): void;
+}
+
+export interface DeviceTlbOptions {
+  /** GI: whatever the PASID. */
+  readonly global?: boolean;
+  /** PFSID; default: the requester itself. */
+  readonly physicalFunction?: number;
+  /** MIP: how many may be under way at the physical function; 0 = 32. */
+  readonly most?: number;
+}
+
+/** Address and S of a Device-TLB descriptor for 2^am pages: the lowest clear bit is in the middle. §6.5.2.5 */
+export function sizedAddress(
+  address: bigint,
+  am: number,
+): { readonly address: bigint; readonly sized: boolean } {
+  if (am === 0) return { address, sized: false };
+  const block = 1n << BigInt(12 + am);
+  return { address: (address & ~(block - 1n)) | ((block >> 1n) - 1n), sized: true };
 }
 
 /** Puts a 64-bit input address into words 2 and 3 of a descriptor; it may have more than 52 bits. */
@@ -88,6 +114,26 @@ export class QueuedInvalidations implements Invalidations {
     const values = { G: P_IOTLB_GRANULARITY.PAGE, DID: did, PASID: pasid, AM: am, IH: hint ? 1 : 0 };
     this.queue.submit(withAddress(descriptor(P_IOTLB_INV_DSC, DESCRIPTOR.PASID_IOTLB, values), address));
   }
+  deviceTlb(rid: number, pasid: number, address: bigint, am: number, options: DeviceTlbOptions = {}): void {
+    const { global = false, physicalFunction = rid, most = 0 } = options;
+    const { address: encoded, sized } = sizedAddress(address, am);
+    const values = {
+      SID: rid,
+      S: sized ? 1 : 0,
+      MIP: most,
+      PFSID_LOW: physicalFunction & 0xf,
+      PFSID_HIGH: physicalFunction >> 4,
+    };
+    const words =
+      pasid < 0
+        ? descriptor(DEV_TLB_INV_DSC, DESCRIPTOR.DEVICE_TLB, values)
+        : descriptor(P_DEV_TLB_INV_DSC, DESCRIPTOR.PASID_DEVICE_TLB, {
+            ...values,
+            PASID: pasid,
+            GI: global ? 1 : 0,
+          });
+    this.queue.submit(withAddress(words, encoded));
+  }
   sync(): void {
     this.queue.sync();
   }
@@ -141,11 +187,14 @@ export class RegisterInvalidations implements Invalidations {
   pasidIotlbPage(): void {
     this.#refuse();
   }
+  deviceTlb(): void {
+    this.#refuse();
+  }
   /** Each command above waits for itself. */
   sync(): void {}
 
   #refuse(): never {
-    throw new Error('simulated guest: PASID structures are invalidated through the queue only');
+    throw new Error('simulated guest: this is invalidated through the queue only');
   }
   #context(values: { readonly [P in keyof typeof CCMD_REG.fields]?: number }): void {
     this.registers.write(CCMD_REG, { ...values, ICC: 1 });

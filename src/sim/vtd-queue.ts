@@ -28,6 +28,8 @@ export interface WaitOptions {
   readonly interrupt?: boolean;
   /** FN: fence. */
   readonly fence?: boolean;
+  /** PD: page requests that were received before are in their queue. */
+  readonly drainPages?: boolean;
 }
 
 /** The guest's side of the invalidation queue. VT-d §6.5.2 */
@@ -89,6 +91,7 @@ export class InvalidationQueue {
         SW: (options.status ?? true) ? 1 : 0,
         IF: options.interrupt ? 1 : 0,
         FN: options.fence ? 1 : 0,
+        PD: options.drainPages ? 1 : 0,
         StatusData: this.#sequence,
         StatusAddress: this.status,
       }) as Uint32Array,

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
+import { AtsDevice } from '../../src/sim/ats-device.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDriver } from '../../src/sim/vtd-driver.js';
+import { PageRequestQueue } from '../../src/sim/vtd-pages.js';
 import type { InvalidationQueue } from '../../src/sim/vtd-queue.js';
 import {
   CC_GRANULARITY,
@@ -225,5 +227,36 @@ describe('ordering rules of the wire', () => {
     });
     expect(answered).toBe(50);
     queueOf(driver).await(value);
+  });
+
+  it("6: a device's page requests come before its answer", () => {
+    const options = { 'device-tlb': 'on', 'page-requests': 'on' };
+    // Memory by message shows in which order the unit writes.
+    const own = SimVm.connect(daemon.socket, { options, ramBytes: RAM_BYTES, sharedMemory: false });
+    try {
+      const driver = startDriver(own, 'scalable');
+      const queue = queueOf(driver);
+      driver.attach(RID, driver.createDomain('first'), { pasid: 9, ats: true, pri: true });
+      const pages = new PageRequestQueue(driver.registers, queue, driver.pages);
+      pages.enable();
+      const ats = new AtsDevice(own, RID);
+      ats.onDrop = () => ats.requestPages(9, [{ address: IOVA, access: ACCESS.READ }]);
+      const written: number[] = [];
+      const view = own.ram.view.bind(own.ram);
+      own.ram.view = (gpa, bytes) => {
+        written.push(gpa);
+        return view(gpa, bytes);
+      };
+      driver.invalidate.deviceTlb(RID, 9, 0n, 52);
+      const value = queue.submitWait({ drainPages: true });
+      queue.kick();
+      queue.await(value);
+      const request = written.indexOf(pages.base);
+      expect(request).toBeGreaterThanOrEqual(0);
+      expect(written.indexOf(queue.status), 'the status, behind the request').toBeGreaterThan(request);
+      expect(pages.peek()).toMatchObject([{ address: IOVA, pasid: 9 }]);
+    } finally {
+      own.close();
+    }
   });
 });

@@ -5,6 +5,7 @@ import {
   MAX_SPANS,
   type ModelEvent,
   NO_PASID,
+  REQUEST,
   SPAN_WORDS,
   TRANSLATE_STATUS,
   type TranslateResult,
@@ -43,6 +44,7 @@ const GCMD = {
 /** What a translation came to. */
 export interface Answer {
   readonly ok: boolean;
+  readonly status: number;
   readonly out: bigint;
   readonly log2: number;
   readonly permissions: number;
@@ -60,6 +62,7 @@ export interface Fault {
   readonly address: number;
   readonly T1: number;
   readonly T2: number;
+  readonly AT: number;
   readonly PP: number;
   readonly PV: number;
 }
@@ -194,7 +197,10 @@ export class TestMachine {
   }
 
   /** Scalable-mode context-entry with a PASID directory of 2^(pdts+7) entries. Returns entry and directory. */
-  scalableContext(rid: number, fields: { paside?: boolean; ridPasid?: number; pdts?: number } = {}) {
+  scalableContext(
+    rid: number,
+    fields: { paside?: boolean; ridPasid?: number; pdts?: number; dte?: boolean; pre?: boolean } = {},
+  ) {
     const root = ROOT_TABLE + (rid >> 8) * 16 + ((rid & 0xff) >= 128 ? 8 : 0);
     const present = this.memory.peek(root) ?? 0n;
     const table = (present & 1n) === 1n ? Number(present & ~0xfffn) : this.page();
@@ -202,7 +208,8 @@ export class TestMachine {
     const directory = this.page();
     const address = table + (rid & 127) * 32;
     const pdts = BigInt(fields.pdts ?? 0);
-    this.entry(address, BigInt(directory) | 1n | (fields.paside ? 8n : 0n) | (pdts << 9n));
+    const flags = (fields.paside ? 8n : 0n) | (fields.dte ? 4n : 0n) | (fields.pre ? 16n : 0n);
+    this.entry(address, BigInt(directory) | 1n | flags | (pdts << 9n));
     this.entry(address + 8, BigInt(fields.ridPasid ?? 0));
     return { address, directory };
   }
@@ -251,7 +258,13 @@ export class TestMachine {
     return this.map(root, levels, iova, out, bits, 7n, leafLevel);
   }
 
-  translate(rid: number, address: bigint, access: number, pasid = NO_PASID): Answer {
+  translate(
+    rid: number,
+    address: bigint,
+    access: number,
+    pasid = NO_PASID,
+    kind: number = REQUEST.UNTRANSLATED,
+  ): Answer {
     const result: TranslateResult = {
       status: -1,
       count: -1,
@@ -262,7 +275,7 @@ export class TestMachine {
     };
     const lo = Number(address & 0xffffffffn);
     const hi = Number((address >> 32n) & 0xffffffffn);
-    this.model.translate({ rid, pasid, access, lo, hi, kind: 0, mayStall: false }, result);
+    this.model.translate({ rid, pasid, access, lo, hi, kind, mayStall: false }, result);
     return this.describe(result, address);
   }
 
@@ -281,6 +294,7 @@ export class TestMachine {
     const first = spans[0];
     return {
       ok: result.status === TRANSLATE_STATUS.OK,
+      status: result.status,
       out: first ? first.out | (address & ((1n << BigInt(first.log2)) - 1n)) : -1n,
       log2: first?.log2 ?? -1,
       permissions: first?.permissions ?? 0,
@@ -305,6 +319,7 @@ export class TestMachine {
         address: get.FI(this.registers, base),
         T1: get.T1(this.registers, base),
         T2: get.T2(this.registers, base),
+        AT: get.AT(this.registers, base),
         PP: get.PP(this.registers, base),
         PV: get.PV(this.registers, base),
       });

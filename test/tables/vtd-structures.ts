@@ -125,12 +125,12 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
       SVT: [83, 82],
     },
   },
-  /** Page request descriptor: L (struct page_req_dsc) only. */
+  /** Page request descriptor: L (struct page_req_dsc), Q since 10.2 (VTD_PRD_*, without private data). */
   PAGE_REQUEST: {
     bytes: 32,
     fields: {
       TYPE: [7, 0],
-      PASID_PRESENT: bit(8),
+      PP: bit(8), // L: pasid_present
       PRIV_DATA_PRESENT: bit(9),
       RID: [31, 16],
       PASID: [51, 32],
@@ -139,7 +139,7 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
       RD: bit(64),
       WR: bit(65),
       LPIG: bit(66),
-      PRG_INDEX: [75, 67],
+      PRGI: [75, 67], // L: prg_index
       ADDR: [127, 76],
       PRIV_DATA: [255, 128],
     },
@@ -233,18 +233,18 @@ export const DESCRIPTORS: {
       ADDR: [127, 76],
     },
   },
-  /** L only (QI_PGRP_*): page group response. */
+  /** Page group response: L (QI_PGRP_*), Q since 10.2 (VTD_INV_DESC_PGRESP_*, without PDP, LPIG and private data). */
   page_grp_resp_dsc: {
     type: 9,
     fields: {
       TYPE: [3, 0],
-      PASID_P: bit(4),
+      PP: bit(4), // L: PASID_P
       PDP: bit(5),
       TYPE_HI: [11, 9],
       RESP_CODE: [15, 12],
       RID: [31, 16],
       PASID: [51, 32],
-      LPIG: bit(66),
+      IGN: bit(66), // L: LPIG, which rev 4 has software leave out
       PRGI: [75, 67],
       PRIV: [255, 128],
     },

@@ -103,6 +103,8 @@ export const VALUES = {
   PC_G: { DOMAIN: 0, PASID: 1, GLOBAL: 3 },
   /** p_iotlb_inv_dsc.G: L, Q, O. */
   P_IOTLB_G: { PASID: 2, PAGE: 3 },
+  /** page_grp_resp_dsc.RC: L (QI_RESP_*), Q. */
+  RC: { SUCCESS: 0, INVALID: 1, FAILURE: 15 },
   /** IQERCD.IQEI: V only. */
   IQEI: {
     NOT_AVAILABLE: 0,

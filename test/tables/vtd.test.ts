@@ -18,6 +18,12 @@ const RENAMED: { readonly [name: string]: string } = {
   PFSID_LOW: 'PFSID_LO',
   PFSID_HIGH: 'PFSID_HI',
   GI: 'G',
+  Type: 'TYPE',
+  EXR: 'EXE',
+  PMR: 'PM',
+  RDR: 'RD',
+  WRR: 'WR',
+  RC: 'RESP_CODE',
   'R/W': 'RW',
   'U/S': 'US',
 };
@@ -73,8 +79,10 @@ const TRANSCRIBED_ONLY: { readonly [path: string]: string } = {
   PHMBASE_REG: 'protected memory is not offered: CAP.PHMR = 0',
   PHMLIMIT_REG: 'protected memory is not offered: CAP.PHMR = 0',
   IRTE: 'interrupt remapping: not offered yet',
-  PAGE_REQUEST: 'page requests: not offered yet',
-  page_grp_resp_dsc: 'page requests: not offered yet',
+  'PAGE_REQ_DSC.PRIV_DATA_PRESENT': 'private data: gone in rev 4',
+  'PAGE_REQ_DSC.PRIV_DATA': 'private data: gone in rev 4',
+  'page_grp_resp_dsc.PDP': 'private data: gone in rev 4',
+  'page_grp_resp_dsc.PRIV': 'private data: gone in rev 4',
   'SGN.3': 'execute requests: gone in rev 4',
   'SGN.9': 'no condition of the pinned revision has it',
 };
@@ -163,6 +171,7 @@ describe('VT-d structures and descriptors beside an independent transcription', 
     const other: { readonly [name: string]: string } = {
       PASID_DIRECTORY_ENTRY: 'SM_PASID_DIR_ENTRY',
       PASID_TABLE_ENTRY: 'SM_PASID_TABLE_ENTRY',
+      PAGE_REQ_DSC: 'PAGE_REQUEST',
     };
     const out: string[] = [];
     const seen = new Set<string>(['FS_ENTRY', 'SS_ENTRY']);
@@ -261,6 +270,7 @@ describe('VT-d values beside an independent transcription', () => {
     expect(registers.IOTLB_GRANULARITY).toMatchObject(VALUES.IOTLB_G);
     expect(descriptors.PC_GRANULARITY).toMatchObject(VALUES.PC_G);
     expect(descriptors.P_IOTLB_GRANULARITY).toEqual(VALUES.P_IOTLB_G);
+    expect(Object.values(descriptors.RESPONSE_CODE)).toEqual(Object.values(VALUES.RC));
     const declared: readonly number[] = Object.values(registers.IQEI);
     expect(declared).toEqual(Object.values(VALUES.IQEI));
   });

@@ -2,8 +2,8 @@
  * What one VT-d unit is: options from the user, and the capability registers that follow from them. A
  * capability bit is set here and nowhere else, and only for what the model does.
  *
- * Not advertised, and therefore absent: interrupt remapping (IR, EIM), Device-TLBs and page requests (DT, PRS,
- * PDS, DIT, NWFS), supervisor and execute requests (SRS, ERS, RPRIVS), memory types
+ * Not advertised, and therefore absent: interrupt remapping (IR, EIM), supervisor and execute requests (SRS, ERS,
+ * RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS), memory types
  * (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions, write-buffer flushing (RWBF:
  * guest memory is coherent), zero-length reads (they never reach the model as such), and ESRTPS (after Set Root
  * Table Pointer software must invalidate, and a driver that forgets it must fail here).
@@ -35,6 +35,10 @@ export interface VtdConfig {
   readonly maximumAddressMask: number;
   /** AW encodings (AGAW) that SAGAW reports, as a bit per value. */
   readonly supportedWidths: number;
+  /** Devices may translate ahead: translation and translated requests, Device-TLB invalidations. */
+  readonly deviceTlb: boolean;
+  /** Devices may ask for pages: the page request queue. */
+  readonly pageRequests: boolean;
   /** Virtual command registers: the guest has its PASIDs from us. */
   readonly virtualCommands: boolean;
   readonly paging: VtdPagingCapabilities;
@@ -57,6 +61,8 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'snoop-control': 'on',
   'pass-through': 'on',
   'fault-records': '8',
+  'device-tlb': 'off',
+  'page-requests': 'off',
   'virtual-commands': 'off',
 };
 
@@ -88,6 +94,10 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
   const snoopControl = onOff(options, 'snoop-control');
   const hostAddressWidth = Math.min(width, 52);
   const cachingMode = onOff(options, 'caching-mode');
+  const deviceTlb = onOff(options, 'device-tlb');
+  const pageRequests = onOff(options, 'page-requests');
+  if (pageRequests && !(deviceTlb && scalableMode))
+    needs('page-requests', 'device-tlb=on and scalable-mode=on');
   const virtualCommands = onOff(options, 'virtual-commands');
   if (virtualCommands && !(scalableMode && cachingMode))
     needs('virtual-commands', 'scalable-mode=on and caching-mode=on');
@@ -103,6 +113,8 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
     faultRecords,
     maximumAddressMask: MAXIMUM_ADDRESS_MASK,
     supportedWidths: width === 39 ? 0b0010 : width === 48 ? 0b0110 : 0b1110,
+    deviceTlb,
+    pageRequests,
     virtualCommands,
     paging: {
       hostAddressWidth,
@@ -171,16 +183,23 @@ export function capabilityWords(config: VtdConfig): Uint32Array {
 export function extendedCapabilityWords(config: VtdConfig): Uint32Array {
   const scalable = config.scalableMode ? 1 : 0;
   const firstStage = config.firstStage ? 1 : 0;
+  const deviceTlb = config.deviceTlb ? 1 : 0;
+  const pageRequests = config.pageRequests ? 1 : 0;
   return pack(ECAP_REG, {
     C: 1,
     QI: 1,
+    DT: deviceTlb,
     PT: config.passThrough ? 1 : 0,
     SC: config.snoopControl ? 1 : 0,
     IRO: IOTLB_OFFSET / 16,
     NEST: firstStage,
+    PRS: pageRequests,
+    NWFS: deviceTlb,
     EAFS: firstStage,
     PSS: scalable * 19,
     PASID: scalable,
+    DIT: deviceTlb,
+    PDS: pageRequests,
     SMTS: scalable,
     VCS: config.virtualCommands ? 1 : 0,
     SSADS: scalable,

@@ -22,11 +22,10 @@ export class DescriptorRules {
     this.maximumAddressMask = config.maximumAddressMask;
     for (const [key, shape] of Object.entries(DESCRIPTOR_LAYOUT)) {
       const type = Number(key);
-      // ECAP.DT is clear: Device-TLB invalidations are invalid types (§6.5.2.5, §6.5.2.6).
-      if (type === DESCRIPTOR.DEVICE_TLB || type === DESCRIPTOR.PASID_DEVICE_TLB || !shape) continue;
+      if (!shape || !offered(type, config)) continue;
       const mask = Uint32Array.from(shape.reserved);
-      // ECAP.PDS is clear: PD is reserved (§6.5.2.9). SADDR bits beyond HAW are ignored there.
-      if (type === DESCRIPTOR.WAIT) mask[0] |= 1 << shape.fields['PD'].lsb;
+      // PD is reserved while ECAP.PDS is clear (§6.5.2.9). SADDR bits beyond HAW are ignored there.
+      if (type === DESCRIPTOR.WAIT && !config.pageRequests) mask[0] |= 1 << shape.fields['PD'].lsb;
       this.reserved[type] = mask;
     }
   }
@@ -35,9 +34,9 @@ export class DescriptorRules {
   check(type: number, words: Uint32Array, wide: boolean, mode: number): number {
     const mask = this.reserved[type];
     if (mask === undefined) return IQEI.INVALID_TYPE;
-    // Table 26: PASID descriptors exist in scalable mode only, and need 256 bits.
-    const pasid = type === DESCRIPTOR.PASID_CACHE || type === DESCRIPTOR.PASID_IOTLB;
-    if (pasid && (!wide || mode !== TTM.SCALABLE)) return IQEI.INVALID_TYPE;
+    // Table 26: types from 6 on exist in scalable mode only, and need 256 bits.
+    const narrow = type < DESCRIPTOR.PASID_IOTLB;
+    if (!narrow && (!wide || mode !== TTM.SCALABLE)) return IQEI.INVALID_TYPE;
     if (violates(mask, words, 0, 8)) return IQEI.RESERVED_FIELD;
     return this.granularityAllowed(type, words) ? IQEI.NONE : IQEI.RESERVED_FIELD;
   }
@@ -63,6 +62,12 @@ export class DescriptorRules {
         return true;
     }
   }
+}
+
+/** False for types whose capability the unit lacks: invalid ones (§6.5.2.5, §6.5.2.6, §7.6.1). */
+function offered(type: number, config: VtdConfig): boolean {
+  if (type === DESCRIPTOR.DEVICE_TLB || type === DESCRIPTOR.PASID_DEVICE_TLB) return config.deviceTlb;
+  return type !== DESCRIPTOR.PAGE_GROUP_RESPONSE || config.pageRequests;
 }
 
 /** Name of a descriptor type, for people. */

@@ -26,7 +26,17 @@ describe('fault recording', () => {
     const vm = unit();
     vm.translate(0x1234, 0x7fff_f123_4567n, WRITE);
     expect(vm.faults()).toEqual([
-      { index: 0, reason: FAULT.LRT_2, sid: 0x1234, address: 0x7fff_f123_4000, T1: 0, T2: 0, PP: 0, PV: 0 },
+      {
+        index: 0,
+        reason: FAULT.LRT_2,
+        sid: 0x1234,
+        address: 0x7fff_f123_4000,
+        T1: 0,
+        T2: 0,
+        AT: 0,
+        PP: 0,
+        PV: 0,
+      },
     ]);
     expect([flags(vm), fri(vm)]).toEqual([PPF, 0]);
     expect(vm.interrupts).toEqual([{ lo: 0xfee0_2000, hi: 0, data: 0x51 }]);

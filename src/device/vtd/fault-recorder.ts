@@ -1,7 +1,14 @@
 /** Primary fault logging, the fault status register and its event. VT-d §7.2, §7.3, §11.4.7. */
 import { faultName, isQualified } from '../../spec/vtd/faults.js';
 import { FECTL_REG, FRCD_BYTES, FRCD_OFFSET, FSTS_REG, IQERCD_REG } from '../../spec/vtd/registers.js';
-import { ACCESS, type IommuOutputs, type ModelCounters, NO_PASID, type TranslateRequest } from '../iommu.js';
+import {
+  ACCESS,
+  type IommuOutputs,
+  type ModelCounters,
+  NO_PASID,
+  REQUEST,
+  type TranslateRequest,
+} from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { EventInterrupt } from './event-interrupt.js';
@@ -17,9 +24,22 @@ const FRI = 0xff << FRI_SHIFT;
 /** Conditions that software has yet to service: while one is there, another is not a new interrupt. §7.3 */
 const CONDITIONS = PFO | PPF | IQE | ICE | ITE;
 
+/** In the high word of IQERCD_REG. */
+const ITESID = 0xffff;
+const ICESID = 0xffff << 16;
+
 /** Bits of the third and fourth word of a fault recording register. §11.4.7.6 */
 const WORD2 = { PRIV: 1 << 29, EXE: 1 << 30, PP: 1 << 31, T2: 1 << 28 } as const;
-const WORD3 = { PV_SHIFT: 8, T1: 1 << 30, F: 1 << 31 } as const;
+const WORD3 = { PV_SHIFT: 8, AT_SHIFT: 28, T1: 1 << 30, F: 1 << 31 } as const;
+
+/** What was faulted: fields that every kind of request has. */
+interface Faulted {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly access: number;
+  readonly lo: number;
+  readonly hi: number;
+}
 
 export class FaultRecorder {
   private readonly event: EventInterrupt;
@@ -55,8 +75,24 @@ export class FaultRecorder {
    * without compression: each fault takes a record of its own.
    */
   record(reason: number, request: TranslateRequest, suppressed: boolean): void {
+    // A translation request is a read, whatever it is for.
+    const ahead = request.kind === REQUEST.TRANSLATION;
+    const reads = ahead || (request.access & (ACCESS.READ | ACCESS.EXECUTE)) !== 0;
+    const writes = !ahead && (request.access & ACCESS.WRITE) !== 0;
+    // T1 T2: write 00, page request 01, read 10, AtomicOp (both rights at once) 11. AT is the request's kind.
+    const word2 = reads && writes ? WORD2.T2 : 0;
+    const word3 = (reads ? WORD3.T1 : 0) | (this.config.deviceTlb ? request.kind << WORD3.AT_SHIFT : 0);
+    this.note(reason, request, suppressed, word2, word3);
+  }
+
+  /** A page request that met a condition of Table 30. */
+  recordPageRequest(reason: number, request: Faulted, suppressed: boolean): void {
+    this.note(reason, request, suppressed, WORD2.T2, 0);
+  }
+
+  private note(reason: number, request: Faulted, suppressed: boolean, word2: number, word3: number): void {
     this.counters.faults++;
-    const recorded = !(suppressed && isQualified(reason)) && this.log(reason, request);
+    const recorded = !(suppressed && isQualified(reason)) && this.log(reason, request, word2, word3);
     this.outputs.event({
       kind: 'fault',
       rid: request.rid,
@@ -70,7 +106,7 @@ export class FaultRecorder {
     });
   }
 
-  private log(reason: number, request: TranslateRequest): boolean {
+  private log(reason: number, request: Faulted, word2: number, word3: number): boolean {
     const status = this.file.get(FSTS);
     const offset = FRCD_OFFSET + this.next * FRCD_BYTES;
     if ((status & PFO) !== 0 || (this.file.get(offset + 12) & WORD3.F) !== 0) {
@@ -78,7 +114,7 @@ export class FaultRecorder {
       if ((status & PFO) === 0) this.file.update(FSTS, PFO, PFO);
       return false;
     }
-    this.store(offset, reason, request);
+    this.store(offset, reason, request, word2, word3);
     if ((status & PPF) === 0) {
       this.file.update(FSTS, PPF | FRI, PPF | (this.next << FRI_SHIFT));
     }
@@ -88,14 +124,9 @@ export class FaultRecorder {
   }
 
   /** F stands in the last word and is stored last: a reader that sees it sees the rest. */
-  private store(offset: number, reason: number, request: TranslateRequest): void {
-    const reads = (request.access & (ACCESS.READ | ACCESS.EXECUTE)) !== 0;
-    const writes = (request.access & ACCESS.WRITE) !== 0;
-    let word2 = request.rid & 0xffff;
-    let word3 = (reason & 0xff) | WORD3.F;
-    // T1 T2: write 00, read 10, AtomicOp (both rights at once) 11.
-    if (reads) word3 |= WORD3.T1;
-    if (reads && writes) word2 |= WORD2.T2;
+  private store(offset: number, reason: number, request: Faulted, type2: number, type3: number): void {
+    let word2 = (request.rid & 0xffff) | type2;
+    let word3 = (reason & 0xff) | type3 | WORD3.F;
     if (request.pasid !== NO_PASID && this.config.scalableMode) {
       word2 |= WORD2.PP;
       if ((request.access & ACCESS.EXECUTE) !== 0) word2 |= WORD2.EXE;
@@ -113,6 +144,23 @@ export class FaultRecorder {
     const status = this.file.get(FSTS);
     this.file.update(IQERCD_REG.offset, 0xf, info);
     this.file.update(FSTS, IQE, IQE);
+    if ((status & CONDITIONS) === 0) this.event.raise();
+  }
+
+  /** A Device-TLB did not answer in time. ITESID says whose, of the first that software has not seen. §11.4.9.9 */
+  invalidationTimeout(sid: number): void {
+    this.deviceTlbError(ITE, ITESID, sid << (IQERCD_REG.fields.ITESID.lsb - 32));
+  }
+
+  /** An answer that nobody waits for; who sent it is not known (ICESID 0). §4.3 */
+  unexpectedCompletion(): void {
+    this.deviceTlbError(ICE, ICESID, 0);
+  }
+
+  private deviceTlbError(flag: number, mask: number, sid: number): void {
+    const status = this.file.get(FSTS);
+    if ((status & flag) === 0) this.file.update(IQERCD_REG.offset + 4, mask, sid);
+    this.file.update(FSTS, flag, flag);
     if ((status & CONDITIONS) === 0) this.event.raise();
   }
 

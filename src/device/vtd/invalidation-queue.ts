@@ -1,27 +1,32 @@
 /**
  * The invalidation queue. VT-d §6.5.2, §11.4.9.
  *
- * A state machine without time: a kick (tail write, enable, error cleared, acknowledgement) takes descriptors
- * until the queue is empty, an error stops it, or a wait descriptor meets invalidations that the caches outside
- * have not acknowledged. Work per kick is bounded by the queue's size, as only software moves the tail.
+ * A state machine without time: a kick (tail write, enable, error cleared, acknowledgement, a Device-TLB's answer)
+ * takes descriptors until the queue is empty, an error stops it, or what comes next has to wait for the caches outside
+ * or for Device-TLBs. Work per kick is bounded by the queue's size, as only software moves the tail.
  */
 import type { GuestMemory } from '../../memory/port.js';
 import {
   ANY_DESCRIPTOR,
   CC_INV_DSC,
   DESCRIPTOR,
+  DEV_TLB_INV_DSC,
   INV_WAIT_DSC,
   IOTLB_INV_DSC,
+  P_DEV_TLB_INV_DSC,
   P_IOTLB_GRANULARITY,
   P_IOTLB_INV_DSC,
+  PAGE_GRP_RESP_DSC,
   PC_GRANULARITY,
   PC_INV_DSC,
+  RESPONSE_CODE,
 } from '../../spec/vtd/descriptors.js';
 import { ICS_REG, IECTL_REG, IQA_REG, IQEI, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
-import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import { type IommuOutputs, type ModelCounters, NO_PASID } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { DescriptorRules, descriptorName } from './descriptor-rules.js';
+import { DeviceTlbs } from './device-tlbs.js';
 import { EventInterrupt } from './event-interrupt.js';
 import type { FaultRecorder } from './fault-recorder.js';
 import type { Invalidator } from './invalidation.js';
@@ -35,9 +40,14 @@ export class InvalidationQueue {
   private readonly event: EventInterrupt;
   private readonly rules: DescriptorRules;
   private readonly words = new Uint32Array(8);
+  private readonly deviceTlbs: DeviceTlbs;
   private enabled = false;
-  /** A wait descriptor was fetched and checked; acknowledgements are missing. The head still points at it. */
+  /**
+   * A wait descriptor was taken (the head is past it) and what it waits for is not complete: its words are in `wait`,
+   * and nothing behind it is fetched. A time-out aborts it for good (§6.5.2.11), which drivers count on.
+   */
   private waiting = false;
+  private readonly wait = new Uint32Array(4);
   private busy = false;
 
   constructor(
@@ -52,12 +62,14 @@ export class InvalidationQueue {
   ) {
     this.event = new EventInterrupt(file, outputs, counters, IECTL_REG.offset);
     this.rules = new DescriptorRules(config);
+    this.deviceTlbs = new DeviceTlbs(outputs, faults);
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
     this.enabled = false;
     this.waiting = false;
+    this.deviceTlbs.reset();
   }
 
   /** GCMD.QIE changed. Disabling resets the head (§6.5.2) and forgets a pending wait. */
@@ -78,9 +90,16 @@ export class InvalidationQueue {
     this.busy = false;
   }
 
+  /** An ATS invalidation request has ended; see `Iommu.deviceTlbInvalidated`. */
+  deviceTlbEnded(tag: number, result: number): void {
+    if (!this.deviceTlbs.ended(tag, result)) this.waiting = false;
+    this.kick();
+  }
+
   /** Handles one descriptor. False when nothing more can be done now. */
   private step(): boolean {
     if (!this.enabled || this.faults.queueStopped) return false;
+    if (this.waiting) return this.finishWait();
     const wide = IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2) === 1;
     // Bit 4 of the head is always 0 with 256-bit descriptors (§11.4.9.1), even if software changed DW under it.
     const head = this.file.get(IQH_REG.offset) & (wide ? POINTER & ~0x10 : POINTER);
@@ -93,14 +112,8 @@ export class InvalidationQueue {
     const type = ANY_DESCRIPTOR.get.TypeLow(this.words) | (ANY_DESCRIPTOR.get.TypeHigh(this.words) << 4);
     const wrong = this.rules.check(type, this.words, wide, this.lookup.mode);
     if (wrong !== IQEI.NONE) return this.fail(wrong, descriptorName(type));
-    if (type === DESCRIPTOR.WAIT) {
-      if (!this.waiting) this.counters.commands++;
-      this.waiting = this.outputs.pendingAcks() > 0;
-      if (this.waiting) return false;
-    } else {
-      this.counters.commands++;
-    }
-    this.execute(type);
+    if (!this.execute(type)) return false;
+    this.counters.commands++;
     const next = head + (wide ? 32 : 16);
     this.file.set(IQH_REG.offset, next >= bytes ? 0 : next);
     return true;
@@ -126,13 +139,13 @@ export class InvalidationQueue {
 
   /** §6.5.2.11: the head stays at the descriptor and the queue stops until software clears IQE. */
   private fail(info: number, detail: string): false {
-    this.waiting = false;
     this.faults.queueError(info);
     this.outputs.event({ kind: 'queueError', name: queueErrorName(info), detail });
     return false;
   }
 
-  private execute(type: number): void {
+  /** False when the descriptor has to be taken again later. */
+  private execute(type: number): boolean {
     const { words } = this;
     switch (type) {
       case DESCRIPTOR.CONTEXT_CACHE:
@@ -143,7 +156,7 @@ export class InvalidationQueue {
           CC_INV_DSC.get.FM(words),
           this.lookup.mode !== TTM.LEGACY,
         );
-        return;
+        return true;
       case DESCRIPTOR.IOTLB:
         this.invalidator.iotlb(
           IOTLB_INV_DSC.get.G(words),
@@ -152,20 +165,76 @@ export class InvalidationQueue {
           words[3],
           IOTLB_INV_DSC.get.AM(words),
         );
-        return;
+        return true;
       case DESCRIPTOR.PASID_CACHE:
         this.pasidCache();
-        return;
+        return true;
       case DESCRIPTOR.PASID_IOTLB:
         this.pasidIotlb();
-        return;
+        return true;
       case DESCRIPTOR.WAIT:
-        this.complete();
-        return;
+        this.wait.set(words.subarray(0, 4));
+        this.waiting = true;
+        return true;
+      case DESCRIPTOR.DEVICE_TLB:
+        return this.deviceTlb();
+      case DESCRIPTOR.PASID_DEVICE_TLB:
+        return this.pasidDeviceTlb();
+      case DESCRIPTOR.PAGE_GROUP_RESPONSE:
+        this.pageGroupResponse();
+        return true;
       default:
         // Interrupt entry cache: without interrupt remapping there is none to invalidate.
-        return;
+        return true;
     }
+  }
+
+  /** §6.5.2.5. §6.5.2.12: only after the IOTLB invalidations ahead of it are complete. */
+  private deviceTlb(): boolean {
+    if (this.outputs.pendingAcks() > 0) return false;
+    const { words } = this;
+    const { get } = DEV_TLB_INV_DSC;
+    return this.deviceTlbs.request(
+      get.SID(words),
+      get.PFSID_LOW(words) | (get.PFSID_HIGH(words) << 4),
+      get.MIP(words),
+      NO_PASID,
+      words[2],
+      words[3],
+      get.S(words) === 1,
+      false,
+    );
+  }
+
+  /** §6.5.2.6 */
+  private pasidDeviceTlb(): boolean {
+    if (this.outputs.pendingAcks() > 0) return false;
+    const { words } = this;
+    const { get } = P_DEV_TLB_INV_DSC;
+    return this.deviceTlbs.request(
+      get.SID(words),
+      get.PFSID_LOW(words) | (get.PFSID_HIGH(words) << 4),
+      get.MIP(words),
+      get.PASID(words),
+      words[2],
+      words[3],
+      get.S(words) === 1,
+      get.GI(words) === 1,
+    );
+  }
+
+  /** §7.6.1. What a device makes of reserved codes is defined: it is failure. */
+  private pageGroupResponse(): void {
+    const { words } = this;
+    const { get } = PAGE_GRP_RESP_DSC;
+    const code = get.RC(words);
+    const defined = code === RESPONSE_CODE.SUCCESS || code === RESPONSE_CODE.INVALID_REQUEST;
+    this.outputs.pageResponse(
+      get.RID(words),
+      get.PP(words) === 1 ? get.PASID(words) : NO_PASID,
+      get.PRGI(words),
+      defined ? code : RESPONSE_CODE.RESPONSE_FAILURE,
+    );
   }
 
   private pasidCache(): void {
@@ -192,9 +261,18 @@ export class InvalidationQueue {
     }
   }
 
-  /** A wait descriptor whose predecessors are all done. §6.5.2.9, §6.5.2.10 */
-  private complete(): void {
-    const { words } = this;
+  /**
+   * The wait that was taken, if its predecessors are all done. §6.5.2.9, §6.5.2.10. PD needs nothing: a page request
+   * is in its queue before anything else is looked at.
+   */
+  private finishWait(): boolean {
+    if (this.outputs.pendingAcks() > 0 || this.deviceTlbs.pending > 0) return false;
+    this.waiting = false;
+    this.complete(this.wait);
+    return true;
+  }
+
+  private complete(words: Uint32Array): void {
     if (INV_WAIT_DSC.get.SW(words) === 1) {
       const highMask = 2 ** (this.config.hostAddressWidth - 32) - 1;
       const address = (words[3] & highMask) * 2 ** 32 + words[2];

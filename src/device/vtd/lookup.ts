@@ -22,9 +22,13 @@ import type { VtdConfig } from './config.js';
 import { type Domain, type Formats, KIND } from './domain.js';
 import { checkPasidEntry, fillFromPasidEntry } from './pasid-entry.js';
 import { ReservedBits, violates } from './reserved.js';
+import { NO_DOMAIN } from './spans.js';
 
 /** Lookup succeeded. */
 export const OK = 0;
+
+/** What a context-entry has to allow of a device beyond plain requests. */
+export const GATE = { DEVICE_TLB: 0, PAGE_REQUEST: 1 } as const;
 
 const FPD = 1 << 1;
 const CONTEXT_WORDS = SM_CONTEXT_ENTRY.wordCount;
@@ -76,6 +80,33 @@ export class Lookup {
     }
     if (this.mode !== TTM.SCALABLE || !this.config.scalableMode) return FAULT.RTA_1;
     return this.scalable(rid, pasid, access, cached, domain);
+  }
+
+  get isScalable(): boolean {
+    return this.mode === TTM.SCALABLE;
+  }
+
+  /**
+   * Whether the context-entry of a requester lets it have a Device-TLB, or ask for pages ({@link GATE}). Returns OK
+   * or the fault reason; `domain.suppressed` is valid in both cases, and with OK `domain.did`, the tag of what needs
+   * no further table: NO_DOMAIN in scalable mode.
+   */
+  admits(rid: number, pasid: number, gate: number, domain: Domain): number {
+    domain.suppressed = false;
+    const page = gate === GATE.PAGE_REQUEST;
+    if (this.mode === TTM.LEGACY) {
+      if (page) return FAULT.RTA_3;
+      if (pasid !== NO_PASID) return FAULT.RTA_2;
+    } else if (this.mode !== TTM.SCALABLE || !this.config.scalableMode) return FAULT.RTA_1;
+    const scalable = this.mode === TTM.SCALABLE;
+    const words = this.context;
+    const fault = this.contextEntry(rid, true, scalable);
+    domain.suppressed = (words[0] & FPD) !== 0;
+    if (fault !== OK) return fault;
+    domain.did = scalable ? NO_DOMAIN : CONTEXT_ENTRY.get.DID(words);
+    if (!scalable) return CONTEXT_ENTRY.get.TT(words) === TT.ALL ? OK : FAULT.LCT_5;
+    if (page) return SM_CONTEXT_ENTRY.get.PRE(words) === 1 ? OK : FAULT.SCT_8;
+    return SM_CONTEXT_ENTRY.get.DTE(words) === 1 ? OK : FAULT.SCT_5;
   }
 
   /** True when a requester's tables, read afresh, let it send requests-with-PASID. */
@@ -194,8 +225,12 @@ export class Lookup {
     const mask = type === TT.PASS_THROUGH ? this.reserved.contextPassThrough : this.reserved.context;
     if (violates(mask, words, 0, 4)) return FAULT.LCT_3;
     if ((this.config.supportedWidths & (1 << CONTEXT_ENTRY.get.AW(words))) === 0) return FAULT.LCT_4;
-    const supported = type === TT.UNTRANSLATED || (type === TT.PASS_THROUGH && this.config.passThrough);
-    return supported ? OK : FAULT.LCT_4;
+    return this.typeSupported(type) ? OK : FAULT.LCT_4;
+  }
+
+  private typeSupported(type: number): boolean {
+    if (type === TT.ALL) return this.config.deviceTlb;
+    return type === TT.UNTRANSLATED || (type === TT.PASS_THROUGH && this.config.passThrough);
   }
 
   private readScalableContext(rid: number): number {
@@ -214,6 +249,8 @@ export class Lookup {
     if (!this.memory.loadWords(address, words, CONTEXT_WORDS)) return FAULT.SCT_1;
     if (SM_CONTEXT_ENTRY.get.P(words) === 0) return FAULT.SCT_2;
     if (violates(this.reserved.scalableContext, words, 0, CONTEXT_WORDS)) return FAULT.SCT_3;
+    // SCT.4.1: who asks for pages has a Device-TLB.
+    if (SM_CONTEXT_ENTRY.get.PRE(words) === 1 && SM_CONTEXT_ENTRY.get.DTE(words) === 0) return FAULT.SCT_4;
     const limit = pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(words));
     return SM_CONTEXT_ENTRY.get.RID_PASID(words) >= limit ? FAULT.SCT_4 : OK;
   }

@@ -15,6 +15,9 @@ import {
   IECTL_REG,
   IOTLB_REG,
   IQT_REG,
+  PAGE_REQUEST_REGISTERS,
+  PECTL_REG,
+  PRS_REG,
   VCCAP_REG,
   VCMD_REG,
   VER_REG,
@@ -28,6 +31,8 @@ import {
   type Iommu,
   type IommuOutputs,
   type ModelCounters,
+  type PageRequest,
+  REQUEST,
   type TranslateRequest,
   type TranslateResult,
   zeroCounters,
@@ -36,6 +41,7 @@ import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
 import { AddressSpaces } from './address-space.js';
+import { DeviceTlbRequests } from './ats.js';
 import {
   capabilityWords,
   extendedCapabilityWords,
@@ -51,8 +57,10 @@ import { Invalidator } from './invalidation.js';
 import { InvalidationQueue } from './invalidation-queue.js';
 import { Lookup, OK } from './lookup.js';
 import { VtdNestedView } from './nested-view.js';
+import { PageRequests } from './page-requests.js';
 import { RegisterInvalidation } from './register-invalidation.js';
 import { Survey } from './survey.js';
+import { TableWalk } from './table-walk.js';
 import { Translator } from './translate.js';
 import { VIRTUAL_COMMANDS, VirtualCommand } from './virtual-command.js';
 
@@ -69,6 +77,8 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly queue: InvalidationQueue;
   private readonly commands: GlobalCommand;
   private readonly registerInvalidation: RegisterInvalidation;
+  private readonly deviceTlbRequests: DeviceTlbRequests;
+  private readonly pageRequests: PageRequests;
   private readonly virtualCommand: VirtualCommand | undefined;
   private readonly survey: Survey;
   private readonly spaces: AddressSpaces;
@@ -89,7 +99,8 @@ export class VtdModel implements Iommu, RegisterListener {
     this.file = new RegisterFile(registers, declaredRegisters(config), 4);
     setCapabilities(this.file, config);
     this.lookup = new Lookup(config, formats, memory);
-    this.translator = new Translator(config, formats, this.lookup, memory, counters);
+    const tables = new TableWalk(config, formats, memory, counters);
+    this.translator = new Translator(config, this.lookup, tables, memory, counters);
     this.faults = new FaultRecorder(this.file, outputs, counters, config);
     this.invalidator = new Invalidator(this.lookup, this.translator, outputs, counters);
     this.queue = new InvalidationQueue(
@@ -117,6 +128,18 @@ export class VtdModel implements Iommu, RegisterListener {
       this.lookup,
       this.invalidator,
       outputs,
+    );
+    this.deviceTlbRequests = new DeviceTlbRequests(config, this.lookup, tables, this.faults);
+    this.pageRequests = new PageRequests(
+      config,
+      this.file,
+      memory,
+      this.lookup,
+      this.invalidator,
+      this.faults,
+      outputs,
+      counters,
+      tables.domain,
     );
     if (config.virtualCommands) {
       this.virtualCommand = new VirtualCommand(this.file, pasids ?? new PrivatePasids(), outputs, counters);
@@ -180,6 +203,12 @@ export class VtdModel implements Iommu, RegisterListener {
       case IECTL_REG.offset:
         this.queue.controlWritten();
         return;
+      case PRS_REG.offset:
+        this.pageRequests.statusWritten();
+        return;
+      case PECTL_REG.offset:
+        this.pageRequests.controlWritten();
+        return;
       default:
         this.recordWritten(offset);
     }
@@ -193,6 +222,10 @@ export class VtdModel implements Iommu, RegisterListener {
   /** See {@link Iommu.translate}. A look without access never records a fault. */
   translate(request: TranslateRequest, result: TranslateResult): void {
     this.counters.translations++;
+    if (request.kind !== REQUEST.UNTRANSLATED) {
+      this.deviceTlbRequests.answer(request, this.commands.translating, result);
+      return;
+    }
     if (!this.commands.translating) {
       this.translator.identity(result);
       return;
@@ -201,6 +234,16 @@ export class VtdModel implements Iommu, RegisterListener {
     if (reason !== OK && request.access !== 0) {
       this.faults.record(reason, request, this.translator.suppressed);
     }
+  }
+
+  /** See {@link Iommu.pageRequest}. */
+  pageRequest(request: PageRequest): void {
+    this.pageRequests.take(request, this.commands.translating);
+  }
+
+  /** See {@link Iommu.deviceTlbInvalidated}. */
+  deviceTlbInvalidated(tag: number, result: number): void {
+    this.queue.deviceTlbEnded(tag, result);
   }
 
   /** See {@link Iommu.pasidAnswered}. */
@@ -238,6 +281,7 @@ export class VtdModel implements Iommu, RegisterListener {
 
 function declaredRegisters(config: VtdConfig): readonly AnyRegister[] {
   const registers: AnyRegister[] = [...BASE_REGISTERS];
+  if (config.pageRequests) registers.push(...PAGE_REQUEST_REGISTERS);
   if (config.virtualCommands) registers.push(...VIRTUAL_COMMAND_REGISTERS);
   for (let index = 0; index < config.faultRecords; index++) registers.push(faultRecordingRegister(index));
   return registers;

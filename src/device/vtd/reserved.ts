@@ -29,8 +29,10 @@ export class ReservedBits {
     this.context = masks(CONTEXT_ENTRY, haw, ['SSPTPTR'], []);
     this.contextPassThrough = masks(CONTEXT_ENTRY, haw, [], []);
     this.scalableRoot = masks(SM_ROOT_ENTRY, haw, ['LCTP', 'UCTP'], []);
-    // DT, PRS, HPTS, PTRS and RPRIVS are clear (config.ts).
-    const absent = ['DTE', 'PRE', 'HPTE', 'EPTR', 'RID_PRIV'];
+    // HPTS, PTRS and RPRIVS are clear (config.ts).
+    const absent = ['HPTE', 'EPTR', 'RID_PRIV'];
+    if (!config.deviceTlb) absent.push('DTE');
+    if (!config.pageRequests) absent.push('PRE');
     this.scalableContext = masks(SM_CONTEXT_ENTRY, haw, ['PASIDDIRPTR'], absent);
     this.pasidDirectory = masks(PASID_DIRECTORY_ENTRY, haw, ['SMPTBLPTR'], []);
     // MTS, SRS and HPTS are clear.

@@ -1,13 +1,11 @@
 /** Answering DMA requests: VT-d §3.4 to §3.8, §3.15, §6.2.4, §6.2.7. */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
-import { Iotlb, STAGE } from '../../cache/iotlb.js';
+import { type Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { Neighbours } from '../../walk/neighbours.js';
-import { StageTwo, walkNested } from '../../walk/nested.js';
-import { WALK, WalkResult } from '../../walk/types.js';
-import { walk } from '../../walk/walk.js';
+import type { WalkResult } from '../../walk/types.js';
 import {
   ACCESS,
   ANY,
@@ -18,9 +16,9 @@ import {
   type TranslateResult,
 } from '../iommu.js';
 import type { VtdConfig } from './config.js';
-import { Domain, type Formats, KIND } from './domain.js';
+import { type Domain, KIND } from './domain.js';
 import { type Lookup, OK } from './lookup.js';
-import { permissionReason, walkReason } from './reasons.js';
+import { permissionReason } from './reasons.js';
 import {
   addSpan,
   beginAnswer,
@@ -31,6 +29,7 @@ import {
   refuse,
   WHOLE_SPACE,
 } from './spans.js';
+import { stageOf, type TableWalk } from './table-walk.js';
 
 const DATA = ACCESS.READ | ACCESS.WRITE;
 
@@ -41,20 +40,19 @@ export class Translator {
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   suppressed = false;
   private readonly domain: Domain;
-  private readonly walked = new WalkResult();
-  private readonly stage2: StageTwo;
+  private readonly walked: WalkResult;
   private readonly neighbours = new Neighbours();
 
   constructor(
     private readonly config: VtdConfig,
-    formats: Formats,
     private readonly lookup: Lookup,
+    private readonly tables: TableWalk,
     private readonly memory: GuestMemory,
     private readonly counters: ModelCounters,
   ) {
-    this.iotlb = new Iotlb(config.cachePolicy);
-    this.domain = new Domain(formats);
-    this.stage2 = new StageTwo(memory);
+    this.iotlb = tables.iotlb;
+    this.domain = tables.domain;
+    this.walked = tables.walked;
   }
 
   /** Power-on. */
@@ -150,20 +148,11 @@ export class Translator {
   /** Walks the domain's tables, keeps the outcome, answers. */
   private walkTables(request: TranslateRequest, result: TranslateResult): number {
     const { domain, walked } = this;
-    this.counters.walks++;
     const access = dataAccess(request.access);
-    if (!domain.snooped && access !== 0) {
-      const reason = this.unsnooped(request, access);
-      if (reason !== OK) return this.fault(result, reason);
-    }
-    if (this.walkOnce(request, access) !== WALK.OK) {
-      const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
-      if (access !== 0) this.keepFault(request, reason);
-      return this.fault(result, reason);
-    }
+    const reason = this.tables.run(request, access);
+    if (reason !== OK) return this.fault(result, reason);
     const outLo = walked.outLo | (request.lo & belowLo(walked.log2Size));
     const outHi = walked.outHi | (request.hi & belowHi(walked.log2Size));
-    if (access !== 0) this.keep(request);
     if (inInterruptRange(outLo >>> 0, outHi >>> 0)) return this.fault(result, interruptReason(domain.tag));
     beginAnswer(result, domain.did, domain.tag);
     result.count = this.collect(request, access, result);
@@ -188,7 +177,7 @@ export class Translator {
     if (domain.kind === KIND.NESTED) {
       return neighbours.collectNested(
         domain.firstFormat,
-        this.stage2,
+        this.tables.stage2,
         domain.secondFormat,
         domain.secondRoot,
         lo | 0,
@@ -201,79 +190,6 @@ export class Translator {
     }
     const format = domain.kind === KIND.SECOND ? domain.secondFormat : domain.firstFormat;
     return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, MAX_SPANS);
-  }
-
-  private walkOnce(request: TranslateRequest, access: number): number {
-    const { domain, walked } = this;
-    const { lo, hi } = request;
-    if (domain.kind === KIND.SECOND) {
-      return walk(domain.secondFormat, this.memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
-    }
-    if (domain.kind === KIND.FIRST) {
-      return walk(domain.firstFormat, this.memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
-    }
-    return walkNested(
-      domain.firstFormat,
-      domain.firstRoot,
-      this.stage2,
-      domain.secondFormat,
-      domain.secondRoot,
-      lo | 0,
-      hi | 0,
-      access,
-      walked,
-    );
-  }
-
-  /** SFS.9 and SSS.5: without page-walk snooping an Accessed or Dirty bit that needs setting is a fault. */
-  private unsnooped(request: TranslateRequest, access: number): number {
-    const { domain, walked } = this;
-    if (this.walkOnce(request, 0) !== WALK.OK) return OK;
-    if ((access & ~walked.permissions) !== 0 || (access & ~walked.cachable) === 0) return OK;
-    return domain.kind === KIND.SECOND ? FAULT.SSS_5 : FAULT.SFS_9;
-  }
-
-  private keep(request: TranslateRequest): void {
-    const { domain, walked } = this;
-    this.iotlb.insert(
-      request.rid,
-      request.pasid,
-      request.lo,
-      request.hi,
-      walked.log2Size,
-      walked.outLo,
-      walked.outHi,
-      walked.permissions & DATA,
-      walked.cachable & DATA,
-      domain.did,
-      domain.tag,
-      stageOf(domain),
-      0,
-    );
-  }
-
-  /**
-   * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
-   * First stages never (the same section); a lack of one right only is not kept either: the mapping is there.
-   */
-  private keepFault(request: TranslateRequest, reason: number): void {
-    const { domain, walked } = this;
-    if (!this.config.cachingMode || domain.kind !== KIND.SECOND || walked.outcome === WALK.PERMISSION) return;
-    this.iotlb.insert(
-      request.rid,
-      request.pasid,
-      request.lo,
-      request.hi,
-      12,
-      0,
-      0,
-      0,
-      0,
-      domain.did,
-      domain.tag,
-      STAGE.SECOND,
-      reason,
-    );
   }
 
   /** The answer to a request that its tables allow, unless it comes out in the interrupt range (LGN.4, SGN.8). */
@@ -312,18 +228,13 @@ function dataAccess(access: number): number {
   return (access & DATA) | ((access & ACCESS.EXECUTE) !== 0 ? ACCESS.READ : 0);
 }
 
-/** Output in the interrupt address range, by the tag that only scalable mode has. */
-function interruptReason(tag: number): number {
+/** Reason of an output in the interrupt address range, by the tag that only scalable mode has. */
+export function interruptReason(tag: number): number {
   return tag === ANY ? FAULT.LGN_4 : FAULT.SGN_8;
 }
 
 /** A kept fault's reason for this request: in legacy mode "not present" is told as the right that is missing. */
-function keptReason(reason: number, access: number): number {
+export function keptReason(reason: number, access: number): number {
   if (reason !== FAULT.LGN_2 && reason !== FAULT.LGN_3) return reason;
   return (access & ACCESS.WRITE) !== 0 ? FAULT.LGN_2 : FAULT.LGN_3;
-}
-
-/** Which IOTLB invalidations a domain's translations answer to. */
-function stageOf(domain: Domain): number {
-  return domain.kind === KIND.FIRST || domain.kind === KIND.NESTED ? STAGE.FIRST : STAGE.SECOND;
 }

@@ -119,6 +119,21 @@ export const INV_WAIT_DSC = layout('inv_wait_dsc', 32, {
   StatusAddress: addr(127, 66),
 });
 
+/** Page Group Response Descriptor, page_grp_resp_dsc. §7.6.1. 256 bits only. Bit 66 is ignored: it said LPIG once. */
+export const PAGE_GRP_RESP_DSC = layout('page_grp_resp_dsc', 32, {
+  TypeLow: [3, 0],
+  PP: 4,
+  TypeHigh: [11, 9],
+  RC: [15, 12],
+  RID: [31, 16],
+  PASID: [51, 32],
+  IGN: 66,
+  PRGI: [75, 67],
+});
+
+/** PAGE_GRP_RESP_DSC.RC. Table 32, §7.6.1. All others are reserved. */
+export const RESPONSE_CODE = { SUCCESS: 0, INVALID_REQUEST: 1, RESPONSE_FAILURE: 15 } as const;
+
 /** Layout of each descriptor type that this revision lets carry an invalidation, by type. */
 export const DESCRIPTOR_LAYOUT: { readonly [type: number]: Layout<string> | undefined } = {
   [DESCRIPTOR.CONTEXT_CACHE]: CC_INV_DSC,
@@ -129,4 +144,5 @@ export const DESCRIPTOR_LAYOUT: { readonly [type: number]: Layout<string> | unde
   [DESCRIPTOR.PASID_IOTLB]: P_IOTLB_INV_DSC,
   [DESCRIPTOR.PASID_CACHE]: PC_INV_DSC,
   [DESCRIPTOR.PASID_DEVICE_TLB]: P_DEV_TLB_INV_DSC,
+  [DESCRIPTOR.PAGE_GROUP_RESPONSE]: PAGE_GRP_RESP_DSC,
 };

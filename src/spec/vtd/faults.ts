@@ -216,6 +216,78 @@ const TEXT: { readonly [P in FaultName]: string } = {
   HPT_6: 'no read permission in the HPT',
 };
 
+/** How a translation request ends that meets a condition. Table 30, columns "Translation Req". */
+export const COMPLETION = {
+  /** Unsupported Request: the device is to use no translations. What is not listed below ends so. */
+  UNSUPPORTED: 0,
+  /** Completer Abort: something is wrong with the tables. */
+  ABORT: 1,
+  /** Success with R = W = 0: nothing to report, the device finds out that it has no permission. §7.1.2 */
+  NOTHING: 2,
+  /** The same, and reported all the same. */
+  NOTHING_REPORTED: 3,
+} as const;
+
+const ENDS_IN_ABORT: readonly FaultName[] = [
+  'LRT_1',
+  'LRT_3',
+  'LCT_1',
+  'LCT_3',
+  'LCT_4',
+  'LSS_1',
+  'LSS_2',
+  'LGN_4',
+  'RTA_1',
+  'SRT_1',
+  'SRT_3',
+  'SCT_1',
+  'SCT_3',
+  'SCT_4',
+  'SPD_1',
+  'SPD_3',
+  'SPT_1',
+  'SPT_3',
+  'SPT_4',
+  'SSS_1',
+  'SSS_3',
+  'SSS_4',
+  'SSS_5',
+  'SSS_6',
+  'SGN_8',
+];
+
+/** Lack of one right only (LGN.2, LGN.3, SGN.6, SGN.7) is "effective permission": that right is not given. */
+const ENDS_IN_NOTHING: readonly FaultName[] = [
+  'LGN_1',
+  'LGN_2',
+  'LGN_3',
+  'SPD_2',
+  'SPT_2',
+  'SPT_5',
+  'SPT_6',
+  'SFS_1',
+  'SFS_2',
+  'SFS_3',
+  'SFS_4',
+  'SFS_5',
+  'SFS_6',
+  'SFS_7',
+  'SFS_8',
+  'SFS_9',
+  'SSS_2',
+  'SGN_1',
+  'SGN_2',
+  'SGN_4',
+  'SGN_5',
+  'SGN_6',
+  'SGN_7',
+];
+
+const completionByReason = new Uint8Array(256);
+for (const name of ENDS_IN_ABORT) completionByReason[FAULT[name]] = COMPLETION.ABORT;
+for (const name of ENDS_IN_NOTHING) completionByReason[FAULT[name]] = COMPLETION.NOTHING;
+completionByReason[FAULT.SFS_10] = COMPLETION.NOTHING_REPORTED;
+
 const qualifiedByReason = new Uint8Array(256).fill(1);
 for (const name of NOT_QUALIFIED) qualifiedByReason[FAULT[name]] = 0;
 
@@ -225,6 +297,11 @@ for (const name of Object.keys(FAULT) as FaultName[]) nameByReason[FAULT[name]] 
 /** True when FPD in one of the structures on the way suppresses reporting. §7.1.1 */
 export function isQualified(reason: number): boolean {
   return qualifiedByReason[reason] === 1;
+}
+
+/** {@link COMPLETION} of a translation request that meets the condition of this reason. */
+export function completionOf(reason: number): number {
+  return completionByReason[reason];
 }
 
 /** The specification's condition code and what it means, e.g. `LCT.2: context-entry not present`. */

@@ -90,3 +90,21 @@ export const PASID_TABLE_ENTRIES = 64;
 export function pasidLimit(pdts: number): number {
   return 2 ** (pdts + 7 + 6);
 }
+
+/** Page Request Descriptor, in the page request queue. §7.4.1.1. Type is 01h. */
+export const PAGE_REQ_DSC = layout('page_req_dsc', 32, {
+  Type: [7, 0],
+  PP: 8,
+  RID: [31, 16],
+  PASID: [51, 32],
+  EXR: 52,
+  PMR: 53,
+  RDR: 64,
+  WRR: 65,
+  LPIG: 66,
+  PRGI: [75, 67],
+  ADDR: addr(127, 76),
+});
+
+/** PAGE_REQ_DSC.Type */
+export const PAGE_REQUEST_TYPE = 1;

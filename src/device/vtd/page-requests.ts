@@ -1,0 +1,173 @@
+/** Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1, §11.4.11. */
+import type { GuestMemory } from '../../memory/port.js';
+import {
+  IOTLB_GRANULARITY,
+  PECTL_REG,
+  PQA_REG,
+  PQH_REG,
+  PQT_REG,
+  PRS_REG,
+} from '../../spec/vtd/registers.js';
+import { PAGE_REQ_DSC, PAGE_REQUEST_TYPE } from '../../spec/vtd/structures.js';
+import {
+  ACCESS,
+  type IommuOutputs,
+  type ModelCounters,
+  NO_PASID,
+  PAGE_RESPONSE,
+  type PageRequest,
+} from '../iommu.js';
+import type { RegisterFile } from '../registers.js';
+import type { VtdConfig } from './config.js';
+import { type Domain, KIND } from './domain.js';
+import { EventInterrupt } from './event-interrupt.js';
+import type { FaultRecorder } from './fault-recorder.js';
+import type { Invalidator } from './invalidation.js';
+import { GATE, type Lookup, OK } from './lookup.js';
+
+const PPR = 1 << PRS_REG.fields.PPR.lsb;
+const PRO = 1 << PRS_REG.fields.PRO.lsb;
+const DESCRIPTOR_BYTES = PAGE_REQ_DSC.bytes;
+
+/** Bits of the first words of a page request descriptor. §7.4.1.1 */
+const PP = 1 << PAGE_REQ_DSC.fields.PP.lsb;
+const RID_SHIFT = PAGE_REQ_DSC.fields.RID.lsb;
+const EXR = 1 << (PAGE_REQ_DSC.fields.EXR.lsb - 32);
+const PMR = 1 << (PAGE_REQ_DSC.fields.PMR.lsb - 32);
+const RDR = 1 << (PAGE_REQ_DSC.fields.RDR.lsb - 64);
+const WRR = 1 << (PAGE_REQ_DSC.fields.WRR.lsb - 64);
+const LPIG = 1 << (PAGE_REQ_DSC.fields.LPIG.lsb - 64);
+const PRGI_SHIFT = PAGE_REQ_DSC.fields.PRGI.lsb - 64;
+const PAGE_MASK = -1 << 12;
+
+export class PageRequests {
+  private readonly event: EventInterrupt;
+
+  constructor(
+    private readonly config: VtdConfig,
+    private readonly file: RegisterFile,
+    private readonly memory: GuestMemory,
+    private readonly lookup: Lookup,
+    private readonly invalidator: Invalidator,
+    private readonly faults: FaultRecorder,
+    private readonly outputs: IommuOutputs,
+    counters: ModelCounters,
+    private readonly domain: Domain,
+  ) {
+    this.event = new EventInterrupt(file, outputs, counters, PECTL_REG.offset);
+  }
+
+  /** Takes a page request. Without remapping, or without the capability, it is invalid. */
+  take(request: PageRequest, translating: boolean): void {
+    if (!translating || !this.config.pageRequests) {
+      this.respond(request, PAGE_RESPONSE.INVALID);
+      return;
+    }
+    const reason = this.tables(request);
+    if (reason !== OK) {
+      this.faults.recordPageRequest(reason, request, this.domain.suppressed);
+      this.respond(request, PAGE_RESPONSE.INVALID);
+      return;
+    }
+    const status = this.file.get(PRS_REG.offset);
+    if ((status & PRO) !== 0) this.respond(request, PAGE_RESPONSE.SUCCESS);
+    else if (this.full) {
+      this.condition(PRO);
+      this.respond(request, PAGE_RESPONSE.SUCCESS);
+    } else this.append(request);
+  }
+
+  /** What the tables say of it: Table 30, columns "Page Request". With OK, `domain` is its. */
+  private tables(request: PageRequest): number {
+    const { domain } = this;
+    const reason = this.lookup.admits(request.rid, request.pasid, GATE.PAGE_REQUEST, domain);
+    // Access rights are no matter of the tables here (SPT.5 and SPT.6 do not apply).
+    return reason !== OK ? reason : this.lookup.resolve(request.rid, request.pasid, 0, true, domain);
+  }
+
+  /** Bytes of the queue; a power of two, which also bounds what software may have left in the pointers. */
+  private get bytes(): number {
+    return 4096 * 2 ** PQA_REG.get.PQS(this.file.words, PQA_REG.offset >> 2);
+  }
+
+  private get tail(): number {
+    return PQT_REG.get.PQT(this.file.words, PQT_REG.offset >> 2) & (this.bytes - 1);
+  }
+
+  /** All entries but one are in use. */
+  private get full(): boolean {
+    const head = PQH_REG.get.PQH(this.file.words, PQH_REG.offset >> 2) & (this.bytes - 1);
+    return ((this.tail + DESCRIPTOR_BYTES) & (this.bytes - 1)) === head;
+  }
+
+  /** The descriptor, then the tail, then the status that says so. */
+  private append(request: PageRequest): void {
+    this.forget(request);
+    const { tail } = this;
+    const address = PQA_REG.get.PQA(this.file.words, PQA_REG.offset >> 2) + tail;
+    if (!this.store(address, request)) {
+      const detail = `0x${address.toString(16)}`;
+      this.outputs.event({ kind: 'queueError', name: 'page request queue is not memory', detail });
+      this.respond(request, PAGE_RESPONSE.INVALID);
+      return;
+    }
+    this.file.set(PQT_REG.offset, (tail + DESCRIPTOR_BYTES) & (this.bytes - 1));
+    this.condition(PPR);
+  }
+
+  private store(address: number, request: PageRequest): boolean {
+    const { memory } = this;
+    const { access } = request;
+    if (!memory.contains(address, DESCRIPTOR_BYTES)) return false;
+    const withPasid = request.pasid !== NO_PASID;
+    const word0 = PAGE_REQUEST_TYPE | (withPasid ? PP : 0) | (request.rid << RID_SHIFT);
+    let word1 = withPasid ? request.pasid : 0;
+    if (withPasid && (access & ACCESS.EXECUTE) !== 0) word1 |= EXR;
+    if (withPasid && (access & ACCESS.PRIVILEGED) !== 0) word1 |= PMR;
+    let word2 = (request.lo & PAGE_MASK) | (request.group << PRGI_SHIFT);
+    if ((access & ACCESS.READ) !== 0) word2 |= RDR;
+    if ((access & ACCESS.WRITE) !== 0) word2 |= WRR;
+    if (request.last) word2 |= LPIG;
+    return (
+      memory.store64(address, word0, word1) &&
+      memory.store64(address + 8, word2, request.hi) &&
+      memory.store64(address + 16, 0, 0) &&
+      memory.store64(address + 24, 0, 0)
+    );
+  }
+
+  /**
+   * §6.5.3.1, Table 27: what the IOTLB holds for the page goes, since software that grants a right after a page
+   * request need not invalidate.
+   */
+  private forget(request: PageRequest): void {
+    const { domain, invalidator } = this;
+    const { lo, hi } = request;
+    if (domain.kind === KIND.FIRST) invalidator.pasidIotlbPages(domain.did, domain.tag, lo, hi, 0);
+    else if (domain.kind === KIND.NESTED) invalidator.iotlb(IOTLB_GRANULARITY.DOMAIN, domain.did, lo, hi, 0);
+    else invalidator.iotlb(IOTLB_GRANULARITY.PAGE, domain.did, lo, hi, 0);
+  }
+
+  /** Sets PPR or PRO. It is a new interrupt condition unless software has yet to see an earlier one. §7.5 */
+  private condition(flag: number): void {
+    const status = this.file.get(PRS_REG.offset);
+    this.file.update(PRS_REG.offset, flag, flag);
+    if ((status & (PPR | PRO)) === 0) this.event.raise();
+  }
+
+  /** Ends the group, if this request does: the last one, which is no Stop Marker. */
+  private respond(request: PageRequest, code: number): void {
+    if (!request.last || (request.access & (ACCESS.READ | ACCESS.WRITE)) === 0) return;
+    this.outputs.pageResponse(request.rid, request.pasid, request.group, code);
+  }
+
+  /** PRS_REG was written. */
+  statusWritten(): void {
+    if ((this.file.get(PRS_REG.offset) & (PPR | PRO)) === 0) this.event.serviced();
+  }
+
+  /** PECTL_REG was written. */
+  controlWritten(): void {
+    this.event.controlWritten();
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * Walking the tables of a domain, and keeping the outcome in the IOTLB. VT-d §3.6 to §3.8, §6.2.4. One object is
+ * shared by all who translate: what it found is in {@link TableWalk.walked} until the next walk.
+ */
+import { Iotlb, STAGE } from '../../cache/iotlb.js';
+import type { GuestMemory } from '../../memory/port.js';
+import { FAULT } from '../../spec/vtd/faults.js';
+import { StageTwo, walkNested } from '../../walk/nested.js';
+import { WALK, WalkResult } from '../../walk/types.js';
+import { walk } from '../../walk/walk.js';
+import { ACCESS, type ModelCounters } from '../iommu.js';
+import type { VtdConfig } from './config.js';
+import { Domain, type Formats, KIND } from './domain.js';
+import { OK } from './lookup.js';
+import { walkReason } from './reasons.js';
+
+/** Whose address is translated: what of a request the IOTLB is tagged with. */
+export interface Asked {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly lo: number;
+  readonly hi: number;
+}
+
+const DATA = ACCESS.READ | ACCESS.WRITE;
+
+export class TableWalk {
+  readonly iotlb: Iotlb;
+  /** Whose tables are walked; a caller fills it. */
+  readonly domain: Domain;
+  readonly walked = new WalkResult();
+  readonly stage2: StageTwo;
+
+  constructor(
+    private readonly config: VtdConfig,
+    formats: Formats,
+    private readonly memory: GuestMemory,
+    private readonly counters: ModelCounters,
+  ) {
+    this.iotlb = new Iotlb(config.cachePolicy);
+    this.domain = new Domain(formats);
+    this.stage2 = new StageTwo(memory);
+  }
+
+  /**
+   * Walks for an access (READ, WRITE; 0 = a look) and keeps the outcome, unless it was a look. Returns OK or the
+   * fault reason.
+   */
+  run(asked: Asked, access: number): number {
+    const { domain, walked } = this;
+    this.counters.walks++;
+    if (!domain.snooped && access !== 0) {
+      const reason = this.unsnooped(asked, access);
+      if (reason !== OK) return reason;
+    }
+    if (this.once(asked, access) !== WALK.OK) {
+      const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
+      if (access !== 0) this.keepFault(asked, reason);
+      return reason;
+    }
+    if (access !== 0) this.keep(asked);
+    return OK;
+  }
+
+  private once(asked: Asked, access: number): number {
+    const { domain, walked } = this;
+    const { lo, hi } = asked;
+    if (domain.kind === KIND.SECOND) {
+      return walk(domain.secondFormat, this.memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
+    }
+    if (domain.kind === KIND.FIRST) {
+      return walk(domain.firstFormat, this.memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
+    }
+    return walkNested(
+      domain.firstFormat,
+      domain.firstRoot,
+      this.stage2,
+      domain.secondFormat,
+      domain.secondRoot,
+      lo | 0,
+      hi | 0,
+      access,
+      walked,
+    );
+  }
+
+  /** SFS.9 and SSS.5: without page-walk snooping an Accessed or Dirty bit that needs setting is a fault. */
+  private unsnooped(asked: Asked, access: number): number {
+    const { domain, walked } = this;
+    if (this.once(asked, 0) !== WALK.OK) return OK;
+    if ((access & ~walked.permissions) !== 0 || (access & ~walked.cachable) === 0) return OK;
+    return domain.kind === KIND.SECOND ? FAULT.SSS_5 : FAULT.SFS_9;
+  }
+
+  private keep(asked: Asked): void {
+    const { domain, walked } = this;
+    this.iotlb.insert(
+      asked.rid,
+      asked.pasid,
+      asked.lo,
+      asked.hi,
+      walked.log2Size,
+      walked.outLo,
+      walked.outHi,
+      walked.permissions & DATA,
+      walked.cachable & DATA,
+      domain.did,
+      domain.tag,
+      stageOf(domain),
+      0,
+    );
+  }
+
+  /**
+   * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
+   * First stages never (the same section); a lack of one right only is not kept either: the mapping is there.
+   */
+  private keepFault(asked: Asked, reason: number): void {
+    const { domain, walked } = this;
+    if (!this.config.cachingMode || domain.kind !== KIND.SECOND || walked.outcome === WALK.PERMISSION) return;
+    this.iotlb.insert(
+      asked.rid,
+      asked.pasid,
+      asked.lo,
+      asked.hi,
+      12,
+      0,
+      0,
+      0,
+      0,
+      domain.did,
+      domain.tag,
+      STAGE.SECOND,
+      reason,
+    );
+  }
+}
+
+/** Which IOTLB invalidations a domain's translations answer to. */
+export function stageOf(domain: Domain): number {
+  return domain.kind === KIND.FIRST || domain.kind === KIND.NESTED ? STAGE.FIRST : STAGE.SECOND;
+}
