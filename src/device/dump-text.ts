@@ -3,6 +3,7 @@ import { compare, hex64, TWO_32 } from '../base/u64.js';
 import { decode, type Layout } from '../spec/define.js';
 import type { LeafCursor } from '../walk/enumerate.js';
 import type { DumpNode } from './iommu.js';
+import type { Leaves } from './leaves.js';
 
 /** Every field; `values` names what enumerations mean. The form: addresses in hexadecimal, enumerations with that name, the rest as numbers. */
 export function fieldText(
@@ -33,8 +34,27 @@ const PAGE_NAMES: Readonly<Record<number, string>> = {
   42: '4 TiB',
 };
 
+/** The translations that `leaves` was started at, as ranges below one node. */
+export function leavesNode(label: string, leaves: Leaves, maxLeaves: number): DumpNode {
+  const { cursor } = leaves;
+  const children: DumpNode[] = [];
+  let more = leaves.next();
+  while (more && children.length < maxLeaves) {
+    const range = new LeafRange(cursor);
+    more = leaves.next();
+    while (more && range.take(cursor)) more = leaves.next();
+    children.push(range.node());
+  }
+  const notes: string[] = [];
+  if (more) notes.push('more translations above');
+  if (leaves.exhausted) notes.push('gave up: the tables refer to themselves or are very large');
+  if (cursor.malformed > 0) notes.push(`${cursor.malformed} entries malformed or not in memory`);
+  const node = { label, children };
+  return notes.length === 0 ? node : { ...node, note: notes.join('; ') };
+}
+
 /** A growing range of contiguous leaves of one size and permission. */
-export class LeafRange {
+class LeafRange {
   private readonly inLo: number;
   private readonly inHi: number;
   private readonly outLo: number;

@@ -3,7 +3,7 @@ import type { GuestMemory } from '../memory/port.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
-import { SPAN_WORDS, type TranslateResult } from './iommu.js';
+import { MAX_SPANS, SPAN_WORDS, type TranslateResult } from './iommu.js';
 import { addSpan } from './spans.js';
 
 /** Which stages translate a request. */
@@ -66,8 +66,18 @@ export class Leaves {
   }
 }
 
+/** Adds translations from where `leaves` was started to an answer. True when more follow above the last one. */
+export function appendLeaves(result: TranslateResult, leaves: Leaves): boolean {
+  while (leaves.next()) {
+    appendLeaf(result, leaves.cursor);
+    if (result.count === MAX_SPANS) return true;
+  }
+  // Out of budget: go on above what was found. With nothing found there is no place to go on from.
+  return leaves.exhausted && result.count > 0;
+}
+
 /** Adds the cursor's translation to an answer and joins it with the spans before it where they are one aligned block. */
-export function appendLeaf(result: TranslateResult, cursor: LeafCursor): void {
+function appendLeaf(result: TranslateResult, cursor: LeafCursor): void {
   addSpan(
     result,
     cursor.inLo,

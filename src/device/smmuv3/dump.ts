@@ -4,7 +4,7 @@ import type { GuestMemory } from '../../memory/port.js';
 import { eventName } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
-import { fieldText, LeafRange } from '../dump-text.js';
+import { fieldText, leavesNode } from '../dump-text.js';
 import { ACCESS, type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { KIND, Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
@@ -155,22 +155,8 @@ export class Dumper {
   /** Leaf ranges of the tables that the stream is aimed at. */
   private translations(options: DumpOptions): DumpNode {
     const { stream, leaves } = this;
-    const { cursor } = leaves;
-    const children: DumpNode[] = [];
     leaves.start(stream, 0, stream.kind !== KIND.SECOND && stream.firstFormat.upper !== 0 ? -1 << 23 : 0);
-    let more = leaves.next();
-    while (more && children.length < options.maxLeaves) {
-      const range = new LeafRange(cursor);
-      more = leaves.next();
-      while (more && range.take(cursor)) more = leaves.next();
-      children.push(range.node());
-    }
-    const notes: string[] = [];
-    if (more) notes.push('more translations above');
-    if (leaves.exhausted) notes.push('gave up: the tables refer to themselves or are very large');
-    if (cursor.malformed > 0) notes.push(`${cursor.malformed} entries malformed or not in memory`);
-    const node = { label: kindText(stream), children };
-    return notes.length === 0 ? node : { ...node, note: notes.join('; ') };
+    return leavesNode(kindText(stream), leaves, options.maxLeaves);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Looking at an SMMU without touching it: enumeration for replay, and who an invalidation concerns. */
 import type { GuestMemory } from '../../memory/port.js';
-import { ACCESS, ANY, type InvalidateScope, MAX_SPANS, NO_PASID, type TranslateResult } from '../iommu.js';
-import { appendLeaf, KIND, Leaves } from '../leaves.js';
+import { ACCESS, ANY, type InvalidateScope, NO_PASID, type TranslateResult } from '../iommu.js';
+import { appendLeaves, KIND, Leaves } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
@@ -57,11 +57,7 @@ export class Survey {
   private collect(lo: number, hi: number, result: TranslateResult): boolean {
     const { leaves } = this;
     leaves.start(this.stream, lo, hi);
-    while (leaves.next()) {
-      appendLeaf(result, leaves.cursor);
-      if (result.count === MAX_SPANS) return true;
-    }
-    return leaves.exhausted && result.count > 0;
+    return appendLeaves(result, leaves);
   }
 
   /** One span for everything within OAS, at its start only. */

@@ -3,7 +3,7 @@ import type { Layout } from '../../spec/define.js';
 import { fieldText as namedFieldText } from '../dump-text.js';
 import { type Domain, KIND } from './domain.js';
 
-export { LeafRange } from '../dump-text.js';
+export { leavesNode } from '../dump-text.js';
 
 /** Names of values, by field, as the specification prints them. */
 const VALUES: Readonly<Record<string, readonly string[]>> = {

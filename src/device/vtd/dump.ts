@@ -16,7 +16,7 @@ import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import { Domain, type Formats, KIND } from './domain.js';
-import { fieldText, kindText, LeafRange } from './dump-text.js';
+import { fieldText, kindText, leavesNode } from './dump-text.js';
 import { type Lookup, OK } from './lookup.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */
@@ -202,22 +202,8 @@ export class Dumper {
     const reason = this.lookup.resolve(rid, pasid, 0, false, domain);
     if (reason !== OK) return { label: 'blocked', note: faultName(reason) };
     if (domain.kind === KIND.PASS_THROUGH) return { label: 'pass-through' };
-    const children: DumpNode[] = [];
-    const { cursor } = leaves;
     leaves.start(domain, 0, 0);
-    let more = leaves.next();
-    while (more && children.length < options.maxLeaves) {
-      const range = new LeafRange(cursor);
-      more = leaves.next();
-      while (more && range.take(cursor)) more = leaves.next();
-      children.push(range.node());
-    }
-    const notes: string[] = [];
-    if (more) notes.push('more translations above');
-    if (leaves.exhausted) notes.push('gave up: the tables refer to themselves or are very large');
-    if (cursor.malformed > 0) notes.push(`${cursor.malformed} entries malformed or not in memory`);
-    const node = { label: kindText(domain), children };
-    return notes.length === 0 ? node : { ...node, note: notes.join('; ') };
+    return leavesNode(kindText(domain), leaves, options.maxLeaves);
   }
 }
 

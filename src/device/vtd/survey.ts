@@ -1,7 +1,7 @@
 /** Looking at a unit without touching it: enumeration for replay, and who an invalidation concerns. */
 import type { GuestMemory } from '../../memory/port.js';
-import { ACCESS, ANY, type InvalidateScope, MAX_SPANS, NO_PASID, type TranslateResult } from '../iommu.js';
-import { appendLeaf, Leaves } from '../leaves.js';
+import { ACCESS, ANY, type InvalidateScope, NO_PASID, type TranslateResult } from '../iommu.js';
+import { appendLeaves, Leaves } from '../leaves.js';
 import { Domain, type Formats, KIND } from './domain.js';
 import { type Lookup, OK } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
@@ -37,12 +37,7 @@ export class Survey {
     if (domain.kind === KIND.PASS_THROUGH) return this.identity(domain.did, domain.tag, lo, hi, result);
     beginAnswer(result, domain.did, domain.tag);
     leaves.start(domain, lo, hi);
-    while (leaves.next()) {
-      appendLeaf(result, leaves.cursor);
-      if (result.count === MAX_SPANS) return true;
-    }
-    // Out of budget: go on above what was found. With nothing found there is no place to go on from.
-    return leaves.exhausted && result.count > 0;
+    return appendLeaves(result, leaves);
   }
 
   /** One span for everything, at its start only. */
