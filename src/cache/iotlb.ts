@@ -99,6 +99,11 @@ export class Iotlb {
     return 12 + 9 * this.classes[slot];
   }
 
+  /** log2 of the block that the tables map around a slot's page: an invalidation of any address in it hits. */
+  blockLog2Of(slot: number): number {
+    return Math.max(this.log2SizeOf(slot), this.origins[slot]);
+  }
+
   /** Domain of a slot. */
   domainOf(slot: number): number {
     return this.domains[slot];

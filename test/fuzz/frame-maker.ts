@@ -17,6 +17,10 @@ const FRONT = [
   MESSAGE.PAGE_REQUEST,
 ] as const;
 
+/** Registers that do something when they are written, within what both models have. */
+const VTD_OFFSETS = [0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8];
+const SMMU_OFFSETS = [0x20, 0x44, 0x64, 0x80, 0x88, 0x90, 0x98, 0x9c];
+
 /** Messages whose feature may be missing. */
 const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.MEM_ADD]: FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
@@ -105,7 +109,8 @@ function fitFields(rng: Rng, type: number, features: number, message: Record<str
     case MESSAGE.REG_READ:
       message['size'] = rng.pick([1, 2, 4, 4, 8, 8, 3, 16]);
       if (rng.chance(0.9)) {
-        message['offset'] = rng.pick([0x18, 0x20, 0x28, 0x34, 0x88, 0x90, 0xf8, rng.below(0x400)]);
+        const known = rng.pick(rng.chance(0.6) ? VTD_OFFSETS : SMMU_OFFSETS);
+        message['offset'] = rng.chance(0.1) ? rng.below(0x400) : known;
       }
       return;
     default:

@@ -7,6 +7,9 @@ import { type Fuzzer, runFuzzer } from './fuzzer.js';
 import { IsolationFuzzer } from './isolation.js';
 import { MmioFuzzer } from './mmio.js';
 import { ShadowFuzzer } from './shadow.js';
+import { SmmuDriverFuzzer } from './smmu-driver.js';
+import { SmmuMmioFuzzer } from './smmu-mmio.js';
+import { SmmuTablesFuzzer } from './smmu-tables.js';
 import { SocketFuzzer } from './socket.js';
 import { TablesFuzzer } from './tables.js';
 
@@ -44,6 +47,9 @@ describe(`fuzz, seed ${seed}`, () => {
     new DriverFuzzer(),
     new ShadowFuzzer(),
     new IsolationFuzzer(),
+    new SmmuMmioFuzzer(),
+    new SmmuTablesFuzzer(),
+    new SmmuDriverFuzzer(),
   ]) {
     it.runIf(wanted(fuzzer.name))(fuzzer.name, () => fuzz(fuzzer), timeout);
   }

@@ -41,9 +41,9 @@ export class FuzzMachine extends LocalMachine {
   readonly #waiting: { readonly id: number; readonly epoch: number; readonly scope: Scope }[] = [];
   readonly #late: Fill[] = [];
 
-  constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>) {
+  constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>, model = 'vtd') {
     const counting = new CountingMemory(memory);
-    super(counting, options);
+    super(counting, options, model);
     this.counting = counting;
     this.#rng = rng;
     this.outputs.holdAcks = true;
@@ -76,6 +76,7 @@ export class FuzzMachine extends LocalMachine {
   /** Time goes by: some invalidation, or some answer, arrives. */
   override idle(): boolean {
     this.onIdle();
+    if (this.#rng.chance(0.5)) this.tellDevices();
     const late = this.#late.length > 0 && this.#rng.chance(0.3) ? this.#late.shift() : undefined;
     if (late !== undefined) this.#fill(late);
     if (this.#waiting.length === 0 || this.#rng.chance(0.5)) return false;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Long fuzzing: node test/fuzz/run.mjs [frames|mmio|tables|driver|shadow|isolation|socket] [--minutes 10] [--seed N] [--cases N]
+// Long fuzzing: node test/fuzz/run.mjs [name of a fuzzer] [--minutes 10] [--seed N] [--cases N]
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,9 +7,20 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const NAMES = ['frames', 'mmio', 'tables', 'driver', 'shadow', 'isolation', 'socket'];
+const NAMES = [
+  'frames',
+  'mmio',
+  'tables',
+  'driver',
+  'shadow',
+  'isolation',
+  'smmu-mmio',
+  'smmu-tables',
+  'smmu-driver',
+  'socket',
+];
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const USAGE = `Usage: npm run fuzz -- [frames|mmio|tables|driver|shadow|isolation|socket] [--minutes N] [--seed N] [--cases N]
+const USAGE = `Usage: npm run fuzz -- [${NAMES.join('|')}] [--minutes N] [--seed N] [--cases N]
 
 Runs one fuzzer, or each in turn, with random input from a seed. Default: 10 minutes each, a new seed.
 A failure names the seed that repeats it. --cases 1 with that seed runs the one case.`;

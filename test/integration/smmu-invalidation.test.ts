@@ -39,6 +39,24 @@ onBothTransports(
       return { machine, driver, domain, dma, leadsTo };
     }
 
+    it.each([14, 16])('one address stands for a whole page of 2^%i bytes', (granule) => {
+      const { machine } = rig({ 'range-invalidation': 'off' });
+      const driver = startSmmu(machine);
+      const domain = driver.createDomain('first', { granule });
+      const [near, far] = [SID, SID + 1].map((sid) => {
+        driver.attach(sid, domain);
+        return device(machine, sid);
+      });
+      const part = 0x3000;
+      driver.map(domain, IOVA, DATA, 2 ** granule);
+      // The second gets what the unit kept for the first.
+      for (const dma of [near, far]) expectReaches(machine, dma, IOVA + BigInt(part), DATA + part);
+      driver.map(domain, IOVA, OTHER, 2 ** granule);
+      driver.commands.addresses(domain.vmid, domain.asid, IOVA, granule, 1);
+      driver.commands.sync();
+      for (const dma of [far, near]) expectReaches(machine, dma, IOVA + BigInt(part), OTHER + part);
+    });
+
     const DROPS: readonly (readonly [string, Kind, (bench: Bench) => void])[] = [
       ['CMD_TLBI_NSNH_ALL', 'first', ({ driver }) => driver.commands.translationsAll()],
       ['CMD_TLBI_NSNH_ALL', 'second', ({ driver }) => driver.commands.translationsAll()],

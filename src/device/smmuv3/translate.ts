@@ -103,9 +103,9 @@ export class Translator {
     }
     if ((access & ~tlb.cachable[slot]) !== 0) return MISS;
     this.counters.iotlbHits++;
-    const log2 = tlb.log2SizeOf(slot);
-    const outLo = tlb.outLo[slot] | (request.lo & belowLo(log2));
-    const outHi = tlb.outHi[slot] | (request.hi & belowHi(log2));
+    const log2 = this.walks.handOutKept(stream, request, slot);
+    const outLo = (tlb.outLo[slot] & ~belowLo(log2)) | (request.lo & belowLo(log2));
+    const outHi = (tlb.outHi[slot] & ~belowHi(log2)) | (request.hi & belowHi(log2));
     beginAnswer(result, stream.vmid, stream.asid);
     addSpan(result, request.lo, request.hi, outLo, outHi, log2, tlb.cachable[slot] & RIGHTS);
     return OK;

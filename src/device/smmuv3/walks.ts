@@ -123,6 +123,22 @@ export class Walks {
     if (this.isLoose(stream, request, this.walked)) this.handedOutLoose = true;
   }
 
+  /**
+   * The same for what the TLB holds in `slot`. Returns log2 of the span that may be handed out: the whole block of which the
+   * TLB keeps a part, since an invalidation names any one address of it.
+   */
+  handOutKept(stream: Stream, request: TranslateRequest, slot: number): number {
+    const { tlb } = this;
+    if (stream.kind === KIND.SECOND) return tlb.blockLog2Of(slot);
+    const tagged = stream.canonical(request.hi) !== (request.hi | 0);
+    const global = tlb.tagOf(slot) === GLOBAL_TAG >>> 0;
+    const block = tlb.blockLog2Of(slot);
+    // A part of a first-stage block that the second stage scatters can't be handed out as one.
+    const part = stream.kind === KIND.NESTED && block > tlb.log2SizeOf(slot);
+    if (tagged || global || part) this.handedOutLoose = true;
+    return part ? tlb.log2SizeOf(slot) : block;
+  }
+
   private isLoose(stream: Stream, request: TranslateRequest, walked: WalkResult): boolean {
     if (stream.kind === KIND.SECOND) return false;
     if ((walked.entryLo & NOT_GLOBAL) === 0 || stream.canonical(request.hi) !== (request.hi | 0)) return true;

@@ -1,0 +1,34 @@
+import type { LocalMachine } from '../support/local-machine.js';
+import { must } from './fuzzer.js';
+
+/** Keeps count of stalled requests: each ends exactly once, none that is not stalled ends. */
+export class StallLedger {
+  readonly held = new Set<number>();
+
+  constructor(private readonly machine: LocalMachine) {}
+
+  stalled(stall: number): void {
+    must(!this.held.has(stall), () => `stall ${stall} is given twice`);
+    this.held.add(stall);
+    must(this.held.size <= 256, () => `${this.held.size} requests are stalled`);
+  }
+
+  /** Takes what the model has told devices. */
+  settle(): void {
+    for (const { stall } of this.machine.outputs.resumed.splice(0)) {
+      must(this.held.delete(stall), () => `stall ${stall} ends, but is not stalled`);
+    }
+  }
+
+  /** After a reset nobody is stalled, and nobody was told. */
+  reset(): void {
+    this.settle();
+    this.held.clear();
+  }
+
+  /** After the SMMU was disabled nobody is. */
+  empty(): void {
+    this.settle();
+    must(this.held.size === 0, () => `${this.held.size} stalls are left behind`);
+  }
+}
