@@ -22,7 +22,7 @@ const ROOT = resolve(HERE, '../..');
 const HELP = `Usage: npm run bench [-- options]
 
   --quick          fewer rounds (about four minutes)
-  --only PART,…    of: translate, walk, guests
+  --only PART,…    of: translate, walk, assignment, guests
   --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table
   --help
@@ -69,15 +69,22 @@ async function startDaemon(scratch) {
   };
 }
 
-/** The walker beside a hand-written walk, and nested beside plain, compiled with the sources that they measure. */
-async function benchWalk(scratch, quick) {
+/** Compiles what is measured inside this process, with the sources that it measures. Returns where it is. */
+function compileInner(scratch) {
   const out = join(scratch, 'walk');
+  if (existsSync(out)) return out;
   mkdirSync(out);
   writeFileSync(join(out, 'package.json'), '{ "type": "module" }');
   const options = ['--noEmit', 'false', '--rootDir', ROOT, '--outDir', out];
   execFileSync(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(HERE, 'tsconfig.walk.json'), ...options], {
     stdio: ['ignore', 2, 2],
   });
+  return out;
+}
+
+/** The walker beside a hand-written walk, and nested beside plain. */
+async function benchWalk(scratch, quick) {
+  const out = compileInner(scratch);
   const { benchWalk: plain } = await import(join(out, 'test/bench/walk-bench.js'));
   const { benchNested: nested } = await import(join(out, 'test/bench/nested-bench.js'));
   const times = quick ? 1 : 3;
@@ -180,8 +187,20 @@ async function walkRows(scratch, quick, units, misses) {
   return rows;
 }
 
+/** Nesting on a simulated host, called directly. */
+async function assignmentRows(scratch, quick) {
+  const { benchAssignment } = await import(join(compileInner(scratch), 'test/bench/assignment-bench.js'));
+  const found = quick ? benchAssignment(3, 10_000, 10_000) : benchAssignment();
+  const { batchedNs, singleNs, fewNs, manyNs, live } = found;
+  const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });
+  return [
+    row('nesting: an invalidation forwarded in a batch of 10,000', batchedNs, singleNs, 'one by one', 0.1),
+    row(`nesting: allocate, bind and free a PASID, ${live} live`, manyNs, fewNs, '1 live', 1.5),
+  ];
+}
+
 async function measure(values, paths, scratch) {
-  const parts = new Set((values.only ?? 'translate,walk,guests').split(','));
+  const parts = new Set((values.only ?? 'translate,walk,assignment,guests').split(','));
   const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
   const { quick } = values;
   const rows = [];
@@ -199,6 +218,10 @@ async function measure(values, paths, scratch) {
     if (parts.has('walk')) {
       progress('the walk in the daemon');
       rows.push(...(await walkRows(scratch, quick, units, misses)));
+    }
+    if (parts.has('assignment')) {
+      progress('nesting on a simulated host');
+      rows.push(...(await assignmentRows(scratch, quick)));
     }
     for (const unit of parts.has('guests') ? units : []) {
       rows.push(...(await benchGuests({ unit, part: unit.part(paths), scratch, daemon, quick })));

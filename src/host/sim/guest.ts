@@ -86,8 +86,8 @@ export class SimGuest implements HostIommu {
 
   change(space: SpaceNumber, changes: MapChanges, done: HostDone): void {
     const copy = new MapChanges();
-    copy.unmaps = changes.unmaps.slice();
-    copy.maps = changes.maps.slice();
+    copy.unmaps = changes.unmaps.slice(0, changes.unmapCount * 2);
+    copy.maps = changes.maps.slice(0, changes.mapCount * 4);
     copy.unmapCount = changes.unmapCount;
     copy.mapCount = changes.mapCount;
     this.ask(done, (progress) => this.kernel.change(space, copy, progress));
@@ -125,7 +125,8 @@ export class SimGuest implements HostIommu {
 
   invalidate(parent: SpaceNumber, invalidations: Invalidations, done: HostDone): void {
     const copy = new Invalidations();
-    copy.words = invalidations.words.slice();
+    const entry = this.machine.driver.capabilities.kind === 'smmuv3' ? 4 : 5;
+    copy.words = invalidations.words.slice(0, invalidations.count * entry);
     copy.count = invalidations.count;
     this.ask(done, (progress) => {
       if (this.machine.driver.capabilities.kind !== 'smmuv3') this.resolve(copy);

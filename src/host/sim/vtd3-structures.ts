@@ -103,7 +103,7 @@ export class VtdTables {
       this.memory.storeWords(entry, entryOf(domain));
       this.writeContext(found);
     } catch (error) {
-      this.reclaim(found);
+      this.reclaim(found, pasid);
       throw error;
     }
   }
@@ -117,12 +117,13 @@ export class VtdTables {
     table.users--;
   }
 
-  /** Gives back tables without entries; caches have been invalidated. */
-  reclaim(found: PciFunction): void {
-    for (const [index, { table, users }] of found.tables) {
-      if (users > 0) continue;
+  /** Gives back the table of a PASID if it has no entries left, and the directory with the last; caches have been invalidated. */
+  reclaim(found: PciFunction, pasid: number): void {
+    const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
+    const table = found.tables.get(index);
+    if (table?.users === 0) {
       this.memory.storeWords(found.directory + index * PASID_DIRECTORY_ENTRY.bytes, [0, 0]);
-      this.memory.pool.give('tables', table);
+      this.memory.pool.give('tables', table.table);
       found.tables.delete(index);
     }
     if (found.tables.size > 0 || found.directory === 0) return;

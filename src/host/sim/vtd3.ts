@@ -58,6 +58,8 @@ export class Vtd3Driver implements HostDriver {
   /** Domain-ID 0 is reserved for caching mode (§6.1). */
   private readonly dids = new Tags(1, 2 ** 16);
   private domains = 0;
+  /** A descriptor. */
+  private readonly words = new Uint32Array(8);
 
   constructor(private readonly memory: HostMemory) {
     this.unit = new HostUnit('vtd', { 'fault-records': String(FAULT_RECORDS) }, memory);
@@ -133,7 +135,7 @@ export class Vtd3Driver implements HostDriver {
     found.entries.delete(index);
     this.tables.clearEntry(found, index);
     this.entryChanged(endpoint, before);
-    this.tables.reclaim(found);
+    this.tables.reclaim(found, index);
     moveEndpoint(endpoint, before, undefined);
     return true;
   }
@@ -236,13 +238,17 @@ export class Vtd3Driver implements HostDriver {
     this.queue.sync();
   }
 
-  /** P_IOTLB invalidation; `mask` undefined: the whole PASID. */
-  private invalidatePasid(DID: number, PASID: number, page: number, mask: number | undefined): void {
-    const fields =
-      mask === undefined
-        ? { G: P_IOTLB_GRANULARITY.PASID }
-        : { G: P_IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * 4096 };
-    this.queue.push(pack(P_IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.PASID_IOTLB, DID, PASID, ...fields }));
+  /** P_IOTLB invalidation; `mask` undefined: the whole PASID. Guests ask for many, so it is put together by hand. */
+  private invalidatePasid(did: number, pasid: number, page: number, mask: number | undefined): void {
+    const { words } = this;
+    const whole = mask === undefined;
+    const granularity = whole ? P_IOTLB_GRANULARITY.PASID : P_IOTLB_GRANULARITY.PAGE;
+    const { G, DID } = P_IOTLB_INV_DSC.fields;
+    words[0] = DESCRIPTOR.PASID_IOTLB | (granularity << G.lsb) | (did << DID.lsb);
+    words[1] = pasid;
+    words[2] = whole ? 0 : mask + (page % 2 ** 20) * 4096;
+    words[3] = whole ? 0 : Math.floor(page / 2 ** 20);
+    this.queue.push(words);
   }
 
   private invalidatePages(DID: number, page: number, mask: number | undefined): void {
