@@ -1,0 +1,88 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Daemon, MAIN } from '../support/daemon.js';
+import { Guest } from './support.js';
+
+/** A real kernel configures the unit for an assigned device: its host has mapped what the kernel's tables say. */
+
+const TIMEOUT_MS = 320_000;
+/** Beyond RAM, so that nobody maps it. */
+const STRAY = 0xdead0000;
+
+let daemon: Daemon;
+
+beforeAll(async () => {
+  daemon = await Daemon.start();
+});
+afterAll(async () => {
+  await daemon.dispose();
+});
+
+async function viommu(...args: string[]): Promise<{ code: number; text: string }> {
+  const control = ['--control', `${daemon.socket}.ctl`];
+  const child = spawn(process.execPath, [MAIN, ...args, ...control], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, text };
+}
+
+interface Shadow {
+  readonly bytes: number;
+  readonly failed: number;
+}
+
+describe('an assigned device in a Debian 6.12 guest', () => {
+  for (const { name, words, least, most } of [
+    { name: 'translated', words: ['intel_iommu=on,sm_off'], least: 0, most: 1 << 20 },
+    {
+      name: 'pass-through',
+      words: ['intel_iommu=on,sm_on', 'iommu.passthrough=1'],
+      least: 500 << 20,
+      most: 520 << 20,
+    },
+  ]) {
+    it(
+      `${name}: no difference, and a stray DMA reaches nothing`,
+      async () => {
+        const guest = Guest.boot({
+          series: '6.12',
+          name: `assigned-${name}`,
+          socket: daemon.socket,
+          choice: { cachingMode: true, scalableMode: name === 'pass-through' },
+          append: words,
+          jobs: ['nvme', 'wait', 'stray'],
+          parameters: { mib: 8, stray: `0x${STRAY.toString(16)}` },
+          machine: { testDevice: false, extra: ['-device', 'viommu-testdev,assigned=on'] },
+        });
+        try {
+          await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
+          const { code, text } = await viommu('diff', '--vm', `assigned-${name}`);
+          expect(text).toMatch(/^no difference: 1 assigned devices/);
+          expect(code).toBe(0);
+          const report = JSON.parse((await viommu('report', '--vm', `assigned-${name}`)).text) as {
+            report: { shadow: Shadow[] };
+          };
+          const [shadow] = report.report.shadow;
+          expect(shadow?.failed).toBe(0);
+          expect(shadow?.bytes).toBeGreaterThanOrEqual(least);
+          expect(shadow?.bytes).toBeLessThanOrEqual(most);
+          guest.run.send('\n');
+          await guest.done();
+          expect(guest.run.value('nvme', 'same')).toBe('1');
+          expect(guest.run.value('stray', 'device_status')).toBe('3');
+          // The host refused it: the guest's IOMMU has recorded nothing.
+          expect(guest.kernelFaults()).toEqual([]);
+        } finally {
+          await guest.dispose();
+        }
+      },
+      TIMEOUT_MS,
+    );
+  }
+});
