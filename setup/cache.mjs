@@ -29,6 +29,8 @@ export class Cache {
   constructor(root) {
     this.root = root;
     this.lockFd = -1;
+    /** Directories that are being made, by name. */
+    this.making = new Map();
   }
 
   path(...parts) {
@@ -85,6 +87,17 @@ export class Cache {
     if (existsSync(target)) {
       return target;
     }
+    // Who asks for it while it is being made gets the same one.
+    const making = this.making.get(name) ?? this.make(name, target, build);
+    this.making.set(name, making);
+    try {
+      return await making;
+    } finally {
+      this.making.delete(name);
+    }
+  }
+
+  async make(name, target, build) {
     const scratch = this.scratch(name.replaceAll('/', '-'));
     await build(scratch, target);
     chmodSync(scratch, 0o755);
