@@ -17,6 +17,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(ViommuVtd, VIOMMU_VTD)
 struct ViommuVtd {
     IntelIOMMUState parent;
     ViommuCore core;
+    bool page_requests;
     bool virtual_commands;
 };
 
@@ -42,10 +43,6 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
         error_setg(errp, "intremap=on: interrupt remapping is not offered yet");
         return false;
     }
-    if (x86->dt_supported) {
-        error_setg(errp, "device-iotlb=on: ATS is not offered yet");
-        return false;
-    }
     if (s->flts || s->pasid || s->snoop_control) {
         error_setg(errp, "x-flts, x-pasid-mode and snoop-control are not options here: scalable-mode=on brings "
                    "what the daemon offers");
@@ -58,27 +55,40 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
     return true;
 }
 
+/* What a daemon may not know is asked for only where it is wanted. */
+static unsigned add_wanted(viommu_Hello_OptionsEntry *option, const char *key, bool wanted)
+{
+    if (wanted) {
+        pstrcpy(option->key, sizeof(option->key), key);
+        pstrcpy(option->value, sizeof(option->value), "on");
+    }
+    return wanted;
+}
+
 static bool connect_daemon(ViommuVtd *v, Error **errp)
 {
     IntelIOMMUState *s = &v->parent;
-    viommu_Hello_OptionsEntry options[] = {
+    viommu_Hello_OptionsEntry options[6] = {
         { .key = "caching-mode" },
         { .key = "scalable-mode" },
         { .key = "aw-bits" },
-        { .key = "virtual-commands" },
     };
+    unsigned count = 3;
 
     pstrcpy(options[0].value, sizeof(options[0].value), s->caching_mode ? "on" : "off");
     pstrcpy(options[1].value, sizeof(options[1].value), s->scalable_mode ? "on" : "off");
     snprintf(options[2].value, sizeof(options[2].value), "%u", s->aw_bits);
-    pstrcpy(options[3].value, sizeof(options[3].value), v->virtual_commands ? "on" : "off");
+    count += add_wanted(&options[count], "virtual-commands", v->virtual_commands);
+    /* The parent's property, with which the machine also describes the root ports to the guest (ATSR). */
+    count += add_wanted(&options[count], "device-tlb", X86_IOMMU_DEVICE(s)->dt_supported);
+    count += add_wanted(&options[count], "page-requests", v->page_requests);
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
     v->core.caching_mode = s->caching_mode;
     v->core.no_map_events = "which takes caching-mode=on";
     v->core.msi_base = INTERRUPT_BASE;
     v->core.msi_size = INTERRUPT_SIZE;
-    return viommu_core_connect(&v->core, options, ARRAY_SIZE(options), errp);
+    return viommu_core_connect(&v->core, options, count, errp);
 }
 
 /* X86IOMMUClass::realize; the machine is a PC with a PCI bus, which the caller checked. */
@@ -126,6 +136,7 @@ static const Property vtd_properties[] = {
     DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
     DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
+    DEFINE_PROP_BOOL("page-requests", ViommuVtd, page_requests, false),
     DEFINE_PROP_BOOL("virtual-commands", ViommuVtd, virtual_commands, false),
 };
 
@@ -145,6 +156,8 @@ static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     viommu_core_describe_properties(klass);
     object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
                                           "first-stage and nested (also as x-scalable-mode)");
+    object_class_property_set_description(klass, "page-requests", "devices may ask for pages (needs scalable-mode=on "
+                                          "and device-iotlb=on)");
     object_class_property_set_description(klass, "virtual-commands", "registers to have PASIDs allocated (needs "
                                           "scalable-mode=on and caching-mode=on)");
 }

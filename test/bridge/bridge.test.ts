@@ -295,6 +295,20 @@ describe('what the daemon asks', () => {
 });
 
 describe('what the bridge tells', () => {
+  it('the options that are wanted beside those of every unit', async () => {
+    const wanted = ',scalable-mode=on,caching-mode=on,device-iotlb=on,page-requests=on,virtual-commands=on';
+    const running = await start({}, wanted, ['-S']);
+    await eventually(() => running.hello !== undefined, 'HELLO', 20_000);
+    expect(running.hello?.options).toEqual({
+      'caching-mode': 'on',
+      'scalable-mode': 'on',
+      'aw-bits': '48',
+      'virtual-commands': 'on',
+      'device-tlb': 'on',
+      'page-requests': 'on',
+    });
+  });
+
   it('itself, and RAM that comes', async () => {
     const running = await start({}, ',scalable-mode=on,aw-bits=57', ['-S']);
     await eventually(() => running.regions.size > 0, 'the memory table');

@@ -133,23 +133,49 @@ describe('a PASID with a domain of its own', () => {
 
 describe('amd64, scalable mode', () => {
   it(
-    'a PASID with a domain of its own',
+    'a process shares its addresses: pages come by page requests, go by invalidations, and end with the binding',
     async () => {
-      const jobs = ['domain'];
-      const choice = { scalableMode: true };
-      const guest = Guest.boot(options('domain', { jobs, choice, append: ['intel_iommu=on,sm_on'] }));
+      const jobs = ['sva', 'domain'];
+      const choice = { scalableMode: true, properties: { 'device-iotlb': 'on', 'page-requests': 'on' } };
+      const append = ['intel_iommu=on,sm_on'];
+      const guest = Guest.boot(options('sva', { jobs, choice, append, parameters: { sva: 'not-answered' } }));
       try {
         await guest.done();
-        const report = new Report(guest, 'domain');
-        expectDomain(report);
-        const faults = guest
-          .kernelFaults()
-          .map(({ reason, pasid, address }) => [reason, pasid, Number(address)]);
-        // SSS.2, SPT.2, SFS.2: not present in the second-stage table, the PASID table, the first-stage table. The
-        // driver prints no more than these: its limit is ten at once, and it counts three for each.
-        expect(faults).toContainEqual([0x79, PASID, IOVA + 0x1_0000]);
-        expect(faults).toContainEqual([0x59, PASID + 1, IOVA]);
-        expect(faults).toContainEqual([0x71, undefined, IOVA]);
+        const report = new Report(guest, 'sva');
+        const pasid = Number(report.said['pasid']);
+        expect(pasid).toBeGreaterThan(0);
+        expect(report.said).toMatchObject({ bind: 'done', enabled: '0xf', unbind: 'done', atc_entries: '0' });
+        report.expectDone('write-untouched', { same: '1', page_requests: '16' });
+        report.expectDone('read-file', { same: '1' });
+        report.expectDone('read-protected');
+        report.expectDone('write-mapped-again', { same: '1' });
+        report.expectDone('read-plain');
+        // Page requests for what the process may not do, or has not.
+        for (const check of ['write-read-only', 'write-protected', 'read-unmapped', 'other-pasid-ahead']) {
+          report.expectFault(check, REFUSED | PAGE_REFUSED);
+        }
+        expect(Number(report.checks.get('read-unmapped')?.['invalidations'])).toBeGreaterThan(0);
+        for (const check of ['read-plain-unmapped', 'other-pasid', 'unbound-plain']) {
+          report.expectFault(check, REFUSED);
+        }
+        report.expectFault('unbound-ahead', REFUSED | NOT_MAPPED);
+        expect(report.checks.get('unbound')).toMatchObject({ same: '1' });
+
+        const faults = guest.kernelFaults().map(({ reason, pasid: whose }) => [reason, whose]);
+        // SFS.2, SPT.2: not present in the process's tables, in the PASID table. The driver prints no more than ten
+        // lines at once, and counts three for each fault.
+        expect(faults).toContainEqual([0x71, pasid]);
+        expect(faults).toContainEqual([0x59, pasid + 1]);
+
+        // A device that did not answer one invalidation: the kernel hears of it as ITE, and goes on.
+        const log = guest.run.textOf('faults').join('\n');
+        expect(log).toMatch(/VT-d detected Invalidation Time-out Error: SID 18$/m);
+        expect(report.checks.get('after-not-answered')).toMatchObject({ same: '1' });
+
+        const domain = new Report(guest, 'domain');
+        expectDomain(domain);
+        domain.expectDone('ahead', { written: '1', read: '1' });
+        domain.expectFault('unmapped-ahead', REFUSED | NOT_MAPPED);
       } finally {
         await guest.dispose();
       }

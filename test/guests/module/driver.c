@@ -29,7 +29,7 @@ static int testdev_open(struct inode *inode, struct file *file)
 
 static int unbind(struct testdev_user *user)
 {
-	if (user->sva)
+	if (user->sva || user->shared)
 		testdev_unbind_process(user);
 	else if (user->domain)
 		testdev_detach_domain(user);
@@ -54,7 +54,7 @@ static long bind(struct testdev_user *user, unsigned int command, void __user *a
 
 	if (copy_from_user(&b, argument, sizeof(b)))
 		return -EFAULT;
-	if (user->sva || user->domain)
+	if (user->sva || user->shared || user->domain)
 		return -EBUSY;
 	ret = command == VIOMMU_BIND_PROCESS ? testdev_bind_process(user, &b) : testdev_attach_domain(user, &b);
 	return copy_to_user(argument, &b, sizeof(b)) ? -EFAULT : ret;

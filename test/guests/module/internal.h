@@ -62,8 +62,10 @@ struct testdev_map {
 struct testdev_user {
 	struct testdev *testdev;
 	struct mutex lock;		/* the fields below */
-	struct iommu_sva *sva;
-	struct iommu_domain *domain;
+	struct iommu_sva *sva;		/* a process, by iommu_sva_bind_device */
+	struct iommu_domain *shared;	/* or by hand */
+	struct iommu_attach_handle handle;
+	struct iommu_domain *domain;	/* a domain of the file's own */
 	u32 pasid;
 	struct list_head maps;
 };
@@ -71,6 +73,10 @@ struct testdev_user {
 /* process.c: a process's address space on a PASID */
 int testdev_bind_process(struct testdev_user *user, struct viommu_bind *bind);
 void testdev_unbind_process(struct testdev_user *user);
+
+/* sharing.c: the same by hand, where iommu_sva_bind_device refuses */
+int testdev_share(struct testdev_user *user, struct mm_struct *mm);
+void testdev_unshare(struct testdev_user *user);
 
 /* domain.c: a domain of the file's own on a PASID */
 int testdev_attach_domain(struct testdev_user *user, struct viommu_bind *bind);

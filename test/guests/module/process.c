@@ -39,30 +39,40 @@ static int enable_features(struct testdev *testdev, u32 *step)
 	return ret;
 }
 
-int testdev_bind_process(struct testdev_user *user, struct viommu_bind *bind)
+static int bind(struct testdev_user *user, struct viommu_bind *b)
+{
+	struct iommu_sva *sva = iommu_sva_bind_device(&user->testdev->pdev->dev, current->mm);
+
+	b->by_hand = PTR_ERR_OR_ZERO(sva) == -EOPNOTSUPP;
+	if (b->by_hand)
+		return testdev_share(user, current->mm);
+	if (IS_ERR(sva))
+		return PTR_ERR(sva);
+	user->sva = sva;
+	user->pasid = iommu_sva_get_pasid(sva);
+	return 0;
+}
+
+int testdev_bind_process(struct testdev_user *user, struct viommu_bind *b)
 {
 	struct testdev *testdev = user->testdev;
-	struct iommu_sva *sva;
 	int ret = 0;
 
 	mutex_lock(&testdev->lock);
 	if (!testdev->bound)
-		ret = enable_features(testdev, &bind->step);
+		ret = enable_features(testdev, &b->step);
 	if (ret)
 		goto out;
-	bind->step = VIOMMU_STEP_BIND;
-	sva = iommu_sva_bind_device(&testdev->pdev->dev, current->mm);
-	if (IS_ERR(sva)) {
-		ret = PTR_ERR(sva);
+	b->step = VIOMMU_STEP_BIND;
+	ret = bind(user, b);
+	if (ret) {
 		if (!testdev->bound)
 			disable_features(testdev);
 		goto out;
 	}
 	testdev->bound++;
-	bind->step = VIOMMU_STEP_NONE;
-	user->sva = sva;
-	user->pasid = iommu_sva_get_pasid(sva);
-	bind->pasid = user->pasid;
+	b->step = VIOMMU_STEP_NONE;
+	b->pasid = user->pasid;
 out:
 	mutex_unlock(&testdev->lock);
 	return ret;
@@ -73,7 +83,10 @@ void testdev_unbind_process(struct testdev_user *user)
 	struct testdev *testdev = user->testdev;
 
 	mutex_lock(&testdev->lock);
-	iommu_sva_unbind_device(user->sva);
+	if (user->sva)
+		iommu_sva_unbind_device(user->sva);
+	else
+		testdev_unshare(user);
 	user->sva = NULL;
 	if (!--testdev->bound)
 		disable_features(testdev);

@@ -24,6 +24,7 @@ enum viommu_step {
 struct viommu_bind {
 	__u32 pasid;		/* of a process: out; of a domain: in */
 	__u32 step;		/* out: enum viommu_step that failed */
+	__u32 by_hand;		/* out: iommu_sva_bind_device refuses, and the module did its work */
 };
 
 /* Maps the pages of a piece of user memory into the file's domain. */

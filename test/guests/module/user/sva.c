@@ -41,7 +41,7 @@ static bool bind(void)
 		return false;
 	}
 	pasid = b.pasid;
-	say("bind=done pasid=%u enabled=0x%x", pasid, device_register(REG_ENABLED));
+	say("bind=done by=%s pasid=%u enabled=0x%x", b.by_hand ? "module" : "kernel", pasid, device_register(REG_ENABLED));
 	return true;
 }
 
