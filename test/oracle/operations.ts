@@ -3,7 +3,16 @@
  * of devices. The binary form is that of test/shim/oracle.c.
  */
 
-export const OPERATION = { STORE: 1, LOAD: 2, ZERO: 3, TRANSLATE: 4, DUMP: 5, RESET: 6, BUS: 7 } as const;
+export const OPERATION = {
+  STORE: 1,
+  LOAD: 2,
+  ZERO: 3,
+  TRANSLATE: 4,
+  DUMP: 5,
+  RESET: 6,
+  BUS: 7,
+  COPY: 8,
+} as const;
 
 export interface Operation {
   readonly kind: number;
@@ -14,7 +23,7 @@ export interface Operation {
   /** PASID + 1; 0 = without. */
   readonly pasid: number;
   readonly address: bigint;
-  /** The value to store; bytes of ZERO and DUMP. */
+  /** The value to store; bytes of ZERO and DUMP; where COPY stores. */
   readonly value: bigint;
 }
 
@@ -61,6 +70,10 @@ export const reset: Operation = { ...PLAIN, kind: OPERATION.RESET };
 
 export function secondBus(number: number): Operation {
   return { ...PLAIN, kind: OPERATION.BUS, who: number };
+}
+
+export function copy(from: number, to: number, size: number): Operation {
+  return { ...PLAIN, kind: OPERATION.COPY, size, address: BigInt(from), value: BigInt(to) };
 }
 
 const OPERATION_BYTES = 32;

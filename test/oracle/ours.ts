@@ -73,6 +73,9 @@ export class OurMachine {
       case OPERATION.DUMP:
         out.dumps.push(this.#dump(at, Number(value)));
         return;
+      case OPERATION.COPY:
+        this.#store(Number(value), size, this.#load(at, size));
+        return;
       case OPERATION.RESET:
         this.machine.model.reset();
         this.machine.outputs.pending = 0;

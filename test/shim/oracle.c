@@ -30,6 +30,7 @@ enum {
     OP_DUMP,      /* yields value bytes at address */
     OP_RESET,     /* the unit, to power-on */
     OP_BUS,       /* the bridge's secondary bus gets number who */
+    OP_COPY,      /* size bytes at address are stored at value */
 };
 
 typedef struct Operation {
@@ -176,6 +177,11 @@ static bool run(Oracle *oracle, const Operation *op, GByteArray *out)
         return true;
     case OP_RESET:
         device_cold_reset(oracle->unit);
+        return true;
+    case OP_COPY:
+        g_assert(op->size <= sizeof(value));
+        address_space_read(&address_space_memory, op->address, MEMTXATTRS_UNSPECIFIED, &value, op->size);
+        address_space_write(&address_space_memory, op->value, MEMTXATTRS_UNSPECIFIED, &value, op->size);
         return true;
     case OP_BUS:
         pci_set_byte(oracle->bridge->config + PCI_SECONDARY_BUS, op->who);

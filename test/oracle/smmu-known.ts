@@ -1,0 +1,315 @@
+/** Where stock arm-smmuv3 (QEMU 10) and this model differ, and who is right by IHI 0070. See docs/oracle.md. */
+import { CD, STE, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
+import {
+  all,
+  amongRegisters,
+  beyond,
+  beyondFirstRoot,
+  bothTranslated,
+  firstBits,
+  levelOneOf,
+  misplacedBlock,
+  path,
+  privilegedOnly,
+  readOnly,
+  recorded,
+  type SmmuKnown,
+  secondBits,
+} from './smmu-conditions.js';
+import { OUTPUT_BITS, REG } from './smmu-machine.js';
+import { walkSecond } from './smmu-path.js';
+import type { KnownDeath } from './suite.js';
+
+/** Commands of features that neither advertises. */
+const ABSENT = ['TLBI_EL2_ALL', 'TLBI_EL3_ALL', 'ATC_INV', 'PRI_RESP', 'RESUME', 'STALL_TERM'];
+
+export const SMMU_KNOWN: readonly SmmuKnown[] = [
+  {
+    id: 'bypass-answer',
+    right: 'either',
+    section: '3.4, 6.3.15',
+    says: 'Bypassed transactions: ours answers with one block and both rights, stock with the page and the right that was asked for.',
+    claims: ({ ours, stock, step }) => {
+      const identity = ours['output'] === step.request?.address && ours['output'] === stock['output'];
+      return identity && stock['log2'] === 12 && stock['permissions'] === step.request?.access
+        ? ['log2', 'permissions']
+        : [];
+    },
+  },
+  {
+    id: 'nested-rights',
+    right: 'viommu',
+    section: '3.4, 3.3.2',
+    says: 'What both stages allow is what a nested translation allows. Stock answers with the rights of stage 1.',
+    claims: (d) => {
+      const nested = path(d)?.config === STE_CONFIG.NESTED && bothTranslated(d);
+      const mine = Number(d.ours['permissions']);
+      return nested && (mine & Number(d.stock['permissions'])) === mine ? ['permissions'] : [];
+    },
+  },
+  {
+    id: 'unprivileged',
+    right: 'viommu',
+    section: '3.23, 13.7',
+    says: 'A PCIe transaction without PASID is unprivileged. Stock takes all for privileged: AP[1] and APTable[0] mean nothing to it.',
+    claims: (d) => {
+      const refused = d.ours['translated'] === 0 && ['F_PERMISSION', 'none'].includes(recorded(d));
+      return refused && privilegedOnly(path(d)) ? all(d) : [];
+    },
+  },
+  {
+    id: 'bypassed-size',
+    right: 'viommu',
+    section: '3.4',
+    says: 'An input address beyond what stage 1 could put out, where it is bypassed, is F_ADDR_SIZE, and an abort while the SMMU is off. Stock lets it through or records nothing.',
+    claims: (d) => {
+      const way = path(d);
+      const large = (d.step.request?.address ?? 0n) >> BigInt(OUTPUT_BITS) !== 0n;
+      const off = (d.machine.machine.readRegister(REG.CR0, 4) & 1n) === 0n;
+      if (!large || d.ours['translated'] === 1) return [];
+      if (off) return recorded(d) === 'none' ? all(d) : [];
+      const bypassed = way?.config === STE_CONFIG.BYPASS || way?.config === STE_CONFIG.S2_TRANSLATE;
+      return bypassed && recorded(d) === 'F_ADDR_SIZE' ? all(d) : [];
+    },
+  },
+  {
+    id: 'table-address-size',
+    right: 'viommu',
+    section: '3.4.1, 7.3.14',
+    says: 'A table address beyond the output size is F_ADDR_SIZE. Stock checks leaves alone and reads on.',
+    claims: (d) => {
+      const way = path(d);
+      if (way === undefined || !['F_ADDR_SIZE', 'none'].includes(recorded(d)) || d.ours['translated'] === 1)
+        return [];
+      return beyond(way.first, firstBits(way)) || beyond(way.second, secondBits(way)) ? all(d) : [];
+    },
+  },
+  {
+    id: 'tbi1',
+    right: 'viommu',
+    section: '5.4 (TBI)',
+    says: 'TBI1 decides for the upper half of the address space. Stock looks at TBI0 for both.',
+    claims: (d) => {
+      const way = path(d);
+      const apart = way?.cd !== undefined && CD.get.TBI0(way.cd) !== CD.get.TBI1(way.cd);
+      return apart && way.upper ? all(d) : [];
+    },
+  },
+  {
+    id: 'concatenated-tables',
+    right: 'viommu',
+    section: '5.2 (S2SL0, S2TTB); Arm ARM D8.2',
+    says: 'The upper bits of an address choose among the concatenated root tables of stage 2. Stock adds that index to S2TTB and then clears it.',
+    claims: (d) => (beyondFirstRoot(path(d), d.step.request?.address ?? 0n) ? all(d) : []),
+  },
+  {
+    id: 'span',
+    right: 'viommu',
+    section: '5.1 (Span)',
+    says: 'Span means 2^(Span − 1) STEs, at most 2^SPLIT. Stock takes 2^Span, and C_BAD_STE for what is beyond.',
+    claims: (d) => {
+      const { span, split, index } = levelOneOf(d);
+      const outside = span !== undefined && (span > split + 1 || index >= 2 ** (span - 1));
+      return outside && ['C_BAD_STREAMID', 'none'].includes(recorded(d)) ? all(d) : [];
+    },
+  },
+  {
+    id: 'tlb-parts',
+    right: 'either',
+    section: '3.17',
+    says: 'Ours may answer with a part of a page or block, as its TLB keeps it; stock with the whole.',
+    claims: ({ ours, stock }) => {
+      const part = ours['output'] !== undefined && ours['output'] === stock['output'];
+      return part && Number(ours['log2']) < Number(stock['log2']) ? ['log2'] : [];
+    },
+  },
+  {
+    id: 'recinvsid',
+    right: 'viommu',
+    section: '7.3.3, 6.3.12 (RECINVSID)',
+    says: 'C_BAD_STREAMID is recorded where CR2.RECINVSID is set. Stock always records it.',
+    claims: (d) => {
+      const off = (d.machine.machine.readRegister(REG.CR2, 4) & 2n) === 0n;
+      return off && recorded(d) === 'none' && d.stock['event'] === 'C_BAD_STREAMID' ? all(d) : [];
+    },
+  },
+  {
+    id: 'cached-rights',
+    right: 'viommu',
+    section: '7.3.16 (S2), 5.2 (S2R)',
+    says: 'What stage 2 refuses is a fault of stage 2, recorded by STE.S2R. Where the translation is cached, stock takes it for one of stage 1, records no IPA, or lets a read through.',
+    claims: (d) => {
+      if (recorded(d) !== 'F_PERMISSION' || d.ours['S2'] !== 1) return [];
+      if (d.stock['translated'] === 1) return path(d)?.config === STE_CONFIG.NESTED ? all(d) : [];
+      if (d.stock['event'] === 'none') return all(d);
+      if (d.stock['event'] !== 'F_PERMISSION') return [];
+      return d.stock['S2'] === 0 ? all(d) : d.stock['IPA'] === 0 ? ['IPA'] : [];
+    },
+  },
+  {
+    id: 'rights-per-level',
+    right: 'viommu',
+    section: '7.3.16; Arm ARM D8.4',
+    says: 'Rights are checked after the walk, so a descriptor below that is not valid is F_TRANSLATION. Stock refuses a write at the first read-only table.',
+    claims: (d) => {
+      const write = d.step.request?.access === 2 && readOnly(path(d));
+      const walked = ['F_TRANSLATION', 'F_ADDR_SIZE', 'F_ACCESS', 'F_WALK_EABT', 'F_PERMISSION'].includes(
+        recorded(d),
+      );
+      return write && walked && d.stock['event'] === 'F_PERMISSION' ? all(d) : [];
+    },
+  },
+  {
+    id: 'rnw-of-the-transaction',
+    right: 'viommu',
+    section: '7.3.13 (RnW, CLASS)',
+    says: 'RnW is of the incoming transaction, also where stage 2 refuses a descriptor. Stock says that descriptors are read.',
+    claims: ({ ours, stock }) =>
+      ours['CLASS'] !== 2 && ours['RnW'] === 0 && stock['RnW'] === 1 ? ['RnW'] : [],
+  },
+  {
+    id: 'l2ptr',
+    right: 'viommu',
+    section: '5.1 (L2Ptr)',
+    says: 'L2Ptr has bits 51:6, aligned to the size of the table. Stock uses all bits as they are.',
+    claims: (d) => {
+      const { span, l1 } = levelOneOf(d);
+      if (span === undefined) return [];
+      const unaligned = l1 & ((1n << BigInt(5 + span)) - 1n) & ~31n;
+      return unaligned !== 0n || l1 >> 52n !== 0n ? all(d) : [];
+    },
+  },
+  {
+    id: 'cd-fetch-address',
+    right: 'viommu',
+    section: '7.3.10 (FetchAddr)',
+    says: 'FetchAddr of F_CD_FETCH is in the last 64 bits. Stock writes it where other events have InputAddr.',
+    claims: (d) => (recorded(d) === 'F_CD_FETCH' && d.stock['FetchAddr'] === 0 ? ['FetchAddr'] : []),
+  },
+  {
+    id: 'among-registers',
+    right: 'either',
+    section: '7.3.12',
+    says: 'Tables where the machine has flash or registers instead of RAM: stock reads those, ours takes it for an external abort.',
+    claims: (d) => (amongRegisters(path(d)) ? all(d) : []),
+  },
+  {
+    id: 'stage-of-tables',
+    right: 'viommu',
+    section: '7.3.13 (S2, CLASS), 5.2 (S2R)',
+    says: 'Where stage 2 refuses a table of stage 1, the event has S2 and CLASS TT and is recorded by STE.S2R. Stock clears S2 and asks CD.R.',
+    claims: (d) => {
+      const { ours, stock } = d;
+      const mine = ours['CLASS'] === 1 && ours['S2'] === 1;
+      if (mine && stock['event'] === ours['event'] && stock['CLASS'] === 1) return ['S2'];
+      const theirs = stock['CLASS'] === 1 && stock['S2'] === 0;
+      return (mine && stock['event'] === 'none') || (theirs && recorded(d) === 'none') ? all(d) : [];
+    },
+  },
+  {
+    id: 'wide-pointers',
+    right: 'viommu',
+    section: '5.2 (S1ContextPtr, S2TTB), 5.4 (TTB0, TTB1)',
+    says: 'Pointers have bits 51 and down. Stock drops bits 51:48 of S1ContextPtr and S2TTB.',
+    claims: (d) => {
+      const way = path(d);
+      if (way === undefined) return [];
+      const pointers = [STE.get.S1ContextPtr(way.ste), STE.get.S2TTB(way.ste)];
+      return pointers.some((pointer) => pointer >= 2 ** 48) ? all(d) : [];
+    },
+  },
+  {
+    id: 'context-pointer-size',
+    right: 'viommu',
+    section: '5.2 (S1ContextPtr)',
+    says: 'S1ContextPtr beyond the output size is C_BAD_STE. Stock fetches from there.',
+    claims: (d) => {
+      const way = path(d);
+      const large = way !== undefined && STE.get.S1ContextPtr(way.ste) >= 2 ** OUTPUT_BITS;
+      return large && recorded(d) === 'C_BAD_STE' ? all(d) : [];
+    },
+  },
+  {
+    id: 'misplaced-blocks',
+    right: 'viommu',
+    section: 'Arm ARM D8.3',
+    says: 'A block descriptor at a level that has none for its granule is not valid. Stock takes it for a block.',
+    claims: (d) => {
+      const way = path(d);
+      const wrong = misplacedBlock(way?.first) || misplacedBlock(way?.second);
+      return wrong && ['F_TRANSLATION', 'none'].includes(recorded(d)) ? all(d) : [];
+    },
+  },
+  {
+    id: 'table-rights',
+    right: 'viommu',
+    section: '3.3.2; Arm ARM D8.4 (APTable)',
+    says: 'A read-only table takes the right to write from all below it. Stock refuses a write that walks, but answers and caches the rights of the leaf.',
+    claims: (d) => {
+      if (!readOnly(path(d))) return [];
+      const cached = recorded(d) === 'F_PERMISSION' && d.ours['RnW'] === 0 && d.stock['translated'] === 1;
+      const read = d.step.request?.access === 1 && bothTranslated(d);
+      if (cached) return all(d);
+      return read && d.ours['permissions'] === 1 && d.stock['permissions'] === 3 ? ['permissions'] : [];
+    },
+  },
+  {
+    id: 'tables-read-early',
+    right: 'viommu',
+    section: '5.4 (TTB0, TTB1), 7.3.13',
+    says: 'TTB0 and TTB1 are used by the walks that need them. Stock translates both when it reads the CD, and refuses what does not need the one that fails.',
+    claims: (d) => {
+      const way = path(d);
+      if (way?.cd === undefined || way.config !== STE_CONFIG.NESTED || d.stock['translated'] === 1) return [];
+      const { machine, stock } = d;
+      const bases = [CD.get.TTB0(way.cd), CD.get.TTB1(way.cd)].map((base) => base - (base % 4096));
+      if (stock['event'] !== 'none')
+        return stock['CLASS'] === 1 && bases.includes(Number(stock['IPA'])) ? all(d) : [];
+      const lost = bases.some((base) => walkSecond(machine, way.ste, BigInt(base)).output === undefined);
+      return lost && STE.get.S2R(way.ste) === 0 ? all(d) : [];
+    },
+  },
+  {
+    id: 'reserved-in-commands',
+    right: 'viommu',
+    section: '4.1.1 (SSec), 4.3.3, 4.7.3 (CS)',
+    says: 'SSec in a Non-secure queue, CS 0b11, a range of nothing, and CFGI_CD without stage 1 are CERROR_ILL. Stock looks at SSec in some commands, and at none of the others.',
+    claims: ({ step, ours, stock, fields }) => {
+      const wrong = /wrong command: (SYNC, CS 3|TLBI_NSNH_ALL, SSec|range of nothing|CFGI_CD)$/.test(
+        step.text,
+      );
+      return wrong && ours['CMDQ_CONS.ERR'] === 1n && stock['CMDQ_CONS.ERR'] === 0n ? fields : [];
+    },
+    ends: true,
+  },
+  {
+    id: 'absent-commands',
+    right: 'viommu',
+    section: '4.1.1, 4.1.3',
+    says: 'A command of a feature that is not advertised is CERROR_ILL. Stock takes those that it knows and does nothing.',
+    claims: ({ step, ours, stock, fields }) => {
+      const name = step.text.split('wrong command: ')[1] ?? '';
+      const both = ours['CMDQ_CONS.ERR'] === 1n && stock['CMDQ_CONS.ERR'] === 0n;
+      return both && ABSENT.includes(name) ? fields : [];
+    },
+    ends: true,
+  },
+];
+
+/** What ends a stock QEMU. */
+export const SMMU_DEATHS: readonly KnownDeath[] = [
+  {
+    id: 'stage-2-aarch32',
+    right: 'viommu',
+    section: '5.2 (S2AA64)',
+    says: 'S2AA64 = 0 is C_BAD_STE where IDR0.TTF has no AArch32. It ends stock QEMU by an assertion.',
+    text: /decode_ste_s2_cfg/,
+  },
+  {
+    id: 'reserved-size',
+    right: 'viommu',
+    section: '5.4 (IPS), 5.2 (S2PS)',
+    says: 'The reserved output size 0b111, and 0b110, count as the largest. They end stock QEMU by an assertion.',
+    text: /oas2bits/,
+  },
+];
