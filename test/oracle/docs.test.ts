@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { SMMU_DEATHS, SMMU_KNOWN } from './smmu-known.js';
 import { VTD_DEATHS, VTD_KNOWN } from './vtd-known.js';
 
 const page = new URL('../../docs/oracle.md', import.meta.url);
@@ -29,7 +30,10 @@ function find(marker: string): { readonly text: string; readonly begin: number; 
 }
 
 describe('docs/oracle.md', () => {
-  it.each([['vtd', [...VTD_KNOWN, ...VTD_DEATHS]]] as const)('has the table of %s', (marker, rows) => {
+  it.each([
+    ['vtd', [...VTD_KNOWN, ...VTD_DEATHS]],
+    ['smmuv3', [...SMMU_KNOWN, ...SMMU_DEATHS]],
+  ] as const)('has the table of %s', (marker, rows) => {
     expect(new Set(rows.map(({ id }) => id)).size).toBe(rows.length);
     const { text, begin, end } = find(marker);
     if (update) writeFileSync(page, text.slice(0, begin) + table(rows) + text.slice(end));

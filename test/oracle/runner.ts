@@ -162,7 +162,7 @@ export class Runner<K extends MachineKind> {
       const ours = step.look(answers);
       const stock = stockSide(step.look);
       report.compared++;
-      for (const name of suite.reached(step, ours)) {
+      for (const name of suite.reached(step, ours, machine)) {
         report.reached.set(name, (report.reached.get(name) ?? 0) + 1);
       }
       const fields = Object.keys({ ...ours, ...stock }).filter((name) => ours[name] !== stock[name]);

@@ -1,7 +1,8 @@
 /** What the entries of known SMMUv3 differences ask about a difference. */
 import { CD, STE, STE_CONFIG, TG0_GRANULE } from '../../src/spec/smmuv3/structures.js';
+import type { OurMachine } from './ours.js';
 import { OUTPUT_BITS, RAM, type SmmuKind } from './smmu-machine.js';
-import { levelOne, type Path, pathOf, type Walk } from './smmu-path.js';
+import { levelOne, type Path, pathOf, type Walk, walkSecond } from './smmu-path.js';
 import { levelShift } from './smmu-tables.js';
 import type { Difference, KnownDifference } from './suite.js';
 
@@ -81,9 +82,22 @@ export function beyondFirstRoot(way: Path | undefined, address: bigint): boolean
   return inputs.some((input) => input >> reach !== 0n);
 }
 
+/** Every walk of stage 2 that the transaction may take: for the CD, for tables of stage 1, and for what comes out of it. */
+export function secondWalks(machine: OurMachine, way: Path | undefined): Walk[] {
+  if (way === undefined || (way.config & 6) !== 6) return [];
+  const tables = way.cd === undefined ? [] : [CD.get.TTB0(way.cd), CD.get.TTB1(way.cd)].map(BigInt);
+  const below =
+    way.first?.descriptors.flatMap(({ value }) => (value === undefined ? [] : [value & 0xffff_ffff_f000n])) ??
+    [];
+  const nested = way.config === STE_CONFIG.NESTED;
+  const inputs = nested ? [BigInt(STE.get.S1ContextPtr(way.ste)), ...tables, ...below] : [];
+  const walks = inputs.map((input) => walkSecond(machine, way.ste, input));
+  return way.second === undefined ? walks : [...walks, way.second];
+}
+
 /** Something on the way is where the machine has flash or registers. */
-export function amongRegisters(way: Path | undefined): boolean {
-  const walks = [way?.first, way?.second].flatMap((walk) => walk?.descriptors ?? []);
+export function amongRegisters(machine: OurMachine, way: Path | undefined): boolean {
+  const walks = [way?.first, ...secondWalks(machine, way)].flatMap((walk) => walk?.descriptors ?? []);
   return walks.some(({ address }) => address < BigInt(RAM));
 }
 
@@ -94,4 +108,10 @@ export function misplacedBlock(walk: Walk | undefined): boolean {
   return walk.descriptors.some(
     ({ level, value }) => level < first && value !== undefined && (value & 3n) === 1n,
   );
+}
+
+/** The leaf of stage 2 does not allow the access. */
+export function secondLacks(way: Path | undefined, access: number): boolean {
+  const leaf = way?.second?.output === undefined ? undefined : way.second.descriptors.at(-1)?.value;
+  return leaf !== undefined && (Number((leaf >> 6n) & 3n) & access) !== access;
 }

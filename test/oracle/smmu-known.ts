@@ -15,9 +15,11 @@ import {
   recorded,
   type SmmuKnown,
   secondBits,
+  secondLacks,
+  secondWalks,
 } from './smmu-conditions.js';
 import { OUTPUT_BITS, REG } from './smmu-machine.js';
-import { walkSecond } from './smmu-path.js';
+import { pathOf, walkSecond } from './smmu-path.js';
 import type { KnownDeath } from './suite.js';
 
 /** Commands of features that neither advertises. */
@@ -81,7 +83,8 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
       const way = path(d);
       if (way === undefined || !['F_ADDR_SIZE', 'none'].includes(recorded(d)) || d.ours['translated'] === 1)
         return [];
-      return beyond(way.first, firstBits(way)) || beyond(way.second, secondBits(way)) ? all(d) : [];
+      const second = secondWalks(d.machine, way).some((walk) => beyond(walk, secondBits(way)));
+      return second || beyond(way.first, firstBits(way)) ? all(d) : [];
     },
   },
   {
@@ -124,6 +127,22 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     },
   },
   {
+    id: 'joined-neighbours',
+    right: 'either',
+    section: '3.17',
+    says: 'Ours joins a page or block with its neighbour where both together are one larger, aligned block.',
+    claims: (d) => {
+      const { ours, stock, step, machine } = d;
+      const output = ours['output'];
+      if (step.request === undefined || typeof output !== 'bigint' || output !== stock['output']) return [];
+      if (Number(ours['log2']) <= Number(stock['log2'])) return [];
+      const buddy = 1n << BigInt(Number(stock['log2']));
+      const beside = pathOf(machine, { ...step.request, address: step.request.address ^ buddy });
+      const there = (beside?.config ?? 0) & 2 ? beside?.second?.output : beside?.first?.output;
+      return there === (output ^ buddy) ? ['log2'] : [];
+    },
+  },
+  {
     id: 'recinvsid',
     right: 'viommu',
     section: '7.3.3, 6.3.12 (RECINVSID)',
@@ -139,9 +158,12 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     section: '7.3.16 (S2), 5.2 (S2R)',
     says: 'What stage 2 refuses is a fault of stage 2, recorded by STE.S2R. Where the translation is cached, stock takes it for one of stage 1, records no IPA, or lets a read through.',
     claims: (d) => {
-      if (recorded(d) !== 'F_PERMISSION' || d.ours['S2'] !== 1) return [];
-      if (d.stock['translated'] === 1) return path(d)?.config === STE_CONFIG.NESTED ? all(d) : [];
-      if (d.stock['event'] === 'none') return all(d);
+      const way = path(d);
+      if (d.ours['translated'] === 1 || !secondLacks(way, d.step.request?.access ?? 0)) return [];
+      const silent = recorded(d) === 'none' && way !== undefined && STE.get.S2R(way.ste) === 0;
+      if (!silent && (recorded(d) !== 'F_PERMISSION' || d.ours['S2'] !== 1)) return [];
+      if (d.stock['translated'] === 1) return way?.config === STE_CONFIG.NESTED ? all(d) : [];
+      if (silent || d.stock['event'] === 'none') return all(d);
       if (d.stock['event'] !== 'F_PERMISSION') return [];
       return d.stock['S2'] === 0 ? all(d) : d.stock['IPA'] === 0 ? ['IPA'] : [];
     },
@@ -191,17 +213,20 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     right: 'either',
     section: '7.3.12',
     says: 'Tables where the machine has flash or registers instead of RAM: stock reads those, ours takes it for an external abort.',
-    claims: (d) => (amongRegisters(path(d)) ? all(d) : []),
+    claims: (d) => (amongRegisters(d.machine, path(d)) ? all(d) : []),
   },
   {
     id: 'stage-of-tables',
     right: 'viommu',
-    section: '7.3.13 (S2, CLASS), 5.2 (S2R)',
-    says: 'Where stage 2 refuses a table of stage 1, the event has S2 and CLASS TT and is recorded by STE.S2R. Stock clears S2 and asks CD.R.',
+    section: '7.3.13 (S2, CLASS), 7.3.16, 5.2 (S2R)',
+    says: 'Where stage 2 refuses a descriptor of stage 1, the event has S2, CLASS TT, TTRnW and the IPA of the descriptor, and is recorded by STE.S2R. Stock clears S2 and TTRnW, gives the IPA of the table, and asks CD.R.',
     claims: (d) => {
       const { ours, stock } = d;
       const mine = ours['CLASS'] === 1 && ours['S2'] === 1;
-      if (mine && stock['event'] === ours['event'] && stock['CLASS'] === 1) return ['S2'];
+      if (mine && stock['event'] === ours['event'] && stock['CLASS'] === 1) {
+        const table = Number(ours['IPA']) - Number(stock['IPA']);
+        return table >= 0 && table < 65536 ? ['S2', 'IPA', 'TTRnW'] : ['S2', 'TTRnW'];
+      }
       const theirs = stock['CLASS'] === 1 && stock['S2'] === 0;
       return (mine && stock['event'] === 'none') || (theirs && recorded(d) === 'none') ? all(d) : [];
     },
@@ -210,11 +235,12 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     id: 'wide-pointers',
     right: 'viommu',
     section: '5.2 (S1ContextPtr, S2TTB), 5.4 (TTB0, TTB1)',
-    says: 'Pointers have bits 51 and down. Stock drops bits 51:48 of S1ContextPtr and S2TTB.',
+    says: 'Pointers have bits 51 and down. Stock drops bits 51:48 of S1ContextPtr and S2TTB, and bit 51 of TTB0 and TTB1.',
     claims: (d) => {
       const way = path(d);
       if (way === undefined) return [];
-      const pointers = [STE.get.S1ContextPtr(way.ste), STE.get.S2TTB(way.ste)];
+      const tables = way.cd === undefined ? [] : [CD.get.TTB0(way.cd), CD.get.TTB1(way.cd)];
+      const pointers = [STE.get.S1ContextPtr(way.ste), STE.get.S2TTB(way.ste), ...tables];
       return pointers.some((pointer) => pointer >= 2 ** 48) ? all(d) : [];
     },
   },
@@ -222,11 +248,48 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     id: 'context-pointer-size',
     right: 'viommu',
     section: '5.2 (S1ContextPtr)',
-    says: 'S1ContextPtr beyond the output size is C_BAD_STE. Stock fetches from there.',
+    says: 'S1ContextPtr beyond the output size is C_BAD_STE, and with stage 2 a fault of that, recorded by S2R. Stock fetches from there, or records nothing.',
     claims: (d) => {
       const way = path(d);
-      const large = way !== undefined && STE.get.S1ContextPtr(way.ste) >= 2 ** OUTPUT_BITS;
-      return large && recorded(d) === 'C_BAD_STE' ? all(d) : [];
+      if (way === undefined || STE.get.S1ContextPtr(way.ste) < 2 ** OUTPUT_BITS) return [];
+      const nested = d.ours['CLASS'] === 0 && d.stock['event'] === 'none';
+      return recorded(d) === 'C_BAD_STE' || nested ? all(d) : [];
+    },
+  },
+  {
+    id: 'unused-fields',
+    right: 'viommu',
+    section: '5.2 (S1CDMax, S1STALLD)',
+    says: 'S1CDMax is ignored without SubstreamIDs, and like S1STALLD without stage 1. To stock any value but 0 is C_BAD_STE.',
+    claims: (d) => {
+      const way = path(d);
+      if (way === undefined || d.stock['event'] !== 'C_BAD_STE') return [];
+      const unused = (way.config & 1) === 0 && STE.get.S1STALLD(way.ste) !== 0;
+      return unused || STE.get.S1CDMax(way.ste) !== 0 ? all(d) : [];
+    },
+  },
+  {
+    id: 'stage-2-flags',
+    right: 'viommu',
+    section: '5.2 (S2HA, S2HD)',
+    says: 'S2HA and S2HD without hardware updates (IDR0.HTTU) are C_BAD_STE. Stock ignores them.',
+    claims: (d) => {
+      const way = path(d);
+      const set = way !== undefined && (STE.get.S2HA(way.ste) | STE.get.S2HD(way.ste)) !== 0;
+      return set && recorded(d) === 'C_BAD_STE' ? all(d) : [];
+    },
+  },
+  {
+    id: 'translated-tables',
+    right: 'viommu',
+    section: '5.4 (IPS, TTB0, TTB1)',
+    says: 'IPS is of intermediate addresses. Stock cuts what stage 2 makes of TTB0 and TTB1 to that size too.',
+    claims: (d) => {
+      const way = path(d);
+      if (way?.cd === undefined || way.config !== STE_CONFIG.NESTED) return [];
+      const base = BigInt(way.upper ? CD.get.TTB1(way.cd) : CD.get.TTB0(way.cd));
+      const at = walkSecond(d.machine, way.ste, base).output ?? 0n;
+      return at >> BigInt(firstBits(way)) !== 0n ? all(d) : [];
     },
   },
   {
@@ -236,7 +299,7 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     says: 'A block descriptor at a level that has none for its granule is not valid. Stock takes it for a block.',
     claims: (d) => {
       const way = path(d);
-      const wrong = misplacedBlock(way?.first) || misplacedBlock(way?.second);
+      const wrong = misplacedBlock(way?.first) || secondWalks(d.machine, way).some(misplacedBlock);
       return wrong && ['F_TRANSLATION', 'none'].includes(recorded(d)) ? all(d) : [];
     },
   },
@@ -246,10 +309,12 @@ export const SMMU_KNOWN: readonly SmmuKnown[] = [
     section: '3.3.2; Arm ARM D8.4 (APTable)',
     says: 'A read-only table takes the right to write from all below it. Stock refuses a write that walks, but answers and caches the rights of the leaf.',
     claims: (d) => {
-      if (!readOnly(path(d))) return [];
-      const cached = recorded(d) === 'F_PERMISSION' && d.ours['RnW'] === 0 && d.stock['translated'] === 1;
+      const way = path(d);
+      if (!readOnly(way)) return [];
+      const silent = recorded(d) === 'none' && way?.cd !== undefined && CD.get.R(way.cd) === 0;
+      const refused = d.ours['translated'] === 0 && (silent || recorded(d) === 'F_PERMISSION');
+      if (refused && d.step.request?.access === 2 && d.stock['translated'] === 1) return all(d);
       const read = d.step.request?.access === 1 && bothTranslated(d);
-      if (cached) return all(d);
       return read && d.ours['permissions'] === 1 && d.stock['permissions'] === 3 ? ['permissions'] : [];
     },
   },

@@ -141,7 +141,9 @@ function walk(
 ): Walk {
   const descriptors: Descriptor[] = [];
   const input = address & ((1n << BigInt(bits)) - 1n);
-  let table = root;
+  // Root tables are aligned to their size, at least to 64 bytes.
+  const size = 1n << BigInt(Math.max(6, 3 + bits - levelShift(granule, start)));
+  let table = root & ~(size - 1n);
   for (let level = start; level <= 3; level++) {
     const shift = BigInt(levelShift(granule, level));
     const mask = level === start ? (1n << 40n) - 1n : (1n << BigInt(granule - 3)) - 1n;

@@ -1,3 +1,4 @@
+import type { OurMachine } from './ours.js';
 import type { Outcome, Step } from './script.js';
 import { generateSmmu } from './smmu-generate.js';
 import { SMMU_DEATHS, SMMU_KNOWN } from './smmu-known.js';
@@ -5,9 +6,45 @@ import { SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
 import { describePath, pathOf } from './smmu-path.js';
 import type { Suite } from './suite.js';
 
-function reached({ request, text }: Step, ours: Outcome): string[] {
-  if (request === undefined) return [text.split(/[ ,:]/)[0]];
-  return [ours['translated'] === 1 ? `translated ${ours['log2']}` : String(ours['event'])];
+/** What a run of some hundred cases reaches on every seed that was tried. */
+const REQUIRED = [
+  ...['translated stage 1', 'translated stage 2', 'translated nested', 'translated bypassed', 'TTB1'],
+  ...[
+    'CFGI_STE',
+    'CFGI_STE_RANGE',
+    'TLBI_NH_VA',
+    'TLBI_NH_VAA',
+    'TLBI_NH_ASID',
+    'TLBI_NH_ALL',
+    'TLBI_S12_VMALL',
+  ],
+  ...['TLBI_S2_IPA', 'TLBI_NSNH_ALL', 'SYNC', 'command error', 'none'],
+  ...[
+    'C_BAD_STREAMID',
+    'C_BAD_STE',
+    'C_BAD_CD',
+    'F_WALK_EABT',
+    'F_TRANSLATION',
+    'F_ADDR_SIZE',
+    'F_ACCESS',
+    'F_PERMISSION',
+  ],
+  ...['of stage 2', 'CLASS 0'],
+];
+
+const STAGES: Readonly<Record<number, string>> = { 4: 'bypassed', 5: 'stage 1', 6: 'stage 2', 7: 'nested' };
+
+function reached({ request, text }: Step, ours: Outcome, machine: OurMachine): string[] {
+  if (request === undefined) {
+    return [text.split(/[ ,:]/)[0], ...(ours['CMDQ_CONS.ERR'] === 1n ? ['command error'] : [])];
+  }
+  if (ours['translated'] === 0) {
+    const stage = ours['S2'] === 1 ? ['of stage 2', `CLASS ${ours['CLASS']}`] : [];
+    return [String(ours['event']), ...stage];
+  }
+  const config = pathOf(machine, request)?.config ?? 0;
+  const upper = (config & 1) === 1 && request.address >> 63n === 1n ? ['TTB1'] : [];
+  return [`translated ${STAGES[config] ?? 'while off'}`, ...upper];
 }
 
 /** The SMMUv3 model beside arm-smmuv3. */
@@ -19,7 +56,7 @@ export const SMMU: Suite<SmmuKind> = {
   deaths: SMMU_DEATHS,
   generate: generateSmmu,
   reached,
-  required: [],
+  required: REQUIRED,
   describe: ({ step, machine }) =>
     step.request === undefined ? '' : describePath(pathOf(machine, step.request)),
 };

@@ -64,7 +64,7 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly deaths: readonly KnownDeath[];
   readonly generate: (rng: Rng, kind: K) => Case;
   /** Names of what one look has reached, for the coverage that a run has to show. */
-  readonly reached: (step: Step, ours: Outcome) => readonly string[];
+  readonly reached: (step: Step, ours: Outcome, machine: OurMachine) => readonly string[];
   /** Names that a run of some hundred cases must have reached. */
   readonly required: readonly string[];
   /** The structures on the way of a step that failed, decoded. */
