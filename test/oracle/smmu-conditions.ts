@@ -97,6 +97,7 @@ export function secondWalks(machine: OurMachine, way: Path | undefined): Walk[] 
 
 /** Something on the way is where the machine has flash or registers. */
 export function amongRegisters(machine: OurMachine, way: Path | undefined): boolean {
+  if (way?.config === STE_CONFIG.S1_TRANSLATE && STE.get.S1ContextPtr(way.ste) < RAM) return true;
   const walks = [way?.first, ...secondWalks(machine, way)].flatMap((walk) => walk?.descriptors ?? []);
   return walks.some(({ address }) => address < BigInt(RAM));
 }
@@ -114,4 +115,10 @@ export function misplacedBlock(walk: Walk | undefined): boolean {
 export function secondLacks(way: Path | undefined, access: number): boolean {
   const leaf = way?.second?.output === undefined ? undefined : way.second.descriptors.at(-1)?.value;
   return leaf !== undefined && (Number((leaf >> 6n) & 3n) & access) !== access;
+}
+
+/** log2 of what one entry of stage 2's root table maps. */
+export function startShift({ ste }: Path): number {
+  const granule = TG0_GRANULE[STE.get.S2TG(ste)];
+  return levelShift(granule, (granule === 12 ? 2 : 3) - STE.get.S2SL0(ste));
 }
