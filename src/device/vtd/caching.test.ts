@@ -86,6 +86,20 @@ describe('a forgotten invalidation', () => {
     expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
   });
 
+  it('entries of one mode are not taken for entries of the other', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(RID);
+    vm.pasidEntry(directory, 0, ...[1n | (4n << 6n), 3n]);
+    vm.setRoot(1);
+    vm.enable();
+    expect(vm.translate(RID, 0x1000n, READ).ok).toBe(true);
+    const root = vm.page();
+    vm.mapSecond(root, 4, 0x5000_0000n, 0x40_0000n);
+    vm.context(RID, ...contextEntry(root, 5));
+    vm.setRoot(0);
+    expect(vm.translate(RID, 0x5000_0000n, READ)).toMatchObject({ ok: true, out: 0x40_0000n });
+  });
+
   it('disabling translation invalidates everything with scalable mode, nothing without', () => {
     for (const [mode, survives] of [
       ['on', false],

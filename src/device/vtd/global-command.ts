@@ -71,8 +71,8 @@ export class GlobalCommand {
     const base = RTADDR_REG.offset >> 2;
     this.file.update(GSTS_REG.offset, RTPS, 0);
     this.rootSet = true;
-    this.lookup.rootTable = RTADDR_REG.get.RTA(this.file.words, base);
-    this.lookup.mode = RTADDR_REG.get.TTM(this.file.words, base);
+    const { words } = this.file;
+    this.lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
     // ESRTPS is clear: the model's own caches keep what they hold until software invalidates (§6.6).
     this.invalidator.outside();
     this.outputs.event({ kind: 'enable', what: 'root table', on: true });

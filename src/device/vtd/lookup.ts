@@ -62,6 +62,16 @@ export class Lookup {
     this.invalidateAll();
   }
 
+  /**
+   * Set Root Table Pointer. What is cached stays (ESRTPS is clear), but for what was read in another mode: that is no
+   * entry of this one.
+   */
+  setRoot(table: number, mode: number): void {
+    if (mode !== this.mode) this.invalidateAll();
+    this.rootTable = table;
+    this.mode = mode;
+  }
+
   /** Drops both caches. */
   invalidateAll(): void {
     this.contextCache.invalidateAll();
