@@ -1,4 +1,4 @@
-import { ACCESS } from '../../src/device/iommu.js';
+import { ACCESS, DEVICE_TLB, REQUEST, TRANSLATE_STATUS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import {
@@ -9,6 +9,10 @@ import {
   GCMD_REG,
   IQA_REG,
   IQT_REG,
+  PAGE_REQUEST_REGISTERS,
+  PQA_REG,
+  PQH_REG,
+  PRS_REG,
   RTADDR_REG,
   VCMD_REG,
   VER_REG,
@@ -25,12 +29,17 @@ const RAM = 2 * 2 ** 20;
 const STEPS = 400;
 const TABLES: readonly [number, number] = [0x10_0000, 0x1f_0000];
 
-const OFFSETS = [...BASE_REGISTERS, ...VIRTUAL_COMMAND_REGISTERS].map((register) => register.offset);
+const OFFSETS = [...BASE_REGISTERS, ...PAGE_REQUEST_REGISTERS, ...VIRTUAL_COMMAND_REGISTERS].map(
+  (register) => register.offset,
+);
 const OPTIONS: readonly Readonly<Record<string, string>>[] = [
   {},
   { 'caching-mode': 'on' },
   { 'caching-mode': 'on', 'virtual-commands': 'on' },
   { 'scalable-mode': 'off' },
+  { 'scalable-mode': 'off', 'device-tlb': 'on' },
+  { 'device-tlb': 'on', 'page-requests': 'on' },
+  { 'device-tlb': 'on', 'page-requests': 'on', 'cache-policy': 'hostile' },
   { 'aw-bits': '57', 'cache-policy': 'none' },
   { 'aw-bits': '39' },
   { 'cache-policy': 'hostile', 'fault-records': '1' },
@@ -52,13 +61,18 @@ export class MmioFuzzer implements Fuzzer {
     const options = rng.pick(OPTIONS);
     const machine = new LocalMachine(memory, options);
     trace.say(JSON.stringify(options));
+    for (const rid of [0, 1, 2, 3]) {
+      const { DONE, UNSUPPORTED, TIMEOUT } = DEVICE_TLB;
+      machine.deviceTlbs.set(rid, () => rng.pick([DONE, DONE, DONE, UNSUPPORTED, TIMEOUT]));
+    }
     const fresh = machine.registers.slice();
-    if (rng.chance(0.7)) this.#start(rng, machine, trace);
+    if (rng.chance(0.7)) this.#start(rng, machine, options, trace);
     for (let step = 0; step < STEPS; step++) {
       memory.taken();
       const what = rng.below(20);
       if (what < 14) this.#write(rng, machine, memory, trace);
-      else if (what < 18) this.#request(rng, machine, memory, trace);
+      else if (what < 17) this.#request(rng, machine, memory, trace);
+      else if (what < 18) this.#devices(rng, machine, memory, trace);
       else if (what === 18) {
         machine.outputs.holdAcks = rng.chance(0.3);
         if (!machine.outputs.holdAcks) machine.ack();
@@ -82,13 +96,15 @@ export class MmioFuzzer implements Fuzzer {
   }
 
   /** What a driver does first, so that the stores that follow meet a unit at work. */
-  #start(rng: Rng, machine: LocalMachine, trace: Trace): void {
+  #start(rng: Rng, machine: LocalMachine, options: Readonly<Record<string, string>>, trace: Trace): void {
     const scalable = rng.chance(0.5) && (machine.readRegister(ECAP_REG.offset, 8) >> 43n) % 2n === 1n;
     const mode = scalable ? 'scalable' : 'legacy';
     const driver = new VtdDriver(machine, { mode, pages: TABLES, queueSize: rng.pick([0, 0, 1, 4, 7]) });
     driver.start();
     const domain = driver.createDomain('second', 3);
-    for (const rid of [0, 1, 2]) driver.attach(rid, domain);
+    const { 'device-tlb': ats, 'page-requests': pri } = options;
+    for (const rid of [0, 1, 2])
+      driver.attach(rid, domain, { ats: ats === 'on', pri: scalable && pri === 'on' });
     domain.table?.map(0n, 0, RAM / 2);
     fillRing(driver);
     trace.say(`driver ${mode}, ring of ${driver.queue?.bytes} bytes`);
@@ -108,12 +124,30 @@ export class MmioFuzzer implements Fuzzer {
     const pasid = rng.chance(0.5) ? -1 : rng.chance(0.7) ? rng.below(70) : rng.below(0x100000);
     const access = rng.chance(0.8) ? rng.pick([ACCESS.READ, ACCESS.WRITE]) : rng.below(16);
     const address = rng.chance(0.6) ? BigInt(rng.below(RAM)) : rng.odd64();
-    trace.say(`request rid ${rid} pasid ${pasid} access ${access} 0x${address.toString(16)}`);
-    const result = machine.ask(rid, pasid, access, address);
+    const { UNTRANSLATED, TRANSLATION, TRANSLATED } = REQUEST;
+    const kind = rng.pick([UNTRANSLATED, UNTRANSLATED, TRANSLATION, TRANSLATED]);
+    trace.say(`request ${kind} rid ${rid} pasid ${pasid} access ${access} 0x${address.toString(16)}`);
+    const result = machine.ask(rid, pasid, access, address, kind);
     const words = memory.taken();
     if (words > this.#mostPerTranslation) this.#mostPerTranslation = words;
     must(words <= WORDS_PER_TRANSLATION, () => `one translation touched ${words} words of memory`);
-    must(result.count <= 64 && (result.status === 0) === result.count > 0, () => 'status and count disagree');
+    must(
+      result.count <= 64 && (result.status === TRANSLATE_STATUS.OK) === result.count > 0,
+      () => 'status and count disagree',
+    );
+  }
+
+  /** Devices answer, and ask for pages. */
+  #devices(rng: Rng, machine: LocalMachine, memory: CountingMemory, trace: Trace): void {
+    const pasid = rng.chance(0.5) ? -1 : rng.below(70);
+    const page = { rid: rng.below(4), pasid, access: rng.below(16), address: rng.odd64() & ~0xfffn };
+    trace.say(`page request rid ${page.rid} pasid ${pasid} access ${page.access}`);
+    machine.tellDevices();
+    memory.taken();
+    machine.requestPage({ ...page, group: rng.below(512), last: rng.chance(0.6) });
+    const words = memory.taken();
+    must(words <= WORDS_PER_WRITE, () => `one page request touched ${words} words of memory`);
+    machine.pageResponses.length = 0;
   }
 }
 
@@ -134,7 +168,7 @@ function scatter(rng: Rng, memory: CountingMemory): void {
 /** A store that a driver might make. */
 function meaningful(rng: Rng): readonly [number, number, bigint] {
   const page = BigInt(rng.below(RAM / 4096)) << 12n;
-  switch (rng.below(8)) {
+  switch (rng.below(11)) {
     case 0:
       return [RTADDR_REG.offset, 8, page | (BigInt(rng.below(4)) << 10n)];
     case 1:
@@ -149,6 +183,12 @@ function meaningful(rng: Rng): readonly [number, number, bigint] {
       return [0x34, 4, 0x7fn];
     case 6:
       return [VCMD_REG.offset, 8, (BigInt(rng.below(8)) << 16n) | BigInt(rng.below(4))];
+    case 7:
+      return [PQA_REG.offset, 8, page | BigInt(rng.below(8))];
+    case 8:
+      return [PQH_REG.offset, 8, BigInt(rng.below(1 << 12)) << 5n];
+    case 9:
+      return [PRS_REG.offset, 4, BigInt(rng.below(4))];
     default:
       return [FRCD_OFFSET + rng.below(8) * 16 + 12, 4, 0x8000_0000n];
   }
