@@ -120,15 +120,18 @@ static void plain_requests(void)
 static void not_answered(void)
 {
 	uint8_t *memory = anonymous(NULL);
+	struct viommu_transfer t;
 
 	transfer(CMD_WRITE, memory, pasid, ATS_PRI);
 	device_set_register(REG_BEHAVIOUR, NEVER_ONCE);
 	munmap(memory, BUFFER_SIZE);
-	say("check=not-answered behaviour=0x%x", device_register(REG_BEHAVIOUR));
+	say("check=not-answered behaviour=0x%x atc_entries=%u", device_register(REG_BEHAVIOUR),
+	    device_register(REG_ATC_ENTRIES));
 	memory = anonymous(memory);
 	fill_buffer(5);
-	transfer(CMD_WRITE, memory, pasid, ATS_PRI);
-	say("check=after-not-answered same=%d", is_pattern(memory, BUFFER_SIZE, 5));
+	t = transfer(CMD_WRITE, memory, pasid, ATS_PRI);
+	say("check=after-not-answered device_status=%u result=0x%x same=%d", t.status, t.result,
+	    is_pattern(memory, BUFFER_SIZE, 5));
 }
 
 static void unbind(void)
