@@ -100,7 +100,7 @@ describe('CMD_TLBI', () => {
       tlbi(CMD.TLBI_NH_VA, { VMID: 7, ASID: 5, ...VA }),
       tlbi(CMD.TLBI_NH_ASID, { VMID: 7, ASID: 5 }),
     );
-    const none = { pasid: ANY, rid: ANY };
+    const none = { pasid: ANY, rid: ANY, structures: false };
     expect(vm.invalidations).toEqual([
       { ...none, space: 7, sub: 5, lo: 0x3456_7000, hi: 0x12, log2Size: 12 },
       { ...none, space: 7, sub: 5, lo: 0, hi: 0, log2Size: 64 },
