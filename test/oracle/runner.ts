@@ -50,6 +50,8 @@ export class Runner<K extends MachineKind> {
   readonly report: Report;
   readonly #directory = mkdtempSync(join(tmpdir(), 'viommu-oracle-'));
   #shim = '';
+  /** Bytes of the arena that cases have stored to. */
+  #extent = 0;
 
   constructor(
     private readonly suite: Suite<K>,
@@ -121,7 +123,9 @@ export class Runner<K extends MachineKind> {
     const made = suite.generate(rng, kind);
     const { script } = made;
     report.cases++;
-    const first = [reset, secondBus(script.bus), zero(script.arena, Math.max(4096, script.used))];
+    // All that any case has used, so that what one finds does not depend on those before it.
+    this.#extent = Math.max(this.#extent, script.used, 4096);
+    const first = [reset, secondBus(script.bus), zero(script.arena, this.#extent)];
     machines.ours.run(first);
     let found: ReadonlySet<string> | undefined;
     try {

@@ -6,6 +6,7 @@ import {
   beyond,
   bothTranslated,
   firstBits,
+  levelOneOf,
   misplacedBlock,
   path,
   privilegedOnly,
@@ -16,7 +17,7 @@ import {
   secondLacks,
   secondWalks,
 } from './smmu-conditions.js';
-import { OUTPUT_BITS, REG } from './smmu-machine.js';
+import { OUTPUT_BITS, RAM, REG } from './smmu-machine.js';
 import { pathOf } from './smmu-path.js';
 
 export const SMMU_WALKS: readonly SmmuKnown[] = [
@@ -202,6 +203,10 @@ export const SMMU_WALKS: readonly SmmuKnown[] = [
     right: 'either',
     section: '7.3.12',
     says: 'Tables where the machine has flash or registers instead of RAM: stock reads those, ours takes it for an external abort.',
-    claims: (d) => (amongRegisters(d.machine, path(d)) ? all(d) : []),
+    claims: (d) => {
+      const { span, l1 } = levelOneOf(d);
+      const below = span !== undefined && span !== 0 && (l1 & ~31n) < BigInt(RAM);
+      return below || amongRegisters(d.machine, path(d)) ? all(d) : [];
+    },
   },
 ];

@@ -82,6 +82,7 @@ export const FLAG_CAUSES = [
   'rid-pasid-needed',
   'rights-per-level',
   'table-types',
+  'first-stage-width',
   'context-reserved-features',
 ];
 

@@ -132,6 +132,17 @@ export const VTD_SCALABLE: readonly VtdKnown[] = [
     },
   },
   {
+    id: 'first-stage-width',
+    right: 'viommu',
+    section: '9.6 (AW), 3.6',
+    says: 'AW is of second-stage tables. Stock takes it for the width of first-stage addresses too, and refuses those beyond as not canonical.',
+    claims: (d) => {
+      const entry = path(d)?.pasid[0] ?? 0n;
+      const narrow = path(d)?.scalable && ((entry >> 6n) & 7n) === 1n && ((entry >> 2n) & 7n) !== 2n;
+      return narrow && is(d.stock, 0, ['SGN.1', 'none']) ? ALL : [];
+    },
+  },
+  {
     id: 'context-reserved-features',
     right: 'viommu',
     section: '9.4 (DTE, PRE, RID_PRIV)',
