@@ -7,16 +7,14 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
 import { ARCHES, HOST_ARCH } from './arches.mjs';
-import { filesBelow, hashOf } from './cache.mjs';
-import { CpioWriter } from './cpio.mjs';
+import { filesBelow } from './cache.mjs';
 import { capture, INTERRUPTED, runLogged, SetupError, say } from './exec.mjs';
-import { loadOrder, moduleDepends, moduleName } from './modules.mjs';
+import { ensureInitramfs } from './initramfs.mjs';
 import { ensureVmlinux } from './vmlinux.mjs';
 
 /** Kernel series: which releases of it Debian has, and the Debian release to take it from on another one. */
@@ -32,14 +30,14 @@ export const ALL_SERIES = Object.keys(SERIES).reverse();
 
 /** Parts of the module tree that are kept: what a guest of ours may ever load. */
 const KEPT =
-  /\/kernel\/(arch|block|crypto|lib|drivers\/(block|char|dma|iommu|misc|net|nvme|pci|vfio|virt|virtio)|fs\/(9p|netfs|configfs)|net\/(9p|core|packet)|virt)\//;
+  /\/kernel\/(arch|block|crypto|lib|drivers\/(block|char|dca|dma|i2c\/algos|iommu|misc|net|nvme|pci|vfio|virt|virtio)|fs\/(9p|netfs|configfs)|net\/(9p|core|packet)|virt)\//;
 const DROPPED = /\/drivers\/net\/(wireless|usb|can|hamradio|ieee802154|ethernet\/(?!intel))/;
 
 /** How many releases of a series to try: the newest may be announced and not yet on the mirror. */
 const TRIES = 4;
 
-/** How long an initramfs that was replaced is kept. */
-const KEEP_MS = 3600 * 1000;
+/** Stands in an unpacked kernel: what was kept of it. Another list needs it unpacked anew. */
+const KEPT_NOTE = `${KEPT}\n${DROPPED}\n`;
 
 /** Compares versions by their numbers. */
 export function byNumbers(a, b) {
@@ -60,29 +58,52 @@ function unpackedReleases(cache, series, arch) {
   const names = existsSync(directory) ? readdirSync(directory) : [];
   return names
     .filter((name) => packageOf(series, arch).test(`linux-image-${name}`))
+    .filter((name) => isCurrent(join(directory, name)))
     .sort(byNumbers)
     .reverse();
 }
 
-function unpack(cache, series, deb, release) {
-  return cache.directory(`kernels/${release}`, async (directory) => {
-    const root = cache.scratch('kernel-deb');
-    await runLogged(`unpacking Linux ${release}`, cache.log(`kernel-${series}`), 'dpkg', ['-x', deb, root]);
-    cpSync(join(root, 'boot', `vmlinuz-${release}`), join(directory, 'vmlinuz'));
-    cpSync(join(root, 'boot', `config-${release}`), join(directory, 'config'));
-    const modules = ['usr/lib/modules', 'lib/modules']
-      .map((part) => join(root, part, release))
-      .find(existsSync);
-    for (const file of filesBelow(modules)) {
-      const kept = file.includes('/kernel/') ? KEPT.test(file) && !DROPPED.test(file) : true;
-      if (kept) {
-        const target = join(directory, 'modules', file.slice(modules.length + 1));
-        mkdirSync(join(target, '..'), { recursive: true });
-        renameSync(file, target);
-      }
+function isCurrent(kernel) {
+  const note = join(kernel, 'kept');
+  return existsSync(note) && readFileSync(note, 'utf8') === KEPT_NOTE;
+}
+
+/** Fills a directory with what is kept of a kernel package. */
+async function unpackInto(directory, cache, series, deb, release) {
+  const root = cache.scratch('kernel-deb');
+  await runLogged(`unpacking Linux ${release}`, cache.log(`kernel-${series}`), 'dpkg', ['-x', deb, root]);
+  cpSync(join(root, 'boot', `vmlinuz-${release}`), join(directory, 'vmlinuz'));
+  cpSync(join(root, 'boot', `config-${release}`), join(directory, 'config'));
+  const modules = ['usr/lib/modules', 'lib/modules']
+    .map((part) => join(root, part, release))
+    .find(existsSync);
+  for (const file of filesBelow(modules)) {
+    const kept = file.includes('/kernel/') ? KEPT.test(file) && !DROPPED.test(file) : true;
+    if (kept) {
+      const target = join(directory, 'modules', file.slice(modules.length + 1));
+      mkdirSync(join(target, '..'), { recursive: true });
+      renameSync(file, target);
     }
-    rmSync(root, { recursive: true, force: true });
-  });
+  }
+  writeFileSync(join(directory, 'kept'), KEPT_NOTE);
+  rmSync(root, { recursive: true, force: true });
+}
+
+/** Unpacks a kernel. Of one that is there with fewer modules only these change: guests may be using the rest. */
+async function unpack(cache, series, deb, release) {
+  const target = cache.path('kernels', release);
+  const made = existsSync(target) ? cache.scratch('kernel') : undefined;
+  if (made === undefined) {
+    await cache.directory(`kernels/${release}`, (directory) =>
+      unpackInto(directory, cache, series, deb, release),
+    );
+    return;
+  }
+  await unpackInto(made, cache, series, deb, release);
+  rmSync(join(target, 'modules'), { recursive: true, force: true });
+  renameSync(join(made, 'modules'), join(target, 'modules'));
+  renameSync(join(made, 'kept'), join(target, 'kept'));
+  rmSync(made, { recursive: true, force: true });
 }
 
 /** Fetches and unpacks a kernel of a series; returns its release, as uname -r has it. */
@@ -141,100 +162,6 @@ export function ensureBusybox(cache, apts, arch) {
   });
 }
 
-function readModule(path) {
-  if (path.endsWith('.xz')) {
-    return capture('xz', ['-dc', path], { encoding: 'buffer' });
-  }
-  return path.endsWith('.zst') ? capture('zstd', ['-dcq', path], { encoding: 'buffer' }) : readFileSync(path);
-}
-
-/**
- * Modules to put into an initramfs, dependencies first.
- * @returns {{name: string, object: Buffer}[]}
- */
-function collectModules(kernelDirectory, wanted) {
-  const paths = new Map();
-  for (const file of filesBelow(join(kernelDirectory, 'modules', 'kernel'))) {
-    paths.set(moduleName(file), file);
-  }
-  const builtin = new Set(
-    readFileSync(join(kernelDirectory, 'modules', 'modules.builtin'), 'utf8')
-      .trim()
-      .split('\n')
-      .map(moduleName),
-  );
-  const objects = new Map();
-  const dependsOf = (name) => {
-    if (builtin.has(name)) {
-      return undefined;
-    }
-    const path = paths.get(name);
-    if (!path) {
-      throw new SetupError(`${kernelDirectory} has no module ${name}, which the guest's image needs.`);
-    }
-    objects.set(name, readModule(path));
-    return moduleDepends(objects.get(name));
-  };
-  return loadOrder(wanted, dependsOf).map((name) => ({ name, object: objects.get(name) }));
-}
-
-/** Lines of a list file without comments. */
-const listed = (path) =>
-  readFileSync(path, 'utf8')
-    .split('\n')
-    .map((line) => line.replace(/#.*/, '').trim())
-    .filter(Boolean);
-
-/**
- * Builds the initramfs of a kernel from busybox, the modules and test/guests/image.
- * The archive is not compressed: a guest under emulation unpacks it faster so.
- * @param {string} busybox the guest's
- * @param {string} native one that runs here: both packages are built with the same applets
- * @returns {string} its path; the name has a hash of what went into it
- */
-export function ensureInitramfs(cache, release, busybox, native, image) {
-  const kernel = cache.path('kernels', release);
-  const inputs = [image, busybox, native, import.meta.filename];
-  const name = `initramfs-${hashOf(inputs)}.cpio`;
-  const target = join(kernel, name);
-  if (existsSync(target)) {
-    return target;
-  }
-  say(`building the initramfs for Linux ${release}`);
-  const archive = new CpioWriter();
-  for (const directory of ['proc', 'sys', 'dev', 'tmp', 'bin', 'lib/modules']) {
-    archive.directory(directory);
-  }
-  // Standard input and output of /init exist before it can mount devtmpfs.
-  archive.character('dev/console', 5, 1);
-  archive.file('bin/busybox', readFileSync(busybox), 0o755);
-  for (const applet of capture(native, ['--list'])
-    .trim()
-    .split('\n')
-    .filter((name) => name !== 'busybox')) {
-    archive.link(`bin/${applet}`, 'busybox');
-  }
-  const modules = collectModules(kernel, listed(join(image, 'modules')));
-  for (const { name: module, object } of modules) {
-    archive.file(`lib/modules/${module}.ko`, object);
-  }
-  archive.file('lib/modules/order', `${modules.map((module) => module.name).join('\n')}\n`);
-  for (const file of filesBelow(image)) {
-    archive.file(file.slice(image.length + 1), readFileSync(file), 0o755);
-  }
-  const temporary = `${target}.${process.pid}`;
-  writeFileSync(temporary, archive.end());
-  // Another checkout, or a guest that starts just now, may still use a recent one.
-  const initramfses = readdirSync(kernel).filter((entry) => /^initramfs-.*\.cpio$/.test(entry));
-  for (const old of initramfses.filter(
-    (entry) => Date.now() - statSync(join(kernel, entry)).mtimeMs > KEEP_MS,
-  )) {
-    rmSync(join(kernel, old));
-  }
-  renameSync(temporary, target);
-  return target;
-}
-
 /** What QEMU starts fastest of a Debian kernel. An arm64 one is not compressed, or so that QEMU unpacks it. */
 function bootable(arch, packaged, directory) {
   return arch === 'amd64' ? ensureVmlinux(packaged, join(directory, 'vmlinux')) : packaged;
@@ -259,7 +186,7 @@ export async function ensureKernels(cache, apts, platform, arch, wanted, image) 
       release,
       image: bootable(arch, packaged, cache.path('kernels', release)),
       packaged,
-      initramfs: ensureInitramfs(cache, release, busybox, native, image),
+      initramfs: ensureInitramfs(cache, release, busybox, native, [image]),
     };
   }
   return kernels;

@@ -13,12 +13,13 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|oracle|tree [-- option
   fuzz    runs the fuzzers
   table   runs every cell of the assignment table on simulated hosts: npm run test:table
   oracle  compares the models with stock QEMU's own
+  vfio    assigns a real device to a guest, in a virtual machine that has one: npm run test:vfio
   tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 
 Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
   --without-guests    test: leave out the tests that need QEMU, and say so
-  --arch amd64|arm64  demo: the guest's architecture (amd64); setup: the only one to prepare (both)
+  --arch amd64|arm64  demo, vfio: the guest's architecture (amd64); setup: the only one to prepare (both)
   --series 6.12,6.1   setup: the guest kernels to prepare (both)
   --qemu FILE         your own QEMU (10.0 or newer) for that architecture instead of Debian's
   --bridge FILE       a bridge that you built for it

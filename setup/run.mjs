@@ -8,6 +8,7 @@ import { ALL_ARCHES, HOST_ARCH } from './arches.mjs';
 import { cacheRoot } from './cache.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
+import { ensureLevels } from './levels.mjs';
 import { HELP, ownFiles, parse } from './options.mjs';
 import { checkMachine, prepare } from './prepare.mjs';
 import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
@@ -136,6 +137,15 @@ async function table(_values, rest) {
   return tool('vitest', ['run', 'test/table/', '--reporter=default', ...rest], process.env);
 }
 
+/** A device that is really assigned, in a virtual machine that has an IOMMU and such a device. */
+async function vfio(values, rest) {
+  const script = scriptPath('test/vfio/run.mjs');
+  const arch = values.arch ?? HOST_ARCH;
+  const paths = await everything({}, kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']));
+  const settings = JSON.stringify({ arch, ...ensureLevels(paths, arch) });
+  return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
+}
+
 async function build() {
   await project();
   return 0;
@@ -157,7 +167,7 @@ async function tree(_values, [version]) {
   return 0;
 }
 
-const COMMANDS = { demo, test, table, bench, fuzz, oracle, build, setup, tree };
+const COMMANDS = { demo, test, table, vfio, bench, fuzz, oracle, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

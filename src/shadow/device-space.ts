@@ -8,6 +8,8 @@ import { PageRanges } from './ranges.js';
 export interface DeviceCounters {
   /** Operations that were handed to the host, and the blocks that they made of it. */
   maps: number;
+  /** Pages of 4 KiB that these were to map. */
+  pagesMapped: number;
   unmaps: number;
   blocksUnmapped: number;
   /** Mappings taken away because a part of what they covered had gone; the rest was mapped anew. */
@@ -39,6 +41,7 @@ export class DeviceSpace {
   told = false;
   readonly counters: DeviceCounters = {
     maps: 0,
+    pagesMapped: 0,
     unmaps: 0,
     blocksUnmapped: 0,
     splits: 0,

@@ -183,6 +183,7 @@ export class Difference {
     for (let at = 0; at < this.#freshCount * 4; at += 4, tag++) {
       const fresh = this.#fresh;
       held.add(fresh[at], fresh[at + 1], fresh[at + 2], fresh[at + 3], tag >>> 0);
+      counters.pagesMapped += 2 ** fresh[at + 1];
     }
     counters.maps += this.maps.count;
     counters.unmaps += this.unmaps.count;

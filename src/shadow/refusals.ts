@@ -71,6 +71,7 @@ export class Refusals {
       const { first, last, log2, out, access } = failed;
       held.add(first, log2, out, access, (space.sequence + operations.count) >>> 0);
       operations.push(access, first, last, out);
+      space.counters.pagesMapped += 2 ** log2;
       space.retryAt = last + 1;
       on = failed.remove() || failed.seek(0);
     }

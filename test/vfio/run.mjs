@@ -1,0 +1,212 @@
+/**
+ * npm run test:vfio: real VFIO without hardware for it. Level 1 is a virtual machine with an emulated IOMMU and an SR-IOV
+ * network card; its programs are this machine's, mounted read-only. In it a virtual function is bound to vfio-pci and
+ * given to a stock QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and level 1's own IOMMU must have
+ * been told what our daemon asked for, no more and no less. docs/testing.md says more.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const ROOT = resolve(HERE, '../..');
+
+const HELP = `Usage: npm run test:vfio [-- --arch amd64|arm64] [options]
+
+  --arch amd64|arm64  of level 2: behind our VT-d (amd64, the default) or our SMMUv3 (arm64)
+  --frames N          frames that have to come back (20)
+  --console           also print all that level 1 and level 2 print
+  --keep FILE         keep that in a file
+  --help
+
+Takes two to five minutes: two levels of emulation. Exit status 0 when everything held.`;
+
+/** Level 1 may be silent for so long while level 2's kernel starts. */
+const SILENCE_MS = 600_000;
+
+/** Level 2, by architecture: options of `viommu qemu`, our device, QEMU's machine, words for its kernel. */
+const LEVEL_2 = {
+  amd64: {
+    options: '',
+    device: 'viommu-vtd,caching-mode=on',
+    machine: '-M q35,sata=off,smbus=off,usb=off,hpet=off -accel tcg,thread=multi -cpu qemu64 -bios qboot.rom',
+    append: 'console=ttyS0 quiet no_timer_check cryptomgr.notests intel_iommu=on',
+  },
+  arm64: {
+    options: '--arch arm64',
+    device: 'viommu-smmuv3',
+    machine: '-M virt,gic-version=3 -accel tcg,thread=multi -cpu cortex-a57',
+    append: 'console=ttyAMA0 quiet cryptomgr.notests',
+  },
+};
+
+const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+function settings(paths, { arch, level2 }, frames) {
+  const { options, device, machine, append } = LEVEL_2[arch];
+  const part = arch === 'amd64' ? paths : paths[arch];
+  const values = {
+    NODE: process.execPath,
+    PROJECT: ROOT,
+    BRIDGE: part.bridge,
+    QEMU: part.qemu,
+    KERNEL: level2.kernel,
+    INITRAMFS: level2.initramfs,
+    OPTIONS: options,
+    // A Node process in level 1 is slow to start.
+    DEVICE: `${device},timeout-ms=600000`,
+    MACHINE: machine,
+    APPEND: `${append} viommu.frames=${frames}`,
+  };
+  return Object.entries(values)
+    .map(([name, value]) => `${name}=${quote(value)}\n`)
+    .join('');
+}
+
+function level1Arguments({ level1 }, file) {
+  const kernelWords = [
+    'console=ttyS0 quiet no_timer_check cryptomgr.notests intel_iommu=on',
+    `viommu.script=${join(HERE, 'level1/run.sh')}`,
+    `viommu.settings=${file}`,
+  ];
+  return [
+    ...['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off', '-smp', '2', '-m', '2G'],
+    ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+    // VFIO asks for interrupt remapping.
+    ...['-device', 'intel-iommu,intremap=on'],
+    ...['-device', 'pcie-root-port,id=rp0,chassis=1'],
+    ...['-netdev', 'user,id=net0,restrict=on', '-device', 'igb,bus=rp0,netdev=net0'],
+    ...['-fsdev', 'local,id=root,path=/,security_model=none,readonly=on'],
+    ...['-device', 'virtio-9p-pci,fsdev=root,mount_tag=root'],
+    ...['-kernel', level1.kernel, '-initrd', level1.initramfs, '-append', kernelWords.join(' ')],
+  ];
+}
+
+/** The lines that level 1 and level 2 print for us: [who, what, fields]. */
+function parseLine(line) {
+  const match = /VIOMMU-(L1|GUEST): (\S+) ?(.*)$/.exec(line);
+  if (match === null) return undefined;
+  const [, who, what, rest] = match;
+  const fields = Object.fromEntries(
+    [...rest.matchAll(/(\w+)=("[^"]*"|\S+)/g)].map(([, name, value]) => [name, value.replaceAll('"', '')]),
+  );
+  return { who, what, rest, fields };
+}
+
+/** Runs level 1 to its end; resolves with what it said. */
+function runLevel1(qemu, args, options) {
+  const said = { lines: [], found: new Map() };
+  const child = spawn(qemu, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const stop = () => child.kill('SIGKILL');
+  process.once('exit', stop);
+  for (const name of ['SIGINT', 'SIGTERM'])
+    process.once(name, () => process.exit(name === 'SIGINT' ? 130 : 143));
+  let silence = setTimeout(stop, SILENCE_MS);
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    clearTimeout(silence);
+    silence = setTimeout(stop, SILENCE_MS);
+    said.lines.push(line);
+    if (options.console) console.log(line);
+    const parsed = parseLine(line);
+    if (parsed === undefined) return;
+    const key = `${parsed.who} ${parsed.what}`;
+    said.found.set(key, { ...parsed, fields: { ...said.found.get(key)?.fields, ...parsed.fields } });
+    if (!options.console && parsed.what !== 'report')
+      console.log(`  ${parsed.who === 'L1' ? 'level 1' : 'level 2'}: ${parsed.what} ${parsed.rest}`);
+  });
+  return new Promise((done, failed) => {
+    child.once('error', failed);
+    child.once('exit', () => {
+      clearTimeout(silence);
+      process.off('exit', stop);
+      done(said);
+    });
+  });
+}
+
+/** What has to hold: [holds, sentence]. */
+function verdicts({ found }, frames) {
+  const fields = (key) => found.get(key)?.fields ?? {};
+  const seen = fields('L1 seen');
+  const vf = fields('GUEST vf');
+  return [
+    [fields('L1 function').address !== undefined, 'a virtual function is bound to vfio-pci in level 1'],
+    [Number(fields('L1 qemu').status) === 0, 'QEMU with our bridge ends well'],
+    [Number(vf.frames) >= frames, `${vf.frames ?? 0} of ${frames} frames came back through it`],
+    [Number(vf.interrupts) > 0, `${vf.interrupts ?? 0} interrupts of it arrived in level 2`],
+    [Number(fields('GUEST faults').count) === 0, 'level 2 logged no fault'],
+    [Number(seen.mapRequests) > 0, `level 1's IOMMU saw ${seen.mapRequests ?? 0} maps`],
+    [seen.lost === '0', 'no trace event was lost'],
+    [seen.mappedTwice === '0', 'nothing was mapped over what was there'],
+    [
+      seen.left === '0' && seen.unmappedBytes === seen.mappedBytes,
+      'all that was mapped was unmapped in the end',
+    ],
+    ...reportVerdicts(found.get('L1 report'), seen),
+  ];
+}
+
+/** What the daemon says that it asked for, beside what was seen. */
+function reportVerdicts(line, seen) {
+  if (line === undefined) return [[false, 'the daemon wrote its report']];
+  const [device] = JSON.parse(line.rest).shadow;
+  if (device === undefined) return [[false, 'the daemon shadowed the device']];
+  const { maps, pagesMapped, refused } = device.counters;
+  const bytes = pagesMapped * 4096;
+  return [
+    [refused === 0, 'nothing that the daemon asked for was refused'],
+    [maps === Number(seen.mapRequests), `the daemon asked for ${maps} maps, ${seen.mapRequests} were made`],
+    [bytes === Number(seen.mappedBytes), `it asked for ${bytes} bytes, ${seen.mappedBytes} were mapped`],
+  ];
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      arch: { type: 'string' },
+      frames: { type: 'string', default: '20' },
+      console: { type: 'boolean', default: false },
+      keep: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const { VIOMMU_PATHS, VIOMMU_LEVELS } = process.env;
+  if (!VIOMMU_PATHS || !VIOMMU_LEVELS) throw new Error('run this as `npm run test:vfio`');
+  const paths = JSON.parse(readFileSync(VIOMMU_PATHS, 'utf8'));
+  const levels = JSON.parse(VIOMMU_LEVELS);
+  const frames = Number(values.frames);
+  const scratch = mkdtempSync(join(tmpdir(), 'viommu-vfio-'));
+  try {
+    const file = join(scratch, 'settings');
+    writeFileSync(file, settings(paths, levels, frames));
+    console.log(
+      `Level 1: a virtual function of an igb card by VFIO; level 2: ${levels.arch}, behind our IOMMU.`,
+    );
+    const said = await runLevel1(paths.qemu, level1Arguments(levels, file), values);
+    if (values.keep) writeFileSync(values.keep, `${said.lines.join('\n')}\n`);
+    const results = verdicts(said, frames);
+    console.log('');
+    for (const [holds, sentence] of results) console.log(`${holds ? 'ok    ' : 'FAILED'}  ${sentence}`);
+    const failed = results.filter(([holds]) => !holds).length;
+    if (failed > 0 && !values.console) console.log(`\n${said.lines.slice(-30).join('\n')}`);
+    console.log(`\n${results.length - failed} passed, ${failed} failed`);
+    return failed === 0 ? 0 : 1;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`test:vfio: ${error.message}\n`);
+  process.exitCode = 1;
+}
