@@ -132,7 +132,7 @@ describe('a PASID with a domain of its own', () => {
 });
 
 describe('amd64, scalable mode', () => {
-  // Not steady yet: now and then one access after munmap or mprotect is not refused. VIOMMU_SVA=1 runs it.
+  // Not steady on an overloaded machine: one access after munmap or mprotect is not refused as expected. VIOMMU_SVA=1 runs it.
   it.runIf(process.env['VIOMMU_SVA'] !== undefined)(
     'a process shares its addresses: pages come by page requests, go by invalidations, and end with the binding',
     async () => {
