@@ -40,10 +40,3 @@ export function blockAt(first: number, last: number): number {
   while (2 ** log2 > pages) log2--;
   return log2;
 }
-
-/** How many aligned power-of-two blocks make up [first, last]. */
-export function blocksIn(first: number, last: number): number {
-  let count = 0;
-  for (let at = first; at <= last; at += 2 ** blockAt(at, last)) count++;
-  return count;
-}
