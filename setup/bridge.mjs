@@ -33,11 +33,12 @@ export function bridgeInputs(qemuVersion, qemuPackageVersion) {
 
 /**
  * @param {string} headers header tree of the same QEMU
+ * @param {string} uapi Linux's headers (uapi-headers.mjs)
  * @param {string} hash from bridgeInputs
  * @param {string} target QEMU's name of the guest architecture
  * @returns {Promise<string>} path of the shared object
  */
-export async function ensureBridge(cache, headers, hash, target) {
+export async function ensureBridge(cache, headers, uapi, hash, target) {
   const object = `viommu-bridge-${target}.so`;
   if (!existsSync(join(ROOT, 'qemu-bridge/Makefile'))) {
     throw new SetupError('qemu-bridge/Makefile is missing: this is not a whole checkout.');
@@ -53,6 +54,7 @@ export async function ensureBridge(cache, headers, hash, target) {
       join(ROOT, 'qemu-bridge'),
       '-j2',
       `QEMU_HEADERS=${headers}`,
+      `UAPI_HEADERS=${uapi}`,
       `OUT=${scratch}`,
       `TARGET=${target}`,
       NANOPB,

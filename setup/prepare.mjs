@@ -16,6 +16,7 @@ import { ensurePackages, installedVersion } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
 import { ROOT } from './project.mjs';
 import { ensureHeaders, upstreamVersion } from './qemu-headers.mjs';
+import { ensureUapiHeaders } from './uapi-headers.mjs';
 
 const IMAGE = join(ROOT, 'test/guests/image');
 const SPACE_FIRST_TIME = 3 * 2 ** 30;
@@ -117,7 +118,7 @@ export function checkMachine(own) {
 }
 
 /** QEMU for one architecture, and the bridge for it. */
-async function buildQemu(cache, own, apts, arch) {
+async function buildQemu(cache, own, apts, platform, arch) {
   const { target, package: packageName, qemu: stock } = ARCHES[arch];
   const qemu = own.qemu ?? stock;
   const stated = qemuVersions(qemu);
@@ -127,14 +128,15 @@ async function buildQemu(cache, own, apts, arch) {
     return { qemu, qemuVersion, qemuPackageVersion, bridge: own.bridge };
   }
   const headers = await ensureHeaders(cache, () => apts(HOST_ARCH), qemuVersion);
+  const uapi = await ensureUapiHeaders(cache, platform);
   const inputs = bridgeInputs(qemuVersion, qemuPackageVersion);
-  const bridge = await ensureBridge(cache, headers, inputs, target);
-  return { qemu, qemuVersion, qemuPackageVersion, bridge, headers };
+  const bridge = await ensureBridge(cache, headers, uapi, inputs, target);
+  return { qemu, qemuVersion, qemuPackageVersion, bridge, headers, uapi };
 }
 
 /** Everything for guests of one architecture. */
 async function buildPart(cache, own, apts, platform, arch, series, modules) {
-  const qemu = await buildQemu(cache, own, apts, arch);
+  const qemu = await buildQemu(cache, own, apts, platform, arch);
   const kernels = own.kernel
     ? ownKernels(own, series)
     : await ensureKernels(cache, apts, platform, arch, series, IMAGE);
@@ -151,7 +153,7 @@ async function build(cache, own, wanted, ownArch, modules) {
   if (namesAll(own)) {
     return {
       [ownArch]: {
-        ...(await buildQemu(cache, own, undefined, ownArch)),
+        ...(await buildQemu(cache, own, undefined, undefined, ownArch)),
         kernels: ownKernels(own, wanted[ownArch]),
       },
     };

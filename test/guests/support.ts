@@ -30,6 +30,8 @@ interface Prepared {
   readonly qemu: string;
   readonly bridge: string;
   readonly headers: string;
+  /** Linux's headers that the bridge is compiled against. */
+  readonly uapi: string;
   readonly firmware?: string;
   readonly kernels: Readonly<Record<Series, KernelPaths>>;
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Inside of iommufd-*.c: what a host's spaces, attachments and groups of page requests are made of. */
+#ifndef VIOMMU_IOMMUFD_OBJECTS_H
+#define VIOMMU_IOMMUFD_OBJECTS_H
+
+#include "iommufd-host.h"
+
+struct HostSpace {
+    uint32_t number;
+    uint32_t ioas;
+    uint32_t hwpt;          /* made when it is first needed; 0: not yet */
+    bool parent;
+    uint32_t viommu;        /* 0: this host has none */
+    IommufdQueue faults;
+    IommufdQueue events;
+    GHashTable *vdevices;   /* HostDevice → object */
+    uint32_t users;         /* attachments */
+    QLIST_ENTRY(HostSpace) next;
+};
+
+struct HostAttachment {
+    HostDevice *device;
+    int32_t pasid;
+    HostSpace *space;
+    uint32_t nested;        /* HWPT of guest tables; 0: the space itself */
+    QLIST_ENTRY(HostAttachment) next;
+};
+
+/* A group of page requests that waits for its answer. */
+struct HostGroup {
+    const HostDevice *device;
+    int32_t pasid;
+    uint32_t group;
+    uint32_t cookie;        /* the kernel's name of it */
+    const HostSpace *space;
+    QLIST_ENTRY(HostGroup) next;
+};
+
+#define HOST_NO_QUEUE ((IommufdQueue) { .fd = -1 })
+/* Events that a vEVENTQ holds. */
+#define HOST_EVENT_QUEUE_DEPTH 256
+
+static inline bool host_can(const HostDevice *device, HostAbility ability)
+{
+    return device->abilities & ability;
+}
+
+/* An IOMMU's kind of virtual IOMMU, and of its event queue; 0: it has none. */
+static inline uint32_t host_viommu_type(const HostDevice *device)
+{
+    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ? IOMMU_VIOMMU_TYPE_ARM_SMMUV3 : 0;
+}
+
+static inline uint32_t host_veventq_type(const HostDevice *device)
+{
+    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ? IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 : 0;
+}
+
+/* A device that has PASIDs wants every HWPT made for them, the ones of requests without included. */
+static inline uint32_t host_hwpt_flags(const HostDevice *device)
+{
+    return host_can(device, HOST_PASIDS) ? IOMMU_HWPT_ALLOC_PASID : 0;
+}
+
+/* iommufd-spaces.c */
+HostSpace *host_space(const IommufdHost *host, uint32_t number);
+int host_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device);
+/** Destroys everything that a space is made of. */
+void host_drop_space(IommufdHost *host, HostSpace *space);
+
+/* iommufd-attach.c */
+/** The device has left what it went through. */
+void host_leave(IommufdHost *host, HostAttachment *a);
+
+/* iommufd-devices.c */
+void host_drop_vdevice(IommufdHost *host, HostSpace *space, HostDevice *device);
+/** vDEVICEs on a new vIOMMU. */
+int host_identify_all(IommufdHost *host, HostSpace *space);
+
+/* iommufd-queues.c */
+/** Nobody will answer these groups any more: the kernel does. */
+void host_forget_groups(IommufdHost *host, const HostDevice *device, int32_t pasid);
+
+#endif
