@@ -49,6 +49,12 @@
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_device.h"
+#include "system/iommufd.h"
+#if __has_include("hw/vfio/vfio-device.h")
+#include "hw/vfio/vfio-device.h"
+#else
+#include "hw/vfio/vfio-common.h"
+#endif
 #include "migration/vmstate.h"
 #include "system/system.h"
 

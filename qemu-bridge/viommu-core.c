@@ -251,6 +251,7 @@ void viommu_core_disconnect(ViommuCore *core)
     }
     viommu_memory_stop(core);
     viommu_spaces_stop(core);
+    viommu_host_close(core);
     if (core->exit_notifier.notify) {
         qemu_remove_exit_notifier(&core->exit_notifier);
         core->exit_notifier.notify = NULL;

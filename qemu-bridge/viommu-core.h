@@ -146,6 +146,7 @@ struct ViommuSpace {
     PCIBus *bus;           /* NULL once the bus is gone */
     uint8_t devfn;
     IOMMUNotifierFlag notifier_flags; /* big lock */
+    struct HostDevice *host_device;   /* of VFIO by iommufd, or NULL; big lock */
 
     /* Written by whichever thread, read for reports: a lost increment is not worth a locked one. */
     uint64_t hits;
@@ -197,6 +198,8 @@ struct ViommuCore {
 
     DeviceListener device_listener;
     Notifier exit_notifier;
+
+    struct IommufdHost *host; /* the iommufd of its devices, or NULL; big lock */
 
     /* Grows under the big lock, never shrinks, is read without any. */
     QLIST_HEAD(, ViommuSpace) spaces;
@@ -261,6 +264,13 @@ bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *
 bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans);
 /** Says why, if the frame is an ERROR; true when it was one. */
 bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
+
+/* pci.c */
+
+/** For pci_setup_iommu, with the core. */
+extern const PCIIOMMUOps viommu_pci_ops;
+/** Lets go of the host's devices. Big lock. */
+void viommu_host_close(ViommuCore *core);
 
 /* backend.c */
 

@@ -52,15 +52,6 @@ struct ViommuSmmuv3 {
 /* Names of the four outputs in a device tree, in the order of the protocol and of IORT. */
 static const char interrupt_names[] = "eventq\0priq\0cmdq-sync\0gerror";
 
-static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
-{
-    return &viommu_space_get(opaque, bus, devfn)->as;
-}
-
-static const PCIIOMMUOps pci_iommu_ops = {
-    .get_address_space = get_address_space,
-};
-
 /* The machine that this device can be part of, or NULL with errp set. */
 static VirtMachineState *find_machine(Error **errp)
 {
@@ -168,7 +159,7 @@ static void smmuv3_realize(DeviceState *dev, Error **errp)
     vms->iommu = VIRT_IOMMU_SMMUV3;
     VIOMMU_MACHINE_SMMUV3(vms);
     describe(vms, window->base, window->size);
-    pci_setup_iommu(vms->bus, &pci_iommu_ops, &s->core);
+    pci_setup_iommu(vms->bus, &viommu_pci_ops, &s->core);
     /* On no bus, it would not hear of a reset. */
     qemu_register_resettable(OBJECT(dev));
 }

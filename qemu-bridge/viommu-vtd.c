@@ -25,15 +25,6 @@ struct ViommuVtd {
 #define INTERRUPT_BASE 0xfee00000ull
 #define INTERRUPT_SIZE 0x100000ull
 
-static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
-{
-    return &viommu_space_get(opaque, bus, devfn)->as;
-}
-
-static const PCIIOMMUOps pci_iommu_ops = {
-    .get_address_space = get_address_space,
-};
-
 /* What the parent offers and this device does not must not be taken silently. */
 static bool check_properties(IntelIOMMUState *s, Error **errp)
 {
@@ -102,7 +93,7 @@ static void vtd_realize(DeviceState *dev, Error **errp)
     }
     viommu_regs_init(&v->core, "viommu-vtd");
     memory_region_add_subregion(get_system_memory(), Q35_HOST_BRIDGE_IOMMU_ADDR, &v->core.registers);
-    pci_setup_iommu(machine->pcibus, &pci_iommu_ops, &v->core);
+    pci_setup_iommu(machine->pcibus, &viommu_pci_ops, &v->core);
 }
 
 /* In the last phase: the devices have stopped their DMA in the ones before. */

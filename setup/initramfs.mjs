@@ -91,7 +91,7 @@ export function ensureInitramfs(cache, release, busybox, native, images, name = 
   for (const { name: module, object } of modules) {
     archive.file(`lib/modules/${module}.ko`, object);
   }
-  archive.file('lib/modules/order', `${modules.map((module) => module.name).join('\n')}\n`);
+  archive.file('lib/modules/order', modules.map((module) => `${module.name}\n`).join(''));
   const files = new Map(
     images.flatMap((image) => filesBelow(image).map((file) => [file.slice(image.length + 1), file])),
   );

@@ -20,6 +20,9 @@ Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
   --without-guests    test: leave out the tests that need QEMU, and say so
   --arch amd64|arm64  demo, vfio: the guest's architecture (amd64); setup: the only one to prepare (both)
+  --iommufd           vfio: through iommufd; compiles a kernel that has it, once
+  --mdev              vfio: a mediated device, through iommufd
+  --nest              vfio: guest tables on a host that is our own VT-d
   --series 6.12,6.1   setup: the guest kernels to prepare (both)
   --qemu FILE         your own QEMU (10.0 or newer) for that architecture instead of Debian's
   --bridge FILE       a bridge that you built for it
@@ -39,6 +42,9 @@ const OPTIONS = {
   'without-guests': { type: 'boolean' },
   arch: { type: 'string' },
   series: { type: 'string' },
+  iommufd: { type: 'boolean' },
+  mdev: { type: 'boolean' },
+  nest: { type: 'boolean' },
   ...Object.fromEntries(OWN.map((name) => [name, { type: 'string' }])),
 };
 

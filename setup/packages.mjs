@@ -35,8 +35,9 @@ const PACKAGES = [
   // unpacking sources, kernels and modules
   { name: 'xz-utils' },
   { name: 'zstd' },
-  // our kernel module and the programs that use it; libelf for the tools that come with kernel headers
+  // our kernel module and the programs that use it, kernels of our own; libelf for the tools that come with kernels
   { name: 'libelf-dev', modules: true },
+  { name: 'bc', modules: true },
   { name: 'gcc-aarch64-linux-gnu', arch: 'arm64', modules: true },
   { name: 'libc6-dev-arm64-cross', arch: 'arm64', modules: true },
 ];

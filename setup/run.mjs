@@ -141,8 +141,13 @@ async function table(_values, rest) {
 async function vfio(values, rest) {
   const script = scriptPath('test/vfio/run.mjs');
   const arch = values.arch ?? HOST_ARCH;
-  const paths = await everything({}, kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']));
-  const settings = JSON.stringify({ arch, ...ensureLevels(paths, arch) });
+  const wanted = kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']);
+  const nest = values.nest === true;
+  const mdev = values.mdev === true;
+  const iommufd = nest || mdev || values.iommufd === true;
+  const paths = await everything({}, wanted, undefined, iommufd);
+  const levels = await ensureLevels(paths, arch, iommufd);
+  const settings = JSON.stringify({ arch, iommufd, mdev, nest, ...levels });
   return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
 }
 

@@ -7,13 +7,15 @@
 import { readFileSync } from 'node:fs';
 
 const [traceFile, reportFile] = process.argv.slice(2);
-const IOCTL = /^\s*(\S+) .*: sys_ioctl\(fd: [0-9a-f]+, cmd: ([0-9a-f]+)/;
+const IOCTL = /^\s*(\S+) .*: sys_ioctl\(fd: (?:0x)?[0-9a-f]+, cmd: (?:0x)?([0-9a-f]+)/;
+/** A negative errno. */
+const FAILURE = /^\s*(\S+) .*: sys_ioctl -> 0xf/;
 /** Not in an interrupt: level 1's own drivers map and unmap there, on whatever thread it interrupts. */
 const EVENT =
   /^\s*(\S+) +\[\d+\] ..\.\S* .*: (map|unmap): IOMMU: iova=0x([0-9a-f]+) - 0x[0-9a-f]+ (?:paddr=\S+ )?size=(\d+)/;
-/** VFIO_IOMMU_MAP_DMA and VFIO_IOMMU_UNMAP_DMA. */
-const MAP_DMA = '3b71';
-const UNMAP_DMA = '3b72';
+/** VFIO_IOMMU_MAP_DMA, IOMMU_IOAS_MAP, and their opposites. */
+const MAPS = ['3b71', '3b85'];
+const UNMAPS = ['3b72', '3b86'];
 const PAGE = 4096;
 
 /** What is mapped, page by page: the host unmaps in other pieces than it maps. */
@@ -41,7 +43,14 @@ class Mapped {
 /** Requests are QEMU's ioctls; bytes are what its container's IOMMU did in them, and in its end. */
 function readTrace(text) {
   const mapped = new Mapped();
-  const seen = { mapRequests: 0, unmapRequests: 0, mappedBytes: 0, unmappedBytes: 0, mappedTwice: 0 };
+  const seen = {
+    mapRequests: 0,
+    unmapRequests: 0,
+    mappedBytes: 0,
+    unmappedBytes: 0,
+    mappedTwice: 0,
+    mapsRefused: 0,
+  };
   /** The ioctl that each thread entered last. */
   const within = new Map();
   for (const line of text.split('\n')) {
@@ -49,17 +58,19 @@ function readTrace(text) {
     if (call !== null) {
       if (!call[1].startsWith('qemu-system')) continue;
       within.set(call[1], call[2]);
-      if (call[2] === MAP_DMA) seen.mapRequests++;
-      if (call[2] === UNMAP_DMA) seen.unmapRequests++;
+      if (MAPS.includes(call[2])) seen.mapRequests++;
+      if (UNMAPS.includes(call[2])) seen.unmapRequests++;
       continue;
     }
+    const failure = FAILURE.exec(line);
+    if (failure !== null && MAPS.includes(within.get(failure[1]))) seen.mapsRefused++;
     const match = EVENT.exec(line);
     if (match === null || !match[1].startsWith('qemu-system')) continue;
     const iova = Number.parseInt(match[3], 16);
     const size = Number(match[4]);
     if (match[2] === 'unmap') {
       seen.unmappedBytes += mapped.unmap(iova, size);
-    } else if (within.get(match[1]) === MAP_DMA) {
+    } else if (MAPS.includes(within.get(match[1]))) {
       seen.mappedBytes += size;
       seen.mappedTwice += size - mapped.map(iova, size);
     }

@@ -9,23 +9,41 @@ say() {
 up() {
   cut -d ' ' -f 1 /proc/uptime
 }
+# What QEMU holds of VFIO, once it has its device.
+watch_descriptors() {
+  while sleep 5; do
+    for process in $(pidof qemu-system-x86_64 qemu-system-aarch64); do
+      held=$(ls -l "/proc/$process/fd" 2>/dev/null)
+      iommu=no cdev=no group=no
+      case "$held" in *'-> /dev/iommu'*) iommu=yes ;; esac
+      case "$held" in *'-> /dev/vfio/devices/'*) cdev=yes ;; esac
+      case "$held" in *"-> /dev/vfio/$1"*) group=yes ;; esac
+      [ "$cdev$group" = nono ] || { say held "iommu=$iommu" "cdev=$cdev" "group=$group"; return; }
+    done
+  done
+}
 for word in $(cat /proc/cmdline); do
   case "$word" in
     viommu.settings=*) . "${word#*=}" ;;
   esac
 done
+[ -z "$MDEV" ] || { . "$here/mdev.sh"; exit; }
 
 card=$(dirname "$(grep -l 0x10c9 /sys/bus/pci/devices/*/device | head -n 1)")
 [ -d "$card" ] || { say fail 'reason="no igb card"'; exit 1; }
 interface=$(ls "$card/net")
 ip link set "$interface" up
 ip addr add 192.168.7.1/24 dev "$interface"
+# No driver of level 1 takes it before VFIO does.
+echo 0 >"$card/sriov_drivers_autoprobe"
 echo 1 >"$card/sriov_numvfs"
 ip link set "$interface" vf 0 mac 02:00:00:00:07:02
 function=$(basename "$(readlink "$card/virtfn0")")
 echo vfio-pci >"/sys/bus/pci/devices/$function/driver_override"
 echo "$function" >/sys/bus/pci/drivers_probe
 group=$(basename "$(readlink "/sys/bus/pci/devices/$function/iommu_group")")
+attach="-device vfio-pci,host=$function"
+[ -z "$IOMMUFD" ] || attach="-object iommufd,id=iommufd $attach,iommufd=iommufd"
 [ -c "/dev/vfio/$group" ] || { say fail "reason=\"$function has no /dev/vfio/$group\""; exit 1; }
 say function "address=$function" "group=$group" "seconds=$(up)"
 
@@ -35,11 +53,17 @@ echo 1 >$tracing/events/iommu/map/enable
 echo 1 >$tracing/events/iommu/unmap/enable
 # Tells which of them are VFIO_IOMMU_MAP_DMA's: VFIO also maps and unmaps a little to try the IOMMU out.
 echo 1 >$tracing/events/syscalls/sys_enter_ioctl/enable
+echo 1 >$tracing/events/syscalls/sys_exit_ioctl/enable
+
+watch_descriptors "$group" &
+# What iommufd pins counts as locked memory, unless who maps has CAP_IPC_LOCK.
+with=
+[ -z "$LOCKED" ] || { ulimit -l "$LOCKED"; with='setpriv --bounding-set=-ipc_lock'; }
 
 # shellcheck disable=SC2086 # words of arguments
-"$NODE" "$PROJECT/dist/main.js" qemu --bridge "$BRIDGE" --qemu "$QEMU" --memory 256M $OPTIONS \
+$with "$NODE" "$PROJECT/dist/main.js" qemu --bridge "$BRIDGE" --qemu "$QEMU" --memory 256M $OPTIONS \
   --report /run/report.json -- -device "$DEVICE" $MACHINE -nodefaults -display none -serial stdio -no-reboot \
-  -device "vfio-pci,host=$function" -kernel "$KERNEL" -initrd "$INITRAMFS" \
+  $attach -kernel "$KERNEL" -initrd "$INITRAMFS" \
   -append "$APPEND viommu.run=vf"
 status=$?
 echo 0 >$tracing/tracing_on
