@@ -3,7 +3,7 @@
 #include "compat.h"
 #include "iommufd-objects.h"
 
-static HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid)
+HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid)
 {
     HostAttachment *a;
 
@@ -20,8 +20,8 @@ void host_leave(IommufdHost *host, HostAttachment *a)
 {
     if (a->nested) {
         iommufd_destroy(&host->io, a->nested);
-        host_forget_groups(host, a->device, a->pasid);
     }
+    host_forget_groups(host, a);
     a->nested = 0;
     a->space->users--;
 }

@@ -32,7 +32,7 @@ struct HostGroup {
     int32_t pasid;
     uint32_t group;
     uint32_t cookie;        /* the kernel's name of it */
-    const HostSpace *space;
+    const HostAttachment *through;
     QLIST_ENTRY(HostGroup) next;
 };
 
@@ -69,6 +69,7 @@ int host_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device
 void host_drop_space(IommufdHost *host, HostSpace *space);
 
 /* iommufd-attach.c */
+HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid);
 /** The device has left what it went through. */
 void host_leave(IommufdHost *host, HostAttachment *a);
 
@@ -78,7 +79,7 @@ void host_drop_vdevice(IommufdHost *host, HostSpace *space, HostDevice *device);
 int host_identify_all(IommufdHost *host, HostSpace *space);
 
 /* iommufd-queues.c */
-/** Nobody will answer these groups any more: the kernel does. */
-void host_forget_groups(IommufdHost *host, const HostDevice *device, int32_t pasid);
+/** Nobody will answer what came through this attachment any more: the kernel does. */
+void host_forget_groups(IommufdHost *host, const HostAttachment *a);
 
 #endif

@@ -23,12 +23,12 @@ static HostDevice *device_of(const IommufdHost *host, uint32_t dev_id)
     return device;
 }
 
-void host_forget_groups(IommufdHost *host, const HostDevice *device, int32_t pasid)
+void host_forget_groups(IommufdHost *host, const HostAttachment *a)
 {
     HostGroup *group, *after;
 
     QLIST_FOREACH_SAFE(group, &host->groups, next, after) {
-        if (group->device == device && group->pasid == pasid) {
+        if (group->through == a) {
             QLIST_REMOVE(group, next);
             g_free(group);
         }
@@ -38,24 +38,28 @@ void host_forget_groups(IommufdHost *host, const HostDevice *device, int32_t pas
 static void take_fault(IommufdHost *host, const HostSpace *space, const struct iommu_hwpt_pgfault *fault)
 {
     HostDevice *device = device_of(host, fault->dev_id);
+    int32_t pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? (int32_t)fault->pasid : IOMMUFD_NO_PASID;
+    /* A PASID that is not attached by itself is one of the tables of requests without (SMMUv3). */
+    const HostAttachment *through = host_attachment(host, device, pasid) ?:
+                                    host_attachment(host, device, IOMMUFD_NO_PASID);
     HostGroup *group;
 
     if (fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
-        if (!device) {
+        if (!through) {
             iommufd_respond(&host->io, &space->faults, fault->cookie, IOMMUFD_PAGE_RESP_INVALID);
             return;
         }
         group = g_new0(HostGroup, 1);
         *group = (HostGroup) {
             .device = device,
-            .pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? (int32_t)fault->pasid : IOMMUFD_NO_PASID,
+            .pasid = pasid,
             .group = fault->grpid,
             .cookie = fault->cookie,
-            .space = space,
+            .through = through,
         };
         QLIST_INSERT_HEAD(&host->groups, group, next);
     }
-    if (device) {
+    if (through) {
         host->sink.page_request(host->sink.opaque, device, fault);
     }
 }
@@ -137,7 +141,7 @@ int iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pa
         return -ENOENT;
     }
     /* The kernel knows two answers: the rest is a refusal. */
-    result = iommufd_respond(&host->io, &group->space->faults, group->cookie,
+    result = iommufd_respond(&host->io, &group->through->space->faults, group->cookie,
                              code == PCIE_RESPONSE_SUCCESS ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID);
     QLIST_REMOVE(group, next);
     g_free(group);

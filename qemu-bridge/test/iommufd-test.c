@@ -293,6 +293,9 @@ static void test_queues(void)
 {
     struct iommufd_vevent_header header = { .sequence = 1 };
     struct iommu_vevent_arm_smmuv3 event = { { 0x10 } };
+    const struct iommu_hwpt_pgfault stranger = {
+        .flags = IOMMU_PGFAULT_FLAGS_LAST_PAGE, .dev_id = 99, .cookie = 1238,
+    };
     HostDevice *device;
     IommufdHost host;
     int fds[4];
@@ -314,6 +317,16 @@ static void test_queues(void)
     iommufd_host_poll(&host);
     iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
     CHECK(iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT, "gone with its tables");
+    /* Also those with a PASID, when it is the tables of requests without that have it. */
+    iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
+    push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 8, 1237);
+    iommufd_host_poll(&host);
+    iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
+    CHECK(iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT, "gone with the tables that had its PASID");
+    /* Of a device that has gone meanwhile: answered, and nobody is told. */
+    requests_seen = 0;
+    push(&stranger, sizeof(stranger));
+    CHECK(iommufd_host_poll(&host) == 0 && requests_seen == 0 && fake.last_cookie == 1238, "a stranger's request");
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 7, 1236);
     fake.cut = 8;
     CHECK(iommufd_host_poll(&host) == -EIO, "a record that was cut");
