@@ -3,9 +3,10 @@
  *
  * A message is left out when the bridge can hold nothing that it would drop: every answer is tagged with a
  * space, `#handedOut` has the spaces that any answer since the last whole invalidation of that space was
- * tagged with. An answer that is still on its way counts, since it is noted when it is sent, and one that an
- * earlier whole invalidation overtook is older than that invalidation's epoch and dropped by the bridge. Never
- * left out is what a notified device must hear: it holds mappings that no answer gave it, and waits for new ones.
+ * tagged with. An answer for one request alone counts, since a device may still be at that request. One that is on
+ * its way counts, since it is noted when it is sent, and one that an earlier whole invalidation overtook is older
+ * than that invalidation's epoch and dropped by the bridge. Never left out is what a notified device must hear: it
+ * holds mappings that no answer gave it, and waits for new ones.
  *
  * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
  * invalidations are merged into one of everything, which is sent when room is there and counts as pending.

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { closeFd, memoryFile } from '../base/native.js';
-import { ANY } from '../device/iommu.js';
+import { ANY, REQUEST } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { CONTROL_MAGIC, MESSAGE } from '../wire/frame.js';
 import { Bench } from './testing/bench.js';
@@ -238,6 +238,29 @@ describe('invalidations', () => {
     expect(bench.invalidations.map((sent) => sent.message['log2Size'])).toEqual([12, 64]);
     expect(bench.invalidations[0]?.message['pasid']).toBe(0);
     expect(bench.invalidations[1]?.message['pasid']).toBe(ANY);
+  });
+
+  it('wait for a device that uses an answer which nobody keeps', () => {
+    const model = (change: Partial<FakeModel>): Bench =>
+      new Bench({
+        models: {
+          ...fakeModels,
+          createModel: (_name, _options, ports) => Object.assign(new FakeModel(ports), change),
+        },
+      }).hello();
+    const unkept = model({ answersMayBeKept: false });
+    expect(unkept.translate(0x1000).once).toBe(true);
+    const translated = model({});
+    const request = { rid: 8, pasid: 0, access: 1, lo: 0x1000, hi: 0, kind: REQUEST.TRANSLATED };
+    expect(translated.ask(MESSAGE.TRANSLATE, { ...request, mayStall: false }).once).toBe(true);
+    for (const bench of [unkept, translated]) {
+      bench.write(FAKE.TOKEN, 5);
+      bench.write(FAKE.INVALIDATE, 1);
+      expect(bench.invalidations).toHaveLength(1);
+      expect(bench.register(FAKE.STATUS)).toBe(0);
+      bench.ack();
+      expect(bench.register(FAKE.STATUS)).toBe(5);
+    }
   });
 
   it('a fault hands nothing out', () => {

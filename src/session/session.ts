@@ -199,7 +199,8 @@ export class Session {
     model.translate(request, result);
     // An address that is translated already is of another input space than the requester's own: nobody keeps that answer.
     const once = !model.answersMayBeKept || kind === REQUEST.TRANSLATED;
-    if (result.count > 0 && !once) this.invalidations.handOut(result.space >>> 0);
+    // Kept or not: a device may be using it, and an invalidation has to wait until it is done.
+    if (result.count > 0) this.invalidations.handOut(result.space >>> 0);
     const answer = this.#answer;
     answer.status = result.status;
     answer.epoch = this.invalidations.epoch;

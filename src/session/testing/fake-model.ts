@@ -56,7 +56,7 @@ export const FAKE = {
 export class FakeModel implements Iommu {
   readonly model = 'vtd';
   readonly registerBytes = FAKE.BYTES;
-  readonly answersMayBeKept = true;
+  answersMayBeKept = true;
   readonly counters: ModelCounters = zeroCounters();
   readonly #registers: Uint32Array;
   readonly #memory: GuestMemory;
