@@ -1,6 +1,6 @@
 /**
- * The kernel module of test/guests/module and its programs, built for one Debian kernel with that kernel's own headers,
- * as an archive that is appended to a guest's initramfs.
+ * What is compiled for a guest: the kernel module of test/guests/module, for one Debian kernel with that kernel's own
+ * headers, and our programs, as an archive that is appended to a guest's initramfs.
  */
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,10 +11,13 @@ import { capture, INTERRUPTED, runLogged, SetupError, SYSTEM_ENVIRONMENT } from 
 import { ROOT } from './project.mjs';
 
 const SOURCES = join(ROOT, 'test/guests/module');
+const PROGRAM_SOURCES = join(ROOT, 'test/guests/programs');
 /** Builds that are kept: other checkouts and other kernels use the same cache. */
 const KEEP = 8;
 
-const PROGRAMS = ['sva', 'domain'];
+/** Programs that use the module, and others, with the files that each is made of. */
+const MODULE_PROGRAMS = { sva: ['sva.c', 'device.c'], domain: ['domain.c', 'device.c'] };
+const PROGRAMS = { vfio: ['vfio.c', 'container.c', 'testdev.c'] };
 
 /** Compilers by architecture. */
 const TOOLS = {
@@ -26,7 +29,7 @@ const TOOLS = {
 export const MODULE_SERIES = '6.12';
 
 /** What the module is made of, for fingerprints. */
-export const moduleInputs = () => hashOf([SOURCES]);
+export const moduleInputs = () => hashOf([SOURCES, PROGRAM_SOURCES]);
 
 /**
  * Debian's headers of a kernel, unpacked and not installed. What they call /usr is where they lie, and the generated
@@ -81,11 +84,16 @@ function build(cache, arch, release, headers, hash) {
     capture(strip, ['--strip-debug', module]);
     const archive = new CpioWriter();
     archive.file('lib/extra/viommu-testdev.ko', readFileSync(module));
-    for (const program of PROGRAMS) {
-      const flags = ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-o', program];
-      const files = [`${program}.c`, 'device.c'];
-      await run(`building ${program} for ${arch}`, compiler, [...flags, ...files], join(source, 'user'));
-      archive.file(`bin/viommu-${program}`, readFileSync(join(source, 'user', program)), 0o755);
+    const programs = [
+      ...Object.entries(MODULE_PROGRAMS).map(([name, files]) => [name, files, join(source, 'user')]),
+      ...Object.entries(PROGRAMS).map(([name, files]) => [name, files, PROGRAM_SOURCES]),
+    ];
+    for (const [name, files, sources] of programs) {
+      const program = join(directory, name);
+      const flags = ['-static', '-O2', '-s', '-Wall', '-Wextra', '-Werror', '-o', program];
+      await run(`building ${name} for ${arch}`, compiler, [...flags, ...files], sources);
+      archive.file(`bin/viommu-${name}`, readFileSync(program), 0o755);
+      rmSync(program);
     }
     writeFileSync(join(directory, 'module.cpio'), archive.end());
     rmSync(source, { recursive: true, force: true });
@@ -107,7 +115,7 @@ function forgetOld(cache) {
  * @returns {Promise<string>} path of the archive
  */
 export async function ensureGuestModule(cache, apts, arch, release) {
-  const hash = hashOf([SOURCES, import.meta.filename]);
+  const hash = hashOf([SOURCES, PROGRAM_SOURCES, import.meta.filename]);
   const headers = await ensureKernelHeaders(cache, apts, arch, release);
   const directory = await build(cache, arch, release, headers, hash);
   forgetOld(cache);

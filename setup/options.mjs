@@ -13,6 +13,7 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|oracle|tree [-- option
   fuzz    runs the fuzzers
   table   runs every cell of the assignment table on simulated hosts: npm run test:table
   oracle  compares the models with stock QEMU's own
+  shadow  maps and unmaps through VFIO in a guest: npm run test:shadow -- --minutes 10
   vfio    assigns a real device to a guest, in a virtual machine that has one: npm run test:vfio
   tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 

@@ -4,6 +4,7 @@ import './check-node.mjs';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { ALL_ARCHES, HOST_ARCH } from './arches.mjs';
 import { cacheRoot } from './cache.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
@@ -151,6 +152,17 @@ async function vfio(values, rest) {
   return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
 }
 
+/** A guest that maps and unmaps through VFIO for as long as one likes. */
+async function shadow(_values, rest) {
+  const options = { minutes: { type: 'string', default: '10' }, seed: { type: 'string' } };
+  const { minutes, seed } = parseArgs({ args: rest, options }).values;
+  const paths = await everything({}, kernelsFor(ALL_ARCHES, ['6.12']), undefined, true);
+  const chosen = seed === undefined ? {} : { VIOMMU_SEED: seed };
+  return withPaths(paths, {}, (env) =>
+    tool('vitest', ['run', 'test/guests/vfio.test.ts'], { ...env, VIOMMU_MINUTES: minutes, ...chosen }),
+  );
+}
+
 async function build() {
   await project();
   return 0;
@@ -172,7 +184,7 @@ async function tree(_values, [version]) {
   return 0;
 }
 
-const COMMANDS = { demo, test, table, vfio, bench, fuzz, oracle, build, setup, tree };
+const COMMANDS = { demo, test, table, shadow, vfio, bench, fuzz, oracle, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

@@ -1,14 +1,16 @@
 import type { DumpOptions } from '../device/iommu.js';
 import type { SessionReport } from '../session/report.js';
 import type { DiffAnswer } from '../shadow/check.js';
+import type { CompletionAnswer } from '../shadow/completions.js';
 import {
+  type CompletionReply,
   ControlError,
   type DiffReply,
   type DumpAnswer,
   type ReportAnswer,
   type VmSummary,
 } from './control-protocol.js';
-import type { ControlMethodHandler } from './control-server.js';
+import type { ControlConnection, ControlMethodHandler } from './control-server.js';
 
 /** A connected machine, as far as these methods need it. */
 export interface ControlledVm {
@@ -18,6 +20,8 @@ export interface ControlledVm {
     dump(options: DumpOptions): Promise<DumpAnswer['nodes']>;
     report(): Promise<SessionReport>;
     diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
+    watchCompletions(on: boolean): Promise<CompletionAnswer>;
+    completions(from: number): Promise<CompletionAnswer>;
   };
 }
 
@@ -31,6 +35,7 @@ const LIMIT_MAX_LEAVES = 1_000_000;
 export function controlMethods(source: {
   vms(): readonly ControlledVm[];
 }): ReadonlyMap<string, ControlMethodHandler> {
+  const watched = new WeakMap<ControlConnection, Set<ControlledVm>>();
   return new Map<string, ControlMethodHandler>([
     ['list', async () => source.vms().map(({ name, since }): VmSummary => ({ vm: name, since }))],
     [
@@ -56,7 +61,34 @@ export function controlMethods(source: {
         return { vm: vm.name, ...(await asked(vm.session.diff(rid, most))) } satisfies DiffReply;
       },
     ],
+    [
+      'completions',
+      async (params, connection) => {
+        const { from = 0 } = params;
+        if (!isIntegerIn(from, 0, Number.MAX_SAFE_INTEGER)) {
+          throw new ControlError('badParams', 'from is a number');
+        }
+        const vm = choose(source.vms(), params);
+        await asked(watchFor(connection, vm, watched));
+        return { vm: vm.name, ...(await asked(vm.session.completions(from))) } satisfies CompletionReply;
+      },
+    ],
   ]);
+}
+
+/** Has the completions of a machine checked for as long as a connection lasts. */
+async function watchFor(
+  connection: ControlConnection,
+  vm: ControlledVm,
+  watched: WeakMap<ControlConnection, Set<ControlledVm>>,
+): Promise<void> {
+  const vms = watched.get(connection) ?? new Set();
+  watched.set(connection, vms);
+  if (vms.has(vm)) return;
+  vms.add(vm);
+  // A machine that is gone checks nothing any more.
+  connection.onClose(() => void vm.session.watchCompletions(false).catch(() => undefined));
+  await vm.session.watchCompletions(true);
 }
 
 /** A session that ends while it is asked rejects with SESSION_GONE: that is the asker's answer, not a defect. */

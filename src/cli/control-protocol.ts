@@ -2,6 +2,7 @@ import type { DumpNode } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { SessionReport } from '../session/report.js';
 import type { DiffAnswer } from '../shadow/check.js';
+import type { CompletionAnswer } from '../shadow/completions.js';
 
 /**
  * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
@@ -19,7 +20,7 @@ export interface Greeting {
   readonly pid: number;
 }
 
-export const CONTROL_METHODS = ['list', 'dump', 'report', 'diff', 'watch'] as const;
+export const CONTROL_METHODS = ['list', 'dump', 'report', 'diff', 'completions', 'watch'] as const;
 export type ControlMethod = (typeof CONTROL_METHODS)[number];
 
 export interface ControlRequest {
@@ -78,6 +79,10 @@ export interface ReportAnswer {
 }
 
 export interface DiffReply extends DiffAnswer {
+  readonly vm: string;
+}
+
+export interface CompletionReply extends CompletionAnswer {
   readonly vm: string;
 }
 

@@ -12,8 +12,17 @@ import {
   MAX_REQUEST_BYTES,
 } from './control-protocol.js';
 
+/** Whoever asks. */
+export interface ControlConnection {
+  /** Calls `listener` when the connection has ended. */
+  onClose(listener: () => void): void;
+}
+
 /** Answers one request; throws {@link ControlError} for what the asker did wrong. */
-export type ControlMethodHandler = (params: Readonly<Record<string, unknown>>) => Promise<unknown>;
+export type ControlMethodHandler = (
+  params: Readonly<Record<string, unknown>>,
+  connection: ControlConnection,
+) => Promise<unknown>;
 
 export interface ControlServerOptions {
   readonly path: string;
@@ -106,13 +115,21 @@ export class ControlServer {
     };
     socket.on('error', () => socket.terminate()); // e.g. a request above the limit: only that asker ends
     socket.on('close', () => this.#watchers.delete(socket));
+    const connection: ControlConnection = { onClose: (listener) => socket.once('close', listener) };
     socket.on('message', (data, isBinary) => {
-      void this.#answer(socket, data, isBinary).then((reply) => socket.send(JSON.stringify(reply)));
+      void this.#answer(socket, connection, data, isBinary).then((reply) =>
+        socket.send(JSON.stringify(reply)),
+      );
     });
     socket.send(JSON.stringify(greeting));
   }
 
-  async #answer(socket: WebSocket, data: RawData, isBinary: boolean): Promise<ControlReply> {
+  async #answer(
+    socket: WebSocket,
+    connection: ControlConnection,
+    data: RawData,
+    isBinary: boolean,
+  ): Promise<ControlReply> {
     let id: number | null = null;
     try {
       const request = parseRequest(isBinary ? '' : String(data));
@@ -120,7 +137,7 @@ export class ControlServer {
       if (request.method === 'watch') return { id, result: this.#watch(socket, request.params) };
       const method = this.#options.methods.get(request.method);
       if (method === undefined) throw new ControlError('unknownMethod', `no method ${request.method}`);
-      return { id, result: await method(request.params) };
+      return { id, result: await method(request.params, connection) };
     } catch (error) {
       if (error instanceof ControlError) return { id, error: error.toFailure() };
       this.#options.onFailure(error);

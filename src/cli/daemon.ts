@@ -4,6 +4,7 @@ import { formatEvent } from '../observe/event.js';
 import type { Logger, LogLevel } from '../observe/log.js';
 import type { SessionReport } from '../session/report.js';
 import type { DiffAnswer } from '../shadow/check.js';
+import type { CompletionAnswer } from '../shadow/completions.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
@@ -14,6 +15,8 @@ export interface SessionPort {
   dump(options: DumpOptions): Promise<DumpNode[]>;
   report(): Promise<SessionReport>;
   diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
+  watchCompletions(on: boolean): Promise<CompletionAnswer>;
+  completions(from: number): Promise<CompletionAnswer>;
   /** Ends the connection; resolves when nothing of it is left. */
   stop(): Promise<void>;
 }

@@ -71,6 +71,15 @@ Examples:
 export const LIST = `Lists your running daemons and the machines connected to them.`;
 
 export const DIFF = `Compares the guest's tables with the host mappings of assigned devices that are in force; fails when they differ.`;
+
+export const DIFF_EXAMPLES = `
+With --watch the daemon compares before every completion that the guest gets to see, on the pages that it had
+invalidated: each difference is printed once, and how many completions were checked at the end.
+
+Examples:
+  viommu diff
+  viommu diff --vm web1 --watch`;
+
 export const REPORT = `Prints the counters of one machine as JSON.`;
 
 export const WATCH = `Prints what happens in connected machines as it happens.`;

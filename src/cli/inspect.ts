@@ -26,7 +26,8 @@ export interface DumpCommandOptions extends InspectOptions {
 
 const PLAIN_WIDTH = 120;
 
-async function withClient<T>(
+/** Asks the daemon that is meant. */
+export async function withClient<T>(
   context: CliContext,
   options: InspectOptions,
   use: (client: ControlClient) => Promise<T>,

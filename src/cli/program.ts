@@ -10,6 +10,7 @@ import { LACKS, type Lack, plan } from './plan.js';
 import { qemu } from './qemu.js';
 import { serve } from './serve.js';
 import { CACHE_POLICIES, type Services } from './services.js';
+import { watchDiff } from './watch-diff.js';
 
 /**
  * Runs one command line (without program name) and returns its exit code. Errors are printed, not thrown;
@@ -172,10 +173,13 @@ function addInspect(program: Command, context: CliContext, action: Action): void
   withTarget(command(program, 'report', help.REPORT, '')).action(
     action((options) => report(context, options)),
   );
-  const diffTarget = command(program, 'diff', help.DIFF, '')
+  const diffTarget = command(program, 'diff', help.DIFF, help.DIFF_EXAMPLES)
     .option('--rid <bb:dd.f>', 'only this device')
-    .option('--max-leaves <n>', 'most differences to print', natural);
-  withTarget(diffTarget).action(action((options) => diff(context, options)));
+    .option('--max-leaves <n>', 'most differences to print', natural)
+    .option('--watch', 'check every completion, until Ctrl-C or the end of the machine');
+  withTarget(diffTarget).action(
+    action((options) => (options.watch === true ? watchDiff(context, options) : diff(context, options))),
+  );
   withTarget(command(program, 'watch', help.WATCH, '')).action(action((options) => watch(context, options)));
 }
 

@@ -3,10 +3,11 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import type { HostDifference } from '../shadow/check.js';
 import { ControlClient } from './control-client.js';
 import type { ControlEvent } from './control-protocol.js';
 import { run } from './program.js';
-import { fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
+import { type FakeSession, fakeServices, type TestContext, testContext, until } from './testing/fakes.js';
 
 let context: TestContext;
 let services: ReturnType<typeof fakeServices>;
@@ -126,6 +127,52 @@ describe('commands that look at a daemon', () => {
     ]);
     client.close();
     await client.closed;
+  });
+});
+
+describe('viommu diff --watch', () => {
+  const difference = {
+    ...{ device: 1, rid: 0x28, first: '0x1000', last: '0x1fff', wanted: '0x2000 rw', refused: false },
+    entries: [{ level: 1, name: 'PT', index: 1, address: '0x5008', raw: '0x2003', verdict: 'leaf' }],
+  };
+
+  async function watching(): Promise<{ other: TestContext; code: Promise<number>; session: FakeSession }> {
+    await connectVm('a');
+    const session = services.sessionsMade.at(-1) as FakeSession;
+    const other = testContext(context.env as Record<string, string>);
+    const code = run(other, services, ['diff', '--watch', '--vm', 'a']);
+    await until(() => session.watchers === 1, 'the checks');
+    return { other, code, session };
+  }
+
+  it('prints each difference and a summary at Ctrl-C, and the checks end with it', async () => {
+    const { other, code, session } = await watching();
+    session.completed = 7;
+    session.differences.push(difference as unknown as HostDifference);
+    await until(() => other.out() !== '', 'the difference');
+    session.completed = 9;
+    other.raise('SIGINT');
+    expect(await code).toBe(1);
+    expect(other.out()).toBe(
+      [
+        '00:05.0 0x1000-0x1fff  tables: 0x2000 rw  host: not mapped',
+        '    PT[1] at 0x5008: 0x2003  leaf',
+        '9 completions checked: 1 differences',
+        '',
+      ].join('\n'),
+    );
+    await until(() => session.watchers === 0, 'the end of the checks');
+    other.cleanUp();
+  });
+
+  it('ends well when nothing was found, also with the machine', async () => {
+    const { other, code, session } = await watching();
+    session.completed = 3;
+    await until(() => session.reads > 2, 'a look');
+    await session.stop();
+    expect(await code).toBe(0);
+    expect(other.out()).toBe('3 completions checked: no difference\n');
+    other.cleanUp();
   });
 });
 

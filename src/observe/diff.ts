@@ -11,7 +11,8 @@ export function formatDiff(answer: DiffAnswer): string[] {
   return more ? [...lines, 'and more'] : lines;
 }
 
-function formatDifference(difference: HostDifference): string[] {
+/** One difference, with the entries that it comes from. */
+export function formatDifference(difference: HostDifference): string[] {
   const { rid, first, last, wanted, mapped, refused, entries } = difference;
   const host = mapped === undefined ? (refused ? 'refused' : 'not mapped') : mapped;
   return [

@@ -4,6 +4,7 @@ import type { ErrorName } from '../base/errors.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { DiffAnswer } from '../shadow/check.js';
+import type { CompletionAnswer } from '../shadow/completions.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
 
@@ -32,13 +33,15 @@ export interface WorkerStart {
 export type ToWorker =
   | { readonly id: number; readonly method: 'dump'; readonly options: DumpOptions }
   | { readonly id: number; readonly method: 'report' }
-  | { readonly id: number; readonly method: 'diff'; readonly rid: number | undefined; readonly most: number };
+  | { readonly id: number; readonly method: 'diff'; readonly rid: number | undefined; readonly most: number }
+  | { readonly id: number; readonly method: 'watchCompletions'; readonly on: boolean }
+  | { readonly id: number; readonly method: 'completions'; readonly from: number };
 
 export type FromWorker =
   | {
       readonly kind: 'reply';
       readonly id: number;
-      readonly value: readonly DumpNode[] | SessionReport | DiffAnswer;
+      readonly value: readonly DumpNode[] | SessionReport | DiffAnswer | CompletionAnswer;
     }
   | { readonly kind: 'failed'; readonly id: number; readonly reason: ErrorName; readonly text: string }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string; readonly fields: LogFields }

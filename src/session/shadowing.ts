@@ -5,6 +5,7 @@
 import { CodedError } from '../base/errors.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import type { ShadowEvent } from '../events/events.js';
+import { type CompletionAnswer, CompletionChecks } from '../shadow/completions.js';
 import { LAST_PAGE, pageOf } from '../shadow/pages.js';
 import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
@@ -26,6 +27,8 @@ export class Shadowing {
   #backend: Outlet | undefined;
   /** The model waits to hear that nothing is pending. */
   #owed = false;
+  #checks: CompletionChecks | undefined;
+  #watchers = 0;
 
   /** Devices of which the log says that something is refused. */
   readonly #refused = new Set<number>();
@@ -93,8 +96,22 @@ export class Shadowing {
         this.#send();
         return;
       }
+      this.#checks?.check(shadow, model, this.ports.memory);
       model.acknowledged();
     }
+  }
+
+  /** Checks of completions are wanted by one more, or one less. */
+  watch(on: boolean): void {
+    this.#watchers += on ? 1 : -1;
+    if (on === (this.#checks !== undefined) || (!on && this.#watchers > 0)) return;
+    this.#checks = on ? new CompletionChecks() : undefined;
+    this.shadow.promises = on;
+  }
+
+  /** What they have found since they began. */
+  checked(from: number): CompletionAnswer {
+    return this.#checks?.answer(from) ?? { completions: 0, differences: [], more: false };
   }
 
   /** Observers hear everything, the log once until it is over. */

@@ -5,14 +5,13 @@
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
-import type { DumpNode } from '../device/iommu.js';
 import * as builtIn from '../device/models.js';
 import type { ViommuEvent } from '../events/events.js';
-import { type DiffAnswer, differences } from '../shadow/check.js';
+import { differences } from '../shadow/check.js';
 import { SessionLoop } from './loop.js';
 import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { ModelFactory } from './ports.js';
-import { reportOf, type SessionReport } from './report.js';
+import { reportOf } from './report.js';
 import type { Session } from './session.js';
 
 const port = parentPort as MessagePort;
@@ -42,7 +41,9 @@ function mention(event: ViommuEvent): void {
   tell({ kind: 'event', event });
 }
 
-function answerOf(session: Session, request: ToWorker): readonly DumpNode[] | SessionReport | DiffAnswer {
+type Answer = Extract<FromWorker, { kind: 'reply' }>['value'];
+
+function answerOf(session: Session, request: ToWorker): Answer {
   const { model } = session;
   switch (request.method) {
     case 'dump':
@@ -52,6 +53,11 @@ function answerOf(session: Session, request: ToWorker): readonly DumpNode[] | Se
     case 'diff':
       if (model === undefined) return { devices: 0, mappings: 0, differences: [], more: false };
       return differences(session.shadowing.shadow, model, session.ports.memory, request.rid, request.most);
+    case 'watchCompletions':
+      session.shadowing.watch(request.on);
+      return session.shadowing.checked(0);
+    case 'completions':
+      return session.shadowing.checked(request.from);
   }
 }
 

@@ -13,6 +13,7 @@ import type { DeviceSpace } from './device-space.js';
 import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
 import { NestedLeaves } from './nested-leaves.js';
 import { PAGE_LOG2, pageHi, pageLo, pageOf } from './pages.js';
+import { PageRanges } from './ranges.js';
 import { RunReader } from './runs.js';
 import type { Shadow, ShadowedModel } from './shadow.js';
 
@@ -91,36 +92,40 @@ export function differences(
     if (rid !== undefined && space.rid !== rid) continue;
     devices++;
     mappings += space.held.count;
-    const tables = noTables();
-    model.tables?.(space.rid, space.pasid, tables);
-    compareDevice(shadow, space, tables, memory, most + 1, found);
+    compareDevice(shadow, space, model, memory, space.listened, most + 1, found);
   }
   return { devices, mappings, differences: found.slice(0, most), more: found.length > most };
 }
 
-function compareDevice(
+/** Adds what differs on `pages`, as far as the host takes operations there, until `found` has `most`. */
+export function compareDevice(
   shadow: Shadow,
   space: DeviceSpace,
-  tables: AddressSpaceTables,
+  model: ShadowedModel,
   memory: GuestMemory,
+  pages: PageRanges,
   most: number,
   found: HostDifference[],
 ): void {
+  const tables = noTables();
+  model.tables?.(space.rid, space.pasid, tables);
   const runs = new RunReader(shadow.ram);
   const source = sourceOf(shadow, tables, memory);
   const hole = { first: tables.holeFirst, last: tables.holeLast };
-  const { held, listened } = space;
-  for (let index = 0; index < listened.count; index++) {
-    const end = listened.last(index);
-    let at = listened.first(index);
+  const { held } = space;
+  const ranges = within(pages, space.listened);
+  for (let index = 0; index < ranges.count; index++) {
+    const end = ranges.last(index);
+    let at = ranges.first(index);
     runs.start(source, hole, at, end);
     let wanted = runs.next();
     let mapped = held.seek(at) && held.first <= end;
-    while ((wanted || mapped) && found.length < most) {
+    while ((wanted || mapped) && at <= end && found.length < most) {
       at = Math.max(at, Math.min(wanted ? runs.first : NONE, mapped ? held.first : NONE));
       const inRun = wanted && runs.first <= at;
       const inBlock = mapped && held.first <= at;
       const last = Math.min(
+        end,
         wanted ? (inRun ? runs.last : runs.first - 1) : NONE,
         mapped ? (inBlock ? held.last : held.first - 1) : NONE,
       );
@@ -132,6 +137,19 @@ function compareDevice(
       if (mapped && held.last < at) mapped = held.next() && held.first <= end;
     }
   }
+}
+
+/** What is in both lists. */
+function within(pages: PageRanges, other: PageRanges): PageRanges {
+  if (pages === other) return pages;
+  const both = new PageRanges(1 << 16);
+  for (let index = 0; index < pages.count; index++) {
+    const last = pages.last(index);
+    for (let at = other.from(pages.first(index)); at < other.count && other.first(at) <= last; at++) {
+      both.add(Math.max(pages.first(index), other.first(at)), Math.min(last, other.last(at)));
+    }
+  }
+  return both;
 }
 
 function sourceOf(shadow: Shadow, tables: AddressSpaceTables, memory: GuestMemory): LeafSource {

@@ -31,6 +31,8 @@ export class DeviceSpace {
   readonly dirty = new PageRanges(1 << 16);
   /** Where the host takes operations. */
   readonly listened = new PageRanges();
+  /** What the next completion promises, while completions are checked. */
+  promised: PageRanges | undefined;
   guest: GuestSpace | undefined;
   /** Number of the next operation, modulo 2^32. */
   sequence = 0;

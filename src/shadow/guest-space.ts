@@ -83,25 +83,33 @@ export class GuestSpace {
     return this.secondFormat === tables.secondFormat && this.secondRoot === tables.secondRoot;
   }
 
-  /** The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. */
-  touch(first: number, last: number): void {
+  /**
+   * The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. What
+   * becomes stale is added to `also`.
+   */
+  touch(first: number, last: number, also?: PageRanges): void {
     const pages = last - first + 1;
     if (this.through !== THROUGH.TABLES) {
-      if (this.through === THROUGH.NESTED) this.stale.add(first, last);
+      if (this.through === THROUGH.NESTED) this.#stale(first, last, also);
       return;
     }
     for (const mirror of this.mirrors) {
       const from = first % mirror.span;
-      if (from + pages > mirror.span) this.touchAll();
-      else this.stale.add(mirror.pageAt(from), mirror.pageAt(from) + pages - 1);
+      if (from + pages > mirror.span) this.touchAll(also);
+      else this.#stale(mirror.pageAt(from), mirror.pageAt(from) + pages - 1, also);
     }
   }
 
-  touchAll(): void {
+  touchAll(also?: PageRanges): void {
     if (this.through === THROUGH.TABLES || this.through === THROUGH.NESTED) {
       this.stale.clear();
-      this.stale.add(0, LAST_PAGE);
+      this.#stale(0, LAST_PAGE, also);
     }
+  }
+
+  #stale(first: number, last: number, also: PageRanges | undefined): void {
+    this.stale.add(first, last);
+    also?.add(first, last);
   }
 
   /**

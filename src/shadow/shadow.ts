@@ -55,6 +55,7 @@ export class Shadow {
   readonly #refusals: Refusals;
   #rids: number[] = [];
   readonly #affected: number[] = [];
+  #promises = false;
 
   /** @param mirrorBytes of table copies at the most: tables beyond that count as not there */
   constructor(
@@ -94,6 +95,7 @@ export class Shadow {
   attach(device: number, rid: number, model: ShadowedModel, pasid: number = NO_PASID): void {
     this.detach(device);
     const space = new DeviceSpace(device, rid, pasid);
+    if (this.#promises) space.promised = new PageRanges();
     this.#devices.set(device, space);
     this.#renew();
     this.#resolve(space, model);
@@ -161,6 +163,12 @@ export class Shadow {
       this.#send(space);
     }
     this.#ramChanged(model);
+  }
+
+  /** Whether devices keep note of what the next completion promises. */
+  set promises(on: boolean) {
+    this.#promises = on;
+    for (const space of this.#devices.values()) space.promised = on ? new PageRanges() : undefined;
   }
 
   /** Looks at what is stale and writes what has to be done into the outbox, up to a bounded amount. */
@@ -244,10 +252,11 @@ export class Shadow {
     if (this.#resolve(space, model)) return;
     const guest = space.guest as GuestSpace;
     const whole = scope.log2Size >= 64 || (scope.sub === 0xffffffff && !guest.addressed);
-    if (whole) guest.touchAll();
+    if (whole) guest.touchAll(space.promised);
     else {
       const first = pageOf(scope.lo, scope.hi);
-      guest.touch(first, Math.min(LAST_PAGE, first + 2 ** Math.max(0, scope.log2Size - 12) - 1));
+      const last = Math.min(LAST_PAGE, first + 2 ** Math.max(0, scope.log2Size - 12) - 1);
+      guest.touch(first, last, space.promised);
     }
   }
 
@@ -261,6 +270,7 @@ export class Shadow {
     space.guest = this.#guestFor(tables);
     space.guest.users++;
     space.mark(0, LAST_PAGE);
+    space.promised?.add(0, LAST_PAGE);
     return true;
   }
 

@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Daemon, MAIN } from '../support/daemon.js';
+import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
+import { viommu } from './viommu.js';
 
 /** A real kernel configures the unit for an assigned device: its host has mapped what the kernel's tables say. */
 
@@ -18,19 +17,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await daemon.dispose();
 });
-
-async function viommu(...args: string[]): Promise<{ code: number; text: string }> {
-  const control = ['--control', `${daemon.socket}.ctl`];
-  const child = spawn(process.execPath, [MAIN, ...args, ...control], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let text = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    text += chunk.toString();
-  });
-  const [code] = (await once(child, 'close')) as [number];
-  return { code, text };
-}
 
 interface Shadow {
   readonly bytes: number;
@@ -62,10 +48,10 @@ describe('an assigned device in a Debian 6.12 guest', () => {
         });
         try {
           await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
-          const { code, text } = await viommu('diff', '--vm', `assigned-${name}`);
+          const { code, text } = await viommu(daemon, 'diff', '--vm', `assigned-${name}`);
           expect(text).toMatch(/^no difference: 1 assigned devices/);
           expect(code).toBe(0);
-          const report = JSON.parse((await viommu('report', '--vm', `assigned-${name}`)).text) as {
+          const report = JSON.parse((await viommu(daemon, 'report', '--vm', `assigned-${name}`)).text) as {
             report: { shadow: Shadow[] };
           };
           const [shadow] = report.report.shadow;

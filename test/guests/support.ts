@@ -68,6 +68,8 @@ export interface GuestOptions {
   /** With our kernel module and its programs (test/guests/module). */
   readonly module?: boolean;
   readonly machine?: Partial<Machine>;
+  /** Milliseconds for everything; default five minutes. */
+  readonly totalMs?: number;
 }
 
 /** The initramfs and, behind it, the archive with our module: the kernel unpacks both. */
@@ -125,7 +127,7 @@ export class Guest {
       args,
       env: { ...process.env, LD_PRELOAD: bridge },
       quietMs: 90_000,
-      totalMs: 300_000,
+      totalMs: options.totalMs ?? 300_000,
       now: () => performance.now(),
     });
     return new Guest(run, directory);

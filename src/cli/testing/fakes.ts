@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DumpNode, type DumpOptions, zeroCounters } from '../../device/iommu.js';
 import type { SessionReport } from '../../session/report.js';
-import type { DiffAnswer } from '../../shadow/check.js';
+import type { DiffAnswer, HostDifference } from '../../shadow/check.js';
+import type { CompletionAnswer } from '../../shadow/completions.js';
 import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
 import type { Services } from '../services.js';
@@ -93,6 +94,12 @@ export function fakeReport(session: string): SessionReport {
 export class FakeSession implements SessionPort {
   stopped = false;
   readonly asked: DumpOptions[] = [];
+  /** How many want completions checked, and what the checks have found. */
+  watchers = 0;
+  completed = 0;
+  /** How often that was asked. */
+  reads = 0;
+  readonly differences: HostDifference[] = [];
 
   constructor(
     readonly id: string,
@@ -106,6 +113,16 @@ export class FakeSession implements SessionPort {
 
   async diff(): Promise<DiffAnswer> {
     return { devices: 1, mappings: 3, differences: [], more: false };
+  }
+
+  async watchCompletions(on: boolean): Promise<CompletionAnswer> {
+    this.watchers += on ? 1 : -1;
+    return await this.completions(0);
+  }
+
+  async completions(from: number): Promise<CompletionAnswer> {
+    this.reads++;
+    return { completions: this.completed, differences: this.differences.slice(from), more: false };
   }
 
   async report(): Promise<SessionReport> {

@@ -1,0 +1,34 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type Daemon, MAIN } from '../support/daemon.js';
+
+/** A `viommu` command that looks at a daemon, in a process of its own as people run it. */
+export class ViommuCommand {
+  text = '';
+  readonly #process: ChildProcess;
+  readonly #closed: Promise<number>;
+
+  constructor(daemon: Daemon, args: readonly string[]) {
+    this.#process = spawn(process.execPath, [MAIN, ...args, '--control', `${daemon.socket}.ctl`], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#process.stdout?.on('data', (chunk: Buffer) => {
+      this.text += chunk.toString();
+    });
+    this.#closed = once(this.#process, 'close').then(([code]) => code as number);
+  }
+
+  /** What Ctrl-C does. */
+  interrupt(): void {
+    this.#process.kill('SIGINT');
+  }
+
+  async end(): Promise<{ code: number; text: string }> {
+    return { code: await this.#closed, text: this.text };
+  }
+}
+
+/** Runs one to its end. */
+export async function viommu(daemon: Daemon, ...args: string[]): Promise<{ code: number; text: string }> {
+  return await new ViommuCommand(daemon, args).end();
+}
