@@ -70,6 +70,13 @@ export const ERRORS = {
   TOO_MANY_REGIONS: entry(37, 'request', false, 'the memory table is full'),
   // Guest memory served by the peer; these answer MEM_READ, MEM_WRITE and MEM_CAS.
   NOT_MEMORY: entry(40, 'request', false, 'the address is not memory, or not writable'),
+  // Assigned devices; answers HOST_DEVICE.
+  NOT_ASSIGNABLE: entry(
+    45,
+    'request',
+    false,
+    'a rule forbids to assign this device to this guest in this way',
+  ),
   // The daemon.
   INTERNAL: entry(50, 'connection', true, 'a defect of the daemon; the log has the stack'),
   STOPPED: entry(51, 'connection', true, 'the daemon or this session was told to stop'),

@@ -1,8 +1,10 @@
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
 import { ERRORS } from '../base/errors.js';
+import { HOST_ERRORS, type HostErrorName } from '../host/errors.js';
 import { bodyCodec, CODEC, type Codec, contract, isMessage, replyCodec } from './codec.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from './frame.js';
+import { hostCode, hostResult } from './host-results.js';
 import { BodyWriter } from './writer.js';
 
 type Plain = Record<string, unknown>;
@@ -56,6 +58,16 @@ describe('the contract', () => {
     expect(Object.keys(CODEC).sort()).toEqual(names.sort());
     expect(bodyCodec(MESSAGE.TRANSLATE).name).toBe('Translate');
     expect(replyCodec(MESSAGE.TRANSLATE).name).toBe('TranslateReply');
+  });
+
+  it('has the results of host operations that the code uses, in their order', () => {
+    const results = contract.lookupEnum('viommu.HostResult').values;
+    for (const [name, number] of Object.entries(results)) {
+      expect(hostCode(number)).toBe(name.replace('HOST_', ''));
+      expect(hostResult(hostCode(number) as HostErrorName)).toBe(number);
+    }
+    expect(hostCode(Object.keys(results).length)).toBeUndefined();
+    expect(Object.keys(results).length).toBe(Object.keys(HOST_ERRORS).length + 1);
   });
 
   it('numbers its errors once each, within a byte of varint', () => {

@@ -1,93 +1,10 @@
-/**
- * Bodies: encoders and decoders made once, at load, from `proto/viommu.proto`. protobufjs generates the code
- * for each type; here it writes through {@link BodyWriter} and decodes into a message that is reused, so that
- * neither direction allocates for messages of numbers.
- */
-import { readFileSync } from 'node:fs';
-import protobuf from 'protobufjs';
-import { CodedError } from '../base/errors.js';
+/** The codec of every message, and which one a frame has. */
+import { Codec, EMPTY, NO_BYTES } from './body.js';
 import { MESSAGE, MESSAGE_TABLE } from './frame.js';
+import { HOST_CODECS } from './host-codecs.js';
 import type * as M from './messages.js';
-import type { BodyWriter } from './writer.js';
 
-/** The wire contract; two directories up from both `src/wire` and `dist/wire`. */
-export const PROTO_FILE = new URL('../../proto/viommu.proto', import.meta.url);
-
-/** The contract as protobufjs sees it; for tests and tools. */
-export const contract = protobuf.parse(readFileSync(PROTO_FILE, 'utf8'), new protobuf.Root()).root;
-
-type Decode = (
-  reader: protobuf.Reader,
-  length: number,
-  group: undefined,
-  depth: number,
-  into: object,
-) => unknown;
-
-const EMPTY: readonly number[] = [];
-const NO_BYTES = new Uint8Array(0);
-
-/** One message type. */
-export class Codec<T extends object> {
-  readonly name: string;
-  readonly #type: protobuf.Type;
-  readonly #decode: Decode;
-  readonly #reader: protobuf.Reader;
-  readonly #message: T;
-  readonly #clear: (message: T) => void;
-
-  /**
-   * @param name the message's name in the contract
-   * @param clear sets every field to its default; a message is cleared before it is decoded into again
-   */
-  constructor(name: string, clear: (message: T) => void) {
-    this.name = name;
-    this.#type = contract.lookupType(`viommu.${name}`).setup();
-    // The generated decoder's further parameters (a message to fill among them) are not in the published type.
-    this.#decode = this.#type.decode as unknown as Decode;
-    this.#reader = new protobuf.Reader(new Uint8Array(0));
-    this.#reader.discardUnknown = true;
-    this.#clear = clear;
-    this.#message = this.create();
-  }
-
-  /** A message of its own, every field at its default. */
-  create(): T {
-    const message = this.#type.create() as unknown as T;
-    this.#clear(message);
-    return message;
-  }
-
-  /** Appends the encoded message to what `writer` writes. */
-  encode(message: T, writer: BodyWriter): void {
-    this.#type.encode(message, writer as unknown as protobuf.Writer);
-  }
-
-  /**
-   * Decodes bytes [start, end). The message is valid until the next call (byte fields: until the next frame is
-   * received). Throws `BAD_BODY`.
-   */
-  decode(bytes: Uint8Array, start: number, end: number): T {
-    const reader = this.#reader;
-    const message = this.#message;
-    if (reader.buf !== bytes) this.#retarget(bytes);
-    reader.pos = start;
-    reader.len = end;
-    this.#clear(message);
-    try {
-      this.#decode(reader, end - start, undefined, 0, message);
-    } catch (error) {
-      throw new CodedError('BAD_BODY', `${this.name}: ${(error as Error).message}`);
-    }
-    return message;
-  }
-
-  #retarget(bytes: Uint8Array): void {
-    this.#reader.buf = bytes;
-    // The reader keeps a DataView of its buffer for packed fields.
-    (this.#reader as unknown as { view: DataView | null }).view = null;
-  }
-}
+export { Codec, contract, PROTO_FILE } from './body.js';
 
 /** Every message. */
 export const CODEC = {
@@ -270,6 +187,7 @@ export const CODEC = {
   HostBatchReply: new Codec<M.HostBatchReply>('HostBatchReply', (m) => {
     m.failures = EMPTY;
   }),
+  ...HOST_CODECS,
   Error: new Codec<M.ErrorMessage>('Error', (m) => {
     m.code = 0;
     m.text = '';
@@ -310,6 +228,21 @@ const BODIES = table([
   [MESSAGE.PAGE_RESPONSE, CODEC.PageResponse],
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlb],
   [MESSAGE.HOST_BATCH, CODEC.HostBatch],
+  [MESSAGE.HOST_DEVICE, CODEC.HostDevice],
+  [MESSAGE.HOST_SPACE_CREATE, CODEC.HostSpaceCreate],
+  [MESSAGE.HOST_SPACE_DESTROY, CODEC.HostSpaceDestroy],
+  [MESSAGE.HOST_MAP, CODEC.HostMap],
+  [MESSAGE.HOST_ATTACH, CODEC.HostAttach],
+  [MESSAGE.HOST_ATTACH_TABLES, CODEC.HostAttachTables],
+  [MESSAGE.HOST_DETACH, CODEC.HostDetach],
+  [MESSAGE.HOST_IDENTIFY, CODEC.HostIdentify],
+  [MESSAGE.HOST_INVALIDATE, CODEC.HostInvalidate],
+  [MESSAGE.HOST_PASID_ALLOC, CODEC.HostPasidAlloc],
+  [MESSAGE.HOST_PASID_FREE, CODEC.HostPasidFree],
+  [MESSAGE.HOST_EVENT, CODEC.HostEvent],
+  [MESSAGE.HOST_PAGE_REQUEST, CODEC.HostPageRequest],
+  [MESSAGE.HOST_PASID_REFUSED, CODEC.HostPasidRefused],
+  [MESSAGE.HOST_RESPOND, CODEC.HostRespond],
   [MESSAGE.ERROR, CODEC.Error],
 ]);
 
@@ -328,6 +261,17 @@ const REPLIES = table([
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlbReply],
   [MESSAGE.HOST_SETTLE, CODEC.HostSettleReply],
   [MESSAGE.HOST_BATCH, CODEC.HostBatchReply],
+  [MESSAGE.HOST_DEVICE, CODEC.HostDeviceReply],
+  [MESSAGE.HOST_SPACE_CREATE, CODEC.HostReply],
+  [MESSAGE.HOST_SPACE_DESTROY, CODEC.HostReply],
+  [MESSAGE.HOST_MAP, CODEC.HostReply],
+  [MESSAGE.HOST_ATTACH, CODEC.HostReply],
+  [MESSAGE.HOST_ATTACH_TABLES, CODEC.HostReply],
+  [MESSAGE.HOST_DETACH, CODEC.HostReply],
+  [MESSAGE.HOST_IDENTIFY, CODEC.HostReply],
+  [MESSAGE.HOST_INVALIDATE, CODEC.HostReply],
+  [MESSAGE.HOST_PASID_ALLOC, CODEC.HostReply],
+  [MESSAGE.HOST_PASID_FREE, CODEC.HostReply],
 ]);
 
 /** The codec of a request's or post's body. */

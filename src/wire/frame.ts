@@ -32,6 +32,10 @@ export const MESSAGE = {
   PAGE_REQUEST: 12,
   HOST_LISTEN: 20,
   HOST_SETTLE: 21,
+  HOST_DEVICE: 22,
+  HOST_EVENT: 23,
+  HOST_PAGE_REQUEST: 24,
+  HOST_PASID_REFUSED: 25,
   INVALIDATE: 64,
   INTERRUPT: 65,
   MEM_READ: 66,
@@ -41,6 +45,17 @@ export const MESSAGE = {
   PAGE_RESPONSE: 70,
   DEVICE_TLB: 71,
   HOST_BATCH: 72,
+  HOST_SPACE_CREATE: 80,
+  HOST_SPACE_DESTROY: 81,
+  HOST_MAP: 82,
+  HOST_ATTACH: 83,
+  HOST_ATTACH_TABLES: 84,
+  HOST_DETACH: 85,
+  HOST_IDENTIFY: 86,
+  HOST_INVALIDATE: 87,
+  HOST_PASID_ALLOC: 88,
+  HOST_PASID_FREE: 89,
+  HOST_RESPOND: 90,
   ERROR: 127,
 } as const;
 export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
@@ -58,10 +73,11 @@ export const FEATURE = {
   PRI: 32,
   STALLS: 64,
   HOST_BATCH: 128,
+  NESTING: 2048,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0xff;
+export const ALL_FEATURES = 0x8ff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;

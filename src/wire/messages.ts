@@ -3,6 +3,9 @@
  * which frame is in {@link Requests} and {@link Posts}.
  */
 import type { MESSAGE } from './frame.js';
+import type * as H from './host-messages.js';
+
+export type * from './host-messages.js';
 
 export interface Hello {
   version: number;
@@ -205,6 +208,17 @@ export interface Requests {
   [MESSAGE.DEVICE_TLB]: [DeviceTlb, DeviceTlbReply];
   [MESSAGE.HOST_SETTLE]: [HostSettle, HostSettleReply];
   [MESSAGE.HOST_BATCH]: [HostBatch, HostBatchReply];
+  [MESSAGE.HOST_DEVICE]: [H.HostDevice, H.HostDeviceReply];
+  [MESSAGE.HOST_SPACE_CREATE]: [H.HostSpaceCreate, H.HostReply];
+  [MESSAGE.HOST_SPACE_DESTROY]: [H.HostSpaceDestroy, H.HostReply];
+  [MESSAGE.HOST_MAP]: [H.HostMap, H.HostReply];
+  [MESSAGE.HOST_ATTACH]: [H.HostAttach, H.HostReply];
+  [MESSAGE.HOST_ATTACH_TABLES]: [H.HostAttachTables, H.HostReply];
+  [MESSAGE.HOST_DETACH]: [H.HostDetach, H.HostReply];
+  [MESSAGE.HOST_IDENTIFY]: [H.HostIdentify, H.HostReply];
+  [MESSAGE.HOST_INVALIDATE]: [H.HostInvalidate, H.HostReply];
+  [MESSAGE.HOST_PASID_ALLOC]: [H.HostPasidAlloc, H.HostReply];
+  [MESSAGE.HOST_PASID_FREE]: [H.HostPasidFree, H.HostReply];
 }
 
 /** Frames that nobody answers. */
@@ -215,6 +229,10 @@ export interface Posts {
   [MESSAGE.NOTIFIER]: Notifier;
   [MESSAGE.PAGE_REQUEST]: PageRequest;
   [MESSAGE.HOST_LISTEN]: HostListen;
+  [MESSAGE.HOST_EVENT]: H.HostEvent;
+  [MESSAGE.HOST_PAGE_REQUEST]: H.HostPageRequest;
+  [MESSAGE.HOST_PASID_REFUSED]: H.HostPasidRefused;
+  [MESSAGE.HOST_RESPOND]: H.HostRespond;
   [MESSAGE.INTERRUPT]: Interrupt;
   [MESSAGE.RESUME]: Resume;
   [MESSAGE.PAGE_RESPONSE]: PageResponse;

@@ -6,7 +6,7 @@ import { HOST_ERROR, type SimHost } from '../../src/sim/host.js';
 import { READ_ONLY } from '../../src/sim/page-table.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDriver } from '../../src/sim/vtd-driver.js';
-import { FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { Daemon, eventually, MAIN } from '../support/daemon.js';
 import { DATA, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
@@ -211,7 +211,7 @@ describe('assigned devices', () => {
     vm = SimVm.connect(daemon.socket, {
       ramBytes: RAM_BYTES,
       options: { 'caching-mode': 'on' },
-      features: 0xff & ~FEATURE.HOST_BATCH,
+      features: ALL_FEATURES & ~FEATURE.HOST_BATCH,
     });
     const named: number[] = [];
     vm.onInvalidate = (message) => named.push(...Array.from(message.devices));
