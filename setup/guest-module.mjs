@@ -16,7 +16,11 @@ const PROGRAM_SOURCES = join(ROOT, 'test/guests/programs');
 const KEEP = 8;
 
 /** Programs that use the module, and others, with the files that each is made of. */
-const MODULE_PROGRAMS = { sva: ['sva.c', 'device.c'], domain: ['domain.c', 'device.c'] };
+const MODULE_PROGRAMS = {
+  sva: ['sva.c', 'device.c'],
+  domain: ['domain.c', 'device.c'],
+  dma: ['dma.c', 'device.c'],
+};
 const PROGRAMS = { vfio: ['vfio.c', 'container.c', 'testdev.c'] };
 
 /** Compilers by architecture. */

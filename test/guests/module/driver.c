@@ -80,6 +80,17 @@ static long transfer(struct testdev_user *user, void __user *argument)
 	return copy_to_user(argument, &t, sizeof(t)) ? -EFAULT : ret;
 }
 
+static long dma_api(struct testdev_user *user, void __user *argument)
+{
+	struct viommu_dma dma;
+	long ret;
+
+	if (copy_from_user(&dma, argument, sizeof(dma)))
+		return -EFAULT;
+	ret = testdev_dma_api(user->testdev, &dma);
+	return copy_to_user(argument, &dma, sizeof(dma)) ? -EFAULT : ret;
+}
+
 static long access_register(struct testdev_user *user, unsigned int command, void __user *argument)
 {
 	void __iomem *registers = user->testdev->registers;
@@ -121,6 +132,8 @@ static long testdev_ioctl(struct file *file, unsigned int command, unsigned long
 	/* Not under the user's lock: they wait, and end by themselves. */
 	if (command == VIOMMU_TRANSFER)
 		return transfer(user, argument);
+	if (command == VIOMMU_DMA)
+		return dma_api(user, argument);
 	if (command == VIOMMU_READ_REGISTER || command == VIOMMU_WRITE_REGISTER)
 		return access_register(user, command, argument);
 

@@ -34,8 +34,11 @@ enum {
 #define TESTDEV_ID	0x544f4956
 #define PASID_VALID	BIT(31)
 #define CONTROL_INTERRUPT BIT(0)
+#define CMD_READ	1
+#define CMD_WRITE	2
 #define CMD_CANCEL	7
 #define STATUS_BUSY	1
+#define STATUS_DONE	2
 
 #define MAX_MAP_PAGES	16
 
@@ -83,6 +86,9 @@ int testdev_attach_domain(struct testdev_user *user, struct viommu_bind *bind);
 void testdev_detach_domain(struct testdev_user *user);
 int testdev_map(struct testdev_user *user, const struct viommu_map *map);
 int testdev_unmap(struct testdev_user *user, const struct viommu_map *map);
+
+/* dma-api.c: what an ordinary driver does, for a while */
+long testdev_dma_api(struct testdev *testdev, struct viommu_dma *counts);
 
 /* transfer.c */
 int testdev_transfer(struct testdev *testdev, struct viommu_transfer *transfer);

@@ -57,6 +57,24 @@ struct viommu_register {
 	__u32 value;
 };
 
+/* Maps and unmaps at random through the kernel's DMA API, and checks what the device reaches. */
+struct viommu_dma {
+	__u32 steps;
+	__u32 seed;
+	__u32 lazy;		/* what is unmapped may be reached for a moment */
+	/* out */
+	__u32 maps;
+	__u32 coherent;		/* of these */
+	__u32 lists;		/* of these */
+	__u32 unmaps;
+	__u32 refused;		/* accesses that failed as they had to */
+	__u32 stale;		/* accesses that reached what was unmapped; without `lazy` the first is an error */
+	__u32 pad;
+	__u64 bytes;		/* that were compared */
+	__u64 address;		/* where something was wrong, and what: EIO */
+	char wrong[56];
+};
+
 #define VIOMMU_BIND_PROCESS	_IOWR('V', 1, struct viommu_bind)
 #define VIOMMU_UNBIND		_IO('V', 2)
 #define VIOMMU_ATTACH_DOMAIN	_IOWR('V', 3, struct viommu_bind)
@@ -67,5 +85,6 @@ struct viommu_register {
 #define VIOMMU_WRITE_REGISTER	_IOW('V', 8, struct viommu_register)
 /* Page requests on or off in configuration space, for kernels whose IOMMU driver does not do it. */
 #define VIOMMU_PAGE_REQUESTS	_IOW('V', 9, __u32)
+#define VIOMMU_DMA		_IOWR('V', 10, struct viommu_dma)
 
 #endif
