@@ -99,6 +99,15 @@ export class Nesting {
     this.devices.set(device, new NestedDevice(device, rid));
   }
 
+  /** The guest knows a device by another requester id. */
+  renumber(device: HostDevice, rid: number): void {
+    const found = this.devices.get(device);
+    if (found === undefined) return;
+    found.rid = rid;
+    found.stale = true;
+    this.host.identify(device, rid, this.operations.begin('StreamID', device, -1));
+  }
+
   /** It goes: nothing of it stays bound. */
   detach(device: HostDevice): void {
     const found = this.devices.get(device);

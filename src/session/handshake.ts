@@ -44,11 +44,14 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   session.shadowing.open((hello.features & FEATURE.HOST_BATCH) !== 0 ? backend : undefined);
+  const nesting = (hello.features & FEATURE.NESTING) !== 0;
+  session.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {
     memory,
     registers: page.registers,
     outputs: session.outputs,
+    ...(nesting ? { pasids: session.assigned.pasids } : {}),
   });
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),

@@ -30,23 +30,22 @@ export function addRegion(session: Session, frame: Frame, message: MemAdd): void
       session.regions++;
       const { gpa, size } = region;
       session.shadowing.shadow.ramAdded(region.region, gpa, size, region.readonly, session.model as Iommu);
+      session.assigned.ramAdded(region.region, gpa, size, region.readonly);
       session.ports.event({ kind: 'regionAdded', region: region.region, gpa, size, shared: message.shared });
     }),
   );
 }
 
-/** Handler of MEM_REMOVE. */
+/** Handler of MEM_REMOVE: answered when no host object has the region any more. */
 export function removeRegion(session: Session, frame: Frame, message: MemRemove): void {
-  session.reply(
-    frame,
-    CODEC.Status,
-    statusOf(() => {
-      session.ports.memory.remove(message.region);
-      session.shadowing.shadow.ramRemoved(message.region, session.model as Iommu);
-      session.regions--;
-      session.ports.event({ kind: 'regionRemoved', region: message.region });
-    }),
-  );
+  const status = statusOf(() => {
+    session.ports.memory.remove(message.region);
+    session.shadowing.shadow.ramRemoved(message.region, session.model as Iommu);
+    session.assigned.ramRemoved(message.region);
+    session.regions--;
+    session.ports.event({ kind: 'regionRemoved', region: message.region });
+  });
+  session.replyWhenHostIsDone(frame, CODEC.Status, status);
 }
 
 type Placed = {

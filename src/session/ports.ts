@@ -2,7 +2,9 @@
  * What a session needs from whoever runs it. The session itself has no descriptor, clock or thread: frames
  * come in through `Session.input`, everything else goes out through these.
  */
+import type { Mode } from '../assignment/request.js';
 import type { Iommu, IommuOutputs } from '../device/iommu.js';
+import type { PasidSpace } from '../device/pasid-space.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { SharedRegion } from '../memory/mapped.js';
 import type { GuestMemory } from '../memory/port.js';
@@ -39,6 +41,7 @@ export interface ModelPorts {
   readonly memory: GuestMemory;
   readonly registers: Uint32Array;
   readonly outputs: IommuOutputs;
+  readonly pasids?: PasidSpace;
 }
 
 /** The models there are. */
@@ -75,4 +78,6 @@ export interface SessionSettings {
   readonly session: string;
   /** Model options that hold where the peer names none. */
   readonly modelDefaults: Readonly<Record<string, string>>;
+  /** How assigned devices are served; default `auto`. */
+  readonly mode?: Mode | undefined;
 }

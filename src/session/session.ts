@@ -25,12 +25,13 @@ import {
 import { CODEC, type Codec, isMessage } from '../wire/codec.js';
 import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
+import { AssignedDevices } from './assigned.js';
 import { expectDescriptors } from './descriptors.js';
 import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
-import { type Agreement, acceptHello } from './handshake.js';
+import { FRONT } from './front.js';
+import type { Agreement } from './handshake.js';
 import { Invalidations } from './invalidation.js';
-import { addRegion, removeRegion } from './memory-table.js';
 import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
 import { Shadowing } from './shadowing.js';
 
@@ -38,21 +39,10 @@ import { Shadowing } from './shadowing.js';
 export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
 export type ChannelName = (typeof CHANNEL)[keyof typeof CHANNEL];
 
-const DONE: M.Status = { code: 0, text: '' };
 const MAX_RID = 0xffff;
 const MAX_PASID = 0xfffff;
 /** Page Request Group Indices have 9 bits. */
 const MAX_GROUP = 0x1ff;
-
-type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
-
-interface Entry {
-  readonly handle: Handler;
-  /** Features of which one must be in force; 0 = none needed. */
-  readonly feature: number;
-  /** Whether the handler looks after descriptors itself; otherwise none may come. */
-  readonly descriptors: boolean;
-}
 
 export class Session {
   readonly ports: SessionPorts;
@@ -61,6 +51,7 @@ export class Session {
   readonly invalidations = new Invalidations(this.devices);
   readonly deviceTlbs = new DeviceTlbs();
   readonly shadowing: Shadowing;
+  readonly assigned: AssignedDevices;
   /** Frames handled, by channel. */
   readonly frames = new Uint32Array(2);
   agreement: Agreement | undefined;
@@ -85,6 +76,8 @@ export class Session {
   readonly #answer = CODEC.TranslateReply.create();
   readonly #replayed = CODEC.ReplayReply.create();
   readonly #value = CODEC.RegReadReply.create();
+  /** Answers that wait until the host has done all that it was asked for. */
+  #whenHostIsDone: (() => void)[] = [];
   /** HOST_SETTLEs that wait for their answer. */
   #settling: { readonly type: number; readonly id: number }[] = [];
 
@@ -92,6 +85,11 @@ export class Session {
     this.ports = ports;
     this.settings = settings;
     this.shadowing = new Shadowing(ports, this.devices);
+    const model = (): Iommu | undefined => this.model;
+    this.assigned = new AssignedDevices(ports, settings, this.devices, this.shadowing.shadow, model, () =>
+      this.shadowing.owe(),
+    );
+    this.shadowing.assigned = this.assigned;
     this.#views = Array.from({ length: MAX_SPANS + 1 }, (_, n) =>
       this.#result.spans.subarray(0, n * SPAN_WORDS),
     );
@@ -108,6 +106,7 @@ export class Session {
     this.#goOn();
     this.deviceTlbs.settle(this.#deviceTlbEnded);
     this.#goOn();
+    if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
     if (this.#settling.length > 0) this.#settle();
   }
 
@@ -136,8 +135,9 @@ export class Session {
       if (this.model === undefined) return;
       this.invalidations.invalidate(scope, this.model);
       this.shadowing.touch(scope, this.model);
+      if (this.assigned.touch(scope)) this.shadowing.owe();
     },
-    pendingAcks: () => this.invalidations.pending + this.shadowing.shadow.pending,
+    pendingAcks: () => this.invalidations.pending + this.shadowing.shadow.pending + this.assigned.pending,
     interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data, 0),
     wire: (line) => this.#interrupt(0, 0, 0, line + 1),
     resume: (stall, action) => {
@@ -145,6 +145,7 @@ export class Session {
       this.#tell(FEATURE.STALLS)?.put(MESSAGE.RESUME, 0, 0, CODEC.Resume, message);
     },
     pageResponse: (rid, pasid, group, code) => {
+      if (this.assigned.pageResponse(rid, pasid, group, code)) return;
       const message = { rid, pasid: pasid + 1, group, code };
       this.#tell(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
     },
@@ -249,13 +250,36 @@ export class Session {
     this.deviceTlbs.forget();
     this.invalidations.invalidateAll();
     this.shadowing.shadow.touchAll(this.model as Iommu);
+    this.assigned.reset();
     this.ports.event({ kind: 'reset' });
+  }
+
+  /** A reply that promises something of the host: sent when that is so, at once where there is nothing to wait for. */
+  replyWhenHostIsDone<T extends object>(frame: Frame, codec: Codec<T>, message: T): void {
+    const { type, id } = frame;
+    const send = (): void => this.ports.front.put(type, FLAG.REPLY, id, codec, message);
+    if (this.assigned.idle) send();
+    else this.#whenHostIsDone.push(send);
+  }
+
+  #hostIsDone(): void {
+    const sends = this.#whenHostIsDone;
+    this.#whenHostIsDone = [];
+    for (const send of sends) send();
   }
 
   /** The model hears when nothing is pending any more; what it does then may make more. */
   #goOn(): void {
-    if (this.model !== undefined) this.shadowing.goOn(this.model, () => this.invalidations.pending);
+    if (this.model === undefined) return;
+    this.assigned.work();
+    this.shadowing.goOn(this.model, this.#others);
   }
+
+  /** What else than the shadow a completion waits for, when all that can be asked for now has been. */
+  readonly #others = (): number => {
+    this.assigned.work();
+    return this.invalidations.pending + this.assigned.pending;
+  };
 
   /** Handler of HOST_SETTLE: answered when there is something to say. */
   settle(frame: Frame): void {
@@ -326,6 +350,11 @@ export class Session {
       this.shadowing.owe();
       return;
     }
+    if (type >= MESSAGE.HOST_SPACE_CREATE && type <= MESSAGE.HOST_PASID_FREE) {
+      expectDescriptors(frame, 0);
+      this.assigned.host.answered(type, id, CODEC.HostReply.decode(bytes, frame.start, frame.end));
+      return;
+    }
     if (type !== MESSAGE.INVALIDATE) {
       throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
     }
@@ -360,78 +389,3 @@ function littleEndian(bytes: Uint8Array, offset: number, count: number): number 
   for (let i = 0; i < count; i++) value |= (bytes[offset + i] ?? 0) << (8 * i);
   return value >>> 0;
 }
-
-function body<T extends object>(
-  codec: Codec<T>,
-  handle: (session: Session, frame: Frame, message: T) => void,
-): Handler {
-  return (session, frame, bytes) => handle(session, frame, codec.decode(bytes, frame.start, frame.end));
-}
-
-const entry = (handle: Handler, feature = 0, descriptors = false): Entry => ({
-  handle,
-  feature,
-  descriptors,
-});
-
-/** What the front channel may ask, by message number. */
-const FRONT: readonly (Entry | undefined)[] = (() => {
-  const table: (Entry | undefined)[] = [];
-  table[MESSAGE.HELLO] = entry(body(CODEC.Hello, acceptHello), 0, true);
-  table[MESSAGE.MEM_ADD] = entry(
-    body(CODEC.MemAdd, addRegion),
-    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
-    true,
-  );
-  table[MESSAGE.MEM_REMOVE] = entry(
-    body(CODEC.MemRemove, removeRegion),
-    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
-  );
-  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, _, m) => session.regWrite(m)));
-  table[MESSAGE.REG_READ] = entry(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
-  table[MESSAGE.TRANSLATE] = entry(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
-  table[MESSAGE.DEVICE_ADDED] = entry(
-    body(CODEC.DeviceAdded, (session, _, m) => {
-      session.devices.add(m.device, m.rid, m.name);
-      session.shadowing.notified(m.device, session.model as Iommu);
-      session.ports.event({ kind: 'deviceAdded', device: m.device, rid: m.rid, name: m.name });
-    }),
-  );
-  table[MESSAGE.DEVICE_REMOVED] = entry(
-    body(CODEC.DeviceRemoved, (session, _, m) => {
-      session.devices.remove(m.device);
-      session.shadowing.notified(m.device, session.model as Iommu);
-      session.ports.event({ kind: 'deviceRemoved', device: m.device });
-    }),
-  );
-  table[MESSAGE.RESET] = entry(
-    body(CODEC.Reset, (session, frame) => {
-      session.reset();
-      session.reply(frame, CODEC.Status, DONE);
-    }),
-  );
-  table[MESSAGE.REPLAY] = entry(
-    body(CODEC.Replay, (session, frame, m) => session.replay(frame, m)),
-    FEATURE.NOTIFIERS,
-  );
-  table[MESSAGE.NOTIFIER] = entry(
-    body(CODEC.Notifier, (session, _, m) => {
-      session.devices.notify(m.device, m.flags);
-      session.shadowing.notified(m.device, session.model as Iommu);
-    }),
-    FEATURE.NOTIFIERS,
-  );
-  table[MESSAGE.PAGE_REQUEST] = entry(
-    body(CODEC.PageRequest, (session, _, m) => session.pageRequest(m)),
-    FEATURE.PRI,
-  );
-  table[MESSAGE.HOST_LISTEN] = entry(
-    body(CODEC.HostListen, (session, _, m) => session.shadowing.listen(m)),
-    FEATURE.HOST_BATCH,
-  );
-  table[MESSAGE.HOST_SETTLE] = entry(
-    body(CODEC.HostSettle, (session, frame) => session.settle(frame)),
-    FEATURE.HOST_BATCH,
-  );
-  return table;
-})();

@@ -6,6 +6,7 @@ import { CodedError } from '../base/errors.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import type { ShadowEvent } from '../events/events.js';
 import { type CompletionAnswer, CompletionChecks } from '../shadow/completions.js';
+import type { Batch } from '../shadow/outbox.js';
 import { LAST_PAGE, pageOf } from '../shadow/pages.js';
 import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
@@ -20,6 +21,8 @@ const PAGE_MASK = 0xfff;
 
 export class Shadowing {
   readonly shadow: Shadow;
+  /** Devices that are served by host objects, and their batches. */
+  assigned: { takes(batch: Batch): boolean; has(device: number): boolean } | undefined;
   /** HOST_BATCHes sent, modulo 2^32. */
   sent = 0;
   readonly #devices: DeviceTable;
@@ -51,7 +54,8 @@ export class Shadowing {
   notified(device: number, model: Iommu): void {
     if (this.#backend === undefined) return;
     const known = this.#devices.find(device);
-    const wanted = known !== undefined && (known.flags & NOTIFY.MAP) !== 0;
+    const elsewhere = this.assigned?.has(device) === true;
+    const wanted = known !== undefined && !elsewhere && (known.flags & NOTIFY.MAP) !== 0;
     const space = this.shadow.deviceSpace(device);
     if (known === undefined || !wanted) this.shadow.detach(device);
     else if (space === undefined) this.shadow.attach(device, known.rid, model);
@@ -60,6 +64,7 @@ export class Shadowing {
 
   /** Throws `OUT_OF_ORDER` for a device that is not shadowed, `BAD_ARGUMENT` for half pages. */
   listen(message: HostListen): void {
+    if (this.assigned?.has(message.device) === true) return;
     if (this.shadow.deviceSpace(message.device) === undefined) {
       throw new CodedError('OUT_OF_ORDER', `device ${message.device} does not want MAP events`);
     }
@@ -133,9 +138,9 @@ export class Shadowing {
 
   #send(): void {
     const backend = this.#backend;
-    if (backend === undefined) return;
     const message = this.#message;
     for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
+      if (this.assigned?.takes(batch) === true || backend === undefined) continue;
       message.device = batch.space.device;
       message.ops = batch.words;
       this.sent = (this.sent + 1) >>> 0;

@@ -4,7 +4,7 @@
  */
 import type { Iommu } from '../device/iommu.js';
 import type { HostErrorName } from '../host/errors.js';
-import { type HostDevice, type HostIommu, type HostOutcome, MapChanges, RIGHTS } from '../host/port.js';
+import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import { OPERATION_WORDS } from './operations.js';
 import type { Batch } from './outbox.js';
 import { pageOf } from './pages.js';
@@ -12,6 +12,8 @@ import type { Shadow } from './shadow.js';
 
 /** Spaces of the port that are shadows; below are others'. */
 const FIRST_SPACE = 1000;
+/** What a {@link Shadow} calls them: beyond the handles of devices. */
+const SHADOW_NUMBERS = 2 ** 32;
 
 /** Error numbers of Linux, as {@link Shadow.answered} wants them. */
 const ERRNO: Partial<Record<HostErrorName, number>> = {
@@ -27,11 +29,15 @@ interface HostSpace {
   readonly pasid: number;
 }
 
+/** Completions for what is asked beside the shadow's batches: spaces that come and go. */
+export interface SpaceOperations {
+  begin(what: string, device: number, pasid: number): HostDone;
+  detaching(device: number, pasid: number): HostDone;
+}
+
 export class HostSpaces {
-  /** Operations under way beside the shadow's batches: spaces that come and go. */
-  pending = 0;
-  /** What the host refused of those. */
-  readonly refused: HostOutcome[] = [];
+  /** Batches that the host has not done. */
+  underWay = 0;
   private readonly spaces = new Map<number, HostSpace>();
   private readonly changes = new MapChanges();
   private next = FIRST_SPACE;
@@ -39,34 +45,55 @@ export class HostSpaces {
   constructor(
     private readonly host: HostIommu,
     private readonly shadow: Shadow,
+    private readonly operations: SpaceOperations,
+    /** The shadow has got an answer. */
+    private readonly answered: () => void = () => {},
   ) {}
 
   /** A device that the guest knows as `rid`, or one PASID of it, is shadowed from now on. */
   attach(device: HostDevice, rid: number, model: Pick<Iommu, 'affected' | 'tables'>, pasid = -1): void {
     const space = this.next++;
     this.spaces.set(space, { device, pasid });
-    this.host.createSpace(space, device, false, this.begin());
-    this.host.attach(device, pasid, space, this.begin());
-    this.shadow.attach(space, rid, model, pasid);
-    for (const { first, last } of this.host.limits(device).ranges) this.shadow.listen(space, first, last);
+    this.host.createSpace(space, device, false, this.operations.begin('shadow', device, pasid));
+    this.host.attach(device, pasid, space, this.operations.begin('shadow', device, pasid));
+    this.shadow.attach(SHADOW_NUMBERS + space, rid, model, pasid);
+    for (const { first, last } of this.host.limits(device).ranges) {
+      this.shadow.listen(SHADOW_NUMBERS + space, first, last);
+    }
   }
 
   /** Nothing of it is shadowed any more; nothing goes through what was. */
   detach(device: HostDevice, pasid = -1): void {
     for (const [space, found] of this.spaces) {
-      if (found.device !== device || found.pasid !== pasid) continue;
-      this.shadow.detach(space);
-      this.spaces.delete(space);
-      this.host.detach(device, pasid, this.begin());
-      this.host.destroySpace(space, this.begin());
+      if (found.device === device && found.pasid === pasid) this.drop(space, found);
     }
   }
 
-  /** Sends the batches that the shadow has. */
-  pump(): void {
-    for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
-      this.send(batch, 0, []);
+  /** The same for a device with all its PASIDs. */
+  detachAll(device: HostDevice): void {
+    for (const [space, found] of this.spaces) if (found.device === device) this.drop(space, found);
+  }
+
+  private drop(space: number, { device, pasid }: HostSpace): void {
+    this.shadow.detach(SHADOW_NUMBERS + space);
+    this.spaces.delete(space);
+    this.host.detach(device, pasid, this.operations.detaching(device, pasid));
+    this.host.destroySpace(space, this.operations.begin('shadow', device, pasid));
+  }
+
+  /** The guest knows the device by another requester id. */
+  renumber(device: HostDevice, rid: number, model: Pick<Iommu, 'affected' | 'tables'>): void {
+    for (const [space, found] of this.spaces) {
+      if (found.device === device) this.shadow.renumber(SHADOW_NUMBERS + space, rid, model);
     }
+  }
+
+  /** Sends one of the shadow's batches; false when it is not for a space of the port. */
+  takes(batch: Batch): boolean {
+    if (batch.space.device < SHADOW_NUMBERS) return false;
+    this.underWay++;
+    this.send(batch, 0, []);
+    return true;
   }
 
   /** Sends a batch from an operation on. The port stops at a failure; the rest of a batch goes on behind it. */
@@ -74,9 +101,12 @@ export class HostSpaces {
     const { changes } = this;
     changes.clear();
     for (let index = from; index < batch.count; index++) this.add(batch.words, index * OPERATION_WORDS);
-    this.host.change(batch.space.device, changes, ({ code, done }) => {
-      if (code === 'OK' || from + done >= batch.count) {
+    this.host.change(batch.space.device - SHADOW_NUMBERS, changes, ({ code, done }) => {
+      // A space that is gone has nothing mapped.
+      if (code === 'OK' || code === 'NO_SUCH_SPACE' || from + done >= batch.count) {
+        this.underWay--;
         this.shadow.answered(batch.id, failures);
+        this.answered();
         return;
       }
       failures.push(from + done, ERRNO[code as HostErrorName] ?? EINVAL);
@@ -90,13 +120,5 @@ export class HostSpaces {
     const access = words[at] & (RIGHTS.READ | RIGHTS.WRITE);
     if (access === 0) this.changes.unmap(page, pages);
     else this.changes.map(page, pageOf(words[at + 5], words[at + 6]), pages, access);
-  }
-
-  private begin(): (outcome: HostOutcome) => void {
-    this.pending++;
-    return (outcome) => {
-      this.pending--;
-      if (outcome.code !== 'OK' && outcome.code !== 'NOT_ATTACHED') this.refused.push(outcome);
-    };
   }
 }

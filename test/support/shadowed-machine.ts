@@ -5,6 +5,7 @@ import type { SimGuest } from '../../src/host/sim/guest.js';
 import type { SimHost } from '../../src/host/sim/host.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { askAgain } from '../../src/nesting/faults.js';
+import { HostOperations } from '../../src/nesting/operations.js';
 import { HostSpaces } from '../../src/shadow/host-spaces.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { LocalMachine, newResult } from './local-machine.js';
@@ -24,6 +25,10 @@ export class ShadowedMachine extends LocalMachine {
   readonly guest: SimGuest;
   readonly shadow: Shadow;
   readonly spaces: HostSpaces;
+  private readonly operations = new HostOperations(
+    () => {},
+    () => {},
+  );
   private readonly rids = new Map<number, number>();
 
   constructor(given: ShadowedMachineOptions) {
@@ -32,9 +37,9 @@ export class ShadowedMachine extends LocalMachine {
     this.host = host;
     this.guest = host.addGuest({ name, memory, bytes, container: given.container ?? 'iommufd' });
     this.shadow = new Shadow(memory, () => {});
-    this.spaces = new HostSpaces(this.guest, this.shadow);
+    this.spaces = new HostSpaces(this.guest, this.shadow, this.operations);
     this.outputs.holdAcks = true;
-    this.outputs.pendingAcks = () => this.shadow.pending + this.spaces.pending;
+    this.outputs.pendingAcks = () => this.shadow.pending + this.operations.pending;
     this.outputs.invalidate = (scope) => this.shadow.touch(scope, this.model);
     this.shadow.ramAdded(0, 0, bytes, false, this.model);
     const request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
@@ -95,7 +100,8 @@ export class ShadowedMachine extends LocalMachine {
   settle(): void {
     for (let round = 0; round < 10_000; round++) {
       this.shadow.work();
-      this.spaces.pump();
+      for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take())
+        this.spaces.takes(batch);
       this.host.run();
       if (this.outputs.pendingAcks() > 0) continue;
       this.model.acknowledged();

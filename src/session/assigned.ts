@@ -1,0 +1,302 @@
+/**
+ * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind them: HOST_DEVICE brings one, the
+ * planner decides, and it is nested, shadowed into spaces of the host, or refused. DESIGN §7, §8.
+ */
+import { type Choice, plan, type Strategy } from '../assignment/plan.js';
+import { remedyText } from '../assignment/remedies.js';
+import type { AssignmentRequest } from '../assignment/request.js';
+import { CodedError, ERRORS } from '../base/errors.js';
+import type { InvalidateScope, Iommu, TranslateResult } from '../device/iommu.js';
+import { MAX_SPANS, PAGE_RESPONSE, SPAN_WORDS } from '../device/iommu.js';
+import { type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
+import type { HostDevice, HostFault } from '../host/port.js';
+import { askAgain } from '../nesting/faults.js';
+import { Nesting } from '../nesting/nesting.js';
+import type { NestingEvent } from '../nesting/operations.js';
+import { HostPasids } from '../nesting/pasids.js';
+import { HostSpaces } from '../shadow/host-spaces.js';
+import type { Batch } from '../shadow/outbox.js';
+import type { Shadow } from '../shadow/shadow.js';
+import type * as M from '../wire/messages.js';
+import { announcedDevice, deviceKind, faultOf, guestModel } from './assigned-messages.js';
+import type { DeviceTable } from './devices.js';
+import type { Outlet, SessionPorts, SessionSettings } from './ports.js';
+import { WireHost } from './wire-host.js';
+
+/** Numbers of HostDeviceReply.choice. */
+const CHOICES: readonly (Choice | 'none')[] = ['none', 'bypass', 'shadow', 'nest'];
+
+interface AssignedDevice {
+  readonly device: HostDevice;
+  rid: number;
+  readonly kind: 'vf' | 'mdev';
+  readonly strategy: Strategy;
+  /** Shadowed by HOST_BATCH: nothing is asked of host objects. */
+  readonly batches: boolean;
+}
+
+export class AssignedDevices {
+  readonly host = new WireHost();
+  readonly nesting: Nesting;
+  readonly spaces: HostSpaces;
+  /** What a model's PASID registers give out. */
+  readonly pasids: PasidSpace;
+  private readonly hostPasids: HostPasids;
+  private readonly devices = new Map<HostDevice, AssignedDevice>();
+  private readonly request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
+  private readonly result: TranslateResult = {
+    status: 0,
+    count: 0,
+    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
+    space: 0,
+    sub: 0,
+    stall: 0,
+  };
+
+  constructor(
+    private readonly ports: Pick<SessionPorts, 'event' | 'log'>,
+    private readonly settings: SessionSettings,
+    private readonly table: DeviceTable,
+    shadow: Shadow,
+    private readonly model: () => Iommu | undefined,
+    /** The host has done all that it was asked for. */
+    settled: () => void,
+  ) {
+    const tell = (event: NestingEvent): void => this.tell(event);
+    this.nesting = new Nesting(this.host, model, this.result, tell, settled);
+    this.spaces = new HostSpaces(this.host, shadow, this.nesting.operations, settled);
+    this.hostPasids = new HostPasids(
+      this.host,
+      this.nesting.operations,
+      () => this.mdev(),
+      (answer) => this.model()?.pasidAnswered?.(answer),
+      (pasid, live) => this.pasidChanged(pasid, live),
+    );
+    this.pasids = new GuestPasids(() => (this.mdev() === undefined ? undefined : this.hostPasids));
+  }
+
+  open(backend: Outlet | undefined): void {
+    this.host.open(backend);
+  }
+
+  /** More than 0 while hardware is not known to do what the guest has set up. */
+  get pending(): number {
+    return this.nesting.pending + this.spaces.underWay;
+  }
+
+  get idle(): boolean {
+    return this.devices.size === 0;
+  }
+
+  /** Host objects, not notifiers, are how this device is served. */
+  has(device: HostDevice): boolean {
+    return this.devices.get(device)?.batches === false;
+  }
+
+  /** HOST_DEVICE. Throws `OUT_OF_ORDER`, `BAD_ARGUMENT`; what the planner refuses is an answer. */
+  announce(
+    message: M.HostDevice,
+    modelName: string,
+    options: Readonly<Record<string, string>>,
+  ): M.HostDeviceReply {
+    const known = this.table.find(message.device);
+    if (known === undefined) throw new CodedError('OUT_OF_ORDER', `device ${message.device} was not added`);
+    const announced = announcedDevice(message);
+    const { guest, pasids } = guestModel(modelName, options);
+    const request: AssignmentRequest = {
+      device: deviceKind(message.kind),
+      guest,
+      pasids,
+      mode: this.settings.mode ?? 'auto',
+      host: announced.capabilities,
+    };
+    this.remove(message.device);
+    const strategy = strategyOf(request);
+    if (typeof strategy === 'string') {
+      this.ports.log('error', 'a device cannot be assigned: none of its requests goes through', {
+        device: known.name,
+        rid: known.rid,
+        reason: strategy,
+      });
+      return { code: ERRORS.NOT_ASSIGNABLE.code, text: strategy, choice: 0 };
+    }
+    const batches = message.batches && strategy.choice === 'shadow';
+    const device = { device: message.device, rid: known.rid, kind: request.device, strategy, batches };
+    this.devices.set(message.device, device);
+    this.host.announce(message.device, announced);
+    if (!batches) this.begin(device);
+    const { choice, reason } = strategy;
+    this.ports.log('info', 'device assigned', { device: known.name, rid: known.rid, choice, reason });
+    return { code: 0, text: reason, choice: CHOICES.indexOf(choice) };
+  }
+
+  private begin({ device, rid, strategy }: AssignedDevice): void {
+    if (strategy.choice === 'nest') {
+      this.nesting.attach(device, rid);
+      return;
+    }
+    this.spaces.attach(device, rid, this.model() as Iommu);
+    for (const pasid of this.hostPasids.live) this.spaces.attach(device, rid, this.model() as Iommu, pasid);
+  }
+
+  /** The guest knows a device by another requester id. */
+  renumber(device: HostDevice, rid: number): void {
+    const found = this.devices.get(device);
+    if (found === undefined || found.rid === rid || found.batches) return;
+    found.rid = rid;
+    if (found.strategy.choice === 'nest') this.nesting.renumber(device, rid);
+    else this.spaces.renumber(device, rid, this.model() as Iommu);
+  }
+
+  /** It has gone; the peer has detached everything of it. */
+  remove(device: HostDevice): void {
+    const found = this.devices.get(device);
+    if (found === undefined) return;
+    if (found.kind === 'mdev' && this.mdevs().length === 1) this.hostPasids.releaseAll();
+    this.nesting.detach(device);
+    this.spaces.detachAll(device);
+    this.host.forget(device);
+    this.devices.delete(device);
+  }
+
+  /** The guest invalidates. True when it concerns a device that is nested. */
+  touch(scope: InvalidateScope): boolean {
+    if (this.devices.size === 0) return false;
+    this.nesting.touch(scope);
+    return true;
+  }
+
+  work(): void {
+    if (this.devices.size > 0) this.nesting.work();
+  }
+
+  /** A batch of the shadow that is for a space of the host; false when it is for somebody else. */
+  takes(batch: Batch): boolean {
+    return this.spaces.takes(batch);
+  }
+
+  /** Machine reset; the model has been reset. */
+  reset(): void {
+    this.nesting.touchAll();
+  }
+
+  ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
+    this.nesting.ramAdded(region, gpa, bytes, readonly);
+  }
+
+  ramRemoved(region: number): void {
+    this.nesting.ramRemoved(region);
+  }
+
+  /** The model answers page requests of a device that is nested; false: of another one. */
+  pageResponse(rid: number, pasid: number, group: number, code: number): boolean {
+    for (const device of this.devices.values()) {
+      if (device.rid !== rid || device.batches) continue;
+      this.host.respond(device.device, pasid, group, code);
+      return true;
+    }
+    return false;
+  }
+
+  /** HOST_EVENT. A record that names nobody is nobody's. */
+  hostEvent(message: M.HostEvent): void {
+    if (message.lost) this.ports.log('warn', 'faults of the host were lost', { space: message.space });
+    const fault = faultOf(message, (streamId) => this.host.deviceOf(streamId));
+    const found = fault && this.devices.get(fault.device);
+    if (found === undefined) return;
+    if (found.strategy.choice === 'nest') this.host.events?.fault(fault as HostFault);
+    else this.askAgain(fault as HostFault, found.rid);
+  }
+
+  /** What hardware refuses a shadowed device, the guest's own unit refuses too, and records. */
+  private askAgain(fault: HostFault, rid: number): void {
+    const model = this.model();
+    if (model !== undefined) askAgain(fault, rid, model, this.request, this.result);
+  }
+
+  /** HOST_PAGE_REQUEST. */
+  pageRequest({ device, pasid, access, lo, hi, group, last }: M.HostPageRequest): void {
+    const found = this.find(device);
+    if (found.strategy.choice === 'nest') {
+      this.host.events?.pageRequest({ device, pasid: pasid - 1, access: access & 0xf, lo, hi, group, last });
+    } else if (last) {
+      this.host.respond(device, pasid - 1, group, PAGE_RESPONSE.INVALID);
+    }
+  }
+
+  /** HOST_PASID_REFUSED. */
+  refusedPasid({ device, pasid, access, lo, hi }: M.HostPasidRefused): void {
+    const { rid } = this.find(device);
+    this.model()?.nested?.noSuchPasid(rid, pasid - 1, access & 0xf, lo, hi);
+  }
+
+  private find(device: HostDevice): AssignedDevice {
+    const found = this.devices.get(device);
+    if (found === undefined) throw new CodedError('OUT_OF_ORDER', `device ${device} is not assigned`);
+    return found;
+  }
+
+  private mdevs(): AssignedDevice[] {
+    return [...this.devices.values()].filter(({ kind }) => kind === 'mdev');
+  }
+
+  /** The mdev on whose parent the guest's PASIDs are. */
+  private mdev(): HostDevice | undefined {
+    return this.mdevs()[0]?.device;
+  }
+
+  private pasidChanged(pasid: number, live: boolean): void {
+    if (!live) this.nesting.forgetPasid(pasid);
+    for (const { device, rid, strategy, batches } of this.mdevs()) {
+      if (strategy.choice !== 'shadow' || batches) continue;
+      if (live) this.spaces.attach(device, rid, this.model() as Iommu, pasid);
+      else this.spaces.detach(device, pasid);
+    }
+  }
+
+  private tell(event: NestingEvent): void {
+    const device = this.table.find(event.device)?.name ?? '';
+    if (event.kind === 'notNestable') {
+      const { rid, pasid, reason } = event;
+      this.ports.log('warn', `hardware cannot nest ${reason}: requests there fail`, { device, rid, pasid });
+    } else {
+      const { what, pasid, code, text } = event;
+      this.ports.log('warn', `the host refused: ${what}`, { device, pasid, code, text });
+    }
+  }
+}
+
+/** A strategy, or why there is none. A guest that is offered PASIDs may do without them. */
+function strategyOf(request: AssignmentRequest): Strategy | string {
+  const planned = plan(request);
+  if (planned.ok) return planned;
+  const without = { ...request, pasids: false };
+  const again = plan(without);
+  if (again.ok) return again;
+  return `no ${request.mode} (${again.code}): ${again.rule}. What would work: ${remedyText(without)}.`;
+}
+
+/** The host's while an mdev is assigned; before that a space of the guest's own. */
+class GuestPasids implements PasidSpace {
+  private own: PrivatePasids | undefined;
+
+  constructor(private readonly hosts: () => HostPasids | undefined) {}
+
+  allocate(): number {
+    return this.current.allocate();
+  }
+  free(pasid: number): number {
+    return this.current.free(pasid);
+  }
+  releaseAll(): void {
+    this.hosts()?.releaseAll();
+    this.own?.releaseAll();
+  }
+
+  private get current(): PasidSpace {
+    const hosts = this.hosts();
+    if (hosts !== undefined) return hosts;
+    this.own ??= new PrivatePasids();
+    return this.own;
+  }
+}
