@@ -4,6 +4,7 @@ import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
+import type { AssignedHost } from './assigned-host.js';
 import { SimHost } from './host.js';
 import { Iotlb, throughSpan } from './iotlb.js';
 import type {
@@ -69,6 +70,8 @@ export class SimVm implements Machine {
   readonly pageResponses: BusPageResponse[] = [];
   /** Called before a HOST_BATCH is carried out. */
   onHostBatch: (message: M.HostBatch) => void = () => {};
+  /** The host of devices that were assigned with objects of its IOMMU. */
+  assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
   readonly hosts = new Map<number, SimHost>();
   readonly #shared: boolean;
@@ -92,6 +95,8 @@ export class SimVm implements Machine {
         void this.pageResponses.push({ rid, pasid: pasid - 1, group, code }),
       deviceTlb: (message) => this.onDeviceTlb(message),
       hostBatch: (message) => this.#hostBatch(message),
+      hostOperation: (type, message) => (this.assigned as AssignedHost).operation(type, message),
+      hostRespond: (message) => this.assigned?.respond(message),
     });
   }
 

@@ -20,7 +20,12 @@ export interface BackendService {
   pageResponse(message: M.PageResponse): void;
   deviceTlb(message: M.DeviceTlb): M.DeviceTlbReply;
   hostBatch(message: M.HostBatch): M.HostBatchReply;
+  /** HOST_SPACE_CREATE to HOST_PASID_FREE. Absent: there are no host objects. */
+  hostOperation?(type: number, message: object): M.HostReply;
+  hostRespond?(message: M.HostRespond): void;
 }
+
+type HostRequest = typeof MESSAGE.HOST_SPACE_CREATE;
 
 const FRONT = 0;
 const BACKEND = 1;
@@ -217,6 +222,15 @@ export class Client {
       this.#reply(type, id, service.deviceTlb(this.backend.body(CODEC.DeviceTlb)));
     } else if (type === MESSAGE.HOST_BATCH) {
       this.#reply(type, id, service.hostBatch(this.backend.body(CODEC.HostBatch)));
+    } else if (
+      type >= MESSAGE.HOST_SPACE_CREATE &&
+      type <= MESSAGE.HOST_PASID_FREE &&
+      service.hostOperation
+    ) {
+      const body = this.backend.body(bodyCodec(type as HostRequest) as Codec<object>);
+      this.#reply(type as HostRequest, id, service.hostOperation(type, body));
+    } else if (type === MESSAGE.HOST_RESPOND) {
+      service.hostRespond?.(this.backend.body(CODEC.HostRespond));
     } else if (type === MESSAGE.ERROR) {
       throw peerError(this.backend.body(CODEC.Error));
     } else {

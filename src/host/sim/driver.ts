@@ -24,6 +24,8 @@ export interface VirtualIommu {
 export interface HostDriver {
   /** All that this kind of host can do. */
   readonly capabilities: Omit<HostCapabilities, 'container'>;
+  /** What IOMMU_GET_HW_INFO says of it: a type and its structure. */
+  hardwareInfo(): { readonly type: number; readonly info: Uint8Array };
   /** Input addresses of host tables of a level. */
   ranges(level: Level): readonly PageRange[];
 

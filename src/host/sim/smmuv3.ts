@@ -10,9 +10,10 @@ import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import { CMD, CMD_CFGI_CD, CMD_CFGI_CD_ALL, CMD_CFGI_STE, CMD_TLBI } from '../../spec/smmuv3/commands.js';
 import { EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
-import { CR0, STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
+import { CR0, IDR0, STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import { HostError } from '../errors.js';
+import { KERNEL_TYPE, smmuInfo } from '../kernel-structures.js';
 import type { Invalidations, NestedTable, PageRange } from '../port.js';
 import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
 import {
@@ -80,6 +81,11 @@ export class SmmuDriver implements HostDriver {
       pack(STRTAB_BASE_CFG, { LOG2SIZE: STREAM_BITS, SPLIT, FMT: STRTAB_FMT.TWO_LEVEL })[0] as number,
     );
     this.unit.write32(CR0.offset, ENABLE.SMMUEN | ENABLE.EVENTQEN | ENABLE.CMDQEN);
+  }
+
+  hardwareInfo() {
+    const idr = [0, 1, 2, 3, 4, 5].map((index) => this.unit.read32(IDR0.offset + index * 4));
+    return { type: KERNEL_TYPE.SMMUV3, info: smmuInfo(idr) };
   }
 
   ranges(): readonly PageRange[] {

@@ -11,9 +11,10 @@ import {
   EXTENDED_T,
   PASID_ENTRY,
 } from '../../spec/vtd/extended.js';
-import { FRCD_REG } from '../../spec/vtd/registers.js';
+import { ECAP_REG, FRCD_REG } from '../../spec/vtd/registers.js';
 import { AW } from '../../spec/vtd/structures.js';
 import { HostError } from '../errors.js';
+import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
 import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange, RIGHTS } from '../port.js';
 import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
 import {
@@ -76,6 +77,11 @@ export class Vtd2Driver implements HostDriver {
     this.unit = new Vtd2Unit(memory);
     this.unit.rootTable = memory.pool.take('fixed');
     this.empty = memory.pool.take('fixed');
+  }
+
+  hardwareInfo() {
+    const ecap = pack(ECAP_REG, { QI: 1, PT: 1, NEST: 1, PRS: 1, PASID: 1, PSS: PASID_BITS - 1 });
+    return { type: KERNEL_TYPE.VTD, info: vtdInfo([0, 0], ecap) };
   }
 
   ranges(level: Level): readonly PageRange[] {

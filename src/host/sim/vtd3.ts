@@ -18,7 +18,9 @@ import {
   PC_INV_DSC,
 } from '../../spec/vtd/descriptors.js';
 import {
+  CAP_REG,
   CC_GRANULARITY,
+  ECAP_REG,
   FRCD_REG,
   GCMD_REG,
   IOTLB_GRANULARITY,
@@ -26,6 +28,7 @@ import {
   TTM,
 } from '../../spec/vtd/registers.js';
 import { HostError } from '../errors.js';
+import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
 import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange } from '../port.js';
 import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
 import { type HostDriver, noPlace, type RecordedFault, ridText, type VirtualIommu } from './driver.js';
@@ -62,7 +65,8 @@ export class Vtd3Driver implements HostDriver {
   private readonly words = new Uint32Array(8);
 
   constructor(private readonly memory: HostMemory) {
-    this.unit = new HostUnit('vtd', { 'fault-records': String(FAULT_RECORDS) }, memory);
+    const options = { 'fault-records': String(FAULT_RECORDS), 'device-tlb': 'on', 'page-requests': 'on' };
+    this.unit = new HostUnit('vtd', options, memory);
     this.tables = new VtdTables(memory, PASID_BITS, (rid) => this.contextChanged(rid));
     this.queue = new VtdQueue(this.unit, memory, FAULT_RECORDS);
     const bit = (field: 'QIE' | 'SRTP' | 'TE'): number => 2 ** GCMD_REG.fields[field].lsb;
@@ -70,6 +74,11 @@ export class Vtd3Driver implements HostDriver {
     this.unit.write32(GCMD_REG.offset, bit('SRTP'));
     this.unit.write32(GCMD_REG.offset, bit('QIE'));
     this.unit.write32(GCMD_REG.offset, bit('QIE') + bit('TE'));
+  }
+
+  hardwareInfo() {
+    const words = (offset: number): number[] => [this.unit.read32(offset), this.unit.read32(offset + 4)];
+    return { type: KERNEL_TYPE.VTD, info: vtdInfo(words(CAP_REG.offset), words(ECAP_REG.offset)) };
   }
 
   ranges(level: Level): readonly PageRange[] {

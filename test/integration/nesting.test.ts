@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { SimDevice } from '../../src/host/sim/device.js';
+import { SimHost } from '../../src/host/sim/host.js';
+import { SmmuDriver } from '../../src/sim/smmu-driver.js';
+import { VtdDriver } from '../../src/sim/vtd-driver.js';
+import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
+import { faultName } from '../../src/spec/vtd/faults.js';
+import { Daemon } from '../support/daemon.js';
+import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
+import { WiredMachine } from '../support/wired-machine.js';
+
+/** Assigned devices of simulated hosts through a daemon and its socket: their DMA goes where hardware that was programmed so leads. */
+
+const RAM = 2 ** 24;
+const RID = 0x18;
+const HOST_RID = 0x0108;
+const IOVA = 0x4000_0000;
+const DATA = 0x10_0000;
+const NEST = 3;
+
+let daemon: Daemon;
+beforeAll(async () => {
+  daemon = await Daemon.start();
+});
+afterAll(() => daemon.dispose());
+
+function machine(host: SimHost, name: string, model: 'vtd' | 'smmuv3', options = {}): WiredMachine {
+  return new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options });
+}
+
+function vtdDriver({ vm }: WiredMachine): VtdDriver {
+  const driver = new VtdDriver(vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
+  driver.start();
+  return driver;
+}
+
+/** One word each way. */
+function reaches(wired: WiredMachine, device: SimDevice, gpa: number, pasid = -1): void {
+  const word = (gpa ^ 0x5a5a_1234) >>> 0;
+  expect(dmaWrite(device, IOVA, [word], pasid)).toBe(4);
+  expect(wired.vm.ram.load32(gpa) >>> 0).toBe(word);
+  wired.vm.ram.store32(gpa, ~word);
+  expect(dmaRead(device, IOVA, 1, pasid)).toEqual([~word >>> 0]);
+}
+
+/** Refused; what the guest's own unit has recorded of it. */
+function vtdFault(wired: WiredMachine, driver: VtdDriver, device: SimDevice, pasid: number): string[] {
+  driver.faults.drain();
+  expect(dmaWrite(device, IOVA, [0xdead], pasid)).toBe(0);
+  wired.settle();
+  return driver.faults.drain().map((fault) => `${faultName(fault.reason).split(':')[0]} ${fault.pasid}`);
+}
+
+function clean(host: SimHost): void {
+  expect(host.violations).toEqual([]);
+  expect(leftovers(host)).toEqual({});
+}
+
+describe('a VF', () => {
+  it('of vt-d3 nests: map, unmap, PASIDs, faults, reset, RAM that goes', () => {
+    const host = new SimHost({ kind: 'vtd3', tableBytes: 2 ** 24 });
+    const wired = machine(host, 'a', 'vtd', { 'caching-mode': 'on' });
+    const device = host.addVf(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(NEST);
+    const driver = vtdDriver(wired);
+    const own = driver.createDomain('first');
+    driver.attach(RID, own, {});
+    driver.map(own, BigInt(IOVA), DATA, 4096);
+    reaches(wired, device, DATA);
+    driver.unmap(own, BigInt(IOVA), 4096);
+    expect(vtdFault(wired, driver, device, -1)).toEqual(['SFS.2 -1']);
+    const domain = driver.createDomain('first');
+    driver.attach(RID, domain, { pasid: 5 });
+    driver.map(domain, BigInt(IOVA), DATA + 4096, 4096);
+    reaches(wired, device, DATA + 4096, 5);
+    driver.detach(RID, domain, 5);
+    expect(vtdFault(wired, driver, device, 5)).toEqual(['SPT.2 5']);
+    driver.map(own, BigInt(IOVA), DATA + 8192, 4096);
+    reaches(wired, device, DATA + 8192);
+    wired.vm.reset();
+    expect(dmaRead(device, DATA, 1)).toEqual([wired.vm.ram.load32(DATA) >>> 0]);
+    wired.vm.removeRam(wired.vm.ram.regions[0] as never);
+    expect(dmaRead(device, DATA, 1)).toBeUndefined();
+    expect(leftovers(host)['pinned']).toBeUndefined();
+    wired.vm.removeDevice(device.number);
+    wired.settle();
+    wired.close();
+    clean(host);
+  });
+
+  it('of an SMMUv3 nests, with the CD table as it is', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    const wired = machine(host, 'a', 'smmuv3');
+    const device = host.addVf(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(NEST);
+    const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });
+    driver.start();
+    const own = driver.createDomain('first');
+    driver.attach(RID, own, { ssidBits: 8 });
+    driver.map(own, BigInt(IOVA), DATA, 4096);
+    reaches(wired, device, DATA);
+    const domain = driver.createDomain('first');
+    driver.attachSubstream(RID, 7, domain);
+    driver.map(domain, BigInt(IOVA), DATA + 4096, 4096);
+    reaches(wired, device, DATA + 4096, 7);
+    driver.unmap(own, BigInt(IOVA), 4096);
+    driver.events.drain();
+    expect(dmaWrite(device, IOVA, [1])).toBe(0);
+    wired.settle();
+    expect(driver.events.drain().map(({ name, ssid }) => `${name} ${ssid}`)).toEqual(['F_TRANSLATION -1']);
+    wired.close();
+    clean(host);
+  });
+});
+
+describe('two guests on one parent device of vt-d3', () => {
+  it('have PASIDs of it by virtual commands, and nothing of each other', () => {
+    const host = new SimHost({ kind: 'vtd3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const guests = ['a', 'b'].map((name) => {
+      const wired = machine(host, name, 'vtd', { 'caching-mode': 'on', 'virtual-commands': 'on' });
+      const device = host.addMdev(HOST_RID, wired.guest);
+      expect(wired.plug(device, RID)).toBe(NEST);
+      const driver = vtdDriver(wired);
+      const pasid = new VirtualCommands(driver.registers).allocate() as number;
+      const domain = driver.createDomain('first');
+      driver.attach(RID, domain, { pasid });
+      driver.map(domain, BigInt(IOVA), DATA, 4096);
+      reaches(wired, device, DATA, pasid);
+      return { wired, device, driver, pasid, domain };
+    });
+    const [a, b] = guests;
+    expect(a.pasid).not.toBe(b.pasid);
+    b.driver.faults.drain();
+    expect(vtdFault(a.wired, a.driver, a.device, b.pasid)).toEqual([`SPT.2 ${b.pasid}`]);
+    expect(b.driver.faults.drain()).toEqual([]);
+    expect(new VirtualCommands(a.driver.registers).free(b.pasid)).toBe(false);
+    a.driver.detach(RID, a.domain, a.pasid);
+    expect(new VirtualCommands(a.driver.registers).free(a.pasid)).toBe(true);
+    expect(vtdFault(a.wired, a.driver, a.device, a.pasid)).toEqual([`SPT.2 ${a.pasid}`]);
+    a.wired.close();
+    reaches(b.wired, b.device, DATA, b.pasid);
+    b.wired.close();
+    clean(host);
+  });
+});
