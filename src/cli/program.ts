@@ -90,6 +90,17 @@ function withPolicy(target: Command): Command {
   );
 }
 
+function withAssignment(target: Command): Command {
+  return target
+    .addOption(new Option('--mode <mode>', 'how assigned devices are served').choices(MODES).default('auto'))
+    .addOption(
+      new Option('--host <kind>', "the host's IOMMU: a mode it cannot do is told at once").choices(
+        HOST_KINDS,
+      ),
+    )
+    .addOption(new Option('--device <kind>', 'what is assigned, for the same').choices(DEVICE_KINDS));
+}
+
 function addDemo(program: Command, context: CliContext, services: Services, action: Action): void {
   const target = command(program, 'demo', help.DEMO, help.DEMO_EXAMPLES)
     .option('--sim', 'a simulated machine instead of QEMU; needs nothing but Node')
@@ -120,7 +131,9 @@ function addServe(program: Command, context: CliContext, services: Services, act
       'where virtual machines connect (default: viommu.sock in the runtime directory)',
     )
     .option('--control <path>', 'control channel (default: the socket\'s path with ".ctl")');
-  withLog(withPolicy(target), 'info').action(action((options) => serve(context, services, options)));
+  withLog(withAssignment(withPolicy(target)), 'info').action(
+    action((options) => serve(context, services, options)),
+  );
 }
 
 function addQemu(program: Command, context: CliContext, services: Services, action: Action): void {
@@ -153,7 +166,7 @@ function addQemu(program: Command, context: CliContext, services: Services, acti
     .option('--memory <size>', 'guest RAM of this size as a shared memfd: adds -m, -object and -machine')
     .option('--print', 'print the line to run instead of running it')
     .option('--report <file>', 'write the counters of the session there as JSON at the end');
-  withLog(withPolicy(target), 'warn').action(
+  withLog(withAssignment(withPolicy(target)), 'warn').action(
     action((args: string[], options) => qemu(context, services, options, args)),
   );
 }

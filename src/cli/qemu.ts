@@ -3,6 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from '../observe/log.js';
 import { ARCH, type Arch } from './arch.js';
+import { type AssignmentOptions, checkAssignment } from './assignment-options.js';
 import {
   type CliContext,
   CliError,
@@ -19,7 +20,7 @@ import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
 import { type CachePolicy, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
 
-export interface QemuOptions extends LogChoice, DeviceChoice {
+export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentOptions {
   readonly arch?: Arch;
   readonly qemu?: string;
   readonly bridge?: string;
@@ -124,8 +125,9 @@ async function ownDaemon(
 ): Promise<Daemon> {
   const control = options.control === undefined ? undefined : resolve(options.control);
   const policy = options.cachePolicy;
+  const mode = checkAssignment(options);
   try {
-    return await startDaemon(context, services, { socket, control, policy, command: 'qemu', log });
+    return await startDaemon(context, services, { socket, control, policy, mode, command: 'qemu', log });
   } catch (error) {
     throw new CliError(`the daemon did not start: ${messageOf(error)}`, EXIT.LAUNCH_FAILED);
   }

@@ -1,3 +1,4 @@
+import type { Mode } from '../assignment/request.js';
 import { createLog, type Logger } from '../observe/log.js';
 import type { SimDemoOptions, SimReport } from '../sim/report.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
@@ -10,7 +11,7 @@ export type CachePolicy = (typeof CACHE_POLICIES)[number];
 /** What `main.ts` composes the commands from; tests put their own in. */
 export interface Services {
   readonly listen: Listen;
-  readonly sessions: (policy: CachePolicy) => StartSession;
+  readonly sessions: (policy: CachePolicy, mode: Mode) => StartSession;
   /** Runs the simulated machine against a socket, in a thread of its own. */
   readonly simulate: (
     socket: string,
@@ -55,6 +56,8 @@ export function startDaemon(
     socket: string;
     control?: string | undefined;
     policy: CachePolicy;
+    /** How assigned devices are served; default `auto`. */
+    mode?: Mode;
     command: string;
     log: Logger;
   },
@@ -67,6 +70,6 @@ export function startDaemon(
     control: checkSocketPath(control),
     command: options.command,
     listen: services.listen,
-    startSession: services.sessions(options.policy),
+    startSession: services.sessions(options.policy, options.mode ?? 'auto'),
   });
 }

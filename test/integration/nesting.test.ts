@@ -5,6 +5,8 @@ import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
 import { faultName } from '../../src/spec/vtd/faults.js';
+import { CODEC } from '../../src/wire/codec.js';
+import { MESSAGE } from '../../src/wire/frame.js';
 import { Daemon } from '../support/daemon.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
@@ -16,6 +18,7 @@ const RID = 0x18;
 const HOST_RID = 0x0108;
 const IOVA = 0x4000_0000;
 const DATA = 0x10_0000;
+const SHADOW = 2;
 const NEST = 3;
 
 let daemon: Daemon;
@@ -141,6 +144,62 @@ describe('two guests on one parent device of vt-d3', () => {
     a.wired.close();
     reaches(b.wired, b.device, DATA, b.pasid);
     b.wired.close();
+    clean(host);
+  });
+});
+
+describe('where hardware cannot nest', () => {
+  it('mdevs of vt-d2 are shadowed into their PASIDs', () => {
+    const host = new SimHost({ kind: 'vtd2', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const wired = machine(host, 'a', 'vtd', { 'caching-mode': 'on', 'virtual-commands': 'on' });
+    const device = host.addMdev(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(SHADOW);
+    const driver = vtdDriver(wired);
+    const own = driver.createDomain('first');
+    driver.attach(RID, own, {});
+    driver.map(own, BigInt(IOVA), DATA, 4096);
+    reaches(wired, device, DATA);
+    const pasid = new VirtualCommands(driver.registers).allocate() as number;
+    const domain = driver.createDomain('first');
+    driver.attach(RID, domain, { pasid });
+    driver.map(domain, BigInt(IOVA), DATA + 4096, 4096);
+    reaches(wired, device, DATA + 4096, pasid);
+    reaches(wired, device, DATA);
+    driver.unmap(own, BigInt(IOVA), 4096);
+    expect(vtdFault(wired, driver, device, -1)).toEqual(['SFS.2 -1']);
+    driver.detach(RID, domain, pasid);
+    expect(new VirtualCommands(driver.registers).free(pasid)).toBe(true);
+    expect(vtdFault(wired, driver, device, pasid)).toEqual([`SPT.2 ${pasid}`]);
+    wired.vm.removeDevice(device.number);
+    wired.settle();
+    wired.close();
+    clean(host);
+  });
+});
+
+describe('a device that no rule allows', () => {
+  it('is refused with the rule, and the machine goes on', () => {
+    const host = new SimHost({ kind: 'vtd3', tableBytes: 2 ** 24 });
+    const wired = machine(host, 'a', 'smmuv3');
+    host.addParent(HOST_RID);
+    const device = host.addMdev(HOST_RID, wired.guest);
+    wired.vm.addDevice(device.number, RID);
+    // The IOMMU is a vt-d3, whose kernel lends no PASIDs.
+    const { type, info } = host.driver.hardwareInfo();
+    const reply = wired.vm.client.request(MESSAGE.HOST_DEVICE, {
+      ...CODEC.HostDevice.create(),
+      device: device.number,
+      kind: 1,
+      infoType: type,
+      info,
+      pasidBits: 20,
+    });
+    expect(reply.choice).toBe(0);
+    expect(reply.code).toBe(45);
+    expect(reply.text).toContain('MDEV_NEEDS_HOST_PASIDS');
+    wired.vm.reset();
+    wired.close();
     clean(host);
   });
 });
