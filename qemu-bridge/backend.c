@@ -167,12 +167,16 @@ static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
     if (!wire_decode(frame, viommu_Invalidate_fields, &msg)) {
         return false;
     }
+    viommu_core_publish(core);
     scope = (IotlbScope) {
         .space = msg.space,
         .sub = msg.sub,
         .address = viommu_u64(msg.lo, msg.hi),
         .log2_size = MAX(msg.log2_size, VIOMMU_PAGE_BITS),
     };
+    if (msg.structures) {
+        viommu_spaces_drop_tables(core);
+    }
     iotlb_epochs_note(&core->epochs, msg.space, msg.epoch);
     viommu_spaces_invalidate(core, &scope, msg.rid, msg.pasid);
     resetting = qatomic_read(&core->resetting);
@@ -187,6 +191,13 @@ static bool serve_invalidate(ViommuCore *core, const WireFrame *frame)
         viommu_backend_reply(core, viommu_MessageType_INVALIDATE, frame->id, NULL, NULL);
     }
     return true;
+}
+
+static bool serve_tables(ViommuCore *core, const WireFrame *frame)
+{
+    g_autofree viommu_Tables *msg = g_new0(viommu_Tables, 1);
+
+    return wire_decode(frame, viommu_Tables_fields, msg) && viommu_spaces_take_tables(core, msg);
 }
 
 static void interrupts_bh(void *opaque)
@@ -318,6 +329,9 @@ static void serve(ViommuCore *core, const WireFrame *frame)
         break;
     case viommu_MessageType_HOST_BATCH:
         ok = serve_host_batch(core, frame);
+        break;
+    case viommu_MessageType_TABLES:
+        ok = serve_tables(core, frame);
         break;
     case viommu_MessageType_INTERRUPT:
         ok = serve_interrupt(core, frame);

@@ -16,6 +16,24 @@ uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
     return address_space_read(&address_space_memory, gpa, ram_only, data, size) == MEMTX_OK ? 0 : CODE_NOT_RAM;
 }
 
+bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count)
+{
+    hwaddr xlat, len = count * sizeof(uint64_t);
+    MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, false, ram_only);
+    const uint64_t *from;
+    uint32_t i;
+
+    if (gpa % sizeof(uint64_t) || len < count * sizeof(uint64_t) || !memory_region_is_ram(mr) ||
+        memory_region_is_ram_device(mr)) {
+        return false;
+    }
+    from = (const uint64_t *)((const uint8_t *)memory_region_get_ram_ptr(mr) + xlat);
+    for (i = 0; i < count; i++) {
+        values[i] = le64_to_cpu(qatomic_read__nocheck(from + i));
+    }
+    return true;
+}
+
 /* address_space_write drops writes to ROM without a word; a table there must read as what it is. */
 static bool is_writable_ram(MemoryRegion *mr)
 {

@@ -282,6 +282,8 @@ void iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch)
     } else {
         qatomic_set(&e->slot[epoch_slot(space)], epoch);
     }
+    /* Last: who knows this epoch sees what it invalidated. */
+    qatomic_store_release(&e->newest, epoch);
     /* Pairs with the mutex of a fill: it is seen there, or the caller's search finds the fill. */
     smp_mb();
 }

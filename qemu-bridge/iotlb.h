@@ -85,12 +85,22 @@ uint32_t iotlb_flush(Iotlb *t);
 #define IOTLB_EPOCH_SLOTS 256
 
 typedef struct IotlbEpochs {
+    uint32_t newest;
     uint32_t all;
     uint32_t slot[IOTLB_EPOCH_SLOTS];
 } IotlbEpochs;
 
 /** To be called before the entries are dropped: a fill under t->lock then either sees it, or is dropped. */
 void iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch);
+
+/**
+ * The epoch of what is in memory from now on at the latest: what is read after this call, and found fresh for this epoch
+ * after it was read, was not invalidated in between.
+ */
+static inline uint32_t iotlb_epochs_newest(const IotlbEpochs *e)
+{
+    return qatomic_load_acquire(&e->newest);
+}
 
 /** Whether an answer computed at `epoch` may be cached for `space`. */
 bool iotlb_epochs_fresh(const IotlbEpochs *e, uint32_t space, uint32_t epoch);

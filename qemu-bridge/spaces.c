@@ -44,6 +44,53 @@ static void name_of(const ViommuSpace *space, char *name, size_t size)
     }
 }
 
+/* Readers may be in the middle of a walk; what they find is not fresh, or still true. */
+static void replace_tables_locked(ViommuSpace *space, WalkTables *tables)
+{
+    WalkTables *old = space->tables;
+
+    qatomic_rcu_set(&space->tables, tables);
+    if (old) {
+        g_free_rcu(old, rcu);
+    }
+}
+
+bool viommu_spaces_take_tables(ViommuCore *core, const viommu_Tables *msg)
+{
+    ViommuSpace *space;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        WalkTables *tables;
+
+        if (space->pasid_plus_1 != msg->pasid) {
+            continue;
+        }
+        tables = walk_tables_new(msg);
+        if (!tables) {
+            return false;
+        }
+        qemu_mutex_lock(&space->tlb.lock);
+        if (space->handle && space->rid == msg->rid) {
+            replace_tables_locked(space, tables);
+            tables = NULL;
+        }
+        qemu_mutex_unlock(&space->tlb.lock);
+        g_free(tables);
+    }
+    return true;
+}
+
+void viommu_spaces_drop_tables(ViommuCore *core)
+{
+    ViommuSpace *space;
+
+    QLIST_FOREACH_RCU(space, &core->spaces, next) {
+        qemu_mutex_lock(&space->tlb.lock);
+        replace_tables_locked(space, NULL);
+        qemu_mutex_unlock(&space->tlb.lock);
+    }
+}
+
 bool viommu_space_announce_locked(ViommuSpace *space)
 {
     ViommuCore *core = space->core;
@@ -58,6 +105,7 @@ bool viommu_space_announce_locked(ViommuSpace *space)
     }
     qemu_mutex_lock(&space->tlb.lock);
     space->rid = rid;
+    replace_tables_locked(space, NULL);
     qemu_mutex_unlock(&space->tlb.lock);
     iotlb_flush(&space->tlb);
     msg.device = space->handle;
@@ -77,7 +125,13 @@ void viommu_spaces_refresh_locked(ViommuCore *core)
     }
 }
 
-/* An answer is kept unless something that it does not know was invalidated since, or the requester changed. */
+/* Whether what was found may be kept: nothing was invalidated since that it does not know, and the requester is the same. */
+static bool is_fresh_locked(const ViommuSpace *space, uint16_t rid, uint32_t tag, uint32_t epoch)
+{
+    return viommu_core_alive(space->core) && space->rid == rid &&
+           iotlb_epochs_fresh(&space->core->epochs, tag, epoch);
+}
+
 static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
 {
     ViommuCore *core = space->core;
@@ -85,8 +139,7 @@ static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
     uint32_t i, count = wire_span_count(&answer->spans);
 
     qemu_mutex_lock(&space->tlb.lock);
-    if (!viommu_core_alive(core) || space->rid != rid ||
-        !iotlb_epochs_fresh(&core->epochs, answer->reply.space, answer->reply.epoch)) {
+    if (!is_fresh_locked(space, rid, answer->reply.space, answer->reply.epoch)) {
         qatomic_inc(&core->stale_fills);
     } else {
         for (i = 0; i < count; i++, w += SPAN_WORDS) {
@@ -195,6 +248,36 @@ static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t a
     return refused(space, address, access);
 }
 
+/*
+ * The translation by a walk of our own. Table pages may be freed and filled with anything once an invalidation has been
+ * answered, so what was read counts only if none came since the walk began: otherwise the daemon is asked.
+ */
+static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkBlock *asked)
+{
+    ViommuCore *core = space->core;
+    uint32_t epoch = iotlb_epochs_newest(&core->epochs);
+    const WalkTables *tables;
+    WalkFound found;
+    uint32_t i;
+    bool ok;
+
+    RCU_READ_LOCK_GUARD();
+    tables = qatomic_rcu_read(&space->tables);
+    if (!tables || !walk_tables(tables, address, access, viommu_guest_read_entries, &found)) {
+        return false;
+    }
+    qemu_mutex_lock(&space->tlb.lock);
+    ok = is_fresh_locked(space, tables->rid, tables->space, epoch);
+    for (i = 0; ok && i < found.count; i++) {
+        const WalkBlock *b = &found.block[i];
+
+        iotlb_insert_locked(&space->tlb, b->input, b->output, b->log2_size, b->access, tables->space, tables->sub);
+    }
+    qemu_mutex_unlock(&space->tlb.lock);
+    *asked = found.block[0];
+    return ok;
+}
+
 static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t access)
 {
     const ViommuRequest request = { .address = address, .pasid_plus_1 = space->pasid_plus_1, .access = access };
@@ -222,11 +305,17 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
 static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAccessFlags flags, int iommu_idx)
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    bool current = rid_is_current(space);
+    WalkBlock found;
     IotlbHit hit;
 
-    if (likely(rid_is_current(space) && iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
+    if (likely(current && iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
         qatomic_set(&space->hits, qatomic_read(&space->hits) + 1);
         return entry_of(address, hit.output, hit.log2_size, hit.access);
+    }
+    if (current && walk_here(space, address, flags & IOMMU_RW, &found)) {
+        qatomic_set(&space->walks, qatomic_read(&space->walks) + 1);
+        return entry_of(address, found.output, found.log2_size, found.access);
     }
     return translate_miss(space, address, flags & IOMMU_RW);
 }
@@ -316,6 +405,9 @@ static void retire(ViommuSpace *space)
         space->handle = 0;
     }
     qemu_mutex_unlock(&core->front.lock);
+    qemu_mutex_lock(&space->tlb.lock);
+    replace_tables_locked(space, NULL);
+    qemu_mutex_unlock(&space->tlb.lock);
     iotlb_flush(&space->tlb);
 }
 

@@ -9,7 +9,7 @@
 #define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
-                      FEATURE_BIT(HOST_BATCH))
+                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -33,6 +33,8 @@ void viommu_core_describe_properties(ObjectClass *klass)
                                           "(default: that of -name, or the process id)");
     object_class_property_set_description(klass, "timeout-ms", "how long an answer of the daemon may take before "
                                           "it counts as gone");
+    object_class_property_set_description(klass, "walks", "off: the daemon is asked for every translation that is not "
+                                          "cached, also where it lets QEMU walk the guest's tables");
 }
 
 ViommuSpace *viommu_space_of(const AddressSpace *as)
@@ -94,17 +96,20 @@ void viommu_core_gone(ViommuCore *core, const char *format, ...)
 
 void viommu_core_publish(ViommuCore *core)
 {
-    uint64_t hits = 0, misses = 0;
+    uint64_t hits = 0, misses = 0, walks = 0;
     ViommuSpace *space;
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         hits += qatomic_read(&space->hits);
         misses += qatomic_read(&space->misses);
+        walks += qatomic_read(&space->walks);
     }
     qatomic_set(viommu_control(core, CONTROL_WORD_HITS_LO), (uint32_t)hits);
     qatomic_set(viommu_control(core, CONTROL_WORD_HITS_HI), hits >> 32);
     qatomic_set(viommu_control(core, CONTROL_WORD_MISSES_LO), (uint32_t)misses);
     qatomic_set(viommu_control(core, CONTROL_WORD_MISSES_HI), misses >> 32);
+    qatomic_set(viommu_control(core, CONTROL_WORD_WALKS_LO), (uint32_t)walks);
+    qatomic_set(viommu_control(core, CONTROL_WORD_WALKS_HI), walks >> 32);
     qatomic_set(viommu_control(core, CONTROL_WORD_STALE_FILLS), qatomic_read(&core->stale_fills));
     qatomic_set(viommu_control(core, CONTROL_WORD_INVALIDATED), qatomic_read(&core->invalidated));
     qatomic_set(viommu_control(core, CONTROL_WORD_REFUSED), qatomic_read(&core->refused));
@@ -153,11 +158,16 @@ static bool create_page(ViommuCore *core, Error **errp)
     return true;
 }
 
+static uint32_t features_offered(const ViommuCore *core)
+{
+    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS));
+}
+
 static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello_OptionsEntry *options,
                        unsigned count)
 {
     hello->version = WIRE_VERSION;
-    hello->features = OUR_FEATURES;
+    hello->features = features_offered(core);
     if (core->vm_name) {
         pstrcpy(hello->vm, sizeof(hello->vm), core->vm_name);
     } else if (qemu_get_vm_name()) {
@@ -186,7 +196,7 @@ static bool check_hello(ViommuCore *core, const viommu_HelloReply *reply, Error 
         return false;
     }
     core->register_bytes = reply->register_bytes;
-    core->features = reply->features & OUR_FEATURES;
+    core->features = reply->features & features_offered(core);
     return true;
 }
 

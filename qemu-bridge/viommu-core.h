@@ -13,6 +13,7 @@
 #include "hw/irq.h"
 #include "endpoint.h"
 #include "iotlb.h"
+#include "walk.h"
 #include "wire.h"
 
 #define VIOMMU_BRIDGE_VERSION "0.1.0"
@@ -35,6 +36,8 @@ typedef enum ControlWord {
     CONTROL_WORD_STALE_FILLS = 8,
     CONTROL_WORD_INVALIDATED = 9,
     CONTROL_WORD_REFUSED = 10,
+    CONTROL_WORD_WALKS_LO = 12,
+    CONTROL_WORD_WALKS_HI = 13,
 } ControlWord;
 
 typedef struct ViommuCore ViommuCore;
@@ -137,6 +140,7 @@ struct ViommuSpace {
     ViommuCore *core;
 
     Iotlb tlb;
+    WalkTables *tables;    /* NULL = every translation is asked for; RCU, tlb.lock to change */
     /* Where the bus keeps its number, so that a hit notices a change with one load. NULL = fixed. */
     const uint8_t *bus_number;
     uint16_t rid;          /* as last told to the daemon; front.lock to change */
@@ -151,6 +155,7 @@ struct ViommuSpace {
     /* Written by whichever thread, read for reports: a lost increment is not worth a locked one. */
     uint64_t hits;
     uint64_t misses;
+    uint64_t walks;
     QLIST_ENTRY(ViommuSpace) next;
 };
 
@@ -161,6 +166,7 @@ struct ViommuCore {
     char *socket_path;
     char *vm_name;
     uint32_t timeout_ms;
+    bool walks;          /* whether misses may walk tables here */
 
     /* Set by the device before viommu_core_connect. */
     const char *model;
@@ -320,6 +326,9 @@ void viommu_host_settle(ViommuCore *core);
 /** Somebody listens for [first, last] who has nothing mapped; returns when he has. */
 void viommu_host_listen(ViommuSpace *space, uint64_t first, uint64_t last);
 
+/** Aligned little-endian quadwords of RAM, each whole. rcu_read_lock held. */
+bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count);
+
 /* memory.c */
 
 void viommu_memory_start(ViommuCore *core);
@@ -345,6 +354,10 @@ ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn);
 bool viommu_space_announce_locked(ViommuSpace *space);
 /** Looks for changed requester ids among those with notifiers, before a register write. front.lock held. */
 void viommu_spaces_refresh_locked(ViommuCore *core);
+/** Takes tables that the requester's misses may walk. False: impossible values. Backend thread. */
+bool viommu_spaces_take_tables(ViommuCore *core, const viommu_Tables *msg);
+/** From now on every translation is asked for, until tables are told again. */
+void viommu_spaces_drop_tables(ViommuCore *core);
 /** Drops what the scope matches in one requester's (rid not IOTLB_ANY) or everyone's cache. */
 void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid, uint32_t pasid_plus_1);
 void viommu_spaces_flush(ViommuCore *core);

@@ -126,6 +126,7 @@ static const Property vtd_properties[] = {
     DEFINE_PROP_STRING("socket", ViommuVtd, core.socket_path),
     DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
     DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
+    DEFINE_PROP_BOOL("walks", ViommuVtd, core.walks, true),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
     DEFINE_PROP_BOOL("page-requests", ViommuVtd, page_requests, false),
     DEFINE_PROP_BOOL("virtual-commands", ViommuVtd, virtual_commands, false),

@@ -21,6 +21,7 @@ export function guestReport(
   else if (report.counters.faults > 0)
     problems.push(`the daemon recorded ${report.counters.faults} fault(s)`);
   else if (report.bridge.misses === 0) problems.push('no translation was asked of the daemon');
+  else if (report.bridge.walks === 0) problems.push('no table was walked inside QEMU');
   if (session !== undefined && !['PEER_CLOSED', 'STOPPED'].includes(session.code)) {
     problems.push(`the connection ended with ${session.code}: ${session.text}`);
   }
@@ -44,14 +45,14 @@ export function guestReport(
 
 function daemonRows(report: SessionReport): string[] {
   const { bridge, counters } = report;
-  const asked = bridge.hits + bridge.misses;
-  const share = asked === 0 ? 0 : (100 * bridge.hits) / asked;
+  const all = bridge.hits + bridge.walks + bridge.misses;
+  const share = all === 0 ? 0 : (100 * (bridge.hits + bridge.walks)) / all;
   return [
     row(
       'translations',
-      `${count(asked)}: ${count(bridge.hits)} answered inside QEMU (${share.toFixed(2)} %)`,
+      `${count(all)}: ${count(bridge.hits + bridge.walks)} answered inside QEMU (${share.toFixed(2)} %)`,
     ),
-    row('misses', `${count(bridge.misses)} asked of the daemon, ${count(counters.walks)} walks`),
+    row('misses', `${count(bridge.walks)} walked inside QEMU, ${count(bridge.misses)} asked of the daemon`),
     row(
       'invalidations',
       `${count(counters.invalidations)} by the guest in ${count(counters.commands)} ${report.model === 'vtd' ? 'descriptors' : 'commands'}; ` +

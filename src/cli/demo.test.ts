@@ -70,7 +70,7 @@ describe('viommu demo', () => {
     expect(out).toContain('Linux 6.12.0-test, scalable mode');
     expect(out).toContain('DMAR: IOMMU enabled');
     expect(out).toMatch(/bytes moved +4 198 400 by DMA/);
-    expect(out).toMatch(/translations +18: 11 answered inside QEMU/);
+    expect(out).toMatch(/translations +23: 16 answered inside QEMU/);
     expect(out).toMatch(/faults +0\n/);
     expect(readFileSync(log, 'utf8')).toContain('VIOMMU-GUEST: DONE status=0');
     expect(leftovers()).toEqual([]);

@@ -141,6 +141,22 @@ export function noTables(): AddressSpaceTables {
   };
 }
 
+/** Tables of one stage that somebody outside may walk for a requester. Filled by the model; reused. */
+export interface WalkTables {
+  format: PageTableFormat | undefined;
+  root: number;
+  /** Tags of what is found, as in {@link TranslateResult}. */
+  space: number;
+  sub: number;
+  /** Bits of a leaf's low half, and how they must be in one that is understood outside. */
+  expectedMask: number;
+  expected: number;
+  /** Pages of 4 KiB, both included, that are no output (`holeInput`: and no input) of a walk; `holeFirst` > `holeLast`: none. */
+  holeFirst: number;
+  holeLast: number;
+  holeInput: boolean;
+}
+
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
 export interface InvalidateScope {
   space: number;
@@ -307,5 +323,11 @@ export interface Iommu {
   tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
   /** What hardware that nests has to know, and what it reports. Absent: the model's requesters can't be nested. */
   readonly nested?: NestedView;
+  /**
+   * Which tables translate a requester's ordinary requests around an address, for somebody outside who walks them until
+   * structures are invalidated, and asks where a walk fails, where an Accessed or Dirty bit would have to be set, and
+   * where he finds what he was not told of. False: every request is to be asked for.
+   */
+  walkable?(rid: number, pasid: number, hi: number, out: WalkTables): boolean;
   dump(options: DumpOptions): DumpNode[];
 }

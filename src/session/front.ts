@@ -51,6 +51,7 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
   table[MESSAGE.DEVICE_ADDED] = entry(
     body(CODEC.DeviceAdded, (session, _, m) => {
       session.devices.add(m.device, m.rid, m.name);
+      session.walks.tellAgain();
       session.assigned.renumber(m.device, m.rid);
       session.shadowing.notified(m.device, session.model as Iommu);
       session.ports.event({ kind: 'deviceAdded', device: m.device, rid: m.rid, name: m.name });

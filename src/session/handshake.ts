@@ -43,6 +43,7 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
+  session.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
   session.shadowing.open((hello.features & FEATURE.HOST_BATCH) !== 0 ? backend : undefined);
   const nesting = (hello.features & FEATURE.NESTING) !== 0;
   session.assigned.open(nesting ? backend : undefined);

@@ -18,6 +18,7 @@ import { FLAG, MESSAGE } from '../wire/frame.js';
 import type { Invalidate } from '../wire/messages.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet } from './ports.js';
+import type { PeerWalks } from './walks.js';
 
 const MAX_PENDING = 4096;
 
@@ -29,6 +30,7 @@ const EVERYTHING: InvalidateScope = {
   lo: 0,
   hi: 0,
   log2Size: 64,
+  structures: true,
 };
 
 export class Invalidations {
@@ -51,8 +53,11 @@ export class Invalidations {
   readonly #rids: number[] = [];
   #backend: Outlet | undefined;
 
-  constructor(devices: DeviceTable) {
+  readonly #walks: PeerWalks;
+
+  constructor(devices: DeviceTable, walks: PeerWalks) {
     this.#devices = devices;
+    this.#walks = walks;
   }
 
   open(backend: Outlet): void {
@@ -110,8 +115,9 @@ export class Invalidations {
   }
 
   #invalidate(scope: InvalidateScope, devices: number[]): void {
-    if (devices.length === 0 && !this.#mayHold(scope.space)) {
+    if (devices.length === 0 && !this.#mayHold(scope)) {
       this.suppressed++;
+      if (scope.structures === true) this.#walks.tellAgain();
     } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held !== undefined) {
       this.merged++;
       this.#held ??= new Set();
@@ -121,7 +127,8 @@ export class Invalidations {
     }
   }
 
-  #mayHold(space: number): boolean {
+  #mayHold({ space, structures }: InvalidateScope): boolean {
+    if (space === ANY || structures === true ? this.#walks.any : this.#walks.has(space >>> 0)) return true;
     return space === ANY ? this.#handedOut.size > 0 : this.#handedOut.has(space);
   }
 
@@ -140,6 +147,9 @@ export class Invalidations {
     message.hi = scope.hi >>> 0;
     message.log2Size = scope.log2Size;
     message.devices = devices;
+    message.structures = scope.structures === true;
+    // What the peer has found by then it keeps, where this scope leaves it.
+    if (message.structures) this.#walks.forget(this.#handedOut);
     this.#unacknowledged.add(this.epoch);
     if (devices.length > 0) {
       this.#named.add(this.epoch);

@@ -10,6 +10,8 @@ import type { Session } from './session.js';
 export interface BridgeCounters {
   /** Translations answered inside the monitor. */
   readonly hits: number;
+  /** Those that it found by walking tables itself. */
+  readonly walks: number;
   /** Translations asked for. */
   readonly misses: number;
   readonly staleFills: number;
@@ -107,6 +109,7 @@ function bridgeCounters(control: Uint32Array): BridgeCounters {
   const word = (index: number): number => Atomics.load(control, index);
   return {
     hits: join(word(CONTROL.HITS), word(CONTROL.HITS + 1)),
+    walks: join(word(CONTROL.WALKS), word(CONTROL.WALKS + 1)),
     misses: join(word(CONTROL.MISSES), word(CONTROL.MISSES + 1)),
     staleFills: word(CONTROL.STALE_FILLS),
     droppedEntries: word(CONTROL.DROPPED_ENTRIES),

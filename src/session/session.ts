@@ -34,6 +34,7 @@ import type { Agreement } from './handshake.js';
 import { Invalidations } from './invalidation.js';
 import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
 import { Shadowing } from './shadowing.js';
+import { PeerWalks } from './walks.js';
 
 /** The two channels of a session. */
 export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
@@ -48,7 +49,8 @@ export class Session {
   readonly ports: SessionPorts;
   readonly settings: SessionSettings;
   readonly devices = new DeviceTable();
-  readonly invalidations = new Invalidations(this.devices);
+  readonly walks = new PeerWalks();
+  readonly invalidations = new Invalidations(this.devices, this.walks);
   readonly deviceTlbs = new DeviceTlbs();
   readonly shadowing: Shadowing;
   readonly assigned: AssignedDevices;
@@ -212,6 +214,9 @@ export class Session {
     answer.stall = result.stall >>> 0;
     answer.once = once;
     this.reply(frame, CODEC.TranslateReply, answer);
+    if (result.count > 0 && kind === REQUEST.UNTRANSLATED) {
+      this.walks.answered(rid, pasid - 1, message.hi, model);
+    }
   }
 
   replay(frame: Frame, message: M.Replay): void {

@@ -2,7 +2,7 @@ import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
-import { ALL_FEATURES, CONTROL, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
+import { ALL_FEATURES, CONTROL, FEATURE, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import type { AssignedHost } from './assigned-host.js';
 import { SimHost } from './host.js';
@@ -22,6 +22,9 @@ import { type RamRegion, SimRam } from './ram.js';
 const NOT_MEMORY = 40;
 const DONE: M.Status = { code: 0, text: '' };
 
+/** It asks for every translation. */
+const OWN_FEATURES = ALL_FEATURES & ~FEATURE.WALKS;
+
 export interface SimVmOptions {
   readonly name?: string;
   readonly model?: string;
@@ -31,7 +34,7 @@ export interface SimVmOptions {
   readonly ramBytes?: number;
   /** False: RAM is served by messages instead of a shared file. Default true. */
   readonly sharedMemory?: boolean;
-  /** Masks of the wire's features; default all. */
+  /** Masks of the wire's features; default all but WALKS. */
   readonly features?: number;
   /** Bytes of the shared page file. Default: room for 128 KiB of registers. */
   readonly sharedBytes?: number;
@@ -278,7 +281,7 @@ export class SimVm implements Machine {
     const reply = this.client.hello(
       {
         version: VERSION,
-        features: options.features ?? ALL_FEATURES,
+        features: options.features ?? OWN_FEATURES,
         vm: options.name ?? 'simulated',
         model: options.model ?? 'vtd',
         peer: 'viommu simulated VM',

@@ -23,6 +23,8 @@ export interface BackendService {
   /** HOST_SPACE_CREATE to HOST_PASID_FREE. Absent: there are no host objects. */
   hostOperation?(type: number, message: object): M.HostReply;
   hostRespond?(message: M.HostRespond): void;
+  /** Absent: the peer asks for every translation, which is always allowed. */
+  tables?(message: M.Tables): void;
 }
 
 type HostRequest = typeof MESSAGE.HOST_SPACE_CREATE;
@@ -231,6 +233,8 @@ export class Client {
       this.#reply(type as HostRequest, id, service.hostOperation(type, body));
     } else if (type === MESSAGE.HOST_RESPOND) {
       service.hostRespond?.(this.backend.body(CODEC.HostRespond));
+    } else if (type === MESSAGE.TABLES) {
+      service.tables?.(this.backend.body(CODEC.Tables));
     } else if (type === MESSAGE.ERROR) {
       throw peerError(this.backend.body(CODEC.Error));
     } else {

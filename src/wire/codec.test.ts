@@ -104,7 +104,8 @@ describe.each(all.map((codec) => [codec.name, codec] as const))('%s', (name, cod
   it('reads an explicit zero as zero, and skips what it does not know', () => {
     const bytes = Uint8Array.from([0xa0, 0x3f, 0x05, 0xad, 0x3f, 1, 2, 3, 4]);
     const numbers = type.fieldsArray.filter((field) => field.type === 'uint32' && !field.repeated);
-    const zeros = numbers.flatMap((field) => [field.id << 3, 0]);
+    const tag = (id: number): number[] => (id < 16 ? [id << 3] : [((id << 3) & 0x7f) | 0x80, id >> 4]);
+    const zeros = numbers.flatMap((field) => [...tag(field.id), 0]);
     const both = Uint8Array.from([...zeros, ...bytes]);
     const message = codec.decode(both, 0, both.length) as unknown as Plain;
     for (const field of numbers) expect(message[field.name]).toBe(0);

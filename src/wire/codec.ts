@@ -116,6 +116,42 @@ export const CODEC = {
     m.hi = 0;
     m.log2Size = 0;
     m.devices = EMPTY;
+    m.structures = false;
+  }),
+  Tables: new Codec<M.Tables>('Tables', (m) => {
+    m.rid = 0;
+    m.pasid = 0;
+    m.space = 0;
+    m.sub = 0;
+    m.rootLo = 0;
+    m.rootHi = 0;
+    m.signExtended = false;
+    m.upper = false;
+    m.inputLo = 0;
+    m.inputHi = 0;
+    m.present = 0;
+    m.keep = 0;
+    m.tableAccessed = 0;
+    m.accessed = 0;
+    m.dirty = 0;
+    m.clean = 0;
+    m.addressLo = 0;
+    m.addressHi = 0;
+    m.split = 0;
+    m.splitShift = 0;
+    m.lowShift = 0;
+    m.lowMask = 0;
+    m.leafHiShift = 0;
+    m.leafHiMask = 0;
+    m.aboveHiShift = 0;
+    m.aboveHiMask = 0;
+    m.rights = NO_BYTES;
+    m.levels = EMPTY;
+    m.expectedMask = 0;
+    m.expected = 0;
+    m.holeFirst = 0;
+    m.holeLast = 0;
+    m.holeInput = false;
   }),
   Interrupt: new Codec<M.Interrupt>('Interrupt', (m) => {
     m.addressLo = 0;
@@ -228,6 +264,7 @@ const BODIES = table([
   [MESSAGE.PAGE_RESPONSE, CODEC.PageResponse],
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlb],
   [MESSAGE.HOST_BATCH, CODEC.HostBatch],
+  [MESSAGE.TABLES, CODEC.Tables],
   [MESSAGE.HOST_DEVICE, CODEC.HostDevice],
   [MESSAGE.HOST_SPACE_CREATE, CODEC.HostSpaceCreate],
   [MESSAGE.HOST_SPACE_DESTROY, CODEC.HostSpaceDestroy],

@@ -45,6 +45,7 @@ export const MESSAGE = {
   PAGE_RESPONSE: 70,
   DEVICE_TLB: 71,
   HOST_BATCH: 72,
+  TABLES: 76,
   HOST_SPACE_CREATE: 80,
   HOST_SPACE_DESTROY: 81,
   HOST_MAP: 82,
@@ -73,11 +74,12 @@ export const FEATURE = {
   PRI: 32,
   STALLS: 64,
   HOST_BATCH: 128,
+  WALKS: 1024,
   NESTING: 2048,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0x8ff;
+export const ALL_FEATURES = 0xcff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;
@@ -95,6 +97,7 @@ export const CONTROL = {
   STALE_FILLS: 8,
   DROPPED_ENTRIES: 9,
   REFUSED: 10,
+  WALKS: 12,
 } as const;
 /** The bytes "VIMV", little-endian. */
 export const CONTROL_MAGIC = 0x564d4956;

@@ -115,6 +115,43 @@ export interface Invalidate {
   hi: number;
   log2Size: number;
   devices: ArrayLike<number>;
+  structures: boolean;
+}
+/** See `WalkTables` of the device interface, and the format's record. */
+export interface Tables {
+  rid: number;
+  pasid: number;
+  space: number;
+  sub: number;
+  rootLo: number;
+  rootHi: number;
+  signExtended: boolean;
+  upper: boolean;
+  inputLo: number;
+  inputHi: number;
+  present: number;
+  keep: number;
+  tableAccessed: number;
+  accessed: number;
+  dirty: number;
+  clean: number;
+  addressLo: number;
+  addressHi: number;
+  split: number;
+  splitShift: number;
+  lowShift: number;
+  lowMask: number;
+  leafHiShift: number;
+  leafHiMask: number;
+  aboveHiShift: number;
+  aboveHiMask: number;
+  rights: Uint8Array;
+  levels: ArrayLike<number>;
+  expectedMask: number;
+  expected: number;
+  holeFirst: number;
+  holeLast: number;
+  holeInput: boolean;
 }
 export interface Interrupt {
   addressLo: number;

@@ -12,8 +12,14 @@ export const UNITS = {
     stockName: 'intel-iommu',
     /** What the set-up made for its guests. */
     part: (paths) => paths,
-    /** @returns {Side} */
-    ours: (socket) => ({ machine: 'q35', iommu: ['-device', `viommu-vtd,socket=${socket},aw-bits=48`] }),
+    /**
+     * @param {string} [more] further properties of the device
+     * @returns {Side}
+     */
+    ours: (socket, more = '') => ({
+      machine: 'q35',
+      iommu: ['-device', `viommu-vtd,socket=${socket},aw-bits=48${more}`],
+    }),
     /** Without interrupt remapping, which ours does not offer: both do the same work. */
     stock: { machine: 'q35', iommu: ['-device', 'intel-iommu,aw-bits=48,intremap=off'] },
     cpu: 'max,la57=off',
@@ -27,9 +33,9 @@ export const UNITS = {
     stockName: 'smmuv3',
     part: (paths) => paths.arm64,
     /** @returns {Side} */
-    ours: (socket) => ({
+    ours: (socket, more = '') => ({
       machine: 'virt,gic-version=3',
-      iommu: ['-device', `viommu-smmuv3,socket=${socket}`],
+      iommu: ['-device', `viommu-smmuv3,socket=${socket}${more}`],
     }),
     stock: { machine: 'virt,gic-version=3,iommu=smmuv3', iommu: [] },
     cpu: 'cortex-a57',

@@ -277,13 +277,20 @@ describe('what the daemon asks', () => {
     // The firmware finds nothing to boot and becomes quiet.
     await new Promise((wake) => setTimeout(wake, 1500));
     const all = { space: 0xffffffff, sub: 0xffffffff, rid: 0xffffffff, pasid: 0xffffffff, hi: 0 };
-    const other = { ...all, space: 1, epoch: 1, lo: 0, log2Size: 64, devices: [] };
+    const other = { ...all, space: 1, epoch: 1, lo: 0, log2Size: 64, devices: [], structures: false };
     await running.ask(MESSAGE.INVALIDATE, other);
-    const elsewhere = { ...all, rid: 0xfff8, epoch: 2, lo: 0, log2Size: 64, devices: [] };
+    const elsewhere = { ...all, rid: 0xfff8, epoch: 2, lo: 0, log2Size: 64, devices: [], structures: false };
     await running.ask(MESSAGE.INVALIDATE, elsewhere);
     expect(running.controlWord(CONTROL.DROPPED_ENTRIES)).toBe(0);
     // Handles that the bridge does not know are nobody's: answered all the same.
-    await running.ask(MESSAGE.INVALIDATE, { ...all, epoch: 3, lo: 0x5000, log2Size: 12, devices: [77] });
+    await running.ask(MESSAGE.INVALIDATE, {
+      ...all,
+      epoch: 3,
+      lo: 0x5000,
+      log2Size: 12,
+      devices: [77],
+      structures: false,
+    });
     expect(running.controlWord(CONTROL.DROPPED_ENTRIES)).toBeGreaterThan(0);
     const before = running.received.length;
     await qemu.command('system_reset');

@@ -16,7 +16,16 @@ import { TestdevDriver } from './testdev-driver.js';
 
 const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const ANY = 0xffffffff;
-const EVERYTHING = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
+const EVERYTHING = {
+  space: ANY,
+  sub: ANY,
+  rid: ANY,
+  pasid: ANY,
+  lo: 0,
+  hi: 0,
+  log2Size: 64,
+  structures: false,
+};
 /** Machine of {@link BridgeQemu}: pci.0 slots 1 (NVMe) and 2. */
 const TESTDEV_RID = 0x10;
 

@@ -78,7 +78,7 @@ describe('-device viommu-smmuv3', () => {
     };
     for (const wire of [1, 2, 3, 4]) signal(wire);
     const all = { space: 0xffffffff, sub: 0xffffffff, rid: 0xffffffff, pasid: 0xffffffff, lo: 0, hi: 0 };
-    await daemon.ask(MESSAGE.INVALIDATE, { ...all, epoch: 1, log2Size: 64, devices: [] });
+    await daemon.ask(MESSAGE.INVALIDATE, { ...all, epoch: 1, log2Size: 64, devices: [], structures: false });
     expect(qemu.text).toBe('');
     signal(5);
     await eventually(() => qemu.text.includes('no DMA through'), 'the report', 20_000);

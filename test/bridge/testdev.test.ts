@@ -158,7 +158,11 @@ describe('requests with a PASID', () => {
     const all = { space: 0xffffffff, sub: 0xffffffff, rid: 0xffffffff, pasid: 0xffffffff };
     const run = device.run(COMMAND.WRITE, { address: 0x5000, pasid: 1 });
     await machine.untilAsked();
-    daemon.send(MESSAGE.INVALIDATE, { ...all, epoch: 1, lo: 0, hi: 0, log2Size: 64, devices: [] }, 41);
+    daemon.send(
+      MESSAGE.INVALIDATE,
+      { ...all, epoch: 1, lo: 0, hi: 0, log2Size: 64, devices: [], structures: false },
+      41,
+    );
     // The backend channel is served in order: were the invalidation answered at once, that would come first.
     expect(Buffer.from((await written()).data)).toEqual(Buffer.alloc(16));
     await machine.reply(page(0x5000, PAGE));

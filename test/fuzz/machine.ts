@@ -1,14 +1,17 @@
-import { SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js';
+import { SPAN_WORDS, TRANSLATE_STATUS, type WalkTables } from '../../src/device/iommu.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { DeviceTable } from '../../src/session/devices.js';
 import { Invalidations } from '../../src/session/invalidation.js';
+import { PeerWalks } from '../../src/session/walks.js';
 import { Iotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
 import type { Translation } from '../../src/sim/machine.js';
-import type { Invalidate } from '../../src/wire/messages.js';
+import { MESSAGE } from '../../src/wire/frame.js';
+import type { Invalidate, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { CountingMemory } from './counting-memory.js';
 import { must } from './fuzzer.js';
 import { WORDS_PER_TRANSLATION, WORDS_PER_WRITE } from './limits.js';
+import { Walker } from './peer-walks.js';
 import type { Rng } from './rng.js';
 
 /** An answer on its way to the bridge's cache. */
@@ -21,8 +24,14 @@ interface Fill {
   readonly spans: readonly number[];
 }
 
+/** A message on its way to the bridge: an INVALIDATE, or TABLES. */
+type Message =
+  | { readonly id: number; readonly epoch: number; readonly scope: Scope; readonly structures: boolean }
+  | { readonly rid: number; readonly pasid: number; readonly tables: WalkTables };
+
 /**
- * A model with the session's bookkeeping of invalidations and a bridge's cache in front of it. An invalidation
+ * A model with the session's bookkeeping of invalidations, a bridge's cache in front of it, and a bridge that walks
+ * tables itself where it is told of them. An invalidation
  * reaches that cache late, at a random moment before it is acknowledged, and so do answers: a completion that
  * is published too early, or an invalidation that was left out, shows as a stale translation.
  */
@@ -36,9 +45,17 @@ export class FuzzMachine extends LocalMachine {
   /** Devices at work while the driver waits. */
   onIdle: () => void = () => {};
   readonly #rng: Rng;
-  readonly #invalidations = new Invalidations(new DeviceTable());
-  /** INVALIDATEs that the bridge has not obeyed yet, oldest first. */
-  readonly #waiting: { readonly id: number; readonly epoch: number; readonly scope: Scope }[] = [];
+  readonly #walks = new PeerWalks();
+  readonly #invalidations = new Invalidations(new DeviceTable(), this.#walks);
+  readonly #walker: Walker;
+  /** Walks of the bridge that found what it needed. */
+  walksFound = 0;
+  /** Address of the request that the model answers. */
+  #asked = 0n;
+  /** The newest epoch that the bridge knows. */
+  #newest = 0;
+  /** Messages that the bridge has not taken yet, oldest first. */
+  readonly #waiting: Message[] = [];
   readonly #late: Fill[] = [];
 
   constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>, model = 'vtd') {
@@ -46,14 +63,24 @@ export class FuzzMachine extends LocalMachine {
     super(counting, options, model);
     this.counting = counting;
     this.#rng = rng;
+    this.#walker = new Walker(memory);
     this.outputs.holdAcks = true;
     this.outputs.invalidate = (scope) => this.#invalidations.invalidate(scope, this.model);
     this.outputs.pendingAcks = () => this.#invalidations.pending;
     this.#invalidations.open({
       put: (_type, _flags, id, _codec, message) => {
-        const { lo, hi, epoch, ...rest } = message as unknown as Invalidate;
+        const { lo, hi, epoch, structures, ...rest } = message as unknown as Invalidate;
         const base = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
-        this.#waiting.push({ id, epoch, scope: { ...rest, base } });
+        this.#waiting.push({ id, epoch, structures, scope: { ...rest, base } });
+      },
+    });
+    this.#walks.open({
+      put: (type, _flags, _id, _codec, message) => {
+        must(type === MESSAGE.TABLES, () => `a message of type ${type}`);
+        const { rid, pasid } = message as unknown as Tables;
+        const hi = Number(this.#asked >> 32n) | 0;
+        const tables = this.#walker.describe(this.model, rid, pasid - 1, hi);
+        this.#waiting.push({ rid, pasid: pasid - 1, tables });
       },
     });
   }
@@ -87,6 +114,14 @@ export class FuzzMachine extends LocalMachine {
   override translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
     const hit = this.bridge.lookup(rid, pasid, access, address);
     if (hit !== undefined) return hit;
+    const walked = this.#walker.find(rid, pasid, access, address);
+    if (walked !== undefined) {
+      this.walksFound++;
+      this.onSpans(rid, pasid, walked.spans);
+      this.#fillSometime({ rid, pasid, epoch: this.#newest, ...walked });
+      return throughSpan(walked.spans, 0, address);
+    }
+    this.#asked = address;
     this.#bounded('translation', WORDS_PER_TRANSLATION, () => this.ask(rid, pasid, access, address));
     const { status, count, space, sub } = this.result;
     must(count <= 64 && (status === TRANSLATE_STATUS.OK) === count > 0, () => 'status and count disagree');
@@ -95,10 +130,14 @@ export class FuzzMachine extends LocalMachine {
     const spans = Array.from(this.result.spans.subarray(0, count * SPAN_WORDS));
     this.onSpans(rid, pasid, spans);
     const { epoch } = this.#invalidations;
-    const fill = { rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, spans };
+    this.#walks.answered(rid, pasid, Number(address >> 32n) | 0, this.model);
+    this.#fillSometime({ rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, spans });
+    return throughSpan(spans, 0, address);
+  }
+
+  #fillSometime(fill: Fill): void {
     if (this.#rng.chance(0.2)) this.#late.push(fill);
     else this.#fill(fill);
-    return throughSpan(spans, 0, address);
   }
 
   #fill({ rid, pasid, space, sub, epoch, spans }: Fill): void {
@@ -108,6 +147,12 @@ export class FuzzMachine extends LocalMachine {
   #ackOne(): void {
     const next = this.#waiting.shift();
     if (next === undefined) return;
+    if ('tables' in next) {
+      this.#walker.take(next.rid, next.pasid, next.tables);
+      return;
+    }
+    if (next.structures) this.#walker.dropAll();
+    this.#newest = next.epoch;
     this.bridge.invalidate(next.scope, next.epoch);
     if (this.#invalidations.acknowledge(next.id)) {
       this.#bounded('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());

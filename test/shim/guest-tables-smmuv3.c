@@ -43,9 +43,9 @@
 #define CMD_TLBI_NSNH_ALL 0x30u
 #define CMD_SYNC 0x46u
 
-/* Valid, a table or a page; AF, inner shareable, AP 0b01. */
+/* Valid, a table or a page; AF, inner shareable, AP 0b01, nG as Linux sets it. */
 #define TABLE 3ull
-#define PAGE (3ull | 1ull << 10 | 3ull << 8 | 1ull << 6)
+#define PAGE (3ull | 1ull << 11 | 1ull << 10 | 3ull << 8 | 1ull << 6)
 
 /* Of CMDQ_PROD: index and wrap bit. */
 static uint32_t produced;

@@ -76,6 +76,7 @@ export function fakeReport(session: string): SessionReport {
   const bridge = {
     hits: 11,
     misses: 7,
+    walks: 5,
     staleFills: 0,
     droppedEntries: 0,
     refused: 0,

@@ -38,6 +38,7 @@ import {
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
+  type WalkTables,
   zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
@@ -270,6 +271,11 @@ export class SmmuModel implements Iommu, RegisterListener {
   /** See {@link Iommu.tables}. */
   tables(rid: number, pasid: number, out: AddressSpaceTables): void {
     this.spaces.fill(this.control.enabled, this.control.aborting, rid, pasid, out);
+  }
+
+  /** See {@link Iommu.walkable}. */
+  walkable(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
+    return this.control.enabled && this.translator.walkable(rid, pasid, hi, out);
   }
 
   /** See {@link Iommu.dump}. */

@@ -49,7 +49,11 @@ export class Stream implements StageTables {
 
   /** High half of a stage-1 input address as the tables see it: with TBI bits 63:56 repeat bit 55. */
   canonical(hi: number): number {
-    const ignored = (hi & (1 << 23)) !== 0 ? this.highTopByteIgnored : this.lowTopByteIgnored;
-    return ignored ? (hi << 8) >> 8 : hi | 0;
+    return this.ignoresTopByte(hi) ? (hi << 8) >> 8 : hi | 0;
+  }
+
+  /** TBI of the half of the input range that the address is in. */
+  ignoresTopByte(hi: number): boolean {
+    return (hi & (1 << 23)) !== 0 ? this.highTopByteIgnored : this.lowTopByteIgnored;
   }
 }

@@ -15,8 +15,9 @@ import {
   TestSmmu,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
+import { CR0 } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, TRANSLATE_STATUS } from '../iommu.js';
+import { ANY, NO_PASID, TRANSLATE_STATUS, type WalkTables } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;
@@ -291,5 +292,44 @@ describe('nested', () => {
     const fault = vm.fault(SID, IOVA, READ);
     expect(fault).toMatchObject({ name: 'F_TRANSLATION', CLASS: 2 });
     expect(fault['S2']).toBeUndefined();
+  });
+});
+
+describe('tables for somebody outside to walk', () => {
+  const told = (vm: TestSmmu, sid = SID, hi = 0): WalkTables | undefined => {
+    const tables: WalkTables = {
+      ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
+      ...{ holeFirst: 1, holeLast: 0, holeInput: false },
+    };
+    return vm.model.walkable?.(sid, NO_PASID, hi, tables) === true ? tables : undefined;
+  };
+
+  it('stage 1: with the tags of its answers, and only leaves of one ASID', () => {
+    const { vm, root } = stage1();
+    const nG = Number(NG);
+    expect(told(vm)).toMatchObject({ root, space: 0, sub: 5, expectedMask: nG, expected: nG });
+    expect(told(vm, SID + 1)).toBeUndefined();
+    expect(told(vm, SID, -1)).toBeUndefined();
+  });
+
+  it('stage 2', () => {
+    const vm = new TestSmmu().start();
+    const root = vm.page(2);
+    vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(root) });
+    expect(told(vm)).toMatchObject({ root, space: 7, expectedMask: 0, holeInput: false });
+  });
+
+  it('are none with tags in addresses, two stages, a bypass, another cache policy, or while the SMMU is off', () => {
+    expect(told(stage1({ TBI0: 1 }).vm)).toBeUndefined();
+    const vm = new TestSmmu().start();
+    vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(vm.page(2)) });
+    expect(told(vm)).toBeUndefined();
+    vm.ste(SID + 1, { Config: STE_CONFIG.BYPASS });
+    expect(told(vm, SID + 1)).toBeUndefined();
+    for (const policy of ['none', 'hostile'])
+      expect(told(stage1({}, S1_LEAF, { 'cache-policy': policy }).vm)).toBeUndefined();
+    const off = stage1().vm;
+    off.write32(CR0.offset, 0);
+    expect(told(off)).toBeUndefined();
   });
 });

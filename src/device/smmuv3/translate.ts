@@ -12,6 +12,7 @@ import {
   type ModelCounters,
   type TranslateRequest,
   type TranslateResult,
+  type WalkTables,
 } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
@@ -19,7 +20,7 @@ import type { SmmuConfig } from './config.js';
 import { OK } from './fault.js';
 import type { Stream } from './stream.js';
 import type { Streams } from './streams.js';
-import { RIGHTS, type Walks } from './walks.js';
+import { NOT_GLOBAL, RIGHTS, type Walks } from './walks.js';
 
 export class Translator {
   private readonly neighbours = new Neighbours();
@@ -137,6 +138,30 @@ export class Translator {
     for (let index = 0; index < result.count; index++) result.spans[index * 6 + 5] &= RIGHTS;
     walks.handOut(stream, request);
     return OK;
+  }
+
+  /**
+   * See {@link Iommu.walkable}; SMMUEN is set. `hi`: which of TTB0 and TTB1. Leaves for every ASID are not understood outside,
+   * as they have another tag, and neither are addresses with a tag in their top byte.
+   */
+  walkable(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
+    const { config } = this;
+    if (config.cachePolicy !== 'faithful') return false;
+    if (this.streams.resolve(rid, pasid, this.walks.fault) !== OK) return false;
+    const { stream } = this.streams;
+    const second = stream.kind === KIND.SECOND;
+    if (!second && (stream.kind !== KIND.FIRST || !stream.aim(hi) || stream.ignoresTopByte(hi))) return false;
+    if (second && stream.secondFormat.inputBits > config.outputBits) return false;
+    out.format = second ? stream.secondFormat : stream.firstFormat;
+    out.root = second ? stream.secondRoot : stream.firstRoot;
+    out.space = stream.vmid;
+    out.sub = stream.asid;
+    out.expectedMask = second ? 0 : NOT_GLOBAL;
+    out.expected = out.expectedMask;
+    out.holeFirst = 1;
+    out.holeLast = 0;
+    out.holeInput = false;
+    return true;
   }
 
   private collect(

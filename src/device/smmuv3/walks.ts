@@ -24,7 +24,8 @@ const NO_ASID = -1;
 const PRIVILEGED_KEY = 0x10000;
 /** Tag of entries that are not of one ASID (nG = 0). */
 export const GLOBAL_TAG = 0x10000;
-const NOT_GLOBAL = 1 << 11;
+/** nG of a leaf of stage 1. */
+export const NOT_GLOBAL = 1 << 11;
 
 export class Walks {
   readonly tlb: Iotlb;

@@ -2,11 +2,7 @@
 import { type AddressSpaceTables, THROUGH } from '../iommu.js';
 import { Domain, type Formats, KIND } from './domain.js';
 import { type Lookup, OK } from './lookup.js';
-import { WHOLE_SPACE } from './spans.js';
-
-/** Pages of the interrupt address range: no table translates requests there (§3.15). */
-const INTERRUPT_FIRST = 0xfee00;
-const INTERRUPT_LAST = 0xfeeff;
+import { INTERRUPT_PAGES, WHOLE_SPACE } from './spans.js';
 
 export class AddressSpaces {
   private readonly domain: Domain;
@@ -22,8 +18,9 @@ export class AddressSpaces {
   fill(translating: boolean, rid: number, pasid: number, out: AddressSpaceTables): void {
     const { domain } = this;
     out.count = 0;
-    out.holeFirst = INTERRUPT_FIRST;
-    out.holeLast = INTERRUPT_LAST;
+    // No table translates requests there (§3.15).
+    out.holeFirst = INTERRUPT_PAGES.FIRST;
+    out.holeLast = INTERRUPT_PAGES.LAST;
     out.addressed = false;
     out.through = THROUGH.IDENTITY;
     out.reach = WHOLE_SPACE;

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { contextEntry, descriptor, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { CC_INV_DSC, IOTLB_INV_DSC, PC_INV_DSC } from '../../spec/vtd/descriptors.js';
 import { FAULT } from '../../spec/vtd/faults.js';
+import { ANY, NO_PASID, type WalkTables } from '../iommu.js';
 
 const RID = 0x18;
 const page = (did: number, address: number): Uint32Array =>
@@ -171,4 +172,50 @@ describe('not-present entries', () => {
       expect(vm.translate(RID, 0x1000n, READ, 7).ok).toBe(true);
     },
   );
+});
+
+describe('tables for somebody outside to walk', () => {
+  const nothing = (): WalkTables => ({
+    ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
+    ...{ holeFirst: 1, holeLast: 0, holeInput: false },
+  });
+
+  it('are those of the requester, with the tags of its answers, less the interrupt range', () => {
+    const { vm, root } = legacy();
+    const tables = nothing();
+    expect(vm.model.walkable?.(RID, NO_PASID, 0, tables)).toBe(true);
+    expect(tables).toMatchObject({
+      root,
+      space: 5,
+      sub: ANY,
+      holeFirst: 0xfee00,
+      holeLast: 0xfeeff,
+      holeInput: true,
+    });
+    expect(vm.model.walkable?.(RID + 1, NO_PASID, 0, tables)).toBe(false);
+  });
+
+  it.each([{ 'caching-mode': 'on' }, { 'cache-policy': 'none' }, { 'cache-policy': 'hostile' }])(
+    'are none with %o: an entry that becomes present is not to be found at once',
+    (options) => {
+      const { vm } = legacy(options);
+      expect(vm.model.walkable?.(RID, NO_PASID, 0, nothing())).toBe(false);
+    },
+  );
+
+  it('make that an IOTLB invalidation by address drops the domain, where they are a first stage', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(RID, { paside: true });
+    // PGTT first stage, domain-id 7, PWSNP.
+    vm.pasidEntry(directory, 0, 1n | (1n << 6n), 7n | (1n << 23n), BigInt(vm.page()));
+    vm.setRoot(1);
+    vm.enable();
+    vm.enableQueue(true);
+    expect(vm.model.walkable?.(RID, NO_PASID, 0, nothing())).toBe(true);
+    for (let n = 0; n < 2; n++) {
+      vm.invalidations.length = 0;
+      vm.submit(page(7, 0x1000));
+      expect(vm.invalidations).toMatchObject([{ space: 7, log2Size: 64 }]);
+    }
+  });
 });

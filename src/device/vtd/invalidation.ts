@@ -35,6 +35,7 @@ export class Invalidator {
   /** Everything outside; the model's own caches stay. */
   outside(): void {
     this.translator.firstStageHandedOut.fill(0);
+    this.translator.firstStageWalked.fill(0);
     this.caches.everything();
   }
 
@@ -86,7 +87,7 @@ export class Invalidator {
   /** IOTLB invalidation, §6.5.2.3. Pages: 2^addressMask of 4 KiB around the address. */
   iotlb(granularity: number, did: number, lo: number, hi: number, addressMask: number): void {
     this.counters.invalidations++;
-    const { iotlb, firstStageHandedOut } = this.translator;
+    const { iotlb, firstStageHandedOut, firstStageWalked } = this.translator;
     if (granularity === IOTLB_GRANULARITY.GLOBAL) {
       iotlb.invalidateAll();
       this.outside();
@@ -96,7 +97,7 @@ export class Invalidator {
     } else {
       iotlb.invalidatePages(did, lo, hi, addressMask);
       // First-stage and nested mappings of the domain go whatever their address.
-      if (firstStageHandedOut[did] !== 0) this.domainOutside(did);
+      if ((firstStageHandedOut[did] | firstStageWalked[did]) !== 0) this.domainOutside(did);
       else this.caches.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
     }
   }

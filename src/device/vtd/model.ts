@@ -35,6 +35,7 @@ import {
   REQUEST,
   type TranslateRequest,
   type TranslateResult,
+  type WalkTables,
   zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
@@ -271,6 +272,11 @@ export class VtdModel implements Iommu, RegisterListener {
   /** See {@link Iommu.tables}. */
   tables(rid: number, pasid: number, out: AddressSpaceTables): void {
     this.spaces.fill(this.commands.translating, rid, pasid, out);
+  }
+
+  /** See {@link Iommu.walkable}. */
+  walkable(rid: number, pasid: number, _hi: number, out: WalkTables): boolean {
+    return this.commands.translating && this.translator.walkable(rid, pasid, out);
   }
 
   /** See {@link Iommu.dump}. */

@@ -8,6 +8,9 @@ export { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from '../spans.j
 const INTERRUPT_BASE = 0xfee00000;
 const INTERRUPT_LOG2 = 20;
 
+/** The same in pages of 4 KiB, both included. */
+export const INTERRUPT_PAGES = { FIRST: 0xfee00, LAST: 0xfeeff } as const;
+
 /** True when the address is in the interrupt address range. */
 export function inInterruptRange(lo: number, hi: number): boolean {
   return hi === 0 && lo >>> INTERRUPT_LOG2 === INTERRUPT_BASE >>> INTERRUPT_LOG2;

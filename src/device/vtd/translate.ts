@@ -14,6 +14,7 @@ import {
   NO_PASID,
   type TranslateRequest,
   type TranslateResult,
+  type WalkTables,
 } from '../iommu.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
@@ -23,6 +24,7 @@ import {
   addSpan,
   beginAnswer,
   clearOfInterrupts,
+  INTERRUPT_PAGES,
   inInterruptRange,
   keepClear,
   NO_DOMAIN,
@@ -38,6 +40,8 @@ export class Translator {
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
+  /** Domain-ids whose first stages somebody outside walks: 1 each. */
+  readonly firstStageWalked = new Uint8Array(0x10000);
   suppressed = false;
   private readonly domain: Domain;
   private readonly walked: WalkResult;
@@ -59,6 +63,7 @@ export class Translator {
   reset(): void {
     this.iotlb.invalidateAll();
     this.firstStageHandedOut.fill(0);
+    this.firstStageWalked.fill(0);
   }
 
   /** Remapping is off: every address is its own translation. */
@@ -159,6 +164,29 @@ export class Translator {
     keepClear(result, request.lo >>> 0, request.hi >>> 0, request.pasid === NO_PASID);
     if (stageOf(domain) === STAGE.FIRST) this.firstStageHandedOut[domain.did] = 1;
     return OK;
+  }
+
+  /**
+   * See {@link Iommu.walkable}; remapping is on. Only where an entry that becomes present is found at once, as tables have
+   * it: not with caching mode, nor with a cache policy that is after something else.
+   */
+  walkable(rid: number, pasid: number, out: WalkTables): boolean {
+    const { domain, config } = this;
+    if (config.cachingMode || config.cachePolicy !== 'faithful') return false;
+    if (this.lookup.resolve(rid, pasid, 0, true, domain) !== OK) return false;
+    if (domain.kind !== KIND.SECOND && domain.kind !== KIND.FIRST) return false;
+    const second = domain.kind === KIND.SECOND;
+    out.format = second ? domain.secondFormat : domain.firstFormat;
+    out.root = second ? domain.secondRoot : domain.firstRoot;
+    out.space = domain.did;
+    out.sub = domain.tag;
+    out.expectedMask = 0;
+    out.expected = 0;
+    out.holeFirst = INTERRUPT_PAGES.FIRST;
+    out.holeLast = INTERRUPT_PAGES.LAST;
+    out.holeInput = pasid === NO_PASID;
+    if (!second) this.firstStageWalked[domain.did] = 1;
+    return true;
   }
 
   /**

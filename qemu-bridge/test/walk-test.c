@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Walks of the bridge, for a test that knows what they must find. Commands on standard input, little-endian:
+ *   C                                       forget all memory
+ *   S, u64 address, u64 bytes, the bytes    memory
+ *   T, u32 bytes, a Tables message          the tables of what follows
+ *   A, u64 address, u32 access              prints "-", or input, output, log2 of the size and access of each block
+ */
+#include "compat.h"
+#include "pb_decode.h"
+#include "walk.h"
+
+#define MAX_SEGMENTS 64
+
+static struct {
+    uint64_t address;
+    uint64_t bytes;
+    uint8_t *data;
+} segments[MAX_SEGMENTS];
+static unsigned segment_count;
+
+static void take(void *data, size_t bytes)
+{
+    if (fread(data, 1, bytes, stdin) != bytes) {
+        fprintf(stderr, "walk-test: the input ends in the middle of a command\n");
+        exit(1);
+    }
+}
+
+static bool read_entries(uint64_t address, uint64_t *values, uint32_t count)
+{
+    unsigned i, n;
+
+    for (i = 0; i < segment_count; i++) {
+        uint64_t at = address - segments[i].address;
+
+        if (address >= segments[i].address && at + count * sizeof(*values) <= segments[i].bytes) {
+            for (n = 0; n < count; n++) {
+                values[n] = ldq_le_p(segments[i].data + at + n * sizeof(*values));
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_segment(void)
+{
+    assert(segment_count < MAX_SEGMENTS);
+    take(&segments[segment_count].address, 8);
+    take(&segments[segment_count].bytes, 8);
+    segments[segment_count].data = g_malloc(segments[segment_count].bytes);
+    take(segments[segment_count].data, segments[segment_count].bytes);
+    segment_count++;
+}
+
+static WalkTables *take_tables(void)
+{
+    static viommu_Tables msg;
+    static uint8_t bytes[8192];
+    WalkTables *tables;
+    pb_istream_t in;
+    uint32_t size;
+
+    take(&size, sizeof(size));
+    assert(size <= sizeof(bytes));
+    take(bytes, size);
+    in = pb_istream_from_buffer(bytes, size);
+    tables = pb_decode(&in, viommu_Tables_fields, &msg) ? walk_tables_new(&msg) : NULL;
+    if (!tables) {
+        printf("bad tables\n");
+    }
+    return tables;
+}
+
+static void ask(const WalkTables *tables)
+{
+    uint64_t address;
+    uint32_t access, i;
+    WalkFound found;
+
+    take(&address, sizeof(address));
+    take(&access, sizeof(access));
+    if (!tables || !walk_tables(tables, address, access, read_entries, &found)) {
+        printf("-\n");
+        return;
+    }
+    for (i = 0; i < found.count; i++) {
+        const WalkBlock *b = &found.block[i];
+
+        printf("%s%" PRIx64 " %" PRIx64 " %" PRIu32 " %" PRIu32, i ? ", " : "", b->input, b->output, b->log2_size,
+               b->access);
+    }
+    printf("\n");
+}
+
+int main(void)
+{
+    g_autofree WalkTables *tables = NULL;
+    int command;
+
+    while ((command = getchar()) != EOF) {
+        switch (command) {
+        case 'C':
+            while (segment_count) {
+                g_free(segments[--segment_count].data);
+            }
+            break;
+        case 'S':
+            take_segment();
+            break;
+        case 'T':
+            g_free(tables);
+            tables = take_tables();
+            break;
+        case 'A':
+            ask(tables);
+            break;
+        default:
+            fprintf(stderr, "walk-test: command %d\n", command);
+            return 1;
+        }
+    }
+    return 0;
+}

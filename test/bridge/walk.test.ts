@@ -1,0 +1,223 @@
+/**
+ * The bridge's walks beside the daemon's walker, over random and hostile tables of every format: they find exactly what
+ * the daemon would find without setting a bit or recording a fault, and nothing else.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Iommu, WalkTables } from '../../src/device/iommu.js';
+import type { ArrayMemory } from '../../src/memory/array.js';
+import { PeerWalks } from '../../src/session/walks.js';
+import { WALK, WalkResult } from '../../src/walk/types.js';
+import { walk } from '../../src/walk/walk.js';
+import { type Codec, contract } from '../../src/wire/codec.js';
+import { prepared } from '../guests/support.js';
+import { GRANULES, randomCase, VmsaWorld } from '../walk/vmsa-world.js';
+import { allCases, big, highOf, lowOf, Random, World } from '../walk/world.js';
+
+const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
+const SEED = Number(process.env['VIOMMU_SEED'] ?? 20261126);
+const ADDRESSES = 400;
+const PAGE = 4096;
+/** Bytes of memory whose entries the bridge looks at together. */
+const LINE = 64;
+
+let out: string;
+let program: string;
+
+beforeAll(() => {
+  out = mkdtempSync(join(tmpdir(), 'viommu-walk-'));
+  const { headers, uapi } = prepared();
+  const args = ['-s', '-C', BRIDGE_DIRECTORY, 'walk-test', `QEMU_HEADERS=${headers}`, `UAPI_HEADERS=${uapi}`];
+  execFileSync('make', [...args, `OUT=${out}`]);
+  program = join(out, 'x86_64/walk-test');
+}, 120_000);
+
+afterAll(() => rmSync(out, { recursive: true, force: true }));
+
+/** Commands for the program, and the lines that it has to print. */
+class Script {
+  readonly parts: Buffer[] = [];
+  readonly expected: string[] = [];
+  found = 0;
+  readonly #result = new WalkResult();
+
+  memory(memory: ArrayMemory, pages: readonly number[], bytes: number): void {
+    this.parts.push(Buffer.from('C'));
+    for (const page of pages) {
+      const words = new Uint32Array(bytes / 4);
+      if (!memory.loadWords(page, words, words.length)) throw new Error(`no memory at ${page}`);
+      const head = Buffer.alloc(17);
+      head.write('S');
+      head.writeBigUInt64LE(BigInt(page), 1);
+      head.writeBigUInt64LE(BigInt(bytes), 9);
+      this.parts.push(head, Buffer.from(words.buffer));
+    }
+  }
+
+  tables(tables: Partial<WalkTables>): void {
+    const message = messageOf(tables);
+    const head = Buffer.alloc(5);
+    head.write('T');
+    head.writeUInt32LE(message.length, 1);
+    this.parts.push(head, Buffer.from(message));
+  }
+
+  ask(memory: ArrayMemory, tables: Partial<WalkTables>, address: bigint, access: number): void {
+    const command = Buffer.alloc(13);
+    command.write('A');
+    command.writeBigUInt64LE(address, 1);
+    command.writeUInt32LE(access, 9);
+    this.parts.push(command);
+    this.expected.push(this.#answer(memory, tables, address, access));
+  }
+
+  /** What the daemon finds with looks that set nothing: at the address, and at those whose entries are in the same line. */
+  #answer(memory: ArrayMemory, tables: Partial<WalkTables>, address: bigint, access: number): string {
+    const result = this.#result;
+    const asked = this.#block(memory, tables, address, access);
+    if (asked === undefined) return '-';
+    this.found++;
+    const blocks = [asked];
+    const { entryAddress, log2Size } = result;
+    for (let entry = entryAddress + 8, n = 1n; entry % LINE !== 0; entry += 8, n++) {
+      const next = BigInt.asUintN(64, address + (n << BigInt(log2Size)));
+      const block = this.#block(memory, tables, next, 0);
+      if (block !== undefined && result.entryAddress === entry && result.log2Size === log2Size)
+        blocks.push(block);
+    }
+    return blocks.join(', ');
+  }
+
+  #block(
+    memory: ArrayMemory,
+    tables: Partial<WalkTables>,
+    address: bigint,
+    access: number,
+  ): string | undefined {
+    const result = this.#result;
+    const { format, root = 0, expectedMask = 0, expected = 0 } = tables;
+    if (format === undefined) throw new Error('no format');
+    const outcome = walk(format, memory, root, lowOf(address), highOf(address), 0, result);
+    const rights = result.cachable & 3;
+    if (outcome !== WALK.OK || rights === 0 || (access & ~rights) !== 0) return undefined;
+    if ((result.entryLo & expectedMask) !== expected) return undefined;
+    const size = 1n << BigInt(result.log2Size);
+    const input = address & ~(size - 1n);
+    const output = big(result.outLo, result.outHi);
+    if (meetsHole(tables, output, size) || (tables.holeInput === true && meetsHole(tables, input, size)))
+      return undefined;
+    return `${input.toString(16)} ${output.toString(16)} ${result.log2Size} ${rights}`;
+  }
+
+  /** Runs the program; returns what it printed. */
+  run(): string[] {
+    const input = Buffer.concat(this.parts);
+    const { status, stdout, stderr } = spawnSync(program, { input, maxBuffer: 1 << 28 });
+    expect([status, stderr.toString()]).toEqual([0, '']);
+    return stdout.toString().split('\n').slice(0, -1);
+  }
+}
+
+function meetsHole(
+  { holeFirst = 1, holeLast = 0 }: Partial<WalkTables>,
+  first: bigint,
+  size: bigint,
+): boolean {
+  const end = BigInt(holeLast + 1) * BigInt(PAGE);
+  return holeFirst <= holeLast && first < end && first + size > BigInt(holeFirst) * BigInt(PAGE);
+}
+
+/** The first line that differs says more than all of them. */
+function expectSame(actual: readonly string[], expected: readonly string[]): void {
+  const at = expected.findIndex((line, index) => line !== actual[index]);
+  expect({ at, line: actual[at] }).toEqual({ at, line: expected[at] });
+  expect(actual).toHaveLength(expected.length);
+}
+
+/** TABLES as the session sends it. */
+function messageOf(tables: Partial<WalkTables>): Uint8Array {
+  let bytes: Uint8Array | undefined;
+  const walks = new PeerWalks();
+  walks.open({
+    put<T extends object>(_type: number, _flags: number, _id: number, codec: Codec<T>, message: T): void {
+      bytes = contract.lookupType(`viommu.${codec.name}`).encode(message).finish().slice();
+    },
+  });
+  const walkable = (_rid: number, _pasid: number, _hi: number, to: WalkTables): boolean => {
+    Object.assign(to, tables);
+    return true;
+  };
+  walks.answered(8, -1, 0, { walkable } as unknown as Iommu);
+  if (bytes === undefined) throw new Error('nothing was sent');
+  return bytes;
+}
+
+describe("the bridge's walks", () => {
+  it('VT-d: find what the daemon finds, in every format', { timeout: 120_000 }, () => {
+    const script = new Script();
+    const random = new Random(SEED);
+    const world = new World(random);
+    for (const [index, { format, rules }] of allCases().entries()) {
+      if (index % 8 === 0) {
+        world.shuffle(index % 3 === 0 ? 0.1 : 0.01);
+        if (index % 16 === 0) world.tidy(rules.levels);
+        script.memory(world.memory, world.pages, PAGE);
+      }
+      // Somewhere in low memory, so that tables and outputs meet it.
+      const first = random.below(40);
+      const hole = {
+        holeFirst: first,
+        holeLast: Math.max(first + random.below(4) - 1, 0),
+        holeInput: random.chance(0.5),
+      };
+      const tables = { format, root: world.root(), ...hole };
+      script.tables(tables);
+      for (let n = 0; n < ADDRESSES; n++)
+        script.ask(world.memory, tables, world.address(rules.inputBits), 1 + random.below(3));
+    }
+    expectSame(script.run(), script.expected);
+    expect(script.found).toBeGreaterThan(script.expected.length / 20);
+  });
+
+  it('SMMUv3: find what the daemon finds, at every granule and stage', { timeout: 120_000 }, () => {
+    for (const granule of GRANULES) {
+      const script = new Script();
+      const random = new Random(SEED + granule);
+      const world = new VmsaWorld(random);
+      for (let round = 0; round < 48; round++) {
+        if (round % 8 === 0) {
+          world.shuffle(round % 16 === 0 ? 0.1 : 0.01);
+          script.memory(world.memory, world.pages, 0x1_0000);
+        }
+        const { format, rules } = randomCase(random, random.pick([1, 2] as const), granule);
+        // nG, in half of the first stages.
+        const expected = rules.stage === 1 && random.chance(0.5) ? 1 << 11 : 0;
+        const tables = { format, root: world.root(), expectedMask: expected, expected };
+        script.tables(tables);
+        for (let n = 0; n < ADDRESSES; n++)
+          script.ask(world.memory, tables, world.address(rules), 1 + random.below(3));
+      }
+      expectSame(script.run(), script.expected);
+      expect(script.found).toBeGreaterThan(script.expected.length / 50);
+    }
+  });
+
+  it('refuse a description that is none', () => {
+    const [{ format }] = allCases() as [ReturnType<typeof allCases>[number]];
+    const level = { ...format.root, shift: 70 };
+    const wrong = [
+      { ...format, root: level },
+      { ...format, rights: format.rights.subarray(0, 4) },
+      { ...format, lowShift: 40 },
+      { ...format, root: { ...format.root, indexMask: 0x1ff_ffff } },
+      { ...format, root: { ...format.root, indexMask: 510 } },
+    ];
+    const script = new Script();
+    for (const bad of wrong) script.tables({ format: bad, root: 0 });
+    expect(script.run()).toEqual(wrong.map(() => 'bad tables'));
+  });
+});
