@@ -18,18 +18,40 @@
 
 static uint32_t pasid;
 
-static uint8_t *map(void *where, int protection, int flags, int file)
+/*
+ * Where the next mapping goes: between others in one 2 MiB block, so that munmap never frees a page table. When it does,
+ * Linux flushes the whole address space, and before 6.17 its VT-d driver then sends the Device-TLB a request without
+ * PASID (cache_tag_flush_all), which is none for the translations of a process: the device would rightly keep them.
+ */
+#define BLOCK (2u << 20)
+
+static uint8_t *next_place(void)
 {
-	uint8_t *memory = mmap(where, BUFFER_SIZE, protection, flags, file, 0);
+	static uint8_t *next;
+
+	if (!next) {
+		void *memory = mmap(NULL, 2 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED)
+			say("reason=\"mmap: %s\"", strerror(errno));
+		next = (uint8_t *)(((uintptr_t)memory + BLOCK - 1) & ~(uintptr_t)(BLOCK - 1));
+	}
+	next += 2 * BUFFER_SIZE;
+	return next - BUFFER_SIZE;
+}
+
+static uint8_t *map(uint8_t *where, int protection, int flags, int file)
+{
+	uint8_t *memory = mmap(where ? where : next_place(), BUFFER_SIZE, protection, flags | MAP_FIXED, file, 0);
 
 	if (memory == MAP_FAILED)
 		say("reason=\"mmap: %s\"", strerror(errno));
 	return memory;
 }
 
-static uint8_t *anonymous(void *where)
+static uint8_t *anonymous(uint8_t *where)
 {
-	return map(where, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (where ? MAP_FIXED : 0), -1);
+	return map(where, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
 static bool bind(void)
