@@ -27,7 +27,8 @@ static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
     ViommuSpace *space = viommu_space_by_handle(core, notice->devices[0]);
     WireOperations *operations = notice->operations;
 
-    if (space) {
+    /* A daemon that is gone takes nothing back: what it asked for last may come after everything was unmapped. */
+    if (space && viommu_core_alive(core)) {
         viommu_host_run(space, operations->words, operations->count / HOST_OPERATION_WORDS, reply);
     }
     viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, notice->id, viommu_HostBatchReply_fields, reply);
