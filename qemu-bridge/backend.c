@@ -34,6 +34,11 @@ static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
     viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, notice->id, viommu_HostBatchReply_fields, reply);
 }
 
+static void run_track(ViommuCore *core, ViommuNotice *notice)
+{
+    viommu_track_run(core, notice->id, notice->operations->words, notice->operations->count);
+}
+
 static void run_invalidation(ViommuCore *core, ViommuNotice *notice)
 {
     uint32_t i;
@@ -50,9 +55,14 @@ static void run_invalidation(ViommuCore *core, ViommuNotice *notice)
 
 static void run_notice(ViommuCore *core, ViommuNotice *notice)
 {
-    if (notice->operations) {
+    switch (notice->type) {
+    case viommu_MessageType_HOST_BATCH:
         run_host_batch(core, notice);
-    } else {
+        break;
+    case viommu_MessageType_TRACK:
+        run_track(core, notice);
+        break;
+    default:
         run_invalidation(core, notice);
     }
     qatomic_inc(&core->backend.notices_done);
@@ -133,6 +143,7 @@ static void queue_invalidation(ViommuCore *core, uint32_t id, const IotlbScope *
 {
     ViommuNotice *notice = g_new0(ViommuNotice, 1);
 
+    notice->type = viommu_MessageType_INVALIDATE;
     notice->id = id;
     notice->scope = *scope;
     notice->count = msg->devices_count;
@@ -151,10 +162,29 @@ static bool serve_host_batch(ViommuCore *core, const WireFrame *frame)
         return false;
     }
     notice = g_new0(ViommuNotice, 1);
+    notice->type = viommu_MessageType_HOST_BATCH;
     notice->id = frame->id;
     notice->count = 1;
     notice->devices = g_memdup2(&msg.device, sizeof(uint32_t));
     notice->operations = g_steal_pointer(&operations);
+    queue_notice(core, notice);
+    return true;
+}
+
+static bool serve_track(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_Track msg = viommu_Track_init_zero;
+    g_autofree WireOperations *pages = g_new(WireOperations, 1);
+    ViommuNotice *notice;
+
+    wire_operations_init(&msg.pages, pages);
+    if (!wire_decode(frame, viommu_Track_fields, &msg) || pages->count % TRACK_WORDS) {
+        return false;
+    }
+    notice = g_new0(ViommuNotice, 1);
+    notice->type = viommu_MessageType_TRACK;
+    notice->id = frame->id;
+    notice->operations = g_steal_pointer(&pages);
     queue_notice(core, notice);
     return true;
 }
@@ -333,6 +363,9 @@ static void serve(ViommuCore *core, const WireFrame *frame)
         break;
     case viommu_MessageType_TABLES:
         ok = serve_tables(core, frame);
+        break;
+    case viommu_MessageType_TRACK:
+        ok = serve_track(core, frame);
         break;
     case viommu_MessageType_INTERRUPT:
         ok = serve_interrupt(core, frame);

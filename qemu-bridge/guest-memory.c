@@ -9,32 +9,52 @@
 /* NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not writable. */
 #define CODE_NOT_RAM 40
 
-static const MemTxAttrs ram_only = { .memory = 1 };
+/* The RAM behind an address, and how much of it goes on there. Under an overlay it is as good as anywhere. */
+static MemoryRegion *ram_at(uint64_t gpa, hwaddr *offset, hwaddr *length)
+{
+    MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, offset, length, false,
+                                               MEMTXATTRS_UNSPECIFIED);
+
+    return viommu_track_ram_of(mr);
+}
 
 uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
 {
-    return address_space_read(&address_space_memory, gpa, ram_only, data, size) == MEMTX_OK ? 0 : CODE_NOT_RAM;
+    RCU_READ_LOCK_GUARD();
+
+    while (size) {
+        hwaddr offset, length = size;
+        MemoryRegion *mr = ram_at(gpa, &offset, &length);
+
+        if (!memory_region_is_ram(mr) && !memory_region_is_romd(mr)) {
+            return CODE_NOT_RAM;
+        }
+        memcpy(data, (uint8_t *)memory_region_get_ram_ptr(mr) + offset, length);
+        gpa += length;
+        data = (uint8_t *)data + length;
+        size -= length;
+    }
+    return 0;
 }
 
 bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count)
 {
-    hwaddr xlat, len = count * sizeof(uint64_t);
-    MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, false, ram_only);
+    hwaddr offset, length = count * sizeof(uint64_t);
+    MemoryRegion *mr = ram_at(gpa, &offset, &length);
     const uint64_t *from;
     uint32_t i;
 
-    if (gpa % sizeof(uint64_t) || len < count * sizeof(uint64_t) || !memory_region_is_ram(mr) ||
-        memory_region_is_ram_device(mr)) {
+    if (gpa % sizeof(uint64_t) || length < count * sizeof(uint64_t) || memory_region_is_ram_device(mr) ||
+        (!memory_region_is_ram(mr) && !memory_region_is_romd(mr))) {
         return false;
     }
-    from = (const uint64_t *)((const uint8_t *)memory_region_get_ram_ptr(mr) + xlat);
+    from = (const uint64_t *)((const uint8_t *)memory_region_get_ram_ptr(mr) + offset);
     for (i = 0; i < count; i++) {
         values[i] = le64_to_cpu(qatomic_read__nocheck(from + i));
     }
     return true;
 }
 
-/* address_space_write drops writes to ROM without a word; a table there must read as what it is. */
 static bool is_writable_ram(MemoryRegion *mr)
 {
     return memory_region_is_ram(mr) && !memory_region_is_rom(mr) && !memory_region_is_ram_device(mr);
@@ -43,14 +63,13 @@ static bool is_writable_ram(MemoryRegion *mr)
 static bool range_is_writable(uint64_t gpa, uint64_t size)
 {
     while (size) {
-        hwaddr xlat, len = size;
-        MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, true, ram_only);
+        hwaddr offset, length = size;
 
-        if (!is_writable_ram(mr) || !len) {
+        if (!is_writable_ram(ram_at(gpa, &offset, &length)) || !length) {
             return false;
         }
-        gpa += len;
-        size -= len;
+        gpa += length;
+        size -= length;
     }
     return true;
 }
@@ -62,7 +81,17 @@ uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size)
     if (!range_is_writable(gpa, size)) {
         return CODE_NOT_RAM;
     }
-    return address_space_write(&address_space_memory, gpa, ram_only, data, size) == MEMTX_OK ? 0 : CODE_NOT_RAM;
+    while (size) {
+        hwaddr offset, length = size;
+        MemoryRegion *mr = ram_at(gpa, &offset, &length);
+
+        memcpy((uint8_t *)memory_region_get_ram_ptr(mr) + offset, data, length);
+        memory_region_set_dirty(mr, offset, length);
+        gpa += length;
+        data = (const uint8_t *)data + length;
+        size -= length;
+    }
+    return 0;
 }
 
 uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found)
@@ -72,7 +101,7 @@ uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint3
     uint32_t *word, old;
 
     RCU_READ_LOCK_GUARD();
-    mr = address_space_translate(&address_space_memory, gpa, &xlat, &len, true, ram_only);
+    mr = ram_at(gpa, &xlat, &len);
     if (gpa % sizeof(uint32_t) || len < sizeof(uint32_t) || !is_writable_ram(mr)) {
         return CODE_NOT_RAM;
     }

@@ -85,19 +85,23 @@ void viommu_host_run(ViommuSpace *space, const uint32_t *words, uint32_t count, 
     }
 }
 
-void viommu_host_settle(ViommuCore *core)
+bool viommu_host_settle(ViommuCore *core)
 {
     viommu_HostSettle msg = viommu_HostSettle_init_zero;
     viommu_HostSettleReply reply = viommu_HostSettleReply_init_zero;
 
     if (!core->assigned) {
-        return;
+        return true;
     }
     /* Nothing else runs the main loop's part of the work while the big lock is held here. */
     while (viommu_front_request(core, viommu_MessageType_HOST_SETTLE, viommu_HostSettle_fields, &msg, -1,
                                 viommu_HostSettleReply_fields, &reply) && !reply.settled) {
         viommu_backend_run_until(core, reply.sent);
+        if (!viommu_track_answer(core) && reply.tracking) {
+            return false;
+        }
     }
+    return true;
 }
 
 void viommu_host_listen(ViommuSpace *space, uint64_t first, uint64_t last)

@@ -55,26 +55,6 @@ static void announce(ViommuCore *core, ViommuRegion *region, const MemoryRegionS
     }
 }
 
-static void region_add(MemoryListener *listener, MemoryRegionSection *section)
-{
-    ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
-    ViommuRegion *region;
-
-    if (!is_guest_memory(section)) {
-        return;
-    }
-    region = g_new0(ViommuRegion, 1);
-    region->id = ++core->next_region;
-    region->mr = section->mr;
-    region->gpa = section->offset_within_address_space;
-    region->size = int128_get64(section->size);
-    region->offset = section->offset_within_region;
-    region->readonly = section->readonly || section->mr->rom_device;
-    memory_region_ref(region->mr);
-    QTAILQ_INSERT_TAIL(&core->regions, region, next);
-    announce(core, region, section);
-}
-
 /* The daemon has let go of the memory when this returns. */
 static void forget(ViommuCore *core, ViommuRegion *region)
 {
@@ -89,27 +69,112 @@ static void forget(ViommuCore *core, ViommuRegion *region)
     g_free(region);
 }
 
-static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+static void begin(MemoryListener *listener)
 {
     ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
-    ViommuRegion *region;
 
-    QTAILQ_FOREACH(region, &core->regions, next) {
-        if (region->mr == section->mr && region->gpa == section->offset_within_address_space &&
-            region->size == int128_get64(section->size)) {
-            forget(core, region);
+    g_array_set_size(core->sections, 0);
+}
+
+/*
+ * Notes a section as the daemon is to see it: overlays over tracked pages are the RAM that they cover, and what they cut in
+ * pieces is one. An overlay whose RAM is gone goes, too, and is nothing until then.
+ */
+static void note(MemoryListener *listener, MemoryRegionSection *section)
+{
+    ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
+    MemoryRegionSection known = *section;
+
+    if (!is_guest_memory(section)) {
+        return;
+    }
+    if (viommu_track_is_overlay(section->mr)) {
+        known.mr = viommu_track_ram_of(section->mr);
+        known.readonly = false;
+        if (!memory_region_is_mapped(known.mr)) {
             return;
         }
+    }
+    if (core->sections->len) {
+        MemoryRegionSection *before = &g_array_index(core->sections, MemoryRegionSection, core->sections->len - 1);
+        uint64_t size = int128_get64(before->size);
+
+        if (before->mr == known.mr && before->readonly == known.readonly &&
+            before->offset_within_address_space + size == known.offset_within_address_space &&
+            before->offset_within_region + size == known.offset_within_region) {
+            before->size = int128_add(before->size, known.size);
+            return;
+        }
+    }
+    g_array_append_val(core->sections, known);
+}
+
+static bool is_section(const ViommuRegion *region, const MemoryRegionSection *section)
+{
+    return region->mr == section->mr && region->gpa == section->offset_within_address_space &&
+           region->size == int128_get64(section->size) && region->offset == section->offset_within_region &&
+           region->readonly == (section->readonly || section->mr->rom_device);
+}
+
+static void remember(ViommuCore *core, const MemoryRegionSection *section)
+{
+    ViommuRegion *region = g_new0(ViommuRegion, 1);
+
+    region->id = ++core->next_region;
+    region->mr = section->mr;
+    region->gpa = section->offset_within_address_space;
+    region->size = int128_get64(section->size);
+    region->offset = section->offset_within_region;
+    region->readonly = section->readonly || section->mr->rom_device;
+    memory_region_ref(region->mr);
+    QTAILQ_INSERT_TAIL(&core->regions, region, next);
+    announce(core, region, section);
+}
+
+/* The sections noted are all that there are now: what is not among them goes first. */
+static void commit(MemoryListener *listener)
+{
+    ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
+    g_autofree bool *known = g_new0(bool, core->sections->len);
+    ViommuRegion *region, *next;
+    bool changed = false;
+    guint i;
+
+    core->memory_changing = true;
+    QTAILQ_FOREACH_SAFE(region, &core->regions, next, next) {
+        for (i = 0; i < core->sections->len; i++) {
+            if (is_section(region, &g_array_index(core->sections, MemoryRegionSection, i))) {
+                known[i] = true;
+                break;
+            }
+        }
+        if (i == core->sections->len) {
+            forget(core, region);
+            changed = true;
+        }
+    }
+    for (i = 0; i < core->sections->len; i++) {
+        if (!known[i]) {
+            remember(core, &g_array_index(core->sections, MemoryRegionSection, i));
+            changed = true;
+        }
+    }
+    core->memory_changing = false;
+    if (changed) {
+        viommu_track_ram_changed(core);
     }
 }
 
 void viommu_memory_start(ViommuCore *core)
 {
     QTAILQ_INIT(&core->regions);
+    core->sections = g_array_new(FALSE, FALSE, sizeof(MemoryRegionSection));
     core->memory_listener = (MemoryListener) {
         .name = "viommu",
-        .region_add = region_add,
-        .region_del = region_del,
+        .begin = begin,
+        .region_add = note,
+        .region_nop = note,
+        .commit = commit,
     };
     memory_listener_register(&core->memory_listener, &address_space_memory);
     core->memory_listening = true;
@@ -120,5 +185,7 @@ void viommu_memory_stop(ViommuCore *core)
     if (core->memory_listening) {
         memory_listener_unregister(&core->memory_listener);
         core->memory_listening = false;
+        g_array_free(core->sections, TRUE);
+        core->sections = NULL;
     }
 }

@@ -46,7 +46,8 @@ static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, I
 
     for (;;) {
         IOMMUTLBEvent event = { .type = type };
-        uint64_t mask = dma_aligned_pow2_mask(first, r.last, space->core->aw_bits);
+        /* The whole of 64 bits has a size that no event can say: two halves. */
+        uint64_t mask = dma_aligned_pow2_mask(first, r.last, MIN(space->core->aw_bits, 63));
 
         event.entry.target_as = &address_space_memory;
         event.entry.iova = first;
@@ -168,6 +169,11 @@ void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
             continue;
         }
         if (w[0] & IOMMU_RW) {
+            /* What listens takes whole pieces of RAM only, and may refuse others without a word. */
+            if (viommu_track_covers(space->core, memory, memory + (last - first))) {
+                viommu_host_failed(EFAULT);
+                continue;
+            }
             emit(space, n, IOMMU_NOTIFIER_MAP, r, memory + (r.first - first), w[0] & IOMMU_RW);
         } else {
             emit(space, n, IOMMU_NOTIFIER_UNMAP, r, 0, IOMMU_NONE);
@@ -244,7 +250,8 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
                          PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
         return -ENOTSUP;
     }
-    if ((new_flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode) {
+    if ((new_flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode &&
+        !(core->maps_in_silence && viommu_track_possible(core))) {
         error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, %s",
                          PCI_SLOT(space->devfn), PCI_FUNC(space->devfn), core->no_map_events);
         return -ENOTSUP;

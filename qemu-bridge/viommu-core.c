@@ -7,9 +7,10 @@
 #include "viommu-core.h"
 
 #define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
+/* TRACKING is offered only where it is needed: see features_offered. */
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
-                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS))
+                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -66,6 +67,7 @@ static void gone_bh(void *opaque)
     viommu_endpoints_end_all(core);
     /* Nobody says any more what assigned devices may reach. */
     viommu_notify_unmap_all(core, true);
+    viommu_track_end_all(core);
     object_unref(OBJECT(core->dev));
 }
 
@@ -160,7 +162,8 @@ static bool create_page(ViommuCore *core, Error **errp)
 
 static uint32_t features_offered(const ViommuCore *core)
 {
-    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS));
+    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS)) &
+           ~(core->maps_in_silence ? 0 : FEATURE_BIT(TRACKING));
 }
 
 static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello_OptionsEntry *options,
@@ -249,6 +252,7 @@ bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *opti
     QLIST_INSERT_HEAD(&cores, core, next);
     core->exit_notifier.notify = exit_notify;
     qemu_add_exit_notifier(&core->exit_notifier);
+    viommu_track_start(core);
     viommu_memory_start(core);
     return true;
 }
@@ -260,6 +264,7 @@ void viommu_core_disconnect(ViommuCore *core)
         QLIST_REMOVE(core, next);
     }
     viommu_memory_stop(core);
+    viommu_track_stop(core);
     viommu_spaces_stop(core);
     viommu_host_close(core);
     if (core->exit_notifier.notify) {

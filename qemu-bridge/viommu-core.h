@@ -13,6 +13,7 @@
 #include "hw/irq.h"
 #include "endpoint.h"
 #include "iotlb.h"
+#include "track.h"
 #include "walk.h"
 #include "wire.h"
 
@@ -66,9 +67,10 @@ typedef struct ViommuInterrupt {
     uint32_t wire;
 } ViommuInterrupt;
 
-/* An INVALIDATE that notifiers must hear of, on its way to the main loop. */
+/* A message that needs the big lock, on its way to the main loop. */
 typedef struct ViommuNotice {
-    WireOperations *operations; /* of a HOST_BATCH; NULL: an INVALIDATE */
+    uint32_t type; /* viommu_MessageType: INVALIDATE (notifiers must hear of it), HOST_BATCH or TRACK */
+    WireOperations *operations; /* of a HOST_BATCH, pages of a TRACK */
     uint32_t id;
     IotlbScope scope;
     uint32_t count;
@@ -172,6 +174,7 @@ struct ViommuCore {
     const char *model;
     uint8_t aw_bits;     /* of input addresses, at most 64 */
     bool caching_mode;
+    bool maps_in_silence; /* the guest does not say when it maps something: stores to its tables are trapped */
     uint32_t assigned;   /* spaces with MAP notifiers that HOST_BATCH serves; big lock */
     const char *no_map_events; /* why notifiers cannot be told of new mappings, without caching_mode */
     qemu_irq wires[VIOMMU_MAX_WIRES];
@@ -200,6 +203,9 @@ struct ViommuCore {
     MemoryListener memory_listener;
     bool memory_listening;
     QTAILQ_HEAD(, ViommuRegion) regions;
+    bool memory_changing; /* the memory listener is at work; big lock */
+    GArray *sections;     /* what the memory listener has heard of since its last begin */
+    ViommuTracking tracking;
     uint32_t next_region;
 
     DeviceListener device_listener;
@@ -321,11 +327,34 @@ static inline bool viommu_hosts_are_shadowed(const ViommuCore *core)
 void viommu_host_run(ViommuSpace *space, const uint32_t *words, uint32_t count, viommu_HostBatchReply *reply);
 /** For notifiers of our own: the operation under way fails with this errno. */
 void viommu_host_failed(int error);
-/** Returns when host mappings are what the guest's tables say: the caller waits, and does itself what there is to do. */
-void viommu_host_settle(ViommuCore *core);
+/**
+ * Returns when host mappings are what the guest's tables say: the caller waits, and does itself what there is to do. False:
+ * all is done but for TRACKs that vCPUs have to hear of; when they have, the daemon looks again.
+ */
+bool viommu_host_settle(ViommuCore *core);
 /** Somebody listens for [first, last] who has nothing mapped; returns when he has. */
 void viommu_host_listen(ViommuSpace *space, uint64_t first, uint64_t last);
 
+/* track.c: stores to table pages. Big lock. */
+
+void viommu_track_start(ViommuCore *core);
+void viommu_track_stop(ViommuCore *core);
+/** Whether stores can be told of at all. */
+bool viommu_track_possible(const ViommuCore *core);
+/** Carries out a TRACK, which is answered at once or when every vCPU has heard of it. */
+void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint32_t count);
+/** Answers what waits for vCPUs, if none is in the middle of something. False: one is. */
+bool viommu_track_answer(ViommuCore *core);
+/** RAM came or went: overlays follow, soon. */
+void viommu_track_ram_changed(ViommuCore *core);
+/** Whether some page of [first, last], guest-physical, has an overlay. */
+bool viommu_track_covers(ViommuCore *core, uint64_t first, uint64_t last);
+/** Nothing is tracked any more. */
+void viommu_track_end_all(ViommuCore *core);
+/** Whether this is RAM under an overlay; any thread. */
+bool viommu_track_is_overlay(const MemoryRegion *mr);
+/** The RAM under an overlay, or what was given. */
+MemoryRegion *viommu_track_ram_of(MemoryRegion *mr);
 /** Aligned little-endian quadwords of RAM, each whole. rcu_read_lock held. */
 bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count);
 

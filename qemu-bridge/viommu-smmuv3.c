@@ -96,7 +96,9 @@ static bool connect_daemon(ViommuSmmuv3 *s, Error **errp)
     s->core.model = "smmuv3";
     /* Input addresses have 64 bits: tables of the upper half, and tags in the top byte. */
     s->core.aw_bits = 64;
-    s->core.no_map_events = "and an SMMUv3 has no caching mode";
+    s->core.no_map_events = "and an SMMUv3 has no caching mode: stores to its tables would have to be "
+                            "trapped, which takes TCG and a daemon that asks for it";
+    s->core.maps_in_silence = true;
     return viommu_core_connect(&s->core, options, count, errp);
 }
 

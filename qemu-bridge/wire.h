@@ -83,7 +83,11 @@ typedef struct WireSpans {
 #define HOST_OPERATION_WORDS 7
 #define MAX_HOST_OPERATIONS 2048
 
-/* Where a decoder puts `repeated fixed32 ops`. */
+/* Words of a page of a TRACK: address lo, with a bit that says whether tracking begins, and hi. */
+#define TRACK_WORDS 2
+#define TRACK_BEGIN 1u
+
+/* Where a decoder puts `repeated fixed32` ops of a HOST_BATCH, or pages of a TRACK. */
 typedef struct WireOperations {
     uint32_t count; /* words */
     uint32_t words[MAX_HOST_OPERATIONS * HOST_OPERATION_WORDS];

@@ -291,6 +291,8 @@ export interface Iommu {
   readonly counters: ModelCounters;
   /** False: an answer is good for the request that asked, and no cache outside may keep it (cache policy `none`). */
   readonly answersMayBeKept: boolean;
+  /** True: the guest does not say when it maps something. Who keeps mappings has to watch its stores to the tables. */
+  readonly mapsInSilence?: boolean;
   /**
    * A guest store of 1, 2, 4 or 8 bytes. Sizes or alignments that the specification does not allow are ignored (and traced).
    * All that it changes at once is visible in the register memory when this returns.

@@ -94,6 +94,13 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     body(CODEC.HostSettle, (session, frame) => session.settle(frame)),
     FEATURE.HOST_BATCH,
   );
+  table[MESSAGE.TABLE_WRITE] = entry(
+    body(CODEC.TableWrite, (session, frame, m) => {
+      session.shadowing.stored(m);
+      session.settle(frame);
+    }),
+    FEATURE.TRACKING,
+  );
   table[MESSAGE.HOST_DEVICE] = entry(
     body(CODEC.HostDevice, (session, frame, m) => {
       const { modelName, options } = session.agreement as Agreement;

@@ -44,7 +44,6 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   session.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
-  session.shadowing.open((hello.features & FEATURE.HOST_BATCH) !== 0 ? backend : undefined);
   const nesting = (hello.features & FEATURE.NESTING) !== 0;
   session.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;
@@ -54,6 +53,9 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
     outputs: session.outputs,
     ...(nesting ? { pasids: session.assigned.pasids } : {}),
   });
+  const shadows = (hello.features & FEATURE.HOST_BATCH) !== 0;
+  const tracking = shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.mapsInSilence === true;
+  session.shadowing.open(shadows ? backend : undefined, tracking);
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),
     features: hello.features & ALL_FEATURES,

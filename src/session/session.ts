@@ -286,7 +286,7 @@ export class Session {
     return this.invalidations.pending + this.assigned.pending;
   };
 
-  /** Handler of HOST_SETTLE: answered when there is something to say. */
+  /** Handler of HOST_SETTLE and TABLE_WRITE: answered when there is something to say. */
   settle(frame: Frame): void {
     this.#settling.push({ type: frame.type, id: frame.id });
   }
@@ -295,8 +295,10 @@ export class Session {
     const { shadowing, invalidations } = this;
     const settled = this.outputs.pendingAcks() === 0;
     // What the peer answers by itself is waited for; what its main loop has to do, it has to be told.
-    if (!settled && shadowing.shadow.underWay === 0 && invalidations.pendingNamed === 0) return;
-    const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0 };
+    const working = shadowing.shadow.underWay > 0 || invalidations.pendingNamed > 0;
+    const tracking = !working && shadowing.shadow.trackPending > 0;
+    if (!settled && !working && !tracking) return;
+    const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0, tracking };
     for (const { type, id } of this.#settling) {
       this.ports.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
     }
@@ -358,6 +360,14 @@ export class Session {
     if (type >= MESSAGE.HOST_SPACE_CREATE && type <= MESSAGE.HOST_PASID_FREE) {
       expectDescriptors(frame, 0);
       this.assigned.host.answered(type, id, CODEC.HostReply.decode(bytes, frame.start, frame.end));
+      return;
+    }
+    if (type === MESSAGE.TRACK) {
+      expectDescriptors(frame, 0);
+      const { code, text } = CODEC.Status.decode(bytes, frame.start, frame.end);
+      if (code !== 0) throw new CodedError('PEER_REFUSED', `TRACK failed in the peer: ${code} ${text}`);
+      this.shadowing.shadow.trackAnswered(id);
+      this.shadowing.owe();
       return;
     }
     if (type !== MESSAGE.INVALIDATE) {

@@ -3,6 +3,7 @@
  * come with NOTIFIER (MAP events), ranges with HOST_LISTEN.
  */
 import { CodedError } from '../base/errors.js';
+import { join } from '../base/u64.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import type { ShadowEvent } from '../events/events.js';
 import { type CompletionAnswer, CompletionChecks } from '../shadow/completions.js';
@@ -11,22 +12,26 @@ import { LAST_PAGE, pageOf } from '../shadow/pages.js';
 import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE, NOTIFY } from '../wire/frame.js';
-import type { HostListen } from '../wire/messages.js';
+import type { HostListen, TableWrite } from '../wire/messages.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet, SessionPorts } from './ports.js';
 
 /** Completions that one input may bring before an answer of the host is waited for. */
 const MOST_ROUNDS = 64;
 const PAGE_MASK = 0xfff;
+/** Bytes of one store. */
+const MOST_STORED = 4096;
+const MOST_HI = 1 << 20;
 
 export class Shadowing {
   readonly shadow: Shadow;
   /** Devices that are served by host objects, and their batches. */
   assigned: { takes(batch: Batch): boolean; has(device: number): boolean } | undefined;
-  /** HOST_BATCHes sent, modulo 2^32. */
+  /** HOST_BATCHes and TRACKs sent, modulo 2^32. */
   sent = 0;
   readonly #devices: DeviceTable;
   readonly #message = CODEC.HostBatch.create();
+  readonly #track = CODEC.Track.create();
   #backend: Outlet | undefined;
   /** The model waits to hear that nothing is pending. */
   #owed = false;
@@ -44,9 +49,13 @@ export class Shadowing {
     this.#devices = devices;
   }
 
-  /** @param backend where batches go; undefined: the peer does not know them */
-  open(backend: Outlet | undefined): void {
+  /**
+   * @param backend where batches go; undefined: the peer does not know them
+   * @param tracking the guest does not say when it maps something: stores to its tables are trapped
+   */
+  open(backend: Outlet | undefined, tracking: boolean): void {
     this.#backend = backend;
+    if (tracking) this.shadow.track();
     this.#devices.shadowing = backend !== undefined;
   }
 
@@ -73,6 +82,13 @@ export class Shadowing {
     const whole = (message.firstLo & PAGE_MASK) === 0 && (message.lastLo & PAGE_MASK) === PAGE_MASK;
     if (!whole || first > last) throw new CodedError('BAD_ARGUMENT', `pages ${first} to ${last}`);
     this.shadow.listen(message.device, first, Math.min(last, LAST_PAGE));
+  }
+
+  /** The guest has stored to a page that is tracked, or was until a moment ago. Throws `BAD_ARGUMENT`. */
+  stored({ lo, hi, size }: TableWrite): void {
+    if (size < 1 || size > MOST_STORED) throw new CodedError('BAD_ARGUMENT', `a store of ${size} bytes`);
+    if (hi >= MOST_HI) throw new CodedError('BAD_ARGUMENT', 'a store above 2^52');
+    this.shadow.stored(join(lo, hi), size);
   }
 
   /** The guest invalidates. */
@@ -138,6 +154,11 @@ export class Shadowing {
 
   #send(): void {
     const backend = this.#backend;
+    for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
+      this.#track.pages = track.words;
+      this.sent = (this.sent + 1) >>> 0;
+      backend?.put(MESSAGE.TRACK, FLAG.NEED_REPLY, track.id, CODEC.Track, this.#track);
+    }
     const message = this.#message;
     for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
       if (this.assigned?.takes(batch) === true || backend === undefined) continue;

@@ -15,6 +15,7 @@ import type { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import type { Hole } from './runs.js';
 import type { MirrorBudget } from './table-pool.js';
+import type { TableWatcher } from './tracking.js';
 
 export class GuestSpace {
   /** What has to be looked at. */
@@ -34,7 +35,14 @@ export class GuestSpace {
   private readonly secondRoot: number;
   readonly addressed: boolean;
 
-  constructor(tables: AddressSpaceTables, memory: GuestMemory, ram: RamMap, budget: MirrorBudget) {
+  /** @param watcher is told of every table page; undefined: the guest says itself when it has changed them */
+  constructor(
+    tables: AddressSpaceTables,
+    memory: GuestMemory,
+    ram: RamMap,
+    budget: MirrorBudget,
+    watcher?: TableWatcher,
+  ) {
     this.through = tables.through;
     this.reach = tables.reach;
     this.formats = tables.formats.slice(0, tables.count);
@@ -45,7 +53,9 @@ export class GuestSpace {
     this.hole = { first: tables.holeFirst, last: tables.holeLast };
     const shadowed = this.through === THROUGH.TABLES;
     this.mirrors = shadowed
-      ? this.formats.map((format, index) => new TableMirror(format, this.roots[index], memory, budget))
+      ? this.formats.map(
+          (format, index) => new TableMirror(format, this.roots[index], memory, budget, watcher),
+        )
       : [];
     this.leaves = this.#source(memory, ram);
     // New copies are empty: everything has to be looked at once.
@@ -98,6 +108,11 @@ export class GuestSpace {
       if (from + pages > mirror.span) this.touchAll(also);
       else this.#stale(mirror.pageAt(from), mirror.pageAt(from) + pages - 1, also);
     }
+  }
+
+  /** The guest has stored to [first, last], guest-physical addresses, where tables are. */
+  stored(first: number, last: number): void {
+    for (const mirror of this.mirrors) mirror.stored(first, last, this.stale);
   }
 
   touchAll(also?: PageRanges): void {

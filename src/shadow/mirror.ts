@@ -15,7 +15,9 @@ import { WALK } from '../walk/types.js';
 import { flawOf, rightsOf } from '../walk/walk.js';
 import { LAST_PAGE, PAGE_LOG2 } from './pages.js';
 import type { PageRanges } from './ranges.js';
+import { TableHomes } from './table-homes.js';
 import { type MirrorBudget, TablePool } from './table-pool.js';
+import type { TableWatcher } from './tracking.js';
 
 /** So many entries are looked at one by one rather than compared as a block. */
 const FEW = 8;
@@ -27,6 +29,8 @@ const MOST_UPDATES = 4;
 const STOP_ALIGNMENT = 2 ** 18;
 const STOP_LATE = 1 << 20;
 const ROOT = 0;
+const PAGE_BYTES = 2 ** PAGE_LOG2;
+const ENTRY_BYTES = 8;
 const NO_KIDS: Int32Array = new Int32Array(0);
 
 export class TableMirror {
@@ -49,6 +53,8 @@ export class TableMirror {
   readonly aboveLo: number[] = [];
   readonly aboveHi: number[] = [];
   readonly #address: number[] = [];
+  /** Of each table held: the position that it begins at. */
+  readonly #begin: number[] = [];
   readonly #bytes: Uint8Array[] = [];
   readonly #slots: number[] = [];
   readonly #free: number[] = [];
@@ -70,6 +76,8 @@ export class TableMirror {
   /** What {@link #use} left. */
   #lo = 0;
   #hi = 0;
+  /** Where each table lies, when stores to tables are told of. */
+  readonly #homes: TableHomes | undefined;
   /** Whether the format keeps Accessed or Dirty state. */
   readonly #keepsState: boolean;
 
@@ -78,6 +86,7 @@ export class TableMirror {
     readonly root: PhysicalAddress,
     private readonly memory: GuestMemory,
     budget: MirrorBudget,
+    watcher?: TableWatcher,
   ) {
     const levels: FormatLevel[] = [];
     for (let at: FormatLevel | undefined = format.root; at !== undefined; at = at.next) levels[at.level] = at;
@@ -88,8 +97,9 @@ export class TableMirror {
     const entries = format.root.indexMask + 1;
     this.#scratch = new Uint32Array(2 * Math.max(entries, levels[1].indexMask + 1));
     this.#keepsState = (format.accessed | format.dirty | format.tableAccessed | format.clean) !== 0;
+    this.#homes = watcher === undefined ? undefined : new TableHomes(watcher);
     const buffer = new ArrayBuffer(entries * 8);
-    this.#enter(ROOT, root, format.levels, new Int32Array(buffer), 0, new Uint8Array(buffer), -1, 0);
+    this.#enter(ROOT, root, 0, format.levels, new Int32Array(buffer), 0, new Uint8Array(buffer), -1, 0);
   }
 
   /** Canonical page number of a position in the input space. */
@@ -126,7 +136,28 @@ export class TableMirror {
 
   /** Gives all copies back. */
   dispose(): void {
+    this.#homes?.clear();
     this.#pool.clear();
+  }
+
+  /** The guest has stored to [first, last], guest-physical addresses: adds the pages that this may have changed to `stale`. */
+  stored(first: number, last: number, stale: PageRanges): void {
+    const homes = this.#homes;
+    if (homes === undefined) return;
+    for (let page = Math.floor(first / PAGE_BYTES); page <= last / PAGE_BYTES; page++) {
+      for (const node of homes.at(page)) this.#storedTo(node, first, last, stale);
+    }
+  }
+
+  #storedTo(node: number, first: number, last: number, stale: PageRanges): void {
+    const level = this.levels[this.levelOf[node]];
+    const step = 2 ** (level.shift - PAGE_LOG2);
+    const address = this.#address[node];
+    const from = Math.max(0, Math.floor((first - address) / ENTRY_BYTES));
+    const to = Math.min(level.indexMask, Math.floor((last - address) / ENTRY_BYTES));
+    if (from > to) return;
+    const begin = this.#begin[node];
+    stale.add(this.pageAt(begin + from * step), this.pageAt(begin + (to + 1) * step - 1));
   }
 
   /** Table `node` begins at position `at`; only what lies in [first, last] is of interest. */
@@ -146,7 +177,7 @@ export class TableMirror {
     for (let index = from; index <= to; index++) {
       this.#grown = false;
       if (!same) this.#compare(node, level, index, index, at);
-      if (kids[index] === 0 && this.#again) this.#growAgain(node, level, index);
+      if (kids[index] === 0 && this.#again) this.#growAgain(node, level, index, at + index * step);
       const kid = kids[index];
       if (kid === 0) continue;
       const begin = at + index * step;
@@ -224,14 +255,15 @@ export class TableMirror {
     }
     words[word] = lo;
     words[word + 1] = hi;
+    const step = 2 ** (level.shift - PAGE_LOG2);
+    const begin = at + index * step;
     if (level.next !== undefined) {
       const kept = this.kids[node][index] !== 0;
       if (kept && (oldLo & ~format.tableAccessed) === (lo & ~format.tableAccessed) && oldHi === hi) return;
       if (kept) this.#drop(node, index);
-      if (isTable(format, level, lo, hi)) this.#grow(node, level.next, index, lo, hi);
+      if (isTable(format, level, lo, hi)) this.#grow(node, level.next, index, begin, lo, hi);
     }
-    const step = 2 ** (level.shift - PAGE_LOG2);
-    const page = this.pageAt(at + index * step);
+    const page = this.pageAt(begin);
     this.#changed?.add(page, page + step - 1);
   }
 
@@ -267,7 +299,7 @@ export class TableMirror {
   }
 
   /** Makes an empty copy of the table below an entry: what is in it is found when it is looked at. */
-  #grow(node: number, level: FormatLevel, index: number, lo: number, hi: number): void {
+  #grow(node: number, level: FormatLevel, index: number, begin: number, lo: number, hi: number): void {
     const { format } = this;
     const slot = this.#pool.take();
     if (slot < 0) {
@@ -282,6 +314,7 @@ export class TableMirror {
     this.#enter(
       kid,
       address,
+      begin,
       level.level,
       this.#pool.wordsOf(slot),
       this.#pool.offsetOf(slot),
@@ -293,18 +326,19 @@ export class TableMirror {
   }
 
   /** The same for an entry that was seen when there was no room. */
-  #growAgain(node: number, level: FormatLevel, index: number): void {
+  #growAgain(node: number, level: FormatLevel, index: number, begin: number): void {
     const word = this.base[node] + 2 * index;
     const lo = this.words[node][word];
     const hi = this.words[node][word + 1];
     if (level.next !== undefined && isTable(this.format, level, lo, hi)) {
-      this.#grow(node, level.next, index, lo, hi);
+      this.#grow(node, level.next, index, begin, lo, hi);
     }
   }
 
   #enter(
     node: number,
     address: number,
+    begin: number,
     level: number,
     words: Int32Array,
     base: number,
@@ -317,9 +351,11 @@ export class TableMirror {
     this.base[node] = base;
     this.#bytes[node] = bytes;
     this.#address[node] = address;
+    this.#begin[node] = begin;
     this.aboveLo[node] = aboveLo;
     this.aboveHi[node] = aboveHi;
     this.kids[node] = level === 1 ? NO_KIDS : new Int32Array(this.levels[level].indexMask + 1);
+    this.#homes?.add(node, address, (this.levels[level].indexMask + 1) * ENTRY_BYTES);
     this.tables++;
   }
 
@@ -330,6 +366,7 @@ export class TableMirror {
     const kids = this.kids[kid];
     for (let at = 0; at < kids.length; at++) if (kids[at] !== 0) this.#drop(kid, at);
     this.kids[kid] = NO_KIDS;
+    this.#homes?.remove(kid);
     this.#pool.give(this.#slots[kid]);
     this.#free.push(kid);
     this.tables--;

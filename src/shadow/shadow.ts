@@ -6,6 +6,9 @@
  * unmaps first. Whoever runs this sends the batches and brings the answers back; until `pending` is 0 nothing that the
  * guest waits for may be called complete.
  *
+ * With {@link Shadow.track} the pages of the tables are tracked: every store of the guest to one comes as `stored`, and what it
+ * changed is compared at once. That is for models whose guests do not say when they map something.
+ *
  * Nothing here waits, and one call of `work` does a bounded amount. What remains goes on with a later call: after the
  * answer to a batch, be it an empty one that is sent for nothing else.
  */
@@ -29,6 +32,7 @@ import { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import { Refusals } from './refusals.js';
 import { MirrorBudget } from './table-pool.js';
+import { TrackedPages, type TrackRequest } from './tracking.js';
 
 /** Bytes of table copies: 128 GiB mapped in pages of 4 KiB. */
 const MIRROR_BYTES = 256 * 2 ** 20;
@@ -37,6 +41,7 @@ const MOST_WORK = 1 << 21;
 /** Batches that may wait before no more are made. */
 const MOST_WAITING = 64;
 const NO_PASID = -1;
+const PAGE_BYTES = 4096;
 
 /** What the engine needs of a model. */
 export type ShadowedModel = Pick<Iommu, 'affected' | 'tables'>;
@@ -53,6 +58,7 @@ export class Shadow {
   readonly #changed = new PageRanges(1 << 16);
   readonly #tables: AddressSpaceTables = noTables();
   readonly #refusals: Refusals;
+  #tracked: TrackedPages | undefined;
   #rids: number[] = [];
   readonly #affected: number[] = [];
   #promises = false;
@@ -83,12 +89,27 @@ export class Shadow {
 
   /** More than 0 while the host's mappings are not known to equal the guest's tables. */
   get pending(): number {
-    return this.#outbox.pending + (this.#unfinished() ? 1 : 0);
+    return this.#outbox.pending + this.trackPending + (this.#unfinished() ? 1 : 0);
+  }
+
+  /** The part of {@link pending} that waits for answers to TRACK. */
+  get trackPending(): number {
+    return this.#tracked?.pending ?? 0;
+  }
+
+  /** Table pages that are tracked. */
+  get trackedPages(): number {
+    return this.#tracked?.count ?? 0;
   }
 
   /** Batches sent or to be sent that have no answer. */
   get underWay(): number {
     return this.#outbox.pending;
+  }
+
+  /** Stores to tables are to be trapped from now on. Before the first device. */
+  track(): void {
+    this.#tracked = new TrackedPages();
   }
 
   /** A device's mappings are ours from now on. Nothing is mapped until the host {@link listen}s. */
@@ -139,6 +160,11 @@ export class Shadow {
     }
   }
 
+  /** The guest has stored `bytes` at `gpa`, where tables may be. */
+  stored(gpa: number, bytes: number): void {
+    for (const guest of this.#guests) guest.stored(gpa, gpa + bytes - 1);
+  }
+
   /** Everything may have changed: reset, memory that came or went. */
   touchAll(model: ShadowedModel): void {
     for (const space of this.#devices.values()) this.#resolve(space, model);
@@ -148,6 +174,7 @@ export class Shadow {
   /** RAM has come: what leads to it can be mapped now. */
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean, model: ShadowedModel): void {
     this.ram.add(region, gpa, bytes, readonly);
+    this.#tracked?.renew(Math.floor(gpa / PAGE_BYTES), Math.floor((gpa + bytes - 1) / PAGE_BYTES));
     this.#ramChanged(model);
   }
 
@@ -208,6 +235,23 @@ export class Shadow {
   take(): Batch | undefined {
     return this.#outbox.take();
   }
+
+  /** The next TRACK to be sent, if there is one. It goes before the batches that {@link take} gives. */
+  takeTrack(): TrackRequest | undefined {
+    return this.#tracked?.take();
+  }
+
+  /**
+   * The monitor tells of stores to the pages of a TRACK from now on. One may have gone unseen before: their tables are looked at
+   * again. Throws `UNEXPECTED_REPLY` when nobody waits for that.
+   */
+  trackAnswered(id: number): void {
+    if (this.#tracked === undefined)
+      throw new CodedError('UNEXPECTED_REPLY', `TRACK ${id} is not waited for`);
+    this.#tracked.answered(id, this.#again);
+  }
+
+  readonly #again = (page: number): void => this.stored(page * PAGE_BYTES, PAGE_BYTES);
 
   /**
    * The host has done a batch. `failures` are pairs of the index of an operation and an error number. Throws
@@ -276,7 +320,7 @@ export class Shadow {
 
   #guestFor(tables: AddressSpaceTables): GuestSpace {
     for (const guest of this.#guests) if (guest.matches(tables)) return guest;
-    const guest = new GuestSpace(tables, this.memory, this.ram, this.#budget);
+    const guest = new GuestSpace(tables, this.memory, this.ram, this.#budget, this.#tracked);
     this.#guests.push(guest);
     return guest;
   }

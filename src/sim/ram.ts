@@ -34,6 +34,8 @@ export class RamRegion {
 /** The simulated VM's RAM. */
 export class SimRam implements GuestRam {
   readonly regions: RamRegion[] = [];
+  /** Called after every store of the guest. */
+  onStore: (gpa: number, bytes: number) => void = () => {};
   #nextId = 1;
 
   add(base: number, size: number): RamRegion {
@@ -69,6 +71,7 @@ export class SimRam implements GuestRam {
   store32(gpa: number, value: number): void {
     const region = this.#need(gpa, 4);
     Atomics.store(region.words, (gpa - region.base) / 4, value | 0);
+    this.onStore(gpa, 4);
   }
 
   load64(gpa: number): bigint {
@@ -85,6 +88,7 @@ export class SimRam implements GuestRam {
     const index = (gpa - region.base) / 4;
     Atomics.store(region.words, index + 1, Number((value >> 32n) & 0xffff_ffffn) | 0);
     Atomics.store(region.words, index, Number(value & 0xffff_ffffn) | 0);
+    this.onStore(gpa, 8);
   }
 
   /** The bytes of [gpa, gpa + bytes) themselves. */

@@ -1,6 +1,7 @@
 import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
+import { pageOf } from '../shadow/pages.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, FEATURE, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
@@ -20,6 +21,7 @@ import { type RamRegion, SimRam } from './ram.js';
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
 const NOT_MEMORY = 40;
+const PAGE_BYTES = 4096;
 const DONE: M.Status = { code: 0, text: '' };
 
 /** It asks for every translation. */
@@ -77,6 +79,8 @@ export class SimVm implements Machine {
   assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
   readonly hosts = new Map<number, SimHost>();
+  /** Pages, by number, whose stores the daemon wants to hear of. */
+  readonly tracked = new Set<number>();
   readonly #shared: boolean;
   #sharedFd = -1;
   #sharedAddress = 0;
@@ -86,6 +90,7 @@ export class SimVm implements Machine {
 
   private constructor(path: string, options: SimVmOptions) {
     this.#shared = options.sharedMemory ?? true;
+    this.ram.onStore = (gpa, size) => this.#stored(gpa, size);
     this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000;
     this.client = Client.connect(path, {
       invalidate: (message) => this.#invalidate(message),
@@ -98,9 +103,21 @@ export class SimVm implements Machine {
         void this.pageResponses.push({ rid, pasid: pasid - 1, group, code }),
       deviceTlb: (message) => this.onDeviceTlb(message),
       hostBatch: (message) => this.#hostBatch(message),
+      track: (message) => this.#track(message),
       hostOperation: (type, message) => (this.assigned as AssignedHost).operation(type, message),
       hostRespond: (message) => this.assigned?.respond(message),
     });
+  }
+
+  /** The guest has stored: where the daemon wants to hear of it, the store ends when the hosts have what it changed. */
+  #stored(gpa: number, size: number): void {
+    if (this.tracked.size === 0 || !this.tracked.has(Math.floor(gpa / PAGE_BYTES))) return;
+    const { settled } = this.client.request(MESSAGE.TABLE_WRITE, {
+      lo: lowHalf(gpa),
+      hi: highHalf(gpa),
+      size,
+    });
+    if (!settled) this.settle();
   }
 
   /** Connects, shakes hands and hands over the RAM. Throws `CodedError` when the daemon refuses. */
@@ -323,6 +340,15 @@ export class SimVm implements Machine {
   #hostBatch(message: M.HostBatch): M.HostBatchReply {
     this.onHostBatch(message);
     return { failures: this.hosts.get(message.device)?.run(message.ops) ?? [] };
+  }
+
+  #track({ pages }: M.Track): M.Status {
+    for (let at = 0; at < pages.length; at += 2) {
+      const page = pageOf(pages[at], pages[at + 1]);
+      if ((pages[at] & 1) !== 0) this.tracked.add(page);
+      else this.tracked.delete(page);
+    }
+    return DONE;
   }
 
   #interrupt(message: M.Interrupt): void {

@@ -20,6 +20,7 @@ export interface BackendService {
   pageResponse(message: M.PageResponse): void;
   deviceTlb(message: M.DeviceTlb): M.DeviceTlbReply;
   hostBatch(message: M.HostBatch): M.HostBatchReply;
+  track(message: M.Track): M.Status;
   /** HOST_SPACE_CREATE to HOST_PASID_FREE. Absent: there are no host objects. */
   hostOperation?(type: number, message: object): M.HostReply;
   hostRespond?(message: M.HostRespond): void;
@@ -224,6 +225,8 @@ export class Client {
       this.#reply(type, id, service.deviceTlb(this.backend.body(CODEC.DeviceTlb)));
     } else if (type === MESSAGE.HOST_BATCH) {
       this.#reply(type, id, service.hostBatch(this.backend.body(CODEC.HostBatch)));
+    } else if (type === MESSAGE.TRACK) {
+      this.#reply(type, id, service.track(this.backend.body(CODEC.Track)));
     } else if (
       type >= MESSAGE.HOST_SPACE_CREATE &&
       type <= MESSAGE.HOST_PASID_FREE &&

@@ -215,6 +215,20 @@ export const CODEC = {
   HostSettleReply: new Codec<M.HostSettleReply>('HostSettleReply', (m) => {
     m.settled = false;
     m.sent = 0;
+    m.tracking = false;
+  }),
+  Track: new Codec<M.Track>('Track', (m) => {
+    m.pages = EMPTY;
+  }),
+  TableWrite: new Codec<M.TableWrite>('TableWrite', (m) => {
+    m.lo = 0;
+    m.hi = 0;
+    m.size = 0;
+  }),
+  TableWriteReply: new Codec<M.TableWriteReply>('TableWriteReply', (m) => {
+    m.settled = false;
+    m.sent = 0;
+    m.tracking = false;
   }),
   HostBatch: new Codec<M.HostBatch>('HostBatch', (m) => {
     m.device = 0;
@@ -255,6 +269,7 @@ const BODIES = table([
   [MESSAGE.PAGE_REQUEST, CODEC.PageRequest],
   [MESSAGE.HOST_LISTEN, CODEC.HostListen],
   [MESSAGE.HOST_SETTLE, CODEC.HostSettle],
+  [MESSAGE.TABLE_WRITE, CODEC.TableWrite],
   [MESSAGE.INVALIDATE, CODEC.Invalidate],
   [MESSAGE.INTERRUPT, CODEC.Interrupt],
   [MESSAGE.MEM_READ, CODEC.MemRead],
@@ -280,6 +295,7 @@ const BODIES = table([
   [MESSAGE.HOST_PAGE_REQUEST, CODEC.HostPageRequest],
   [MESSAGE.HOST_PASID_REFUSED, CODEC.HostPasidRefused],
   [MESSAGE.HOST_RESPOND, CODEC.HostRespond],
+  [MESSAGE.TRACK, CODEC.Track],
   [MESSAGE.ERROR, CODEC.Error],
 ]);
 
@@ -309,6 +325,8 @@ const REPLIES = table([
   [MESSAGE.HOST_INVALIDATE, CODEC.HostReply],
   [MESSAGE.HOST_PASID_ALLOC, CODEC.HostReply],
   [MESSAGE.HOST_PASID_FREE, CODEC.HostReply],
+  [MESSAGE.TABLE_WRITE, CODEC.TableWriteReply],
+  [MESSAGE.TRACK, CODEC.Status],
 ]);
 
 /** The codec of a request's or post's body. */

@@ -30,6 +30,7 @@ export const MESSAGE = {
   REPLAY: 10,
   NOTIFIER: 11,
   PAGE_REQUEST: 12,
+  TABLE_WRITE: 13,
   HOST_LISTEN: 20,
   HOST_SETTLE: 21,
   HOST_DEVICE: 22,
@@ -45,6 +46,7 @@ export const MESSAGE = {
   PAGE_RESPONSE: 70,
   DEVICE_TLB: 71,
   HOST_BATCH: 72,
+  TRACK: 73,
   TABLES: 76,
   HOST_SPACE_CREATE: 80,
   HOST_SPACE_DESTROY: 81,
@@ -74,12 +76,13 @@ export const FEATURE = {
   PRI: 32,
   STALLS: 64,
   HOST_BATCH: 128,
+  TRACKING: 256,
   WALKS: 1024,
   NESTING: 2048,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0xcff;
+export const ALL_FEATURES = 0xdff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;

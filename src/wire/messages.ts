@@ -216,7 +216,17 @@ export type HostSettle = Record<never, never>;
 export interface HostSettleReply {
   settled: boolean;
   sent: number;
+  tracking: boolean;
 }
+export interface Track {
+  pages: ArrayLike<number>;
+}
+export interface TableWrite {
+  lo: number;
+  hi: number;
+  size: number;
+}
+export type TableWriteReply = HostSettleReply;
 export interface HostBatch {
   device: number;
   ops: ArrayLike<number>;
@@ -244,6 +254,7 @@ export interface Requests {
   [MESSAGE.MEM_CAS]: [MemCas, MemCasReply];
   [MESSAGE.DEVICE_TLB]: [DeviceTlb, DeviceTlbReply];
   [MESSAGE.HOST_SETTLE]: [HostSettle, HostSettleReply];
+  [MESSAGE.TABLE_WRITE]: [TableWrite, TableWriteReply];
   [MESSAGE.HOST_BATCH]: [HostBatch, HostBatchReply];
   [MESSAGE.HOST_DEVICE]: [H.HostDevice, H.HostDeviceReply];
   [MESSAGE.HOST_SPACE_CREATE]: [H.HostSpaceCreate, H.HostReply];
@@ -256,6 +267,7 @@ export interface Requests {
   [MESSAGE.HOST_INVALIDATE]: [H.HostInvalidate, H.HostReply];
   [MESSAGE.HOST_PASID_ALLOC]: [H.HostPasidAlloc, H.HostReply];
   [MESSAGE.HOST_PASID_FREE]: [H.HostPasidFree, H.HostReply];
+  [MESSAGE.TRACK]: [Track, Status];
 }
 
 /** Frames that nobody answers. */

@@ -222,7 +222,7 @@ export class ScriptedDaemon {
         this.listens.push({ ...channel.body(CODEC.HostListen) });
         break;
       case MESSAGE.HOST_SETTLE:
-        channel.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, { settled: true, sent: 0 });
+        channel.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, { settled: true, sent: 0, tracking: false });
         break;
       case MESSAGE.PAGE_REQUEST:
         this.pageRequests.push({ ...channel.body(CODEC.PageRequest) });

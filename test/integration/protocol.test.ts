@@ -22,6 +22,7 @@ const NOBODY: BackendService = {
   pageResponse: () => {},
   deviceTlb: () => ({ result: 0 }),
   hostBatch: () => ({ failures: [] }),
+  track: () => ({ code: 0, text: '' }),
 };
 
 const HELLO: Hello = {

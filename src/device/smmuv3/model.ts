@@ -82,6 +82,8 @@ export class SmmuModel implements Iommu, RegisterListener {
   readonly registerBytes = SMMU_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
+  /** An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070 §4.4). */
+  readonly mapsInSilence = true;
   private readonly file: RegisterFile;
   /** Absent without IDR0.PRI. */
   readonly pageRequest?: (request: PageRequest) => void;

@@ -50,6 +50,7 @@ export class TestVm {
       pageResponse: (m) => this.service.pageResponse?.(m),
       deviceTlb: (m) => this.service.deviceTlb?.(m) ?? { result: 0 },
       hostBatch: (m) => this.service.hostBatch?.(m) ?? { failures: [] },
+      track: (m) => this.service.track?.(m) ?? { code: 0, text: '' },
     };
     this.client = new Client(fd, service);
   }

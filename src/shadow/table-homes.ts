@@ -1,0 +1,53 @@
+/** Where the tables of a mirror lie in guest memory: the way back from a page to the tables on it. */
+
+import type { TableWatcher } from './tracking.js';
+
+const PAGE_BYTES = 4096;
+const NONE: readonly number[] = [];
+
+export class TableHomes {
+  /** Numbers of the tables that lie on a page, wholly or in part. One table that is linked twice is two. */
+  readonly #nodes = new Map<number, number[]>();
+  readonly #addresses = new Map<number, readonly [address: number, bytes: number]>();
+
+  constructor(private readonly watcher: TableWatcher) {}
+
+  add(node: number, address: number, bytes: number): void {
+    this.#addresses.set(node, [address, bytes]);
+    this.watcher.linked(address, bytes);
+    for (let page = first(address); page <= last(address, bytes); page++) {
+      const nodes = this.#nodes.get(page);
+      if (nodes === undefined) this.#nodes.set(page, [node]);
+      else nodes.push(node);
+    }
+  }
+
+  remove(node: number): void {
+    const [address, bytes] = this.#addresses.get(node) ?? [0, 0];
+    this.#addresses.delete(node);
+    this.watcher.unlinked(address, bytes);
+    for (let page = first(address); page <= last(address, bytes); page++) {
+      const nodes = this.#nodes.get(page) ?? [];
+      nodes.splice(nodes.indexOf(node), 1);
+      if (nodes.length === 0) this.#nodes.delete(page);
+    }
+  }
+
+  at(page: number): readonly number[] {
+    return this.#nodes.get(page) ?? NONE;
+  }
+
+  clear(): void {
+    for (const [address, bytes] of this.#addresses.values()) this.watcher.unlinked(address, bytes);
+    this.#addresses.clear();
+    this.#nodes.clear();
+  }
+}
+
+function first(address: number): number {
+  return Math.floor(address / PAGE_BYTES);
+}
+
+function last(address: number, bytes: number): number {
+  return Math.floor((address + bytes - 1) / PAGE_BYTES);
+}
