@@ -164,12 +164,18 @@ static void tell(ViommuCore *core, uint64_t gpa, unsigned size)
     }
 }
 
+/* An address space counts from where its root region's container would: RAM that is mapped by itself has an address. */
+static hwaddr in_ram(const TrackedRam *ram, hwaddr offset)
+{
+    return ram->ram->addr + offset;
+}
+
 static uint64_t overlay_read(void *opaque, hwaddr offset, unsigned size)
 {
     TrackedRam *ram = opaque;
     uint64_t value = 0;
 
-    address_space_read(&ram->as, offset, MEMTXATTRS_UNSPECIFIED, &value, size);
+    address_space_read(&ram->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED, &value, size);
     return le64_to_cpu(value);
 }
 
@@ -178,20 +184,21 @@ static void overlay_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
 {
     TrackedRam *ram = opaque;
     ViommuCore *core = ram->core;
+    hwaddr at = in_ram(ram, offset);
     uint64_t gpa = ram->gpa + offset, first = gpa >> VIOMMU_PAGE_BITS, last = (gpa + size - 1) >> VIOMMU_PAGE_BITS;
 
     switch (size) {
     case 1:
-        address_space_stb(&ram->as, offset, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stb(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     case 2:
-        address_space_stw_le(&ram->as, offset, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stw_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     case 4:
-        address_space_stl_le(&ram->as, offset, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stl_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     default:
-        address_space_stq_le(&ram->as, offset, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stq_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
     }
     if (viommu_core_alive(core) && (g_tree_lookup(core->tracking.pages, &first) ||
                                     g_tree_lookup(core->tracking.pages, &last))) {
