@@ -18,20 +18,24 @@ afterAll(async () => {
 });
 
 describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, () => {
-  for (const { mode, domain } of [
-    { mode: 'strict', domain: 'DMA' },
-    { mode: 'lazy', domain: 'DMA-FQ' },
-  ]) {
+  const vtd = { choice: { cachingMode: true, scalableMode: false }, append: ['intel_iommu=on,sm_off'] };
+  for (const { arch, mode, domain, choice, append } of [
+    { arch: 'amd64', mode: 'strict', domain: 'DMA', ...vtd },
+    { arch: 'amd64', mode: 'lazy', domain: 'DMA-FQ', ...vtd },
+    { arch: 'arm64', mode: 'strict', domain: 'DMA', choice: {}, append: [] },
+    { arch: 'arm64', mode: 'lazy', domain: 'DMA-FQ', choice: {}, append: [] },
+  ] as const) {
     it(
-      `${mode}: what is mapped is reached, what is unmapped is not`,
+      `${arch}, ${mode}: what is mapped is reached, what is unmapped is not`,
       async () => {
-        const name = `dma-${mode}`;
+        const name = `dma-${arch}-${mode}`;
         const guest = Guest.boot({
+          arch,
           series: '6.12',
           name,
           socket: daemon.socket,
-          choice: { cachingMode: true, scalableMode: false },
-          append: ['intel_iommu=on,sm_off', `iommu.strict=${mode === 'strict' ? 1 : 0}`],
+          choice,
+          append: [...append, `iommu.strict=${mode === 'strict' ? 1 : 0}`],
           jobs: ['dma'],
           parameters: { 'dma-mode': mode, 'dma-seconds': 10, 'dma-seed': SEED },
           module: true,
@@ -53,10 +57,10 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           for (const what of ['maps', 'unmaps', 'coherent', 'lists', 'bytes', 'refused']) {
             expect(Number(done?.[what]), what).toBeGreaterThan(0);
           }
-          // A flush that is put off is seen, and never in strict mode.
-          if (mode === 'strict') expect(done?.['stale']).toBe('0');
+          // A flush that is put off is seen, and never in strict mode; nor where the store that unmaps is trapped.
+          if (mode === 'strict' || arch === 'arm64') expect(done?.['stale']).toBe('0');
           else expect(Number(done?.['stale'])).toBeGreaterThan(0);
-          console.log(`${mode}, seed ${SEED}: ${JSON.stringify(done)}, ${text.trim()}`);
+          console.log(`${arch}, ${mode}, seed ${SEED}: ${JSON.stringify(done)}, ${text.trim()}`);
         } finally {
           watch?.interrupt();
           await guest.dispose();
