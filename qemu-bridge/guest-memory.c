@@ -18,6 +18,12 @@ static MemoryRegion *ram_at(uint64_t gpa, hwaddr *offset, hwaddr *length)
     return viommu_track_ram_of(mr);
 }
 
+/* RAM, or ROM that reads as memory; never a device's registers, though QEMU may have them mapped (a host device's BAR). */
+static bool is_readable_ram(MemoryRegion *mr)
+{
+    return (memory_region_is_ram(mr) || memory_region_is_romd(mr)) && !memory_region_is_ram_device(mr);
+}
+
 uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
 {
     RCU_READ_LOCK_GUARD();
@@ -26,7 +32,7 @@ uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
         hwaddr offset, length = size;
         MemoryRegion *mr = ram_at(gpa, &offset, &length);
 
-        if (!memory_region_is_ram(mr) && !memory_region_is_romd(mr)) {
+        if (!is_readable_ram(mr)) {
             return CODE_NOT_RAM;
         }
         memcpy(data, (uint8_t *)memory_region_get_ram_ptr(mr) + offset, length);
@@ -44,8 +50,7 @@ bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count)
     const uint64_t *from;
     uint32_t i;
 
-    if (gpa % sizeof(uint64_t) || length < count * sizeof(uint64_t) || memory_region_is_ram_device(mr) ||
-        (!memory_region_is_ram(mr) && !memory_region_is_romd(mr))) {
+    if (gpa % sizeof(uint64_t) || length < count * sizeof(uint64_t) || !is_readable_ram(mr)) {
         return false;
     }
     from = (const uint64_t *)((const uint8_t *)memory_region_get_ram_ptr(mr) + offset);

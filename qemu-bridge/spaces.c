@@ -62,7 +62,7 @@ bool viommu_spaces_take_tables(ViommuCore *core, const viommu_Tables *msg)
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         WalkTables *tables;
 
-        if (space->pasid_plus_1 != msg->pasid) {
+        if (space->rid != msg->rid || space->pasid_plus_1 != msg->pasid) {
             continue;
         }
         tables = walk_tables_new(msg);

@@ -157,6 +157,14 @@ export interface WalkTables {
   holeInput: boolean;
 }
 
+/** An object to be filled. */
+export function noWalkTables(): WalkTables {
+  return {
+    ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
+    ...{ holeFirst: 1, holeLast: 0, holeInput: false },
+  };
+}
+
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
 export interface InvalidateScope {
   space: number;

@@ -2,14 +2,13 @@
  * Tables that the peer may walk itself (TABLES): told at the first request of a requester that tables answered, void
  * after an invalidation of structures. What the peer finds has the tags that an answer would have.
  */
-import type { Iommu, WalkTables } from '../device/iommu.js';
+import { type Iommu, noWalkTables } from '../device/iommu.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { CODEC } from '../wire/codec.js';
 import { MESSAGE } from '../wire/frame.js';
 import type { Tables } from '../wire/messages.js';
 import type { Outlet } from './ports.js';
 
-const NOTHING = new Uint8Array(0);
 /** More requesters than these ask for each translation. */
 const MAX_TOLD = 65536;
 const PASIDS = 2 ** 20 + 1;
@@ -18,17 +17,7 @@ export class PeerWalks {
   readonly #told = new Set<number>();
   readonly #spaces = new Set<number>();
   readonly #message: Tables = CODEC.Tables.create();
-  readonly #tables: WalkTables = {
-    format: undefined,
-    root: 0,
-    space: 0,
-    sub: 0,
-    expectedMask: 0,
-    expected: 0,
-    holeFirst: 1,
-    holeLast: 0,
-    holeInput: false,
-  };
+  readonly #tables = noWalkTables();
   #backend: Outlet | undefined;
 
   /** @param backend where TABLES go; undefined: the peer does not walk */
@@ -48,9 +37,10 @@ export class PeerWalks {
 
   /** A request was answered from tables: the peer is told of them, once. */
   answered(rid: number, pasid: number, hi: number, model: Iommu): void {
-    const key = rid * PASIDS + pasid + 1;
     const backend = this.#backend;
-    if (backend === undefined || this.#told.has(key) || this.#told.size >= MAX_TOLD) return;
+    if (backend === undefined) return;
+    const key = rid * PASIDS + pasid + 1;
+    if (this.#told.has(key) || this.#told.size >= MAX_TOLD) return;
     this.#told.add(key);
     const tables = this.#tables;
     if (model.walkable?.(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid)) return;
@@ -100,7 +90,7 @@ export class PeerWalks {
     m.leafHiMask = format.leafHiMask;
     m.aboveHiShift = format.aboveHiShift;
     m.aboveHiMask = format.aboveHiMask;
-    m.rights = format.rights ?? NOTHING;
+    m.rights = format.rights;
     m.levels = levelsOf(format.root);
     m.expectedMask = expectedMask >>> 0;
     m.expected = expected >>> 0;

@@ -8,15 +8,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Iommu, WalkTables } from '../../src/device/iommu.js';
+import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
 import type { ArrayMemory } from '../../src/memory/array.js';
 import { PeerWalks } from '../../src/session/walks.js';
-import { WALK, WalkResult } from '../../src/walk/types.js';
-import { walk } from '../../src/walk/walk.js';
+import { WalkResult } from '../../src/walk/types.js';
 import { type Codec, contract } from '../../src/wire/codec.js';
 import { prepared } from '../guests/support.js';
+import { walkAsPeer } from '../support/peer-walks.js';
 import { GRANULES, randomCase, VmsaWorld } from '../walk/vmsa-world.js';
-import { allCases, big, highOf, lowOf, Random, World } from '../walk/world.js';
+import { allCases, Random, World } from '../walk/world.js';
 
 const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const SEED = Number(process.env['VIOMMU_SEED'] ?? 20261126);
@@ -58,7 +58,7 @@ class Script {
     }
   }
 
-  tables(tables: Partial<WalkTables>): void {
+  tables(tables: WalkTables): void {
     const message = messageOf(tables);
     const head = Buffer.alloc(5);
     head.write('T');
@@ -66,7 +66,7 @@ class Script {
     this.parts.push(head, Buffer.from(message));
   }
 
-  ask(memory: ArrayMemory, tables: Partial<WalkTables>, address: bigint, access: number): void {
+  ask(memory: ArrayMemory, tables: WalkTables, address: bigint, access: number): void {
     const command = Buffer.alloc(13);
     command.write('A');
     command.writeBigUInt64LE(address, 1);
@@ -76,7 +76,7 @@ class Script {
   }
 
   /** What the daemon finds with looks that set nothing: at the address, and at those whose entries are in the same line. */
-  #answer(memory: ArrayMemory, tables: Partial<WalkTables>, address: bigint, access: number): string {
+  #answer(memory: ArrayMemory, tables: WalkTables, address: bigint, access: number): string {
     const result = this.#result;
     const asked = this.#block(memory, tables, address, access);
     if (asked === undefined) return '-';
@@ -92,25 +92,11 @@ class Script {
     return blocks.join(', ');
   }
 
-  #block(
-    memory: ArrayMemory,
-    tables: Partial<WalkTables>,
-    address: bigint,
-    access: number,
-  ): string | undefined {
-    const result = this.#result;
-    const { format, root = 0, expectedMask = 0, expected = 0 } = tables;
-    if (format === undefined) throw new Error('no format');
-    const outcome = walk(format, memory, root, lowOf(address), highOf(address), 0, result);
-    const rights = result.cachable & 3;
-    if (outcome !== WALK.OK || rights === 0 || (access & ~rights) !== 0) return undefined;
-    if ((result.entryLo & expectedMask) !== expected) return undefined;
-    const size = 1n << BigInt(result.log2Size);
-    const input = address & ~(size - 1n);
-    const output = big(result.outLo, result.outHi);
-    if (meetsHole(tables, output, size) || (tables.holeInput === true && meetsHole(tables, input, size)))
-      return undefined;
-    return `${input.toString(16)} ${output.toString(16)} ${result.log2Size} ${rights}`;
+  #block(memory: ArrayMemory, tables: WalkTables, address: bigint, access: number): string | undefined {
+    const block = walkAsPeer(memory, tables, access, address, this.#result);
+    return (
+      block && `${block.input.toString(16)} ${block.output.toString(16)} ${block.log2Size} ${block.rights}`
+    );
   }
 
   /** Runs the program; returns what it printed. */
@@ -122,15 +108,6 @@ class Script {
   }
 }
 
-function meetsHole(
-  { holeFirst = 1, holeLast = 0 }: Partial<WalkTables>,
-  first: bigint,
-  size: bigint,
-): boolean {
-  const end = BigInt(holeLast + 1) * BigInt(PAGE);
-  return holeFirst <= holeLast && first < end && first + size > BigInt(holeFirst) * BigInt(PAGE);
-}
-
 /** The first line that differs says more than all of them. */
 function expectSame(actual: readonly string[], expected: readonly string[]): void {
   const at = expected.findIndex((line, index) => line !== actual[index]);
@@ -139,7 +116,7 @@ function expectSame(actual: readonly string[], expected: readonly string[]): voi
 }
 
 /** TABLES as the session sends it. */
-function messageOf(tables: Partial<WalkTables>): Uint8Array {
+function messageOf(tables: WalkTables): Uint8Array {
   let bytes: Uint8Array | undefined;
   const walks = new PeerWalks();
   walks.open({
@@ -174,7 +151,7 @@ describe("the bridge's walks", () => {
         holeLast: Math.max(first + random.below(4) - 1, 0),
         holeInput: random.chance(0.5),
       };
-      const tables = { format, root: world.root(), ...hole };
+      const tables = { ...noWalkTables(), format, root: world.root(), ...hole };
       script.tables(tables);
       for (let n = 0; n < ADDRESSES; n++)
         script.ask(world.memory, tables, world.address(rules.inputBits), 1 + random.below(3));
@@ -196,7 +173,7 @@ describe("the bridge's walks", () => {
         const { format, rules } = randomCase(random, random.pick([1, 2] as const), granule);
         // nG, in half of the first stages.
         const expected = rules.stage === 1 && random.chance(0.5) ? 1 << 11 : 0;
-        const tables = { format, root: world.root(), expectedMask: expected, expected };
+        const tables = { ...noWalkTables(), format, root: world.root(), expectedMask: expected, expected };
         script.tables(tables);
         for (let n = 0; n < ADDRESSES; n++)
           script.ask(world.memory, tables, world.address(rules), 1 + random.below(3));
@@ -217,7 +194,7 @@ describe("the bridge's walks", () => {
       { ...format, root: { ...format.root, indexMask: 510 } },
     ];
     const script = new Script();
-    for (const bad of wrong) script.tables({ format: bad, root: 0 });
+    for (const bad of wrong) script.tables({ ...noWalkTables(), format: bad });
     expect(script.run()).toEqual(wrong.map(() => 'bad tables'));
   });
 });

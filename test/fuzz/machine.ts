@@ -8,10 +8,10 @@ import type { Translation } from '../../src/sim/machine.js';
 import { MESSAGE } from '../../src/wire/frame.js';
 import type { Invalidate, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
+import { Walker } from '../support/peer-walks.js';
 import { CountingMemory } from './counting-memory.js';
 import { must } from './fuzzer.js';
 import { WORDS_PER_TRANSLATION, WORDS_PER_WRITE } from './limits.js';
-import { Walker } from './peer-walks.js';
 import type { Rng } from './rng.js';
 
 /** An answer on its way to the bridge's cache. */

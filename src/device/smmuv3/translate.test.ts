@@ -17,7 +17,7 @@ import {
 } from '../../../test/support/smmu-unit.js';
 import { CR0 } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, NO_PASID, TRANSLATE_STATUS, type WalkTables } from '../iommu.js';
+import { ANY, NO_PASID, noWalkTables, TRANSLATE_STATUS, type WalkTables } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;
@@ -297,10 +297,7 @@ describe('nested', () => {
 
 describe('tables for somebody outside to walk', () => {
   const told = (vm: TestSmmu, sid = SID, hi = 0): WalkTables | undefined => {
-    const tables: WalkTables = {
-      ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
-      ...{ holeFirst: 1, holeLast: 0, holeInput: false },
-    };
+    const tables = noWalkTables();
     return vm.model.walkable?.(sid, NO_PASID, hi, tables) === true ? tables : undefined;
   };
 

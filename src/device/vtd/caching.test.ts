@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { contextEntry, descriptor, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { CC_INV_DSC, IOTLB_INV_DSC, PC_INV_DSC } from '../../spec/vtd/descriptors.js';
 import { FAULT } from '../../spec/vtd/faults.js';
-import { ANY, NO_PASID, type WalkTables } from '../iommu.js';
+import { ANY, NO_PASID, noWalkTables } from '../iommu.js';
 
 const RID = 0x18;
 const page = (did: number, address: number): Uint32Array =>
@@ -175,14 +175,9 @@ describe('not-present entries', () => {
 });
 
 describe('tables for somebody outside to walk', () => {
-  const nothing = (): WalkTables => ({
-    ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
-    ...{ holeFirst: 1, holeLast: 0, holeInput: false },
-  });
-
   it('are those of the requester, with the tags of its answers, less the interrupt range', () => {
     const { vm, root } = legacy();
-    const tables = nothing();
+    const tables = noWalkTables();
     expect(vm.model.walkable?.(RID, NO_PASID, 0, tables)).toBe(true);
     expect(tables).toMatchObject({
       root,
@@ -199,7 +194,7 @@ describe('tables for somebody outside to walk', () => {
     'are none with %o: an entry that becomes present is not to be found at once',
     (options) => {
       const { vm } = legacy(options);
-      expect(vm.model.walkable?.(RID, NO_PASID, 0, nothing())).toBe(false);
+      expect(vm.model.walkable?.(RID, NO_PASID, 0, noWalkTables())).toBe(false);
     },
   );
 
@@ -211,7 +206,7 @@ describe('tables for somebody outside to walk', () => {
     vm.setRoot(1);
     vm.enable();
     vm.enableQueue(true);
-    expect(vm.model.walkable?.(RID, NO_PASID, 0, nothing())).toBe(true);
+    expect(vm.model.walkable?.(RID, NO_PASID, 0, noWalkTables())).toBe(true);
     for (let n = 0; n < 2; n++) {
       vm.invalidations.length = 0;
       vm.submit(page(7, 0x1000));

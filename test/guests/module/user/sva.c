@@ -20,8 +20,8 @@ static uint32_t pasid;
 
 /*
  * Where the next mapping goes: between others in one 2 MiB block, so that munmap never frees a page table. When it does,
- * Linux flushes the whole address space, and before 6.17 its VT-d driver then sends the Device-TLB a request without
- * PASID (cache_tag_flush_all), which is none for the translations of a process: the device would rightly keep them.
+ * Linux flushes the whole address space at once. Its VT-d driver seems to ask the Device-TLB for that without PASID then, which
+ * is none for the translations of a process: the device kept them exactly where a buffer crossed a block's boundary.
  */
 #define BLOCK (2u << 20)
 
