@@ -369,14 +369,25 @@ void viommu_regs_init(ViommuCore *core, const char *name);
 
 /* spaces.c */
 
+/* The void: a page that nobody writes, and a page that nobody reads. */
+#define VOID_ZEROS 0
+#define VOID_SINK VIOMMU_PAGE_SIZE
+#define VOID_SIZE (2 * VIOMMU_PAGE_SIZE)
+
+/* The bus's number as QEMU's PCI code reads it for buses behind a bridge. */
+static inline bool viommu_space_rid_is_current(const ViommuSpace *space)
+{
+    const uint8_t *number = qatomic_read(&space->bus_number);
+
+    return !number || *number == space->rid >> 8;
+}
+
 #define TYPE_VIOMMU_IOMMU_MEMORY_REGION "viommu-iommu-memory-region"
 
 /** The space that this address space belongs to, or NULL. Big lock. */
 ViommuSpace *viommu_space_of(const AddressSpace *as);
 /** The requester id of now. */
 uint16_t viommu_space_rid(const ViommuSpace *space);
-/** Asks the daemon for a translation. False: it is gone. `rid` is what the request was asked with. */
-bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid);
 /** The address space of a requester, made at the first call. Big lock. */
 ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn);
 /** Tells the daemon of the requester, or that its id changed. front.lock held. */
@@ -393,6 +404,11 @@ void viommu_spaces_flush(ViommuCore *core);
 ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle);
 bool viommu_spaces_start(ViommuCore *core, Error **errp);
 void viommu_spaces_stop(ViommuCore *core);
+
+/* translate.c */
+
+/** Asks the daemon for a translation. False: it is gone. `rid` is what the request was asked with. */
+bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid);
 
 /* notify.c: IOMMU notifiers (VFIO, vhost). Big lock. */
 

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Translation of one DMA: from the IOTLB, which is the bridge's hot path; by a walk of our own where the daemon has told of
+ * the tables; by asking it. And what becomes of an access that it refuses.
+ */
+#include "compat.h"
+#include "viommu-core.h"
+
+/* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
+#define MAX_REPORTED_BITS 52
+
+/* Whether what was found may be kept: nothing was invalidated since that it does not know, and the requester is the same. */
+static bool is_fresh_locked(const ViommuSpace *space, uint16_t rid, uint32_t tag, uint32_t epoch)
+{
+    return viommu_core_alive(space->core) && space->rid == rid &&
+           iotlb_epochs_fresh(&space->core->epochs, tag, epoch);
+}
+
+static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
+{
+    ViommuCore *core = space->core;
+    const uint32_t *w = answer->spans.words;
+    uint32_t i, count = wire_span_count(&answer->spans);
+
+    qemu_mutex_lock(&space->tlb.lock);
+    if (!is_fresh_locked(space, rid, answer->reply.space, answer->reply.epoch)) {
+        qatomic_inc(&core->stale_fills);
+    } else {
+        for (i = 0; i < count; i++, w += SPAN_WORDS) {
+            iotlb_insert_locked(&space->tlb, viommu_u64(w[0], w[1]), viommu_u64(w[2], w[3]), w[4], w[5],
+                                answer->reply.space, answer->reply.sub);
+        }
+    }
+    qemu_mutex_unlock(&space->tlb.lock);
+}
+
+bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid)
+{
+    ViommuCore *core = space->core;
+    viommu_Translate msg = {
+        .pasid = request->pasid_plus_1,
+        .access = request->access,
+        .lo = request->address,
+        .hi = request->address >> 32,
+        .kind = request->kind,
+        .may_stall = request->may_stall,
+    };
+    bool ok;
+
+    wire_spans_init(&answer->reply.spans, &answer->spans);
+    qemu_mutex_lock(&core->front.lock);
+    ok = viommu_space_announce_locked(space);
+    *rid = space->rid;
+    msg.rid = space->rid;
+    ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
+                                           viommu_TranslateReply_fields, &answer->reply) &&
+         viommu_spans_are_whole(core, &answer->spans);
+    if (ok) {
+        space->misses++;
+        viommu_core_publish(core);
+    }
+    qemu_mutex_unlock(&core->front.lock);
+    return ok;
+}
+
+/*
+ * A refused access. A thread that holds the big lock gets "no permission", which QEMU turns into an access to nothing,
+ * with an error for the device. That access takes the big lock, and an iothread must not: the main thread may be
+ * waiting for it, with the lock, to stop its device. So an iothread reads zeros and writes into the void, which is
+ * what an access to nothing amounts to for the devices that have iothreads.
+ */
+static IOMMUTLBEntry refused(const ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    bool to_void = !bql_locked() && (access == IOTLB_READ || access == IOTLB_WRITE);
+
+    return (IOMMUTLBEntry) {
+        .target_as = to_void ? &space->core->void_as : &address_space_memory,
+        .iova = address & ~(VIOMMU_PAGE_SIZE - 1),
+        .translated_addr = access == IOTLB_WRITE ? VOID_SINK : VOID_ZEROS,
+        .addr_mask = VIOMMU_PAGE_SIZE - 1,
+        .perm = to_void ? access : IOMMU_NONE,
+    };
+}
+
+static inline IOMMUTLBEntry entry_of(hwaddr address, uint64_t block, uint32_t log2_size, uint32_t access)
+{
+    uint64_t block_mask = log2_size >= 64 ? UINT64_MAX : (1ull << log2_size) - 1;
+    uint64_t mask = (1ull << MIN(log2_size, MAX_REPORTED_BITS)) - 1;
+
+    return (IOMMUTLBEntry) {
+        .target_as = &address_space_memory,
+        .iova = address & ~mask,
+        .translated_addr = (block + (address & block_mask)) & ~mask,
+        .addr_mask = mask,
+        .perm = access & IOMMU_RW,
+    };
+}
+
+/*
+ * QEMU cuts an access to nothing into pieces of at most four bytes and asks for each anew. To the device it was one
+ * request, which faults once: a piece that follows a refused one on the heels, in the same thread and page, is
+ * refused with it. Longer after, it is a request of its own, because the guest may have mapped the page.
+ */
+#define BURST_PIECE 4
+#define BURST_NS 20000
+
+typedef struct Refusal {
+    const ViommuSpace *space;
+    hwaddr address;
+    uint32_t access;
+    int64_t time;
+} Refusal;
+
+static __thread Refusal last_refusal;
+
+static bool continues_refused(const ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    Refusal *last = &last_refusal;
+
+    if (last->space != space || last->access != access || address - last->address - 1 >= BURST_PIECE ||
+        (address ^ last->address) >> VIOMMU_PAGE_BITS || get_clock() - last->time > BURST_NS) {
+        return false;
+    }
+    last->address = address;
+    last->time = get_clock();
+    return true;
+}
+
+static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    last_refusal = (Refusal) { space, address, access, get_clock() };
+    return refused(space, address, access);
+}
+
+/*
+ * The translation by a walk of our own. Table pages may be freed and filled with anything once an invalidation has been
+ * answered, so what was read counts only if none came since the walk began: otherwise the daemon is asked.
+ */
+static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkBlock *asked)
+{
+    ViommuCore *core = space->core;
+    uint32_t epoch = iotlb_epochs_newest(&core->epochs);
+    const WalkTables *tables;
+    WalkFound found;
+    uint32_t i;
+    bool ok;
+
+    RCU_READ_LOCK_GUARD();
+    tables = qatomic_rcu_read(&space->tables);
+    if (!tables || !walk_tables(tables, address, access, viommu_guest_read_entries, &found)) {
+        return false;
+    }
+    qemu_mutex_lock(&space->tlb.lock);
+    ok = is_fresh_locked(space, tables->rid, tables->space, epoch);
+    for (i = 0; ok && i < found.count; i++) {
+        const WalkBlock *b = &found.block[i];
+
+        iotlb_insert_locked(&space->tlb, b->input, b->output, b->log2_size, b->access, tables->space, tables->sub);
+    }
+    qemu_mutex_unlock(&space->tlb.lock);
+    *asked = found.block[0];
+    return ok;
+}
+
+static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    const ViommuRequest request = { .address = address, .pasid_plus_1 = space->pasid_plus_1, .access = access };
+    ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
+    const uint32_t *w = answer.spans.words;
+    uint16_t rid;
+
+    if (continues_refused(space, address, access)) {
+        return refused(space, address, access);
+    }
+    if (!viommu_space_ask(space, &request, &answer, &rid)) {
+        qatomic_inc(&space->core->refused);
+        qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
+        return refused(space, address, access);
+    }
+    if (answer.reply.status != 0 || !wire_span_count(&answer.spans) || w[4] < VIOMMU_PAGE_BITS) {
+        return refuse(space, address, access);
+    }
+    if (!answer.reply.once) {
+        keep(space, &answer, rid);
+    }
+    return entry_of(address, viommu_u64(w[2], w[3]), w[4], w[5]);
+}
+
+static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAccessFlags flags, int iommu_idx)
+{
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    bool current = viommu_space_rid_is_current(space);
+    WalkBlock found;
+    IotlbHit hit;
+
+    if (likely(current && iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
+        qatomic_set(&space->hits, qatomic_read(&space->hits) + 1);
+        return entry_of(address, hit.output, hit.log2_size, hit.access);
+    }
+    if (current && walk_here(space, address, flags & IOMMU_RW, &found)) {
+        qatomic_set(&space->walks, qatomic_read(&space->walks) + 1);
+        return entry_of(address, found.output, found.log2_size, found.access);
+    }
+    return translate_miss(space, address, flags & IOMMU_RW);
+}
+
+static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
+{
+    IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
+
+    imrc->translate = translate;
+    imrc->notify_flag_changed = viommu_notify_flag_changed;
+    imrc->replay = viommu_notify_replay;
+}
+
+const TypeInfo viommu_iommu_memory_region_type = {
+    .name = TYPE_VIOMMU_IOMMU_MEMORY_REGION,
+    .parent = TYPE_IOMMU_MEMORY_REGION,
+    .class_init = iommu_memory_region_class_init,
+};
