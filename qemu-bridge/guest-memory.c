@@ -15,7 +15,7 @@ static MemoryRegion *ram_at(uint64_t gpa, hwaddr *offset, hwaddr *length)
     MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, offset, length, false,
                                                MEMTXATTRS_UNSPECIFIED);
 
-    return viommu_track_ram_of(mr);
+    return viommu_overlays_ram_of(mr);
 }
 
 /* RAM, or ROM that reads as memory; never a device's registers, though QEMU may have them mapped (a host device's BAR). */

@@ -88,8 +88,8 @@ static void note(MemoryListener *listener, MemoryRegionSection *section)
     if (!is_guest_memory(section)) {
         return;
     }
-    if (viommu_track_is_overlay(section->mr)) {
-        known.mr = viommu_track_ram_of(section->mr);
+    if (viommu_overlays_is(section->mr)) {
+        known.mr = viommu_overlays_ram_of(section->mr);
         known.readonly = false;
         if (!memory_region_is_mapped(known.mr)) {
             return;

@@ -170,7 +170,7 @@ void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
         }
         if (w[0] & IOMMU_RW) {
             /* What listens takes whole pieces of RAM only, and may refuse others without a word. */
-            if (viommu_track_covers(space->core, memory, memory + (last - first))) {
+            if (viommu_overlays_cover(space->core, memory, memory + (last - first))) {
                 viommu_host_failed(EFAULT);
                 continue;
             }

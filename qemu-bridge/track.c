@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stores to tracked pages (TRACK, TABLE_WRITE). Over every tracked page lies an alias of a ROM device that shares the RAM
- * block: reads stay direct, a store comes here, is written through, and ends when the daemon has made of it what it must.
+ * Stores to tracked pages (TRACK, TABLE_WRITE). Overlays (overlays.c) bring them here; one ends when the daemon has made of
+ * it what it must.
  *
  * A vCPU may go on storing past a new overlay until it has dropped its TLB, which it does before its next translation
  * block. So a TRACK is answered when each has, or at once where none can be in the middle of one.
@@ -12,32 +12,6 @@
 #include "hw/core/cpu.h"
 #include "system/tcg.h"
 #include "viommu-core.h"
-
-/*
- * QEMU's dispatch tables hold fewer than 4096 sections, and an overlay takes two. Where more would be needed, pages in
- * between are overlaid too: stores to these are only slower.
- */
-#define MOST_OVERLAYS 1024
-#define OVERLAY_PRIORITY 1
-
-/* A region of RAM with tracked pages. Freed after a grace period: vCPUs look it up without the lock. */
-typedef struct TrackedRam {
-    struct rcu_head rcu;
-    MemoryRegion device;
-    AddressSpace as; /* of the RAM alone: stores through it mark pages dirty and drop translated code */
-    MemoryRegion *ram;
-    ViommuCore *core;
-    uint64_t gpa;    /* of the RAM's first byte */
-    uint32_t overlays;
-    QLIST_ENTRY(TrackedRam) next;
-} TrackedRam;
-
-typedef struct Overlay {
-    MemoryRegion alias;
-    TrackedRam *ram;
-    uint64_t first; /* pages, both included */
-    uint64_t last;
-} Overlay;
 
 /* What a vCPU has to pass before a TRACK is answered. */
 typedef struct Passing {
@@ -148,11 +122,16 @@ static void end_store(CPUState *cpu, run_on_cpu_data data)
     bql_unlock();
 }
 
-static void tell(ViommuCore *core, uint64_t gpa, unsigned size)
+void viommu_track_stored(ViommuCore *core, uint64_t gpa, unsigned size)
 {
+    uint64_t first = gpa >> VIOMMU_PAGE_BITS, last = (gpa + size - 1) >> VIOMMU_PAGE_BITS;
     viommu_TableWrite msg = { .lo = gpa, .hi = gpa >> 32, .size = size };
     viommu_TableWriteReply reply = viommu_TableWriteReply_init_zero;
 
+    if (!viommu_core_alive(core) ||
+        !(g_tree_lookup(core->tracking.pages, &first) || g_tree_lookup(core->tracking.pages, &last))) {
+        return;
+    }
     if (!viommu_front_request(core, viommu_MessageType_TABLE_WRITE, viommu_TableWrite_fields, &msg, -1,
                               viommu_TableWriteReply_fields, &reply) || reply.settled) {
         return;
@@ -162,231 +141,6 @@ static void tell(ViommuCore *core, uint64_t gpa, unsigned size)
         object_ref(OBJECT(core->dev));
         async_safe_run_on_cpu(current_cpu, end_store, RUN_ON_CPU_HOST_PTR(core));
     }
-}
-
-/* An address space counts from where its root region's container would: RAM that is mapped by itself has an address. */
-static hwaddr in_ram(const TrackedRam *ram, hwaddr offset)
-{
-    return ram->ram->addr + offset;
-}
-
-static uint64_t overlay_read(void *opaque, hwaddr offset, unsigned size)
-{
-    TrackedRam *ram = opaque;
-    uint64_t value = 0;
-
-    address_space_read(&ram->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED, &value, size);
-    return le64_to_cpu(value);
-}
-
-/* One store each, so that who reads meanwhile sees all of it or nothing, where it is aligned. */
-static void overlay_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
-{
-    TrackedRam *ram = opaque;
-    ViommuCore *core = ram->core;
-    hwaddr at = in_ram(ram, offset);
-    uint64_t gpa = ram->gpa + offset, first = gpa >> VIOMMU_PAGE_BITS, last = (gpa + size - 1) >> VIOMMU_PAGE_BITS;
-
-    switch (size) {
-    case 1:
-        address_space_stb(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
-        break;
-    case 2:
-        address_space_stw_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
-        break;
-    case 4:
-        address_space_stl_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
-        break;
-    default:
-        address_space_stq_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
-    }
-    if (viommu_core_alive(core) && (g_tree_lookup(core->tracking.pages, &first) ||
-                                    g_tree_lookup(core->tracking.pages, &last))) {
-        tell(core, gpa, size);
-    }
-}
-
-static const MemoryRegionOps overlay_ops = {
-    .read = overlay_read,
-    .write = overlay_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-};
-
-bool viommu_track_is_overlay(const MemoryRegion *mr)
-{
-    return mr->ops == &overlay_ops;
-}
-
-MemoryRegion *viommu_track_ram_of(MemoryRegion *mr)
-{
-    return viommu_track_is_overlay(mr) ? container_of(mr, TrackedRam, device)->ram : mr;
-}
-
-static TrackedRam *ram_get(ViommuCore *core, const ViommuRegion *region)
-{
-    uint64_t gpa = region->gpa - region->offset;
-    TrackedRam *ram;
-
-    QLIST_FOREACH(ram, &core->tracking.rams, next) {
-        if (ram->ram == region->mr && ram->gpa == gpa) {
-            return ram;
-        }
-    }
-    ram = g_new0(TrackedRam, 1);
-    ram->core = core;
-    ram->ram = region->mr;
-    ram->gpa = gpa;
-    memory_region_ref(ram->ram);
-    memory_region_init_io(&ram->device, OBJECT(core->dev), &overlay_ops, ram, "viommu-tracked-ram",
-                          memory_region_size(ram->ram));
-    ram->device.rom_device = true;
-    ram->device.romd_mode = true;
-    ram->device.ram_block = ram->ram->ram_block;
-    address_space_init(&ram->as, ram->ram, "viommu-tracked-ram");
-    QLIST_INSERT_HEAD(&core->tracking.rams, ram, next);
-    return ram;
-}
-
-static void free_ram(TrackedRam *ram)
-{
-    memory_region_unref(ram->ram);
-    object_unparent(OBJECT(&ram->device));
-    g_free(ram);
-}
-
-static void drop_unused_rams(ViommuTracking *t)
-{
-    TrackedRam *ram, *next;
-
-    QLIST_FOREACH_SAFE(ram, &t->rams, next, next) {
-        if (!ram->overlays) {
-            QLIST_REMOVE(ram, next);
-            address_space_destroy(&ram->as);
-            call_rcu(ram, free_ram, rcu);
-        }
-    }
-}
-
-/* The writable RAM that a page lies in as a whole, or NULL. */
-static const ViommuRegion *region_at(ViommuCore *core, uint64_t page)
-{
-    uint64_t gpa = page << VIOMMU_PAGE_BITS;
-    ViommuRegion *region;
-
-    QTAILQ_FOREACH(region, &core->regions, next) {
-        if (gpa >= region->gpa && gpa - region->gpa < region->size) {
-            return !region->readonly && region->size - (gpa - region->gpa) >= VIOMMU_PAGE_SIZE ? region : NULL;
-        }
-    }
-    return NULL;
-}
-
-typedef struct Run {
-    uint64_t first;
-    uint64_t last;
-    const ViommuRegion *region;
-} Run;
-
-typedef struct RunMaker {
-    ViommuCore *core;
-    GArray *runs;
-    uint64_t gap; /* pages that two runs may lie apart and still be one */
-} RunMaker;
-
-static gboolean add_page(gpointer key, gpointer value, gpointer data)
-{
-    RunMaker *maker = data;
-    uint64_t page = *(uint64_t *)key;
-    Run run = { page, page, region_at(maker->core, page) };
-
-    if (!run.region) {
-        return FALSE;
-    }
-    if (maker->runs->len) {
-        Run *before = &g_array_index(maker->runs, Run, maker->runs->len - 1);
-
-        if (before->region == run.region && page - before->last - 1 <= maker->gap) {
-            before->last = page;
-            return FALSE;
-        }
-    }
-    g_array_append_val(maker->runs, run);
-    return FALSE;
-}
-
-static GArray *make_runs(ViommuCore *core)
-{
-    RunMaker maker = { .core = core, .runs = g_array_new(FALSE, FALSE, sizeof(Run)) };
-
-    g_tree_foreach(core->tracking.pages, add_page, &maker);
-    while (maker.runs->len > MOST_OVERLAYS && maker.gap < UINT64_MAX / 4) {
-        maker.gap = MAX(maker.gap * 4, 4);
-        g_array_set_size(maker.runs, 0);
-        g_tree_foreach(core->tracking.pages, add_page, &maker);
-    }
-    return maker.runs;
-}
-
-static Overlay *overlay_new(ViommuCore *core, const Run *run)
-{
-    uint64_t gpa = run->first << VIOMMU_PAGE_BITS, size = (run->last - run->first + 1) << VIOMMU_PAGE_BITS;
-    g_autofree char *name = g_strdup_printf("viommu-tracked-%" PRIx64, gpa);
-    Overlay *overlay = g_new0(Overlay, 1);
-
-    overlay->ram = ram_get(core, run->region);
-    overlay->ram->overlays++;
-    overlay->first = run->first;
-    overlay->last = run->last;
-    memory_region_init_alias(&overlay->alias, OBJECT(core->dev), name, &overlay->ram->device,
-                             gpa - overlay->ram->gpa, size);
-    memory_region_add_subregion_overlap(get_system_memory(), gpa, &overlay->alias, OVERLAY_PRIORITY);
-    return overlay;
-}
-
-static void overlay_free(Overlay *overlay)
-{
-    memory_region_del_subregion(get_system_memory(), &overlay->alias);
-    object_unparent(OBJECT(&overlay->alias));
-    overlay->ram->overlays--;
-    g_free(overlay);
-}
-
-static bool overlay_is(const Overlay *overlay, const Run *run)
-{
-    return overlay->first == run->first && overlay->last == run->last && overlay->ram->ram == run->region->mr &&
-           overlay->ram->gpa == run->region->gpa - run->region->offset;
-}
-
-/* Makes the overlays what the tracked pages and today's RAM ask for, in one memory transaction. */
-static void apply(ViommuCore *core)
-{
-    ViommuTracking *t = &core->tracking;
-    g_autoptr(GArray) runs = make_runs(core);
-    GPtrArray *old = t->overlays, *overlays = g_ptr_array_new();
-    guint i, at = 0;
-
-    memory_region_transaction_begin();
-    for (i = 0; i < runs->len; i++) {
-        const Run *run = &g_array_index(runs, Run, i);
-
-        while (at < old->len && ((Overlay *)old->pdata[at])->first < run->first) {
-            overlay_free(old->pdata[at++]);
-        }
-        if (at < old->len && overlay_is(old->pdata[at], run)) {
-            g_ptr_array_add(overlays, old->pdata[at++]);
-        } else {
-            g_ptr_array_add(overlays, overlay_new(core, run));
-        }
-    }
-    while (at < old->len) {
-        overlay_free(old->pdata[at++]);
-    }
-    g_ptr_array_free(old, TRUE);
-    t->overlays = overlays;
-    memory_region_transaction_commit();
-    drop_unused_rams(t);
 }
 
 void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint32_t count)
@@ -410,7 +164,7 @@ void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint
         viommu_track_ram_changed(core);
         return;
     }
-    apply(core);
+    viommu_overlays_apply(core);
     answer_when_passed(core, id);
 }
 
@@ -423,7 +177,7 @@ static void refresh_bh(void *opaque)
 
     t->refresh_scheduled = false;
     if (t->pages) {
-        apply(core);
+        viommu_overlays_apply(core);
         for (i = 0; i < t->late->len; i++) {
             answer_when_passed(core, g_array_index(t->late, uint32_t, i));
         }
@@ -440,30 +194,13 @@ void viommu_track_ram_changed(ViommuCore *core)
     }
 }
 
-bool viommu_track_covers(ViommuCore *core, uint64_t first, uint64_t last)
-{
-    GPtrArray *overlays = core->tracking.overlays;
-    guint low = 0, high = overlays->len;
-
-    while (low < high) {
-        guint middle = (low + high) / 2;
-
-        if (((Overlay *)overlays->pdata[middle])->last < first >> VIOMMU_PAGE_BITS) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < overlays->len && ((Overlay *)overlays->pdata[low])->first <= last >> VIOMMU_PAGE_BITS;
-}
-
 void viommu_track_end_all(ViommuCore *core)
 {
     ViommuTracking *t = &core->tracking;
 
     if (t->pages && g_tree_nnodes(t->pages)) {
         g_tree_destroy(g_tree_ref(t->pages));
-        apply(core);
+        viommu_overlays_apply(core);
     }
 }
 

@@ -335,6 +335,17 @@ bool viommu_host_settle(ViommuCore *core);
 /** Somebody listens for [first, last] who has nothing mapped; returns when he has. */
 void viommu_host_listen(ViommuSpace *space, uint64_t first, uint64_t last);
 
+/* overlays.c: what brings stores to tracked pages to us. Big lock. */
+
+/** Makes the overlays what the tracked pages and today's RAM ask for, in one memory transaction. */
+void viommu_overlays_apply(ViommuCore *core);
+/** Whether some page of [first, last], guest-physical, has an overlay. */
+bool viommu_overlays_cover(ViommuCore *core, uint64_t first, uint64_t last);
+/** Whether this is RAM under an overlay; any thread. */
+bool viommu_overlays_is(const MemoryRegion *mr);
+/** The RAM under an overlay, or what was given; any thread. */
+MemoryRegion *viommu_overlays_ram_of(MemoryRegion *mr);
+
 /* track.c: stores to table pages. Big lock. */
 
 void viommu_track_start(ViommuCore *core);
@@ -347,14 +358,10 @@ void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint
 bool viommu_track_answer(ViommuCore *core);
 /** RAM came or went: overlays follow, soon. */
 void viommu_track_ram_changed(ViommuCore *core);
-/** Whether some page of [first, last], guest-physical, has an overlay. */
-bool viommu_track_covers(ViommuCore *core, uint64_t first, uint64_t last);
+/** Somebody has stored to RAM under an overlay; returns when the store may end. */
+void viommu_track_stored(ViommuCore *core, uint64_t gpa, unsigned size);
 /** Nothing is tracked any more. */
 void viommu_track_end_all(ViommuCore *core);
-/** Whether this is RAM under an overlay; any thread. */
-bool viommu_track_is_overlay(const MemoryRegion *mr);
-/** The RAM under an overlay, or what was given. */
-MemoryRegion *viommu_track_ram_of(MemoryRegion *mr);
 /** Aligned little-endian quadwords of RAM, each whole. rcu_read_lock held. */
 bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count);
 
