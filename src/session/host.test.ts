@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeFd, memoryFile } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
@@ -322,6 +323,31 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
     vm.client.close();
     expect((await host.closed).reason).toBe('FRAME_TRUNCATED');
   });
+
+  it.each(['the backend channel first', 'with answers not read'])(
+    'closing in the middle of a frame, %s: FRAME_TRUNCATED',
+    async (how) => {
+      const { vm, host } = start();
+      vm.hello();
+      // Requests that nothing follows at once: the session stops looking ahead for a while.
+      for (let i = 0; i < 3; i++) {
+        vm.translate(0x1000);
+        await sleep(5);
+      }
+      if (how === 'with answers not read') {
+        const request = { ...CODEC.Translate.create(), addressLo: 0x1000 };
+        for (let i = 0; i < 200; i++) {
+          vm.client.send(MESSAGE.TRANSLATE, FLAG.NEED_REPLY, i, CODEC.Translate, request);
+        }
+      }
+      vm.client.front.putRaw(header(MESSAGE.TRANSLATE, 1, 20));
+      vm.client.front.flush();
+      vm.client.backend.close();
+      if (how !== 'with answers not read') await sleep(20);
+      vm.client.close();
+      expect((await host.closed).reason).toBe('FRAME_TRUNCATED');
+    },
+  );
 
   it('closing between frames is no error: PEER_CLOSED', async () => {
     const { vm, host } = start();

@@ -100,7 +100,7 @@ export class SessionLoop {
     try {
       for (;;) this.#turn();
     } catch (error) {
-      reason = this.#reasonOf(error);
+      reason = this.#endingOf(this.#reasonOf(error));
     }
     if (reason.reason !== 'PEER_CLOSED' && reason.reason !== 'STOPPED') {
       const fields = { code: reason.code, reason: reason.reason, text: reason.message };
@@ -175,8 +175,7 @@ export class SessionLoop {
     if (name === CHANNEL.FRONT && backlog > FRONT_BACKLOG) return;
     const filled = channel.fill();
     if (filled === FILL.CLOSED) {
-      // A peer that goes away closes both; the front channel knows whether that was within a frame.
-      if (name === CHANNEL.BACKEND) this.#spin();
+      if (name === CHANNEL.BACKEND) this.#readFront();
       throw channel.ending();
     }
     if (name === CHANNEL.BACKEND && this.session.deviceTlbs.pending > 0) this.#readFront();
@@ -239,6 +238,21 @@ export class SessionLoop {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#observer.log('error', 'internal error; this session ends', { stack });
     return new CodedError('INTERNAL', error instanceof Error ? error.message : String(error));
+  }
+
+  /**
+   * A peer that goes away closes both channels, in any order, and what is sent to it fails from then on: whichever of
+   * these was noticed first, the front channel knows whether it happened within a frame.
+   */
+  #endingOf(reason: CodedError): CodedError {
+    if (reason.reason !== 'PEER_CLOSED') return reason;
+    const front = this.#front;
+    try {
+      for (let i = 0; i < MOST_SPINS && front.fill() === FILL.DATA; i++) while (front.next());
+    } catch (error) {
+      return this.#reasonOf(error);
+    }
+    return front.ending();
   }
 
   /** Tells the peer why, as far as it listens, and gives everything back. */
