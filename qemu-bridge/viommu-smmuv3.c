@@ -25,7 +25,8 @@
     X(RANGE_INVALIDATION, "range-invalidation", "on or off: IDR3.RIL") \
     X(STALL, "stall", "on or off: IDR0.STALL_MODEL") \
     X(ATS, "ats", "on or off: IDR0.ATS") \
-    X(PRI, "pri", "on or off: IDR0.PRI")
+    X(PRI, "pri", "on or off: IDR0.PRI") \
+    X(VIRTUAL_COMMANDS, "virtual-commands", "on or off: the guest has its SubstreamIDs allocated")
 
 enum {
 #define OPTION_NUMBER(number, name, text) OPTION_##number,

@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { RULES } from '../assignment/rules.js';
 import { ERRORS } from '../base/errors.js';
 import { HOST_ERRORS } from '../host/errors.js';
+import type { Field } from '../spec/define.js';
+import { VCMD_COMMAND, VCRSP_STATUS, VIRTUAL_COMMAND_REGISTERS } from '../spec/smmuv3/virtual-commands.js';
 import { MESSAGE } from '../wire/frame.js';
 import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
 import { run } from './program.js';
@@ -83,6 +85,26 @@ describe('docs/assignment.md', () => {
   it('has exactly the errors of the host port', () => {
     const rows = Object.entries(HOST_ERRORS).map(([code, meaning]) => [`\`${code}\``, meaning]);
     expect(table(doc('assignment.md'), 'host errors')).toEqual(rows);
+  });
+});
+
+describe('docs/pv-pasid.md', () => {
+  it('has exactly the registers, commands and results that there are', () => {
+    const text = doc('pv-pasid.md');
+    const rows = VIRTUAL_COMMAND_REGISTERS.flatMap(({ name, offset, fields }) =>
+      Object.values<Field>(fields).map((field) => [
+        `\`${name.replace('SMMU_', '')}\``,
+        `0x${offset.toString(16).toUpperCase()}`,
+        `\`${field.name}\``,
+        field.msb === field.lsb ? `${field.lsb}` : `${field.msb}:${field.lsb}`,
+        field.access,
+      ]),
+    );
+    expect(table(text, 'registers')).toEqual(rows);
+    const named = (values: object) =>
+      Object.entries(values).map(([name, value]) => [String(value), `\`${name}\``]);
+    expect(table(text, 'commands').map((row) => row.slice(0, 2))).toEqual(named(VCMD_COMMAND));
+    expect(table(text, 'results').map((row) => row.slice(0, 2))).toEqual(named(VCRSP_STATUS));
   });
 });
 

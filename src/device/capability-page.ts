@@ -6,6 +6,7 @@
 import { ArrayMemory } from '../memory/array.js';
 import type { Field, Register } from '../spec/define.js';
 import { AIDR, IDR0, IDR1, IDR2, IDR3, IDR4, IDR5, IIDR } from '../spec/smmuv3/registers.js';
+import { VCCAP, VCID0, VCID1 } from '../spec/smmuv3/virtual-commands.js';
 import { CAP_REG, ECAP_REG, VCCAP_REG, VER_REG } from '../spec/vtd/registers.js';
 import type { IommuOutputs } from './iommu.js';
 import { createModel, modelRegisterBytes } from './models.js';
@@ -51,7 +52,7 @@ const SUBJECTS: readonly Subject[] = [
     title: 'Arm SMMUv3',
     model: 'smmuv3',
     details: 'smmuv3.md',
-    registers: [IDR0, IDR1, IDR2, IDR3, IDR4, IDR5, IIDR, AIDR],
+    registers: [IDR0, IDR1, IDR2, IDR3, IDR4, IDR5, IIDR, AIDR, VCID0, VCID1, VCCAP],
     defaults: smmuOptionDefaults(),
     variants: [
       { stages: '1' },
@@ -70,6 +71,7 @@ const SUBJECTS: readonly Subject[] = [
       { stall: 'off' },
       { ats: 'off' },
       { pri: 'off' },
+      { 'virtual-commands': 'on' },
     ],
   },
 ];

@@ -312,8 +312,12 @@ export interface Iommu {
   pageRequest?(request: PageRequest): void;
   /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
   deviceTlbInvalidated?(tag: number, result: number): void;
+  /** Width of the PASIDs that the guest can use. Default 20. */
+  readonly pasidBits?: number;
   /** What a `PasidSpace` (pasid-space.ts) said it would answer later: a PASID > 0, or one of PASID_ANSWER. */
   pasidAnswered?(answer: number): void;
+  /** A PASID that the guest had is no longer its own, whoever took it away. One that it had not is nothing new. */
+  pasidRevoked?(pasid: number): void;
   /** The session's pending acknowledgements reached zero: go on with what waits for them. */
   acknowledged(): void;
   /** Machine reset. All state as at power-on, all caches dropped (the session tells the bridge). */

@@ -36,6 +36,6 @@ export function createModel(
     throw new Error(`the ${name} model needs ${bytes} bytes of registers, not ${ports.registers.length * 4}`);
   }
   const { memory, registers, outputs, pasids } = ports;
-  if (name === 'smmuv3') return new SmmuModel(parseSmmuConfig(options), memory, registers, outputs);
+  if (name === 'smmuv3') return new SmmuModel(parseSmmuConfig(options), memory, registers, outputs, pasids);
   return new VtdModel(parseVtdConfig(options), memory, registers, outputs, pasids);
 }

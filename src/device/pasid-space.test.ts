@@ -30,6 +30,19 @@ describe('a private PASID space', () => {
     }
   });
 
+  it.each([1, 4, 5, 7])('has those of %i bits and no more', (bits) => {
+    const space = new PrivatePasids(bits);
+    const all = Array.from({ length: 2 ** bits - 1 }, (_, n) => n + 1);
+    expect(all.map(() => space.allocate())).toEqual(all);
+    expect(space.allocate()).toBe(REFUSED);
+    expect([space.has(0), space.has(1), space.has(2 ** bits)]).toEqual([false, true, false]);
+    expect(space.free(2 ** bits)).toBe(REFUSED);
+    space.free(1);
+    expect(space.allocate()).toBe(1);
+    space.releaseAll();
+    expect(all.map(() => space.allocate())).toEqual(all);
+  });
+
   it('has everything back after a release', () => {
     const space = new PrivatePasids();
     for (let n = 0; n < 100; n++) space.allocate();

@@ -1,4 +1,4 @@
-/** Where a guest's paravirtual PASIDs come from (VT-d's virtual commands, and what SMMUv3 has instead). */
+/** Where a guest's paravirtual PASIDs come from: what virtual commands of VT-d and of the SMMUv3 give out. */
 
 /** Answers of a {@link PasidSpace} that are no PASID. */
 export const PASID_ANSWER = {
@@ -25,35 +25,42 @@ export interface PasidSpace {
   releaseAll(): void;
 }
 
-const PASIDS = 1 << 20;
-const WORDS = PASIDS >> 5;
+const MOST_BITS = 20;
 
 /**
- * All 20 bits for one guest. PASID 0 is never given out: guests keep it for requests without PASID. A number is used
+ * All PASIDs for one guest. PASID 0 is never given out: guests keep it for requests without PASID. A number is used
  * again as late as possible, so that what a guest forgot to invalidate does not meet its next user at once.
  */
 export class PrivatePasids implements PasidSpace {
-  private readonly taken = new Uint32Array(WORDS);
+  private readonly count: number;
+  private readonly taken: Uint32Array;
   private live = 0;
   private next = 1;
 
-  constructor() {
+  /** `bits`: width of the PASIDs, 1..20. */
+  constructor(bits = MOST_BITS) {
+    this.count = 2 ** bits;
+    this.taken = new Uint32Array(Math.max(1, this.count >> 5));
     this.releaseAll();
   }
 
+  has(pasid: number): boolean {
+    const bit = 1 << (pasid & 31);
+    return pasid > 0 && pasid < this.count && (this.taken[pasid >> 5] & bit) !== 0;
+  }
+
   allocate(): number {
-    if (this.live === PASIDS - 1) return PASID_ANSWER.REFUSED;
+    if (this.live === this.count - 1) return PASID_ANSWER.REFUSED;
     const pasid = this.firstFree();
     this.taken[pasid >> 5] |= 1 << (pasid & 31);
-    this.next = (pasid + 1) % PASIDS;
+    this.next = (pasid + 1) % this.count;
     this.live++;
     return pasid;
   }
 
   free(pasid: number): number {
-    const bit = 1 << (pasid & 31);
-    if (pasid <= 0 || pasid >= PASIDS || (this.taken[pasid >> 5] & bit) === 0) return PASID_ANSWER.REFUSED;
-    this.taken[pasid >> 5] &= ~bit;
+    if (!this.has(pasid)) return PASID_ANSWER.REFUSED;
+    this.taken[pasid >> 5] &= ~(1 << (pasid & 31));
     this.live--;
     return PASID_ANSWER.DONE;
   }
@@ -61,13 +68,16 @@ export class PrivatePasids implements PasidSpace {
   releaseAll(): void {
     this.taken.fill(0);
     this.taken[0] = 1;
+    // Fewer than fill a word: the rest of it does not exist.
+    if (this.count < 32) this.taken[0] |= -1 << this.count;
     this.live = 0;
     this.next = 1;
   }
 
   /** From `next` on, around; there is one. */
   private firstFree(): number {
-    for (let step = 0, word = this.next >> 5; step <= WORDS; step++, word = (word + 1) % WORDS) {
+    const words = this.taken.length;
+    for (let step = 0, word = this.next >> 5; step <= words; step++, word = (word + 1) % words) {
       let free = ~this.taken[word];
       // Below `next` only on the way round.
       if (step === 0) free &= -1 << (this.next & 31);

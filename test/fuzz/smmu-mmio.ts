@@ -18,6 +18,12 @@ import {
   SMMU_REGISTERS,
   STRTAB_BASE,
 } from '../../src/spec/smmuv3/registers.js';
+import {
+  VCMD,
+  VCRSP,
+  VCRSP_STATUS,
+  VIRTUAL_COMMAND_REGISTERS,
+} from '../../src/spec/smmuv3/virtual-commands.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { CountingMemory } from './counting-memory.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
@@ -29,7 +35,12 @@ import { StallLedger } from './stall-ledger.js';
 const RAM = 2 * 2 ** 20;
 const STEPS = 400;
 const TABLES: readonly [number, number] = [0x10_0000, 0x1f_0000];
-const OFFSETS = SMMU_REGISTERS.map((register) => register.offset);
+const OFFSETS = [...SMMU_REGISTERS, ...VIRTUAL_COMMAND_REGISTERS].map((register) => register.offset);
+const OPTIONS = [
+  ...SMMU_OPTIONS,
+  { 'virtual-commands': 'on' },
+  { 'virtual-commands': 'on', 'ssid-bits': '5' },
+];
 const OPCODES = Object.values(CMD);
 
 /** Random stores to the SMMUv3's registers over random memory, with requests of every kind in between. */
@@ -50,8 +61,9 @@ export class SmmuMmioFuzzer implements Fuzzer {
   run(rng: Rng, trace: Trace): void {
     const memory = new CountingMemory(new ArrayMemory([{ base: 0, bytes: RAM }]));
     scatter(rng, memory);
-    const options = rng.pick(SMMU_OPTIONS);
+    const options = rng.pick(OPTIONS);
     const machine = new LocalMachine(memory, options, 'smmuv3');
+    const substreams = 'virtual-commands' in options ? new SubstreamLedger() : undefined;
     const ledger = new StallLedger(machine);
     trace.say(JSON.stringify(options));
     const fresh = machine.registers.slice();
@@ -59,8 +71,8 @@ export class SmmuMmioFuzzer implements Fuzzer {
     for (let step = 0; step < STEPS; step++) {
       memory.taken();
       const what = rng.below(24);
-      if (what < 13) this.#write(rng, machine, memory, trace);
-      else if (what < 19) this.#request(rng, machine, memory, trace, ledger);
+      if (what < 13) this.#write(rng, machine, memory, trace, substreams);
+      else if (what < 19) this.#request(rng, machine, memory, trace, ledger, substreams);
       else if (what < 21) requestPage(rng, machine, trace);
       else if (what < 22) endInvalidation(rng, machine, trace);
       else if (what === 22) {
@@ -74,6 +86,7 @@ export class SmmuMmioFuzzer implements Fuzzer {
         machine.outputs.deviceTlbs.length = 0;
         machine.model.reset();
         ledger.reset();
+        substreams?.reset();
         must(same(machine.registers, fresh), () => 'registers after reset are not those of power-on');
       }
       ledger.settle();
@@ -87,16 +100,31 @@ export class SmmuMmioFuzzer implements Fuzzer {
     }
   }
 
-  #write(rng: Rng, machine: LocalMachine, memory: CountingMemory, trace: Trace): void {
+  #write(
+    rng: Rng,
+    machine: LocalMachine,
+    memory: CountingMemory,
+    trace: Trace,
+    substreams: SubstreamLedger | undefined,
+  ): void {
     const [offset, size, value] = rng.chance(0.5) ? meaningful(rng, machine) : arbitrary(rng, machine);
     trace.say(`write ${size} bytes 0x${offset.toString(16)} = 0x${value.toString(16)}`);
+    substreams?.writes(machine, offset, size, value);
     machine.writeRegister(offset, size, value);
+    substreams?.look(machine);
     const words = memory.taken();
     if (words > this.#mostPerWrite) this.#mostPerWrite = words;
     must(words <= WORDS_PER_WRITE, () => `one write touched ${words} words of memory`);
   }
 
-  #request(rng: Rng, machine: LocalMachine, memory: CountingMemory, trace: Trace, ledger: StallLedger): void {
+  #request(
+    rng: Rng,
+    machine: LocalMachine,
+    memory: CountingMemory,
+    trace: Trace,
+    ledger: StallLedger,
+    substreams: SubstreamLedger | undefined,
+  ): void {
     const rid = rng.chance(0.8) ? rng.below(4) : rng.below(0x10000);
     const pasid = rng.chance(0.6) ? -1 : rng.chance(0.7) ? rng.below(70) : rng.below(0x100000);
     const access = rng.chance(0.8) ? rng.pick([ACCESS.READ, ACCESS.WRITE]) : rng.below(16);
@@ -109,10 +137,54 @@ export class SmmuMmioFuzzer implements Fuzzer {
     if (words > this.#mostPerTranslation) this.#mostPerTranslation = words;
     must(words <= WORDS_PER_TRANSLATION, () => `one translation touched ${words} words of memory`);
     must(count <= 64 && (status === TRANSLATE_STATUS.OK) === count > 0, () => 'status and count disagree');
+    const checked = kind !== REQUEST.TRANSLATED && pasid >= 0 && enabled(machine);
+    must(
+      substreams === undefined || !checked || count === 0 || substreams.mayUse(machine, pasid),
+      () => `SubstreamID ${pasid} is not the guest's`,
+    );
     must(status !== TRANSLATE_STATUS.STALLED || mayStall, () => 'stalled, but the device cannot wait');
     if (status !== TRANSLATE_STATUS.STALLED) return;
     ledger.stalled(stall);
     this.#stalls++;
+  }
+}
+
+function enabled(machine: LocalMachine): boolean {
+  return (machine.registers[CR0.offset / 4] & 1) !== 0;
+}
+
+/** What a guest has got by virtual commands, by what it wrote and read. */
+class SubstreamLedger {
+  #command = 0;
+  readonly #mine = new Set<number>();
+
+  /** While an allocation has not been shown to end, any number may be what it gives. */
+  mayUse(machine: LocalMachine, ssid: number): boolean {
+    this.look(machine);
+    return this.#mine.has(ssid) || (this.#command & 0xff) === 1;
+  }
+
+  reset(): void {
+    this.#mine.clear();
+    this.#command = 0;
+  }
+
+  /** A store that is about to be made. One is freed with the store, not when its end is shown. */
+  writes(machine: LocalMachine, offset: number, size: number, value: bigint): void {
+    if (offset !== VCMD.offset || size < 4 || (machine.registers[VCRSP.offset / 4] & 1) !== 0) return;
+    this.#command = Number(value & 0xffff_ffffn);
+    if ((this.#command & 0xff) === 2) this.#mine.delete(this.#command >>> 12);
+  }
+
+  look(machine: LocalMachine): void {
+    const response = machine.registers[VCRSP.offset / 4];
+    if ((response & 1) !== 0) return;
+    const allocates = (this.#command & 0xff) === 1;
+    this.#command = 0;
+    if (!allocates || ((response >>> 1) & 0x7f) !== VCRSP_STATUS.SUCCESS) return;
+    const ssid = response >>> 12;
+    must(ssid > 0 && !this.#mine.has(ssid), () => `SubstreamID ${ssid} was handed out twice`);
+    this.#mine.add(ssid);
   }
 }
 
@@ -134,7 +206,7 @@ function start(rng: Rng, machine: LocalMachine, trace: Trace): void {
   const { stalls, ats } = driver.capabilities;
   const domain = driver.createDomain('first', { stall: stalls, inputBits: 32 });
   for (const sid of [0, 1, 2]) driver.attach(sid, domain, { ssidBits: 4, ...(ats ? { ats: 'full' } : {}) });
-  driver.attachSubstream(1, 5, domain);
+  for (const ssid of [1, 2, 5]) driver.attachSubstream(1, ssid, domain);
   driver.map(domain, 0n, 0, RAM / 2);
   for (let n = 0; n < driver.queue.entries; n++) {
     const at = driver.queue.base + n * 16;
@@ -180,7 +252,10 @@ function scatter(rng: Rng, memory: CountingMemory): void {
 /** A store that a driver might make. */
 function meaningful(rng: Rng, machine: LocalMachine): readonly [number, number, bigint] {
   const page = BigInt(rng.below(RAM / 4096)) << 12n;
-  switch (rng.below(8)) {
+  switch (rng.below(10)) {
+    case 8:
+    case 9:
+      return [VCMD.offset, 4, BigInt(rng.below(3) + 4096 * rng.below(8))];
     case 0:
       return [STRTAB_BASE.offset, 8, page];
     case 1:

@@ -12,6 +12,7 @@ import {
   type TranslateResult,
 } from '../../src/device/iommu.js';
 import { createModel } from '../../src/device/models.js';
+import type { PasidSpace } from '../../src/device/pasid-space.js';
 import { ArrayMemory, halves } from '../../src/memory/array.js';
 import { decode, type Layout, pack } from '../../src/spec/define.js';
 import {
@@ -118,7 +119,10 @@ export class TestSmmu {
   private nextPage = FIRST_PAGE;
   private produced = 0;
 
-  constructor(readonly options: Readonly<Record<string, string>> = {}) {
+  constructor(
+    readonly options: Readonly<Record<string, string>> = {},
+    pasids?: PasidSpace,
+  ) {
     this.model = createModel('smmuv3', options, {
       memory: this.memory,
       registers: this.registers,
@@ -130,6 +134,7 @@ export class TestSmmu {
         wire: (line: number) => void this.wires.push(line),
         event: (event: ModelEvent) => void this.events.push(event),
       }),
+      ...(pasids && { pasids }),
     });
   }
 

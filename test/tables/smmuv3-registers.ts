@@ -263,3 +263,12 @@ export const REGISTERS: { readonly [name: string]: RegisterFacts } = {
   }, // §6.3.40
   VATOS_SEL: { offset: 0x180, width: 32, fields: { VMID: [15, 0] } }, // §6.3.44
 };
+
+/** Virtual command registers, which are ours: the tables of docs/pv-pasid.md §1 to §3. */
+export const VIRTUAL_COMMANDS: { readonly [name: string]: RegisterFacts } = {
+  VCID0: { offset: 0xe00, width: 32, fields: { SIGNATURE: [31, 0] } },
+  VCID1: { offset: 0xe04, width: 32, fields: { SIGNATURE: [31, 0] } },
+  VCCAP: { offset: 0xe08, width: 32, fields: { VER: [7, 0], PAS: bit(8), SSIDSIZE: [20, 16] } },
+  VCMD: { offset: 0xe10, width: 32, fields: { CMD: [7, 0], SubstreamID: [31, 12] } },
+  VCRSP: { offset: 0xe14, width: 32, fields: { BUSY: bit(0), SC: [7, 1], SubstreamID: [31, 12] } },
+};

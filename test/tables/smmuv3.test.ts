@@ -4,8 +4,9 @@ import * as commands from '../../src/spec/smmuv3/commands.js';
 import * as events from '../../src/spec/smmuv3/events.js';
 import * as registers from '../../src/spec/smmuv3/registers.js';
 import * as structures from '../../src/spec/smmuv3/structures.js';
+import * as virtualCommands from '../../src/spec/smmuv3/virtual-commands.js';
 import { COMMANDS, EVENTS, PRI_FIELDS } from './smmuv3-queues.js';
-import { type Ranges, REGISTERS } from './smmuv3-registers.js';
+import { type Ranges, REGISTERS, VIRTUAL_COMMANDS } from './smmuv3-registers.js';
 import { STRUCTURES, VALUES } from './smmuv3-structures.js';
 
 /** Fields that have another name there than here. */
@@ -170,6 +171,37 @@ describe('SMMUv3 registers beside an independent transcription', () => {
   it('every transcribed register is declared, or there is a reason', () => {
     const missing = Object.keys(REGISTERS).filter((name) => !declared.has(name));
     expect(missing.filter((name) => !excused(TRANSCRIBED_ONLY, name))).toEqual([]);
+  });
+});
+
+describe('virtual command registers beside their document', () => {
+  it('have the same offsets, fields and values', () => {
+    const declared = tablesOf(virtualCommands) as Map<string, Register<string>>;
+    expect([...declared.keys()].sort()).toEqual(Object.keys(VIRTUAL_COMMANDS).sort());
+    const out: string[] = [];
+    for (const [name, shape] of declared) {
+      const facts = VIRTUAL_COMMANDS[name];
+      expect([shape.offset, shape.width]).toEqual([facts.offset, facts.width]);
+      out.push(...differences(name, shape, facts.fields));
+    }
+    expect(out).toEqual([]);
+    const text = Buffer.from(Uint32Array.from(virtualCommands.VCID_SIGNATURE).buffer).toString('latin1');
+    expect(text).toBe('viommuPV');
+    expect(virtualCommands.VC_VERSION).toBe(1);
+    expect(virtualCommands.VCMD_COMMAND).toEqual({ NULL: 0, ALLOCATE: 1, FREE: 2 });
+    expect(virtualCommands.VCRSP_STATUS).toEqual({
+      SUCCESS: 0,
+      UNDEFINED_COMMAND: 1,
+      NO_SUBSTREAMID: 16,
+      NOT_OWNED: 17,
+    });
+  });
+
+  it('leave the registers of the architecture alone', () => {
+    for (const { offset } of virtualCommands.VIRTUAL_COMMAND_REGISTERS) {
+      expect(offset >= 0xe00 && offset < 0xf00).toBe(true);
+      expect(registers.SMMU_REGISTERS.some((other) => other.offset === offset)).toBe(false);
+    }
   });
 });
 

@@ -42,6 +42,8 @@ export interface SmmuConfig {
   readonly ats: boolean;
   /** Implies `ats`. */
   readonly pri: boolean;
+  /** Virtual command registers: the guest has its SubstreamIDs from us. Implies stage 1 and `ssidBits` > 0. */
+  readonly virtualCommands: boolean;
   readonly cachePolicy: RetentionPolicy;
 }
 
@@ -63,6 +65,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   stall: 'on',
   ats: 'on',
   pri: 'on',
+  'virtual-commands': 'off',
   'cache-policy': 'faithful',
 };
 
@@ -99,6 +102,10 @@ export function parseSmmuConfig(options: Readonly<Record<string, string>>): Smmu
     throw new CodedError('BAD_OPTION', `option ssid-bits must be 0 to 20, not "${given['ssid-bits']}"`);
   }
   const ats = onOff(given, 'ats');
+  const virtualCommands = onOff(given, 'virtual-commands');
+  if (virtualCommands && (stages === '2' || ssidBits === 0)) {
+    throw new CodedError('BAD_OPTION', 'option virtual-commands=on needs stage 1 and ssid-bits of 1 or more');
+  }
   return {
     stage1: stages !== '2',
     stage2: stages !== '1',
@@ -111,6 +118,7 @@ export function parseSmmuConfig(options: Readonly<Record<string, string>>): Smmu
     stall: onOff(given, 'stall'),
     ats,
     pri: onOff(given, 'pri') && ats,
+    virtualCommands,
     cachePolicy: oneOf(given, 'cache-policy', ['faithful', 'none', 'hostile']),
   };
 }

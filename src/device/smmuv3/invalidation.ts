@@ -70,6 +70,12 @@ export class Invalidator {
     this.caches.structures(ANY, ANY, sid);
   }
 
+  /** A SubstreamID is no longer the guest's: no stream may go on using it, whatever its descriptors say. */
+  substreamLost(): void {
+    this.lookup.ownershipChanged();
+    this.outside();
+  }
+
   private dropStream(sid: number): void {
     this.lookup.invalidateStream(sid);
     this.caches.structures(ANY, ANY, sid);

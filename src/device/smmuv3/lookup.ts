@@ -22,6 +22,7 @@ import {
 import { StageTwo } from '../../walk/nested.js';
 import { ANY, NO_PASID } from '../iommu.js';
 import { KIND } from '../leaves.js';
+import type { OwnedPasids } from '../pasid-commands.js';
 import type { RegisterFile } from '../registers.js';
 import { NO_DOMAIN } from '../spans.js';
 import { type SmmuConfig, STREAM_ID_BITS } from './config.js';
@@ -50,6 +51,8 @@ export class Lookup {
     private readonly formats: Formats,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
+    /** SubstreamIDs that the guest has; undefined: all are its own. */
+    private readonly owned?: OwnedPasids,
   ) {
     this.steCache = new EntryCache(config.cachePolicy, 10, STE_WORDS);
     this.cdCache = new EntryCache(config.cachePolicy, 10, CD_WORDS);
@@ -61,6 +64,11 @@ export class Lookup {
     this.generation++;
     this.steCache.invalidateAll();
     this.cdCache.invalidateAll();
+  }
+
+  /** What was resolved with a SubstreamID may be another's now. Descriptors are the guest's own, and stay. */
+  ownershipChanged(): void {
+    this.generation++;
   }
 
   /** Drops a stream's STE and every CD that was found through it. §4.3.1 */
@@ -108,6 +116,8 @@ export class Lookup {
       if (size === 0 || ssid >= 2 ** size) return fault.raise(EVENT.C_BAD_SUBSTREAMID);
       // §7.3.7: that context descriptor belongs to transactions without a SubstreamID.
       if (ssid === 0 && behaviour === S1DSS.SSID0) return fault.raise(EVENT.F_STREAM_DISABLED);
+      // docs/pv-pasid.md §4
+      if (this.owned !== undefined && !this.owned.has(ssid)) return fault.raise(EVENT.C_BAD_SUBSTREAMID);
     } else if (behaviour === S1DSS.BYPASS) {
       if (!second) stream.vmid = NO_DOMAIN;
       return OK;

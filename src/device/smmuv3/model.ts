@@ -25,6 +25,7 @@ import {
   SMMU_REGISTER_BYTES,
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
+import { VCMD, VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js';
 import {
   type AddressSpaceTables,
   type DumpNode,
@@ -42,6 +43,8 @@ import {
   zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
+import { OwnedPasids } from '../pasid-commands.js';
+import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
 import { AddressSpaces } from './address-space.js';
@@ -64,6 +67,7 @@ import { Stalls } from './stalls.js';
 import { Streams } from './streams.js';
 import { Survey } from './survey.js';
 import { Translator } from './translate.js';
+import { identifyVirtualCommands, VirtualCommand } from './virtual-command.js';
 import { Walks } from './walks.js';
 
 /** Where page 0 shows the registers of page 1. §6.1 */
@@ -82,6 +86,7 @@ export class SmmuModel implements Iommu, RegisterListener {
   readonly registerBytes = SMMU_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
+  readonly pasidBits: number;
   /** An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070 §4.4). */
   readonly mapsInSilence = true;
   private readonly file: RegisterFile;
@@ -97,6 +102,7 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly devices: DeviceInvalidations;
   private readonly queue: CommandQueue;
   private readonly control: Control;
+  private readonly virtualCommand: VirtualCommand | undefined;
   private readonly survey: Survey;
   private readonly spaces: AddressSpaces;
   /** See {@link Iommu.nested}. */
@@ -108,16 +114,20 @@ export class SmmuModel implements Iommu, RegisterListener {
     memory: GuestMemory,
     registers: Uint32Array,
     private readonly outputs: IommuOutputs,
+    pasids?: PasidSpace,
   ) {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
+    this.pasidBits = config.ssidBits;
     const formats = new Formats(config);
-    this.file = new RegisterFile(registers, SMMU_REGISTERS, 4);
+    const virtual = config.virtualCommands ? VIRTUAL_COMMAND_REGISTERS : [];
+    this.file = new RegisterFile(registers, [...SMMU_REGISTERS, ...virtual], 4);
     identify(this.file, config);
     const { file } = this;
     const interrupts = new Interrupts(file, memory, outputs, counters);
     const errors = new GlobalErrors(file, interrupts);
-    this.lookup = new Lookup(config, formats, file, memory);
+    const owned = config.virtualCommands ? new OwnedPasids(config.ssidBits) : undefined;
+    this.lookup = new Lookup(config, formats, file, memory, owned);
     const { lookup } = this;
     this.streams = new Streams(config, formats, lookup);
     this.walks = new Walks(config, memory, counters);
@@ -142,6 +152,10 @@ export class SmmuModel implements Iommu, RegisterListener {
       counters,
     );
     this.control = new Control(file, invalidator, this.queue, stalls, outputs);
+    if (owned !== undefined) {
+      const space = pasids ?? new PrivatePasids(config.ssidBits);
+      this.virtualCommand = new VirtualCommand(file, owned, space, invalidator, outputs, counters);
+    }
     if (config.pri) {
       const requests = new PageRequests(config, file, memory, lookup, interrupts, errors, outputs);
       this.pageRequest = (request) => requests.take(request);
@@ -162,6 +176,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.stalls.reset();
     this.devices.reset();
     this.queue.reset();
+    this.virtualCommand?.reset();
     this.file.reset();
   }
 
@@ -179,6 +194,7 @@ export class SmmuModel implements Iommu, RegisterListener {
 
   private writeWord(offset: number, value: number): void {
     const at = ALIASED.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
+    if (this.virtualCommand?.drops(at)) return;
     const guarded = this.control.guarded(at, value);
     if (guarded === -1) return;
     this.file.write(at, 4, (value & ~guarded) | (this.file.get(at) & guarded), 0, this);
@@ -202,6 +218,9 @@ export class SmmuModel implements Iommu, RegisterListener {
         return;
       case CMDQ_PROD.offset:
         this.queue.kick();
+        return;
+      case VCMD.offset:
+        this.virtualCommand?.written();
         return;
       case EVENTQ_PROD.offset:
       case EVENTQ_CONS.offset:
@@ -250,9 +269,20 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.queue.kick();
   }
 
+  /** See {@link Iommu.pasidAnswered}. */
+  pasidAnswered(answer: number): void {
+    this.virtualCommand?.answered(answer);
+  }
+
+  /** See {@link Iommu.pasidRevoked}. */
+  pasidRevoked(pasid: number): void {
+    this.virtualCommand?.revoked(pasid);
+  }
+
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
     this.control.publish();
+    this.virtualCommand?.publish();
     this.queue.kick();
   }
 
@@ -292,6 +322,7 @@ function identify(file: RegisterFile, config: SmmuConfig): void {
   file.setInitial(IDR3.offset, idr3(config)[0]);
   file.setInitial(IDR5.offset, idr5(config)[0]);
   file.setInitial(AIDR.offset, aidr()[0]);
+  if (config.virtualCommands) identifyVirtualCommands(file, config);
   const controls = [CR0, CR0ACK];
   if (!config.ats) for (const { offset } of controls) file.absent(offset, maskOf(CR0.fields.ATSCHK));
   if (config.pri) return;

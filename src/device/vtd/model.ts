@@ -252,6 +252,11 @@ export class VtdModel implements Iommu, RegisterListener {
     this.virtualCommand?.answered(answer);
   }
 
+  /** See {@link Iommu.pasidRevoked}. */
+  pasidRevoked(pasid: number): void {
+    this.virtualCommand?.revoked(pasid);
+  }
+
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
     this.commands.publish();

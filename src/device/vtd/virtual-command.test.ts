@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { ScriptedSpace } from '../../../test/support/scripted-pasids.js';
 import { TestMachine } from '../../../test/support/vtd-unit.js';
 import { decode } from '../../spec/define.js';
 import { ECAP_REG, VCCAP_REG, VCMD_EO_REG, VCMD_REG, VCRSP_REG } from '../../spec/vtd/registers.js';
-import { PASID_ANSWER, type PasidSpace } from '../pasid-space.js';
+import { PASID_ANSWER } from '../pasid-space.js';
 
 const ON = { 'caching-mode': 'on', 'scalable-mode': 'on', 'virtual-commands': 'on' };
 const NULL = 0;
@@ -23,23 +24,6 @@ function response(vm: TestMachine) {
 const done = (RSLT = 0) => ({ IP: 0, SC: 0, RSLT });
 const failed = (SC: number) => ({ IP: 0, SC, RSLT: 0 });
 const busy = { IP: 1, SC: 0, RSLT: 0 };
-
-/** Answers what the test says. */
-class ScriptedSpace implements PasidSpace {
-  readonly asked: string[] = [];
-  constructor(public answer: number) {}
-  allocate(): number {
-    this.asked.push('allocate');
-    return this.answer;
-  }
-  free(pasid: number): number {
-    this.asked.push(`free 0x${pasid.toString(16)}`);
-    return this.answer;
-  }
-  releaseAll(): void {
-    this.asked.push('release');
-  }
-}
 
 describe('virtual commands', () => {
   it('are there only when asked for', () => {
@@ -100,6 +84,15 @@ describe('virtual commands', () => {
     expect(command(vm, FREE, 7)).toEqual(busy);
     vm.model.pasidAnswered?.(PASID_ANSWER.REFUSED);
     expect(response(vm)).toEqual(failed(16));
+  });
+
+  it('give back a PASID that the guest has already, and fail', () => {
+    const space = new ScriptedSpace(9);
+    const vm = new TestMachine(ON, space);
+    expect([command(vm, ALLOCATE), command(vm, ALLOCATE)]).toEqual([done(9), failed(16)]);
+    expect(space.asked).toEqual(['release', 'allocate', 'allocate', 'free 0x9']);
+    vm.model.pasidRevoked?.(9);
+    expect(command(vm, ALLOCATE)).toEqual(done(9));
   });
 
   it('give everything back at a reset, which voids what is in progress', () => {

@@ -4,7 +4,8 @@
  */
 import { VCCAP_REG, VCMD_REG, VCRSP_REG, VIRTUAL_COMMAND, VIRTUAL_STATUS } from '../../spec/vtd/registers.js';
 import type { IommuOutputs, ModelCounters } from '../iommu.js';
-import { PASID_ANSWER, type PasidSpace } from '../pasid-space.js';
+import { OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
+import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';
 
 const IP = 1 << VCRSP_REG.fields.IP.lsb;
@@ -12,78 +13,67 @@ const SC_SHIFT = VCRSP_REG.fields.SC.lsb;
 /** PASIDs stand in bits 35:16, as operand and as result. */
 const PASID_SHIFT = VCRSP_REG.fields.RSLT.lsb;
 const PASID_HIGH_BITS = 0xf;
+const PASID_BITS = 20;
 
 /** VCCAP_REG's low word: everything there is. */
 export const VIRTUAL_COMMANDS =
   (1 << VCCAP_REG.fields.NS.lsb) | (1 << VCCAP_REG.fields.PAS.lsb) | (1 << VCCAP_REG.fields.FPS.lsb);
 
 export class VirtualCommand {
-  /** The command that {@link PasidSpace} has yet to answer. */
-  private waiting: number = VIRTUAL_COMMAND.NULL;
+  private readonly commands: PasidCommands;
 
   constructor(
     private readonly file: RegisterFile,
-    private readonly pasids: PasidSpace,
-    private readonly outputs: IommuOutputs,
+    pasids: PasidSpace,
+    outputs: IommuOutputs,
     private readonly counters: ModelCounters,
-  ) {}
+  ) {
+    const owned = new OwnedPasids(PASID_BITS);
+    const ended = (outcome: number, pasid: number): void => this.respond(statusOf(outcome), pasid);
+    // What a PASID-table entry says goes on holding: the entry is what guests take away before they free.
+    this.commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
+  }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.waiting = VIRTUAL_COMMAND.NULL;
-    this.pasids.releaseAll();
+    this.commands.reset();
   }
 
   /** True when a store at this offset is to be dropped. */
   drops(offset: number): boolean {
-    return this.waiting !== VIRTUAL_COMMAND.NULL && offset >= VCMD_REG.offset && offset < VCRSP_REG.offset;
+    return this.commands.busy && offset >= VCMD_REG.offset && offset < VCRSP_REG.offset;
   }
 
   /** VCMD_REG was written as a whole, or its low half. */
   written(): void {
     const words = this.file.words;
     const base = VCMD_REG.offset >> 2;
-    const command = VCMD_REG.get.CMD(words, base);
     this.counters.commands++;
     this.file.set(VCRSP_REG.offset + 4, 0);
     this.file.set(VCRSP_REG.offset, IP);
-    switch (command) {
+    switch (VCMD_REG.get.CMD(words, base)) {
       case VIRTUAL_COMMAND.NULL:
         this.respond(VIRTUAL_STATUS.SUCCESS, 0);
         return;
       case VIRTUAL_COMMAND.ALLOCATE_PASID:
-        this.begin(command, this.pasids.allocate());
+        this.commands.allocate();
         return;
       case VIRTUAL_COMMAND.FREE_PASID:
-        this.begin(command, this.pasids.free(operand(words[base], words[base + 1])));
+        this.commands.free(operand(words[base], words[base + 1]));
         return;
       default:
         this.respond(VIRTUAL_STATUS.UNDEFINED_COMMAND, 0);
     }
   }
 
-  /** The answer to what was to be answered later. */
+  /** See `Iommu.pasidAnswered`. */
   answered(answer: number): void {
-    const command = this.waiting;
-    if (command === VIRTUAL_COMMAND.NULL) return;
-    this.waiting = VIRTUAL_COMMAND.NULL;
-    this.finish(command, answer);
+    this.commands.answered(answer);
   }
 
-  private begin(command: number, answer: number): void {
-    if (answer === PASID_ANSWER.LATER) this.waiting = command;
-    else this.finish(command, answer);
-  }
-
-  private finish(command: number, answer: number): void {
-    const allocated = command === VIRTUAL_COMMAND.ALLOCATE_PASID;
-    if (answer >= 0) {
-      this.respond(VIRTUAL_STATUS.SUCCESS, allocated ? answer : 0);
-      return;
-    }
-    const detail = allocated ? 'no PASID is available' : 'the PASID is not allocated';
-    this.outputs.event({ kind: 'queueError', name: 'virtual command failed', detail });
-    this.respond(allocated ? VIRTUAL_STATUS.NO_PASID : VIRTUAL_STATUS.INVALID_PASID, 0);
+  /** See `Iommu.pasidRevoked`. */
+  revoked(pasid: number): void {
+    this.commands.revoked(pasid);
   }
 
   /** The word with IP and the status goes last. */
@@ -91,6 +81,11 @@ export class VirtualCommand {
     this.file.set(VCRSP_REG.offset + 4, (pasid >>> PASID_SHIFT) & PASID_HIGH_BITS);
     this.file.set(VCRSP_REG.offset, (status << SC_SHIFT) | (pasid << PASID_SHIFT));
   }
+}
+
+function statusOf(outcome: number): number {
+  if (outcome === PASID_OUTCOME.DONE) return VIRTUAL_STATUS.SUCCESS;
+  return outcome === PASID_OUTCOME.NONE_LEFT ? VIRTUAL_STATUS.NO_PASID : VIRTUAL_STATUS.INVALID_PASID;
 }
 
 function operand(lo: number, hi: number): number {
