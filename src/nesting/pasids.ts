@@ -6,16 +6,21 @@ import { PASID_ANSWER, type PasidSpace } from '../device/pasid-space.js';
 import type { HostDevice, HostIommu } from '../host/port.js';
 import type { HostOperations } from './operations.js';
 
+const MOST_PASIDS = 2 ** 20;
+
 export class HostPasids implements PasidSpace {
   /** What the guest has. */
   readonly live = new Set<number>();
   /** Answers before the last reset are void. */
   private generation = 0;
+  /** What the question that is under way comes to when the device goes; undefined: none is. */
+  private otherwise: number | undefined;
 
   /**
    * @param device the guest's mdev; undefined while it has none, and then there are no PASIDs
    * @param answered takes an answer for the model
    * @param changed hears of PASIDs that the guest has got or given back
+   * @param elsewhere says that the guest has a PASID of this number that is not the host's
    */
   constructor(
     private readonly host: HostIommu,
@@ -23,6 +28,7 @@ export class HostPasids implements PasidSpace {
     private readonly device: () => HostDevice | undefined,
     private readonly answered: (answer: number) => void,
     private readonly changed: (pasid: number, live: boolean) => void = () => {},
+    private readonly elsewhere: (pasid: number) => boolean = () => false,
   ) {}
 
   allocate(): number {
@@ -35,16 +41,21 @@ export class HostPasids implements PasidSpace {
       -1,
       () => this.answer(generation, PASID_ANSWER.REFUSED),
       ({ value }) => {
-        if (generation !== this.generation) {
-          // Asked for before a reset: nobody knows of it.
+        if (this.live.has(value) || value <= 0 || value >= MOST_PASIDS) {
+          // No host gives that.
+          this.answer(generation, PASID_ANSWER.REFUSED);
+        } else if (generation !== this.generation || this.elsewhere(value)) {
+          // Asked for before a reset, when nobody knows of it, or of no use.
           this.giveBack(device, value);
-          return;
+          this.answer(generation, PASID_ANSWER.REFUSED);
+        } else {
+          this.live.add(value);
+          this.changed(value, true);
+          this.answer(generation, value);
         }
-        this.live.add(value);
-        this.changed(value, true);
-        this.answered(value);
       },
     );
+    this.otherwise = PASID_ANSWER.REFUSED;
     this.host.allocatePasid(device, done);
     return PASID_ANSWER.LATER;
   }
@@ -56,12 +67,14 @@ export class HostPasids implements PasidSpace {
     const { generation } = this;
     // Not clean yet is the host's matter: the guest has given it back either way.
     const over = (): void => this.answer(generation, PASID_ANSWER.DONE);
+    this.otherwise = PASID_ANSWER.DONE;
     this.host.freePasid(device, pasid, this.operations.begin('PASID', device, pasid, over, over));
     return PASID_ANSWER.LATER;
   }
 
   releaseAll(): void {
     this.generation++;
+    this.otherwise = undefined;
     const device = this.device();
     for (const pasid of this.live) {
       this.changed(pasid, false);
@@ -70,11 +83,20 @@ export class HostPasids implements PasidSpace {
     this.live.clear();
   }
 
+  /** The device goes: everything is given back, and what is under way ends. */
+  leave(): void {
+    const { otherwise } = this;
+    this.releaseAll();
+    if (otherwise !== undefined) this.answered(otherwise);
+  }
+
   private giveBack(device: HostDevice, pasid: number): void {
     this.host.freePasid(device, pasid, this.operations.begin('PASID', device, pasid));
   }
 
   private answer(generation: number, answer: number): void {
-    if (generation === this.generation) this.answered(answer);
+    if (generation !== this.generation) return;
+    this.otherwise = undefined;
+    this.answered(answer);
   }
 }

@@ -8,7 +8,7 @@ import type { AssignmentRequest } from '../assignment/request.js';
 import { CodedError, ERRORS } from '../base/errors.js';
 import type { InvalidateScope, Iommu, TranslateResult } from '../device/iommu.js';
 import { MAX_SPANS, PAGE_RESPONSE, SPAN_WORDS } from '../device/iommu.js';
-import { type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
+import { PASID_ANSWER, type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
 import type { HostDevice, HostFault } from '../host/port.js';
 import { askAgain } from '../nesting/faults.js';
 import { Nesting } from '../nesting/nesting.js';
@@ -40,7 +40,7 @@ export class AssignedDevices {
   readonly nesting: Nesting;
   readonly spaces: HostSpaces;
   /** What a model's PASID registers give out. */
-  readonly pasids: PasidSpace;
+  readonly pasids: GuestPasids;
   private readonly hostPasids: HostPasids;
   private readonly devices = new Map<HostDevice, AssignedDevice>();
   private readonly request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
@@ -71,8 +71,10 @@ export class AssignedDevices {
       () => this.mdev(),
       (answer) => this.model()?.pasidAnswered?.(answer),
       (pasid, live) => this.pasidChanged(pasid, live),
+      (pasid) => this.pasids.private(pasid),
     );
-    this.pasids = new GuestPasids(() => (this.mdev() === undefined ? undefined : this.hostPasids));
+    const hosts = (): HostPasids | undefined => (this.mdev() === undefined ? undefined : this.hostPasids);
+    this.pasids = new GuestPasids(hosts, () => this.model()?.pasidBits);
   }
 
   open(backend: Outlet | undefined): void {
@@ -152,7 +154,7 @@ export class AssignedDevices {
   remove(device: HostDevice): void {
     const found = this.devices.get(device);
     if (found === undefined) return;
-    if (found.kind === 'mdev' && this.mdevs().length === 1) this.hostPasids.releaseAll();
+    if (found.kind === 'mdev' && this.mdevs().length === 1) this.hostPasids.leave();
     this.nesting.detach(device);
     this.spaces.detachAll(device);
     this.host.forget(device);
@@ -246,7 +248,10 @@ export class AssignedDevices {
   }
 
   private pasidChanged(pasid: number, live: boolean): void {
-    if (!live) this.nesting.forgetPasid(pasid);
+    if (!live) {
+      this.nesting.forgetPasid(pasid);
+      this.model()?.pasidRevoked?.(pasid);
+    }
     for (const { device, rid, strategy, batches } of this.mdevs()) {
       if (strategy.choice !== 'shadow' || batches) continue;
       if (live) this.spaces.attach(device, rid, this.model() as Iommu, pasid);
@@ -276,27 +281,34 @@ function strategyOf(request: AssignmentRequest): Strategy | string {
   return `no ${request.mode} (${again.code}): ${again.rule}. What would work: ${remedyText(without)}.`;
 }
 
-/** The host's while an mdev is assigned; before that a space of the guest's own. */
+/** The host's while an mdev is assigned; without one from a space of the guest's own. */
 class GuestPasids implements PasidSpace {
   private own: PrivatePasids | undefined;
 
-  constructor(private readonly hosts: () => HostPasids | undefined) {}
+  constructor(
+    private readonly hosts: () => HostPasids | undefined,
+    private readonly bits: () => number | undefined,
+  ) {}
+
+  /** True for a PASID of the guest's own space. */
+  private(pasid: number): boolean {
+    return this.own?.has(pasid) === true;
+  }
 
   allocate(): number {
-    return this.current.allocate();
+    const hosts = this.hosts();
+    if (hosts !== undefined) return hosts.allocate();
+    this.own ??= new PrivatePasids(this.bits());
+    return this.own.allocate();
   }
+
   free(pasid: number): number {
-    return this.current.free(pasid);
+    if (this.private(pasid)) return (this.own as PrivatePasids).free(pasid);
+    return this.hosts()?.free(pasid) ?? PASID_ANSWER.REFUSED;
   }
+
   releaseAll(): void {
     this.hosts()?.releaseAll();
     this.own?.releaseAll();
-  }
-
-  private get current(): PasidSpace {
-    const hosts = this.hosts();
-    if (hosts !== undefined) return hosts;
-    this.own ??= new PrivatePasids();
-    return this.own;
   }
 }

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SimDevice } from '../../src/host/sim/device.js';
 import { SimHost } from '../../src/host/sim/host.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
+import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
@@ -29,8 +30,15 @@ beforeAll(async () => {
 });
 afterAll(() => daemon.dispose());
 
-function machine(host: SimHost, name: string, model: 'vtd' | 'smmuv3', options = {}): WiredMachine {
-  return new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options });
+function machine(
+  host: SimHost,
+  name: string,
+  model: 'vtd' | 'smmuv3',
+  options = {},
+  pasidQuota?: number,
+): WiredMachine {
+  const quota = pasidQuota === undefined ? {} : { pasidQuota };
+  return new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options, ...quota });
 }
 
 function vtdDriver({ vm }: WiredMachine): VtdDriver {
@@ -146,6 +154,129 @@ describe('two guests on one parent device of vt-d3', () => {
     a.wired.close();
     reaches(b.wired, b.device, DATA, b.pasid);
     b.wired.close();
+    clean(host);
+  });
+});
+
+describe('guests on one parent device of an SMMUv3', () => {
+  const ON = { 'virtual-commands': 'on', 'ssid-bits': '8' };
+
+  /** A guest with an mdev that is shadowed, and a driver at work. */
+  function guest(host: SimHost, name: string, options = {}, pasidQuota?: number) {
+    const wired = machine(host, name, 'smmuv3', options, pasidQuota);
+    const device = host.addMdev(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(SHADOW);
+    const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });
+    driver.start();
+    const own = driver.createDomain('first');
+    driver.attach(RID, own, { ssidBits: 8 });
+    driver.map(own, BigInt(IOVA), DATA, 4096);
+    reaches(wired, device, DATA);
+    return { wired, device, driver, commands: new SmmuVirtualCommands(driver.registers) };
+  }
+  type Guest = ReturnType<typeof guest>;
+
+  /** A SubstreamID with an address space of its own. */
+  function attach({ driver, commands }: Guest, gpa: number): number {
+    const ssid = commands.allocate() as number;
+    const domain = driver.createDomain('first');
+    driver.attachSubstream(RID, ssid, domain);
+    driver.map(domain, BigInt(IOVA), gpa, 4096);
+    return ssid;
+  }
+
+  /** Refused; what the guest's own unit has recorded of it. */
+  function events({ wired, driver, device }: Guest, pasid: number): string[] {
+    driver.events.drain();
+    expect(dmaWrite(device, IOVA, [0xdead], pasid)).toBe(0);
+    wired.settle();
+    return driver.events.drain().map(({ name, ssid }) => `${name} ${ssid}`);
+  }
+
+  it('have SubstreamIDs of it by virtual commands, shadowed, and nothing of each other', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const a = guest(host, 'a', ON);
+    const b = guest(host, 'b', ON);
+    const [mine, theirs] = [attach(a, DATA + 4096), attach(b, DATA + 4096)];
+    expect(mine).not.toBe(theirs);
+    reaches(a.wired, a.device, DATA + 4096, mine);
+    reaches(b.wired, b.device, DATA + 4096, theirs);
+    b.driver.events.drain();
+    // Its own tables may say what they want.
+    a.driver.attachSubstream(RID, theirs, a.driver.createDomain('first'));
+    expect(events(a, theirs)).toEqual([`C_BAD_SUBSTREAMID ${theirs}`]);
+    expect(a.commands.free(theirs)).toBe(false);
+    expect(b.driver.events.drain()).toEqual([]);
+    reaches(b.wired, b.device, DATA + 4096, theirs);
+    // Freed without detaching anything first.
+    expect([a.commands.free(mine), a.commands.free(mine)]).toEqual([true, false]);
+    expect(events(a, mine)).toEqual([`C_BAD_SUBSTREAMID ${mine}`]);
+    reaches(a.wired, a.device, DATA);
+    expect([mine, theirs]).not.toContain(attach(a, DATA + 8192));
+    a.wired.close();
+    reaches(b.wired, b.device, DATA + 4096, theirs);
+    b.wired.close();
+    clean(host);
+  });
+
+  it('have no more than their quota, and all of it again after a reset', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    const parent = host.addParent(HOST_RID);
+    // The mdev itself is one.
+    const a = guest(host, 'a', ON, 4);
+    const b = guest(host, 'b', ON);
+    const got = [1, 2, 3].map(() => attach(a, DATA + 4096));
+    expect(a.commands.allocate()).toBeUndefined();
+    expect(b.commands.allocate()).toBeGreaterThan(0);
+    expect(a.commands.free(got[1])).toBe(true);
+    const again = attach(a, DATA + 4096);
+    reaches(a.wired, a.device, DATA + 4096, again);
+    expect(a.commands.allocate()).toBeUndefined();
+    const before = parent.live;
+    a.wired.vm.reset();
+    expect(before - parent.live).toBe(3);
+    a.driver.start();
+    expect(events(a, again)).toEqual([`C_BAD_SUBSTREAMID ${again}`]);
+    expect([1, 2, 3].map(() => a.commands.allocate())).not.toContain(undefined);
+    expect(a.commands.allocate()).toBeUndefined();
+    a.wired.close();
+    b.wired.close();
+    clean(host);
+  });
+
+  it('lose what they have with the device that it is of; private ones go on', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    const parent = host.addParent(HOST_RID);
+    const wired = machine(host, 'a', 'smmuv3', ON);
+    const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });
+    driver.start();
+    const commands = new SmmuVirtualCommands(driver.registers);
+    // Without an mdev numbers are the guest's own.
+    const privates = [commands.allocate(), commands.allocate()] as number[];
+    expect(parent.live).toBe(0);
+    const device = host.addMdev(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(SHADOW);
+    const shared = Array.from({ length: 3 }, () => commands.allocate()).filter((ssid) => ssid !== undefined);
+    expect(shared.length).toBeGreaterThan(0);
+    expect(shared.some((ssid) => privates.includes(ssid))).toBe(false);
+    expect(parent.live).toBe(1 + shared.length);
+    wired.vm.removeDevice(device.number);
+    wired.settle();
+    expect(shared.map((ssid) => commands.free(ssid))).toEqual(shared.map(() => false));
+    expect(privates.map((ssid) => commands.free(ssid))).toEqual([true, true]);
+    wired.close();
+    clean(host);
+  });
+
+  it('have none where they are not offered, and everything else works', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const a = guest(host, 'a');
+    expect(a.commands.offered).toBe(false);
+    a.driver.attachSubstream(RID, 7, a.driver.createDomain('first'));
+    expect(events(a, 7)).toEqual(['C_BAD_SUBSTREAMID 7']);
+    a.wired.close();
     clean(host);
   });
 });

@@ -70,7 +70,7 @@ export class SimDevice {
 
   /** Where requests with a PASID, or without one (−1), come from; undefined: not one of its PASIDs. */
   endpoint(pasid: number): Endpoint | undefined {
-    if (pasid === NO_PASID || pasid === this.own) return { rid: this.rid, pasid: this.own };
+    if (pasid === NO_PASID) return { rid: this.rid, pasid: this.own };
     if (this.kind === 'vf' || this.allocated.has(pasid)) return { rid: this.rid, pasid };
     return undefined;
   }
