@@ -21,13 +21,16 @@ void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb
     }
 }
 
+/*
+ * A daemon that is gone takes nothing back: what it asked for last may come here after everything was unmapped and
+ * no store is trapped any more.
+ */
 static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
 {
     g_autofree viommu_HostBatchReply *reply = g_new0(viommu_HostBatchReply, 1);
     ViommuSpace *space = viommu_space_by_handle(core, notice->devices[0]);
     WireOperations *operations = notice->operations;
 
-    /* A daemon that is gone takes nothing back: what it asked for last may come after everything was unmapped. */
     if (space && viommu_core_alive(core)) {
         viommu_host_run(space, operations->words, operations->count / HOST_OPERATION_WORDS, reply);
     }
@@ -36,6 +39,9 @@ static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
 
 static void run_track(ViommuCore *core, ViommuNotice *notice)
 {
+    if (!viommu_core_alive(core)) {
+        return;
+    }
     viommu_track_run(core, notice->id, notice->operations->words, notice->operations->count);
 }
 

@@ -111,9 +111,13 @@ export class BridgeQemu {
     return Promise.race([this.exited, late]);
   }
 
+  kill(): void {
+    this.#process?.kill('SIGKILL');
+  }
+
   dispose(): void {
     this.#qmp?.destroy();
-    this.#process?.kill('SIGKILL');
+    this.kill();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 

@@ -24,6 +24,8 @@ export interface Script {
   /** Features that are not in force. */
   readonly without?: number;
   readonly translate?: (channel: Channel, id: number) => void;
+  /** Asked for a register that the shared page does not answer; without it there is a 0. */
+  readonly readRegister?: (daemon: ScriptedDaemon) => void;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
 }
@@ -110,10 +112,14 @@ export class ScriptedDaemon {
 
   /** Closes both channels: a daemon that dies. */
   hangUp(): void {
-    this.#front?.close();
+    this.closeFront();
     this.backend?.close();
-    this.#front = undefined;
     this.backend = undefined;
+  }
+
+  closeFront(): void {
+    this.#front?.close();
+    this.#front = undefined;
   }
 
   async dispose(): Promise<void> {
@@ -231,7 +237,8 @@ export class ScriptedDaemon {
         this.devices.push({ ...channel.body(CODEC.DeviceAdded) });
         break;
       case MESSAGE.REG_READ:
-        channel.put(type, FLAG.REPLY, id, CODEC.RegReadReply, { lo: 0, hi: 0 });
+        if (this.#script.readRegister) this.#script.readRegister(this);
+        else channel.put(type, FLAG.REPLY, id, CODEC.RegReadReply, { lo: 0, hi: 0 });
         break;
       default:
         if ((flags & FLAG.NEED_REPLY) !== 0) this.#done(channel, type, id);

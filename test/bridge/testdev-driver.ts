@@ -6,6 +6,10 @@ const ECAM = 0xb000_0000;
 const REGISTERS = 0xe000_0000;
 const BUFFER = 0xe010_0000;
 
+/** Where they are on `virt`: what the machine has there, without a window above 4 GiB. */
+export const VIRT_MACHINE = 'virt,gic-version=3,highmem-ecam=off';
+const VIRT = { ecam: 0x3f00_0000, registers: 0x1000_0000, buffer: 0x1010_0000 };
+
 /** Registers of docs/testdev.md. */
 export const REG = {
   ID: 0x00,
@@ -69,10 +73,21 @@ export interface Transfer {
 export class TestdevDriver {
   readonly memory: PhysicalMemory;
   readonly #config: number;
+  readonly #registers: number;
+  readonly #buffer: number;
 
-  private constructor(memory: PhysicalMemory, config: number) {
+  private constructor(memory: PhysicalMemory, config: number, registers = REGISTERS, buffer = BUFFER) {
     this.memory = memory;
     this.#config = config;
+    this.#registers = registers;
+    this.#buffer = buffer;
+  }
+
+  /** The same on `virt`, on the root bus. */
+  static async startOnVirt(memory: PhysicalMemory, rid: number): Promise<TestdevDriver> {
+    const driver = new TestdevDriver(memory, VIRT.ecam + rid * 4096, VIRT.registers, VIRT.buffer);
+    await driver.enable();
+    return driver;
   }
 
   /**
@@ -94,8 +109,8 @@ export class TestdevDriver {
 
   /** What a reset of the function undoes. */
   async enable(): Promise<void> {
-    await this.writeConfig(0x10, REGISTERS, 4);
-    await this.writeConfig(0x14, BUFFER, 4);
+    await this.writeConfig(0x10, this.#registers, 4);
+    await this.writeConfig(0x14, this.#buffer, 4);
     await this.writeConfig(0x04, 6, 2);
   }
 
@@ -148,19 +163,19 @@ export class TestdevDriver {
   }
 
   reg(register: number): Promise<number> {
-    return this.memory.readWord(REGISTERS + register);
+    return this.memory.readWord(this.#registers + register);
   }
 
   setReg(register: number, value: number): Promise<void> {
-    return this.memory.writeWord(REGISTERS + register, value);
+    return this.memory.writeWord(this.#registers + register, value);
   }
 
   buffer(offset: number, size: number): Promise<Buffer> {
-    return this.memory.read(BUFFER + offset, size);
+    return this.memory.read(this.#buffer + offset, size);
   }
 
   setBuffer(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.memory.write(BUFFER + offset, bytes);
+    return this.memory.write(this.#buffer + offset, bytes);
   }
 
   /** Starts a command and returns at once. */

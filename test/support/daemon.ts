@@ -124,11 +124,16 @@ export class Daemon {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
+  /** Number of its threads. */
+  threadCount(): number {
+    return readdirSync(`/proc/${this.pid}/task`).length;
+  }
+
   /** Mappings of guest RAM and shared pages in the daemon. */
   guestMappings(): string[] {
     return readFileSync(`/proc/${this.pid}/maps`, 'utf8')
       .split('\n')
-      .filter((line) => line.includes('memfd:viommu-sim'));
+      .filter((line) => line.includes('/memfd:'));
   }
 
   signal(name: NodeJS.Signals): void {
