@@ -20,6 +20,7 @@ const MODULE_PROGRAMS = {
   sva: ['sva.c', 'device.c'],
   domain: ['domain.c', 'device.c'],
   dma: ['dma.c', 'device.c'],
+  substreams: ['substreams.c', 'device.c'],
 };
 const PROGRAMS = { vfio: ['vfio.c', 'container.c', 'testdev.c'] };
 

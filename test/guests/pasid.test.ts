@@ -131,6 +131,51 @@ describe('a PASID with a domain of its own', () => {
   );
 });
 
+describe('paravirtual PASIDs', () => {
+  // The same driver finds the SMMU by either.
+  it.each([
+    ['device tree', false],
+    ['ACPI', true],
+  ])(
+    'arm64, %s: a driver has its SubstreamIDs from the SMMUv3; others are C_BAD_SUBSTREAMID',
+    async (_, acpi) => {
+      const choice = { properties: { 'virtual-commands': 'on', 'ssid-bits': '3' } };
+      const name = acpi ? 'allocated-acpi' : 'allocated';
+      const guest = Guest.boot(options(name, { arch: 'arm64', acpi, jobs: ['substreams'], choice }));
+      try {
+        await guest.done();
+        const report = new Report(guest, 'substreams');
+        expect(guest.run.textOf('substreams').join('\n')).toMatch(
+          /SubstreamIDs of the SMMU at 0x0*9050000, version 1/,
+        );
+        expect(report.said).toMatchObject({ allocate: '0', first: '1', second: '2', foreign: '3' });
+        report.expectDone('own', { written: '1', read: '1' });
+        report.expectDone('second', { written: '1', read: '1' });
+        report.expectFault('freed', REFUSED);
+        report.expectFault('foreign', REFUSED);
+        // EPERM, and ENOSPC with all seven.
+        expect(report.said).toMatchObject({
+          free: '0',
+          free_again: '1',
+          free_foreign: '1',
+          free_second: '0',
+        });
+        expect(report.said).toMatchObject({ allocated: '7', error: '28', freed: '7' });
+        expect(report.said).toMatchObject({ one_freed: '0', allocated_again: '0', same: '1' });
+
+        const faults = guest.kernelFaults().map(({ text, pasid }) => [text, pasid]);
+        expect(faults).toEqual([
+          ['C_BAD_SUBSTREAMID', 1],
+          ['C_BAD_SUBSTREAMID', 3],
+        ]);
+      } finally {
+        await guest.dispose();
+      }
+    },
+    TIMEOUT_MS,
+  );
+});
+
 describe('amd64, scalable mode', () => {
   it(
     'a process shares its addresses: pages come by page requests, go by invalidations, and end with the binding',

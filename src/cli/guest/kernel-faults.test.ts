@@ -49,6 +49,13 @@ describe('parseKernelFaults', () => {
     ]);
   });
 
+  it('knows the SubstreamID of an event that is about nothing else', () => {
+    const zero = '0x0000000000000000';
+    expect(parseKernelFaults(event('0x0000002000003008', zero, zero, zero))).toMatchObject([
+      { device: '00:04.0', reason: 8, text: 'C_BAD_SUBSTREAMID', pasid: 3 },
+    ]);
+  });
+
   it('takes no half record', () => {
     expect(parseKernelFaults(event('0x0000012000000010', '0x0000020800000000'))).toEqual([]);
   });

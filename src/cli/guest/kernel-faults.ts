@@ -1,5 +1,5 @@
 /** DMA faults as the guest's kernel reports them in its log. */
-import { eventName, F_TRANSLATION } from '../../spec/smmuv3/events.js';
+import { EVENT, eventName, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 
 /** A DMA fault as the kernel's IOMMU driver reports it. */
 export interface KernelFault {
@@ -58,13 +58,16 @@ function smmuEvent(lines: readonly string[], at: number): KernelFault | undefine
   // The fields that this needs stand in the same place in every event that has them.
   const { EventNumber, StreamID, SSV, SubstreamID, RnW } = F_TRANSLATION.get;
   const sid = StreamID(words);
+  const number = EventNumber(words);
+  // The one event that is about a SubstreamID does not say that there is one.
+  const substream = SSV(words) === 1 || number === EVENT.C_BAD_SUBSTREAMID;
   const hex = (value: number): string => value.toString(16).padStart(2, '0');
   return {
     operation: RnW(words) === 1 ? 'read' : 'write',
     device: `${hex(sid >> 8)}:${hex((sid >> 3) & 31)}.${sid & 7}`,
     address: `0x${(record[2] as bigint).toString(16)}`,
-    ...(SSV(words) === 1 ? { pasid: SubstreamID(words) } : {}),
-    reason: EventNumber(words),
-    text: eventName(EventNumber(words)),
+    ...(substream ? { pasid: SubstreamID(words) } : {}),
+    reason: number,
+    text: eventName(number),
   };
 }

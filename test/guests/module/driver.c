@@ -91,6 +91,23 @@ static long dma_api(struct testdev_user *user, void __user *argument)
 	return copy_to_user(argument, &dma, sizeof(dma)) ? -EFAULT : ret;
 }
 
+/* They are the program's until it frees them, or the machine is reset. */
+static long paravirtual_pasid(struct testdev_user *user, unsigned int command, void __user *argument)
+{
+	struct substreams *substreams = &user->testdev->substreams;
+	u32 pasid;
+	long ret;
+
+	if (command == VIOMMU_FREE_PASID)
+		return get_user(pasid, (u32 __user *)argument) ? -EFAULT : substreams_free(substreams, pasid);
+	ret = substreams_allocate(substreams, &pasid);
+	if (!ret && put_user(pasid, (u32 __user *)argument)) {
+		substreams_free(substreams, pasid);
+		ret = -EFAULT;
+	}
+	return ret;
+}
+
 static long access_register(struct testdev_user *user, unsigned int command, void __user *argument)
 {
 	void __iomem *registers = user->testdev->registers;
@@ -134,6 +151,8 @@ static long testdev_ioctl(struct file *file, unsigned int command, unsigned long
 		return transfer(user, argument);
 	if (command == VIOMMU_DMA)
 		return dma_api(user, argument);
+	if (command == VIOMMU_ALLOCATE_PASID || command == VIOMMU_FREE_PASID)
+		return paravirtual_pasid(user, command, argument);
 	if (command == VIOMMU_READ_REGISTER || command == VIOMMU_WRITE_REGISTER)
 		return access_register(user, command, argument);
 
@@ -266,6 +285,9 @@ static int testdev_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = start_interrupt(testdev);
 	if (ret)
 		return ret;
+	ret = substreams_find(&testdev->substreams, &pdev->dev);
+	if (ret && ret != -ENODEV)
+		pci_warn(pdev, "no SubstreamIDs: %d\n", ret);
 	testdev->misc = (struct miscdevice) {
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = "viommu-testdev",

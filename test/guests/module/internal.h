@@ -42,6 +42,12 @@ enum {
 
 #define MAX_MAP_PAGES	16
 
+/* Where SubstreamIDs come from; no base: nowhere. */
+struct substreams {
+	void __iomem *base;
+	struct mutex lock;		/* one command at a time */
+};
+
 struct testdev {
 	struct pci_dev *pdev;
 	void __iomem *registers;
@@ -52,6 +58,7 @@ struct testdev {
 	wait_queue_head_t ended;
 	u32 features_enabled;		/* bit per enum iommu_dev_features that somebody uses */
 	unsigned int bound;		/* processes; under lock */
+	struct substreams substreams;
 };
 
 /* One mapping of user memory in a domain. */
@@ -72,6 +79,11 @@ struct testdev_user {
 	u32 pasid;
 	struct list_head maps;
 };
+
+/* substreams.c: paravirtual PASIDs of an SMMUv3 */
+int substreams_find(struct substreams *s, struct device *dev);
+int substreams_allocate(struct substreams *s, u32 *ssid);
+int substreams_free(struct substreams *s, u32 ssid);
 
 /* process.c: a process's address space on a PASID */
 int testdev_bind_process(struct testdev_user *user, struct viommu_bind *bind);

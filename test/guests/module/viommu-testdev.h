@@ -86,5 +86,8 @@ struct viommu_dma {
 /* Page requests on or off in configuration space, for kernels whose IOMMU driver does not do it. */
 #define VIOMMU_PAGE_REQUESTS	_IOW('V', 9, __u32)
 #define VIOMMU_DMA		_IOWR('V', 10, struct viommu_dma)
+/* A PASID from the IOMMU (docs/pv-pasid.md). ENOSPC: none is left; EPERM: not one that this guest has. */
+#define VIOMMU_ALLOCATE_PASID	_IOR('V', 11, __u32)
+#define VIOMMU_FREE_PASID	_IOW('V', 12, __u32)
 
 #endif

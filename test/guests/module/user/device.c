@@ -150,3 +150,21 @@ bool is_pattern(const uint8_t *data, size_t length, uint32_t seed)
 	}
 	return true;
 }
+
+void both_ways(const char *what, uint8_t *memory, const void *address, uint32_t seed, uint32_t pasid,
+	       uint32_t control)
+{
+	static uint8_t data[BUFFER_SIZE];
+	struct viommu_transfer t;
+	bool written, read;
+
+	fill_buffer(seed);
+	t = transfer(CMD_WRITE, address, pasid, control);
+	written = is_pattern(memory, BUFFER_SIZE, seed);
+	make_pattern(memory, BUFFER_SIZE, seed + 1);
+	if (t.status == STATUS_DONE)
+		t = transfer(CMD_READ, address, pasid, control);
+	read_buffer(data);
+	read = is_pattern(data, BUFFER_SIZE, seed + 1);
+	say("check=%s device_status=%u result=0x%x written=%d read=%d", what, t.status, t.result, written, read);
+}

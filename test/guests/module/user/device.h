@@ -40,6 +40,10 @@ struct viommu_transfer transfer(uint32_t command, const void *address, uint32_t 
 struct viommu_transfer check(const char *what, uint32_t command, const void *address, uint32_t length, uint32_t pasid,
 			     uint32_t control, const char *more);
 
+/** The device writes a pattern to memory that it reaches at `address`, and reads one: `check=WHAT … written=… read=…`. */
+void both_ways(const char *what, uint8_t *memory, const void *address, uint32_t seed, uint32_t pasid,
+	       uint32_t control);
+
 /** The device's buffer gets the pattern of `seed`. */
 void fill_buffer(uint32_t seed);
 /** The first bytes of the device's buffer; `data` has room for BUFFER_SIZE. */

@@ -17,23 +17,6 @@ static const void *at(uint64_t iova)
 	return (const void *)(uintptr_t)iova;
 }
 
-static void both_ways(const char *what, uint8_t *memory, uint32_t seed, uint32_t control)
-{
-	static uint8_t data[BUFFER_SIZE];
-	struct viommu_transfer t;
-	bool written, read;
-
-	fill_buffer(seed);
-	t = transfer(CMD_WRITE, at(IOVA), PASID, control);
-	written = is_pattern(memory, BUFFER_SIZE, seed);
-	make_pattern(memory, BUFFER_SIZE, seed + 1);
-	if (t.status == STATUS_DONE)
-		t = transfer(CMD_READ, at(IOVA), PASID, control);
-	read_buffer(data);
-	read = is_pattern(data, BUFFER_SIZE, seed + 1);
-	say("check=%s device_status=%u result=0x%x written=%d read=%d", what, t.status, t.result, written, read);
-}
-
 /* A page request to a driver that has no use for one: the device must be told no. */
 static void ask_for_page(void)
 {
@@ -67,9 +50,9 @@ int main(int argc, char **argv)
 	m.memory = (uintptr_t)memory;
 	if (device_ioctl(VIOMMU_MAP, &m) < 0)
 		say("reason=\"map: %s\"", strerror(errno));
-	both_ways("plain", memory, 10, 0);
+	both_ways("plain", memory, at(IOVA), 10, PASID, 0);
 	if (ahead)
-		both_ways("ahead", memory, 20, ahead);
+		both_ways("ahead", memory, at(IOVA), 20, PASID, ahead);
 	check("beside", CMD_READ, at(IOVA + BUFFER_SIZE), 64, PASID, 0, "");
 	check("other-pasid", CMD_READ, at(IOVA), 64, PASID + 1, 0, "");
 	/* Four bytes are one access of QEMU's memory API, and so one fault. */
