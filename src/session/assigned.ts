@@ -7,7 +7,7 @@ import { remedyText } from '../assignment/remedies.js';
 import type { AssignmentRequest } from '../assignment/request.js';
 import { CodedError, ERRORS } from '../base/errors.js';
 import type { InvalidateScope, Iommu, TranslateResult } from '../device/iommu.js';
-import { MAX_SPANS, PAGE_RESPONSE, SPAN_WORDS } from '../device/iommu.js';
+import { MAX_SPANS, noTables, PAGE_RESPONSE, SPAN_WORDS, THROUGH } from '../device/iommu.js';
 import { PASID_ANSWER, type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
 import type { HostDevice, HostFault } from '../host/port.js';
 import { askAgain } from '../nesting/faults.js';
@@ -44,6 +44,7 @@ export class AssignedDevices {
   private readonly hostPasids: HostPasids;
   private readonly devices = new Map<HostDevice, AssignedDevice>();
   private readonly request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
+  private readonly looked = noTables();
   private readonly result: TranslateResult = {
     status: 0,
     count: 0,
@@ -226,10 +227,20 @@ export class AssignedDevices {
     }
   }
 
-  /** HOST_PASID_REFUSED. */
+  /** HOST_PASID_REFUSED. Where the guest's own structures refuse it too, its unit says so, and why. */
   refusedPasid({ device, pasid, access, lo, hi }: M.HostPasidRefused): void {
-    const { rid } = this.find(device);
-    this.model()?.nested?.noSuchPasid(rid, pasid - 1, access & 0xf, lo, hi);
+    const { rid, strategy } = this.find(device);
+    const model = this.model();
+    const rights = access & 0xf;
+    if (strategy.choice === 'shadow' && model?.tables !== undefined) {
+      model.tables(rid, pasid - 1, this.looked);
+      if (this.looked.through === THROUGH.NOTHING) {
+        const request = Object.assign(this.request, { rid, pasid: pasid - 1, access: rights, lo, hi });
+        model.translate(request, this.result);
+        return;
+      }
+    }
+    model?.nested?.noSuchPasid(rid, pasid - 1, rights, lo, hi);
   }
 
   private find(device: HostDevice): AssignedDevice {

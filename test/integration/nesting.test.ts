@@ -269,6 +269,27 @@ describe('guests on one parent device of an SMMUv3', () => {
     clean(host);
   });
 
+  it('hear of a PASID that hardware refuses what their own unit has against it', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const a = guest(host, 'a', ON);
+    // Within S1CDMax or not, and one that belongs to requests without a SubstreamID.
+    expect([200, 300].map((ssid) => events(a, ssid))).toEqual([
+      ['C_BAD_SUBSTREAMID 200'],
+      ['C_BAD_SUBSTREAMID 300'],
+    ]);
+    expect(events(a, 0)[0]).toMatch(/^F_STREAM_DISABLED/);
+    // An aborting stream records nothing, and a unit that is off neither.
+    a.wired.vm.ram.store64(a.driver.streams.entry(RID), 1n);
+    a.driver.commands.stream(RID);
+    a.driver.commands.sync();
+    expect(events(a, 200)).toEqual([]);
+    a.driver.stop();
+    expect(events(a, 200)).toEqual([]);
+    a.wired.close();
+    clean(host);
+  });
+
   it('have none where they are not offered, and everything else works', () => {
     const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
     host.addParent(HOST_RID);
