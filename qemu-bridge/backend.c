@@ -385,6 +385,19 @@ static void serve(ViommuCore *core, const WireFrame *frame)
     case viommu_MessageType_MEM_CAS:
         ok = serve_mem_cas(core, frame);
         break;
+    case viommu_MessageType_HOST_SPACE_CREATE:
+    case viommu_MessageType_HOST_SPACE_DESTROY:
+    case viommu_MessageType_HOST_MAP:
+    case viommu_MessageType_HOST_ATTACH:
+    case viommu_MessageType_HOST_ATTACH_TABLES:
+    case viommu_MessageType_HOST_DETACH:
+    case viommu_MessageType_HOST_IDENTIFY:
+    case viommu_MessageType_HOST_INVALIDATE:
+    case viommu_MessageType_HOST_PASID_ALLOC:
+    case viommu_MessageType_HOST_PASID_FREE:
+    case viommu_MessageType_HOST_RESPOND:
+        ok = viommu_objects_serve(core, frame);
+        break;
     case viommu_MessageType_RESUME:
     case viommu_MessageType_PAGE_RESPONSE:
     case viommu_MessageType_DEVICE_TLB:
@@ -407,6 +420,7 @@ static void *backend_thread(void *opaque)
 
     rcu_register_thread();
     while (viommu_core_alive(core)) {
+        viommu_hosts_wait(core);
         result = wire_receive(&core->backend.wire, &frame);
         if (result != WIRE_OK) {
             viommu_core_gone(core, "%s", wire_result_text(result));

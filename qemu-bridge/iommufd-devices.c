@@ -155,7 +155,7 @@ HostDevice *iommufd_host_device(const IommufdHost *host, uint32_t number)
     return device;
 }
 
-void iommufd_host_remove_device(IommufdHost *host, HostDevice *device)
+static void detach_all(IommufdHost *host, HostDevice *device)
 {
     HostAttachment *a, *after;
 
@@ -168,20 +168,35 @@ void iommufd_host_remove_device(IommufdHost *host, HostDevice *device)
         }
     }
     drop_vdevices(host, device);
+}
+
+void iommufd_host_remove_device(IommufdHost *host, HostDevice *device)
+{
+    detach_all(host, device);
     QLIST_REMOVE(device, next);
     g_free(device);
+}
+
+void iommufd_host_clear(IommufdHost *host)
+{
+    HostDevice *device;
+    HostSpace *space, *following;
+
+    QLIST_FOREACH(device, &host->devices, next) {
+        detach_all(host, device);
+    }
+    QLIST_FOREACH_SAFE(space, &host->spaces, next, following) {
+        QLIST_REMOVE(space, next);
+        host_drop_space(host, space);
+    }
 }
 
 void iommufd_host_close(IommufdHost *host)
 {
     HostDevice *device, *after;
-    HostSpace *space, *following;
 
+    iommufd_host_clear(host);
     QLIST_FOREACH_SAFE(device, &host->devices, next, after) {
         iommufd_host_remove_device(host, device);
-    }
-    QLIST_FOREACH_SAFE(space, &host->spaces, next, following) {
-        QLIST_REMOVE(space, next);
-        host_drop_space(host, space);
     }
 }

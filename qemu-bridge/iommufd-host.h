@@ -54,7 +54,9 @@ typedef struct IommufdHost {
 } IommufdHost;
 
 void iommufd_host_init(IommufdHost *host, const IommufdCalls *calls, int fd, const HostSink *sink);
-/** Detaches everything and destroys every object. */
+/** Detaches everything and destroys every object; devices stay. */
+void iommufd_host_clear(IommufdHost *host);
+/** The same, and lets go of the devices. */
 void iommufd_host_close(IommufdHost *host);
 
 /** A device that is bound to this iommufd; tries out what can be done with it. */

@@ -63,7 +63,9 @@ static void forget(ViommuCore *core, ViommuRegion *region)
 
     viommu_front_request(core, viommu_MessageType_MEM_REMOVE, viommu_MemRemove_fields, &msg, -1,
                          viommu_Status_fields, &status);
+    qemu_mutex_lock(&core->host_lock);
     QTAILQ_REMOVE(&core->regions, region, next);
+    qemu_mutex_unlock(&core->host_lock);
     viommu_host_settle(core);
     memory_region_unref(region->mr);
     g_free(region);
@@ -127,7 +129,9 @@ static void remember(ViommuCore *core, const MemoryRegionSection *section)
     region->offset = section->offset_within_region;
     region->readonly = section->readonly || section->mr->rom_device;
     memory_region_ref(region->mr);
+    qemu_mutex_lock(&core->host_lock);
     QTAILQ_INSERT_TAIL(&core->regions, region, next);
+    qemu_mutex_unlock(&core->host_lock);
     announce(core, region, section);
 }
 

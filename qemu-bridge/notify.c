@@ -210,6 +210,15 @@ void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log
     }
 }
 
+void viommu_notify_unmap(ViommuSpace *space)
+{
+    IOMMUNotifier *n;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        unmap_range(space, n, 0, UINT64_MAX);
+    }
+}
+
 void viommu_notify_unmap_all(ViommuCore *core, bool all)
 {
     ViommuSpace *space;

@@ -10,7 +10,8 @@
 /* TRACKING is offered only where it is needed: see features_offered. */
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
-                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING))
+                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING) | \
+                      FEATURE_BIT(NESTING))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -25,6 +26,7 @@ void viommu_core_init(ViommuCore *core, DeviceState *dev)
     QTAILQ_INIT(&core->regions);
     viommu_backend_init(core);
     viommu_endpoints_init(core);
+    viommu_hosts_init(core);
 }
 
 void viommu_core_describe_properties(ObjectClass *klass)
@@ -66,6 +68,7 @@ static void gone_bh(void *opaque)
 
     viommu_endpoints_end_all(core);
     /* Nobody says any more what assigned devices may reach. */
+    viommu_hosts_end(core);
     viommu_notify_unmap_all(core, true);
     viommu_track_end_all(core);
     object_unref(OBJECT(core->dev));
@@ -266,7 +269,7 @@ void viommu_core_disconnect(ViommuCore *core)
     viommu_memory_stop(core);
     viommu_track_stop(core);
     viommu_spaces_stop(core);
-    viommu_host_close(core);
+    viommu_hosts_close(core);
     if (core->exit_notifier.notify) {
         qemu_remove_exit_notifier(&core->exit_notifier);
         core->exit_notifier.notify = NULL;

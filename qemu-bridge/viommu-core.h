@@ -5,7 +5,7 @@
  *
  * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the bridge's own
  * backend thread, which never takes the big lock. Locks, outermost first: big lock, front.lock, an Iotlb's
- * lock. backend.send_lock, backend.queue_lock and endpoints.lock are taken alone.
+ * lock. backend.send_lock, backend.queue_lock and endpoints.lock are taken alone, host_lock alone or below the big lock.
  */
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
@@ -122,7 +122,7 @@ typedef struct ViommuEndpoints {
     GArray *held_answers; /* ids of INVALIDATEs that wait for them */
 } ViommuEndpoints;
 
-/* A piece of RAM in the daemon's memory table. Big lock. */
+/* A piece of RAM in the daemon's memory table. Big lock, or host_lock to look. */
 typedef struct ViommuRegion {
     uint32_t id;
     MemoryRegion *mr;
@@ -211,7 +211,9 @@ struct ViommuCore {
     DeviceListener device_listener;
     Notifier exit_notifier;
 
-    struct IommufdHost *host; /* the iommufd of its devices, or NULL; big lock */
+    QemuMutex host_lock;      /* the fields below, and changes of `regions` */
+    struct IommufdHost *host; /* the iommufd of its devices, or NULL */
+    GArray *host_told;        /* what came up from there and is not told yet */
 
     /* Grows under the big lock, never shrinks, is read without any. */
     QLIST_HEAD(, ViommuSpace) spaces;
@@ -281,8 +283,25 @@ bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
 
 /** For pci_setup_iommu, with the core. */
 extern const PCIIOMMUOps viommu_pci_ops;
-/** Lets go of the host's devices. Big lock. */
-void viommu_host_close(ViommuCore *core);
+
+/* host-devices.c: devices of the host that are here by iommufd. Big lock, but for viommu_hosts_wait. */
+
+void viommu_hosts_init(ViommuCore *core);
+/** QEMU's VFIO has attached a device. False with errp set: it can be assigned in no way. */
+bool viommu_hosts_add(ViommuSpace *space, HostIOMMUDevice *hiod, Error **errp);
+/** It goes; its descriptor is still open. */
+void viommu_hosts_remove(ViommuSpace *space);
+/** The daemon is gone: no device goes through anything that it asked for. */
+void viommu_hosts_end(ViommuCore *core);
+/** Lets go of the devices, and of the iommufd. */
+void viommu_hosts_close(ViommuCore *core);
+/** Returns when the backend channel has something, or after the host's queues had. Backend thread. */
+void viommu_hosts_wait(ViommuCore *core);
+
+/* host-objects.c */
+
+/** Carries out a HOST_SPACE_CREATE … HOST_RESPOND, and answers it. False: it cannot be decoded. Backend thread. */
+bool viommu_objects_serve(ViommuCore *core, const WireFrame *frame);
 
 /* backend.c */
 
@@ -426,6 +445,8 @@ void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n);
 void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope);
 /** Tells those who keep translations for a device with ATS (vhost) to drop the block. */
 void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log2_size);
+/** UNMAP everything that listens to one requester's translations. */
+void viommu_notify_unmap(ViommuSpace *space);
 /** UNMAP everything; for those whose mappings the daemon keeps only when it is gone (`all`). */
 void viommu_notify_unmap_all(ViommuCore *core, bool all);
 /** One operation of a HOST_BATCH, as events. */

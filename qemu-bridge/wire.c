@@ -155,6 +155,11 @@ WireResult wire_receive(Wire *w, WireFrame *frame)
     return WIRE_OK;
 }
 
+bool wire_has_more(const Wire *w)
+{
+    return w->rx_start != w->rx_end;
+}
+
 bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message)
 {
     pb_istream_t in = pb_istream_from_buffer(frame->body, frame->size);
@@ -213,6 +218,22 @@ static bool decode_operations(pb_istream_t *stream, const pb_field_t *field, voi
     WireOperations *operations = *arg;
 
     return decode_words(stream, field, operations->words, &operations->count, ARRAY_SIZE(operations->words));
+}
+
+static bool decode_bytes(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    WireBytes *bytes = *arg;
+
+    /* No longer than a body, and so than there is room; the last one counts. */
+    bytes->size = stream->bytes_left;
+    return pb_read(stream, bytes->bytes, bytes->size);
+}
+
+void wire_bytes_init(pb_callback_t *field, WireBytes *bytes)
+{
+    bytes->size = 0;
+    field->funcs.decode = decode_bytes;
+    field->arg = bytes;
 }
 
 void wire_operations_init(pb_callback_t *field, WireOperations *operations)

@@ -63,6 +63,9 @@ WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const 
 /** Receives one frame. The header is judged before any of the body is waited for. */
 WireResult wire_receive(Wire *w, WireFrame *frame);
 
+/** Whether more than the frames received so far has been read from the socket. */
+bool wire_has_more(const Wire *w);
+
 /** Decodes a frame's body. False when it is not that message, or longer than the bridge's static sizes. */
 bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message);
 
@@ -92,6 +95,15 @@ typedef struct WireOperations {
     uint32_t count; /* words */
     uint32_t words[MAX_HOST_OPERATIONS * HOST_OPERATION_WORDS];
 } WireOperations;
+
+/* Where a decoder puts a field of bytes. */
+typedef struct WireBytes {
+    uint32_t size;
+    uint8_t bytes[WIRE_MAX_BODY];
+} WireBytes;
+
+/** Hooks a field of bytes to `bytes`, and empties it. */
+void wire_bytes_init(pb_callback_t *field, WireBytes *bytes);
 
 /** Hooks an ops field to `operations`, and empties it. */
 void wire_operations_init(pb_callback_t *field, WireOperations *operations);

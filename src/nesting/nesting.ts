@@ -29,6 +29,17 @@ import { VtdNesting } from './vtd.js';
 /** What nesting needs of a model. */
 export type NestedModel = Pick<Iommu, 'nested' | 'translate' | 'pageRequest'>;
 
+/** What nesting has done. */
+export interface NestingReport {
+  /** Devices that are nested. */
+  readonly devices: number;
+  /** Operations that the host was asked for, and those that it refused. */
+  readonly operations: number;
+  readonly refused: number;
+  readonly faultsForwarded: number;
+  readonly faultsWithheld: number;
+}
+
 /** Invalidations that are collected one by one; more become a few that drop everything. */
 const MOST_INVALIDATIONS = 1 << 14;
 /** Entries of PASID tables that one call of {@link Nesting.work} looks at. */
@@ -222,7 +233,7 @@ export class Nesting {
   }
 
   /** Numbers for reports. */
-  get report(): Readonly<Record<string, number>> {
+  get report(): NestingReport {
     return {
       devices: this.devices.size,
       operations: this.operations.count,

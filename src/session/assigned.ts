@@ -35,6 +35,16 @@ interface AssignedDevice {
   readonly batches: boolean;
 }
 
+/** How a device is served. */
+export interface AssignedReport {
+  readonly device: number;
+  readonly rid: number;
+  readonly kind: 'vf' | 'mdev';
+  readonly choice: Choice;
+  /** By HOST_BATCH, not by objects of the host. */
+  readonly batches: boolean;
+}
+
 export class AssignedDevices {
   readonly host = new WireHost();
   readonly nesting: Nesting;
@@ -94,6 +104,16 @@ export class AssignedDevices {
   /** Host objects, not notifiers, are how this device is served. */
   has(device: HostDevice): boolean {
     return this.devices.get(device)?.batches === false;
+  }
+
+  get report(): AssignedReport[] {
+    return Array.from(this.devices.values(), ({ device, rid, kind, strategy, batches }) => ({
+      device,
+      rid,
+      kind,
+      choice: strategy.choice,
+      batches,
+    }));
   }
 
   /** HOST_DEVICE. Throws `OUT_OF_ORDER`, `BAD_ARGUMENT`; what the planner refuses is an answer. */

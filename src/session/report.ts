@@ -2,8 +2,10 @@
 
 import { join } from '../base/u64.js';
 import { type ModelCounters, zeroCounters } from '../device/iommu.js';
+import type { NestingReport } from '../nesting/nesting.js';
 import type { DeviceCounters } from '../shadow/device-space.js';
 import { CONTROL } from '../wire/frame.js';
+import type { AssignedReport } from './assigned.js';
 import type { Session } from './session.js';
 
 /** Counters that the bridge keeps in the control page. */
@@ -60,6 +62,9 @@ export interface SessionReport {
   readonly shadow: readonly ShadowReport[];
   /** Looks at tables or differences for shadowing. */
   readonly shadowPasses: number;
+  /** Devices with objects of the host, and how each is served. */
+  readonly assigned: readonly AssignedReport[];
+  readonly nesting: NestingReport;
   readonly frontFrames: number;
   readonly backendFrames: number;
   readonly counters: ModelCounters;
@@ -98,6 +103,8 @@ export function reportOf(session: Session): SessionReport {
       counters: { ...space.counters },
     })),
     shadowPasses: session.shadowing.shadow.passes,
+    assigned: session.assigned.report,
+    nesting: session.assigned.nesting.report,
     frontFrames: session.frames[0] as number,
     backendFrames: session.frames[1] as number,
     counters: { ...(session.model?.counters ?? NO_COUNTERS) },

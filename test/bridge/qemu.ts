@@ -49,12 +49,12 @@ export class BridgeQemu {
 
   /**
    * @param machine in the place of the one that fits the device
-   * @param probe what test/notifier-probe.c asks for, and where it was built
+   * @param probe what qemu-bridge/test/notifier-probe.c or host-probe.c asks for, and where it was built; `first`: before the bridge
    */
   start(
     options = '',
     extra: readonly string[] = [],
-    probe?: { readonly asks: string; readonly object: string },
+    probe?: { readonly asks: string; readonly object: string; readonly first?: boolean },
     machine: string = MACHINES[this.#arch].machine,
   ): void {
     const { qemu, bridge } = prepared(this.#arch);
@@ -65,7 +65,11 @@ export class BridgeQemu {
     const env =
       probe === undefined
         ? { ...process.env, LD_PRELOAD: bridge }
-        : { ...process.env, LD_PRELOAD: `${bridge}:${probe.object}`, VIOMMU_PROBE: probe.asks };
+        : {
+            ...process.env,
+            LD_PRELOAD: probe.first ? `${probe.object}:${bridge}` : `${bridge}:${probe.object}`,
+            VIOMMU_PROBE: probe.asks,
+          };
     const child = spawn(
       qemu,
       [

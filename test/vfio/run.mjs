@@ -223,7 +223,7 @@ async function nest(paths, levels, file, values) {
   console.log('Level 1: a device behind our VT-d, and guest tables on a nest parent of its kernel.');
   const [command, args] = nestCommand(paths, levels, ROOT, file);
   const said = await runLevel1(command, args, values);
-  return [said, nestVerdicts(said)];
+  return [said, nestVerdicts(said, values)];
 }
 
 async function main() {
