@@ -192,7 +192,9 @@ describe('a device of the host by iommufd', () => {
     symlinkSync(daemon.socket, qemu.socket);
     await start('nest', ',caching-mode=on');
     expect(asked()).toEqual([
-      expect.stringMatching(/^refused: viommu: fake: no nest \(LEGACY_HAS_NO_FIRST_LEVEL\): .*What would work: /),
+      expect.stringMatching(
+        /^refused: viommu: fake: no nest \(LEGACY_HAS_NO_FIRST_LEVEL\): .*What would work: /,
+      ),
     ]);
   });
 
