@@ -99,9 +99,9 @@ export class MirrorLeaves implements LeafSource {
       if (this.#position > this.#end) return false;
       const at = base + 2 * index;
       const found = this.#leaf(level, node, words[at], words[at + 1], begin + index * step);
-      const more = found
-        ? this.#alike(level, words, at, Math.ceil((this.#end - begin + 1) / step) - index)
-        : 1;
+      // Behind the table's last entry stands another table.
+      const end = Math.min(level.indexMask + 1, Math.ceil((this.#end - begin + 1) / step));
+      const more = found ? this.#alike(level, words, at, end - index) : 1;
       this.last = this.first + more * step - 1;
       this.#position = begin + (index + more) * step;
       if (found) return true;
@@ -131,7 +131,7 @@ export class MirrorLeaves implements LeafSource {
     if (level.shift > 30) return 1;
     const size = 1 << level.shift;
     const hi = words[at + 1];
-    const end = at + 2 * Math.min(most, level.indexMask + 1);
+    const end = at + 2 * most;
     let lo = words[at];
     let next = at + 2;
     while (next < end) {

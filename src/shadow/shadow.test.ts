@@ -168,6 +168,16 @@ describe('Shadow', () => {
     expect(bench.invalidate()).toEqual(['unmap 7+1']);
   });
 
+  it('ends a range where its table ends, whatever the copy beside it holds', () => {
+    const bench = new Bench();
+    bench.attach();
+    bench.map(511, OUT + 7);
+    // The next table that is made, two tables further on, would go on from there.
+    bench.map(1024, OUT + 8);
+    bench.map(1025, OUT + 9);
+    expect(bench.invalidate()).toEqual([`map 1ff+1 to ${out(7)} 3`, `map 400+2 to ${out(8)} 3`]);
+  });
+
   it('works only where the host listens', () => {
     const bench = new Bench();
     bench.map(0, OUT, 16);
