@@ -101,7 +101,7 @@ function guestVerdicts(found, frames) {
   const fields = (key) => found.get(key)?.fields ?? {};
   const vf = fields('GUEST vf');
   const report = found.get('L1 report')?.rest;
-  const { assigned, nesting, shadow } = report === undefined ? {} : JSON.parse(report);
+  const [{ assigned, nesting, shadow }] = report === undefined ? [{}] : Object.values(JSON.parse(report));
   const nested = assigned?.length === 1 && assigned[0].choice === 'nest' && shadow.length === 0;
   return [
     [Number(fields('L1 qemu').status) === 0, "level 2's QEMU, with our bridge, ends well"],
