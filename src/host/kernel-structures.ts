@@ -24,6 +24,8 @@ const SMMU_STE_WORDS = 4;
 const VTD_INFO_WORDS = 6;
 const SMMU_INFO_WORDS = 10;
 const INFO_REGISTERS = 2;
+/** Flag of iommu_hw_info_vtd: the kernel refuses a nest parent mappings that may be read only (772415_SPR17). */
+const READ_ONLY_ERRATUM = 1;
 
 export function toBytes(words: ArrayLike<number>): Uint8Array {
   const bytes = new Uint8Array(words.length * 4);
@@ -39,8 +41,8 @@ export function toWords(bytes: Uint8Array): Uint32Array {
 }
 
 /** What a VT-d says of itself. */
-export function vtdInfo(cap: ArrayLike<number>, ecap: ArrayLike<number>): Uint8Array {
-  return toBytes([0, 0, cap[0], cap[1], ecap[0], ecap[1]]);
+export function vtdInfo(cap: ArrayLike<number>, ecap: ArrayLike<number>, flags = 0): Uint8Array {
+  return toBytes([flags, 0, cap[0], cap[1], ecap[0], ecap[1]]);
 }
 
 /** The same of an SMMUv3: IDR0 to IDR5. */
@@ -59,6 +61,8 @@ export interface HardwareAbilities {
   /** Widest PASID of the IOMMU; 0: none. */
   readonly pasidBits: number;
   readonly pageRequests: boolean;
+  /** A nest parent takes mappings that may be read only. */
+  readonly readOnlyParents: boolean;
 }
 
 /** Reads IOMMU_GET_HW_INFO's answer. Undefined: a type or a size that this version does not know. */
@@ -81,6 +85,7 @@ function vtdAbilities(words: Uint32Array): HardwareAbilities {
     nesting: get.NEST(words, at) === 1,
     pasidBits: get.PASID(words, at) === 1 ? get.PSS(words, at) + 1 : 0,
     pageRequests: get.PRS(words, at) === 1,
+    readOnlyParents: (words[0] & READ_ONLY_ERRATUM) === 0,
   };
 }
 
@@ -94,6 +99,7 @@ function smmuAbilities(words: Uint32Array): HardwareAbilities {
     nesting: stage1 && stage2,
     pasidBits: IDR1.get.SSIDSIZE(words, INFO_REGISTERS + 1),
     pageRequests: IDR0.get.PRI(words, INFO_REGISTERS) === 1,
+    readOnlyParents: true,
   };
 }
 

@@ -39,6 +39,8 @@ export interface HostLimits {
   readonly mappings: number;
   /** Where devices may be given addresses, ascending. */
   readonly ranges: readonly PageRange[];
+  /** Whether a nest parent takes mappings that may be read only; some VT-d hardware has an erratum there. */
+  readonly readOnlyParents: boolean;
 }
 
 /** Rights of a mapping; the same bits as of every access. */

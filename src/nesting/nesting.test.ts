@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { newResult } from '../../test/support/local-machine.js';
 import { ENTRY, type NestedView, STREAM } from '../device/nested-view.js';
-import type { HostDone, HostEvents, HostIommu } from '../host/port.js';
+import type { HostDone, HostEvents, HostIommu, MapChanges } from '../host/port.js';
 import { ALL_PAGES } from '../host/port.js';
 import { Nesting } from './nesting.js';
 
 /** A host that answers when it is told to, and a guest with one PASID entry that a test changes. */
-function scripted() {
+function scripted(readOnlyParents = true) {
   const asked: { readonly text: string; readonly done: HostDone }[] = [];
   const ask =
     (name: string) =>
@@ -16,13 +16,21 @@ function scripted() {
     };
   let events: HostEvents | undefined;
   const ranges: number[][] = [];
+  const changes: { readonly maps: number[]; readonly unmaps: number[] }[] = [];
   const host = {
+    limits: () => ({ mappings: Number.POSITIVE_INFINITY, ranges: [], readOnlyParents }),
     listen: (given: HostEvents) => {
       events = given;
     },
     createSpace: ask('create'),
     destroySpace: ask('destroy'),
-    change: ask('change'),
+    change: (_space: number, { maps, mapCount, unmaps, unmapCount }: MapChanges, done: HostDone) => {
+      changes.push({
+        maps: [...maps.subarray(0, mapCount * 4)],
+        unmaps: [...unmaps.subarray(0, unmapCount * 2)],
+      });
+      asked.push({ text: 'change', done });
+    },
     attach: ask('attach'),
     attachNested: (
       _device: number,
@@ -66,7 +74,7 @@ function scripted() {
       done({ code, text: '', done: 0, value: 0 });
       return text;
     });
-  return { nesting, guest, asked, answer, ranges, events: () => events };
+  return { nesting, guest, asked, answer, ranges, changes, events: () => events };
 }
 
 const scope = (sub: number, log2Size = 64, structures = false) => ({
@@ -86,6 +94,26 @@ describe('nesting, operation by operation', () => {
     expect(nesting.pending).toBe(1);
     expect(answer()).toEqual(['nest 7 at 4096']);
     expect(nesting.pending).toBe(0);
+  });
+
+  it('maps guest memory region by region, and no ROM where a nest parent takes none', () => {
+    const [able, erratum] = [scripted(true), scripted(false)];
+    for (const { nesting, answer } of [able, erratum]) {
+      nesting.ramAdded(0, 0, 0x10000, false);
+      nesting.ramAdded(1, 0xf0000, 0x10000, true);
+      nesting.attach(1, 0x18);
+      nesting.ramAdded(2, 0x10_0000, 0x10000, false);
+      nesting.ramRemoved(1);
+      answer();
+    }
+    const [low, rom, high] = [
+      [0, 0, 16, 3],
+      [0xf0, 0xf0, 16, 1],
+      [0x100, 0x100, 16, 3],
+    ];
+    const maps = (of: number[]) => ({ maps: of, unmaps: [] });
+    expect(able.changes).toEqual([maps(low), maps(rom), maps(high), { maps: [], unmaps: [0xf0, 16] }]);
+    expect(erratum.changes).toEqual([maps(low), maps(high)]);
   });
 
   it('forwards what is invalidated, page by page or whole, once the tables are in force', () => {

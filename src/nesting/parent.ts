@@ -20,6 +20,7 @@ export class NestParent {
   private readonly regions = new Map<number, Region>();
   private readonly changes = new MapChanges();
   private device: HostDevice | undefined;
+  private readOnly = true;
 
   constructor(
     private readonly host: HostIommu,
@@ -36,9 +37,8 @@ export class NestParent {
     if (this.device !== undefined) return;
     this.device = device;
     this.host.createSpace(PARENT_SPACE, device, true, this.operations.begin('nest parent', device, -1));
-    this.changes.clear();
-    for (const { page, pages, rights } of this.regions.values()) this.changes.map(page, page, pages, rights);
-    this.send();
+    this.readOnly = this.host.limits(device).readOnlyParents;
+    for (const region of this.regions.values()) this.map(region);
   }
 
   /** The last device has gone. */
@@ -55,22 +55,32 @@ export class NestParent {
     const pages = Math.floor((gpa + bytes) / PAGE) - page;
     if (pages <= 0) return;
     const rights = readonly ? RIGHTS.READ : RIGHTS.READ | RIGHTS.WRITE;
-    this.regions.set(region, { page, pages, rights });
-    this.changes.clear().map(page, page, pages, rights);
-    this.send();
+    const added = { page, pages, rights };
+    this.regions.set(region, added);
+    this.map(added);
   }
 
   ramRemoved(region: number): void {
     const found = this.regions.get(region);
     if (found === undefined) return;
     this.regions.delete(region);
-    this.changes.clear().unmap(found.page, found.pages);
-    this.send();
+    if (this.takes(found)) this.send(this.changes.clear().unmap(found.page, found.pages));
   }
 
-  private send(): void {
-    const { device, changes } = this;
-    if (device === undefined || changes.mapCount + changes.unmapCount === 0) return;
+  /** What may only be read is not there for devices, where hardware cannot have it so: it is ROM. */
+  private takes({ rights }: Region): boolean {
+    return this.readOnly || (rights & RIGHTS.WRITE) !== 0;
+  }
+
+  /** On its own: a list ends with the first mapping that is refused. */
+  private map(region: Region): void {
+    const { page, pages, rights } = region;
+    if (this.takes(region)) this.send(this.changes.clear().map(page, page, pages, rights));
+  }
+
+  private send(changes: MapChanges): void {
+    const { device } = this;
+    if (device === undefined) return;
     this.host.change(PARENT_SPACE, changes, this.operations.begin('guest memory', device, -1));
   }
 }

@@ -68,6 +68,7 @@ export function announcedDevice(message: M.HostDevice): AnnouncedDevice {
   const limits = {
     mappings: mappings === 0 ? Number.POSITIVE_INFINITY : mappings,
     ranges: rangesOf(ranges, wrong),
+    readOnlyParents: hardware.readOnlyParents,
   };
   return { capabilities, limits };
 }

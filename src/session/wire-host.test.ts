@@ -28,8 +28,14 @@ beforeEach(() => {
       sent.push({ type, id, message });
     },
   });
-  host.announce(4, { capabilities: fullHost('vtd3'), limits: { mappings: 1, ranges: [] } });
-  host.announce(5, { capabilities: fullHost('smmuv3'), limits: { mappings: 1, ranges: [] } });
+  host.announce(4, {
+    capabilities: fullHost('vtd3'),
+    limits: { mappings: 1, ranges: [], readOnlyParents: true },
+  });
+  host.announce(5, {
+    capabilities: fullHost('smmuv3'),
+    limits: { mappings: 1, ranges: [], readOnlyParents: true },
+  });
 });
 
 function answer(at: number, reply: Partial<M.HostReply> = {}): void {

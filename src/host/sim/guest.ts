@@ -69,7 +69,7 @@ export class SimGuest implements HostIommu {
     const endpoint = this.endpoint(device, -1);
     const level = this.kernel.container === 'type1-nesting' ? 'second' : driver.usualLevel(endpoint);
     const mappings = this.kernel.container === 'iommufd' ? Number.POSITIVE_INFINITY : TYPE1_MAPPINGS;
-    return { mappings, ranges: driver.ranges(level) };
+    return { mappings, ranges: driver.ranges(level), readOnlyParents: true };
   }
 
   listen(events: HostEvents): void {
