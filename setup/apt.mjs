@@ -35,6 +35,12 @@ export function machineSources(root = '/etc/apt') {
   return entries;
 }
 
+/** Paths of the package files in a directory. */
+const packagesIn = (directory) =>
+  readdirSync(directory)
+    .filter((name) => name.endsWith('.deb'))
+    .map((name) => join(directory, name));
+
 export class Apt {
   /**
    * @param {import('./cache.mjs').Cache} cache
@@ -172,9 +178,20 @@ export class Apt {
         },
       );
     await this.withFreshLists(run);
-    return readdirSync(directory)
-      .filter((name) => name.endsWith('.deb'))
-      .map((name) => join(directory, name));
+    return packagesIn(directory);
+  }
+
+  /**
+   * As `download`, with all that the packages depend on. For another architecture than the machine's only: there nothing
+   * counts as installed.
+   */
+  async downloadAll(what, packages, directory) {
+    mkdirSync(join(directory, 'partial'), { recursive: true });
+    const archives = ['-o', `Dir::Cache::archives=${directory}`, '-o', 'Debug::NoLocking=1'];
+    const install = ['-y', '--no-install-recommends', '--download-only', 'install', ...packages];
+    const args = [...this.options(), ...archives, ...install];
+    await this.withFreshLists(() => runLogged(what, this.cache.log('apt-download'), 'apt-get', args));
+    return packagesIn(directory);
   }
 
   /**

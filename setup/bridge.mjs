@@ -3,10 +3,8 @@ import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { filesBelow, hashOf } from './cache.mjs';
 import { runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
+import { thisMachine } from './hosts.mjs';
 import { ROOT } from './project.mjs';
-
-/** Where Debian 13 has nanopb's headers; Debian 12 has them in /usr/include itself. */
-const NANOPB = 'NANOPB_CFLAGS=-I/usr/include/nanopb';
 
 /** Bridges that are kept: other checkouts, QEMU versions and targets use the same cache. */
 const KEEP = 16;
@@ -36,9 +34,10 @@ export function bridgeInputs(qemuVersion, qemuPackageVersion) {
  * @param {string} uapi Linux's headers (uapi-headers.mjs)
  * @param {string} hash from bridgeInputs
  * @param {string} target QEMU's name of the guest architecture
+ * @param {import('./hosts.mjs').Host} [host] the machine that QEMU runs on
  * @returns {Promise<string>} path of the shared object
  */
-export async function ensureBridge(cache, headers, uapi, hash, target) {
+export async function ensureBridge(cache, headers, uapi, hash, target, host = thisMachine()) {
   const object = `viommu-bridge-${target}.so`;
   if (!existsSync(join(ROOT, 'qemu-bridge/Makefile'))) {
     throw new SetupError('qemu-bridge/Makefile is missing: this is not a whole checkout.');
@@ -48,7 +47,7 @@ export async function ensureBridge(cache, headers, uapi, hash, target) {
       `make can't build where a path has a space in it: move ${ROOT} or the cache, ${cache.root}.`,
     );
   }
-  const directory = await cache.directory(`bridge/${hash}-${target}`, async (scratch) => {
+  const directory = await cache.directory(`bridge/${hash}-${target}${host.suffix}`, async (scratch) => {
     const args = [
       '-C',
       join(ROOT, 'qemu-bridge'),
@@ -57,7 +56,9 @@ export async function ensureBridge(cache, headers, uapi, hash, target) {
       `UAPI_HEADERS=${uapi}`,
       `OUT=${scratch}`,
       `TARGET=${target}`,
-      NANOPB,
+      `CC=${host.compiler.join(' ')}`,
+      `OBJCOPY=${host.objcopy}`,
+      `NANOPB_CFLAGS=-I${host.nanopb}`,
     ];
     await runLogged(`building the QEMU bridge for ${target}`, cache.log('bridge'), 'make', args, {
       env: SYSTEM_ENVIRONMENT,

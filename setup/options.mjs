@@ -21,6 +21,7 @@ Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
   --without-guests    test: leave out the tests that need QEMU, and say so
   --arch amd64|arm64  demo, vfio: the guest's architecture (amd64); setup: the only one to prepare (both)
+  --level1 amd64      vfio: the machine around an arm64 guest is of this kind, which takes no arm64 programs (arm64)
   --iommufd           vfio: through iommufd; compiles a kernel that has it, once
   --mdev              vfio: a mediated device, through iommufd
   --nest              vfio: guest tables on a host that is our own VT-d
@@ -42,6 +43,7 @@ const OPTIONS = {
   sim: { type: 'boolean' },
   'without-guests': { type: 'boolean' },
   arch: { type: 'string' },
+  level1: { type: 'string' },
   series: { type: 'string' },
   iommufd: { type: 'boolean' },
   mdev: { type: 'boolean' },

@@ -16,6 +16,7 @@ import {
 import { dirname, join } from 'node:path';
 import { filesBelow } from './cache.mjs';
 import { capture, runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
+import { thisMachine } from './hosts.mjs';
 
 /** Raised when what a header tree contains changes, so that old ones are made anew. */
 const LAYOUT = 1;
@@ -55,7 +56,12 @@ const CONFIGURE = [
   '--disable-docs',
   '--disable-download',
   '--disable-install-blobs',
-  `--target-list=${Object.keys(TARGETS).join(',')}`,
+];
+
+const configureOptions = ({ configure, targets }) => [
+  ...CONFIGURE,
+  ...configure,
+  `--target-list=${targets.join(',')}`,
 ];
 
 /** Upstream version in a Debian version: 1:10.0.2+ds-2+deb13u1~bpo12+1 → 10.0.2. */
@@ -88,15 +94,15 @@ function copyHeaders(from, to, accept) {
 }
 
 /** Flags for one target, for gcc's @file: one argument a line. `root` is where the tree will be. */
-function compilerFlags(root, target) {
+function compilerFlags(root, target, { parts, flags, environment }) {
   const cpu = TARGETS[target];
   const quoted = [
     'build',
     'src',
     'src/include',
-    'src/host/include/x86_64',
+    `src/host/include/${parts.include}`,
     'src/host/include/generic',
-    'src/tcg/i386',
+    `src/tcg/${parts.tcg}`,
   ];
   const searched = [
     'build',
@@ -108,19 +114,17 @@ function compilerFlags(root, target) {
     `build/target/${cpu}`,
     `src/target/${cpu}`,
   ];
-  const libraries = capture('pkg-config', ['--cflags', 'glib-2.0', 'pixman-1'], { env: SYSTEM_ENVIRONMENT })
+  const libraries = capture('pkg-config', ['--cflags', 'glib-2.0', 'pixman-1'], { env: environment })
     .trim()
     .split(/\s+/);
   return [
-    '-m64',
+    ...flags,
     '-std=gnu11',
     ...['src', 'build'].map((part) => `-isystem\n${root}/${part}/linux-headers`),
     ...quoted.map((part) => `-iquote\n${root}/${part}`),
     ...searched.map((part) => `-I${root}/${part}`),
     ...libraries,
     '-pthread',
-    '-mcx16',
-    '-msse2',
     '-D_GNU_SOURCE',
     '-D_FILE_OFFSET_BITS=64',
     '-D_LARGEFILE_SOURCE',
@@ -134,7 +138,7 @@ function compilerFlags(root, target) {
 }
 
 /** Copies what is kept out of a configured source tree. */
-function keep(source, tree, root, version) {
+function keep(source, tree, root, version, host) {
   const build = join(source, 'build');
   for (const part of KEPT) {
     copyHeaders(join(source, part), join(tree, 'src', part), () => true);
@@ -148,13 +152,13 @@ function keep(source, tree, root, version) {
     (file) => !/\/build\/(pyvenv|subprojects|qemu-bundle|tests)\//.test(file),
   );
   mkdirSync(join(tree, 'build/linux-headers'), { recursive: true });
-  symlinkSync('../../src/linux-headers/asm-x86', join(tree, 'build/linux-headers/asm'));
-  for (const target of Object.keys(TARGETS)) {
-    writeFileSync(join(tree, `cflags-${target}`), `${compilerFlags(root, target).join('\n')}\n`);
+  symlinkSync(`../../src/linux-headers/${host.parts.asm}`, join(tree, 'build/linux-headers/asm'));
+  for (const target of host.targets) {
+    writeFileSync(join(tree, `cflags-${target}`), `${compilerFlags(root, target, host).join('\n')}\n`);
   }
   writeFileSync(
     join(tree, 'config.json'),
-    `${JSON.stringify({ version, layout: LAYOUT, configure: CONFIGURE }, null, 2)}\n`,
+    `${JSON.stringify({ version, layout: LAYOUT, configure: configureOptions(host) }, null, 2)}\n`,
   );
 }
 
@@ -165,15 +169,18 @@ const PROBES = {
 };
 
 /** One compilation for each target, so that a tree that can't be used is not kept. */
-async function proveUsable(cache, tree, root) {
-  for (const [target, [header, type]] of Object.entries(PROBES)) {
+async function proveUsable(cache, tree, root, host) {
+  const [compiler, ...options] = host.compiler;
+  for (const target of host.targets) {
+    const [header, type] = PROBES[target];
     const program = ['qemu/osdep.h', 'hw/pci/pci.h', header, 'cpu.h'].map((name) => `#include "${name}"`);
     const probe = join(tree, 'probe.c');
     writeFileSync(probe, `${program.join('\n')}\n#include CONFIG_DEVICES\nint probe = sizeof(${type});\n`);
     const flags = readFileSync(join(tree, `cflags-${target}`), 'utf8').replaceAll(root, tree);
     writeFileSync(join(tree, 'probe.flags'), flags);
     const what = `trying the headers for ${target.replace('-softmmu', '')}`;
-    await runLogged(what, cache.log('qemu-headers'), 'gcc', [`@${tree}/probe.flags`, '-fsyntax-only', probe]);
+    const args = [...options, `@${tree}/probe.flags`, '-fsyntax-only', probe];
+    await runLogged(what, cache.log('qemu-headers'), compiler, args);
     rmSync(probe);
     rmSync(join(tree, 'probe.flags'));
   }
@@ -194,9 +201,10 @@ function sourceVersion(apt, version) {
  * Fetches, unpacks and configures the sources of a QEMU version, for headers and single objects.
  * @param {string} log file for the output of the steps
  * @param {(source: string) => void} [change] what to do to the sources before they are configured
+ * @param {import('./hosts.mjs').Host} [host] the machine that they are configured for
  * @returns {Promise<string>} the source directory, a scratch one, with everything that was configured in build/
  */
-export async function configuredSource(cache, apt, version, log, change = () => {}) {
+export async function configuredSource(cache, apt, version, log, change = () => {}, host = thisMachine()) {
   const source = cache.scratch('qemu-source');
   await apt.update();
   const packaged = sourceVersion(apt, version);
@@ -210,8 +218,8 @@ export async function configuredSource(cache, apt, version, log, change = () => 
   change(source);
   const build = join(source, 'build');
   mkdirSync(build);
-  const inBuild = { cwd: build, env: SYSTEM_ENVIRONMENT };
-  await runLogged('configuring them', log, '../configure', CONFIGURE, inBuild);
+  const inBuild = { cwd: build, env: host.environment };
+  await runLogged('configuring them', log, '../configure', configureOptions(host), inBuild);
   return source;
 }
 
@@ -231,25 +239,27 @@ export async function makeTargets(what, log, build, targets) {
 
 /**
  * Makes the header tree of a QEMU version unless it is there.
+ * @param {() => import('./apt.mjs').Apt} sources of a release that has that version's
  * @param {string} version upstream version, as in "10.0.2"
+ * @param {import('./hosts.mjs').Host} [host] the machine that QEMU runs on
  * @returns {Promise<string>} directory with src/, build/, cflags-<target> and config.json
  */
-export async function ensureHeaders(cache, hostApt, version) {
-  const existing = cache.path(`qemu-headers-${version}`);
-  if (cache.readJson(`qemu-headers-${version}/config.json`)?.layout !== LAYOUT) {
-    rmSync(existing, { recursive: true, force: true });
+export async function ensureHeaders(cache, sources, version, host = thisMachine()) {
+  const name = `qemu-headers-${version}${host.suffix}`;
+  if (cache.readJson(`${name}/config.json`)?.layout !== LAYOUT) {
+    rmSync(cache.path(name), { recursive: true, force: true });
   }
-  return cache.directory(`qemu-headers-${version}`, async (tree, root) => {
+  return cache.directory(name, async (tree, root) => {
     const log = cache.log('qemu-headers');
-    const source = await configuredSource(cache, hostApt(), version, log);
+    const source = await configuredSource(cache, sources(), version, log, undefined, host);
     const build = join(source, 'build');
     // Those of QEMU's own tests are of no use.
     const headers = buildTargets(build).filter(
       (name) => name.endsWith('.h') && !/^(tests|ui\/shader)\//.test(name),
     );
     await makeTargets('generating their headers', log, build, headers);
-    keep(source, tree, root, version);
-    await proveUsable(cache, tree, root);
+    keep(source, tree, root, version, host);
+    await proveUsable(cache, tree, root, host);
     rmSync(source, { recursive: true, force: true });
   });
 }

@@ -142,12 +142,20 @@ async function table(_values, rest) {
 async function vfio(values, rest) {
   const script = scriptPath('test/vfio/run.mjs');
   const arch = values.arch ?? HOST_ARCH;
-  const wanted = kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']);
   const nest = values.nest === true;
   const mdev = values.mdev === true;
   const iommufd = nest || mdev || values.iommufd === true;
-  const paths = await everything({}, wanted, undefined, iommufd);
-  const levels = await ensureLevels(paths, arch, iommufd);
+  // The kernel with iommufd is for this machine's architecture.
+  const level1 = values.level1 ?? (iommufd ? HOST_ARCH : arch);
+  if (level1 !== HOST_ARCH && (iommufd || level1 !== arch)) {
+    throw new SetupError(
+      `--level1 ${level1}: such a level 1 has no iommufd, and runs guests of its own kind.`,
+      2,
+    );
+  }
+  const wanted = kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']);
+  const paths = await everything({}, wanted, undefined, iommufd || level1 !== HOST_ARCH);
+  const levels = await ensureLevels(paths, { arch, level1, iommufd });
   const settings = JSON.stringify({ arch, iommufd, mdev, nest, ...levels });
   return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
 }

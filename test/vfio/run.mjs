@@ -9,16 +9,16 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { level1Command, quote, settings } from './machines.mjs';
 import { buildProgram, nestCommand, nestVerdicts } from './nest.mjs';
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const ROOT = resolve(HERE, '../..');
+const ROOT = resolve(import.meta.dirname, '../..');
 
 const HELP = `Usage: npm run test:vfio [-- --arch amd64|arm64] [--iommufd] [options]
 
-  --arch amd64|arm64  of level 2: behind our VT-d (amd64, the default) or our SMMUv3 (arm64)
+  --arch amd64|arm64  of both levels: level 2 is behind our VT-d (amd64, the default) or our SMMUv3 (arm64)
+  --level1 amd64      with --arch arm64: level 1 is an amd64 machine (always so with the options below)
   --iommufd           through iommufd and VFIO's character device, with a kernel of our own in level 1
   --locked KIB        memory that QEMU may lock in level 1: too little to map all of level 2's (iommufd)
   --mdev              a mediated device instead, the kernel's sample mtty, through iommufd
@@ -33,67 +33,6 @@ Takes two to five minutes: two levels of emulation. Exit status 0 when everythin
 /** Level 1 may be silent for so long while level 2's kernel starts. */
 const SILENCE_MS = 600_000;
 
-/** Level 2, by architecture: options of `viommu qemu`, our device, QEMU's machine, words for its kernel. */
-const LEVEL_2 = {
-  amd64: {
-    options: '',
-    device: 'viommu-vtd,caching-mode=on',
-    machine: '-M q35,sata=off,smbus=off,usb=off,hpet=off -accel tcg,thread=multi -cpu qemu64 -bios qboot.rom',
-    append: 'console=ttyS0 quiet no_timer_check cryptomgr.notests intel_iommu=on',
-  },
-  arm64: {
-    options: '--arch arm64',
-    device: 'viommu-smmuv3',
-    machine: '-M virt,gic-version=3 -accel tcg,thread=multi -cpu cortex-a57',
-    append: 'console=ttyAMA0 quiet cryptomgr.notests',
-  },
-};
-
-const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-
-function settings(paths, { arch, iommufd, mdev, level2 }, { frames, locked }) {
-  const { options, device, machine, append } = LEVEL_2[arch];
-  const part = arch === 'amd64' ? paths : paths[arch];
-  const values = {
-    NODE: process.execPath,
-    PROJECT: ROOT,
-    BRIDGE: part.bridge,
-    QEMU: part.qemu,
-    KERNEL: level2.kernel,
-    INITRAMFS: level2.initramfs,
-    OPTIONS: options,
-    // A Node process in level 1 is slow to start.
-    DEVICE: `${device},timeout-ms=600000`,
-    MACHINE: machine,
-    IOMMUFD: iommufd ? 'yes' : '',
-    MDEV: mdev ? 'yes' : '',
-    LOCKED: locked ?? '',
-    APPEND: `${append} viommu.frames=${frames}`,
-  };
-  return Object.entries(values)
-    .map(([name, value]) => `${name}=${quote(value)}\n`)
-    .join('');
-}
-
-function level1Arguments({ level1 }, file) {
-  const kernelWords = [
-    'console=ttyS0 quiet no_timer_check cryptomgr.notests intel_iommu=on',
-    `viommu.script=${join(HERE, 'level1/run.sh')}`,
-    `viommu.settings=${file}`,
-  ];
-  return [
-    ...['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off', '-smp', '2', '-m', '2G'],
-    ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
-    // VFIO asks for interrupt remapping.
-    ...['-device', 'intel-iommu,intremap=on'],
-    ...['-device', 'pcie-root-port,id=rp0,chassis=1'],
-    ...['-netdev', 'user,id=net0,restrict=on', '-device', 'igb,bus=rp0,netdev=net0'],
-    ...['-fsdev', 'local,id=root,path=/,security_model=none,readonly=on'],
-    ...['-device', 'virtio-9p-pci,fsdev=root,mount_tag=root'],
-    ...['-kernel', level1.kernel, '-initrd', level1.initramfs, '-append', kernelWords.join(' ')],
-  ];
-}
-
 /** The lines that level 1 and level 2 print for us: [who, what, fields]. */
 function parseLine(line) {
   const match = /VIOMMU-(L1|GUEST): (\S+) ?(.*)$/.exec(line);
@@ -106,9 +45,9 @@ function parseLine(line) {
 }
 
 /** Runs level 1 to its end; resolves with what it said. */
-function runLevel1(qemu, args, options) {
+function runLevel1([command, args], options) {
   const said = { lines: [], found: new Map() };
-  const child = spawn(qemu, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const stop = () => child.kill('SIGKILL');
   process.once('exit', stop);
   for (const name of ['SIGINT', 'SIGTERM'])
@@ -193,9 +132,9 @@ function reportVerdicts(line, seen, locked) {
 async function assign(paths, levels, file, values) {
   writeFileSync(file, settings(paths, levels, values));
   console.log(
-    `Level 1: a virtual function of an igb card by VFIO${levels.iommufd ? ' over iommufd' : ''}; level 2: ${levels.arch}, behind our IOMMU.`,
+    `Level 1: ${levels.level1.arch}, a virtual function of an igb card by VFIO${levels.iommufd ? ' over iommufd' : ''}; level 2: ${levels.arch}, behind our IOMMU.`,
   );
-  const said = await runLevel1(paths.qemu, level1Arguments(levels, file), values);
+  const said = await runLevel1(level1Command(paths, levels, file), values);
   return [said, verdicts(said, levels, values)];
 }
 
@@ -203,7 +142,7 @@ async function assign(paths, levels, file, values) {
 async function mediate(paths, levels, file, values) {
   writeFileSync(file, settings(paths, levels, values));
   console.log("Level 1: the kernel's sample mediated device over iommufd; level 2: behind our IOMMU.");
-  const said = await runLevel1(paths.qemu, level1Arguments(levels, file), values);
+  const said = await runLevel1(level1Command(paths, levels, file), values);
   const fields = (key) => said.found.get(key)?.fields ?? {};
   const { sent, back } = fields('GUEST mdev');
   const results = [
@@ -221,8 +160,7 @@ async function nest(paths, levels, file, values) {
   const program = buildProgram(paths, ROOT, dirname(file));
   writeFileSync(file, `PROGRAM=${quote(program)}\n${settings(paths, levels, values)}`);
   console.log('Level 1: a device behind our VT-d, and guest tables on a nest parent of its kernel.');
-  const [command, args] = nestCommand(paths, levels, ROOT, file);
-  const said = await runLevel1(command, args, values);
+  const said = await runLevel1(nestCommand(paths, levels, ROOT, file), values);
   return [said, nestVerdicts(said, values)];
 }
 
