@@ -38,13 +38,13 @@ const PREPARE_MS = 500;
 
 const services: Services = {
   listen,
-  sessions: (policy, mode) => {
+  sessions: (policy, assignment) => {
     prepareSession();
     return (fd, id, callbacks) =>
       startSession(fd, {
         session: id,
         modelDefaults: { 'cache-policy': policy },
-        mode,
+        assignment,
         onLog: (level, message, fields) => callbacks.log(level, message, fields),
         onEvent: (event) => callbacks.event(event),
         onClosed: ({ reason, text, report }) => {

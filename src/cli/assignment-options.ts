@@ -1,4 +1,5 @@
 /** How assigned devices are served: `--mode`, and what it can be checked against before anything starts. */
+import type { AssignmentSettings } from '../assignment/offer.js';
 import { plan } from '../assignment/plan.js';
 import { remedyText } from '../assignment/remedies.js';
 import {
@@ -7,22 +8,14 @@ import {
   type DeviceKind,
   fullHost,
   HOST_NAMES,
-  type HostKind,
-  type Mode,
   nativeGuest,
 } from '../assignment/request.js';
 import { CliError, EXIT } from './context.js';
 
-export interface AssignmentOptions {
-  readonly mode: Mode;
-  /** Kind of the host's IOMMU, and of what is assigned; only to be told early of what cannot be. */
-  readonly host?: HostKind;
-  readonly device?: DeviceKind;
-}
-
 /** @throws {CliError} for a mode that no guest on such a host can have: the rule, and what would work. */
-export function checkAssignment({ mode, host, device }: AssignmentOptions): Mode {
-  if (host === undefined) return mode;
+export function checkAssignment({ mode, host, device }: AssignmentSettings): AssignmentSettings {
+  const settings = { mode, host, device };
+  if (host === undefined) return settings;
   const devices: readonly DeviceKind[] = device === undefined ? ['vf', 'mdev'] : [device];
   const requests = devices.flatMap((kind) =>
     [false, true].map(
@@ -35,10 +28,10 @@ export function checkAssignment({ mode, host, device }: AssignmentOptions): Mode
       }),
     ),
   );
-  if (requests.some((request) => plan(request).ok)) return mode;
+  if (requests.some((request) => plan(request).ok)) return settings;
   const [request] = requests;
   const refused = plan(request);
-  if (refused.ok) return mode;
+  if (refused.ok) return settings;
   const what = `${HOST_NAMES[host]}, ${DEVICE_NAMES[request.device]}`;
   throw new CliError(
     `${what}: no ${mode} (${refused.code}): ${refused.rule}. What would work: ${remedyText(request)}.`,

@@ -136,6 +136,18 @@ describe('viommu qemu', () => {
     expect(leftovers()).toEqual([]);
   });
 
+  it('offers what devices of the named host need, unless told otherwise', async () => {
+    const line = async (...argv: string[]): Promise<string> => {
+      const before = context.out().length;
+      await viommu(SEEN, '--print', '--attach', '/run/v.sock', ...argv);
+      return context.out().slice(before);
+    };
+    expect(await line('--host', 'vtd3', '--', '-S')).toContain('caching-mode=on,scalable-mode=on');
+    expect(await line('--host', 'vtd3', '--no-scalable-mode', '--', '-S')).toContain('scalable-mode=off');
+    expect(await line('--', '-S')).not.toContain('mode=on');
+    expect(await line('--host', 'vtd3', '--', '-device', 'viommu-vtd')).not.toContain('mode=on');
+  });
+
   it('prints the line for a shell instead of running it', async () => {
     const options = ['--print', '--attach', '/run/v.sock', '--caching-mode', '--aw-bits', '48'];
     expect(await viommu('', ...options, '--', '-append', "a='b c'")).toBe(0);

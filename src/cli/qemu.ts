@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { AssignmentSettings } from '../assignment/offer.js';
 import type { Logger } from '../observe/log.js';
 import { ARCH, type Arch } from './arch.js';
-import { type AssignmentOptions, checkAssignment } from './assignment-options.js';
+import { checkAssignment } from './assignment-options.js';
 import {
   type CliContext,
   CliError,
@@ -20,7 +21,7 @@ import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
 import { type CachePolicy, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
 
-export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentOptions {
+export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings {
   readonly arch?: Arch;
   readonly qemu?: string;
   readonly bridge?: string;
@@ -57,7 +58,7 @@ export async function qemu(
   const relay = new SignalRelay(context);
   try {
     return await withDaemon(context, services, options, args, log, async (socket) => {
-      const words = qemuArguments(args, arch, socket, choiceOf(options), options.memory);
+      const words = qemuArguments(args, arch, socket, choiceOf(options, arch, args), options.memory);
       const code = await runQemu(relay, program, words, preloadEnvironment(context.env, bridge));
       // QEMU's own message for another machine type does not say what is wrong.
       const { machine, machineType } = ARCH[arch];
@@ -72,8 +73,11 @@ export async function qemu(
   }
 }
 
-function choiceOf(options: QemuOptions): DeviceChoice {
-  const { name, cachingMode, scalableMode, awBits, stages, granules, oas, ssidBits } = options;
+/** A VT-d before assigned devices is in caching mode, so that new mappings are announced, and nests in scalable mode only. */
+function choiceOf(options: QemuOptions, arch: Arch, args: readonly string[]): DeviceChoice {
+  const { name, awBits, stages, granules, oas, ssidBits, host } = options;
+  const assigned = host !== undefined && arch === 'amd64' && findDevice(args) === undefined;
+  const { cachingMode = assigned || undefined, scalableMode = assigned || undefined } = options;
   const all = { name, cachingMode, scalableMode, awBits, stages, granules, oas, ssidBits };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
@@ -125,9 +129,16 @@ async function ownDaemon(
 ): Promise<Daemon> {
   const control = options.control === undefined ? undefined : resolve(options.control);
   const policy = options.cachePolicy;
-  const mode = checkAssignment(options);
+  const assignment = checkAssignment(options);
   try {
-    return await startDaemon(context, services, { socket, control, policy, mode, command: 'qemu', log });
+    return await startDaemon(context, services, {
+      socket,
+      control,
+      policy,
+      assignment,
+      command: 'qemu',
+      log,
+    });
   } catch (error) {
     throw new CliError(`the daemon did not start: ${messageOf(error)}`, EXIT.LAUNCH_FAILED);
   }
@@ -209,7 +220,7 @@ async function printLine(
   const socket = resolve(
     options.attach ?? findDevice(args)?.socket ?? serving?.socket ?? defaultSocket(context),
   );
-  const words = qemuArguments(args, arch, socket, choiceOf(options), options.memory);
+  const words = qemuArguments(args, arch, socket, choiceOf(options, arch, args), options.memory);
   context.stdout.write(`${shellLine([`LD_PRELOAD=${bridge}`, program, ...words])}\n`);
   if (serving?.socket !== socket) {
     context.stderr.write(`start the daemon first: ${shellLine(['viommu', 'serve', '--socket', socket])}\n`);

@@ -1,10 +1,11 @@
 import { resolve } from 'node:path';
-import { type AssignmentOptions, checkAssignment } from './assignment-options.js';
+import type { AssignmentSettings } from '../assignment/offer.js';
+import { checkAssignment } from './assignment-options.js';
 import { type CliContext, EXIT, type LogChoice } from './context.js';
 import { runtimeDir } from './runtime-dir.js';
 import { type CachePolicy, logFor, type Services, startDaemon } from './services.js';
 
-export interface ServeOptions extends LogChoice, AssignmentOptions {
+export interface ServeOptions extends LogChoice, AssignmentSettings {
   readonly socket?: string;
   readonly control?: string;
   readonly cachePolicy: CachePolicy;
@@ -20,7 +21,7 @@ export function defaultSocket(context: CliContext): string {
  * end. Exit code 0 after a clean shutdown.
  */
 export async function serve(context: CliContext, services: Services, options: ServeOptions): Promise<number> {
-  const mode = checkAssignment(options);
+  const assignment = checkAssignment(options);
   const log = logFor(context, options);
   const socket = resolve(options.socket ?? defaultSocket(context));
   const control = options.control === undefined ? undefined : resolve(options.control);
@@ -40,7 +41,7 @@ export async function serve(context: CliContext, services: Services, options: Se
       socket,
       control,
       policy: options.cachePolicy,
-      mode,
+      assignment,
       command: 'serve',
       log,
     });

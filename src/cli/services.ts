@@ -1,4 +1,4 @@
-import type { Mode } from '../assignment/request.js';
+import type { AssignmentSettings } from '../assignment/offer.js';
 import { createLog, type Logger } from '../observe/log.js';
 import type { SimDemoOptions, SimReport } from '../sim/report.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
@@ -11,7 +11,7 @@ export type CachePolicy = (typeof CACHE_POLICIES)[number];
 /** What `main.ts` composes the commands from; tests put their own in. */
 export interface Services {
   readonly listen: Listen;
-  readonly sessions: (policy: CachePolicy, mode: Mode) => StartSession;
+  readonly sessions: (policy: CachePolicy, assignment: AssignmentSettings) => StartSession;
   /** Runs the simulated machine against a socket, in a thread of its own. */
   readonly simulate: (
     socket: string,
@@ -56,8 +56,8 @@ export function startDaemon(
     socket: string;
     control?: string | undefined;
     policy: CachePolicy;
-    /** How assigned devices are served; default `auto`. */
-    mode?: Mode;
+    /** How assigned devices are served; default: mode `auto`. */
+    assignment?: AssignmentSettings;
     command: string;
     log: Logger;
   },
@@ -70,6 +70,6 @@ export function startDaemon(
     control: checkSocketPath(control),
     command: options.command,
     listen: services.listen,
-    startSession: services.sessions(options.policy, options.mode ?? 'auto'),
+    startSession: services.sessions(options.policy, options.assignment ?? { mode: 'auto' }),
   });
 }

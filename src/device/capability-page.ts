@@ -43,6 +43,8 @@ const SUBJECTS: readonly Subject[] = [
       { 'snoop-control': 'off' },
       { 'pass-through': 'off' },
       { 'fault-records': '64' },
+      { 'pasid-bits': '0' },
+      { 'pasid-bits': '16' },
       { 'virtual-commands': 'on', 'caching-mode': 'on' },
       { 'device-tlb': 'on' },
       { 'page-requests': 'on', 'device-tlb': 'on' },

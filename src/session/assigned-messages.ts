@@ -3,7 +3,6 @@ import {
   type Container,
   DEVICE_KINDS,
   type DeviceKind,
-  type GuestModel,
   type HostCapabilities,
 } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
@@ -85,17 +84,6 @@ function rangesOf(words: ArrayLike<number>, wrong: (what: string) => never): Pag
     from = last + 1;
   }
   return ranges;
-}
-
-/** The vIOMMU that a session's guest sees, and whether it is offered PASIDs. */
-export function guestModel(
-  model: string,
-  options: Readonly<Record<string, string>>,
-): { readonly guest: GuestModel; readonly pasids: boolean } {
-  if (model === 'smmuv3') return { guest: 'smmuv3', pasids: options['ssid-bits'] !== '0' };
-  const legacy = ['off', 'false', '0'].includes(options['scalable-mode'] ?? 'on');
-  if (legacy) return { guest: 'vtd-legacy', pasids: false };
-  return { guest: 'vtd-scalable', pasids: options['pasid-bits'] !== '0' };
 }
 
 /** Bits and fields of an SMMUv3's event record that say who asked. IHI 0070 §7.3 */

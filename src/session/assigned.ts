@@ -2,7 +2,8 @@
  * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind them: HOST_DEVICE brings one, the
  * planner decides, and it is nested, shadowed into spaces of the host, or refused. DESIGN §7, §8.
  */
-import { type Choice, plan, type Strategy } from '../assignment/plan.js';
+import { guestOf, planOffer } from '../assignment/offer.js';
+import type { Choice, Strategy } from '../assignment/plan.js';
 import { remedyText } from '../assignment/remedies.js';
 import type { AssignmentRequest } from '../assignment/request.js';
 import { CodedError, ERRORS } from '../base/errors.js';
@@ -18,7 +19,7 @@ import { HostSpaces } from '../shadow/host-spaces.js';
 import type { Batch } from '../shadow/outbox.js';
 import type { Shadow } from '../shadow/shadow.js';
 import type * as M from '../wire/messages.js';
-import { announcedDevice, deviceKind, faultOf, guestModel } from './assigned-messages.js';
+import { announcedDevice, deviceKind, faultOf } from './assigned-messages.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet, SessionPorts, SessionSettings } from './ports.js';
 import { WireHost } from './wire-host.js';
@@ -116,6 +117,12 @@ export class AssignedDevices {
     }));
   }
 
+  /** The requester is a device that host objects serve. */
+  serves(rid: number): boolean {
+    for (const device of this.devices.values()) if (device.rid === rid && !device.batches) return true;
+    return false;
+  }
+
   /** HOST_DEVICE. Throws `OUT_OF_ORDER`, `BAD_ARGUMENT`; what the planner refuses is an answer. */
   announce(
     message: M.HostDevice,
@@ -125,12 +132,12 @@ export class AssignedDevices {
     const known = this.table.find(message.device);
     if (known === undefined) throw new CodedError('OUT_OF_ORDER', `device ${message.device} was not added`);
     const announced = announcedDevice(message);
-    const { guest, pasids } = guestModel(modelName, options);
+    const { guest, pasids } = guestOf(modelName, options);
     const request: AssignmentRequest = {
       device: deviceKind(message.kind),
       guest,
       pasids,
-      mode: this.settings.mode ?? 'auto',
+      mode: this.settings.assignment?.mode ?? 'auto',
       host: announced.capabilities,
     };
     this.remove(message.device);
@@ -302,14 +309,12 @@ export class AssignedDevices {
   }
 }
 
-/** A strategy, or why there is none. A guest that is offered PASIDs may do without them. */
+/** A strategy, or why there is none. */
 function strategyOf(request: AssignmentRequest): Strategy | string {
-  const planned = plan(request);
+  const planned = planOffer(request);
   if (planned.ok) return planned;
-  const without = { ...request, pasids: false };
-  const again = plan(without);
-  if (again.ok) return again;
-  return `no ${request.mode} (${again.code}): ${again.rule}. What would work: ${remedyText(without)}.`;
+  const remedies = remedyText({ ...request, pasids: false });
+  return `no ${request.mode} (${planned.code}): ${planned.rule}. What would work: ${remedies}.`;
 }
 
 /** The host's while an mdev is assigned; without one from a space of the guest's own. */

@@ -19,7 +19,8 @@ export type DeviceTlbEnded = (tag: number, result: number) => void;
 export class DeviceTlbs {
   /** Tags by frame id. */
   readonly #pending = new Map<number, number>();
-  #unsupported: number[] = [];
+  /** Ended without being sent, and not told yet: tags and results. */
+  #known: { readonly tag: number; readonly result: number }[] = [];
   readonly #message: DeviceTlb = CODEC.DeviceTlb.create();
   #backend: Outlet | undefined;
   #nextId = 1;
@@ -44,11 +45,8 @@ export class DeviceTlbs {
     log2Size: number,
     global: boolean,
   ): boolean {
-    if (this.#pending.size + this.#unsupported.length >= MAX_PENDING) return false;
-    if (this.#backend === undefined) {
-      this.#unsupported.push(tag);
-      return true;
-    }
+    if (this.#backend === undefined) return this.end(tag, DEVICE_TLB.UNSUPPORTED);
+    if (this.#full) return false;
     const message = this.#message;
     message.rid = rid;
     message.pasid = pasid + 1;
@@ -61,6 +59,17 @@ export class DeviceTlbs {
     this.#pending.set(id, tag);
     this.#backend.put(MESSAGE.DEVICE_TLB, FLAG.NEED_REPLY, id, CODEC.DeviceTlb, message);
     return true;
+  }
+
+  /** A request whose end is known without asking a device. False as for {@link request}. */
+  end(tag: number, result: number): boolean {
+    if (this.#full) return false;
+    this.#known.push({ tag, result });
+    return true;
+  }
+
+  get #full(): boolean {
+    return this.#pending.size + this.#known.length >= MAX_PENDING;
   }
 
   /**
@@ -78,16 +87,16 @@ export class DeviceTlbs {
 
   /** Tells what is known without asking; what the model asks then, too. */
   settle(ended: DeviceTlbEnded): void {
-    while (this.#unsupported.length > 0) {
-      const tags = this.#unsupported;
-      this.#unsupported = [];
-      for (const tag of tags) ended(tag, DEVICE_TLB.UNSUPPORTED);
+    while (this.#known.length > 0) {
+      const known = this.#known;
+      this.#known = [];
+      for (const { tag, result } of known) ended(tag, result);
     }
   }
 
   /** The model was reset and waits for nothing. */
   forget(): void {
     for (const id of this.#pending.keys()) this.#pending.set(id, FORGOTTEN);
-    this.#unsupported.length = 0;
+    this.#known.length = 0;
   }
 }

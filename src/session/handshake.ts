@@ -1,4 +1,5 @@
 /** HELLO: version, features, model and options, before anything else. */
+import { offeredOptions } from '../assignment/offer.js';
 import { CodedError } from '../base/errors.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERSION } from '../wire/frame.js';
@@ -37,14 +38,17 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
       `${hello.sharedBytes} bytes; model ${hello.model} needs ${smallest}`,
     );
   }
-  const options = { ...settings.modelDefaults, ...hello.options };
+  const given = { ...settings.modelDefaults, ...hello.options };
+  const nesting = (hello.features & FEATURE.NESTING) !== 0;
+  const planned =
+    nesting && settings.assignment ? offeredOptions(hello.model, given, settings.assignment) : {};
+  const options = { ...planned, ...given };
   const page = ports.mapSharedPage(frame.descriptors[1] as number, hello.sharedBytes, registerBytes);
   claim(page.control);
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   session.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
-  const nesting = (hello.features & FEATURE.NESTING) !== 0;
   session.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {

@@ -3,7 +3,7 @@
  * stands between the guest and a translation.
  */
 import { Worker } from 'node:worker_threads';
-import type { Mode } from '../assignment/request.js';
+import type { AssignmentSettings } from '../assignment/offer.js';
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { closeFd, wake, wakeFd } from '../base/native.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
@@ -27,8 +27,8 @@ export interface SessionOptions {
   readonly session: string;
   /** Model options that hold where the peer names none, e.g. `cache-policy`. */
   readonly modelDefaults?: Readonly<Record<string, string>>;
-  /** How assigned devices are served; default `auto`. */
-  readonly mode?: Mode;
+  /** How assigned devices are served; default: mode `auto`. */
+  readonly assignment?: AssignmentSettings;
   /** Refuse guest memory in files that may shrink. Default false: take them, and say so in the log. */
   readonly requireSealed?: boolean;
   /** Module with other models; see {@link WorkerStart.models}. */
@@ -135,7 +135,7 @@ class Host implements SessionHost {
       shared: this.#shared.buffer as SharedArrayBuffer,
       session: options.session,
       modelDefaults: options.modelDefaults ?? {},
-      mode: options.mode,
+      assignment: options.assignment,
       requireSealed: options.requireSealed ?? false,
       models: options.models,
     };

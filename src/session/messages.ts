@@ -1,6 +1,6 @@
 /** What the main thread and a session's thread tell each other. */
 
-import type { Mode } from '../assignment/request.js';
+import type { AssignmentSettings } from '../assignment/offer.js';
 import type { ErrorName } from '../base/errors.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
@@ -26,7 +26,7 @@ export interface WorkerStart {
   readonly shared: SharedArrayBuffer;
   readonly session: string;
   readonly modelDefaults: Readonly<Record<string, string>>;
-  readonly mode: Mode | undefined;
+  readonly assignment: AssignmentSettings | undefined;
   readonly requireSealed: boolean;
   /** Module that exports `models`, a `ModelFactory`, instead of the built-in ones; for tests. */
   readonly models?: string | undefined;

@@ -2,7 +2,7 @@
  * What a session needs from whoever runs it. The session itself has no descriptor, clock or thread: frames
  * come in through `Session.input`, everything else goes out through these.
  */
-import type { Mode } from '../assignment/request.js';
+import type { AssignmentSettings } from '../assignment/offer.js';
 import type { Iommu, IommuOutputs } from '../device/iommu.js';
 import type { PasidSpace } from '../device/pasid-space.js';
 import type { ViommuEvent } from '../events/events.js';
@@ -78,6 +78,6 @@ export interface SessionSettings {
   readonly session: string;
   /** Model options that hold where the peer names none. */
   readonly modelDefaults: Readonly<Record<string, string>>;
-  /** How assigned devices are served; default `auto`. */
-  readonly mode?: Mode | undefined;
+  /** How assigned devices are served; default: mode `auto`, nothing known before they come. */
+  readonly assignment?: AssignmentSettings | undefined;
 }

@@ -14,6 +14,7 @@
  */
 import { CodedError } from '../base/errors.js';
 import {
+  DEVICE_TLB,
   type Iommu,
   type IommuOutputs,
   MAX_SPANS,
@@ -152,7 +153,10 @@ export class Session {
       this.#tell(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
     },
     invalidateDeviceTlb: (tag, rid, pasid, lo, hi, log2Size, global) =>
-      this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global),
+      // A host invalidates the device as it invalidates its IOMMU; the completion waits for that anyway.
+      this.assigned.serves(rid)
+        ? this.deviceTlbs.end(tag, DEVICE_TLB.DONE)
+        : this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global),
     event: (event) => this.ports.event(event),
   };
 
@@ -294,8 +298,9 @@ export class Session {
   #settle(): void {
     const { shadowing, invalidations } = this;
     const settled = this.outputs.pendingAcks() === 0;
-    // What the peer answers by itself is waited for; what its main loop has to do, it has to be told.
-    const working = shadowing.shadow.underWay > 0 || invalidations.pendingNamed > 0;
+    // What the peer answers by itself (host objects, too) is waited for; what its main loop has to do, it has to be told.
+    const batches = shadowing.shadow.underWay - this.assigned.spaces.underWay;
+    const working = batches > 0 || invalidations.pendingNamed > 0;
     const tracking = !working && shadowing.shadow.trackPending > 0;
     if (!settled && !working && !tracking) return;
     const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0, tracking };

@@ -87,6 +87,8 @@ export class SimVm implements Machine {
   readonly #sharedBytes: number;
   #sharedWords = new Int32Array(0);
   #sent = 0;
+  /** HOST_BATCHes, TRACKs and INVALIDATEs that name devices, modulo 2^32: HostSettleReply.sent counts the same. */
+  #carriedOut = 0;
 
   private constructor(path: string, options: SimVmOptions) {
     this.#shared = options.sharedMemory ?? true;
@@ -273,7 +275,12 @@ export class SimVm implements Machine {
 
   /** Waits until the hosts have mapped what the guest's tables say. */
   settle(): void {
-    while (!this.client.request(MESSAGE.HOST_SETTLE, {}).settled) this.client.serve(1000);
+    for (;;) {
+      const { settled, sent } = this.client.request(MESSAGE.HOST_SETTLE, {});
+      if (settled) return;
+      // What was sent is on its way; what was carried out, its answers are.
+      while (((sent - this.#carriedOut) | 0) > 0) if (this.client.serve(1000) === 0) break;
+    }
   }
 
   removeDevice(device: number): void {
@@ -326,6 +333,7 @@ export class SimVm implements Machine {
   #invalidate(message: M.Invalidate): M.Status {
     this.onInvalidate(message);
     this.traffic.invalidations++;
+    if (message.devices.length > 0) this.#carriedOut++;
     const base = (BigInt(message.hi >>> 0) << 32n) | BigInt(message.lo >>> 0);
     this.iotlb.invalidate({ ...message, base }, message.epoch);
     return DONE;
@@ -339,10 +347,12 @@ export class SimVm implements Machine {
 
   #hostBatch(message: M.HostBatch): M.HostBatchReply {
     this.onHostBatch(message);
+    this.#carriedOut++;
     return { failures: this.hosts.get(message.device)?.run(message.ops) ?? [] };
   }
 
   #track({ pages }: M.Track): M.Status {
+    this.#carriedOut++;
     for (let at = 0; at < pages.length; at += 2) {
       const page = pageOf(pages[at], pages[at + 1]);
       if ((pages[at] & 1) !== 0) this.tracked.add(page);

@@ -1,10 +1,11 @@
 import { openSync, writeSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { HOST_KINDS } from '../../src/assignment/request.js';
 import { Daemon } from '../support/daemon.js';
 import { DriverFuzzer } from './driver.js';
 import { FramesFuzzer } from './frames.js';
 import { type Fuzzer, runFuzzer } from './fuzzer.js';
-import { IsolationFuzzer } from './isolation.js';
+import { FORCED_MODES, IsolationFuzzer } from './isolation.js';
 import { MmioFuzzer } from './mmio.js';
 import { ShadowFuzzer } from './shadow.js';
 import { SmmuDriverFuzzer } from './smmu-driver.js';
@@ -46,7 +47,6 @@ describe(`fuzz, seed ${seed}`, () => {
     new TablesFuzzer(),
     new DriverFuzzer(),
     new ShadowFuzzer(),
-    new IsolationFuzzer(),
     new SmmuMmioFuzzer(),
     new SmmuTablesFuzzer(),
     new SmmuDriverFuzzer(),
@@ -71,6 +71,34 @@ describe.runIf(wanted('socket'))(`fuzz over a socket, seed ${seed}`, () => {
         expect(daemon.text()).not.toContain('internal error');
       } finally {
         fuzzer.close();
+      }
+    },
+    timeout,
+  );
+});
+
+describe.runIf(wanted('isolation'))(`fuzz of two guests at a daemon, seed ${seed}`, () => {
+  /** By kind of host and mode. */
+  const daemons = new Map<string, Daemon>();
+  beforeAll(async () => {
+    const started = HOST_KINDS.flatMap((kind) =>
+      FORCED_MODES.map(async (mode) => {
+        const args = ['--host', kind, '--mode', mode, '--log-level', 'error'];
+        daemons.set(`${kind} ${mode}`, await Daemon.start(args));
+      }),
+    );
+    await Promise.all(started);
+  });
+  afterAll(async () => {
+    await Promise.all([...daemons.values()].map((daemon) => daemon.dispose()));
+  });
+  it(
+    'isolation',
+    () => {
+      fuzz(new IsolationFuzzer((kind, mode) => (daemons.get(`${kind} ${mode}`) as Daemon).socket));
+      for (const daemon of daemons.values()) {
+        expect(daemon.running).toBe(true);
+        expect(daemon.text()).not.toContain('internal error');
       }
     },
     timeout,

@@ -5,15 +5,17 @@ import {
   fullHost,
   HOST_KINDS,
   type HostKind,
+  type Mode,
   nativeGuest,
 } from '../../src/assignment/request.js';
 import { SimHost } from '../../src/host/sim/host.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
-import { type CellGuest, makeGuest } from '../table/guests.js';
+import type { CellGuest } from '../table/guest.js';
+import { makeWiredGuest } from '../table/wired.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 
-const STEPS = 80;
+const STEPS = 300;
 const HOST_RID = 0x0108;
 const PAGE = 4096;
 /** Input pages that are mapped from, and where they begin. */
@@ -25,21 +27,28 @@ const DATA = 0x10_0000;
 /** Address spaces that one guest has at a time, beside that of requests without PASID. */
 const MOST_PASIDS = 5;
 
+/** Each has a daemon for each kind of host. */
+export const FORCED_MODES = ['shadow', 'nest'] as const;
+
+/** The socket of a daemon for this host and mode. */
+export type SocketOf = (kind: HostKind, mode: Mode) => string;
+
 /** A way of serving a guest, with PASIDs or without. */
 interface Cell {
   readonly kind: HostKind;
   readonly device: DeviceKind;
   readonly pasids: boolean;
+  readonly mode: Mode;
   readonly strategy: Strategy;
 }
 
 const CELLS: readonly Cell[] = HOST_KINDS.flatMap((kind) =>
   DEVICE_KINDS.flatMap((device) =>
     [false, true].flatMap((pasids) =>
-      (['shadow', 'nest'] as const)
-        .map((mode): Plan => plan({ device, guest: nativeGuest(kind), pasids, mode, host: fullHost(kind) }))
-        .filter((planned): planned is Strategy => planned.ok)
-        .map((strategy) => ({ kind, device, pasids, strategy })),
+      FORCED_MODES.flatMap((mode): Cell[] => {
+        const planned: Plan = plan({ device, guest: nativeGuest(kind), pasids, mode, host: fullHost(kind) });
+        return planned.ok ? [{ kind, device, pasids, mode, strategy: planned }] : [];
+      }),
     ),
   ),
 );
@@ -57,20 +66,22 @@ class Model {
 }
 
 /**
- * Two guests, one host (mdevs: one parent device), random operations. After each one every device reaches what its guest
- * has mapped and nothing else, and no word of the other guest has changed.
+ * Two guests, VMs of their own at a daemon, one host (mdevs: one parent device), random operations. After each one every device
+ * reaches what its guest has mapped and nothing else, and no word of the other guest has changed.
  */
 export class IsolationFuzzer implements Fuzzer {
   readonly name = 'isolation';
   #probes = 0;
   #refused = 0;
 
+  constructor(private readonly socketOf: SocketOf) {}
+
   facts(): Readonly<Record<string, number>> {
     return { probes: this.#probes, refused: this.#refused };
   }
 
   run(rng: Rng, trace: Trace): void {
-    const play = new Play(rng, trace, rng.pick(CELLS));
+    const play = new Play(rng, trace, rng.pick(CELLS), this.socketOf);
     for (let step = 0; step < STEPS; step++) play.step();
     play.end();
     this.#probes += play.probes;
@@ -91,6 +102,7 @@ class Play {
     private readonly rng: Rng,
     private readonly trace: Trace,
     private readonly cell: Cell,
+    private readonly socketOf: SocketOf,
   ) {
     const { kind, device, strategy } = cell;
     trace.say(`${kind}, ${device}, ${strategy.choice}, PASIDs ${cell.pasids}`);
@@ -101,20 +113,14 @@ class Play {
   }
 
   private makeGuest(index: number): CellGuest {
-    const { kind, device, strategy } = this.cell;
+    const { kind, device, strategy, pasids, mode } = this.cell;
     const hostRid = device === 'mdev' ? HOST_RID : HOST_RID + index;
-    const made = makeGuest({
-      host: this.host,
-      kind,
-      deviceKind: device,
-      name: `${index}`,
-      hostRid,
-      strategy,
-    });
+    const making = { host: this.host, kind, deviceKind: device, name: `${index}`, hostRid, strategy, pasids };
+    const made = makeWiredGuest(making, this.socketOf(kind, mode));
     this.models[index] = new Model(index);
     for (const [page, words] of this.models[index].words.entries()) {
       words.forEach((word, at) => {
-        made.memory.store32(DATA + page * PAGE + at * 4, word);
+        made.ram.store32(DATA + page * PAGE + at * 4, word);
       });
     }
     return made;
@@ -217,6 +223,7 @@ class Play {
         for (let count = 0; count < 3; count++) this.probe(index, pasid, rng.below(INPUTS), space);
       }
     }
+    for (const guest of this.guests) guest.faults();
     for (const [index, { words }] of this.models.entries()) this.checkMemory(index, words);
     const { violations } = this.host;
     must(violations.length === 0, () => violations.join('; '));
@@ -233,7 +240,6 @@ class Play {
       this.refused++;
       must(read === undefined, () => `${where}: reaches ${read?.[0].toString(16)}`);
       must(dmaWrite(device, address, [0xbad], pasid) === 0, () => `${where}: writes`);
-      this.guests[index].faults();
       return;
     }
     const words = this.models[index].words[page];
@@ -244,11 +250,10 @@ class Play {
   }
 
   private checkMemory(index: number, pages: readonly (readonly number[])[]): void {
-    const { memory } = this.guests[index];
+    const { ram } = this.guests[index];
     for (const [page, words] of pages.entries()) {
       words.forEach((word, at) => {
-        memory.load32(DATA + page * PAGE + at * 4);
-        const there = memory.lo >>> 0;
+        const there = ram.load32(DATA + page * PAGE + at * 4) >>> 0;
         must(there === word >>> 0, () => `guest ${index}, page ${page}: holds ${there}, not ${word}`);
       });
     }

@@ -303,6 +303,36 @@ describe('guests on one parent device of an SMMUv3', () => {
 });
 
 describe('where hardware cannot nest', () => {
+  it('a store to a live table of an SMMUv3 ends when the host has what it maps, and is told so once', () => {
+    const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const wired = machine(host, 'a', 'smmuv3');
+    const device = host.addMdev(HOST_RID, wired.guest);
+    expect(wired.plug(device, RID)).toBe(SHADOW);
+    const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });
+    driver.start();
+    const own = driver.createDomain('first');
+    driver.attach(RID, own);
+    own.table?.map(BigInt(IOVA), DATA, 4096);
+    // The tables are there and tracked: a store that maps one page more is a matter of host objects alone.
+    const { client } = wired.vm;
+    const settled: boolean[] = [];
+    const request = client.request.bind(client) as (type: number, body: object) => { settled?: boolean };
+    client.request = ((type: number, body: object) => {
+      const reply = request(type, body);
+      if (type === MESSAGE.TABLE_WRITE || type === MESSAGE.HOST_SETTLE) settled.push(reply.settled === true);
+      return reply;
+    }) as typeof client.request;
+    for (const page of [1, 2, 3]) {
+      own.table?.map(BigInt(IOVA + page * 4096), DATA + page * 4096, 4096);
+      expect(dmaWrite(device, IOVA + page * 4096, [page])).toBe(4);
+    }
+    expect(settled.length).toBeGreaterThanOrEqual(3);
+    expect(new Set(settled)).toEqual(new Set([true]));
+    wired.close();
+    clean(host);
+  });
+
   it('mdevs of vt-d2 are shadowed into their PASIDs', () => {
     const host = new SimHost({ kind: 'vtd2', tableBytes: 2 ** 24 });
     host.addParent(HOST_RID);

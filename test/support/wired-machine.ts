@@ -50,6 +50,20 @@ export class WiredMachine {
     return choice;
   }
 
+  /** It goes, with all that it was attached to; then the daemon hears of it, and takes down what it had asked for. */
+  unplug(device: SimDevice): void {
+    this.host.removeDevice(device);
+    this.vm.removeDevice(device.number);
+    this.settle();
+  }
+
+  /** The daemon has ended the connection: says why. Nothing that it had asked for stays, and the guest goes on without DMA. */
+  ended(): string {
+    const { reason } = this.vm.client.awaitEnd();
+    this.host.removeGuest(this.guest);
+    return reason;
+  }
+
   /** Until the daemon has handled what was sent, and the host what it asked for. */
   settle(): void {
     this.assigned.deliver();

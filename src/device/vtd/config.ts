@@ -39,6 +39,8 @@ export interface VtdConfig {
   readonly deviceTlb: boolean;
   /** Devices may ask for pages: the page request queue. */
   readonly pageRequests: boolean;
+  /** Width of PASIDs, 0 to 20; 0: none, and always so in legacy mode. */
+  readonly pasidBits: number;
   /** Virtual command registers: the guest has its PASIDs from us. */
   readonly virtualCommands: boolean;
   readonly paging: VtdPagingCapabilities;
@@ -64,6 +66,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'device-tlb': 'off',
   'page-requests': 'off',
   'virtual-commands': 'off',
+  'pasid-bits': '20',
 };
 
 /** Options of the VT-d model, with their default values. */
@@ -98,9 +101,14 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
   const pageRequests = onOff(options, 'page-requests');
   if (pageRequests && !(deviceTlb && scalableMode))
     needs('page-requests', 'device-tlb=on and scalable-mode=on');
+  const pasids = Number(value(options, 'pasid-bits'));
+  if (!Number.isInteger(pasids) || pasids < 0 || pasids > 20) {
+    throw new CodedError('BAD_OPTION', `option pasid-bits must be 0 to 20, not "${options['pasid-bits']}"`);
+  }
+  const pasidBits = scalableMode ? pasids : 0;
   const virtualCommands = onOff(options, 'virtual-commands');
-  if (virtualCommands && !(scalableMode && cachingMode))
-    needs('virtual-commands', 'scalable-mode=on and caching-mode=on');
+  if (virtualCommands && !(pasidBits > 0 && cachingMode))
+    needs('virtual-commands', 'scalable-mode=on, pasid-bits above 0 and caching-mode=on');
   return {
     cachingMode,
     scalableMode,
@@ -115,6 +123,7 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
     supportedWidths: width === 39 ? 0b0010 : width === 48 ? 0b0110 : 0b1110,
     deviceTlb,
     pageRequests,
+    pasidBits,
     virtualCommands,
     paging: {
       hostAddressWidth,
@@ -196,8 +205,8 @@ export function extendedCapabilityWords(config: VtdConfig): Uint32Array {
     PRS: pageRequests,
     NWFS: deviceTlb,
     EAFS: firstStage,
-    PSS: scalable * 19,
-    PASID: scalable,
+    PSS: Math.max(0, config.pasidBits - 1),
+    PASID: config.pasidBits > 0 ? 1 : 0,
     DIT: deviceTlb,
     PDS: pageRequests,
     SMTS: scalable,

@@ -58,7 +58,8 @@ describe('capabilities', () => {
     [{ 'caching-mode': 'maybe' }, /caching-mode must be on or off/],
     [{ colour: 'red' }, /unknown option "colour"/],
     [{ 'fault-records': '0' }, /fault-records must be 1 to 64/],
-    [{ 'virtual-commands': 'on' }, /virtual-commands=on needs scalable-mode=on and caching-mode=on/],
+    [{ 'virtual-commands': 'on' }, /virtual-commands=on needs scalable-mode=on, .*caching-mode=on/],
+    [{ 'pasid-bits': '21' }, /pasid-bits must be 0 to 20/],
   ])('refuses %j', (options, message) => {
     expect(() => new TestMachine(options as Record<string, string>)).toThrow(message);
   });

@@ -183,6 +183,7 @@ export class Lookup {
     let effective = ridPasid;
     if (pasid !== NO_PASID) {
       if (SM_CONTEXT_ENTRY.get.PASIDE(words) === 0) return FAULT.SCT_6;
+      if (pasid >>> this.config.pasidBits !== 0) return FAULT.SGN_10;
       if (pasid >= pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(words))) return FAULT.SCT_7;
       if (pasid === ridPasid) return FAULT.SCT_9;
       effective = pasid;

@@ -143,7 +143,8 @@ export class VtdModel implements Iommu, RegisterListener {
       tables.domain,
     );
     if (config.virtualCommands) {
-      this.virtualCommand = new VirtualCommand(this.file, pasids ?? new PrivatePasids(), outputs, counters);
+      const space = pasids ?? new PrivatePasids(config.pasidBits);
+      this.virtualCommand = new VirtualCommand(this.file, config.pasidBits, space, outputs, counters);
     }
     this.survey = new Survey(formats, this.lookup, memory);
     this.spaces = new AddressSpaces(formats, this.lookup);

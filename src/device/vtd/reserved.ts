@@ -33,6 +33,7 @@ export class ReservedBits {
     const absent = ['HPTE', 'EPTR', 'RID_PRIV'];
     if (!config.deviceTlb) absent.push('DTE');
     if (!config.pageRequests) absent.push('PRE');
+    if (config.pasidBits === 0) absent.push('PASIDE');
     this.scalableContext = masks(SM_CONTEXT_ENTRY, haw, ['PASIDDIRPTR'], absent);
     this.pasidDirectory = masks(PASID_DIRECTORY_ENTRY, haw, ['SMPTBLPTR'], []);
     // MTS, SRS and HPTS are clear.

@@ -208,6 +208,22 @@ describe('scalable fault reasons', () => {
     if (pasid >= 0) expect(recorded[0].PV).toBe(pasid);
   });
 
+  it('PASID beyond PSS', () => {
+    const { vm, directory } = machine({ 'pasid-bits': '4' });
+    const root = vm.page();
+    vm.mapFirst(root, 4, 0x1000n, 0x50_0000n);
+    for (const pasid of [15, 16]) vm.pasidEntry(directory, pasid, ...first(root, 1n));
+    expect(vm.translate(RID, 0x1000n, READ, 15).ok).toBe(true);
+    expect(vm.translate(RID, 0x1000n, READ, 16).ok).toBe(false);
+    expect(vm.lastReason()).toBe(FAULT.SGN_10);
+  });
+
+  it('PASIDE without PASIDs', () => {
+    const { vm } = machine({ 'pasid-bits': '0' });
+    expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
+    expect(vm.lastReason()).toBe(FAULT.SCT_3);
+  });
+
   const secondStage: [
     string,
     number,

@@ -13,7 +13,6 @@ const SC_SHIFT = VCRSP_REG.fields.SC.lsb;
 /** PASIDs stand in bits 35:16, as operand and as result. */
 const PASID_SHIFT = VCRSP_REG.fields.RSLT.lsb;
 const PASID_HIGH_BITS = 0xf;
-const PASID_BITS = 20;
 
 /** VCCAP_REG's low word: everything there is. */
 export const VIRTUAL_COMMANDS =
@@ -24,11 +23,12 @@ export class VirtualCommand {
 
   constructor(
     private readonly file: RegisterFile,
+    pasidBits: number,
     pasids: PasidSpace,
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
-    const owned = new OwnedPasids(PASID_BITS);
+    const owned = new OwnedPasids(pasidBits);
     const ended = (outcome: number, pasid: number): void => this.respond(statusOf(outcome), pasid);
     // What a PASID-table entry says goes on holding: the entry is what guests take away before they free.
     this.commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);

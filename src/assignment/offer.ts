@@ -1,0 +1,94 @@
+/**
+ * What a guest is offered, so that it fits what will be assigned to it: options of its IOMMU's model that follow from the
+ * plan. Pure.
+ */
+import { type Plan, plan, type Strategy } from './plan.js';
+import {
+  type AssignmentRequest,
+  DEVICE_KINDS,
+  type DeviceKind,
+  fullHost,
+  type GuestModel,
+  type HostKind,
+  type Mode,
+} from './request.js';
+
+/** How assigned devices are served, and what they will be as far as that was said before there are any. */
+export interface AssignmentSettings {
+  readonly mode: Mode;
+  /** Kind of the host's IOMMU. */
+  readonly host?: HostKind | undefined;
+  readonly device?: DeviceKind | undefined;
+}
+
+type Options = Readonly<Record<string, string>>;
+
+const OFF: readonly (string | undefined)[] = ['off', 'false', '0'];
+
+/** The vIOMMU that a session's guest sees, and whether it is offered PASIDs. */
+export function guestOf(
+  model: string,
+  options: Options,
+): { readonly guest: GuestModel; readonly pasids: boolean } {
+  if (model === 'smmuv3') return { guest: 'smmuv3', pasids: options['ssid-bits'] !== '0' };
+  if (OFF.includes(options['scalable-mode'])) return { guest: 'vtd-legacy', pasids: false };
+  return { guest: 'vtd-scalable', pasids: options['pasid-bits'] !== '0' };
+}
+
+/** A guest that is offered PASIDs may do without them: a strategy with them, else one without. */
+export function planOffer(request: AssignmentRequest): Plan {
+  const planned = plan(request);
+  return planned.ok || !request.pasids ? planned : plan({ ...request, pasids: false });
+}
+
+/**
+ * Options of a model for a guest of such a host: what announces new mappings, PASIDs as wide as the plan allows and where they
+ * come from, page requests where they reach the guest. `given` are those that somebody has chosen; they are left out, and
+ * what they exclude too. Nothing when the host is not known, or no plan has a place for such a guest.
+ */
+export function offeredOptions(
+  model: string,
+  given: Options,
+  { mode, host, device }: AssignmentSettings,
+): Options {
+  if (host === undefined) return {};
+  const { guest, pasids } = guestOf(model, given);
+  const strategies = (device === undefined ? DEVICE_KINDS : [device])
+    .map((kind) => planOffer({ device: kind, guest, pasids, mode, host: fullHost(host) }))
+    .filter((planned): planned is Strategy => planned.ok);
+  if (strategies.length === 0) return {};
+  const offered = guest === 'smmuv3' ? smmuOptions(given, strategies) : vtdOptions(guest, given, strategies);
+  return Object.fromEntries(Object.entries(offered).filter(([name]) => !(name in given)));
+}
+
+function smmuOptions(given: Options, strategies: readonly Strategy[]): Options {
+  const pageRequests = strategies.some((strategy) => strategy.pageRequests);
+  const registers = strategies.some(({ pv }) => pv === 'registers') && given['stages'] !== '2';
+  return {
+    'ssid-bits': String(widest(strategies)),
+    'virtual-commands': onOff(registers),
+    pri: onOff(pageRequests),
+  };
+}
+
+function vtdOptions(guest: GuestModel, given: Options, strategies: readonly Strategy[]): Options {
+  const caching = 'caching-mode' in given ? !OFF.includes(given['caching-mode']) : true;
+  if (guest === 'vtd-legacy') return { 'caching-mode': 'on' };
+  const pageRequests =
+    strategies.some((strategy) => strategy.pageRequests) && !OFF.includes(given['device-tlb']);
+  const commands = strategies.some(({ pv }) => pv === 'virtual-commands');
+  return {
+    'caching-mode': 'on',
+    'pasid-bits': String(widest(strategies)),
+    'virtual-commands': onOff(commands && caching),
+    ...(pageRequests ? { 'device-tlb': 'on', 'page-requests': 'on' } : {}),
+  };
+}
+
+function widest(strategies: readonly Strategy[]): number {
+  return Math.max(...strategies.map(({ pasidBits }) => pasidBits));
+}
+
+function onOff(value: boolean): string {
+  return value ? 'on' : 'off';
+}

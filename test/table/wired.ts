@@ -1,0 +1,170 @@
+/**
+ * Guests of a daemon, over its socket: each sets up its IOMMU as a driver does, through registers and memory that a simulated
+ * VM has, and the daemon makes of that what its plan says.
+ */
+import type { Choice } from '../../src/assignment/plan.js';
+import type { SimDevice } from '../../src/host/sim/device.js';
+import type { SimGuest } from '../../src/host/sim/guest.js';
+import type { GuestRam } from '../../src/sim/machine.js';
+import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
+import { SmmuDriver } from '../../src/sim/smmu-driver.js';
+import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
+import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
+import { faultName } from '../../src/spec/vtd/faults.js';
+import { WiredMachine } from '../support/wired-machine.js';
+import { addDevice, type CellGuest, GUEST_RID, type GuestFault, type Making, RAM } from './guest.js';
+
+/** Numbers of HostDeviceReply.choice. */
+const CHOICES: readonly (Choice | 'none')[] = ['none', 'bypass', 'shadow', 'nest'];
+
+export function makeWiredGuest(making: Making, socket: string): WiredGuest {
+  return making.kind === 'smmuv3' ? new SmmuGuest(making, socket) : new VtdGuest(making, socket);
+}
+
+export abstract class WiredGuest implements CellGuest {
+  readonly machine: WiredMachine;
+  readonly device: SimDevice;
+  private readonly plugged: string;
+
+  /** `options` are what somebody has chosen for this VM; what the plan needs is the daemon's matter. */
+  constructor(
+    protected readonly making: Making,
+    socket: string,
+    model: 'vtd' | 'smmuv3',
+    options: Readonly<Record<string, string>>,
+  ) {
+    const { host, name } = making;
+    this.machine = new WiredMachine({ socket, host, name, bytes: RAM, model, options });
+    this.device = addDevice(making, this.machine.guest);
+    this.plugged = CHOICES[this.machine.plug(this.device, GUEST_RID)];
+    if (this.plugged !== making.strategy.choice) {
+      this.close();
+      throw new Error(`the daemon has chosen ${this.plugged}, not ${making.strategy.choice}`);
+    }
+  }
+
+  get ram(): GuestRam {
+    return this.machine.vm.ram;
+  }
+  get side(): SimGuest {
+    return this.machine.guest;
+  }
+  abstract map(pasid: number, address: number, gpa: number): void;
+  abstract unmap(pasid: number, address: number): void;
+  abstract createPasid(): number;
+  abstract destroyPasid(pasid: number): void;
+  protected abstract drainFaults(): GuestFault[];
+
+  faults(): GuestFault[] {
+    this.machine.settle();
+    return this.drainFaults();
+  }
+  reset(): void {
+    this.machine.vm.reset();
+  }
+  unplug(): void {
+    this.machine.unplug(this.device);
+  }
+  close(): void {
+    this.machine.close();
+  }
+}
+
+class VtdGuest extends WiredGuest {
+  private readonly driver: VtdDriver;
+  private readonly spaces = new Map<number, Domain>();
+  private nextPasid = 1;
+
+  constructor(making: Making, socket: string) {
+    super(making, socket, 'vtd', making.pasids ? {} : { 'pasid-bits': '0' });
+    const { strategy, kind } = making;
+    this.driver = new VtdDriver(this.machine.vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
+    this.driver.start();
+    // On vt-d2 requests without PASID can't be nested: the guest passes them through.
+    const own = kind === 'vtd2' && strategy.choice === 'nest' ? 'pass-through' : 'first';
+    this.attach(-1, this.driver.createDomain(own));
+  }
+
+  private attach(pasid: number, domain: Domain): void {
+    this.spaces.set(pasid, domain);
+    this.driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
+  }
+
+  map(pasid: number, address: number, gpa: number): void {
+    this.driver.map(this.spaces.get(pasid) as Domain, BigInt(address), gpa, 4096);
+  }
+  unmap(pasid: number, address: number): void {
+    this.driver.unmap(this.spaces.get(pasid) as Domain, BigInt(address), 4096);
+  }
+  createPasid(): number {
+    const pasid = this.allocate();
+    this.attach(pasid, this.driver.createDomain('first'));
+    return pasid;
+  }
+  /** As a kernel does: from the unit where it says that PASIDs come from there. */
+  private allocate(): number {
+    const commands = new VirtualCommands(this.driver.registers);
+    if (!commands.offered) return this.nextPasid++;
+    const pasid = commands.allocate();
+    if (pasid === undefined) throw new Error('no PASID');
+    return pasid;
+  }
+  destroyPasid(pasid: number): void {
+    this.driver.detach(GUEST_RID, this.spaces.get(pasid) as Domain, pasid);
+    this.spaces.delete(pasid);
+    const commands = new VirtualCommands(this.driver.registers);
+    if (commands.offered && !commands.free(pasid)) throw new Error('PASID not freed');
+  }
+  protected drainFaults(): GuestFault[] {
+    return this.driver.faults
+      .drain()
+      .map(({ reason, pasid }) => ({ name: faultName(reason).split(':')[0] as string, pasid }));
+  }
+}
+
+class SmmuGuest extends WiredGuest {
+  private readonly driver: SmmuDriver;
+  private readonly spaces = new Map<number, SmmuDomain>();
+  private nextPasid = 1;
+
+  constructor(making: Making, socket: string) {
+    super(making, socket, 'smmuv3', making.pasids ? {} : { 'ssid-bits': '0' });
+    this.driver = new SmmuDriver(this.machine.vm, { pages: [RAM / 2, RAM] });
+    this.driver.start();
+    const own = this.driver.createDomain('first');
+    this.spaces.set(-1, own);
+    this.driver.attach(GUEST_RID, own, { ssidBits: Math.min(8, this.driver.capabilities.ssidBits) });
+  }
+
+  /** No caching mode: nothing is said but what the stores themselves say. */
+  map(pasid: number, address: number, gpa: number): void {
+    this.driver.map(this.spaces.get(pasid) as SmmuDomain, BigInt(address), gpa, 4096);
+  }
+  unmap(pasid: number, address: number): void {
+    this.driver.unmap(this.spaces.get(pasid) as SmmuDomain, BigInt(address), 4096);
+  }
+  createPasid(): number {
+    const pasid = this.allocate();
+    const domain = this.driver.createDomain('first');
+    this.spaces.set(pasid, domain);
+    this.driver.attachSubstream(GUEST_RID, pasid, domain);
+    return pasid;
+  }
+  private allocate(): number {
+    const commands = new SmmuVirtualCommands(this.driver.registers);
+    if (!commands.offered) return this.nextPasid++;
+    const pasid = commands.allocate();
+    if (pasid === undefined) throw new Error('no PASID');
+    return pasid;
+  }
+  destroyPasid(pasid: number): void {
+    this.driver.detachSubstream(GUEST_RID, pasid, this.spaces.get(pasid) as SmmuDomain);
+    this.spaces.delete(pasid);
+    const commands = new SmmuVirtualCommands(this.driver.registers);
+    if (commands.offered && !commands.free(pasid)) throw new Error('PASID not freed');
+  }
+  protected drainFaults(): GuestFault[] {
+    return this.driver.events.drain().map(({ name, ssid }) => ({ name, pasid: ssid }));
+  }
+}
