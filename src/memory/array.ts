@@ -104,6 +104,12 @@ export class ArrayMemory implements GuestMemory {
 
   loadWords(gpa: PhysicalAddress, out: Uint32Array, count: number): boolean {
     if (!this.contains(gpa, count * 4)) return false;
+    const { words, base } = this.#last;
+    if (words !== undefined && (gpa & 3) === 0) {
+      const from = ((gpa - base) | 0) >>> 2;
+      for (let i = 0; i < count; i++) out[i] = words[from + i];
+      return true;
+    }
     for (let i = 0; i < count; i++) {
       this.#locate(gpa + i * 4, 4);
       out[i] = this.#array[this.#index];

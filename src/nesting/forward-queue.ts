@@ -5,6 +5,11 @@ import { type Binding, takes } from './binding.js';
 /** Words of a range: address low and high, pages. Of a command: all four. */
 const RANGE_WORDS = 3;
 const COMMAND_WORDS = 4;
+const PAGE_LOG2 = 12;
+/** Pages in what the high half of an address counts. */
+const PAGES_OF_HIGH = 2 ** 20;
+/** 2 MiB: what a leaf table maps. */
+const BLOCK_PAGES = 512;
 
 export class ForwardQueue {
   count = 0;
@@ -19,8 +24,12 @@ export class ForwardQueue {
     this.targets.length = 0;
   }
 
-  /** VT-d: pages of the tables that a binding is to. */
+  /** VT-d: pages of the tables that a binding is to. Those behind the last ones asked for become one with them. */
   range(binding: Binding, lo: number, hi: number, pages: number): void {
+    if (this.count > 0 && this.targets[this.count - 1] === binding && this.extends(lo, hi, pages)) {
+      this.words[this.used - 1] += pages;
+      return;
+    }
     const at = this.room(RANGE_WORDS);
     this.words[at] = lo;
     this.words[at + 1] = hi;
@@ -61,6 +70,15 @@ export class ForwardQueue {
       at += RANGE_WORDS;
     }
     this.clear();
+  }
+
+  /** The pages follow the last ones, and both are in one aligned block: hardware drops such blocks, so nothing more goes. */
+  private extends(lo: number, hi: number, pages: number): boolean {
+    const { words, used } = this;
+    const first = words[used - 2] * PAGES_OF_HIGH + (words[used - 3] >>> PAGE_LOG2);
+    const next = first + words[used - 1];
+    if (next !== (hi >>> 0) * PAGES_OF_HIGH + (lo >>> PAGE_LOG2)) return false;
+    return Math.floor(first / BLOCK_PAGES) === Math.floor((next + pages - 1) / BLOCK_PAGES);
   }
 
   private room(entry: number): number {

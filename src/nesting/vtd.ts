@@ -122,15 +122,24 @@ export class VtdNesting {
   forward(device: NestedDevice, scope: InvalidateScope, queue: ForwardQueue): void {
     // A PASID-cache invalidation says nothing of what the tables translate to; another one follows for that.
     if (scope.structures === true && scope.sub !== ANY) return;
-    for (const binding of device.bindings()) {
-      if (scope.space !== ANY && scope.space !== binding.did) continue;
-      if (scope.sub !== ANY && scope.sub !== binding.tag) continue;
-      if (scope.rid !== ANY && scope.rid !== device.rid) continue;
-      if (!takes(binding)) continue;
-      // An address without PASID says nothing of a first stage: all of it may have changed (§6.5.2.3).
-      const whole = scope.log2Size > MOST_LOG2 || scope.sub === ANY;
-      queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
+    if (scope.rid !== ANY && scope.rid !== device.rid) return;
+    this.forwardOne(device.own, scope, queue);
+    if (scope.sub === ANY) {
+      for (const binding of device.pasids.values()) this.forwardOne(binding, scope, queue);
+      return;
     }
+    // Entries of PASIDs are tagged with these.
+    const binding = device.pasids.get(scope.sub);
+    if (binding !== undefined) this.forwardOne(binding, scope, queue);
+  }
+
+  private forwardOne(binding: Binding, scope: InvalidateScope, queue: ForwardQueue): void {
+    if (scope.space !== ANY && scope.space !== binding.did) return;
+    if (scope.sub !== ANY && scope.sub !== binding.tag) return;
+    if (!takes(binding)) return;
+    // An address without PASID says nothing of a first stage: all of it may have changed (§6.5.2.3).
+    const whole = scope.log2Size > MOST_LOG2 || scope.sub === ANY;
+    queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
   }
 
   private tell(device: NestedDevice, pasid: number, reason: string): void {

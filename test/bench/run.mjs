@@ -191,10 +191,11 @@ async function walkRows(scratch, quick, units, misses) {
 async function assignmentRows(scratch, quick) {
   const { benchAssignment } = await import(join(compileInner(scratch), 'test/bench/assignment-bench.js'));
   const found = quick ? benchAssignment(3, 10_000, 10_000) : benchAssignment();
-  const { batchedNs, singleNs, fewNs, manyNs, live } = found;
+  const { batchedNs, scatteredNs, singleNs, fewNs, manyNs, live } = found;
   const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });
   return [
     row('nesting: an invalidation forwarded in a batch of 10,000', batchedNs, singleNs, 'one by one', 0.1),
+    row('nesting: the same, no two of them neighbours', scatteredNs, singleNs, 'one by one', 0.1),
     row(`nesting: allocate, bind and free a PASID, ${live} live`, manyNs, fewNs, '1 live', 1.5),
   ];
 }

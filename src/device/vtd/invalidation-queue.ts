@@ -49,6 +49,8 @@ export class InvalidationQueue {
   private waiting = false;
   private readonly wait = new Uint32Array(4);
   private busy = false;
+  /** No memory is beyond. */
+  private readonly memoryEnd: number;
 
   constructor(
     private readonly config: VtdConfig,
@@ -62,6 +64,7 @@ export class InvalidationQueue {
   ) {
     this.event = new EventInterrupt(file, outputs, counters, IECTL_REG.offset);
     this.rules = new DescriptorRules(config);
+    this.memoryEnd = 2 ** config.hostAddressWidth;
     this.deviceTlbs = new DeviceTlbs(outputs, faults);
   }
 
@@ -132,7 +135,7 @@ export class InvalidationQueue {
 
   private fetch(head: number, wide: boolean): boolean {
     const base = IQA_REG.get.IQA(this.file.words, IQA_REG.offset >> 2);
-    if (base >= 2 ** this.config.hostAddressWidth) return false;
+    if (base >= this.memoryEnd) return false;
     if (!wide) this.words.fill(0, 4);
     return this.memory.loadWords(base + head, this.words, wide ? 8 : 4);
   }

@@ -50,8 +50,6 @@ export function moveEndpoint(endpoint: Endpoint, from: Domain | undefined, to: D
 export class PagingDomain {
   readonly kind = 'paging';
   readonly endpoints = new Endpoints();
-  /** Guest tables on top of it. */
-  readonly children = new Set<NestedDomain>();
 
   constructor(
     readonly level: Level,
@@ -60,7 +58,7 @@ export class PagingDomain {
   ) {}
 }
 
-/** Guest tables on top of a second level. */
+/** Guest tables on top of a second level. The tag is that of the second level, or goes with what they are attached to. */
 export class NestedDomain {
   readonly kind = 'nested';
   readonly endpoints = new Endpoints();
@@ -68,10 +66,7 @@ export class NestedDomain {
   constructor(
     readonly parent: PagingDomain,
     readonly stage1: NestedTable,
-    readonly tag: number,
-  ) {
-    parent.children.add(this);
-  }
+  ) {}
 }
 
 export type Domain = PagingDomain | NestedDomain;

@@ -231,10 +231,18 @@ export class SimGuest implements HostIommu {
 
   /** VT-d: the port's devices become requester ids, and their own PASIDs stand for none. */
   private resolve({ words, count }: Invalidations): void {
+    let device = -1;
+    let field = -1;
+    let endpoint: Endpoint = { rid: -1, pasid: -1 };
     for (let at = 0; at < count * 5; at += 5) {
-      const { rid, pasid } = this.endpoint(words[at], words[at + 1] - 1);
-      words[at] = rid;
-      words[at + 1] = pasid + 1;
+      // Many in a row are of one endpoint.
+      if (words[at] !== device || words[at + 1] !== field) {
+        device = words[at];
+        field = words[at + 1];
+        endpoint = this.endpoint(device, field - 1);
+      }
+      words[at] = endpoint.rid;
+      words[at + 1] = endpoint.pasid + 1;
     }
   }
 

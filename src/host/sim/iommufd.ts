@@ -2,6 +2,7 @@
  * Objects as /dev/iommu has them: IOAS, paging and nested HWPTs, vIOMMUs, vDEVICEs, fault queues, each with a number, and
  * none of them destroyed while another one uses it.
  */
+import { NO_PASID } from '../../device/iommu.js';
 import { HostError } from '../errors.js';
 import type { HostPageRequest, Invalidations, MapChanges, NestedTable } from '../port.js';
 import { AddressSpace } from './address-space.js';
@@ -174,14 +175,13 @@ export class Iommufd {
 
   /** A device's page request goes to the fault queue of the guest tables that it is for. False: there is none, or no room. */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
-    const domain = this.ports.driver.attached(endpoint);
-    for (const { hwpt } of this.attachments.values()) {
-      if (hwpt.type !== 'hwpt-nested' || hwpt.domain !== domain) continue;
-      if (hwpt.faults.requests.length >= MOST_REQUESTS) return false;
-      hwpt.faults.requests.push(request);
-      return true;
-    }
-    return false;
+    const own = this.attachments.get(endpointKey(endpoint));
+    // PASIDs that nothing is attached to by itself are those of the function's guest tables, where hardware has it so.
+    const { hwpt } = own ?? this.attachments.get(endpointKey({ rid: endpoint.rid, pasid: NO_PASID })) ?? {};
+    if (hwpt?.type !== 'hwpt-nested' || hwpt.domain !== this.ports.driver.attached(endpoint)) return false;
+    if (hwpt.faults.requests.length >= MOST_REQUESTS) return false;
+    hwpt.faults.requests.push(request);
+    return true;
   }
 
   /** IOMMU_DESTROY */

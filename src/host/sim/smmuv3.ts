@@ -150,11 +150,10 @@ export class SmmuDriver implements HostDriver {
     // Throws unless the guest's words can be part of an STE.
     nestedSte(table.ste, parent, SSID_BITS);
     this.domains++;
-    return new NestedDomain(parent, { format: 'smmuv3', ste: table.ste.slice(0, 4) }, parent.tag);
+    return new NestedDomain(parent, { format: 'smmuv3', ste: table.ste.slice(0, 4) });
   }
 
-  destroyNested(domain: NestedDomain): void {
-    domain.parent.children.delete(domain);
+  destroyNested(): void {
     this.domains--;
   }
 

@@ -148,11 +148,10 @@ export class Vtd2Driver implements HostDriver {
     checkVtdTable(table);
     if (table.levels !== 4) throw new HostError('BAD_TABLE', 'first-level tables have 4 levels');
     this.domains++;
-    return new NestedDomain(parent, table, parent.tag);
+    return new NestedDomain(parent, table);
   }
 
-  destroyNested(domain: NestedDomain): void {
-    domain.parent.children.delete(domain);
+  destroyNested(): void {
     this.domains--;
   }
 

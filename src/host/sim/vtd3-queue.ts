@@ -47,10 +47,7 @@ export class VtdQueue {
 
   /** Puts a descriptor on the queue; it takes effect at the next {@link sync} at the latest. */
   push(words: ArrayLike<number>): void {
-    const at = this.queue + this.tail;
-    for (let index = 0; index < DESCRIPTOR_BYTES / 4; index += 2) {
-      this.memory.store64(at + index * 4, (words[index] ?? 0) | 0, (words[index + 1] ?? 0) | 0);
-    }
+    this.store(words);
     this.tail = (this.tail + DESCRIPTOR_BYTES) % 4096;
     // The queue is full when one more would meet the head.
     if (++this.outstanding === ENTRIES - 2) this.sync();
@@ -59,10 +56,7 @@ export class VtdQueue {
   /** A wait descriptor: everything that was pushed is done. */
   sync(): void {
     this.memory.store32(this.status, 0);
-    const at = this.queue + this.tail;
-    for (let index = 0; index < DESCRIPTOR_BYTES / 4; index += 2) {
-      this.memory.store64(at + index * 4, (this.wait[index] ?? 0) | 0, (this.wait[index + 1] ?? 0) | 0);
-    }
+    this.store(this.wait);
     this.tail = (this.tail + DESCRIPTOR_BYTES) % 4096;
     this.outstanding = 0;
     this.unit.write64(IQT_REG.offset, this.tail);
@@ -70,6 +64,13 @@ export class VtdQueue {
     if (this.memory.lo === DONE) return;
     const why = IQERCD_REG.get.IQEI(this.unit.registers, IQERCD_REG.offset >> 2);
     throw new Error(`the host's invalidation queue stopped: IQEI ${why}`);
+  }
+
+  /** No descriptor of ours has anything in its upper 128 bits, which stay zero. */
+  private store(words: ArrayLike<number>): void {
+    const at = this.queue + this.tail;
+    this.memory.store64(at, words[0] | 0, words[1] | 0);
+    this.memory.store64(at + 8, words[2] | 0, words[3] | 0);
   }
 
   /** The next fault record, cleared in its register, or undefined. */

@@ -82,7 +82,7 @@ export class VtdTables {
   }
 
   /** Writes a PASID-table entry. Throws {@link HostError} NO_TABLE_MEMORY, and then nothing has changed. */
-  setEntry(found: PciFunction, pasid: number, domain: Domain): void {
+  setEntry(found: PciFunction, pasid: number, domain: Domain, did: number): void {
     if (pasid < 0 || pasid >= 2 ** this.pasidBits) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     try {
       if (found.directory === 0) found.directory = this.memory.pool.take('tables', this.order);
@@ -100,7 +100,7 @@ export class VtdTables {
       const entry = table.table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
       // Not present while it changes: what the unit reads is the old entry, none, or the new one.
       this.memory.store64(entry, 0, 0);
-      this.memory.storeWords(entry, entryOf(domain));
+      this.memory.storeWords(entry, entryOf(domain, did));
       this.writeContext(found);
     } catch (error) {
       this.reclaim(found, pasid);
@@ -144,26 +144,26 @@ export class VtdTables {
   }
 }
 
-function entryOf(domain: Domain): Words {
+function entryOf(domain: Domain, DID: number): Words {
   if (domain.kind === 'paging') {
     const root = domain.table.root;
     return domain.level === 'first'
-      ? pack(PASID_TABLE_ENTRY, { ...COMMON, PGTT: PGTT.FIRST_STAGE, DID: domain.tag, FSPTPTR: root })
+      ? pack(PASID_TABLE_ENTRY, { ...COMMON, PGTT: PGTT.FIRST_STAGE, DID, FSPTPTR: root })
       : pack(PASID_TABLE_ENTRY, {
           ...COMMON,
           PGTT: PGTT.SECOND_STAGE,
           AW: AW.BITS_48,
-          DID: domain.tag,
+          DID,
           SSPTPTR: root,
         });
   }
-  const { stage1, parent, tag } = domain;
+  const { stage1, parent } = domain;
   if (stage1.format !== 'vtd') throw new HostError('BAD_TABLE', 'not first-stage tables');
   return pack(PASID_TABLE_ENTRY, {
     ...COMMON,
     PGTT: PGTT.NESTED,
     AW: AW.BITS_48,
-    DID: tag,
+    DID,
     SSPTPTR: parent.table.root,
     FSPTPTR: stage1.root,
     FSPM: stage1.levels === 5 ? FSPM.FIVE_LEVEL : FSPM.FOUR_LEVEL,

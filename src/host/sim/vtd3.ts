@@ -30,13 +30,14 @@ import {
 import { HostError } from '../errors.js';
 import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
 import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange } from '../port.js';
-import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
+import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain } from './domain.js';
 import { type HostDriver, noPlace, type RecordedFault, ridText, type VirtualIommu } from './driver.js';
 import { VTD_FIRST, VTD_SECOND } from './encodings.js';
 import type { HostMemory } from './memory.js';
 import { HostPageTable } from './page-table.js';
 import { HostUnit } from './unit.js';
 import { alignedMask, checkVtdTable, vtdRanges } from './vtd-common.js';
+import { DomainIds } from './vtd3-domain-ids.js';
 import { VtdQueue } from './vtd3-queue.js';
 import { type PciFunction, RID_PASID, VtdTables } from './vtd3-structures.js';
 
@@ -58,9 +59,10 @@ export class Vtd3Driver implements HostDriver {
   private readonly queue: VtdQueue;
   private readonly tables: VtdTables;
   private readonly functions = new Map<number, PciFunction>();
-  /** Domain-ID 0 is reserved for caching mode (§6.1). */
-  private readonly dids = new Tags(1, 2 ** 16);
+  private readonly dids = new DomainIds();
   private domains = 0;
+  /** Of one of many invalidations. */
+  private readonly endpoint = { rid: -1, pasid: NO_PASID };
   /** A descriptor. */
   private readonly words = new Uint32Array(8);
 
@@ -102,7 +104,7 @@ export class Vtd3Driver implements HostDriver {
   createDomain(level: Level): PagingDomain {
     const table = new HostPageTable(this.memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
     this.domains++;
-    return new PagingDomain(level, table, this.takeDid());
+    return new PagingDomain(level, table, this.dids.take());
   }
 
   destroyDomain(domain: PagingDomain): void {
@@ -116,13 +118,10 @@ export class Vtd3Driver implements HostDriver {
     if (parent.level !== 'second') throw noPlace('guest tables go on top of a second level');
     checkVtdTable(table);
     this.domains++;
-    return new NestedDomain(parent, table, this.takeDid());
+    return new NestedDomain(parent, table);
   }
 
-  destroyNested(domain: NestedDomain): void {
-    domain.parent.children.delete(domain);
-    this.invalidateDomain(domain.tag);
-    this.dids.give(domain.tag);
+  destroyNested(): void {
     this.domains--;
   }
 
@@ -130,9 +129,16 @@ export class Vtd3Driver implements HostDriver {
     const found = this.function(endpoint.rid);
     const index = entryIndex(endpoint);
     const before = found.entries.get(index);
-    this.tables.setEntry(found, index, domain);
+    const did = this.takeId(endpoint, domain);
+    try {
+      this.tables.setEntry(found, index, domain, did);
+    } catch (error) {
+      this.giveId(endpoint, domain);
+      throw error;
+    }
     found.entries.set(index, domain);
-    this.entryChanged(endpoint, before ?? domain);
+    this.entryChanged(endpoint, before === undefined ? did : this.idOf(endpoint, before));
+    if (before !== undefined) this.giveId(endpoint, before);
     moveEndpoint(endpoint, before, domain);
   }
 
@@ -143,7 +149,8 @@ export class Vtd3Driver implements HostDriver {
     if (found === undefined || before === undefined) return false;
     found.entries.delete(index);
     this.tables.clearEntry(found, index);
-    this.entryChanged(endpoint, before);
+    this.entryChanged(endpoint, this.idOf(endpoint, before));
+    this.giveId(endpoint, before);
     this.tables.reclaim(found, index);
     moveEndpoint(endpoint, before, undefined);
     return true;
@@ -161,7 +168,7 @@ export class Vtd3Driver implements HostDriver {
     } else {
       this.invalidatePages(domain.tag, page, mask);
       // Guest addresses say nothing about intermediate ones: what is on top goes whole.
-      for (const child of domain.children) this.invalidateDomain(child.tag);
+      for (const did of this.dids.on(domain)) this.invalidatePages(did, 0, undefined);
     }
     this.queue.sync();
   }
@@ -175,7 +182,9 @@ export class Vtd3Driver implements HostDriver {
   invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void {
     const { words } = invalidations;
     const at = index * 5;
-    const endpoint = { rid: words[at] as number, pasid: (words[at + 1] as number) - 1 };
+    const { endpoint } = this;
+    endpoint.rid = words[at];
+    endpoint.pasid = words[at + 1] - 1;
     const domain = this.attached(endpoint);
     if (domain?.kind !== 'nested' || domain.parent !== guest.parent) {
       throw new HostError(
@@ -186,7 +195,7 @@ export class Vtd3Driver implements HostDriver {
     const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
     const pages = words[at + 4] as number;
     const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MAMV);
-    this.invalidatePasid(domain.tag, entryIndex(endpoint), page, mask);
+    this.invalidatePasid(this.idOf(endpoint, domain), entryIndex(endpoint), page, mask);
   }
 
   sync(): void {
@@ -221,10 +230,21 @@ export class Vtd3Driver implements HostDriver {
     return found;
   }
 
-  private takeDid(): number {
-    const did = this.dids.take();
-    if (did < 0) throw new HostError('NO_TABLE_MEMORY', 'no domain-id');
-    return did;
+  /** The domain-id in the PASID-table entry of an endpoint that is attached to a domain. */
+  private idOf({ rid }: Endpoint, domain: Domain): number {
+    return domain.kind === 'nested' ? this.dids.of(domain.parent, rid) : domain.tag;
+  }
+
+  private takeId({ rid }: Endpoint, domain: Domain): number {
+    return domain.kind === 'nested' ? this.dids.share(domain.parent, rid) : domain.tag;
+  }
+
+  private giveId({ rid }: Endpoint, domain: Domain): void {
+    if (domain.kind !== 'nested') return;
+    const did = this.dids.of(domain.parent, rid);
+    if (!this.dids.unshare(domain.parent, rid)) return;
+    this.invalidateDomain(did);
+    this.dids.give(did);
   }
 
   private contextChanged(rid: number): void {
@@ -236,10 +256,9 @@ export class Vtd3Driver implements HostDriver {
     this.queue.sync();
   }
 
-  /** A PASID-table entry that was cached under the domain-id of `before` has changed. §6.5.3.3 */
-  private entryChanged(endpoint: Endpoint, before: Domain): void {
+  /** A PASID-table entry that was cached under a domain-id has changed. §6.5.3.3 */
+  private entryChanged(endpoint: Endpoint, DID: number): void {
     const PASID = entryIndex(endpoint);
-    const DID = before.tag;
     this.queue.push(
       pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.PASID, DID, PASID }),
     );
