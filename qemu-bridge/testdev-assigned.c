@@ -53,6 +53,7 @@ static int unmap(ViommuTestdev *d, uint64_t first, uint64_t last)
 {
     Mapping *m;
 
+    d->assigned.unmaps++;
     while ((m = find(d, first, last))) {
         if (m->first < first || m->last > last) {
             return EINVAL;

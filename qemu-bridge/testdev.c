@@ -45,6 +45,8 @@ enum TestdevRegister {
     REG_PAGE_RESPONSES = 0x74,
     REG_PAGE_CODE = 0x78,
     REG_STALLS = 0x7c,
+    REG_HOST_MAPS = 0x80,
+    REG_HOST_UNMAPS = 0x84,
 };
 
 #define CONTROL_BITS (CONTROL_INTERRUPT | CONTROL_ATS | CONTROL_PRI | CONTROL_STALL)
@@ -243,6 +245,10 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
         return d->page_code;
     case REG_STALLS:
         return d->counters.stalls;
+    case REG_HOST_MAPS:
+        return d->assigned.maps;
+    case REG_HOST_UNMAPS:
+        return d->assigned.unmaps;
     default:
         return 0;
     }

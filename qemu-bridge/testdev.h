@@ -118,7 +118,8 @@ typedef struct TestdevAssigned {
     MemoryListener listener;
     QLIST_HEAD(, Listening) listening;
     GTree *mappings;
-    uint32_t maps;
+    uint32_t maps;       /* asked for by notifiers, like unmaps */
+    uint32_t unmaps;
     Error *error;        /* of the first notifier that was refused */
 } TestdevAssigned;
 

@@ -22,7 +22,10 @@ const MODULE_PROGRAMS = {
   dma: ['dma.c', 'device.c'],
   substreams: ['substreams.c', 'device.c'],
 };
-const PROGRAMS = { vfio: ['vfio.c', 'container.c', 'testdev.c'] };
+const PROGRAMS = {
+  vfio: ['vfio.c', 'container.c', 'testdev.c'],
+  'vfio-bench': ['vfio-bench.c', 'container.c', 'testdev.c'],
+};
 
 /** Compilers by architecture. */
 const TOOLS = {

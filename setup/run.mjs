@@ -115,7 +115,7 @@ function scriptPath(path) {
 async function bench(values, rest) {
   const script = scriptPath('test/bench/run.mjs');
   const own = ownFiles(values);
-  const paths = await everything(own, kernelsFor(ALL_ARCHES, ['6.12']));
+  const paths = await everything(own, kernelsFor(ALL_ARCHES, ['6.12']), undefined, true);
   return withPaths(paths, own, (env) => node([script, ...rest], env));
 }
 

@@ -1,4 +1,4 @@
-/** Whole guests, ours and stock's: time to user space, and sequential reads of an NVMe disk, in turns. */
+/** Whole guests, ours and stock's: time to user space, sequential reads of an NVMe disk, VFIO's maps and unmaps, in turns. */
 
 import { spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
@@ -19,16 +19,15 @@ export function makeDisk(scratch, name, mib) {
   return path;
 }
 
-function guestArguments({ unit, part, side, disk, append }) {
+function guestArguments({ unit, part, side, devices, initramfs, append, memory = '512M' }) {
   const kernel = part.kernels['6.12'];
   return [
     ...['-machine', `${side.machine},memory-backend=ram0`, '-accel', 'tcg,thread=multi', '-cpu', unit.cpu],
-    ...['-object', 'memory-backend-memfd,id=ram0,size=512M,share=on', '-m', '512M', '-smp', '1'],
+    ...['-object', `memory-backend-memfd,id=ram0,size=${memory},share=on`, '-m', memory, '-smp', '1'],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...side.iommu,
-    ...['-drive', `if=none,id=d0,file=${disk},format=raw`],
-    ...['-device', 'nvme,drive=d0,serial=viommu-bench'],
-    ...['-kernel', kernel.image, '-initrd', kernel.initramfs],
+    ...devices,
+    ...['-kernel', kernel.image, '-initrd', initramfs ?? kernel.initramfs],
     ...['-append', `${unit.words} ${append}`],
   ];
 }
@@ -40,7 +39,7 @@ export class Guest {
   #tail = [];
   #side;
 
-  /** @param {{unit: object, part: object, side: object, preload: string[], disk: string, append: string}} options */
+  /** @param {{unit: object, part: object, side: object, preload: string[], devices: string[], initramfs?: string, append: string, memory?: string}} options */
   constructor(options) {
     this.#side = options.side;
     this.#child = track(
@@ -89,10 +88,18 @@ export class Guest {
   }
 }
 
+const withDisk = (options) => ({
+  ...options,
+  devices: [
+    ...['-drive', `if=none,id=d0,file=${options.disk},format=raw`],
+    ...['-device', 'nvme,drive=d0,serial=viommu-bench'],
+  ],
+});
+
 /** Seconds from QEMU's start to the guest's first line of user space. */
 export async function bootSeconds(options) {
   const started = process.hrtime.bigint();
-  const guest = new Guest({ ...options, append: 'viommu.run=none' });
+  const guest = new Guest({ ...withDisk(options), append: 'viommu.run=none' });
   await guest.expect('READY');
   const seconds = Number(process.hrtime.bigint() - started) / 1e9;
   await guest.finish();
@@ -101,7 +108,7 @@ export async function bootSeconds(options) {
 
 /** A guest that waits to read its disk. */
 export async function startReader(options, mib) {
-  const guest = new Guest({ ...options, append: `viommu.run=nvme-read viommu.mib=${mib}` });
+  const guest = new Guest({ ...withDisk(options), append: `viommu.run=nvme-read viommu.mib=${mib}` });
   await guest.expect('nvme-read disk=');
   return {
     /** MiB/s of one sequential read. */
@@ -110,6 +117,30 @@ export async function startReader(options, mib) {
       guest.say('go');
       await guest.expect('nvme-read bytes=');
       return mib / (Number(process.hrtime.bigint() - started) / 1e9);
+    },
+    async stop() {
+      guest.say('end');
+      await guest.finish();
+    },
+  };
+}
+
+/** A guest that waits to map and unmap memory for an assigned test device, through its own VFIO. */
+export async function startMapper(options) {
+  const guest = new Guest({
+    ...options,
+    devices: ['-device', 'viommu-testdev,assigned=on'],
+    append: 'viommu.run=vfio-bench',
+    // With less a kernel has no large pages for programs.
+    memory: '1G',
+  });
+  await guest.expect('vfio-bench device=');
+  return {
+    /** One round: what the program in the guest prints, by name. */
+    async round({ memory, size, skew, count }) {
+      guest.say(`${memory} ${size} ${skew} ${count}`);
+      const words = (await guest.expect('vfio-bench map_ns=')).split(' ').slice(1);
+      return Object.fromEntries(words.map((word) => [word.split('=')[0], Number(word.split('=')[1])]));
     },
     async stop() {
       guest.say('end');

@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { removeAtExit, track } from './children.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
 import { format, summary } from './report.mjs';
+import { shadowRows } from './shadow.mjs';
 import { benchTranslate, stockMiss, translateRows } from './translate.mjs';
 import { UNITS } from './units.mjs';
 
@@ -22,7 +23,7 @@ const ROOT = resolve(HERE, '../..');
 const HELP = `Usage: npm run bench [-- options]
 
   --quick          fewer rounds (about four minutes)
-  --only PART,…    of: translate, walk, assignment, guests
+  --only PART,…    of: translate, walk, assignment, shadow, guests
   --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table
   --help
@@ -201,12 +202,14 @@ async function assignmentRows(scratch, quick) {
 }
 
 async function measure(values, paths, scratch) {
-  const parts = new Set((values.only ?? 'translate,walk,assignment,guests').split(','));
+  const parts = new Set((values.only ?? 'translate,walk,assignment,shadow,guests').split(','));
   const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
   const { quick } = values;
   const rows = [];
   const misses = new Map();
-  const daemon = parts.has('translate') || parts.has('guests') ? await startDaemon(scratch) : undefined;
+  const daemon = ['translate', 'shadow', 'guests'].some((part) => parts.has(part))
+    ? await startDaemon(scratch)
+    : undefined;
   try {
     for (const unit of parts.has('translate') ? units : []) {
       progress(`hits and misses, in turns with stock ${unit.stockName} and a bare echo`);
@@ -223,6 +226,12 @@ async function measure(values, paths, scratch) {
     if (parts.has('assignment')) {
       progress('nesting on a simulated host');
       rows.push(...(await assignmentRows(scratch, quick)));
+    }
+    if (parts.has('shadow') && units.includes(UNITS.vtd)) {
+      progress('an assigned device, in turns with stock intel-iommu and its caching mode');
+      const part = UNITS.vtd.part(paths);
+      const shim = buildShim(UNITS.vtd, part, scratch);
+      rows.push(...(await shadowRows({ part, shim, scratch, daemon, quick })));
     }
     for (const unit of parts.has('guests') ? units : []) {
       rows.push(...(await benchGuests({ unit, part: unit.part(paths), scratch, daemon, quick })));

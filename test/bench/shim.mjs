@@ -60,9 +60,9 @@ export class ShimMachine {
 
   /**
    * Starts QEMU with the machine and the IOMMU of one side.
-   * @param {{qemu: string, preload: string[], side: import('./units.mjs').Side, scratch: string, name: string}} options
+   * @param {{qemu: string, preload: string[], side: import('./units.mjs').Side, scratch: string, name: string, memory?: string}} options
    */
-  static async start({ qemu, preload, side, scratch, name }) {
+  static async start({ qemu, preload, side, scratch, name, memory = '256M' }) {
     const control = join(scratch, `${name}.control`);
     const server = createServer();
     await new Promise((resolve) => server.listen(control, resolve));
@@ -81,7 +81,7 @@ export class ShimMachine {
             '-display',
             'none',
           ],
-          ...['-object', 'memory-backend-memfd,id=ram0,size=256M,share=on', '-m', '256M'],
+          ...['-object', `memory-backend-memfd,id=ram0,size=${memory},share=on`, '-m', memory],
           ...[...side.iommu, '-device', 'edu,id=target'],
           ...['-device', `viommu-shim,control=${control},target=/machine/peripheral/target`],
         ],

@@ -16,8 +16,7 @@
 #include "stats.h"
 #include "shim.h"
 
-/* Finds the IOMMU region of the target device once translation is on. Called with the BQL. */
-static const char *find_region(ShimDevice *shim)
+const char *bench_find_region(ShimDevice *shim)
 {
     Object *object = object_resolve_path(shim->target, NULL);
     MemoryRegionSection section;
@@ -57,7 +56,7 @@ static void command_setup(ShimDevice *shim, int64_t levels, int64_t unused)
     problem = guest_tables_build(rid, (int)levels);
     if (!problem) {
         bql_lock();
-        problem = find_region(shim);
+        problem = bench_find_region(shim);
         bql_unlock();
     }
     if (problem) {

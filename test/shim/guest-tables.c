@@ -25,6 +25,17 @@
 #define TABLE_2_SPARSE 0x2008000ull /* two of them: 1024 leaf tables */
 #define TABLE_1_SPARSE 0x2100000ull
 #define OUTPUT 0x4000000ull
+/* Of guest_tables_map_ram. */
+#define RAM_TABLES_3 0x2003000ull
+#define RAM_TABLES_2 0x3000000ull /* one for each GiB */
+#define RAM_TABLES 0x4000000ull   /* 512 for each GiB */
+#define SCATTER 1664525ull
+
+/* The q35 machine has 2 GiB of its RAM below 4 GiB where it does not fit there as a whole. */
+#define LOW_RAM (2ull << 30)
+#define HIGH_RAM (4ull << 30)
+
+#define DOMAIN 1ull
 
 static uint64_t iotlb_register;
 
@@ -68,19 +79,14 @@ static void build_stage(void)
     }
 }
 
-const char *guest_tables_build(uint16_t rid, int levels)
+/* Points the unit at the tables of one requester and switches translation on. */
+static const char *enable(uint16_t rid, uint64_t top, int levels)
 {
-    uint64_t top = levels == 4 ? TABLE_4 : TABLE_3;
-
-    if (levels != 3 && levels != 4) {
-        return "levels must be 3 or 4";
-    }
     bql_lock();
-    build_stage();
     guest_store(ROOT_TABLE + (rid >> 8) * 16, CONTEXT_TABLE | 1, 8);
     guest_store(CONTEXT_TABLE + (rid & 0xff) * 16, top | 1, 8);
-    /* AW: 1 = 3 levels, 2 = 4 levels; domain 1. */
-    guest_store(CONTEXT_TABLE + (rid & 0xff) * 16 + 8, (levels - 2) | 1 << 8, 8);
+    /* AW: 1 = 3 levels, 2 = 4 levels. */
+    guest_store(CONTEXT_TABLE + (rid & 0xff) * 16 + 8, (levels - 2) | DOMAIN << 8, 8);
     bql_unlock();
 
     iotlb_register = ((guest_read_register(ECAP, 8) >> 8) & 0x3ff) * 16 + 8;
@@ -99,6 +105,60 @@ const char *guest_tables_build(uint16_t rid, int levels)
         return "translation was not enabled";
     }
     return NULL;
+}
+
+const char *guest_tables_build(uint16_t rid, int levels)
+{
+    if (levels != 3 && levels != 4) {
+        return "levels must be 3 or 4";
+    }
+    bql_lock();
+    build_stage();
+    bql_unlock();
+    return enable(rid, levels == 4 ? TABLE_4 : TABLE_3, levels);
+}
+
+/* Where the machine has put a page of its RAM, counted from 1 GiB: the first has holes, and the tables. */
+static uint64_t ram_page(uint64_t page)
+{
+    uint64_t at = (1ull << 30) + page * 4096;
+
+    return at < LOW_RAM ? at : at - LOW_RAM + HIGH_RAM;
+}
+
+const char *guest_tables_map_ram(uint16_t rid, int gib, bool scattered)
+{
+    const uint64_t leaf_tables = (uint64_t)gib * 512;
+    bool begun = guest_load(TABLE_4, 8) != 0;
+    uint64_t entries[512], page = 0;
+
+    if (gib < 0 || gib > RAM_GIB_AT_MOST) {
+        return "that much RAM is not mapped";
+    }
+    bql_lock();
+    for (uint64_t i = 0; i < leaf_tables; i++) {
+        for (int at = 0; at < 512; at++, page++) {
+            /* An odd factor: every page once. */
+            uint64_t shown = scattered ? page * SCATTER % (leaf_tables * 512) : page;
+
+            entries[at] = cpu_to_le64(ram_page(shown) | 3);
+        }
+        address_space_write(&address_space_memory, RAM_TABLES + i * 4096, MEMTXATTRS_UNSPECIFIED, entries,
+                            sizeof(entries));
+        entry(RAM_TABLES_2, i, RAM_TABLES + i * 4096);
+    }
+    for (int i = 0; i < RAM_GIB_AT_MOST; i++) {
+        guest_store(RAM_TABLES_3 + ((RAM_IOVA >> 30) + i) * 8, i < gib ? (RAM_TABLES_2 + i * 4096) | 3 : 0, 8);
+    }
+    entry(TABLE_4, 0, RAM_TABLES_3);
+    bql_unlock();
+    return begun ? NULL : enable(rid, TABLE_4, 4);
+}
+
+void guest_invalidate_domain(void)
+{
+    write_register(iotlb_register, 1ull << 63 | 2ull << 60 | DOMAIN << 32, 8);
+    wait_for(iotlb_register, 8, 1ull << 63, 0);
 }
 
 void guest_invalidate_all(void)

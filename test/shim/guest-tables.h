@@ -18,6 +18,19 @@
 /* Builds the tables for one requester and switches translation on. Without the BQL. NULL or a complaint. */
 const char *guest_tables_build(uint16_t rid, int levels);
 
+/*
+ * VT-d only. The same for one requester through whose tables `gib` GiB of RAM are mapped in pages of 4 KiB from
+ * RAM_IOVA on (none: tables with nothing in them): in order, or with `scattered` so that no two neighbours can be joined. Replaces what an earlier call has
+ * mapped there and leaves it to the caller to invalidate. Without the BQL. NULL or a complaint.
+ */
+#define RAM_IOVA 0x4000000000ull
+/* The machine has to have one GiB more. */
+#define RAM_GIB_AT_MOST 16
+const char *guest_tables_map_ram(uint16_t rid, int gib, bool scattered);
+
+/* VT-d only. Invalidates the IOTLB for the one domain there is. Without the BQL. */
+void guest_invalidate_domain(void);
+
 /* Invalidates the whole IOTLB through the registers and waits for the unit to say so. Without the BQL. */
 void guest_invalidate_all(void);
 

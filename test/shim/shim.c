@@ -43,7 +43,11 @@ static void run_line(ShimDevice *shim, char *line)
         echo_command(line, shim->stream);
     } else if (!strcmp(name, "oracle")) {
         oracle_serve(shim);
-    } else if (!bench_command(shim, name, a, b)) {
+    } else if (!bench_command(shim, name, a, b)
+#ifdef VIOMMU_SHIM_X86
+               && !replay_command(shim, name, a, b)
+#endif
+    ) {
         shim_answer(shim, "error unknown command");
     }
 }

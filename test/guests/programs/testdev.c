@@ -14,6 +14,8 @@ enum {
 	REG_STATUS = 0x2c,
 	REG_RESULT = 0x30,
 	REG_BYTES_DONE = 0x34,
+	REG_HOST_MAPS = 0x80,
+	REG_HOST_UNMAPS = 0x84,
 	WINDOW = 0x1000,
 };
 enum { BUSY = 1, DONE = 2, FAULT = 3 };
@@ -37,6 +39,16 @@ void testdev_open(struct testdev *t, const struct container *c)
 	t->buffer = container_region(c, 1, BUFFER_SIZE);
 	if (get(t, REG_ID) != TESTDEV_ID)
 		fail("reason=\"this is no viommu-testdev: 0x%x\"", get(t, REG_ID));
+}
+
+uint32_t testdev_host_maps(const struct testdev *t)
+{
+	return get(t, REG_HOST_MAPS);
+}
+
+uint32_t testdev_host_unmaps(const struct testdev *t)
+{
+	return get(t, REG_HOST_UNMAPS);
 }
 
 bool testdev_move(struct testdev *t, enum direction direction, uint64_t iova, uint32_t length)

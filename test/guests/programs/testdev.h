@@ -20,5 +20,8 @@ enum direction { FROM_MEMORY = 1, TO_MEMORY = 2 };
 void testdev_open(struct testdev *t, const struct container *c);
 /** Moves the first `length` bytes of the buffer; true: done, false: a fault. Anything else fails the program. */
 bool testdev_move(struct testdev *t, enum direction direction, uint64_t iova, uint32_t length);
+/** What the host was asked for since the device was made, modulo 2^32. */
+uint32_t testdev_host_maps(const struct testdev *t);
+uint32_t testdev_host_unmaps(const struct testdev *t);
 
 #endif
