@@ -21,22 +21,15 @@ void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb
     }
 }
 
-/*
- * A daemon that is gone takes nothing back: what it asked for last may come here after everything was unmapped and
- * no store is trapped any more.
- */
 static void run_host_batch(ViommuCore *core, ViommuNotice *notice)
 {
-    g_autofree viommu_HostBatchReply *reply = g_new0(viommu_HostBatchReply, 1);
-    ViommuSpace *space = viommu_space_by_handle(core, notice->devices[0]);
-    WireOperations *operations = notice->operations;
+    g_autofree viommu_HostBatchReply *reply = g_new(viommu_HostBatchReply, 1);
 
-    if (space && viommu_core_alive(core)) {
-        viommu_host_run(space, operations->words, operations->count / HOST_OPERATION_WORDS, reply);
-    }
+    viommu_host_run(core, notice->devices[0], notice->operations, reply);
     viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, notice->id, viommu_HostBatchReply_fields, reply);
 }
 
+/* A daemon that is gone takes nothing back: what it asked for last may come after no store is trapped any more. */
 static void run_track(ViommuCore *core, ViommuNotice *notice)
 {
     if (!viommu_core_alive(core)) {

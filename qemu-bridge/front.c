@@ -111,6 +111,12 @@ bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_
     return send_locked(core, type, 0, core->front.next_id++, fields, message, NULL, 0);
 }
 
+bool viommu_front_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                               const void *message)
+{
+    return send_locked(core, type, WIRE_FLAG_REPLY, id, fields, message, NULL, 0);
+}
+
 bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
                           int fd, const pb_msgdesc_t *reply_fields, void *reply)
 {

@@ -70,10 +70,18 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 }
 #endif
 
-void viommu_host_run(ViommuSpace *space, const uint32_t *words, uint32_t count, viommu_HostBatchReply *reply)
+void viommu_host_run(ViommuCore *core, uint32_t device, const WireOperations *operations,
+                     viommu_HostBatchReply *reply)
 {
-    uint32_t i;
+    ViommuSpace *space = viommu_space_by_handle(core, device);
+    uint32_t i, count = operations->count / HOST_OPERATION_WORDS;
+    const uint32_t *words = operations->words;
 
+    reply->failures_count = 0;
+    /* A daemon that is gone takes nothing back: what it asked for last may come after everything was unmapped. */
+    if (!space || !viommu_core_alive(core)) {
+        return;
+    }
     for (i = 0; i < count; i++, words += HOST_OPERATION_WORDS) {
         watch = (Watch) { .on = true, .unmap = !words[0] };
         viommu_notify_operation(space, words);

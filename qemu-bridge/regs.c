@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The register window. Writes are posted. Reads come from the shared page when the daemon has handled every write
+ * The register window. Writes are posted, but for those that may change what an assigned device has mapped. Reads come from the shared page when the daemon has handled every write
  * that was sent, and otherwise ask it: a read after a write sees the write. What a register means is the
  * daemon's business; here any size and alignment passes.
  */
 #include "compat.h"
 #include "viommu-core.h"
+
+/* How often the answer is looked for before this thread sleeps: about as long as it takes to wake up. */
+#define LOOKS_FOR_ANSWER 64
 
 /* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
 static bool page_is_current(const ViommuCore *core)
@@ -46,10 +49,42 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
     return viommu_u64(reply.lo, reply.hi);
 }
 
+/* front.lock held. A write may be an invalidation: what that makes of a host's mappings comes with the answer. */
+static bool ask_locked(ViommuCore *core, const viommu_RegWrite *msg, viommu_RegWriteReply *written)
+{
+    ViommuFront *front = &core->front;
+    bool ok;
+
+    wire_operations_init(&written->ops, &front->operations);
+    front->wire.looks = LOOKS_FOR_ANSWER;
+    ok = viommu_front_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg, -1,
+                                     viommu_RegWriteReply_fields, written);
+    front->wire.looks = 0;
+    return ok;
+}
+
+/* It is done here and now, under the big lock that is held, so that nobody else has to wake up for it. */
+static void take_batch(ViommuCore *core, const viommu_RegWriteReply *written)
+{
+    ViommuFront *front = &core->front;
+
+    if (front->operations.count % HOST_OPERATION_WORDS) {
+        viommu_core_gone(core, "the daemon sent a piece of a host operation");
+        return;
+    }
+    viommu_host_run(core, written->device, &front->operations, &front->failed);
+    qemu_mutex_lock(&front->lock);
+    viommu_front_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
+                              &front->failed);
+    qemu_mutex_unlock(&front->lock);
+}
+
 static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
 {
     ViommuCore *core = opaque;
     viommu_RegWrite msg = { .offset = offset, .size = size, .lo = value, .hi = value >> 32 };
+    viommu_RegWriteReply written = viommu_RegWriteReply_init_zero;
+    bool asks = core->assigned && viommu_core_has(core, viommu_Feature_FEATURE_WRITE_REPLY);
 
     if (offset + size > core->register_bytes) {
         return;
@@ -59,8 +94,15 @@ static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned siz
     /* Counted first: who reads between here and the daemon's answer must ask. */
     qatomic_set(&core->writes_sent, core->writes_sent + 1);
     qatomic_set(viommu_control(core, CONTROL_WORD_SENT), core->writes_sent);
-    viommu_front_post_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, &msg);
+    if (!asks) {
+        viommu_front_post_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, &msg);
+    } else if (!ask_locked(core, &msg, &written)) {
+        written.batch = 0;
+    }
     qemu_mutex_unlock(&core->front.lock);
+    if (written.batch) {
+        take_batch(core, &written);
+    }
 }
 
 static const MemoryRegionOps regs_ops = {

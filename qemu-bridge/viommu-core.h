@@ -54,6 +54,8 @@ typedef struct ViommuFront {
     QemuMutex lock;
     Wire wire;
     uint32_t next_id;
+    WireOperations operations;    /* what came with the answer to a REG_WRITE; big lock */
+    viommu_HostBatchReply failed; /* and what becomes of it */
 } ViommuFront;
 
 #define VIOMMU_INTERRUPT_RING 64
@@ -269,6 +271,9 @@ static inline uint32_t *viommu_control(const ViommuCore *core, ControlWord word)
 bool viommu_front_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields,
                                  const void *message, int fd, const pb_msgdesc_t *reply_fields, void *reply);
 bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
+/** Answers what came with an answer. */
+bool viommu_front_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                               const void *message);
 bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
                           int fd, const pb_msgdesc_t *reply_fields, void *reply);
 bool viommu_front_post(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
@@ -342,8 +347,9 @@ static inline bool viommu_hosts_are_shadowed(const ViommuCore *core)
     return core->features & 1u << viommu_Feature_FEATURE_HOST_BATCH;
 }
 
-/** Carries out operations and notes which of them failed. */
-void viommu_host_run(ViommuSpace *space, const uint32_t *words, uint32_t count, viommu_HostBatchReply *reply);
+/** Carries out operations for a device, by handle, and notes which of them failed. */
+void viommu_host_run(ViommuCore *core, uint32_t device, const WireOperations *operations,
+                     viommu_HostBatchReply *reply);
 /** For notifiers of our own: the operation under way fails with this errno. */
 void viommu_host_failed(int error);
 /**

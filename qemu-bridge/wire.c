@@ -17,6 +17,7 @@ void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeo
     w->fd = fd;
     w->rx_start = 0;
     w->rx_end = 0;
+    w->looks = 0;
     set_timeout(fd, SO_RCVTIMEO, receive_timeout_ms);
     set_timeout(fd, SO_SNDTIMEO, send_timeout_ms);
 }
@@ -105,6 +106,8 @@ WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const 
 /* Makes at least `need` bytes available from rx_start on. Reads as much as there is: one call per reply. */
 static WireResult fill(Wire *w, uint32_t need)
 {
+    uint32_t looks = w->looks;
+
     while (w->rx_end - w->rx_start < need) {
         ssize_t n;
 
@@ -113,8 +116,9 @@ static WireResult fill(Wire *w, uint32_t need)
             w->rx_end -= w->rx_start;
             w->rx_start = 0;
         }
-        n = recv(w->fd, w->rx + w->rx_end, sizeof(w->rx) - w->rx_end, 0);
-        if (n < 0 && errno == EINTR) {
+        n = recv(w->fd, w->rx + w->rx_end, sizeof(w->rx) - w->rx_end, looks ? MSG_DONTWAIT : 0);
+        if (n < 0 && (errno == EINTR || (looks && errno == EAGAIN))) {
+            looks -= !!looks;
             continue;
         }
         if (n <= 0) {

@@ -35,6 +35,7 @@ typedef struct Wire {
     int fd;
     uint32_t rx_start;
     uint32_t rx_end;
+    uint32_t looks; /* for data, before the receiver sleeps */
     uint8_t tx[WIRE_HEADER_BYTES + WIRE_MAX_SENT_BODY];
     uint8_t rx[WIRE_HEADER_BYTES + WIRE_MAX_BODY];
 } Wire;

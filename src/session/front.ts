@@ -45,7 +45,7 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     body(CODEC.MemRemove, removeRegion),
     FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
   );
-  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, _, m) => session.regWrite(m)));
+  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, frame, m) => session.regWrite(frame, m)));
   table[MESSAGE.REG_READ] = entry(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
   table[MESSAGE.TRANSLATE] = entry(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
   table[MESSAGE.DEVICE_ADDED] = entry(

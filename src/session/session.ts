@@ -111,6 +111,7 @@ export class Session {
     this.#goOn();
     if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
     if (this.#settling.length > 0) this.#settle();
+    this.shadowing.answerWrite(this.ports.front);
   }
 
   /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
@@ -168,7 +169,7 @@ export class Session {
     this.shadowing.owe();
   };
 
-  regWrite(message: M.RegWrite): void {
+  regWrite(frame: Frame, message: M.RegWrite): void {
     const { offset, size } = message;
     const model = this.model as Iommu;
     // Other sizes cannot come from a bridge; what the guest may do wrong within these is the model's matter.
@@ -178,6 +179,8 @@ export class Session {
     this.#handled = (this.#handled + 1) >>> 0;
     // Last: who sees this count sees everything the write has done.
     Atomics.store((this.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
+    const { features } = this.agreement as Agreement;
+    if (frame.needsReply && (features & FEATURE.WRITE_REPLY) !== 0) this.shadowing.answersWrite(frame.id);
   }
 
   regRead(frame: Frame, message: M.RegRead): void {
@@ -326,8 +329,14 @@ export class Session {
   #fromFront(frame: Frame, bytes: Uint8Array): void {
     const { type } = frame;
     if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
-    if (frame.reply)
+    if (frame.reply) {
+      // Only what went with an answer is answered here.
+      if (type === MESSAGE.HOST_BATCH && this.shadowing.handed === frame.id && frame.id !== 0) {
+        this.#hostAnswered(frame, bytes);
+        return;
+      }
       throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} on the front channel`);
+    }
     const entry = FRONT[type];
     if (entry === undefined)
       throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the front channel`);
@@ -343,6 +352,12 @@ export class Session {
     entry.handle(this, frame, bytes);
   }
 
+  #hostAnswered(frame: Frame, bytes: Uint8Array): void {
+    expectDescriptors(frame, 0);
+    const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
+    this.shadowing.answered(frame.id, failures);
+  }
+
   #fromBackend(frame: Frame, bytes: Uint8Array): void {
     const { type, id } = frame;
     if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
@@ -355,11 +370,8 @@ export class Session {
       }
       return;
     }
-    if (type === MESSAGE.HOST_BATCH) {
-      expectDescriptors(frame, 0);
-      const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
-      this.shadowing.shadow.answered(id, failures);
-      this.shadowing.owe();
+    if (type === MESSAGE.HOST_BATCH && id !== this.shadowing.handed) {
+      this.#hostAnswered(frame, bytes);
       return;
     }
     if (type >= MESSAGE.HOST_SPACE_CREATE && type <= MESSAGE.HOST_PASID_FREE) {

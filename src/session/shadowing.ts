@@ -22,6 +22,7 @@ const PAGE_MASK = 0xfff;
 /** Bytes of one store. */
 const MOST_STORED = 4096;
 const MOST_HI = 1 << 20;
+const NO_OPERATIONS = new Uint32Array(0);
 
 export class Shadowing {
   readonly shadow: Shadow;
@@ -32,6 +33,12 @@ export class Shadowing {
   readonly #devices: DeviceTable;
   readonly #message = CODEC.HostBatch.create();
   readonly #track = CODEC.Track.create();
+  readonly #written = CODEC.RegWriteReply.create();
+  /** A REG_WRITE is to be answered when what it leads to is known. */
+  #writing = false;
+  #writeId = 0;
+  /** The batch that went with such an answer and is not answered itself; 0: none. */
+  #handed = 0;
   #backend: Outlet | undefined;
   /** The model waits to hear that nothing is pending. */
   #owed = false;
@@ -103,6 +110,34 @@ export class Shadowing {
     this.#owed = true;
   }
 
+  /** The batch that was handed over with an answer and is being carried out: its own answer comes soon. 0: none. */
+  get handed(): number {
+    return this.#handed;
+  }
+
+  /** A REG_WRITE, which {@link answerWrite} answers: until then a batch can go with the answer. */
+  answersWrite(id: number): void {
+    this.#writing = true;
+    this.#writeId = id;
+    this.#written.batch = 0;
+    this.#written.device = 0;
+    this.#written.ops = NO_OPERATIONS;
+  }
+
+  /** Answers the REG_WRITE that was handled, if one is waited for. */
+  answerWrite(front: Outlet): void {
+    if (!this.#writing) return;
+    this.#writing = false;
+    front.put(MESSAGE.REG_WRITE, FLAG.REPLY, this.#writeId, CODEC.RegWriteReply, this.#written);
+  }
+
+  /** The host has done a batch. Throws as {@link Shadow.answered}. */
+  answered(id: number, failures: ArrayLike<number>): void {
+    if (id === this.#handed) this.#handed = 0;
+    this.shadow.answered(id, failures);
+    this.#owed = true;
+  }
+
   /** Goes on as far as that is possible now. `others`: what else is unanswered. */
   goOn(model: Iommu, others: () => number): void {
     const { shadow } = this;
@@ -153,6 +188,8 @@ export class Shadowing {
   }
 
   #send(): void {
+    // What is handed over is carried out at once, and what follows it must not overtake it on the other channel.
+    if (this.#handed !== 0) return;
     const backend = this.#backend;
     for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
       this.#track.pages = track.words;
@@ -160,12 +197,27 @@ export class Shadowing {
       backend?.put(MESSAGE.TRACK, FLAG.NEED_REPLY, track.id, CODEC.Track, this.#track);
     }
     const message = this.#message;
-    for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
+    const { shadow } = this;
+    let first = this.#writing && shadow.trackPending === 0 && shadow.sent === 0;
+    for (let batch = shadow.take(); batch !== undefined; batch = shadow.take()) {
       if (this.assigned?.takes(batch) === true || backend === undefined) continue;
+      if (first) {
+        this.#handOver(batch);
+        return;
+      }
+      first = false;
       message.device = batch.space.device;
       message.ops = batch.words;
       this.sent = (this.sent + 1) >>> 0;
       backend.put(MESSAGE.HOST_BATCH, FLAG.NEED_REPLY, batch.id, CODEC.HostBatch, message);
     }
+  }
+
+  #handOver(batch: Batch): void {
+    const reply = this.#written;
+    reply.batch = batch.id;
+    reply.device = batch.space.device;
+    reply.ops = batch.words;
+    this.#handed = batch.id;
   }
 }

@@ -40,6 +40,11 @@ export class Outbox {
     return this.#waiting.length - this.#head;
   }
 
+  /** Batches that are sent and not answered. */
+  get sent(): number {
+    return this.#underWay.size;
+  }
+
   /** Puts operations behind those that wait. Their numbers go on from the device's. */
   put(space: DeviceSpace, operations: Operations, purpose: Purpose): void {
     for (let at = 0; at < operations.count; at += MOST_PER_BATCH) {

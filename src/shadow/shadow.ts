@@ -107,6 +107,11 @@ export class Shadow {
     return this.#outbox.pending;
   }
 
+  /** Batches sent that have no answer. */
+  get sent(): number {
+    return this.#outbox.sent;
+  }
+
   /** Stores to tables are to be trapped from now on. Before the first device. */
   track(): void {
     this.#tracked = new TrackedPages();

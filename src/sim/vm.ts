@@ -48,6 +48,8 @@ export interface Traffic {
   memReads: number;
   memWrites: number;
   memCas: number;
+  /** HOST_BATCHes that came with the answer to a register write. */
+  handedBatches: number;
 }
 
 /**
@@ -60,7 +62,7 @@ export class SimVm implements Machine {
   readonly iotlb = new Iotlb();
   readonly interrupts: MsiWrite[] = [];
   readonly edges: number[] = [];
-  readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0 };
+  readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0, handedBatches: 0 };
   readonly client: Client;
   /** Features in force. */
   features = 0;
@@ -75,6 +77,8 @@ export class SimVm implements Machine {
   readonly pageResponses: BusPageResponse[] = [];
   /** Called before a HOST_BATCH is carried out. */
   onHostBatch: (message: M.HostBatch) => void = () => {};
+  /** Batches that came with answers and are not carried out; undefined: they are, at once. */
+  held: M.RegWriteReply[] | undefined;
   /** The host of devices that were assigned with objects of its IOMMU. */
   assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
@@ -190,7 +194,21 @@ export class SimVm implements Machine {
     Atomics.store(this.#sharedWords, CONTROL.SENT, this.#sent | 0);
     const lo = Number(value & 0xffff_ffffn);
     const hi = Number((value >> 32n) & 0xffff_ffffn);
-    this.client.post(MESSAGE.REG_WRITE, { offset, size, lo, hi });
+    if (this.hosts.size === 0 || (this.features & FEATURE.WRITE_REPLY) === 0) {
+      this.client.post(MESSAGE.REG_WRITE, { offset, size, lo, hi });
+      return;
+    }
+    const reply = this.client.request(MESSAGE.REG_WRITE, { offset, size, lo, hi });
+    if (reply.batch === 0) return;
+    this.traffic.handedBatches++;
+    const handed = { ...reply, ops: Uint32Array.from(reply.ops) };
+    if (this.held === undefined) this.carryOut(handed);
+    else this.held.push(handed);
+  }
+
+  /** Does what came with the answer to a register write, and says so. */
+  carryOut(handed: M.RegWriteReply): void {
+    this.client.answer(MESSAGE.HOST_BATCH, handed.batch, this.#hostBatch(handed));
   }
 
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {

@@ -245,6 +245,11 @@ export class Client {
     }
   }
 
+  /** Answers a request of the daemon that came with an answer of its own. */
+  answer<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
+    this.send(type, FLAG.REPLY, id, replyCodec(type), body);
+  }
+
   #reply<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
     this.backend.put(type, FLAG.REPLY, id, replyCodec(type), body);
   }

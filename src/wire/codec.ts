@@ -47,6 +47,11 @@ export const CODEC = {
     m.lo = 0;
     m.hi = 0;
   }),
+  RegWriteReply: new Codec<M.RegWriteReply>('RegWriteReply', (m) => {
+    m.batch = 0;
+    m.device = 0;
+    m.ops = EMPTY;
+  }),
   RegRead: new Codec<M.RegRead>('RegRead', (m) => {
     m.offset = 0;
     m.size = 0;
@@ -303,6 +308,7 @@ const REPLIES = table([
   [MESSAGE.HELLO, CODEC.HelloReply],
   [MESSAGE.MEM_ADD, CODEC.Status],
   [MESSAGE.MEM_REMOVE, CODEC.Status],
+  [MESSAGE.REG_WRITE, CODEC.RegWriteReply],
   [MESSAGE.REG_READ, CODEC.RegReadReply],
   [MESSAGE.TRANSLATE, CODEC.TranslateReply],
   [MESSAGE.RESET, CODEC.Status],

@@ -79,10 +79,11 @@ export const FEATURE = {
   TRACKING: 256,
   WALKS: 1024,
   NESTING: 2048,
+  WRITE_REPLY: 4096,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0xdff;
+export const ALL_FEATURES = 0x1dff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;
@@ -126,5 +127,9 @@ export class Frame {
 
   get reply(): boolean {
     return (this.flags & FLAG.REPLY) !== 0;
+  }
+
+  get needsReply(): boolean {
+    return (this.flags & FLAG.NEED_REPLY) !== 0;
   }
 }

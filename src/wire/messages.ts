@@ -46,6 +46,11 @@ export interface RegWrite {
   lo: number;
   hi: number;
 }
+export interface RegWriteReply {
+  batch: number;
+  device: number;
+  ops: ArrayLike<number>;
+}
 export interface RegRead {
   offset: number;
   size: number;
@@ -244,6 +249,7 @@ export interface Requests {
   [MESSAGE.HELLO]: [Hello, HelloReply];
   [MESSAGE.MEM_ADD]: [MemAdd, Status];
   [MESSAGE.MEM_REMOVE]: [MemRemove, Status];
+  [MESSAGE.REG_WRITE]: [RegWrite, RegWriteReply];
   [MESSAGE.REG_READ]: [RegRead, RegReadReply];
   [MESSAGE.TRANSLATE]: [Translate, TranslateReply];
   [MESSAGE.RESET]: [Reset, Status];

@@ -28,6 +28,7 @@ const EVERYTHING = {
 };
 /** Machine of {@link BridgeQemu}: pci.0 slots 1 (NVMe) and 2. */
 const TESTDEV_RID = 0x10;
+const UNIT = 0xfed9_0000;
 
 let out: string;
 let qemu: BridgeQemu;
@@ -222,6 +223,56 @@ describe('a listener whose mappings the daemon keeps', () => {
       'map 200000000+1fffff -> 400000 perm 1',
       'unmap 5000+fff -> 0 perm 0',
     ]);
+  });
+
+  it('hears what comes with the answer to a register write before the write ends, and the daemon hears of it', async () => {
+    const write: Script['write'] = ({ lo }) => ({
+      batch: lo,
+      device: 1,
+      ops: lo === 0 ? [] : [...operation(3, 0x5000, 0x5fff, 0x9000), ...operation(0, 0, 2 ** 48 - 1)],
+    });
+    const running = await start('map', ',caching-mode=on', { without: 0, write });
+    const memory = await PhysicalMemory.connect(qemu.path('gdb'));
+    await memory.writeWord(UNIT + 8, 0);
+    await memory.writeWord(UNIT + 8, 77);
+    // The monitor is asked by the same thread as the stub: all of it is done.
+    await qemu.command('query-status');
+    await eventually(() => running.done.length > 0, 'the answer to the batch');
+    expect(running.done).toEqual([{ id: 77, failures: [] }]);
+    expect(running.writes).toEqual([
+      { offset: 8, size: 4, lo: 0, hi: 0, asks: true },
+      { offset: 8, size: 4, lo: 77, hi: 0, asks: true },
+    ]);
+    await eventsAfter(0, ['map 5000+fff -> 9000 perm 3', UNMAPPED]);
+    memory.close();
+  });
+
+  it('a piece of an operation that comes with an answer ends the session', async () => {
+    const write: Script['write'] = () => ({ batch: 5, device: 1, ops: [3, 0] });
+    const running = await start('map', ',caching-mode=on', { without: 0, write });
+    const memory = await PhysicalMemory.connect(qemu.path('gdb'));
+    await memory.writeWord(UNIT + 8, 1);
+    await eventsAfter(0, [UNMAPPED]);
+    expect(qemu.text).toMatch(/a piece of a host operation/);
+    expect(running.done).toEqual([]);
+    memory.close();
+  });
+
+  it('register writes are posted when nobody wants to hear of new mappings, or the daemon does not answer them', async () => {
+    for (const [asks, without] of [
+      ['unmap', 0],
+      ['map', FEATURE.WRITE_REPLY],
+    ] as const) {
+      const running = await start(asks, ',caching-mode=on', { without });
+      const memory = await PhysicalMemory.connect(qemu.path('gdb'));
+      await memory.writeWord(UNIT + 8, 1);
+      await eventually(() => running.writes.length > 0, 'the register write');
+      expect(running.writes).toMatchObject([{ offset: 8, asks: false }]);
+      memory.close();
+      qemu.dispose();
+      await running.dispose();
+      qemu = new BridgeQemu();
+    }
   });
 
   it('hears of no invalidation, and nothing but what is asked for at a reset', async () => {

@@ -14,6 +14,8 @@ import type {
   Notifier,
   PageRequest,
   Posts,
+  RegWrite,
+  RegWriteReply,
   Requests,
   TranslateReply,
 } from '../../src/wire/messages.js';
@@ -26,6 +28,8 @@ export interface Script {
   readonly translate?: (channel: Channel, id: number) => void;
   /** Asked for a register that the shared page does not answer; without it there is a 0. */
   readonly readRegister?: (daemon: ScriptedDaemon) => void;
+  /** What comes with the answer to a register write that asks for one. */
+  readonly write?: (message: RegWrite) => RegWriteReply;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
 }
@@ -78,6 +82,10 @@ export class ScriptedDaemon {
   readonly listens: HostListen[] = [];
   readonly notifiers: Notifier[] = [];
   readonly pageRequests: PageRequest[] = [];
+  /** Register writes, and whether they ask for an answer. */
+  readonly writes: (RegWrite & { readonly asks: boolean })[] = [];
+  /** Answers to batches that came with answers. */
+  readonly done: { readonly id: number; readonly failures: number[] }[] = [];
   hello: Hello | undefined;
   backend: Channel | undefined;
   readonly #script: Script;
@@ -235,6 +243,17 @@ export class ScriptedDaemon {
         break;
       case MESSAGE.DEVICE_ADDED:
         this.devices.push({ ...channel.body(CODEC.DeviceAdded) });
+        break;
+      case MESSAGE.REG_WRITE: {
+        const message = { ...channel.body(CODEC.RegWrite) };
+        const asks = (flags & FLAG.NEED_REPLY) !== 0;
+        this.writes.push({ ...message, asks });
+        const reply = this.#script.write?.(message) ?? { batch: 0, device: 0, ops: [] };
+        if (asks) channel.put(type, FLAG.REPLY, id, CODEC.RegWriteReply, reply);
+        break;
+      }
+      case MESSAGE.HOST_BATCH:
+        this.done.push({ id, failures: Array.from(channel.body(CODEC.HostBatchReply).failures) });
         break;
       case MESSAGE.REG_READ:
         if (this.#script.readRegister) this.#script.readRegister(this);

@@ -155,6 +155,16 @@ const char *guest_tables_map_ram(uint16_t rid, int gib, bool scattered)
     return begun ? NULL : enable(rid, TABLE_4, 4);
 }
 
+void guest_change_ram_page(bool mapped)
+{
+    bql_lock();
+    guest_store(RAM_TABLES, mapped ? ram_page(0) | 3 : 0, 8);
+    bql_unlock();
+    write_register(iotlb_register - 8, RAM_IOVA, 8);
+    write_register(iotlb_register, 1ull << 63 | 3ull << 60 | DOMAIN << 32, 8);
+    wait_for(iotlb_register, 8, 1ull << 63, 0);
+}
+
 void guest_invalidate_domain(void)
 {
     write_register(iotlb_register, 1ull << 63 | 2ull << 60 | DOMAIN << 32, 8);

@@ -28,6 +28,9 @@ const char *guest_tables_build(uint16_t rid, int levels);
 #define RAM_GIB_AT_MOST 16
 const char *guest_tables_map_ram(uint16_t rid, int gib, bool scattered);
 
+/* VT-d only. Unmaps the first page of what guest_tables_map_ram has mapped, or maps it again, and invalidates it. */
+void guest_change_ram_page(bool mapped);
+
 /* VT-d only. Invalidates the IOTLB for the one domain there is. Without the BQL. */
 void guest_invalidate_domain(void);
 

@@ -136,6 +136,21 @@ static void command_domain(ShimDevice *shim, int64_t rounds, int64_t unused)
     stats_answer(stats, shim->stream);
 }
 
+/* page ROUNDS: one page unmapped and mapped again, each with its own invalidation; both together. */
+static void command_page(ShimDevice *shim, int64_t rounds, int64_t unused)
+{
+    g_autofree Stats *stats = g_new0(Stats, 1);
+
+    for (int64_t i = 0; i < rounds; i++) {
+        int64_t start = get_clock();
+
+        guest_change_ram_page(false);
+        guest_change_ram_page(true);
+        stats_add(stats, get_clock() - start);
+    }
+    stats_answer(stats, shim->stream);
+}
+
 bool replay_command(ShimDevice *shim, const char *name, int64_t a, int64_t b)
 {
     if (!strcmp(name, "ram")) {
@@ -146,6 +161,8 @@ bool replay_command(ShimDevice *shim, const char *name, int64_t a, int64_t b)
         command_replay(shim, a, b);
     } else if (!strcmp(name, "domain")) {
         command_domain(shim, a, b);
+    } else if (!strcmp(name, "page")) {
+        command_page(shim, a, b);
     } else {
         return false;
     }
