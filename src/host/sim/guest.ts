@@ -27,6 +27,8 @@ import { TYPE1_MAPPINGS } from './type1.js';
 /** What a guest asks of the machine around it. */
 export interface GuestMachine {
   readonly driver: HostDriver;
+  /** Width of a device's PASIDs. */
+  pasidBits(device: SimDevice): number;
   /** A PASID for a device. Throws {@link HostError} NO_PASID. */
   allocatePasid(device: SimDevice): number;
   /** Takes one back. Throws {@link HostError} NOT_YOUR_PASID, or FAILED while it is not clean. */
@@ -60,8 +62,8 @@ export class SimGuest implements HostIommu {
   ) {}
 
   capabilities(device: HostDevice): HostCapabilities {
-    this.device(device);
-    return { ...this.machine.driver.capabilities, container: this.kernel.container };
+    const pasidBits = this.machine.pasidBits(this.device(device));
+    return { ...this.machine.driver.capabilities, pasidBits, container: this.kernel.container };
   }
 
   limits(device: HostDevice): HostLimits {

@@ -45,6 +45,7 @@ const PASID_QUOTA = 2 ** 16;
 interface Parent {
   readonly rid: number;
   readonly pasids: ParentPasids;
+  readonly pasidBits: number;
   readonly owners: Map<SimGuest, PasidOwner>;
   devices: number;
 }
@@ -101,12 +102,16 @@ export class SimHost implements GuestMachine, DeviceBus {
     return this.assign(new SimDevice(this, this.nextDevice++, 'vf', rid, NO_PASID), guest);
   }
 
-  /** A function that is to be divided. */
-  addParent(rid: number): ParentPasids {
+  /** A function that is to be divided; its PASIDs may be narrower than what the IOMMU takes. */
+  addParent(rid: number, pasidBits = this.driver.capabilities.pasidBits): ParentPasids {
     this.driver.addFunction(rid);
-    const pasids = new ParentPasids(this.driver.capabilities.pasidBits);
-    this.parents.set(rid, { rid, pasids, owners: new Map(), devices: 0 });
+    const pasids = new ParentPasids(pasidBits);
+    this.parents.set(rid, { rid, pasids, pasidBits, owners: new Map(), devices: 0 });
     return pasids;
+  }
+
+  pasidBits(device: SimDevice): number {
+    return this.parents.get(device.rid)?.pasidBits ?? this.driver.capabilities.pasidBits;
   }
 
   removeParent(rid: number): void {
