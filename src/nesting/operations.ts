@@ -61,9 +61,9 @@ export class HostOperations {
     };
   }
 
-  /** The same for a detach: that nothing is attached (any more, or because the host had refused it) is what was wanted. */
-  detaching(device: number, pasid: number): (outcome: HostOutcome) => void {
-    const done = this.begin('detach', device, pasid);
+  /** The same for what takes something away: that it is not there (any more, or because the host had refused it) is what was wanted. */
+  detaching(device: number, pasid: number, what = 'detach'): (outcome: HostOutcome) => void {
+    const done = this.begin(what, device, pasid);
     return (outcome) => done(NOTHING_THERE.has(outcome.code) ? { ...outcome, code: 'OK' } : outcome);
   }
 }

@@ -91,7 +91,8 @@ export class HostPasids implements PasidSpace {
   }
 
   private giveBack(device: HostDevice, pasid: number): void {
-    this.host.freePasid(device, pasid, this.operations.begin('PASID', device, pasid));
+    // With a device that has gone, its PASIDs have.
+    this.host.freePasid(device, pasid, this.operations.detaching(device, pasid, 'PASID'));
   }
 
   private answer(generation: number, answer: number): void {
