@@ -3,6 +3,8 @@
  * a host is, and no host cuts one. Kept in chunks of typed arrays, so that a million of them are no load on the heap.
  */
 
+import { power } from './pages.js';
+
 const CHUNK_LOG2 = 9;
 const CHUNK = 1 << CHUNK_LOG2;
 const LOG2_MASK = 63;
@@ -50,7 +52,7 @@ export class BlockSet {
   }
 
   get last(): number {
-    return this.first + 2 ** this.log2 - 1;
+    return this.first + power(this.log2) - 1;
   }
 
   get log2(): number {
@@ -72,7 +74,7 @@ export class BlockSet {
 
   /** Adds a block of 2^log2 pages. It overlaps no other: that is the caller's care. */
   add(first: number, log2: number, out: number, access: number, tag: number): void {
-    this.#locate(first);
+    if (!this.#follows(first)) this.#locate(first);
     const chunk = this.#room();
     const at = this.#slot;
     const { used } = chunk;
@@ -88,7 +90,7 @@ export class BlockSet {
     chunk.tag[at] = tag;
     chunk.used++;
     this.count++;
-    this.pages += 2 ** log2;
+    this.pages += power(log2);
   }
 
   /** Removes the block under the cursor, which then stands on the next one; false when that was the last. */
@@ -96,7 +98,7 @@ export class BlockSet {
     const chunk = this.#chunks[this.#chunk];
     const at = this.#slot;
     this.count--;
-    this.pages -= 2 ** this.log2;
+    this.pages -= power(this.log2);
     chunk.first.copyWithin(at, at + 1, chunk.used);
     chunk.out.copyWithin(at, at + 1, chunk.used);
     chunk.info.copyWithin(at, at + 1, chunk.used);
@@ -154,6 +156,20 @@ export class BlockSet {
       else high = middle;
     }
     this.#slot = low;
+  }
+
+  /** Steps behind the block under the cursor if that is where `page` belongs: blocks are added by rising address. */
+  #follows(page: number): boolean {
+    const chunk = this.#chunks[this.#chunk];
+    const behind = this.#slot + 1;
+    if (chunk === undefined || behind > chunk.used || chunk.first[this.#slot] >= page) return false;
+    if (behind < chunk.used) {
+      if (chunk.first[behind] <= page) return false;
+    } else if (this.#chunk + 1 < this.#chunks.length && this.#chunks[this.#chunk + 1].first[0] <= page) {
+      return false;
+    }
+    this.#slot = behind;
+    return true;
   }
 
   /** Steps over the end of a chunk. */

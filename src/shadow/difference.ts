@@ -4,12 +4,12 @@ import type { BlockSet } from './blocks.js';
 import type { DeviceSpace } from './device-space.js';
 import { NOTHING } from './leaves.js';
 import { Operations } from './operations.js';
-import { blockAt } from './pages.js';
+import { blockAt, power } from './pages.js';
 import type { RamMap } from './ram.js';
 import { NO_HOLE, RunReader } from './runs.js';
 
 /** Operations after which a comparison stops for now. */
-const MOST_OPERATIONS = 1 << 15;
+const MOST_OPERATIONS = 1 << 13;
 /** Translations after which it does. */
 const MOST_LOOKED = 1 << 21;
 /** Blocks of one device. A guest that scatters more is not shadowed beyond that. */
@@ -55,7 +55,7 @@ export class Difference {
     this.#begin();
     const { held } = space;
     for (let more = held.seek(0); more; ) {
-      if (held.out > last || held.out + 2 ** held.log2 - 1 < first) {
+      if (held.out > last || held.out + power(held.log2) - 1 < first) {
         more = held.next();
         continue;
       }
@@ -131,9 +131,10 @@ export class Difference {
     while (this.#at <= end) {
       const log2 = blockAt(this.#at, end);
       const memory = out + (this.#at - first);
-      this.maps.push(access, this.#at, this.#at + 2 ** log2 - 1, memory);
+      const behind = this.#at + power(log2);
+      this.maps.push(access, this.#at, behind - 1, memory);
       this.#remember(this.#at, log2, memory, access);
-      this.#at += 2 ** log2;
+      this.#at = behind;
     }
   }
 
@@ -183,7 +184,7 @@ export class Difference {
     for (let at = 0; at < this.#freshCount * 4; at += 4, tag++) {
       const fresh = this.#fresh;
       held.add(fresh[at], fresh[at + 1], fresh[at + 2], fresh[at + 3], tag >>> 0);
-      counters.pagesMapped += 2 ** fresh[at + 1];
+      counters.pagesMapped += power(fresh[at + 1]);
     }
     counters.maps += this.maps.count;
     counters.unmaps += this.unmaps.count;

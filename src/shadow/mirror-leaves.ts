@@ -6,7 +6,7 @@ import { WALK } from '../walk/types.js';
 import { flawOf, rightsOf } from '../walk/walk.js';
 import type { LeafSource } from './leaves.js';
 import type { TableMirror } from './mirror.js';
-import { PAGE_LOG2 } from './pages.js';
+import { PAGE_LOG2, power } from './pages.js';
 
 const PAGE_BYTES = 2 ** PAGE_LOG2;
 const MAX_LEVELS = 8;
@@ -76,7 +76,7 @@ export class MirrorLeaves implements LeafSource {
       const level = mirror.levels[this.#level];
       const node = this.#nodes[this.#level];
       const begin = this.#begins[this.#level];
-      const step = 2 ** (level.shift - PAGE_LOG2);
+      const step = power(level.shift - PAGE_LOG2);
       let index = Math.floor((this.#position - begin) / step);
       if (index > level.indexMask) {
         this.#level++;

@@ -13,7 +13,7 @@ import type { GuestMemory } from '../memory/port.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
 import { flawOf, rightsOf } from '../walk/walk.js';
-import { LAST_PAGE, PAGE_LOG2 } from './pages.js';
+import { LAST_PAGE, PAGE_LOG2, power } from './pages.js';
 import type { PageRanges } from './ranges.js';
 import { TableHomes } from './table-homes.js';
 import { type MirrorBudget, TablePool } from './table-pool.js';
@@ -151,7 +151,7 @@ export class TableMirror {
 
   #storedTo(node: number, first: number, last: number, stale: PageRanges): void {
     const level = this.levels[this.levelOf[node]];
-    const step = 2 ** (level.shift - PAGE_LOG2);
+    const step = power(level.shift - PAGE_LOG2);
     const address = this.#address[node];
     const from = Math.max(0, Math.floor((first - address) / ENTRY_BYTES));
     const to = Math.min(level.indexMask, Math.floor((last - address) / ENTRY_BYTES));
@@ -163,7 +163,7 @@ export class TableMirror {
   /** Table `node` begins at position `at`; only what lies in [first, last] is of interest. */
   #look(node: number, at: number, first: number, last: number): void {
     const level = this.levels[this.levelOf[node]];
-    const step = 2 ** (level.shift - PAGE_LOG2);
+    const step = power(level.shift - PAGE_LOG2);
     const from = Math.max(0, Math.floor((first - at) / step));
     const to = Math.min(level.indexMask, Math.floor((last - at) / step));
     const few = to - from < FEW;
@@ -255,7 +255,7 @@ export class TableMirror {
     }
     words[word] = lo;
     words[word + 1] = hi;
-    const step = 2 ** (level.shift - PAGE_LOG2);
+    const step = power(level.shift - PAGE_LOG2);
     const begin = at + index * step;
     if (level.next !== undefined) {
       const kept = this.kids[node][index] !== 0;

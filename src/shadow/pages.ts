@@ -9,6 +9,14 @@ export const LAST_PAGE = 2 ** 52 - 1;
 
 const PAGES_PER_HI = 2 ** 20;
 const LOW_BITS = 30;
+const LOW_PAGES = 2 ** LOW_BITS;
+/** Powers of two: `**` is a call where its exponent is not known. */
+const POWERS = Float64Array.from({ length: 64 }, (_, log2) => 2 ** log2);
+
+/** 2^log2, for 0..63. */
+export function power(log2: number): number {
+  return POWERS[log2] as number;
+}
 
 /** Page number of an address. */
 export function pageOf(lo: number, hi: number): number {
@@ -17,7 +25,8 @@ export function pageOf(lo: number, hi: number): number {
 
 /** Low half of the address of a page's first byte. */
 export function pageLo(page: number): number {
-  return ((page % PAGES_PER_HI) << PAGE_LOG2) >>> 0;
+  // Not by %, which is slow for what is no small integer.
+  return ((page - Math.floor(page / PAGES_PER_HI) * PAGES_PER_HI) << PAGE_LOG2) >>> 0;
 }
 
 /** High half of the same. */
@@ -27,16 +36,17 @@ export function pageHi(page: number): number {
 
 /** log2 of the largest aligned block of pages that begins at a page: 0..52. */
 export function alignment(page: number): number {
-  const low = (page % 2 ** LOW_BITS) | 0;
+  const high = Math.floor(page / LOW_PAGES);
+  const low = (page - high * LOW_PAGES) | 0;
   if (low !== 0) return 31 - Math.clz32(low & -low);
-  const high = page / 2 ** LOW_BITS;
   return high === 0 ? 52 : LOW_BITS + 31 - Math.clz32(high & -high);
 }
 
 /** log2 of the largest aligned block that begins at `first` and does not reach beyond `last`. */
 export function blockAt(first: number, last: number): number {
+  if (first === last) return 0;
   let log2 = alignment(first);
   const pages = last - first + 1;
-  while (2 ** log2 > pages) log2--;
+  while (power(log2) > pages) log2--;
   return log2;
 }

@@ -39,7 +39,7 @@ const MIRROR_BYTES = 256 * 2 ** 20;
 /** Entries of the guest's tables that one call of {@link Shadow.work} looks at. */
 const MOST_WORK = 1 << 21;
 /** Batches that may wait before no more are made. */
-const MOST_WAITING = 64;
+const MOST_WAITING = 16;
 const NO_PASID = -1;
 const PAGE_BYTES = 4096;
 

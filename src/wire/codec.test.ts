@@ -112,6 +112,17 @@ describe.each(all.map((codec) => [codec.name, codec] as const))('%s', (name, cod
   });
 });
 
+it('a long list of words is encoded as a short one is, also as a part of a larger array', () => {
+  const codec = CODEC.HostBatch as unknown as Codec<object>;
+  const all = Uint32Array.from({ length: 2048 * 7 + 5 }, (_, i) => (i * 0x9e3779b1) >>> 0);
+  for (const count of [511, 512, 2048 * 7]) {
+    const ops = all.subarray(5, 5 + count);
+    const bytes = encode(codec, { device: 3, ops });
+    expect(bytes).toEqual(encode(codec, { device: 3, ops: Array.from(ops) }));
+    expect(Array.from(CODEC.HostBatch.decode(bytes, 0, bytes.length).ops)).toEqual(Array.from(ops));
+  }
+});
+
 describe('a body that is not the message', () => {
   it.each([
     ['cut inside a value', [0x25, 1, 2]],

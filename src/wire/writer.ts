@@ -4,6 +4,9 @@
  * after: that is too slow for an answer a device waits for.
  */
 const encoder = new TextEncoder();
+/** So many words are copied as bytes, which needs a view of them; fewer are not worth one. */
+const MANY = 512;
+const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 export class BodyWriter {
   #bytes: Uint8Array = new Uint8Array(0);
@@ -55,6 +58,11 @@ export class BodyWriter {
   /** A packed field, its length in front. */
   fixed32s(values: ArrayLike<number>): this {
     this.uint32(values.length * 4);
+    if (values.length >= MANY && LITTLE_ENDIAN && values instanceof Uint32Array) {
+      this.#bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), this.#pos);
+      this.#pos += values.byteLength;
+      return this;
+    }
     for (let i = 0; i < values.length; i++) this.fixed32(values[i] as number);
     return this;
   }
