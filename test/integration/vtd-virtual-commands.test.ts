@@ -37,6 +37,15 @@ onBothTransports('VT-d virtual commands', (rig) => {
     expect(spaces.some((space) => space.pasid === next)).toBe(false);
   });
 
+  it('give no PASID that the unit is too narrow for, and all others', () => {
+    const { machine } = rig({ ...ON, 'pasid-bits': '6' });
+    const commands = new VirtualCommands(startDriver(machine, 'scalable').registers);
+    const got = Array.from({ length: 63 }, () => commands.allocate());
+    expect(got).toEqual(Array.from({ length: 63 }, (_, n) => n + 1));
+    expect(commands.allocate()).toBeUndefined();
+    expect([commands.free(5), commands.allocate()]).toEqual([true, 5]);
+  });
+
   it('are there before remapping is on, and answer what they do not know', () => {
     const { machine } = rig(ON);
     const driver = startDriver(machine, 'scalable');

@@ -70,6 +70,7 @@ export class VtdModel implements Iommu, RegisterListener {
   readonly registerBytes = VTD_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
+  readonly pasidBits: number;
   private readonly file: RegisterFile;
   private readonly lookup: Lookup;
   private readonly translator: Translator;
@@ -96,6 +97,7 @@ export class VtdModel implements Iommu, RegisterListener {
   ) {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
+    this.pasidBits = config.pasidBits;
     const formats = new Formats(config);
     this.file = new RegisterFile(registers, declaredRegisters(config), 4);
     setCapabilities(this.file, config);
