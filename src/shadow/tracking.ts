@@ -33,6 +33,8 @@ export class TrackedPages implements TableWatcher {
   readonly #tables = new Map<number, number>();
   /** What the monitor has been told to track. */
   readonly #told = new Set<number>();
+  /** Those of them of which it has to be told again, unless they are tables no more. */
+  readonly #again = new Set<number>();
   /** Pages of which it may have to be told something, in the order in which that came up. */
   readonly #news = new Set<number>();
   readonly #underWay = new Map<number, Uint32Array>();
@@ -73,7 +75,7 @@ export class TrackedPages implements TableWatcher {
   renew(first: number, last: number): void {
     for (const page of this.#told) {
       if (page < first || page > last) continue;
-      this.#told.delete(page);
+      this.#again.add(page);
       this.#note(page);
     }
   }
@@ -90,6 +92,7 @@ export class TrackedPages implements TableWatcher {
       words[at++] = pageHi(page);
       if (begin) this.#told.add(page);
       else this.#told.delete(page);
+      this.#again.delete(page);
       this.#news.delete(page);
     }
     const id = this.#nextId;
@@ -108,9 +111,10 @@ export class TrackedPages implements TableWatcher {
     }
   }
 
-  /** There is something to tell exactly while what is wanted differs from what was told. */
+  /** There is something to tell exactly while what is wanted differs from what was told, or that had no effect. */
   #note(page: number): void {
-    if (this.#tables.has(page) === this.#told.has(page)) this.#news.delete(page);
+    const same = this.#tables.has(page) === this.#told.has(page);
+    if (same && !this.#again.has(page)) this.#news.delete(page);
     else this.#news.add(page);
   }
 }

@@ -8,8 +8,10 @@ import { type Fuzzer, runFuzzer } from './fuzzer.js';
 import { FORCED_MODES, IsolationFuzzer } from './isolation.js';
 import { MmioFuzzer } from './mmio.js';
 import { ShadowFuzzer } from './shadow.js';
+import { ShadowRaceFuzzer } from './shadow-race.js';
 import { SmmuDriverFuzzer } from './smmu-driver.js';
 import { SmmuMmioFuzzer } from './smmu-mmio.js';
+import { SmmuShadowFuzzer } from './smmu-shadow.js';
 import { SmmuTablesFuzzer } from './smmu-tables.js';
 import { SocketFuzzer } from './socket.js';
 import { TablesFuzzer } from './tables.js';
@@ -47,9 +49,11 @@ describe(`fuzz, seed ${seed}`, () => {
     new TablesFuzzer(),
     new DriverFuzzer(),
     new ShadowFuzzer(),
+    new ShadowRaceFuzzer(),
     new SmmuMmioFuzzer(),
     new SmmuTablesFuzzer(),
     new SmmuDriverFuzzer(),
+    new SmmuShadowFuzzer(),
   ]) {
     it.runIf(wanted(fuzzer.name))(fuzzer.name, () => fuzz(fuzzer), timeout);
   }

@@ -13,10 +13,12 @@ const NAMES = [
   'tables',
   'driver',
   'shadow',
+  'shadow-race',
   'isolation',
   'smmu-mmio',
   'smmu-tables',
   'smmu-driver',
+  'smmu-shadow',
   'socket',
 ];
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');

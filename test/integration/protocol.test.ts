@@ -173,7 +173,7 @@ describe('peers that break the protocol', () => {
       () => daemon.descriptors().length === descriptors,
       `descriptors go back to ${descriptors}, not ${daemon.descriptors().length}`,
     );
-    // The machine of the test before may be on its way out.
+    // Its mappings go with its thread, and that takes a moment.
     await eventually(() => daemon.guestMappings().length === 2, 'a page and RAM of this machine');
   });
   afterAll(async () => {

@@ -30,6 +30,10 @@ import { DeviceOutputs } from './device-outputs.js';
 
 /** The guest's own hand on the memory that the model reads through its port. */
 export class PortRam implements GuestRam {
+  /** Called before and after each store. */
+  beforeStore: (gpa: number) => void = () => {};
+  afterStore: (gpa: number, bytes: number) => void = () => {};
+
   constructor(readonly memory: GuestMemory) {}
 
   load32(gpa: number): number {
@@ -37,7 +41,9 @@ export class PortRam implements GuestRam {
     return this.memory.lo;
   }
   store32(gpa: number, value: number): void {
+    this.beforeStore(gpa);
     this.#need(this.memory.store32(gpa, value), gpa);
+    this.afterStore(gpa, 4);
   }
   load64(gpa: number): bigint {
     this.#need(this.memory.load64(gpa), gpa);
@@ -45,7 +51,9 @@ export class PortRam implements GuestRam {
   }
   store64(gpa: number, value: bigint): void {
     const hi = Number((value >> 32n) & 0xffff_ffffn);
+    this.beforeStore(gpa);
     this.#need(this.memory.store64(gpa, Number(value & 0xffff_ffffn), hi), gpa);
+    this.afterStore(gpa, 8);
   }
   contains(gpa: number, bytes: number): boolean {
     return this.memory.contains(gpa, bytes);

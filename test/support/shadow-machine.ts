@@ -1,22 +1,31 @@
 import type { ShadowEvent } from '../../src/events/events.js';
 import type { GuestMemory } from '../../src/memory/port.js';
-import { LAST_PAGE } from '../../src/shadow/pages.js';
+import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { SimHost } from '../../src/sim/host.js';
 import { LocalMachine } from './local-machine.js';
 
 export const NO_PASID = -1;
 
-/** What is left of a host's batch: its words, and what to do with the answer. */
+const PAGE_BYTES = 4096;
+
+/** What is left of a host's batch, or of a TRACK: its words, and what to do with the answer. */
 interface Sent {
   readonly id: number;
+  /** −1: a TRACK. */
   readonly device: number;
   readonly words: Uint32Array;
 }
 
+const TRACK = -1;
+/** Words of a page of a TRACK, whose first bit says that it begins. */
+const TRACK_WORDS = 2;
+const BEGIN = 1;
+
 /**
  * A model that is called directly, with devices whose mappings are shadowed. Batches reach the hosts late: when the guest
- * waits, or when `early` says so.
+ * waits, or when `early` says so. With {@link trackStores} the guest's stores to tracked pages are trapped, as a monitor
+ * does: from when a TRACK has reached it, and a store ends when nothing is pending.
  */
 export class ShadowMachine extends LocalMachine {
   readonly shadow: Shadow;
@@ -24,7 +33,17 @@ export class ShadowMachine extends LocalMachine {
   readonly hosts = new Map<number, SimHost>();
   /** Every batch that was sent, for tests that look at them. */
   readonly batches: Sent[] = [];
+  /** Pages whose stores are trapped now. */
+  readonly tracked = new Set<number>();
+  /** Stores that were trapped. */
+  trapped = 0;
+  /** Something has reached a host or the monitor: somebody else may be at work. */
+  onDelivery: () => void = () => {};
   readonly #sent: Sent[] = [];
+  /** Trapped stores that the shadow has not been told of: address and bytes. */
+  readonly #notices: number[] = [];
+  /** Whoever stores now does not wait for it. */
+  #meanwhile = false;
   #touched = false;
 
   constructor(
@@ -70,6 +89,32 @@ export class ShadowMachine extends LocalMachine {
     this.settle();
   }
 
+  /** The guest does not say when it maps something. Before the first device. */
+  trackStores(): void {
+    this.shadow.track();
+    this.ram.afterStore = (gpa, bytes) => {
+      if (!this.tracked.has(Math.floor(gpa / PAGE_BYTES))) return;
+      this.trapped++;
+      this.#notices.push(gpa, bytes);
+      if (this.#meanwhile) return;
+      this.settle();
+      this.drain();
+    };
+  }
+
+  /** What another processor does while something else is under way: its stores do not hold up whoever is. */
+  meanwhile(work: () => void): void {
+    const before = this.#meanwhile;
+    this.#meanwhile = true;
+    work();
+    this.#meanwhile = before;
+  }
+
+  /** The monitor's traps on pages [first, last] are gone with their memory. */
+  forgetTracked(first: number, last: number): void {
+    for (const page of this.tracked) if (page >= first && page <= last) this.tracked.delete(page);
+  }
+
   override writeRegister(offset: number, size: number, value: bigint): void {
     super.writeRegister(offset, size, value);
     this.settle();
@@ -86,7 +131,11 @@ export class ShadowMachine extends LocalMachine {
   /** What the session does after every input. */
   settle(): void {
     for (let round = 0; round < 10_000; round++) {
+      this.#tell();
       this.shadow.work();
+      for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
+        this.#sent.push({ id: track.id, device: TRACK, words: track.words });
+      }
       for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
         const sent = { id: batch.id, device: batch.space.device, words: batch.words };
         this.#sent.push(sent);
@@ -96,6 +145,7 @@ export class ShadowMachine extends LocalMachine {
         this.#one();
         continue;
       }
+      if (this.#notices.length > 0) continue;
       if (!this.#touched || this.shadow.pending > 0) return;
       this.#touched = false;
       this.model.acknowledged();
@@ -112,6 +162,7 @@ export class ShadowMachine extends LocalMachine {
 
   /** All do. */
   drain(): boolean {
+    if (this.#notices.length > 0) this.settle();
     const some = this.#sent.length > 0;
     for (let round = 0; this.deliver(); round++) {
       if (round > 100_000) throw new Error('batches without end');
@@ -122,7 +173,30 @@ export class ShadowMachine extends LocalMachine {
   #one(): boolean {
     const next = this.#sent.shift();
     if (next === undefined) return false;
-    this.shadow.answered(next.id, this.hosts.get(next.device)?.run(next.words) ?? []);
+    if (next.device === TRACK) this.#track(next);
+    else this.#run(next);
+    this.onDelivery();
     return true;
+  }
+
+  #run(next: Sent): void {
+    this.shadow.answered(next.id, this.hosts.get(next.device)?.run(next.words) ?? []);
+  }
+
+  #track({ id, words }: Sent): void {
+    for (let at = 0; at < words.length; at += TRACK_WORDS) {
+      const page = pageOf(words[at], words[at + 1]);
+      if ((words[at] & BEGIN) !== 0) this.tracked.add(page);
+      else this.tracked.delete(page);
+    }
+    this.shadow.trackAnswered(id);
+  }
+
+  /** Trapped stores are told of in order. */
+  #tell(): void {
+    for (let at = 0; at < this.#notices.length; at += 2) {
+      this.shadow.stored(this.#notices[at] as number, this.#notices[at + 1] as number);
+    }
+    this.#notices.length = 0;
   }
 }
