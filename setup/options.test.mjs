@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ownFiles, parse } from './options.mjs';
 import { checkNode, parseOsRelease } from './platform.mjs';
@@ -34,6 +36,26 @@ describe('arguments', () => {
   it('makes file names absolute, because the command runs elsewhere', () => {
     expect(ownFiles({ qemu: 'q' }).qemu).toBe(`${process.cwd()}/q`);
     expect(ownFiles({}).qemu).toBeUndefined();
+  });
+});
+
+describe('commands', () => {
+  const refused = (...args) => {
+    const run = join(import.meta.dirname, 'run.mjs');
+    const { status, stderr } = spawnSync(process.execPath, [run, ...args], { encoding: 'utf8' });
+    return { status, stderr };
+  };
+
+  it('refuse a level 1 that nobody can make, before anything is prepared', () => {
+    for (const args of [
+      ['--arch', 'amd64', '--level1', 'arm64'],
+      ['--arch', 'arm64', '--level1', 'arm64', '--iommufd'],
+    ]) {
+      expect(refused('vfio', ...args)).toEqual({
+        status: 2,
+        stderr: 'setup: --level1 arm64: level 1 is amd64, or arm64 around an arm64 guest without iommufd.\n',
+      });
+    }
   });
 });
 

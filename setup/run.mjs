@@ -149,7 +149,7 @@ async function vfio(values, rest) {
   const level1 = values.level1 ?? (iommufd ? HOST_ARCH : arch);
   if (level1 !== HOST_ARCH && (iommufd || level1 !== arch)) {
     throw new SetupError(
-      `--level1 ${level1}: such a level 1 has no iommufd, and runs guests of its own kind.`,
+      `--level1 ${level1}: level 1 is amd64, or arm64 around an arm64 guest without iommufd.`,
       2,
     );
   }

@@ -19,19 +19,24 @@ const LEVEL_1 = {
   },
 };
 
-/** Level 2: options of `viommu qemu`, our device, QEMU's machine, words for its kernel. */
+/**
+ * Level 2: options of `viommu qemu`, our device, QEMU's machine, words for its kernel; stock: the machine with QEMU's own IOMMU, where
+ * that refuses the function.
+ */
 const LEVEL_2 = {
   amd64: {
     options: '',
     device: 'viommu-vtd,caching-mode=on',
     machine: '-M q35,sata=off,smbus=off,usb=off,hpet=off -accel tcg,thread=multi -cpu qemu64 -bios qboot.rom',
     append: 'console=ttyS0 quiet no_timer_check cryptomgr.notests intel_iommu=on',
+    stock: '',
   },
   arm64: {
     options: '--arch arm64',
     device: 'viommu-smmuv3',
     machine: '-M virt,gic-version=3 -accel tcg,thread=multi -cpu cortex-a57',
     append: 'console=ttyAMA0 quiet cryptomgr.notests',
+    stock: '-M virt,gic-version=3,iommu=smmuv3 -accel tcg -cpu cortex-a57',
   },
 };
 
@@ -50,7 +55,7 @@ function programsOf(paths, { arch, level1: { programs } }) {
 
 /** The file of settings that level 1's scripts read, as shell assignments. */
 export function settings(paths, levels, { frames, locked }) {
-  const { options, device, machine, append } = LEVEL_2[levels.arch];
+  const { options, device, machine, append, stock } = LEVEL_2[levels.arch];
   const { node, qemu, bridge } = programsOf(paths, levels);
   const values = {
     NODE: node,
@@ -63,6 +68,7 @@ export function settings(paths, levels, { frames, locked }) {
     // A Node process in level 1 is slow to start.
     DEVICE: `${device},timeout-ms=600000`,
     MACHINE: machine,
+    STOCK: stock,
     IOMMUFD: levels.iommufd ? 'yes' : '',
     MDEV: levels.mdev ? 'yes' : '',
     LOCKED: locked ?? '',

@@ -1,8 +1,8 @@
 /**
  * npm run test:vfio: real VFIO without hardware for it. Level 1 is a virtual machine with an emulated IOMMU and an SR-IOV
- * network card; its programs are this machine's, mounted read-only. In it a virtual function is bound to vfio-pci and
- * given to a stock QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and level 1's own IOMMU must have
- * been told what our daemon asked for, no more and no less. docs/testing.md says more.
+ * network card; its programs are this machine's, mounted read-only, or such of its own architecture. In it a virtual
+ * function is bound to vfio-pci and given to a stock QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and
+ * level 1's own IOMMU must have been told what our daemon asked for, no more and no less. docs/testing.md says more.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -32,6 +32,8 @@ Takes two to five minutes: two levels of emulation. Exit status 0 when everythin
 
 /** Level 1 may be silent for so long while level 2's kernel starts. */
 const SILENCE_MS = 600_000;
+/** How often to say for how long it has been running. */
+const PROGRESS_MS = 60_000;
 
 /** The lines that level 1 and level 2 print for us: [who, what, fields]. */
 function parseLine(line) {
@@ -53,6 +55,10 @@ function runLevel1([command, args], options) {
   for (const name of ['SIGINT', 'SIGTERM'])
     process.once(name, () => process.exit(name === 'SIGINT' ? 130 : 143));
   let silence = setTimeout(stop, SILENCE_MS);
+  const started = Date.now();
+  const progress = setInterval(() => {
+    console.log(`  … ${Math.round((Date.now() - started) / 1000)} s`);
+  }, PROGRESS_MS);
   createInterface({ input: child.stdout }).on('line', (line) => {
     clearTimeout(silence);
     silence = setTimeout(stop, SILENCE_MS);
@@ -69,6 +75,7 @@ function runLevel1([command, args], options) {
     child.once('error', failed);
     child.once('exit', () => {
       clearTimeout(silence);
+      clearInterval(progress);
       process.off('exit', stop);
       done(said);
     });
