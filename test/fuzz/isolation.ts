@@ -143,6 +143,7 @@ class Play {
         break;
       case 3:
         if (rng.chance(0.1)) this.replace(index);
+        else if (rng.chance(0.2)) this.restart(index);
         else if (this.cell.strategy.choice === 'nest') this.host.failures.arm('invalidate', rng.below(3));
         break;
       case 4:
@@ -213,6 +214,15 @@ class Play {
     this.trace.say(`guest ${index} goes, another one comes`);
     this.guests[index].close();
     this.guests[index] = this.makeGuest(index);
+  }
+
+  /** Machine reset: the guest has nothing mapped and no PASIDs, and begins anew. */
+  private restart(index: number): void {
+    this.trace.say(`guest ${index}: reset`);
+    this.guests[index].restart();
+    const { spaces } = this.models[index];
+    spaces.clear();
+    spaces.set(-1, new Map());
   }
 
   private check(): void {

@@ -41,6 +41,9 @@ export class BypassGuest implements CellGuest {
   reset(): void {
     this.rig.unmap(SPACE, 0, ALL_PAGES);
   }
+  restart(): void {
+    this.reset();
+  }
   unplug(): void {
     this.rig.detach(this.device);
     this.rig.ok((port, done) => port.destroySpace(SPACE, done));

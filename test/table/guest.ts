@@ -32,6 +32,8 @@ export interface CellGuest {
   faults(): GuestFault[] | undefined;
   /** Machine reset: no PASIDs, nothing mapped; what the device then reaches is the cell's matter. */
   reset(): void;
+  /** Machine reset, and the guest begins anew: no PASIDs, nothing mapped, its unit at work. */
+  restart(): void;
   /** The device is unplugged; whoever served it has taken down what was there for it. */
   unplug(): void;
   /** The guest's process is over, whatever it was doing. */

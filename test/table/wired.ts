@@ -54,6 +54,8 @@ export abstract class WiredGuest implements CellGuest {
   abstract unmap(pasid: number, address: number): void;
   abstract createPasid(): number;
   abstract destroyPasid(pasid: number): void;
+  /** What a guest's driver does first: the unit is at work, and the device has an address space, with nothing in it. */
+  protected abstract begin(): void;
   protected abstract drainFaults(): GuestFault[];
 
   faults(): GuestFault[] {
@@ -62,6 +64,10 @@ export abstract class WiredGuest implements CellGuest {
   }
   reset(): void {
     this.machine.vm.reset();
+  }
+  restart(): void {
+    this.reset();
+    this.begin();
   }
   unplug(): void {
     this.machine.unplug(this.device);
@@ -72,13 +78,19 @@ export abstract class WiredGuest implements CellGuest {
 }
 
 class VtdGuest extends WiredGuest {
-  private readonly driver: VtdDriver;
+  private driver!: VtdDriver;
   private readonly spaces = new Map<number, Domain>();
   private nextPasid = 1;
 
   constructor(making: Making, socket: string) {
     super(making, socket, 'vtd', making.pasids ? {} : { 'pasid-bits': '0' });
-    const { strategy, kind } = making;
+    this.begin();
+  }
+
+  protected begin(): void {
+    const { strategy, kind } = this.making;
+    this.spaces.clear();
+    this.nextPasid = 1;
     this.driver = new VtdDriver(this.machine.vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
     this.driver.start();
     // On vt-d2 requests without PASID can't be nested: the guest passes them through.
@@ -124,12 +136,18 @@ class VtdGuest extends WiredGuest {
 }
 
 class SmmuGuest extends WiredGuest {
-  private readonly driver: SmmuDriver;
+  private driver!: SmmuDriver;
   private readonly spaces = new Map<number, SmmuDomain>();
   private nextPasid = 1;
 
   constructor(making: Making, socket: string) {
     super(making, socket, 'smmuv3', making.pasids ? {} : { 'ssid-bits': '0' });
+    this.begin();
+  }
+
+  protected begin(): void {
+    this.spaces.clear();
+    this.nextPasid = 1;
     this.driver = new SmmuDriver(this.machine.vm, { pages: [RAM / 2, RAM] });
     this.driver.start();
     const own = this.driver.createDomain('first');
