@@ -22,7 +22,7 @@ const ROOT = resolve(HERE, '../..');
 
 const HELP = `Usage: npm run bench [-- options]
 
-  --quick          fewer rounds (about four minutes)
+  --quick          fewer rounds (about six minutes)
   --only PART,…    of: translate, walk, assignment, shadow, guests
   --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table

@@ -133,7 +133,7 @@ async function replayOf(pair, { gib, scattered, rounds }) {
 /** One page that goes and comes: with what was mapped last. */
 async function pageOf(pair, rounds) {
   const samples = [[], []];
-  for (let turn = 0; turn < 4 * rounds; turn++) {
+  for (let turn = 0; turn < rounds; turn++) {
     for (const [index, side] of pair.entries()) samples[index].push((await side.time('page 1000')).median);
   }
   return samples;
@@ -149,14 +149,14 @@ async function replays({ part, shim, scratch, daemon, quick }) {
     name: 'shadow',
   });
   const stock = await ShimMachine.start({ ...options, preload: [shim], side: stockSide, name: 'caching' });
-  const rounds = quick ? 2 : 4;
+  const rounds = quick ? 6 : 10;
   try {
     const pair = [ours, stock];
     return {
       one: await replayOf(pair, { gib: 1, rounds }),
       page: await pageOf(pair, rounds),
       four: await replayOf(pair, { gib: 4, rounds }),
-      sixteen: await replayOf(pair, { gib: 16, rounds: quick ? 1 : 2 }),
+      sixteen: await replayOf(pair, { gib: 16, rounds: quick ? 2 : 4 }),
       scattered: await replayOf(pair, { gib: 4, scattered: true, rounds }),
     };
   } finally {
