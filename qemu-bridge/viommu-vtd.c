@@ -19,6 +19,7 @@ struct ViommuVtd {
     ViommuCore core;
     bool page_requests;
     bool virtual_commands;
+    bool first_stage;
 };
 
 /* Device writes to this range are interrupt messages. VT-d specification, section 3.14. */
@@ -46,20 +47,20 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
     return true;
 }
 
-/* What a daemon may not know is asked for only where it is wanted. */
-static unsigned add_wanted(viommu_Hello_OptionsEntry *option, const char *key, bool wanted)
+/* What a daemon may not know is told only where it is not as usual. */
+static unsigned add_unusual(viommu_Hello_OptionsEntry *option, const char *key, const char *value, bool unusual)
 {
-    if (wanted) {
+    if (unusual) {
         pstrcpy(option->key, sizeof(option->key), key);
-        pstrcpy(option->value, sizeof(option->value), "on");
+        pstrcpy(option->value, sizeof(option->value), value);
     }
-    return wanted;
+    return unusual;
 }
 
 static bool connect_daemon(ViommuVtd *v, Error **errp)
 {
     IntelIOMMUState *s = &v->parent;
-    viommu_Hello_OptionsEntry options[6] = {
+    viommu_Hello_OptionsEntry options[7] = {
         { .key = "caching-mode" },
         { .key = "scalable-mode" },
         { .key = "aw-bits" },
@@ -69,10 +70,11 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     pstrcpy(options[0].value, sizeof(options[0].value), s->caching_mode ? "on" : "off");
     pstrcpy(options[1].value, sizeof(options[1].value), s->scalable_mode ? "on" : "off");
     snprintf(options[2].value, sizeof(options[2].value), "%u", s->aw_bits);
-    count += add_wanted(&options[count], "virtual-commands", v->virtual_commands);
+    count += add_unusual(&options[count], "first-stage", "off", !v->first_stage);
+    count += add_unusual(&options[count], "virtual-commands", "on", v->virtual_commands);
     /* The parent's property, with which the machine also describes the root ports to the guest (ATSR). */
-    count += add_wanted(&options[count], "device-tlb", X86_IOMMU_DEVICE(s)->dt_supported);
-    count += add_wanted(&options[count], "page-requests", v->page_requests);
+    count += add_unusual(&options[count], "device-tlb", "on", X86_IOMMU_DEVICE(s)->dt_supported);
+    count += add_unusual(&options[count], "page-requests", "on", v->page_requests);
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
     v->core.caching_mode = s->caching_mode;
@@ -128,6 +130,7 @@ static const Property vtd_properties[] = {
     DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("walks", ViommuVtd, core.walks, true),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
+    DEFINE_PROP_BOOL("first-stage", ViommuVtd, first_stage, true),
     DEFINE_PROP_BOOL("page-requests", ViommuVtd, page_requests, false),
     DEFINE_PROP_BOOL("virtual-commands", ViommuVtd, virtual_commands, false),
 };
@@ -148,6 +151,8 @@ static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     viommu_core_describe_properties(klass);
     object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
                                           "first-stage and nested (also as x-scalable-mode)");
+    object_class_property_set_description(klass, "first-stage", "off: second-stage tables only, in scalable mode; those "
+                                          "of assigned devices that are shadowed have to be");
     object_class_property_set_description(klass, "page-requests", "devices may ask for pages (needs scalable-mode=on "
                                           "and device-iotlb=on)");
     object_class_property_set_description(klass, "virtual-commands", "registers to have PASIDs allocated (needs "

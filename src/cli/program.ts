@@ -151,6 +151,8 @@ function addQemu(program: Command, context: CliContext, services: Services, acti
     )
     .option('--scalable-mode', 'VT-d, ECAP_REG.SMTS: offer scalable mode (PASID tables)')
     .option('--no-scalable-mode', 'VT-d: legacy mode only')
+    .option('--first-stage', 'VT-d, ECAP_REG.FSTS: first-stage tables too, in scalable mode')
+    .option('--no-first-stage', 'VT-d: second-stage tables only; for devices that are shadowed')
     .option('--aw-bits <bits>', 'VT-d: widest input address: 39, 48 or 57', addressWidth)
     .addOption(
       new Option('--stages <which>', 'SMMUv3, IDR0.S1P and S2P: stages of translation').choices([

@@ -6,6 +6,7 @@ export interface DeviceChoice {
   readonly name?: string;
   readonly cachingMode?: boolean;
   readonly scalableMode?: boolean;
+  readonly firstStage?: boolean;
   readonly awBits?: number;
   readonly stages?: string;
   readonly granules?: string;
@@ -23,6 +24,7 @@ const PROPERTIES: Readonly<Record<Arch, { readonly [key in Named]?: string }>> =
   amd64: {
     cachingMode: 'caching-mode',
     scalableMode: 'scalable-mode',
+    firstStage: 'first-stage',
     awBits: 'aw-bits',
     name: 'name',
   },

@@ -35,13 +35,12 @@ describe('viommu qemu', () => {
   it('runs QEMU with the bridge and our device first, and leaves nothing behind', async () => {
     const seen = join(context.dir, 'seen');
     context = { ...context, env: { ...context.env, SEEN: seen } };
-    expect(await viommu(SEEN, '--name', 'web,1', '--no-scalable-mode', '--', '-machine', 'q35', '-S')).toBe(
-      0,
-    );
+    const chosen = ['--name', 'web,1', '--no-scalable-mode', '--no-first-stage'];
+    expect(await viommu(SEEN, ...chosen, '--', '-machine', 'q35', '-S')).toBe(0);
     const { args, preload } = JSON.parse(readFileSync(seen, 'utf8'));
     expect(preload).toBe(BRIDGE);
     expect(args[0]).toBe('-device');
-    expect(args[1]).toMatch(/^viommu-vtd,socket=.*\/viommu\/vm-.*\/socket,scalable-mode=off,name=web,,1$/);
+    expect(args[1]).toMatch(/^viommu-vtd,socket=.*\/viommu\/vm-.*\/socket,scalable-mode=off,first-stage=off,name=web,,1$/);
     expect(args.slice(2)).toEqual(['-machine', 'q35', '-S']);
     expect(leftovers()).toEqual([]);
   });

@@ -75,10 +75,10 @@ export async function qemu(
 
 /** A VT-d before assigned devices is in caching mode, so that new mappings are announced, and nests in scalable mode only. */
 function choiceOf(options: QemuOptions, arch: Arch, args: readonly string[]): DeviceChoice {
-  const { name, awBits, stages, granules, oas, ssidBits, host } = options;
+  const { name, firstStage, awBits, stages, granules, oas, ssidBits, host } = options;
   const assigned = host !== undefined && arch === 'amd64' && findDevice(args) === undefined;
   const { cachingMode = assigned || undefined, scalableMode = assigned || undefined } = options;
-  const all = { name, cachingMode, scalableMode, awBits, stages, granules, oas, ssidBits };
+  const all = { name, cachingMode, scalableMode, firstStage, awBits, stages, granules, oas, ssidBits };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 

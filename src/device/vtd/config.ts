@@ -27,7 +27,7 @@ export interface VtdConfig {
   readonly cachePolicy: CachePolicy;
   readonly snoopControl: boolean;
   readonly passThrough: boolean;
-  /** First-stage and nested translation exist: scalable mode and 4-level second stages. */
+  /** First-stage and nested translation exist: scalable mode, 4-level second stages, and nobody has switched it off. */
   readonly firstStage: boolean;
   /** Number of fault recording registers. */
   readonly faultRecords: number;
@@ -58,6 +58,7 @@ const MAXIMUM_ADDRESS_MASK = 18;
 const DEFAULTS: Readonly<Record<string, string>> = {
   'caching-mode': 'off',
   'scalable-mode': 'on',
+  'first-stage': 'on',
   'aw-bits': '48',
   'cache-policy': 'faithful',
   'snoop-control': 'on',
@@ -117,7 +118,7 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
     cachePolicy: oneOf(options, 'cache-policy', ['faithful', 'none', 'hostile']),
     snoopControl,
     passThrough: onOff(options, 'pass-through'),
-    firstStage: scalableMode && width >= 48,
+    firstStage: scalableMode && width >= 48 && onOff(options, 'first-stage'),
     faultRecords,
     maximumAddressMask: MAXIMUM_ADDRESS_MASK,
     supportedWidths: width === 39 ? 0b0010 : width === 48 ? 0b0110 : 0b1110,

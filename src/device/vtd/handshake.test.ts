@@ -27,6 +27,7 @@ describe('capabilities', () => {
     [{ 'aw-bits': '39' }, { SAGAW: 0b0010, MGAW: 38, FS1GP: 0, FS5LP: 0 }, { FSTS: 0, NEST: 0, SSTS: 1 }],
     [{ 'aw-bits': '48' }, { SAGAW: 0b0110, MGAW: 47, FS1GP: 1, FS5LP: 1 }, { FSTS: 1, NEST: 1, SSTS: 1 }],
     [{ 'aw-bits': '57' }, { SAGAW: 0b1110, MGAW: 56 }, { FSTS: 1, NEST: 1, PSS: 19, PASID: 1 }],
+    [{ 'first-stage': 'off' }, { FS1GP: 0, FS5LP: 0 }, { FSTS: 0, NEST: 0, EAFS: 0, SSTS: 1, SMTS: 1 }],
     [{ 'caching-mode': 'on' }, { CM: 1, NFR: 7, MAMV: 18, PSI: 1, ND: 6, SSLPS: 3 }, { C: 1, QI: 1, SC: 1 }],
     [
       { 'scalable-mode': 'off' },
