@@ -40,7 +40,9 @@ describe('viommu qemu', () => {
     const { args, preload } = JSON.parse(readFileSync(seen, 'utf8'));
     expect(preload).toBe(BRIDGE);
     expect(args[0]).toBe('-device');
-    expect(args[1]).toMatch(/^viommu-vtd,socket=.*\/viommu\/vm-.*\/socket,scalable-mode=off,first-stage=off,name=web,,1$/);
+    expect(args[1]).toMatch(
+      /^viommu-vtd,socket=.*\/viommu\/vm-.*\/socket,scalable-mode=off,first-stage=off,name=web,,1$/,
+    );
     expect(args.slice(2)).toEqual(['-machine', 'q35', '-S']);
     expect(leftovers()).toEqual([]);
   });

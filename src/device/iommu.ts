@@ -120,6 +120,8 @@ export interface AddressSpaceTables {
   secondRoot: number;
   /** Whether the address of an invalidation that names no `sub` tells where these tables changed. */
   addressed: boolean;
+  /** The guest announces what goes from these tables, and not what comes to them. */
+  silent: boolean;
   /** Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` > `holeLast`: none. */
   holeFirst: number;
   holeLast: number;
@@ -136,6 +138,7 @@ export function noTables(): AddressSpaceTables {
     secondFormat: undefined,
     secondRoot: 0,
     addressed: false,
+    silent: false,
     holeFirst: 1,
     holeLast: 0,
   };

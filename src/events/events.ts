@@ -45,6 +45,8 @@ export type ShadowEvent =
       readonly device: number;
       readonly rid: number;
       readonly what: 'tables' | 'mappings';
-    };
+    }
+  /** The guest has chosen tables for a device to which mappings come unannounced: these are not mapped. */
+  | { readonly kind: 'shadowSilent'; readonly device: number; readonly rid: number };
 
 export type ViommuEvent = ModelEvent | SessionEvent | ShadowEvent;

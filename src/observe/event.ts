@@ -43,6 +43,8 @@ export function formatEvent(event: ViommuEvent): string {
       return `host mappings split for ${formatRid(event.rid)}: ${event.count}`;
     case 'shadowLimit':
       return `${formatRid(event.rid)} has more ${event.what} than are shadowed`;
+    case 'shadowSilent':
+      return `${formatRid(event.rid)} has tables to which mappings come unannounced`;
   }
 }
 

@@ -47,6 +47,8 @@ export class Shadowing {
 
   /** Devices of which the log says that something is refused. */
   readonly #refused = new Set<number>();
+  /** Devices of which it says that their tables change in silence. */
+  readonly #silent = new Set<number>();
 
   constructor(
     private readonly ports: Pick<SessionPorts, 'memory' | 'event' | 'log'>,
@@ -184,6 +186,11 @@ export class Shadowing {
       this.#refused.delete(device);
     } else if (event.kind === 'shadowLimit') {
       this.ports.log('warn', `more ${event.what} than are shadowed: DMA there fails`, { device: name, rid });
+    } else if (event.kind === 'shadowSilent' && !this.#silent.has(device)) {
+      this.#silent.add(device);
+      const what =
+        'the guest has first-stage tables for a device that is shadowed, and does not say what comes to them';
+      this.ports.log('warn', `${what}: start the machine with first-stage=off`, { device: name, rid });
     }
   }
 

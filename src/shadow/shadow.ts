@@ -320,6 +320,9 @@ export class Shadow {
     space.guest.users++;
     space.mark(0, LAST_PAGE);
     space.promised?.add(0, LAST_PAGE);
+    if (tables.silent && this.#tracked === undefined) {
+      this.event({ kind: 'shadowSilent', device: space.device, rid: space.rid });
+    }
     return true;
   }
 
@@ -377,6 +380,7 @@ function clear(tables: AddressSpaceTables): void {
   tables.secondFormat = undefined;
   tables.secondRoot = 0;
   tables.addressed = false;
+  tables.silent = false;
   tables.holeFirst = 1;
   tables.holeLast = 0;
 }

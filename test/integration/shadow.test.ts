@@ -93,6 +93,23 @@ describe('assigned devices', () => {
     });
   }
 
+  it('first-stage tables change in silence: it is said, once, and what a machine can do about it', async () => {
+    vm.assignDevice(1, RID);
+    const driver = startDriver(vm, 'scalable');
+    const warnings = (): number => daemon.log().filter(({ msg }) => msg.includes('first-stage=off')).length;
+    driver.attach(RID, driver.createDomain('second'));
+    vm.settle();
+    const before = warnings();
+    for (let again = 0; again < 2; again++) {
+      const domain = driver.createDomain('first');
+      driver.attach(RID, domain);
+      driver.detach(RID, domain);
+    }
+    vm.settle();
+    await eventually(() => warnings() > before, 'the warning');
+    expect(warnings()).toBe(before + 1);
+  });
+
   it('no completion is seen before the host has answered', () => {
     const host = vm.assignDevice(1, RID);
     const { driver, domain } = attached('legacy');

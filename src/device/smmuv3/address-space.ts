@@ -26,6 +26,7 @@ export class AddressSpaces {
     out.holeFirst = 1;
     out.holeLast = 0;
     out.addressed = false;
+    out.silent = false;
     out.reach = this.config.outputBits;
     out.through = !enabled && aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
     if (!enabled) return;
@@ -37,6 +38,7 @@ export class AddressSpaces {
     out.secondFormat = stream.secondFormat;
     out.secondRoot = stream.secondRoot;
     out.through = stream.kind === KIND.NESTED ? THROUGH.NESTED : THROUGH.TABLES;
+    out.silent = true;
     if (stream.kind === KIND.SECOND) {
       out.formats[0] = stream.secondFormat;
       out.roots[0] = stream.secondRoot;

@@ -22,6 +22,7 @@ export class AddressSpaces {
     out.holeFirst = INTERRUPT_PAGES.FIRST;
     out.holeLast = INTERRUPT_PAGES.LAST;
     out.addressed = false;
+    out.silent = false;
     out.through = THROUGH.IDENTITY;
     out.reach = WHOLE_SPACE;
     if (!translating) return;
@@ -40,5 +41,7 @@ export class AddressSpaces {
     out.secondRoot = domain.secondRoot;
     // An IOTLB invalidation by address says nothing of first stages (§6.5.2.3).
     out.addressed = second;
+    // Caching mode (§6.1) is about second stages: what is not present in first-stage tables is never cached, so not invalidated.
+    out.silent = !second;
   }
 }
