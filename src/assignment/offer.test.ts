@@ -18,6 +18,14 @@ describe('what a guest is offered', () => {
     expect(offer('smmuv3', 'vtd3', 'vf', 'nest')).toEqual({});
   });
 
+  it('VT-d: second stages only where devices are shadowed, on whatever host', () => {
+    expect(offer('vtd', undefined, undefined, 'shadow')).toEqual({ 'first-stage': 'off' });
+    expect(offer('vtd', undefined, undefined, 'shadow', { 'first-stage': 'on' })).toEqual({});
+    expect(offer('vtd', undefined, undefined, 'shadow', { 'scalable-mode': 'off' })).toEqual({});
+    expect(offer('smmuv3', undefined, undefined, 'shadow')).toEqual({});
+    expect(offer('vtd', 'vtd3', 'vf', 'nest')).not.toHaveProperty('first-stage');
+  });
+
   it('VT-d: caching mode for all, virtual commands where the parent has one PASID space', () => {
     const paged = { 'device-tlb': 'on', 'page-requests': 'on' };
     expect(offer('vtd', 'vtd3', 'mdev')).toEqual({
@@ -27,13 +35,13 @@ describe('what a guest is offered', () => {
     expect(offer('vtd', 'vtd3', 'vf')).toMatchObject({ 'pasid-bits': '20', 'virtual-commands': 'off' });
     expect(offer('vtd', 'vtd3')).toMatchObject({ 'virtual-commands': 'on', ...paged });
     expect(offer('vtd', 'vtd2', 'mdev')).toEqual({
-      ...{ 'caching-mode': 'on', 'pasid-bits': '20', 'virtual-commands': 'on' },
+      ...{ 'caching-mode': 'on', 'pasid-bits': '20', 'virtual-commands': 'on', 'first-stage': 'off' },
     });
   });
 
   it('a VF that is shadowed has no PASIDs and no page requests', () => {
     expect(offer('vtd', 'vtd3', 'vf', 'shadow')).toEqual({
-      ...{ 'caching-mode': 'on', 'pasid-bits': '0', 'virtual-commands': 'off' },
+      ...{ 'caching-mode': 'on', 'pasid-bits': '0', 'virtual-commands': 'off', 'first-stage': 'off' },
     });
     expect(offer('smmuv3', 'smmuv3', 'vf', 'shadow')).toMatchObject({ 'ssid-bits': '0', pri: 'off' });
   });

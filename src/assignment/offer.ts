@@ -23,6 +23,9 @@ export interface AssignmentSettings {
 
 type Options = Readonly<Record<string, string>>;
 
+/** Caching mode announces what comes to second-stage tables only. */
+const SHADOWED_VTD: Options = { 'first-stage': 'off' };
+
 const OFF: readonly (string | undefined)[] = ['off', 'false', '0'];
 
 /** The vIOMMU that a session's guest sees, and whether it is offered PASIDs. */
@@ -51,8 +54,11 @@ export function offeredOptions(
   given: Options,
   { mode, host, device }: AssignmentSettings,
 ): Options {
-  if (host === undefined) return {};
   const { guest, pasids } = guestOf(model, given);
+  if (host === undefined) {
+    // Whatever the host is.
+    return mode === 'shadow' && guest === 'vtd-scalable' && !('first-stage' in given) ? SHADOWED_VTD : {};
+  }
   const strategies = (device === undefined ? DEVICE_KINDS : [device])
     .map((kind) => planOffer({ device: kind, guest, pasids, mode, host: fullHost(host) }))
     .filter((planned): planned is Strategy => planned.ok);
@@ -79,6 +85,7 @@ function vtdOptions(guest: GuestModel, given: Options, strategies: readonly Stra
   const commands = strategies.some(({ pv }) => pv === 'virtual-commands');
   return {
     'caching-mode': 'on',
+    ...(strategies.every(({ choice }) => choice === 'shadow') ? SHADOWED_VTD : {}),
     'pasid-bits': String(widest(strategies)),
     'virtual-commands': onOff(commands && caching),
     ...(pageRequests ? { 'device-tlb': 'on', 'page-requests': 'on' } : {}),

@@ -85,7 +85,7 @@ function changeMappings(guest: CellGuest, pasid: number, base: number, buffer: n
   guest.unmap(pasid, base);
 }
 
-const TRANSLATION_FAULTS = ['SFS.2', 'F_TRANSLATION'];
+const TRANSLATION_FAULTS = ['SFS.2', 'SSS.2', 'F_TRANSLATION'];
 const PASID_FAULTS = ['SPT.2', 'SPD.2', 'C_BAD_CD', 'C_BAD_SUBSTREAMID'];
 
 /** Refused, and told to the guest whose device it was, in its unit's own terms; the other one hears nothing. */

@@ -12,6 +12,7 @@ import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
 import { faultName } from '../../src/spec/vtd/faults.js';
+import { ECAP_REG } from '../../src/spec/vtd/registers.js';
 import { WiredMachine } from '../support/wired-machine.js';
 import { addDevice, type CellGuest, GUEST_RID, type GuestFault, type Making, RAM } from './guest.js';
 
@@ -94,8 +95,13 @@ class VtdGuest extends WiredGuest {
     this.driver = new VtdDriver(this.machine.vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
     this.driver.start();
     // On vt-d2 requests without PASID can't be nested: the guest passes them through.
-    const own = kind === 'vtd2' && strategy.choice === 'nest' ? 'pass-through' : 'first';
+    const own = kind === 'vtd2' && strategy.choice === 'nest' ? 'pass-through' : this.stage;
     this.attach(-1, this.driver.createDomain(own));
+  }
+
+  /** First stages where there are any, as kernels do. A guest that is shadowed must not be offered them. */
+  private get stage(): 'first' | 'second' {
+    return this.driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
   }
 
   private attach(pasid: number, domain: Domain): void {
@@ -111,7 +117,7 @@ class VtdGuest extends WiredGuest {
   }
   createPasid(): number {
     const pasid = this.allocate();
-    this.attach(pasid, this.driver.createDomain('first'));
+    this.attach(pasid, this.driver.createDomain(this.stage));
     return pasid;
   }
   /** As a kernel does: from the unit where it says that PASIDs come from there. */
