@@ -40,6 +40,7 @@ const SUBJECTS: readonly Subject[] = [
       { 'scalable-mode': 'off' },
       { 'aw-bits': '39' },
       { 'aw-bits': '57' },
+      { 'first-stage': 'off' },
       { 'snoop-control': 'off' },
       { 'pass-through': 'off' },
       { 'fault-records': '64' },
