@@ -1,3 +1,4 @@
+import { CodedError } from '../../src/base/errors.js';
 import { closeFd, connectUnix, socketPair } from '../../src/base/native.js';
 import { Channel, FILL } from '../../src/wire/channel.js';
 import { CODEC } from '../../src/wire/codec.js';
@@ -12,7 +13,7 @@ export interface Passing {
   /** From the daemon; otherwise from QEMU. */
   readonly fromDaemon: boolean;
   readonly reply: boolean;
-  /** Of a HOST_BATCH: what its first operation is. */
+  /** Of a HOST_BATCH, and of a batch that comes with the answer to a REG_WRITE: what its first operation is. */
   readonly operation: Operation | undefined;
   /** The same of the HOST_BATCH that this is the answer to. */
   readonly answers: Operation | undefined;
@@ -47,7 +48,7 @@ export class Relay {
     this.cut = new Promise((resolve) => {
       this.#resolve = resolve;
     });
-    this.#timer = setInterval(() => this.#turn(), 1);
+    this.#timer = setInterval(() => this.#pass(), 1);
   }
 
   /** @param path where QEMU is to connect */
@@ -80,6 +81,16 @@ export class Relay {
     );
   }
 
+  /** One side that is gone is gone for the other. */
+  #pass(): void {
+    try {
+      this.#turn();
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      this.hangUp();
+    }
+  }
+
   #turn(): void {
     for (const way of [...this.#ways]) {
       if (this.#stopped) return;
@@ -92,8 +103,8 @@ export class Relay {
   #take(way: Way): void {
     const { frame } = way.from;
     const { type, reply } = frame;
-    const operation = operationOf(way.from);
-    if (operation !== undefined) this.#operations.set(frame.id, operation);
+    const { batch, operation } = batchOf(way.from);
+    if (operation !== undefined) this.#operations.set(batch, operation);
     const answers = type === MESSAGE.HOST_BATCH && reply ? this.#operations.get(frame.id) : undefined;
     if (this.holds({ type, reply, fromDaemon: way.fromDaemon, operation, answers })) {
       this.#stopped = true;
@@ -117,10 +128,20 @@ export class Relay {
   }
 }
 
-function operationOf(channel: Channel): Operation | undefined {
-  const { type, reply } = channel.frame;
-  if (type !== MESSAGE.HOST_BATCH || reply) return undefined;
-  const { ops } = channel.body(CODEC.HostBatch);
+/** The batch that a frame of the daemon holds, by its id. */
+function batchOf(channel: Channel): { readonly batch: number; readonly operation: Operation | undefined } {
+  const { type, reply, id } = channel.frame;
+  if (type === MESSAGE.HOST_BATCH && !reply) {
+    return { batch: id, operation: firstOf(channel.body(CODEC.HostBatch).ops) };
+  }
+  if (type === MESSAGE.REG_WRITE && reply) {
+    const { batch, ops } = channel.body(CODEC.RegWriteReply);
+    return { batch, operation: firstOf(ops) };
+  }
+  return { batch: 0, operation: undefined };
+}
+
+function firstOf(ops: ArrayLike<number>): Operation | undefined {
   if (ops.length === 0) return undefined;
   return ops[0] === 0 ? 'unmap' : 'map';
 }
