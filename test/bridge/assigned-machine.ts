@@ -51,8 +51,9 @@ export abstract class AssignedMachine {
   /** The guest says that translations of `2^order` pages have changed, and does not wait. */
   protected abstract announce(index: number, order: number): Promise<void>;
 
-  protected abstract leaf(gpa: number): bigint;
-  protected abstract link(table: number): bigint;
+  /** The entry for a page, and the one that points to a table. */
+  abstract leaf(gpa: number): bigint;
+  abstract link(table: number): bigint;
 
   /** Where page `index` is for the device. */
   iova(index: number): number {
@@ -78,11 +79,16 @@ export abstract class AssignedMachine {
     await this.settled();
     const table = Buffer.alloc(ENTRIES * 8);
     for (let n = 0; n < ENTRIES; n++) table.writeBigUInt64LE(this.leaf(gpa(first + n)), n * 8);
-    for (let at = 0; at < table.length; at += PACKET) {
-      await this.memory.write(this.leaves + number * 4096 + at, table.subarray(at, at + PACKET));
-    }
+    await this.writeTable(this.leaves + number * 4096, table);
     await this.store(this.links + number * 8, this.link(this.leaves + number * 4096));
     await this.announce(first, 9);
+  }
+
+  /** Stores that nobody traps, as long as nothing points to the table. */
+  async writeTable(address: number, table: Buffer): Promise<void> {
+    for (let at = 0; at < table.length; at += PACKET) {
+      await this.memory.write(address + at, table.subarray(at, at + PACKET));
+    }
   }
 
   async dma(kind: number, address: number): Promise<number> {
@@ -118,7 +124,8 @@ export abstract class AssignedMachine {
     await this.open();
   }
 
-  protected async store(address: number, value: bigint): Promise<void> {
+  /** One store of 8 bytes. */
+  async store(address: number, value: bigint): Promise<void> {
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64LE(value);
     await this.memory.write(address, bytes);
@@ -185,11 +192,11 @@ export class VtdAssigned extends AssignedMachine {
     await this.store(this.#iotlb, (1n << 63n) | (3n << 60n) | (BigInt(DID) << 32n));
   }
 
-  protected override leaf(gpa: number): bigint {
+  override leaf(gpa: number): bigint {
     return BigInt(gpa) | 3n;
   }
 
-  protected override link(table: number): bigint {
+  override link(table: number): bigint {
     return BigInt(table) | 3n;
   }
 }
@@ -197,6 +204,8 @@ export class VtdAssigned extends AssignedMachine {
 /** Behind an SMMUv3, which has no caching mode: a store to its tables is trapped, and ends when it is in force. */
 export class SmmuAssigned extends AssignedMachine {
   readonly data = 0x4200_0000;
+  /** Entry `n` is for the input addresses from n GiB on; entry 1 is taken. */
+  readonly root = 0x4010_2000;
   protected readonly leaves = 0x4011_0000;
   protected readonly links = 0x4010_3000;
 
@@ -213,9 +222,8 @@ export class SmmuAssigned extends AssignedMachine {
   }
 
   override async enable(): Promise<void> {
-    const [unit, streams, context, top, commands] = [
-      0x905_0000, 0x4010_0000, 0x4010_1000, 0x4010_2000, 0x4010_4000,
-    ];
+    const top = this.root;
+    const [unit, streams, context, commands] = [0x905_0000, 0x4010_0000, 0x4010_1000, 0x4010_4000];
     const put = async (at: number, words: Words): Promise<void> =>
       this.memory.write(at, new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
     await put(
@@ -240,11 +248,11 @@ export class SmmuAssigned extends AssignedMachine {
 
   protected override async announce(): Promise<void> {}
 
-  protected override leaf(gpa: number): bigint {
+  override leaf(gpa: number): bigint {
     return BigInt(gpa) | 0x443n;
   }
 
-  protected override link(table: number): bigint {
+  override link(table: number): bigint {
     return BigInt(table) | 3n;
   }
 }

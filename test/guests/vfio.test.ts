@@ -24,13 +24,19 @@ afterAll(async () => {
 
 describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
   it.each([
-    { arch: 'amd64', choice: { cachingMode: true, scalableMode: false }, append: ['intel_iommu=on,sm_off'] },
+    {
+      arch: 'amd64',
+      choice: { cachingMode: true, scalableMode: false },
+      append: ['intel_iommu=on,sm_off'],
+      cpus: 1,
+    },
     // No caching mode: the kernel's stores to its tables are trapped.
-    { arch: 'arm64', choice: {}, append: [] },
+    { arch: 'arm64', choice: {}, append: [], cpus: 1 },
+    { arch: 'arm64', choice: {}, append: [], cpus: 4 },
   ] as const)(
-    '$arch: every byte arrives, and nothing is reached that is unmapped',
-    async ({ arch, choice, append }) => {
-      const name = `vfio-${arch}`;
+    '$arch, $cpus processors: every byte arrives, and nothing is reached that is unmapped',
+    async ({ arch, choice, append, cpus }) => {
+      const name = `vfio-${arch}-${cpus}`;
       const guest = Guest.boot({
         arch,
         series: '6.12',
@@ -43,6 +49,7 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
         module: true,
         machine: {
           memoryMib: 768,
+          cpus,
           network: false,
           extra: ['-device', 'viommu-testdev,assigned=on'],
           testDevice: false,
