@@ -97,7 +97,7 @@ export interface ArmShape {
   readonly hardware?: 'access' | 'dirty' | undefined;
 }
 
-/** VMSAv8-64; all memory is below 2^48. DDI 0487 D8.3, D8.4 */
+/** VMSAv8-64. DDI 0487 D8.3, D8.4 */
 export function naiveArm(shape: ArmShape): NaiveFormat {
   const { stage, granule, inputBits, levels, upper, large, hardware } = shape;
   const stride = granule - 3;
@@ -118,7 +118,11 @@ export function naiveArm(shape: ArmShape): NaiveFormat {
       if (level === 1 ? !type : !blocks(level)) return 'nothing';
       return bit(entry, 10) || hardware !== undefined ? 'leaf' : 'nothing';
     },
-    address: (entry, from) => addressOf(entry, Math.max(from, from === 12 ? granule : from), 48),
+    // With 52 bits, bits 15:12 of an entry for 64 KiB pages are bits 51:48 of its address.
+    address: (entry, from) => {
+      const low = addressOf(entry, Math.max(from, granule), 48);
+      return large && granule === 16 ? low + Number((entry >> 12n) & 0xfn) * 2 ** 48 : low;
+    },
     // APTable: no access without privilege, no writes. Stage 2 has none.
     through: (rights, entry) => {
       if (stage === 2) return rights;

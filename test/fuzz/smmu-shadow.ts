@@ -126,7 +126,7 @@ class Play {
     else if (what === 12 && rng.chance(0.4)) this.#detach();
     else if (what === 13) this.#changeContext();
     else if (what === 14 && rng.chance(0.4)) this.#toggleDevice(rng.pick([1, 2, 3]));
-    else if (what === 15 && rng.chance(0.5)) this.#togglePiece(1 + rng.below(PIECES));
+    else if (what === 15) this.#togglePieces();
     else if (what === 16) this.#invalidate();
     this.#check();
     this.#driver.events.drain();
@@ -309,6 +309,13 @@ class Play {
     machine.drain();
   }
 
+  /** Goes, comes, or goes and comes again with what it held. */
+  #togglePieces(): void {
+    const piece = 1 + this.rng.below(PIECES);
+    this.#togglePiece(piece);
+    if (this.rng.chance(0.5)) this.#togglePiece(piece);
+  }
+
   #togglePiece(piece: number): void {
     const first = DATA + (piece - 1) * PIECE;
     this.trace.say(`RAM ${piece} ${this.#pieces.has(piece) ? 'goes' : 'comes'}`);
@@ -374,7 +381,9 @@ class Play {
     const inRam = (page: number): boolean => this.#memory.contains(page * PAGE, PAGE);
     for (const page of live)
       must(!inRam(page) || machine.tracked.has(page), () => `page ${page} is not tracked`);
-    for (const page of machine.tracked) must(live.has(page), () => `page ${page} is tracked, and no table`);
+    // Of what is no memory nobody can store to it.
+    for (const page of machine.tracked)
+      must(!inRam(page) || live.has(page), () => `page ${page} is tracked, and no table`);
     this.#history.begin();
     this.#seen.clear();
     for (const [sid, to] of this.#through) this.#goesThrough(sid, to);
