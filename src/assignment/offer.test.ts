@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { createModel, modelRegisterBytes } from '../device/models.js';
 import { ArrayMemory } from '../memory/array.js';
-import { type AssignmentSettings, guestOf, offeredOptions } from './offer.js';
-import { DEVICE_KINDS, HOST_KINDS, MODES } from './request.js';
+import { type AssignmentSettings, guestOf, lackingOptions, offeredOptions, planOffer } from './offer.js';
+import { DEVICE_KINDS, fullHost, HOST_KINDS, MODES, nativeGuest } from './request.js';
 
 const offer = (
   model: string,
@@ -95,6 +95,29 @@ describe('what a guest is offered', () => {
               made++;
             }
     expect(made).toBe(2 * 3 * 3 * 3 * 5);
+  });
+});
+
+describe('what a guest lacks', () => {
+  it('is nothing where it was offered what follows from the plan, and is named otherwise', () => {
+    const lacking: string[] = [];
+    for (const host of HOST_KINDS)
+      for (const device of DEVICE_KINDS) {
+        const model = host === 'smmuv3' ? 'smmuv3' : 'vtd';
+        const guest = nativeGuest(host);
+        const planned = planOffer({ device, guest, pasids: true, mode: 'auto', host: fullHost(host) });
+        if (!planned.ok) throw new Error(planned.rule);
+        expect(lackingOptions(offer(model, host, device), planned)).toEqual([]);
+        lacking.push(`${host} ${device}: ${lackingOptions({}, planned)}`);
+      }
+    expect(lacking).toEqual([
+      'smmuv3 vf: ',
+      'smmuv3 mdev: virtual-commands=on',
+      'vtd2 vf: caching-mode=on',
+      'vtd2 mdev: caching-mode=on,virtual-commands=on',
+      'vtd3 vf: caching-mode=on',
+      'vtd3 mdev: caching-mode=on,virtual-commands=on',
+    ]);
   });
 });
 

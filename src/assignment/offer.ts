@@ -26,6 +26,7 @@ type Options = Readonly<Record<string, string>>;
 /** Caching mode announces what comes to second-stage tables only. */
 const SHADOWED_VTD: Options = { 'first-stage': 'off' };
 
+const ON: readonly (string | undefined)[] = ['on', 'true', '1'];
 const OFF: readonly (string | undefined)[] = ['off', 'false', '0'];
 
 /** The vIOMMU that a session's guest sees, and whether it is offered PASIDs. */
@@ -65,6 +66,15 @@ export function offeredOptions(
   if (strategies.length === 0) return {};
   const offered = guest === 'smmuv3' ? smmuOptions(given, strategies) : vtdOptions(guest, given, strategies);
   return Object.fromEntries(Object.entries(offered).filter(([name]) => !(name in given)));
+}
+
+/** Options that a strategy needs and a guest lacks, as one would write them. None: it can make use of its device. */
+export function lackingOptions(options: Options, { announced, pv }: Strategy): string[] {
+  const needed = [
+    ...(announced === 'caching-mode' ? ['caching-mode'] : []),
+    ...(pv === 'none' ? [] : ['virtual-commands']),
+  ];
+  return needed.filter((name) => !ON.includes(options[name])).map((name) => `${name}=on`);
 }
 
 function smmuOptions(given: Options, strategies: readonly Strategy[]): Options {

@@ -2,7 +2,7 @@
  * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind them: HOST_DEVICE brings one, the
  * planner decides, and it is nested, shadowed into spaces of the host, or refused. DESIGN §7, §8.
  */
-import { guestOf, planOffer } from '../assignment/offer.js';
+import { guestOf, lackingOptions, planOffer } from '../assignment/offer.js';
 import type { Choice, Strategy } from '../assignment/plan.js';
 import { remedyText } from '../assignment/remedies.js';
 import type { AssignmentRequest } from '../assignment/request.js';
@@ -157,6 +157,11 @@ export class AssignedDevices {
     if (!batches) this.begin(device);
     const { choice, reason } = strategy;
     this.ports.log('info', 'device assigned', { device: known.name, rid: known.rid, choice, reason });
+    const lacking = lackingOptions(options, strategy);
+    if (lacking.length > 0) {
+      const fields = { device: known.name, rid: known.rid, options: lacking.join(', ') };
+      this.ports.log('warn', 'the guest is not offered what this device needs', fields);
+    }
     return { code: 0, text: reason, choice: CHOICES.indexOf(choice) };
   }
 

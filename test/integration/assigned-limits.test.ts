@@ -17,7 +17,7 @@ import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
-import { Daemon } from '../support/daemon.js';
+import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
@@ -101,6 +101,25 @@ describe('a mode that is impossible for a device', () => {
     wired.vm.reset();
     wired.close();
     clean(host);
+  });
+});
+
+describe('a guest that is offered too little for its device', () => {
+  it('is told of in the log, with the options that would do', async () => {
+    const daemon = await Daemon.start();
+    const host = new SimHost({ kind: 'vtd3', tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const given = { socket: daemon.socket, host, name: 'a', bytes: RAM, model: 'vtd' } as const;
+    const wired = new WiredMachine({ ...given, options: { 'caching-mode': 'on' } });
+    wired.plug(host.addMdev(HOST_RID, wired.guest), RID);
+    const warnings = await eventually(() => {
+      const found = daemon.log().filter(({ msg }) => msg.includes('is not offered'));
+      return found.length > 0 && found;
+    }, 'a warning');
+    expect(warnings.map(({ rid, options }) => [rid, options])).toEqual([[RID, 'virtual-commands=on']]);
+    wired.close();
+    clean(host);
+    await daemon.dispose();
   });
 });
 
