@@ -17,6 +17,7 @@ import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
+import { ECAP_REG } from '../../src/spec/vtd/registers.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
@@ -167,9 +168,11 @@ class PasidGuest {
     expect(commands.offered).toBe(true);
     this.allocate = () => commands.allocate();
     this.free = (pasid) => commands.free(pasid);
+    // A guest that is shadowed is offered second stages only.
+    const stage = driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
     const domains = new Map<number, ReturnType<VtdDriver['createDomain']>>();
     this.bind = (pasid, gpa) => {
-      const domain = driver.createDomain('first');
+      const domain = driver.createDomain(stage);
       domains.set(pasid, domain);
       driver.attach(RID, domain, { pasid });
       driver.map(domain, BigInt(IOVA), gpa, 4096);
