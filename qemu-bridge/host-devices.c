@@ -114,12 +114,13 @@ void viommu_hosts_wait(ViommuCore *core)
     int queues[MOST_QUEUES];
     uint32_t i, count = 0;
     bool first = false;
+    int result = 0;
 
     if (wire_has_more(&core->backend.wire)) {
         return;
     }
     qemu_mutex_lock(&core->host_lock);
-    if (core->host) {
+    if (core->host && !core->host_deaf) {
         count = iommufd_host_descriptors(core->host, queues, MOST_QUEUES);
     }
     qemu_mutex_unlock(&core->host_lock);
@@ -136,12 +137,17 @@ void viommu_hosts_wait(ViommuCore *core)
     qemu_mutex_lock(&core->host_lock);
     if (core->host) {
         first = core->host_told->len == 0;
-        iommufd_host_poll(core->host);
+        result = iommufd_host_poll(core->host);
+        /* A queue that cannot be read stays readable: to go on listening would be all that this thread does. */
+        core->host_deaf = result < 0;
         first = first && core->host_told->len > 0;
     }
     qemu_mutex_unlock(&core->host_lock);
     if (first) {
         viommu_core_schedule(core, tell_bh);
+    }
+    if (result < 0) {
+        warn_report("viommu: the host's queues of faults and page requests cannot be read any more: %s", strerror(-result));
     }
 }
 

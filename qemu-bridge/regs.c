@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The register window. Writes are posted, but for those that may change what an assigned device has mapped. Reads come from the shared page when the daemon has handled every write
- * that was sent, and otherwise ask it: a read after a write sees the write. What a register means is the
- * daemon's business; here any size and alignment passes.
+ * The register window. Writes are posted, but for those that may change what an assigned device has mapped. Reads come from
+ * the shared page when the daemon has handled every write that was sent, and otherwise ask it: a read after a write sees
+ * the write. What a register means is the daemon's business; here any size and alignment passes.
  */
 #include "compat.h"
 #include "viommu-core.h"

@@ -216,6 +216,7 @@ struct ViommuCore {
     QemuMutex host_lock;      /* the fields below, and changes of `regions` */
     struct IommufdHost *host; /* the iommufd of its devices, or NULL */
     GArray *host_told;        /* what came up from there and is not told yet */
+    bool host_deaf;           /* its queues cannot be read */
 
     /* Grows under the big lock, never shrinks, is read without any. */
     QLIST_HEAD(, ViommuSpace) spaces;

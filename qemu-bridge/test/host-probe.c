@@ -3,7 +3,7 @@
  * For tests: VFIO's part, with a device that is here by iommufd, inside a QEMU. Loaded before the bridge, so that system
  * calls on the stand-in's descriptors reach the stand-in for the kernel (iommufd-kernel.c). When the machine is complete, the
  * first viommu-testdev is told to the IOMMU as such a device. What the kernel is asked for is written on standard error, a
- * line each. VIOMMU_PROBE=fault has a page request come up once guest tables are attached; anything else does not.
+ * line each. VIOMMU_PROBE=fault has a page request come up once guest tables are attached, and =cut a piece of one.
  */
 #include "compat.h"
 #include <sys/eventfd.h>
@@ -28,7 +28,7 @@ static IOMMUFDBackend backend = { .fd = FAKE_IOMMUFD };
 static VFIOContainerBase container;
 static VFIODevice vfio = { .name = (char *)"fake", .devid = FAKE_DEV_ID, .fd = FAKE_DEVICE, .iommufd = &backend };
 
-static bool asks_for_page;
+static bool asks_for_page, cuts_short;
 static int fault_fd;
 
 static bool is_fake(int fd)
@@ -65,6 +65,7 @@ static void page_request(void)
 
     memcpy(fake.pending, &fault, sizeof(fault));
     fake.pending_size = sizeof(fault);
+    fake.cut = cuts_short;
     syscall(SYS_write, fault_fd, &one, sizeof(one));
 }
 
@@ -211,7 +212,8 @@ static void __attribute__((constructor)) load_probe(void)
     const struct rlimit many = { .rlim_cur = 2 * FAKE_QUEUE, .rlim_max = 2 * FAKE_QUEUE };
 
     if (getenv("VIOMMU_PROBE")) {
-        asks_for_page = !g_strcmp0(getenv("VIOMMU_PROBE"), "fault");
+        cuts_short = !g_strcmp0(getenv("VIOMMU_PROBE"), "cut");
+        asks_for_page = cuts_short || !g_strcmp0(getenv("VIOMMU_PROBE"), "fault");
         setrlimit(RLIMIT_NOFILE, &many);
         register_module_init(add_notifiers, MODULE_INIT_QOM);
     }

@@ -173,6 +173,15 @@ describe('a device of the host by iommufd', () => {
     await untilAsked(/page response 1 for 77/);
   });
 
+  it('goes on without page requests when the queue cannot be read any more, and says so', async () => {
+    await start('cut');
+    await enable();
+    const said = /queues of faults and page requests cannot be read any more/g;
+    await eventually(() => said.test(qemu.text), qemu.text, 20_000);
+    await invalidate(FIRST_STAGE);
+    expect(qemu.text.match(said)).toHaveLength(1);
+  });
+
   it('leaves nothing when QEMU ends, and reaches nothing when the daemon dies', async () => {
     await start();
     await enable();
