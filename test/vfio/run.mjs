@@ -28,7 +28,7 @@ const HELP = `Usage: npm run test:vfio [-- --arch amd64|arm64] [--iommufd] [opti
   --keep FILE         keep that in a file
   --help
 
-Takes two to five minutes: two levels of emulation. Exit status 0 when everything held.`;
+Takes three to ten minutes: two levels of emulation. Exit status 0 when everything held.`;
 
 /** Level 1 may be silent for so long while level 2's kernel starts. */
 const SILENCE_MS = 600_000;
