@@ -36,6 +36,13 @@ const WAIT_MS = 2000;
 const MOST_FOUND = 32;
 /** Looks for the answer to a batch that somebody carries out already. */
 const HOST_SPINS = 32;
+/**
+ * While a device is shadowed its guest waits for every invalidation, and a sleep makes that several times longer. So the looks
+ * before a sleep become more as long as sleeps end within so many milliseconds, and fewer when they do not: a guest
+ * that is at it finds the session awake, and one that is not costs nothing.
+ */
+const SHORT_SLEEP_MS = 0.5;
+const MOST_LOOKS = 512;
 /** Turns without a further look after one that found nothing. */
 const SPIN_AGAIN = 16;
 
@@ -65,6 +72,8 @@ export class SessionLoop {
   readonly #requireSealed: boolean;
   readonly #poll = new PollSet(3);
   #spinless = 0;
+  /** Looks before a sleep, while a device is shadowed. */
+  #looks = SPINS;
   #backend: Channel | undefined;
   #wokenMidway = false;
   /** Answers of devices that came while memory was waited for. */
@@ -144,7 +153,8 @@ export class SessionLoop {
   #spin(): void {
     const front = this.#front;
     const { shadowing } = this.session;
-    let most = shadowing.handed !== 0 ? HOST_SPINS : SPINS;
+    const alert = shadowing.shadow.idle ? SPINS : this.#looks;
+    let most = shadowing.handed !== 0 ? Math.max(HOST_SPINS, alert) : alert;
     if (this.#spinless > 0 && most === SPINS) {
       this.#spinless--;
       return;
@@ -158,7 +168,7 @@ export class SessionLoop {
         this.#feed(front, CHANNEL.FRONT);
         empty = 0;
         found++;
-        if (shadowing.handed !== 0) most = HOST_SPINS;
+        if (shadowing.handed !== 0) most = Math.max(HOST_SPINS, most);
       }
     }
     if (found === 0) this.#spinless = SPIN_AGAIN;
@@ -171,7 +181,12 @@ export class SessionLoop {
     poll.set(FRONT, front.fd, reads | (front.unsent > 0 ? POLL.OUT : 0));
     const backend = this.#backend;
     if (backend !== undefined) poll.set(BACKEND, backend.fd, POLL.IN | (backend.unsent > 0 ? POLL.OUT : 0));
-    return poll.wait(WAIT_MS) > 0;
+    if (this.session.shadowing.shadow.idle) return poll.wait(WAIT_MS) > 0;
+    const before = performance.now();
+    const ready = poll.wait(WAIT_MS) > 0;
+    const short = performance.now() - before < SHORT_SLEEP_MS;
+    this.#looks = short ? Math.min(this.#looks * 2, MOST_LOOKS) : Math.max(this.#looks >> 1, SPINS);
+    return ready;
   }
 
   /** Receives once from a channel that is ready, handles what came, sends. */
