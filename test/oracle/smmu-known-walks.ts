@@ -158,7 +158,9 @@ export const SMMU_WALKS: readonly SmmuKnown[] = [
       if (!readOnly(way)) return [];
       const silent = recorded(d) === 'none' && way?.cd !== undefined && CD.get.R(way.cd) === 0;
       const refused = d.ours['translated'] === 0 && (silent || recorded(d) === 'F_PERMISSION');
-      if (refused && d.step.request?.access === 2 && d.stock['translated'] === 1) return all(d);
+      // With those rights a write gets as far as stage 2.
+      const further = d.stock['translated'] === 1 || d.stock['S2'] === 1;
+      if (refused && d.step.request?.access === 2 && further) return all(d);
       const read = d.step.request?.access === 1 && bothTranslated(d);
       return read && d.ours['permissions'] === 1 && d.stock['permissions'] === 3 ? ['permissions'] : [];
     },
