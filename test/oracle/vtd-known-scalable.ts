@@ -169,10 +169,13 @@ export const VTD_SCALABLE: readonly VtdKnown[] = [
     id: 'snoop-without-capability',
     right: 'viommu',
     section: '9.8 (SNP), 11.4.3 (SC)',
-    says: 'SNP is reserved in second-stage entries while ECAP.SC is clear. In scalable mode stock lets it be set.',
+    says: 'SNP is reserved in second-stage entries while ECAP.SC is clear. A stock unit that has scalable mode lets it be set, in legacy mode too.',
     claims: (d) => {
       const leaf = path(d)?.entries.at(-1)?.value ?? 0n;
-      return d.kind.scalable && !d.kind.snoopControl && (leaf & 0x800n) !== 0n && refusal(d) === 'SSS.3'
+      return d.kind.scalable &&
+        !d.kind.snoopControl &&
+        (leaf & 0x800n) !== 0n &&
+        ['SSS.3', 'LSS.2'].includes(refusal(d))
         ? ALL
         : [];
     },
