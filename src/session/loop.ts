@@ -152,9 +152,7 @@ export class SessionLoop {
    */
   #spin(): void {
     const front = this.#front;
-    const { shadowing } = this.session;
-    const alert = shadowing.shadow.idle ? SPINS : this.#looks;
-    let most = shadowing.handed !== 0 ? Math.max(HOST_SPINS, alert) : alert;
+    let most = this.#mostLooks();
     if (this.#spinless > 0 && most === SPINS) {
       this.#spinless--;
       return;
@@ -168,10 +166,22 @@ export class SessionLoop {
         this.#feed(front, CHANNEL.FRONT);
         empty = 0;
         found++;
-        if (shadowing.handed !== 0) most = Math.max(HOST_SPINS, most);
+        most = this.#backendOwes ? SPINS : Math.max(most, this.#mostLooks());
       }
     }
     if (found === 0) this.#spinless = SPIN_AGAIN;
+  }
+
+  #mostLooks(): number {
+    const { shadowing } = this.session;
+    if (shadowing.handed !== 0) return Math.max(HOST_SPINS, this.#looks);
+    return shadowing.shadow.idle || this.#backendOwes ? SPINS : this.#looks;
+  }
+
+  /** An answer is to come on the backend channel, where nobody looks meanwhile. */
+  get #backendOwes(): boolean {
+    const { shadowing, outputs } = this.session;
+    return shadowing.handed === 0 && outputs.pendingAcks() > 0;
   }
 
   #wait(): boolean {
