@@ -253,10 +253,10 @@ describe('what the daemon asks', () => {
     const at = (gpaLo: number, gpaHi = 0) => ({ gpaLo, gpaHi });
     const NOT_MEMORY = ERRORS.NOT_MEMORY.code;
 
-    expect((await running.ask(MESSAGE.MEM_WRITE, { ...at(0x100000), data })).code).toBe(0);
-    const read = await running.ask(MESSAGE.MEM_READ, { ...at(0x0ffffe), size: 8 });
+    expect((await running.ask(MESSAGE.MEM_WRITE, { ...at(0x200000), data })).code).toBe(0);
+    const read = await running.ask(MESSAGE.MEM_READ, { ...at(0x1ffffe), size: 8 });
     expect([read.code, ...read.data]).toEqual([0, 0, 0, 0x78, 0x56, 0x34, 0x12, 0, 0]);
-    const swap = { ...at(0x100000), expected: 0x12345678, value: 0xcafe };
+    const swap = { ...at(0x200000), expected: 0x12345678, value: 0xcafe };
     expect(await running.ask(MESSAGE.MEM_CAS, swap)).toMatchObject({ code: 0, found: 0x12345678 });
     expect(await running.ask(MESSAGE.MEM_CAS, swap)).toMatchObject({ code: 0, found: 0xcafe });
 
@@ -266,7 +266,7 @@ describe('what the daemon asks', () => {
       expect([gpa, code]).toEqual([gpa, NOT_MEMORY]);
     }
     expect((await running.ask(MESSAGE.MEM_READ, { ...at(0xfed90000), size: 4 })).code).toBe(NOT_MEMORY);
-    expect((await running.ask(MESSAGE.MEM_CAS, { ...swap, gpaLo: 0x100002 })).code).toBe(NOT_MEMORY);
+    expect((await running.ask(MESSAGE.MEM_CAS, { ...swap, gpaLo: 0x200002 })).code).toBe(NOT_MEMORY);
     expect(await qemu.quit()).toBe(0);
     expect(qemu.text).toBe('');
   });

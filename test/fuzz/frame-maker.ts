@@ -30,8 +30,8 @@ const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.PAGE_REQUEST]: FEATURE.PRI,
 };
 
-/** Requests that are answered, by message number. */
-export const ANSWERED: ReadonlySet<number> = new Set([
+/** Requests that are always answered, by message number. */
+const ANSWERED: ReadonlySet<number> = new Set([
   MESSAGE.HELLO,
   MESSAGE.MEM_ADD,
   MESSAGE.MEM_REMOVE,
@@ -40,6 +40,13 @@ export const ANSWERED: ReadonlySet<number> = new Set([
   MESSAGE.RESET,
   MESSAGE.REPLAY,
 ]);
+
+/** Replies that a frame on the front channel gets. */
+export function repliesDue(type: number, flags: number, features: number): number {
+  if (ANSWERED.has(type)) return 1;
+  const asked = type === MESSAGE.REG_WRITE && (flags & FLAG.NEED_REPLY) !== 0;
+  return asked && (features & FEATURE.WRITE_REPLY) !== 0 ? 1 : 0;
+}
 
 const buffer = new Uint8Array(HEADER_BYTES + 65536);
 const writer = new BodyWriter();
@@ -129,7 +136,8 @@ export function plausibleFrame(rng: Rng, id: number, features: number): MadeFram
     else if (typeof value === 'string') message[field] = 'x'.repeat(rng.below(20));
   }
   fitFields(rng, type, features, message);
-  const flags = 1 | (ANSWERED.has(type) ? FLAG.NEED_REPLY : 0);
+  // Whether a reply is asked for matters to REG_WRITE only; the others get one, or none, all the same.
+  const flags = 1 | (rng.chance(ANSWERED.has(type) ? 0.9 : 0.2) ? FLAG.NEED_REPLY : 0);
   const descriptor = type === MESSAGE.MEM_ADD && message['shared'] === true;
   return { type, bytes: frameBytes(type, flags, id, codec, message), descriptor };
 }

@@ -15,7 +15,7 @@ import {
 } from '../../src/wire/frame.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
-import { ANSWERED, firstFrames, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
+import { firstFrames, frameBytes, plausibleFrame, repliesDue, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { WORDS_PER_WRITE } from './limits.js';
 import type { Rng } from './rng.js';
@@ -197,7 +197,7 @@ class Talk {
     this.#session.input(channel, frame, bytes);
     const words = this.#memory.taken();
     must(words <= WORDS_PER_WRITE, () => `type ${type} touched ${words} words of memory`);
-    const due = channel === CHANNEL.FRONT && ANSWERED.has(type) ? 1 : 0;
+    const due = channel === CHANNEL.FRONT ? repliesDue(type, frame.flags, this.#features) : 0;
     must(this.#answers.length === due, () => `type ${type} got ${this.#answers.length} answers`);
     if (due === 1) {
       const answer = this.#answers[0] as Sent;

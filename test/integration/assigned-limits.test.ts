@@ -81,28 +81,30 @@ describe('a mode that is impossible for a device', () => {
     },
   );
 
-  it.each(IMPOSSIBLE)('$kind, $device, $mode: a session refuses it, and goes on', ({ kind, mode, rule }) => {
-    const daemon = daemons.get(mode) as Daemon;
-    const host = new SimHost({ kind, tableBytes: 2 ** 24 });
-    host.addParent(HOST_RID);
-    const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
-    const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model });
-    const device = host.addMdev(HOST_RID, wired.guest);
-    wired.vm.addDevice(device.number, RID, 'refused');
-    const { code, text, choice } = wired.assigned.announce(device);
-    expect([code, choice]).toEqual([ERRORS.NOT_ASSIGNABLE.code, 0]);
-    const other = mode === 'nest' ? 'shadow' : 'nest';
-    expect(text).toMatch(new RegExp(`no ${mode} \\(${rule}\\): .*What would work: .*${other}`));
-    wired.settle();
-    expect(dmaRead(device, DATA, 1)).toBeUndefined();
-    const line = daemon
-      .log()
-      .find((one) => one['device'] === 'refused' && String(one['reason']).includes(rule));
-    expect(line?.msg).toContain('cannot be assigned');
-    wired.vm.reset();
-    wired.close();
-    clean(host);
-  });
+  it.each(IMPOSSIBLE)(
+    '$kind, $device, $mode: a session refuses it, and goes on',
+    async ({ kind, mode, rule }) => {
+      const daemon = daemons.get(mode) as Daemon;
+      const host = new SimHost({ kind, tableBytes: 2 ** 24 });
+      host.addParent(HOST_RID);
+      const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
+      const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model });
+      const device = host.addMdev(HOST_RID, wired.guest);
+      wired.vm.addDevice(device.number, RID, 'refused');
+      const { code, text, choice } = wired.assigned.announce(device);
+      expect([code, choice]).toEqual([ERRORS.NOT_ASSIGNABLE.code, 0]);
+      const other = mode === 'nest' ? 'shadow' : 'nest';
+      expect(text).toMatch(new RegExp(`no ${mode} \\(${rule}\\): .*What would work: .*${other}`));
+      wired.settle();
+      expect(dmaRead(device, DATA, 1)).toBeUndefined();
+      const refusal = () =>
+        daemon.log().find((one) => one['device'] === 'refused' && String(one['reason']).includes(rule));
+      expect((await eventually(refusal, 'a log line')).msg).toContain('cannot be assigned');
+      wired.vm.reset();
+      wired.close();
+      clean(host);
+    },
+  );
 });
 
 describe('a guest that is offered too little for its device', () => {
