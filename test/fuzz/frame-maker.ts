@@ -1,5 +1,5 @@
 import { bodyCodec, type Codec } from '../../src/wire/codec.js';
-import { FEATURE, FLAG, HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
+import { FEATURE, FLAG, HEADER_BYTES, MESSAGE, NOTIFY, VERSION } from '../../src/wire/frame.js';
 import { BodyWriter } from '../../src/wire/writer.js';
 import type { Rng } from './rng.js';
 
@@ -15,6 +15,9 @@ const FRONT = [
   MESSAGE.REPLAY,
   MESSAGE.NOTIFIER,
   MESSAGE.PAGE_REQUEST,
+  MESSAGE.TABLE_WRITE,
+  MESSAGE.HOST_LISTEN,
+  MESSAGE.HOST_SETTLE,
 ] as const;
 
 /** Registers that do something when they are written, within what both models have. */
@@ -28,24 +31,35 @@ const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.REPLAY]: FEATURE.NOTIFIERS,
   [MESSAGE.NOTIFIER]: FEATURE.NOTIFIERS,
   [MESSAGE.PAGE_REQUEST]: FEATURE.PRI,
+  [MESSAGE.TABLE_WRITE]: FEATURE.TRACKING,
+  [MESSAGE.HOST_LISTEN]: FEATURE.HOST_BATCH,
+  [MESSAGE.HOST_SETTLE]: FEATURE.HOST_BATCH,
 };
 
-/** Requests that are always answered, by message number. */
+/** Requests that are answered at once. */
 const ANSWERED: ReadonlySet<number> = new Set([
   MESSAGE.HELLO,
   MESSAGE.MEM_ADD,
-  MESSAGE.MEM_REMOVE,
   MESSAGE.REG_READ,
   MESSAGE.TRANSLATE,
-  MESSAGE.RESET,
   MESSAGE.REPLAY,
+  MESSAGE.HOST_DEVICE,
 ]);
 
-/** Replies that a frame on the front channel gets. */
-export function repliesDue(type: number, flags: number, features: number): number {
-  if (ANSWERED.has(type)) return 1;
+/** Requests that are answered when the host has done what they lead to. */
+const ANSWERED_LATER: ReadonlySet<number> = new Set([
+  MESSAGE.MEM_REMOVE,
+  MESSAGE.RESET,
+  MESSAGE.TABLE_WRITE,
+  MESSAGE.HOST_SETTLE,
+]);
+
+/** When a frame on the front channel is answered. */
+export function replyDue(type: number, flags: number, features: number): 'at once' | 'later' | 'never' {
+  if (ANSWERED.has(type)) return 'at once';
+  if (ANSWERED_LATER.has(type)) return 'later';
   const asked = type === MESSAGE.REG_WRITE && (flags & FLAG.NEED_REPLY) !== 0;
-  return asked && (features & FEATURE.WRITE_REPLY) !== 0 ? 1 : 0;
+  return asked && (features & FEATURE.WRITE_REPLY) !== 0 ? 'at once' : 'never';
 }
 
 const buffer = new Uint8Array(HEADER_BYTES + 65536);
@@ -74,12 +88,14 @@ export interface MadeFrame {
   readonly descriptor: boolean;
 }
 
-/** Which message comes next. Removing a device that is not there ends the session, as does a feature not in force: seldom. */
+/** Which message comes next. Removing a device that is not there ends the session, as does listening for one that is not shadowed, or a feature not
+ * in force: seldom. */
 function pickType(rng: Rng, features: number): number {
   const type = rng.pick(FRONT);
   const feature = FEATURE_OF[type];
   const missing = feature !== undefined && (features & feature) === 0;
-  return (missing || type === MESSAGE.DEVICE_REMOVED) && rng.chance(0.98) ? MESSAGE.TRANSLATE : type;
+  const ending = type === MESSAGE.DEVICE_REMOVED || type === MESSAGE.HOST_LISTEN;
+  return (missing || ending) && rng.chance(0.98) ? MESSAGE.TRANSLATE : type;
 }
 
 /** Fields that may have some values only, mostly within them. */
@@ -120,6 +136,12 @@ function fitFields(rng: Rng, type: number, features: number, message: Record<str
         message['offset'] = rng.chance(0.1) ? rng.below(0x400) : known;
       }
       return;
+    case MESSAGE.TABLE_WRITE:
+      if (mostly()) Object.assign(message, { hi: 0, size: rng.pick([1, 4, 8, 16, 4096]) });
+      return;
+    case MESSAGE.HOST_LISTEN:
+      if (rng.chance(0.9)) Object.assign(message, LISTENED, { device: rng.below(4) });
+      return;
     default:
   }
 }
@@ -137,17 +159,29 @@ export function plausibleFrame(rng: Rng, id: number, features: number): MadeFram
   }
   fitFields(rng, type, features, message);
   // Whether a reply is asked for matters to REG_WRITE only; the others get one, or none, all the same.
-  const flags = 1 | (rng.chance(ANSWERED.has(type) ? 0.9 : 0.2) ? FLAG.NEED_REPLY : 0);
+  const flags = 1 | (rng.chance(replyDue(type, 0, features) !== 'never' ? 0.9 : 0.2) ? FLAG.NEED_REPLY : 0);
   const descriptor = type === MESSAGE.MEM_ADD && message['shared'] === true;
   return { type, bytes: frameBytes(type, flags, id, codec, message), descriptor };
 }
 
-/** Devices that notifiers may be asked for; to be sent after HELLO. */
-export function firstFrames(): Uint8Array[] {
-  return [0, 1, 2, 3].map((device) => {
-    const message = { device, rid: device * 8, name: '' };
-    return frameBytes(MESSAGE.DEVICE_ADDED, 1, 0, bodyCodec(MESSAGE.DEVICE_ADDED), message);
-  });
+/** The pages of 1 GiB. */
+const LISTENED = { firstLo: 0, firstHi: 0, lastLo: 2 ** 30 - 1, lastHi: 0 };
+
+/** Devices that notifiers may be asked for, one of them shadowed where that is possible; to be sent after HELLO. */
+export function firstFrames(features: number): Uint8Array[] {
+  const post = <T extends object>(type: number, codec: Codec<T>, message: T) =>
+    frameBytes(type, VERSION, 0, codec, message);
+  const added = bodyCodec(MESSAGE.DEVICE_ADDED);
+  const frames = [0, 1, 2, 3].map((device) =>
+    post(MESSAGE.DEVICE_ADDED, added, { device, rid: device * 8, name: '' }),
+  );
+  const wanted = FEATURE.NOTIFIERS | FEATURE.HOST_BATCH;
+  if ((features & wanted) !== wanted) return frames;
+  frames.push(
+    post(MESSAGE.NOTIFIER, bodyCodec(MESSAGE.NOTIFIER), { device: 0, flags: NOTIFY.MAP | NOTIFY.UNMAP }),
+  );
+  frames.push(post(MESSAGE.HOST_LISTEN, bodyCodec(MESSAGE.HOST_LISTEN), { device: 0, ...LISTENED }));
+  return frames;
 }
 
 function number(rng: Rng): number {

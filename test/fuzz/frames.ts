@@ -2,7 +2,8 @@ import { CodedError, ERRORS } from '../../src/base/errors.js';
 import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import type { Outlet, SessionMemory, SessionPorts, SharedPage } from '../../src/session/ports.js';
-import { CHANNEL, Session } from '../../src/session/session.js';
+import { CHANNEL, type ChannelName, Session } from '../../src/session/session.js';
+import { HOST_OPERATION_WORDS } from '../../src/sim/host.js';
 import { CODEC } from '../../src/wire/codec.js';
 import {
   ALL_FEATURES,
@@ -13,9 +14,10 @@ import {
   MESSAGE,
   VERSION,
 } from '../../src/wire/frame.js';
+import type { RegWriteReply } from '../../src/wire/messages.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
-import { firstFrames, frameBytes, plausibleFrame, repliesDue, spoiled } from './frame-maker.js';
+import { firstFrames, frameBytes, plausibleFrame, replyDue, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { WORDS_PER_WRITE } from './limits.js';
 import type { Rng } from './rng.js';
@@ -54,12 +56,23 @@ interface Sent {
   readonly type: number;
   readonly flags: number;
   readonly id: number;
+  /** Where it is to be answered. */
+  readonly channel: ChannelName;
+  /** Operations of a batch. */
+  readonly operations: number;
 }
+
+const ASKS: ReadonlySet<number> = new Set([
+  MESSAGE.INVALIDATE,
+  MESSAGE.DEVICE_TLB,
+  MESSAGE.HOST_BATCH,
+  MESSAGE.TRACK,
+]);
 
 /**
  * Random frames against a session: right ones, wrong ones, and bytes that are none, in pieces of any size. The
  * session may end only with an error of the table that ends connections; until then every question has one
- * answer, in order, and no frame costs more than its bound.
+ * answer, in order (some wait for the host, which answers when it likes), and no frame costs more than its bound.
  */
 export class FramesFuzzer implements Fuzzer {
   readonly name = 'frames';
@@ -97,8 +110,10 @@ class Talk {
   readonly #receiver = new Receiver(this.#bytes);
   readonly #frame = new Frame();
   readonly #answers: Sent[] = [];
-  /** INVALIDATEs and DEVICE_TLBs that wait for an answer. */
+  /** What the session waits for. */
   readonly #asked: Sent[] = [];
+  /** Types of questions that are answered later, by id; ids may repeat. */
+  readonly #open: { readonly type: number; readonly id: number }[] = [];
   #features = 0;
   readonly #session: Session;
   #nextId = 1;
@@ -107,17 +122,21 @@ class Talk {
     private readonly rng: Rng,
     private readonly trace: Trace,
   ) {
-    const outlet = (sent: (frame: Sent) => void): Outlet => ({
-      put: (type, flags, id) => sent({ type, flags, id }),
+    const outlet = (sent: (frame: Sent) => void, channel: ChannelName): Outlet => ({
+      put: (type, flags, id, _codec, message) => {
+        const { ops, batch } = message as Partial<RegWriteReply>;
+        const operations = (ops?.length ?? 0) / HOST_OPERATION_WORDS;
+        sent({ type, flags, id, channel, operations });
+        // A batch that comes with the answer to a write is answered where it came.
+        if (type === MESSAGE.REG_WRITE && batch)
+          this.#ask({ type: MESSAGE.HOST_BATCH, flags, id: batch, channel, operations });
+      },
     });
     const ports: SessionPorts = {
-      front: outlet((frame) => this.#answers.push(frame)),
+      front: outlet((frame) => this.#answers.push(frame), CHANNEL.FRONT),
       memory: this.#memory,
       models: { createModel, modelRegisterBytes },
-      openBackend: () =>
-        outlet((frame) => {
-          if (frame.type === MESSAGE.INVALIDATE || frame.type === MESSAGE.DEVICE_TLB) this.#asked.push(frame);
-        }),
+      openBackend: () => outlet((frame) => this.#ask(frame), CHANNEL.BACKEND),
       mapSharedPage: (_fd, _bytes, registerBytes) => sharedPage(registerBytes),
       fileBytes: () => 2 ** 20,
       log: () => {},
@@ -139,7 +158,7 @@ class Talk {
     this.#features = features & ALL_FEATURES;
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
-    for (const bytes of firstFrames()) this.#receive(bytes, []);
+    for (const bytes of firstFrames(this.#features)) this.#receive(bytes, []);
   }
 
   step(): void {
@@ -156,19 +175,34 @@ class Talk {
     this.#receive(sent, descriptors);
   }
 
+  #ask(sent: Sent): void {
+    if (ASKS.has(sent.type)) this.#asked.push(sent);
+  }
+
   #acknowledge(): void {
     const { rng } = this;
-    const { type, id: due } = this.#asked.shift() as Sent;
-    const id = rng.chance(0.998) ? due : rng.u32();
-    const flags = VERSION | FLAG.REPLY;
-    const bytes =
-      type === MESSAGE.DEVICE_TLB
-        ? frameBytes(type, flags, id, CODEC.DeviceTlbReply, { result: rng.below(4) })
-        : frameBytes(type, flags, id, CODEC.Status, { code: rng.chance(0.999) ? 0 : 5, text: '' });
+    const asked = this.#asked.shift() as Sent;
+    const { type, channel } = asked;
+    const id = rng.chance(0.998) ? asked.id : rng.u32();
+    const bytes = this.#answerTo(asked, id);
     this.trace.say(`answer to type ${type}, ${id}`);
     const frame = new Frame();
-    Object.assign(frame, { type, flags, id, start: 16, end: bytes.length });
-    this.#input(CHANNEL.BACKEND, frame, bytes);
+    Object.assign(frame, { type, flags: VERSION | FLAG.REPLY, id, start: 16, end: bytes.length });
+    this.#input(channel, frame, bytes);
+  }
+
+  #answerTo({ type, operations }: Sent, id: number): Uint8Array {
+    const { rng } = this;
+    const flags = VERSION | FLAG.REPLY;
+    if (type === MESSAGE.DEVICE_TLB) {
+      return frameBytes(type, flags, id, CODEC.DeviceTlbReply, { result: rng.below(4) });
+    }
+    if (type === MESSAGE.HOST_BATCH) {
+      const index = rng.chance(0.998) ? rng.below(Math.max(operations, 1)) : rng.u32();
+      const failures = operations > 0 && rng.chance(0.1) ? Uint32Array.of(index, 14) : new Uint32Array(0);
+      return frameBytes(type, flags, id, CODEC.HostBatchReply, { failures });
+    }
+    return frameBytes(type, flags, id, CODEC.Status, { code: rng.chance(0.999) ? 0 : 5, text: '' });
   }
 
   /** Bytes arrive, whole or in pieces; frames that are complete are handled. */
@@ -189,21 +223,28 @@ class Talk {
     }
   }
 
-  #input(channel: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND, frame: Frame, bytes: Uint8Array): void {
+  #input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames++;
     this.#memory.taken();
     this.#answers.length = 0;
     const { type, id } = frame;
+    const due = channel === CHANNEL.FRONT ? replyDue(type, frame.flags, this.#features) : 'never';
+    if (due === 'later') this.#open.push({ type, id });
     this.#session.input(channel, frame, bytes);
     const words = this.#memory.taken();
     must(words <= WORDS_PER_WRITE, () => `type ${type} touched ${words} words of memory`);
-    const due = channel === CHANNEL.FRONT ? repliesDue(type, frame.flags, this.#features) : 0;
-    must(this.#answers.length === due, () => `type ${type} got ${this.#answers.length} answers`);
-    if (due === 1) {
-      const answer = this.#answers[0] as Sent;
-      const right = answer.type === type && answer.id === id && (answer.flags & FLAG.REPLY) !== 0;
+    let now = due === 'at once' ? 1 : 0;
+    for (const answer of this.#answers) {
+      const right = (answer.flags & FLAG.REPLY) !== 0;
+      const waits = this.#open.findIndex((one) => one.type === answer.type && one.id === answer.id);
       must(right, () => `type ${type} id ${id} got ${JSON.stringify(answer)}`);
+      if (answer.type === type && answer.id === id && now > 0) now--;
+      else if (waits >= 0) this.#open.splice(waits, 1);
+      else must(false, () => `type ${type} id ${id} got ${JSON.stringify(answer)}`);
     }
+    must(now === 0, () => `type ${type} got no answer`);
+    const late = (): string => `${JSON.stringify(this.#open[0])} is not answered, and nothing is waited for`;
+    must(this.#asked.length > 0 || this.#open.length === 0, late);
   }
 }
 

@@ -30,7 +30,7 @@ export class SocketFuzzer implements Fuzzer {
   run(rng: Rng, trace: Trace): void {
     const vm = SimVm.connect(this.path, { name: 'fuzz', ramBytes: 2 ** 20 });
     try {
-      for (const bytes of firstFrames()) vm.client.front.putRaw(bytes);
+      for (const bytes of firstFrames(ALL_FEATURES)) vm.client.front.putRaw(bytes);
       for (let n = 0; n < 300; n++) this.#send(rng, trace, vm, n);
       // An honest question at the end, when all that was sent could be understood.
       vm.client.timeoutMs = 5000;
