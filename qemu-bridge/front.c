@@ -22,8 +22,8 @@ bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame)
     return true;
 }
 
-static bool send_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
-                        const void *message, const int *fds, unsigned nfds)
+static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+                            const void *message, const int *fds, unsigned nfds)
 {
     WireResult result;
 
@@ -42,31 +42,59 @@ static bool send_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_
         viommu_core_gone(core, "%s", wire_result_text(result));
         return false;
     }
+    core->front.sent++;
     return true;
 }
 
-static bool receive_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields, void *reply)
+bool viommu_front_send_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id,
+                              const pb_msgdesc_t *fields, const void *message)
 {
-    WireFrame frame;
-    WireResult result = wire_receive(&core->front.wire, &frame);
+    return send_fds_locked(core, type, flags, id, fields, message, NULL, 0);
+}
+
+bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame)
+{
+    WireResult result = wire_receive(&core->front.wire, frame);
 
     if (result != WIRE_OK) {
         viommu_core_gone(core, "%s", wire_result_text(result));
         return false;
     }
-    if (viommu_frame_is_error(core, &frame)) {
-        return false;
-    }
-    if (frame.type != type || !(frame.flags & WIRE_FLAG_REPLY) || frame.id != id) {
+    return !viommu_frame_is_error(core, frame);
+}
+
+/* MAIL that nobody waits for any more: the answer was found before the thread that looked for it slept. */
+static bool is_late_mail(const ViommuCore *core, const WireFrame *frame)
+{
+    return frame->type == viommu_MessageType_MAIL && viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX);
+}
+
+bool viommu_front_take_locked(ViommuCore *core, const WireFrame *frame, uint32_t type, uint32_t id,
+                              const pb_msgdesc_t *fields, void *reply)
+{
+    if (frame->type != type || !(frame->flags & WIRE_FLAG_REPLY) || frame->id != id) {
         viommu_core_gone(core, "the daemon answered message %" PRIu32 " type %" PRIu32
-                         " with message %" PRIu32 " type %" PRIu32, id, type, frame.id, frame.type);
+                         " with message %" PRIu32 " type %" PRIu32, id, type, frame->id, frame->type);
         return false;
     }
-    if (fields && !wire_decode(&frame, fields, reply)) {
+    if (fields && !wire_decode(frame, fields, reply)) {
         viommu_core_gone(core, "the daemon's answer to message type %" PRIu32 " cannot be decoded", type);
         return false;
     }
     return true;
+}
+
+bool viommu_front_receive_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                                 void *reply)
+{
+    WireFrame frame;
+
+    do {
+        if (!viommu_front_next_locked(core, &frame)) {
+            return false;
+        }
+    } while (is_late_mail(core, &frame));
+    return viommu_front_take_locked(core, &frame, type, id, fields, reply);
 }
 
 bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans)
@@ -84,8 +112,8 @@ static bool request_fds_locked(ViommuCore *core, uint32_t type, const pb_msgdesc
 {
     uint32_t id = core->front.next_id++;
 
-    return send_locked(core, type, WIRE_FLAG_NEED_REPLY, id, fields, message, fds, nfds) &&
-           receive_locked(core, type, id, reply_fields, reply);
+    return send_fds_locked(core, type, WIRE_FLAG_NEED_REPLY, id, fields, message, fds, nfds) &&
+           viommu_front_receive_locked(core, type, id, reply_fields, reply);
 }
 
 bool viommu_front_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields,
@@ -108,13 +136,13 @@ bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *
 
 bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message)
 {
-    return send_locked(core, type, 0, core->front.next_id++, fields, message, NULL, 0);
+    return viommu_front_send_locked(core, type, 0, core->front.next_id++, fields, message);
 }
 
 bool viommu_front_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
                                const void *message)
 {
-    return send_locked(core, type, WIRE_FLAG_REPLY, id, fields, message, NULL, 0);
+    return viommu_front_send_locked(core, type, WIRE_FLAG_REPLY, id, fields, message);
 }
 
 bool viommu_front_request(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,

@@ -7,9 +7,6 @@
 #include "compat.h"
 #include "viommu-core.h"
 
-/* How often the answer is looked for before this thread sleeps: about as long as it takes to wake up. */
-#define LOOKS_FOR_ANSWER 64
-
 /* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
 static bool page_is_current(const ViommuCore *core)
 {
@@ -52,15 +49,9 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
 /* front.lock held. A write may be an invalidation: what that makes of a host's mappings comes with the answer. */
 static bool ask_locked(ViommuCore *core, const viommu_RegWrite *msg, viommu_RegWriteReply *written)
 {
-    ViommuFront *front = &core->front;
-    bool ok;
-
-    wire_operations_init(&written->ops, &front->operations);
-    front->wire.looks = LOOKS_FOR_ANSWER;
-    ok = viommu_front_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg, -1,
-                                     viommu_RegWriteReply_fields, written);
-    front->wire.looks = 0;
-    return ok;
+    wire_operations_init(&written->ops, &core->front.operations);
+    return viommu_mail_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg,
+                                      viommu_RegWriteReply_fields, written);
 }
 
 /* It is done here and now, under the big lock that is held, so that nobody else has to wake up for it. */
@@ -74,8 +65,8 @@ static void take_batch(ViommuCore *core, const viommu_RegWriteReply *written)
     }
     viommu_host_run(core, written->device, &front->operations, &front->failed);
     qemu_mutex_lock(&front->lock);
-    viommu_front_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
-                              &front->failed);
+    viommu_mail_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
+                             &front->failed);
     qemu_mutex_unlock(&front->lock);
 }
 

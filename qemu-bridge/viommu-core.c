@@ -11,7 +11,7 @@
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
                       FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING) | \
-                      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY))
+                      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -160,6 +160,7 @@ static bool create_page(ViommuCore *core, Error **errp)
     }
     *viommu_control(core, CONTROL_WORD_MAGIC) = CONTROL_MAGIC;
     core->writes_sent = 0;
+    core->front.sent = core->front.mail_sent = core->front.mail_answers = 0;
     return true;
 }
 

@@ -39,9 +39,21 @@ typedef enum ControlWord {
     CONTROL_WORD_REFUSED = 10,
     CONTROL_WORD_WALKS_LO = 12,
     CONTROL_WORD_WALKS_HI = 13,
+    CONTROL_WORD_MAIL_SENT = 16,
+    CONTROL_WORD_MAIL_TAKEN = 17,
+    CONTROL_WORD_MAIL_ANSWERED = 18,
+    CONTROL_WORD_PEER_SLEEPS = 19,
+    CONTROL_WORD_DAEMON_SLEEPS = 20,
+    CONTROL_WORD_MAIL_HANDLED = 21,
+    CONTROL_WORD_MAIL_AFTER = 256, /* our frame is behind it */
+    CONTROL_WORD_MAIL_ANSWER = 512,
 } ControlWord;
 
 typedef struct ViommuCore ViommuCore;
+
+/* Bytes of the mailbox's two places. */
+#define MAIL_BYTES 508
+#define MAIL_ANSWER_BYTES 2048
 
 /* A translation request's answer, on the stack of the thread that asked. */
 typedef struct ViommuAnswer {
@@ -54,6 +66,10 @@ typedef struct ViommuFront {
     QemuMutex lock;
     Wire wire;
     uint32_t next_id;
+    uint32_t sent;                /* frames, modulo 2^32 */
+    uint32_t mail_sent;           /* the same of the mailbox, and answers taken from there */
+    uint32_t mail_answers;
+    uint8_t mail[MAIL_ANSWER_BYTES];
     WireOperations operations;    /* what came with the answer to a REG_WRITE; big lock */
     viommu_HostBatchReply failed; /* and what becomes of it */
 } ViommuFront;
@@ -272,6 +288,17 @@ static inline uint32_t *viommu_control(const ViommuCore *core, ControlWord word)
 bool viommu_front_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields,
                                  const void *message, int fd, const pb_msgdesc_t *reply_fields, void *reply);
 bool viommu_front_post_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message);
+/** Sends a frame as given. */
+bool viommu_front_send_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id,
+                              const pb_msgdesc_t *fields, const void *message);
+/** Receives a frame; not an ERROR, which is said. */
+bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame);
+/** Takes a frame that must be the reply to `id`. */
+bool viommu_front_take_locked(ViommuCore *core, const WireFrame *frame, uint32_t type, uint32_t id,
+                              const pb_msgdesc_t *fields, void *reply);
+/** Both: what has been asked for comes on the front channel. */
+bool viommu_front_receive_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                                 void *reply);
 /** Answers what came with an answer. */
 bool viommu_front_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
                                const void *message);
@@ -284,6 +311,15 @@ bool viommu_front_hello(ViommuCore *core, const viommu_Hello *hello, const int *
 bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans);
 /** Says why, if the frame is an ERROR; true when it was one. */
 bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame);
+
+/* mailbox.c: register writes and their answers without system calls, where MAILBOX is in force. front.lock. */
+
+/** As viommu_front_request_locked. */
+bool viommu_mail_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
+                                const pb_msgdesc_t *reply_fields, void *reply);
+/** As viommu_front_reply_locked. */
+bool viommu_mail_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+                              const void *message);
 
 /* pci.c */
 

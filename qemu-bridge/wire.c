@@ -59,6 +59,26 @@ static void attach_fds(struct msghdr *msg, void *control, size_t control_size, c
     memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
 }
 
+size_t wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
+                   const pb_msgdesc_t *fields, const void *message)
+{
+    size_t size = 0;
+
+    if (fields) {
+        pb_ostream_t out = pb_ostream_from_buffer(buffer + WIRE_HEADER_BYTES, room - WIRE_HEADER_BYTES);
+
+        if (!pb_encode(&out, fields, message)) {
+            return 0;
+        }
+        size = out.bytes_written;
+    }
+    stl_le_p(buffer, type);
+    stl_le_p(buffer + 4, flags | WIRE_VERSION);
+    stl_le_p(buffer + 8, size);
+    stl_le_p(buffer + 12, id);
+    return WIRE_HEADER_BYTES + size;
+}
+
 WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
                      const void *message, const int *fds, unsigned nfds)
 {
@@ -66,22 +86,11 @@ WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const 
         struct cmsghdr align;
         char bytes[CMSG_SPACE(WIRE_MAX_FDS * sizeof(int))];
     } control;
-    size_t size = 0, sent = 0;
+    size_t size = wire_encode(w->tx, sizeof(w->tx), type, flags, id, fields, message), sent = 0;
 
-    if (fields) {
-        pb_ostream_t out = pb_ostream_from_buffer(w->tx + WIRE_HEADER_BYTES, WIRE_MAX_SENT_BODY);
-
-        if (!pb_encode(&out, fields, message)) {
-            return WIRE_MALFORMED;
-        }
-        size = out.bytes_written;
+    if (!size) {
+        return WIRE_MALFORMED;
     }
-    stl_le_p(w->tx, type);
-    stl_le_p(w->tx + 4, flags | WIRE_VERSION);
-    stl_le_p(w->tx + 8, size);
-    stl_le_p(w->tx + 12, id);
-    size += WIRE_HEADER_BYTES;
-
     while (sent < size) {
         struct iovec iov = { .iov_base = w->tx + sent, .iov_len = size - sent };
         struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -129,10 +138,19 @@ static WireResult fill(Wire *w, uint32_t need)
     return WIRE_OK;
 }
 
+bool wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame)
+{
+    frame->type = ldl_le_p(header);
+    frame->flags = ldl_le_p(header + 4);
+    frame->size = ldl_le_p(header + 8);
+    frame->id = ldl_le_p(header + 12);
+    frame->body = header + WIRE_HEADER_BYTES;
+    return (frame->flags & WIRE_FLAG_VERSION_MASK) == WIRE_VERSION && frame->size <= most;
+}
+
 WireResult wire_receive(Wire *w, WireFrame *frame)
 {
     WireResult result;
-    const uint8_t *p;
 
     if (w->rx_start == w->rx_end) {
         w->rx_start = 0;
@@ -142,12 +160,7 @@ WireResult wire_receive(Wire *w, WireFrame *frame)
     if (result != WIRE_OK) {
         return result;
     }
-    p = w->rx + w->rx_start;
-    frame->type = ldl_le_p(p);
-    frame->flags = ldl_le_p(p + 4);
-    frame->size = ldl_le_p(p + 8);
-    frame->id = ldl_le_p(p + 12);
-    if ((frame->flags & WIRE_FLAG_VERSION_MASK) != WIRE_VERSION || frame->size > WIRE_MAX_BODY) {
+    if (!wire_parse_header(w->rx + w->rx_start, WIRE_MAX_BODY, frame)) {
         return WIRE_MALFORMED;
     }
     result = fill(w, WIRE_HEADER_BYTES + frame->size);

@@ -61,6 +61,16 @@ void wire_close(Wire *w);
 WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
                      const void *message, const int *fds, unsigned nfds);
 
+/**
+ * Encodes one frame into `room` bytes at `buffer`; returns how many it took, 0 when it does not fit. `fields`/`message` as for
+ * wire_send.
+ */
+size_t wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
+                   const pb_msgdesc_t *fields, const void *message);
+
+/** Takes a header apart; the body is behind it. False when it is none, or says that more than `most` bytes follow. */
+bool wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame);
+
 /** Receives one frame. The header is judged before any of the body is waited for. */
 WireResult wire_receive(Wire *w, WireFrame *frame);
 

@@ -86,6 +86,11 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     body(CODEC.PageRequest, (session, _, m) => session.pageRequest(m)),
     FEATURE.PRI,
   );
+  // Whoever it woke up looks into the mailbox.
+  table[MESSAGE.MAIL] = entry(
+    body(CODEC.Mail, () => {}),
+    FEATURE.MAILBOX,
+  );
   table[MESSAGE.HOST_LISTEN] = entry(
     body(CODEC.HostListen, (session, _, m) => session.shadowing.listen(m)),
     FEATURE.HOST_BATCH,

@@ -9,9 +9,10 @@ import { mapFile, POLL, PollSet, SystemError, sealAgainstShrinking, unmap, viewO
 import type { ViommuEvent } from '../events/events.js';
 import { GuestRam } from '../memory/remote.js';
 import { Channel, FILL } from '../wire/channel.js';
-import { CODEC } from '../wire/codec.js';
+import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
-import { MESSAGE, SHARED } from '../wire/frame.js';
+import { FEATURE, FLAG, type Frame, MESSAGE, SHARED } from '../wire/frame.js';
+import { DaemonMailbox } from '../wire/mailbox.js';
 import type {
   LogFields,
   LogLevel,
@@ -43,6 +44,9 @@ const HOST_SPINS = 32;
  */
 const SHORT_SLEEP_MS = 0.5;
 const MOST_LOOKS = 512;
+/** Looks into the mailbox for each one at the socket, which costs a system call. */
+const MAIL_LOOKS = 256;
+const NO_MAIL = {};
 /** Turns without a further look after one that found nothing. */
 const SPIN_AGAIN = 16;
 
@@ -75,6 +79,12 @@ export class SessionLoop {
   /** Looks before a sleep, while a device is shadowed. */
   #looks = SPINS;
   #backend: Channel | undefined;
+  /** Frames of the front channel that have been handled, modulo 2^32. */
+  #handled = 0;
+  #control: Uint32Array | undefined;
+  #mailbox: DaemonMailbox | undefined;
+  /** The frame of the mailbox that is being handled, for its answer to go there. */
+  #mail: Frame | undefined;
   #wokenMidway = false;
   /** Answers of devices that came while memory was waited for. */
   #deviceAnswers: SetAside[] = [];
@@ -124,12 +134,12 @@ export class SessionLoop {
 
   #turn(): void {
     // While memory was waited for, requests may have been read that nothing announces any more.
-    this.#feed(this.#front, CHANNEL.FRONT);
-    this.#spin();
+    this.#feedFront();
+    const busy = this.#spin();
     this.#takeDeviceAnswers();
     const poll = this.#poll;
     if (this.#wokenMidway) this.#wake();
-    if (!this.#wait()) return;
+    if (!this.#wait(busy ? 0 : WAIT_MS)) return;
     if (poll.events(WAKE) !== 0) this.#wake();
     if (poll.events(BACKEND) !== 0) this.#serve(this.#backend as Channel, CHANNEL.BACKEND);
     if (poll.events(FRONT) !== 0) this.#serve(this.#front, CHANNEL.FRONT);
@@ -149,27 +159,37 @@ export class SessionLoop {
    * peer that never pauses is left after a while, for the sake of the other channel. Where it did not follow, that
    * is time taken from whoever was just answered, maybe on the same core: then it is not tried for a while. Who was
    * handed a batch is at it, and answers before a sleep would end; what it maps next often comes soon, too.
+   * Returns whether there may be more at once.
    */
-  #spin(): void {
+  #spin(): boolean {
     const front = this.#front;
     let most = this.#mostLooks();
     if (this.#spinless > 0 && most === SPINS) {
       this.#spinless--;
-      return;
+      return false;
     }
     let found = 0;
     for (let empty = 0; empty < most && found < MOST_FOUND && front.unsent === 0; ) {
-      const filled = front.fill();
+      const mail = this.#lookForMail();
+      const filled = mail ? FILL.DATA : front.fill();
       if (filled === FILL.CLOSED) throw front.ending();
       if (filled === FILL.NOTHING) empty++;
       else {
-        this.#feed(front, CHANNEL.FRONT);
+        this.#feedFront();
         empty = 0;
         found++;
         most = this.#backendOwes ? SPINS : Math.max(most, this.#mostLooks());
       }
     }
     if (found === 0) this.#spinless = SPIN_AGAIN;
+    return found === MOST_FOUND;
+  }
+
+  #lookForMail(): boolean {
+    const mailbox = this.#mailbox;
+    if (mailbox === undefined) return false;
+    for (let look = 0; look < MAIL_LOOKS; look++) if (mailbox.due(this.#handled)) return true;
+    return false;
   }
 
   #mostLooks(): number {
@@ -184,16 +204,27 @@ export class SessionLoop {
     return shadowing.handed === 0 && outputs.pendingAcks() > 0;
   }
 
-  #wait(): boolean {
+  #wait(milliseconds: number): boolean {
+    const mailbox = this.#mailbox;
+    if (mailbox === undefined || milliseconds === 0) return this.#sleep(milliseconds);
+    mailbox.sleep(true);
+    // What came before the peer could see that.
+    const ready = this.#sleep(mailbox.due(this.#handled) ? 0 : milliseconds);
+    mailbox.sleep(false);
+    return ready;
+  }
+
+  /** Returns whether a channel, or the main thread, has something. */
+  #sleep(milliseconds: number): boolean {
     const poll = this.#poll;
     const front = this.#front;
     const reads = front.unsent > FRONT_BACKLOG ? 0 : POLL.IN;
     poll.set(FRONT, front.fd, reads | (front.unsent > 0 ? POLL.OUT : 0));
     const backend = this.#backend;
     if (backend !== undefined) poll.set(BACKEND, backend.fd, POLL.IN | (backend.unsent > 0 ? POLL.OUT : 0));
-    if (this.session.shadowing.shadow.idle) return poll.wait(WAIT_MS) > 0;
+    if (this.session.shadowing.shadow.idle || milliseconds === 0) return poll.wait(milliseconds) > 0;
     const before = performance.now();
-    const ready = poll.wait(WAIT_MS) > 0;
+    const ready = poll.wait(milliseconds) > 0;
     const short = performance.now() - before < SHORT_SLEEP_MS;
     this.#looks = short ? Math.min(this.#looks * 2, MOST_LOOKS) : Math.max(this.#looks >> 1, SPINS);
     return ready;
@@ -209,8 +240,12 @@ export class SessionLoop {
       if (name === CHANNEL.BACKEND) this.#readFront();
       throw channel.ending();
     }
-    if (name === CHANNEL.BACKEND && this.session.deviceTlbs.pending > 0) this.#readFront();
-    this.#feed(channel, name);
+    if (name === CHANNEL.FRONT) {
+      this.#feedFront();
+      return;
+    }
+    if (this.session.deviceTlbs.pending > 0) this.#readFront();
+    this.#feedBackend(channel);
   }
 
   /**
@@ -223,7 +258,7 @@ export class SessionLoop {
       const filled = front.fill();
       if (filled === FILL.CLOSED) throw front.ending();
       if (filled === FILL.NOTHING) return;
-      this.#feed(front, CHANNEL.FRONT);
+      this.#feedFront();
     }
   }
 
@@ -237,14 +272,64 @@ export class SessionLoop {
     }
   }
 
-  /** Handles every whole frame of a channel, in order, and sends the answers: backend first. */
-  #feed(channel: Channel, name: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND): void {
+  /**
+   * Handles every whole frame of the front channel, and of the mailbox, in the order in which they were sent, and sends the
+   * answers: backend first.
+   */
+  #feedFront(): void {
+    const front = this.#front;
+    let mails = 0;
+    for (;;) {
+      const mailbox = this.#mailbox;
+      if (mailbox?.due(this.#handled) === true) {
+        // A peer that puts one after the other there is left after a while, too.
+        if (++mails > MOST_FOUND) break;
+        mailbox.take();
+        this.#mail = mailbox.frame;
+        this.session.input(CHANNEL.FRONT, mailbox.frame, mailbox.bytes);
+        this.#mail = undefined;
+        mailbox.handled();
+      } else if (front.next()) {
+        this.#handled = (this.#handled + 1) >>> 0;
+        this.session.input(CHANNEL.FRONT, front.frame, front.bytes);
+        front.dropDescriptors();
+        if (this.#handled === 1) this.#openMailbox();
+      } else break;
+      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+    }
+    this.#flush();
+  }
+
+  #feedBackend(channel: Channel): void {
     while (channel.next()) {
-      this.session.input(name, channel.frame, channel.bytes);
+      this.session.input(CHANNEL.BACKEND, channel.frame, channel.bytes);
       channel.dropDescriptors();
       if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
     }
     this.#flush();
+  }
+
+  /** HELLO has been answered. */
+  #openMailbox(): void {
+    const features = this.session.agreement?.features ?? 0;
+    const both = FEATURE.WRITE_REPLY | FEATURE.MAILBOX;
+    if (this.#control !== undefined && (features & both) === both) {
+      this.#mailbox = new DaemonMailbox(this.#control);
+    }
+  }
+
+  /** What goes out on the front channel, but for the answer to a frame of the mailbox. */
+  #put<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): void {
+    const front = this.#front;
+    const mailbox = this.#mailbox as DaemonMailbox;
+    const mail = this.#mail;
+    if (mail === undefined || mail.type !== type || mail.id !== id || (flags & FLAG.REPLY) === 0) {
+      front.put(type, flags, id, codec, message);
+      return;
+    }
+    const here = mailbox.answer(type, flags, id, codec, message);
+    if (mailbox.peerSleeps) front.put(MESSAGE.MAIL, 0, 0, CODEC.Mail, NO_MAIL);
+    if (!here) front.put(type, flags, id, codec, message);
   }
 
   #flush(): void {
@@ -306,6 +391,8 @@ export class SessionLoop {
     this.#memory.clear();
     this.#backend?.close();
     this.#front.close();
+    this.#mailbox = undefined;
+    this.#control = undefined;
     if (this.#page !== undefined) unmap(this.#page.address, this.#page.bytes);
     this.#page = undefined;
     this.#access.free();
@@ -315,7 +402,9 @@ export class SessionLoop {
   #ports(models: ModelFactory): SessionPorts {
     const observer = this.#observer;
     return {
-      front: this.#front,
+      front: {
+        put: (type, flags, id, codec, message) => this.#put(type, flags, id, codec, message),
+      },
       memory: this.#memory,
       models,
       openBackend: (fd) => this.#openBackend(fd),
@@ -348,8 +437,10 @@ export class SessionLoop {
     }
     this.#page = { address, bytes };
     const memory = viewOf(address, bytes);
+    const control = new Uint32Array(memory, SHARED.CONTROL, 1024);
+    this.#control = control;
     return {
-      control: new Uint32Array(memory, SHARED.CONTROL, 1024),
+      control,
       registers: new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2),
       registerBytes: new Uint8Array(memory, SHARED.REGISTERS, registerBytes),
     };

@@ -4,6 +4,7 @@ import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { pageOf } from '../shadow/pages.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, FEATURE, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
+import { PeerMailbox } from '../wire/mailbox.js';
 import type * as M from '../wire/messages.js';
 import type { AssignedHost } from './assigned-host.js';
 import { SimHost } from './host.js';
@@ -198,7 +199,7 @@ export class SimVm implements Machine {
       this.client.post(MESSAGE.REG_WRITE, { offset, size, lo, hi });
       return;
     }
-    const reply = this.client.request(MESSAGE.REG_WRITE, { offset, size, lo, hi });
+    const reply = this.client.requestByMail(MESSAGE.REG_WRITE, { offset, size, lo, hi });
     if (reply.batch === 0) return;
     this.traffic.handedBatches++;
     const handed = { ...reply, ops: Uint32Array.from(reply.ops) };
@@ -333,6 +334,9 @@ export class SimVm implements Machine {
       this.#sharedFd,
     );
     this.features = reply.features;
+    if ((reply.features & FEATURE.MAILBOX) !== 0) {
+      this.client.mailbox = new PeerMailbox(new Uint32Array(this.#sharedWords.buffer, 0, 1024));
+    }
     this.registerBytes = reply.registerBytes;
     this.session = reply.session;
   }

@@ -7,6 +7,7 @@ import { closeFd, connectUnix, POLL, PollSet, socketPair } from '../base/native.
 import { Channel, FILL } from './channel.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from './codec.js';
 import { FLAG, MESSAGE, messageName } from './frame.js';
+import type { PeerMailbox } from './mailbox.js';
 import type * as M from './messages.js';
 
 /** What the daemon asks of a monitor. Messages are reused: copy what is to be kept. */
@@ -33,6 +34,8 @@ type HostRequest = typeof MESSAGE.HOST_SPACE_CREATE;
 const FRONT = 0;
 const BACKEND = 1;
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Looks into the mailbox before this thread sleeps. */
+const LOOKS_FOR_MAIL = 1000;
 
 /** The daemon's ERROR frame, as an error of the table. */
 export function peerError(message: M.ErrorMessage): CodedError {
@@ -47,10 +50,14 @@ export class Client {
   readonly backendPeer: number;
   /** Most milliseconds that a request may take. */
   timeoutMs = DEFAULT_TIMEOUT_MS;
+  /** Set when it is in force. */
+  mailbox: PeerMailbox | undefined;
   readonly #service: BackendService;
   readonly #poll = new PollSet(2);
   #nextId = 1;
   #served = 0;
+  /** Frames sent on the front channel, modulo 2^32. */
+  #sent = 0;
   #backendEnded = false;
   #closed = false;
 
@@ -104,6 +111,7 @@ export class Client {
     descriptors: readonly number[] = [],
   ): void {
     this.front.put(type, flags, id, codec, body);
+    this.#sent = (this.#sent + 1) >>> 0;
     if (descriptors.length > 0) {
       while (!this.front.flushWithDescriptors(descriptors)) this.#wait(this.timeoutMs);
     }
@@ -116,6 +124,7 @@ export class Client {
       if (this.front.next()) {
         const frame = this.front.frame;
         if (frame.type === MESSAGE.ERROR) throw peerError(this.front.body(CODEC.Error));
+        if (frame.type === MESSAGE.MAIL) continue;
         if (!frame.reply || frame.type !== type || frame.id !== id) {
           throw new CodedError('UNEXPECTED_REPLY', `${messageName(frame.type)} ${frame.id}`);
         }
@@ -125,6 +134,53 @@ export class Client {
       if (filled === FILL.CLOSED) throw this.front.ending();
       if (filled === FILL.NOTHING) this.#wait(this.timeoutMs);
     }
+  }
+
+  /** As {@link request}, through the mailbox where that is possible. */
+  requestByMail<T extends keyof M.Requests>(type: T, body: M.Requests[T][0]): M.Requests[T][1] {
+    const id = this.#nextId++ >>> 0;
+    const { mailbox } = this;
+    if (mailbox === undefined || !this.#mail(mailbox, type, FLAG.NEED_REPLY, id, bodyCodec(type), body)) {
+      this.send(type, FLAG.NEED_REPLY, id, bodyCodec(type), body);
+      return this.awaitReply(type, id);
+    }
+    this.#awaitMail(mailbox);
+    if (!mailbox.take()) return this.awaitReply(type, id);
+    const { frame, bytes } = mailbox;
+    if (!frame.reply || frame.type !== type || frame.id !== id) {
+      throw new CodedError('UNEXPECTED_REPLY', `${messageName(frame.type)} ${frame.id} in the mailbox`);
+    }
+    return replyCodec(type).decode(bytes, frame.start, frame.end);
+  }
+
+  #mail<T extends object>(
+    mailbox: PeerMailbox,
+    type: number,
+    flags: number,
+    id: number,
+    codec: Codec<T>,
+    body: T,
+  ): boolean {
+    if (!mailbox.put(this.#sent, type, flags, id, codec, body)) return false;
+    if (mailbox.daemonSleeps) this.post(MESSAGE.MAIL, {});
+    return true;
+  }
+
+  #awaitMail(mailbox: PeerMailbox): void {
+    for (let look = 0; look < LOOKS_FOR_MAIL; look++) if (mailbox.answered) return;
+    mailbox.sleep(true);
+    while (!mailbox.answered) {
+      if (this.front.next()) {
+        const { type, id } = this.front.frame;
+        if (type === MESSAGE.ERROR) throw peerError(this.front.body(CODEC.Error));
+        if (type !== MESSAGE.MAIL) throw new CodedError('UNEXPECTED_REPLY', `${messageName(type)} ${id}`);
+        continue;
+      }
+      const filled = this.front.fill();
+      if (filled === FILL.CLOSED) throw this.front.ending();
+      if (filled === FILL.NOTHING) this.#wait(this.timeoutMs);
+    }
+    mailbox.sleep(false);
   }
 
   /** Serves what the daemon has asked so far; waits at most `milliseconds` for something. Returns how many. */
@@ -247,7 +303,10 @@ export class Client {
 
   /** Answers a request of the daemon that came with an answer of its own. */
   answer<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
-    this.send(type, FLAG.REPLY, id, replyCodec(type), body);
+    const { mailbox } = this;
+    const codec = replyCodec(type);
+    if (mailbox !== undefined && this.#mail(mailbox, type, FLAG.REPLY, id, codec, body)) return;
+    this.send(type, FLAG.REPLY, id, codec, body);
   }
 
   #reply<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {

@@ -41,6 +41,7 @@ export const CODEC = {
     m.code = 0;
     m.text = '';
   }),
+  Mail: new Codec<M.Mail>('Mail', () => {}),
   RegWrite: new Codec<M.RegWrite>('RegWrite', (m) => {
     m.offset = 0;
     m.size = 0;
@@ -275,6 +276,7 @@ const BODIES = table([
   [MESSAGE.HOST_LISTEN, CODEC.HostListen],
   [MESSAGE.HOST_SETTLE, CODEC.HostSettle],
   [MESSAGE.TABLE_WRITE, CODEC.TableWrite],
+  [MESSAGE.MAIL, CODEC.Mail],
   [MESSAGE.INVALIDATE, CODEC.Invalidate],
   [MESSAGE.INTERRUPT, CODEC.Interrupt],
   [MESSAGE.MEM_READ, CODEC.MemRead],

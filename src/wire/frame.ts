@@ -31,6 +31,7 @@ export const MESSAGE = {
   NOTIFIER: 11,
   PAGE_REQUEST: 12,
   TABLE_WRITE: 13,
+  MAIL: 14,
   HOST_LISTEN: 20,
   HOST_SETTLE: 21,
   HOST_DEVICE: 22,
@@ -80,10 +81,11 @@ export const FEATURE = {
   WALKS: 1024,
   NESTING: 2048,
   WRITE_REPLY: 4096,
+  MAILBOX: 8192,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0x1dff;
+export const ALL_FEATURES = 0x3dff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;
@@ -102,7 +104,15 @@ export const CONTROL = {
   DROPPED_ENTRIES: 9,
   REFUSED: 10,
   WALKS: 12,
+  MAIL_SENT: 16,
+  MAIL_TAKEN: 17,
+  MAIL_ANSWERED: 18,
+  PEER_SLEEPS: 19,
+  DAEMON_SLEEPS: 20,
+  MAIL_HANDLED: 21,
 } as const;
+/** The mailbox's two places: bytes of the control page. The peer's begins with a word of its own. */
+export const MAILBOX = { PEER: 1024, PEER_BYTES: 512, DAEMON: 2048, DAEMON_BYTES: 2048 } as const;
 /** The bytes "VIMV", little-endian. */
 export const CONTROL_MAGIC = 0x564d4956;
 

@@ -40,6 +40,8 @@ export interface Status {
   code: number;
   text: string;
 }
+/** Nothing: what there is to say is in the mailbox. */
+export type Mail = Record<string, never>;
 export interface RegWrite {
   offset: number;
   size: number;
@@ -278,6 +280,7 @@ export interface Requests {
 
 /** Frames that nobody answers. */
 export interface Posts {
+  [MESSAGE.MAIL]: Mail;
   [MESSAGE.REG_WRITE]: RegWrite;
   [MESSAGE.DEVICE_ADDED]: DeviceAdded;
   [MESSAGE.DEVICE_REMOVED]: DeviceRemoved;

@@ -2,7 +2,7 @@ import { CodedError } from '../../src/base/errors.js';
 import { closeFd, connectUnix, socketPair } from '../../src/base/native.js';
 import { Channel, FILL } from '../../src/wire/channel.js';
 import { CODEC } from '../../src/wire/codec.js';
-import { HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
+import { FEATURE, HEADER_BYTES, MESSAGE } from '../../src/wire/frame.js';
 import { type Listener, listen } from '../../src/wire/listener.js';
 
 export type Operation = 'map' | 'unmap';
@@ -27,7 +27,8 @@ interface Way {
 
 /**
  * Stands between one QEMU and its daemon and passes every frame on, with its descriptors, until one comes at which the test
- * wants to look at them or to end one of them: nothing passes any more from there on, that frame included.
+ * wants to look at them or to end one of them: nothing passes any more from there on, that frame included. There is no
+ * mailbox, which would be passed by.
  */
 export class Relay {
   /** Resolves when a frame was held back. */
@@ -113,7 +114,11 @@ export class Relay {
     }
     const descriptors = frame.descriptors.splice(0);
     if (type === MESSAGE.HELLO && !way.fromDaemon) this.#ownBackend(descriptors);
-    way.to.putRaw(way.from.bytes.slice(frame.start - HEADER_BYTES, frame.end));
+    if (type === MESSAGE.HELLO && !way.fromDaemon) {
+      const hello = way.from.body(CODEC.Hello);
+      const features = hello.features & ~FEATURE.MAILBOX;
+      way.to.put(type, frame.flags, frame.id, CODEC.Hello, { ...hello, features });
+    } else way.to.putRaw(way.from.bytes.slice(frame.start - HEADER_BYTES, frame.end));
     // A frame with descriptors goes by itself: nothing else waits, as long as both sides read.
     if (descriptors.length > 0) while (!way.to.flushWithDescriptors(descriptors));
     while (!way.to.flush());

@@ -1,10 +1,11 @@
-import { readSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { CodedError } from '../../src/base/errors.js';
-import { closeFd } from '../../src/base/native.js';
+import { closeFd, mapFile, unmap, viewOf } from '../../src/base/native.js';
 import { Channel, FILL } from '../../src/wire/channel.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from '../../src/wire/codec.js';
-import { ALL_FEATURES, FLAG, MESSAGE, messageName } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, messageName } from '../../src/wire/frame.js';
 import { type Listener, listen } from '../../src/wire/listener.js';
+import { DaemonMailbox } from '../../src/wire/mailbox.js';
 import type {
   DeviceAdded,
   Hello,
@@ -30,9 +31,13 @@ export interface Script {
   readonly readRegister?: (daemon: ScriptedDaemon) => void;
   /** What comes with the answer to a register write that asks for one. */
   readonly write?: (message: RegWrite) => RegWriteReply;
+  /** There is a mailbox, and the daemon sleeps. What came there is in `mailbox.frame`. */
+  readonly mail?: (mailbox: DaemonMailbox, front: Channel) => void;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
 }
+
+const CONTROL_BYTES = 4096;
 
 /** The whole address space onto itself: what a unit with translation off answers. */
 const IDENTITY: TranslateReply = {
@@ -45,9 +50,12 @@ const IDENTITY: TranslateReply = {
   stall: 0,
 };
 
+/** Everything is sent on the channels. */
+const FRONT_FEATURES = ALL_FEATURES & ~FEATURE.MAILBOX;
+
 const GOOD_HELLO: HelloReply = {
   version: 1,
-  features: ALL_FEATURES,
+  features: FRONT_FEATURES,
   session: 'scripted',
   registerBytes: 4096,
 };
@@ -92,6 +100,9 @@ export class ScriptedDaemon {
   #front: Channel | undefined;
   #listener: Listener | undefined;
   #page = -1;
+  #pageAt = 0;
+  #mailbox: DaemonMailbox | undefined;
+  #handled = 0;
   readonly #timer: NodeJS.Timeout;
 
   private constructor(script: Script) {
@@ -118,6 +129,10 @@ export class ScriptedDaemon {
     return bytes.readUInt32LE();
   }
 
+  setControlWord(word: number, value: number): void {
+    writeSync(this.#page, Uint32Array.of(value), 0, 4, word * 4);
+  }
+
   /** Closes both channels: a daemon that dies. */
   hangUp(): void {
     this.closeFront();
@@ -133,6 +148,9 @@ export class ScriptedDaemon {
   async dispose(): Promise<void> {
     clearInterval(this.#timer);
     this.hangUp();
+    this.#mailbox = undefined;
+    if (this.#pageAt !== 0) unmap(this.#pageAt, CONTROL_BYTES);
+    this.#pageAt = 0;
     if (this.#page >= 0) closeFd(this.#page);
     this.#page = -1;
     await this.#listener?.close();
@@ -188,7 +206,15 @@ export class ScriptedDaemon {
     if (channel === undefined) return;
     try {
       const state = channel.fill();
-      while (channel.next()) this.#serve(channel);
+      while (channel.next()) {
+        this.#handled++;
+        this.#serve(channel);
+      }
+      const mailbox = this.#mailbox;
+      if (mailbox?.due(this.#handled)) {
+        mailbox.take();
+        this.#script.mail?.(mailbox, channel);
+      }
       channel.flush();
       if (state === FILL.CLOSED) this.hangUp();
     } catch (error) {
@@ -264,6 +290,16 @@ export class ScriptedDaemon {
     }
   }
 
+  get #features(): number {
+    return (this.#script.mail ? ALL_FEATURES : FRONT_FEATURES) & ~(this.#script.without ?? 0);
+  }
+
+  #openMailbox(): void {
+    this.#pageAt = mapFile(this.#page, 0, CONTROL_BYTES, true);
+    this.#mailbox = new DaemonMailbox(new Uint32Array(viewOf(this.#pageAt, CONTROL_BYTES)));
+    this.#mailbox.sleep(true);
+  }
+
   #done(channel: Channel, type: number, id: number): void {
     channel.put(type, FLAG.REPLY, id, CODEC.Status, { code: 0, text: '' });
   }
@@ -274,6 +310,7 @@ export class ScriptedDaemon {
     this.backend = new Channel(backend as number);
     this.#page = page as number;
     if (this.#script.hello) this.#script.hello(channel, id);
-    else answerHello(channel, id, { features: ALL_FEATURES & ~(this.#script.without ?? 0) });
+    else answerHello(channel, id, { features: this.#features });
+    if (this.#script.mail) this.#openMailbox();
   }
 }

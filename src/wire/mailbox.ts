@@ -1,0 +1,239 @@
+/**
+ * The mailbox: one frame each way in the control page, where whoever looks finds it without a system call
+ * (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at: the other side may change it at any time.
+ */
+import { CodedError } from '../base/errors.js';
+import type { Codec } from './codec.js';
+import {
+  CONTROL,
+  FLAG,
+  Frame,
+  HEADER_BYTES,
+  MAILBOX,
+  MAX_FRAME_BYTES,
+  MESSAGE,
+  messageName,
+  VERSION,
+} from './frame.js';
+import { BodyWriter } from './writer.js';
+
+/** Bytes in front of the peer's frame: how many frames it had sent on the front channel. */
+const AFTER_BYTES = 4;
+const AFTER = MAILBOX.PEER / 4;
+/** The type of no message: an answer that goes on the front channel, because there is no room for it here. */
+const ELSEWHERE = 0;
+
+/** A place in the control page, and a copy of what was there. */
+class Place {
+  /** The frame that {@link take} found, in {@link bytes}. */
+  readonly frame = new Frame();
+  readonly bytes: Uint8Array;
+  readonly #place: Uint32Array;
+  readonly #copy: Uint32Array;
+
+  constructor(control: Uint32Array, at: number, bytes: number) {
+    this.#place = new Uint32Array(control.buffer, control.byteOffset + at, bytes >>> 2);
+    this.#copy = new Uint32Array(bytes >>> 2);
+    this.bytes = new Uint8Array(this.#copy.buffer);
+  }
+
+  get room(): number {
+    return this.bytes.length;
+  }
+
+  /** @param words a frame, and its bytes */
+  fill(words: Uint32Array, bytes: number): void {
+    const place = this.#place;
+    for (let at = 0; at << 2 < bytes; at++) place[at] = words[at] as number;
+  }
+
+  /** Throws `BAD_HEADER`, `FRAME_TOO_LONG`. */
+  take(): void {
+    const words = this.#copy;
+    words.set(this.#place);
+    const { frame } = this;
+    frame.type = words[0] as number;
+    frame.flags = words[1] as number;
+    const size = words[2] as number;
+    frame.id = words[3] as number;
+    if ((frame.flags & ~FLAG.DEFINED) !== 0 || (frame.flags & FLAG.VERSION_MASK) !== VERSION) {
+      throw new CodedError('BAD_HEADER', `flags 0x${frame.flags.toString(16)} in the mailbox`);
+    }
+    if (size > this.room - HEADER_BYTES) {
+      throw new CodedError('FRAME_TOO_LONG', `a body of ${size} bytes in the mailbox`);
+    }
+    frame.start = HEADER_BYTES;
+    frame.end = HEADER_BYTES + size;
+  }
+}
+
+/** Makes frames in {@link words}, of any size: they are judged when they are there. */
+class Maker {
+  readonly words = new Uint32Array(MAX_FRAME_BYTES / 4);
+  readonly #bytes = new Uint8Array(this.words.buffer);
+  readonly #writer = new BodyWriter();
+
+  /** Returns its bytes. */
+  make<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): number {
+    this.#writer.start(this.#bytes, HEADER_BYTES);
+    codec.encode(message, this.#writer);
+    const end = this.#writer.position;
+    const { words } = this;
+    words[0] = type;
+    words[1] = flags | VERSION;
+    words[2] = end - HEADER_BYTES;
+    words[3] = id;
+    return end;
+  }
+}
+
+const NO_FRAME = new Uint32Array(HEADER_BYTES / 4);
+
+/** The daemon's end. */
+export class DaemonMailbox {
+  readonly #control: Uint32Array;
+  readonly #in: Place;
+  readonly #out: Place;
+  readonly #maker = new Maker();
+  #taken = 0;
+  #answered = 0;
+
+  /** @param control the words of the control page; a mailbox begins empty */
+  constructor(control: Uint32Array) {
+    this.#control = control;
+    this.#in = new Place(control, MAILBOX.PEER + AFTER_BYTES, MAILBOX.PEER_BYTES - AFTER_BYTES);
+    this.#out = new Place(control, MAILBOX.DAEMON, MAILBOX.DAEMON_BYTES);
+    this.#taken = Atomics.load(control, CONTROL.MAIL_SENT);
+    this.#answered = Atomics.load(control, CONTROL.MAIL_ANSWERED);
+    Atomics.store(control, CONTROL.MAIL_TAKEN, this.#taken);
+  }
+
+  /** The frame that {@link take} took. */
+  get frame(): Frame {
+    return this.#in.frame;
+  }
+
+  /** What its `start` and `end` count in. */
+  get bytes(): Uint8Array {
+    return this.#in.bytes;
+  }
+
+  get empty(): boolean {
+    return Atomics.load(this.#control, CONTROL.MAIL_SENT) === this.#taken;
+  }
+
+  /** Whether there is a frame whose turn it is, when so many of the front channel have been handled. */
+  due(handled: number): boolean {
+    return !this.empty && (((this.#control[AFTER] as number) - handled) | 0) <= 0;
+  }
+
+  /** Takes the frame that is there. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, and `OUT_OF_ORDER` for what has no place here. */
+  take(): void {
+    const taken = (this.#taken + 1) >>> 0;
+    const sent = Atomics.load(this.#control, CONTROL.MAIL_SENT);
+    if (sent !== taken) throw new CodedError('OUT_OF_ORDER', `frame ${sent} in the mailbox, not ${taken}`);
+    this.#in.take();
+    this.#taken = taken;
+    Atomics.store(this.#control, CONTROL.MAIL_TAKEN, taken);
+    const { type, reply } = this.frame;
+    if (type !== MESSAGE.REG_WRITE && !(type === MESSAGE.HOST_BATCH && reply)) {
+      throw new CodedError('OUT_OF_ORDER', `${messageName(type)} in the mailbox`);
+    }
+  }
+
+  /** What was taken last has been handled: what it made complete is in the guest's memory. */
+  handled(): void {
+    Atomics.store(this.#control, CONTROL.MAIL_HANDLED, this.#taken);
+  }
+
+  /** Puts an answer there, or word that it is not; false in this case. */
+  answer<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): boolean {
+    const bytes = this.#maker.make(type, flags, id, codec, message);
+    const fits = bytes <= this.#out.room;
+    if (fits) this.#out.fill(this.#maker.words, bytes);
+    else this.#out.fill(NO_FRAME, HEADER_BYTES);
+    this.#answered = (this.#answered + 1) >>> 0;
+    Atomics.store(this.#control, CONTROL.MAIL_ANSWERED, this.#answered);
+    return fits;
+  }
+
+  /** The peer waits for MAIL, having looked for long enough. */
+  get peerSleeps(): boolean {
+    return Atomics.load(this.#control, CONTROL.PEER_SLEEPS) !== 0;
+  }
+
+  /** From now on MAIL must tell of a frame, or need not. What came before that is to be looked for once more. */
+  sleep(asleep: boolean): void {
+    Atomics.store(this.#control, CONTROL.DAEMON_SLEEPS, asleep ? 1 : 0);
+  }
+}
+
+/** The peer's end. */
+export class PeerMailbox {
+  readonly #control: Uint32Array;
+  readonly #in: Place;
+  readonly #out: Place;
+  readonly #maker = new Maker();
+  #sent = 0;
+  #answers = 0;
+
+  constructor(control: Uint32Array) {
+    this.#control = control;
+    this.#in = new Place(control, MAILBOX.DAEMON, MAILBOX.DAEMON_BYTES);
+    this.#out = new Place(control, MAILBOX.PEER + AFTER_BYTES, MAILBOX.PEER_BYTES - AFTER_BYTES);
+  }
+
+  /** The frame that {@link take} took. */
+  get frame(): Frame {
+    return this.#in.frame;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#in.bytes;
+  }
+
+  /**
+   * Puts a frame there; false when there is no room for it now.
+   * @param after frames sent on the front channel before it
+   */
+  put<T extends object>(
+    after: number,
+    type: number,
+    flags: number,
+    id: number,
+    codec: Codec<T>,
+    message: T,
+  ): boolean {
+    const control = this.#control;
+    if (Atomics.load(control, CONTROL.MAIL_TAKEN) !== this.#sent) return false;
+    const bytes = this.#maker.make(type, flags, id, codec, message);
+    if (bytes > this.#out.room) return false;
+    control[AFTER] = after;
+    this.#out.fill(this.#maker.words, bytes);
+    this.#sent = (this.#sent + 1) >>> 0;
+    Atomics.store(control, CONTROL.MAIL_SENT, this.#sent);
+    return true;
+  }
+
+  /** The daemon waits for MAIL. To be asked after {@link put}. */
+  get daemonSleeps(): boolean {
+    return Atomics.load(this.#control, CONTROL.DAEMON_SLEEPS) !== 0;
+  }
+
+  get answered(): boolean {
+    return Atomics.load(this.#control, CONTROL.MAIL_ANSWERED) !== this.#answers;
+  }
+
+  /** Takes the answer; false when it comes on the front channel. Throws `BAD_HEADER`, `FRAME_TOO_LONG`. */
+  take(): boolean {
+    this.#answers = (this.#answers + 1) >>> 0;
+    const elsewhere = this.#control[MAILBOX.DAEMON / 4] === ELSEWHERE;
+    if (!elsewhere) this.#in.take();
+    return !elsewhere;
+  }
+
+  /** As {@link DaemonMailbox.sleep}, of an answer. */
+  sleep(asleep: boolean): void {
+    Atomics.store(this.#control, CONTROL.PEER_SLEEPS, asleep ? 1 : 0);
+  }
+}
