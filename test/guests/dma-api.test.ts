@@ -30,12 +30,16 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
     { arch: 'amd64', mode: 'scalable, strict', domain: 'DMA', ...scalable },
     { arch: 'arm64', mode: 'strict', domain: 'DMA', choice: {}, append: [] },
     { arch: 'arm64', mode: 'lazy', domain: 'DMA-FQ', choice: {}, append: [] },
+    // Four tasks on four processors change one domain at once.
+    { arch: 'amd64', mode: 'strict, 4 tasks', domain: 'DMA', ...vtd },
+    { arch: 'arm64', mode: 'strict, 4 tasks', domain: 'DMA', choice: {}, append: [] },
   ] as const) {
     it(
       `${arch}, ${mode}: what is mapped is reached, what is unmapped is not`,
       async () => {
         const strict = mode !== 'lazy';
-        const name = `dma-${arch}-${mode.replace(', ', '-')}`;
+        const tasks = mode.endsWith('tasks') ? 4 : 1;
+        const name = `dma-${arch}-${mode.replace(/, | /g, '-')}`;
         const guest = Guest.boot({
           arch,
           series: '6.12',
@@ -44,9 +48,18 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           choice,
           append: [...append, `iommu.strict=${strict ? 1 : 0}`],
           jobs: ['dma'],
-          parameters: { 'dma-mode': strict ? 'strict' : 'lazy', 'dma-seconds': 10, 'dma-seed': SEED },
+          parameters: {
+            'dma-mode': strict ? 'strict' : 'lazy',
+            'dma-seconds': 10,
+            'dma-seed': SEED,
+            'dma-tasks': tasks,
+          },
           module: true,
-          machine: { testDevice: false, network: false, extra: ['-device', 'viommu-testdev,assigned=on'] },
+          machine: {
+            testDevice: false,
+            network: false,
+            extra: ['-smp', String(tasks), '-device', 'viommu-testdev,assigned=on'],
+          },
         });
         let watch: ViommuCommand | undefined;
         try {
@@ -64,6 +77,10 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           for (const what of ['maps', 'unmaps', 'coherent', 'lists', 'bytes', 'refused']) {
             expect(Number(done?.[what]), what).toBeGreaterThan(0);
           }
+          const together = guest.run.of('dma').filter(({ values }) => values['state'] === 'task');
+          expect(together.filter(({ values }) => Number(values['unmaps']) > 0)).toHaveLength(
+            tasks > 1 ? tasks : 0,
+          );
           // A flush that is put off is seen, and never in strict mode; nor where the store that unmaps is trapped.
           if (strict || arch === 'arm64') expect(done?.['stale']).toBe('0');
           else expect(Number(done?.['stale'])).toBeGreaterThan(0);

@@ -2,7 +2,8 @@
 /*
  * What a driver does that maps and unmaps all the time: memory of many sizes through the kernel's DMA API, in pieces, as
  * scatterlists and as coherent memory, in all directions. What is mapped must be reached as its direction says, byte by
- * byte; what is unmapped must not be, at once or, where the kernel flushes lazily, a moment later.
+ * byte; what is unmapped must not be, at once or, where the kernel flushes lazily, a moment later. Several may do so at once;
+ * then nobody can say of an address that it is not mapped any more.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
@@ -71,24 +72,32 @@ static int move(struct run *run, u32 command, dma_addr_t address, u32 length)
 	return ret ? ret : t.status == STATUS_DONE;
 }
 
-/* The device reads a piece. What it may only write, Linux's VT-d driver lets it read as well. */
-static int check_read(struct run *run, const struct slot *slot, u8 *memory, dma_addr_t address, u32 length)
+/* The device reads into its buffer, and it is compared with memory. */
+static int compare_read(struct run *run, const u8 *memory, dma_addr_t address, u32 length)
 {
 	int ret;
 
+	mutex_lock(&run->testdev->buffer_lock);
+	ret = move(run, CMD_READ, address, length);
+	memcpy_fromio(run->bytes, run->testdev->buffer, length);
+	mutex_unlock(&run->testdev->buffer_lock);
+	if (ret < 0)
+		return ret;
+	if (!ret)
+		return wrong(run, "the device cannot read", address);
+	run->counts->bytes += length;
+	return memcmp(run->bytes, memory, length) ? wrong(run, "the device has read wrong bytes", address) : 0;
+}
+
+/* The device reads a piece. What it may only write, Linux's VT-d driver lets it read as well. */
+static int check_read(struct run *run, const struct slot *slot, u8 *memory, dma_addr_t address, u32 length)
+{
 	if (slot->direction == DMA_FROM_DEVICE)
 		return 0;
 	prandom_bytes_state(&run->random, memory, length);
 	if (slot->kind == KIND_SINGLE)
 		dma_sync_single_for_device(device_of(run), address, length, slot->direction);
-	ret = move(run, CMD_READ, address, length);
-	if (ret < 0)
-		return ret;
-	if (!ret)
-		return wrong(run, "the device cannot read", address);
-	memcpy_fromio(run->bytes, run->testdev->buffer, length);
-	run->counts->bytes += length;
-	return memcmp(run->bytes, memory, length) ? wrong(run, "the device has read wrong bytes", address) : 0;
+	return compare_read(run, memory, address, length);
 }
 
 /* The device writes a piece, or must not. */
@@ -98,8 +107,10 @@ static int check_write(struct run *run, const struct slot *slot, u8 *memory, dma
 	int ret;
 
 	prandom_bytes_state(&run->random, run->bytes, length);
+	mutex_lock(&run->testdev->buffer_lock);
 	memcpy_toio(run->testdev->buffer, run->bytes, length);
 	ret = move(run, CMD_WRITE, address, length);
+	mutex_unlock(&run->testdev->buffer_lock);
 	if (ret < 0)
 		return ret;
 	if (ret != allowed)
@@ -224,7 +235,13 @@ static int acquire(struct run *run, struct slot *slot)
 /* Nothing is reached any more. */
 static int check_gone(struct run *run, dma_addr_t address, bool lazily)
 {
-	int ret = move(run, CMD_READ, address, 1);
+	int ret;
+
+	if (run->counts->together)
+		return 0;
+	mutex_lock(&run->testdev->buffer_lock);
+	ret = move(run, CMD_READ, address, 1);
+	mutex_unlock(&run->testdev->buffer_lock);
 
 	if (ret < 0)
 		return ret;

@@ -267,6 +267,7 @@ static int testdev_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENOMEM;
 	testdev->pdev = pdev;
 	mutex_init(&testdev->lock);
+	mutex_init(&testdev->buffer_lock);
 	init_waitqueue_head(&testdev->ended);
 	ret = pcim_enable_device(pdev);
 	if (ret)

@@ -55,6 +55,7 @@ struct testdev {
 	u32 buffer_size;
 	struct miscdevice misc;
 	struct mutex lock;		/* one transfer at a time */
+	struct mutex buffer_lock;	/* outside of it: what is in the buffer belongs to one at a time */
 	wait_queue_head_t ended;
 	u32 features_enabled;		/* bit per enum iommu_dev_features that somebody uses */
 	unsigned int bound;		/* processes; under lock */

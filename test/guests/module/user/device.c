@@ -24,9 +24,14 @@ void say(const char *format, ...)
 	fflush(stdout);
 }
 
-void device_open(const char *job)
+void device_name(const char *job)
 {
 	job_name = job;
+}
+
+void device_open(const char *job)
+{
+	device_name(job);
 	device = open("/dev/viommu-testdev", O_RDWR);
 	if (device < 0) {
 		say("reason=\"/dev/viommu-testdev: %s\"", strerror(errno));

@@ -25,6 +25,8 @@ enum { ENABLED_PASID = 1, ENABLED_ATS = 2, ENABLED_PRI = 4 };
 
 #define BUFFER_SIZE 65536u
 
+/** Whose lines `say` prints, for a program that opens the device later. */
+void device_name(const char *job);
 /** Opens the device; ends the program where there is none. */
 void device_open(const char *job);
 int device_ioctl(unsigned long request, void *argument);

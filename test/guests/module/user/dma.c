@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * viommu-dma SECONDS SEED strict|lazy: has the module map and unmap through the kernel's DMA API (dma-api.c) for a while.
- * Prints what was done: `maps`, `coherent` and `lists` among them, `unmaps`, `bytes` that were compared, accesses `refused`
- * as they had to be, and `stale` ones that reached what was unmapped and not flushed yet, which only lazy mode may have.
+ * viommu-dma SECONDS SEED strict|lazy TASKS: has the module map and unmap through the kernel's DMA API (dma-api.c) for a
+ * while, in so many tasks at once (each prints a line with `state=task`), and then, as long as it takes once, in one. Prints
+ * what was done by that one: `maps`, `coherent` and `lists` among them, `unmaps`, `bytes` that were compared, accesses
+ * `refused` as they had to be, and `stale` ones that reached what was unmapped and not flushed yet, which only lazy mode
+ * may have.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 #include "device.h"
 
 #define STEPS 500
+#define MOST_TASKS 64
 
-int main(int argc, char **argv)
+/* Sums over the module's runs. */
+struct sums {
+	unsigned long long maps, unmaps, coherent, lists, bytes, refused, stale;
+};
+
+static void run_until(time_t end, struct viommu_dma run, unsigned long seed, struct sums *sums)
 {
-	unsigned long long maps = 0, unmaps = 0, coherent = 0, lists = 0, bytes = 0, refused = 0, stale = 0;
-	struct viommu_dma run = { .steps = STEPS };
-	unsigned long seed;
-	time_t end;
-
-	if (argc != 4)
-		return 2;
 	device_open("dma");
-	seed = strtoul(argv[2], NULL, 0);
-	run.lazy = !strcmp(argv[3], "lazy");
-	say("seed=%lu seconds=%s mode=%s", seed, argv[1], argv[3]);
-	end = time(NULL) + atol(argv[1]);
 	do {
 		struct viommu_dma r = run;
 
@@ -33,17 +32,63 @@ int main(int argc, char **argv)
 		if (device_ioctl(VIOMMU_DMA, &r) < 0) {
 			say("reason=\"%s: %s\" address=0x%llx seed=%lu", strerror(errno), r.wrong,
 			    (unsigned long long)r.address, seed - 1);
-			return 1;
+			exit(1);
 		}
-		maps += r.maps;
-		unmaps += r.unmaps;
-		coherent += r.coherent;
-		lists += r.lists;
-		bytes += r.bytes;
-		refused += r.refused;
-		stale += r.stale;
+		sums->maps += r.maps;
+		sums->unmaps += r.unmaps;
+		sums->coherent += r.coherent;
+		sums->lists += r.lists;
+		sums->bytes += r.bytes;
+		sums->refused += r.refused;
+		sums->stale += r.stale;
 	} while (time(NULL) < end);
-	say("state=done maps=%llu unmaps=%llu coherent=%llu lists=%llu bytes=%llu refused=%llu stale=%llu", maps, unmaps,
-	    coherent, lists, bytes, refused, stale);
+}
+
+/* Each opens the device for itself, so that none waits for another one. Returns how many failed. */
+static int run_together(int tasks, time_t end, struct viommu_dma run, unsigned long seed)
+{
+	int task, status, failed = 0;
+
+	run.together = 1;
+	for (task = 0; task < tasks; task++) {
+		struct sums sums = { 0 };
+		pid_t child = fork();
+
+		if (child > 0)
+			continue;
+		if (child < 0)
+			return tasks;
+		run_until(end, run, seed + 1000000ul * task, &sums);
+		say("state=task task=%d maps=%llu unmaps=%llu bytes=%llu", task, sums.maps, sums.unmaps, sums.bytes);
+		exit(0);
+	}
+	while (wait(&status) > 0)
+		failed += status != 0;
+	return failed;
+}
+
+int main(int argc, char **argv)
+{
+	struct viommu_dma run = { .steps = STEPS };
+	struct sums sums = { 0 };
+	unsigned long seed;
+	time_t end;
+	int tasks;
+
+	if (argc != 5)
+		return 2;
+	seed = strtoul(argv[2], NULL, 0);
+	run.lazy = !strcmp(argv[3], "lazy");
+	tasks = atoi(argv[4]);
+	if (tasks < 1 || tasks > MOST_TASKS)
+		return 2;
+	device_name("dma");
+	say("seed=%lu seconds=%s mode=%s tasks=%d", seed, argv[1], argv[3], tasks);
+	end = time(NULL) + atol(argv[1]);
+	if (tasks > 1 && run_together(tasks, end, run, seed))
+		return 1;
+	run_until(end, run, seed, &sums);
+	say("state=done maps=%llu unmaps=%llu coherent=%llu lists=%llu bytes=%llu refused=%llu stale=%llu", sums.maps,
+	    sums.unmaps, sums.coherent, sums.lists, sums.bytes, sums.refused, sums.stale);
 	return 0;
 }
