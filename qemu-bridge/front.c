@@ -22,6 +22,23 @@ bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame)
     return true;
 }
 
+/* MAIL that nobody waits for any more: the answer was found before the thread that looked for it slept. */
+static bool is_late_mail(const ViommuCore *core, const WireFrame *frame)
+{
+    return frame->type == viommu_MessageType_MAIL && viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX);
+}
+
+/* The next frame that is not such MAIL. */
+static WireResult receive_past_mail(ViommuCore *core, WireFrame *frame)
+{
+    WireResult result;
+
+    do {
+        result = wire_receive(&core->front.wire, frame);
+    } while (result == WIRE_OK && is_late_mail(core, frame));
+    return result;
+}
+
 static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
                             const void *message, const int *fds, unsigned nfds)
 {
@@ -35,7 +52,7 @@ static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uin
         WireFrame frame;
 
         /* A daemon that hangs up says why first; that line is worth more than "connection closed". */
-        if (result == WIRE_CLOSED && wire_receive(&core->front.wire, &frame) == WIRE_OK &&
+        if (result == WIRE_CLOSED && receive_past_mail(core, &frame) == WIRE_OK &&
             viommu_frame_is_error(core, &frame)) {
             return false;
         }
@@ -52,10 +69,9 @@ bool viommu_front_send_locked(ViommuCore *core, uint32_t type, uint32_t flags, u
     return send_fds_locked(core, type, flags, id, fields, message, NULL, 0);
 }
 
-bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame)
+/* The frame is one, and no ERROR; otherwise it is said. */
+static bool is_frame(ViommuCore *core, WireResult result, const WireFrame *frame)
 {
-    WireResult result = wire_receive(&core->front.wire, frame);
-
     if (result != WIRE_OK) {
         viommu_core_gone(core, "%s", wire_result_text(result));
         return false;
@@ -63,10 +79,9 @@ bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame)
     return !viommu_frame_is_error(core, frame);
 }
 
-/* MAIL that nobody waits for any more: the answer was found before the thread that looked for it slept. */
-static bool is_late_mail(const ViommuCore *core, const WireFrame *frame)
+bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame)
 {
-    return frame->type == viommu_MessageType_MAIL && viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX);
+    return is_frame(core, wire_receive(&core->front.wire, frame), frame);
 }
 
 bool viommu_front_take_locked(ViommuCore *core, const WireFrame *frame, uint32_t type, uint32_t id,
@@ -89,12 +104,8 @@ bool viommu_front_receive_locked(ViommuCore *core, uint32_t type, uint32_t id, c
 {
     WireFrame frame;
 
-    do {
-        if (!viommu_front_next_locked(core, &frame)) {
-            return false;
-        }
-    } while (is_late_mail(core, &frame));
-    return viommu_front_take_locked(core, &frame, type, id, fields, reply);
+    return is_frame(core, receive_past_mail(core, &frame), &frame) &&
+           viommu_front_take_locked(core, &frame, type, id, fields, reply);
 }
 
 bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans)
