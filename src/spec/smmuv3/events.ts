@@ -25,7 +25,6 @@ export const EVENT = {
   F_CFG_CONFLICT: 0x21,
   E_PAGE_REQUEST: 0x24,
 } as const;
-export type EventName = keyof typeof EVENT;
 
 /** CLASS of an event: what was being translated. §7.3.12 */
 export const CLASS = { CD: 0, TT: 1, IN: 2 } as const;

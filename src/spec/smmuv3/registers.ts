@@ -11,8 +11,7 @@
  */
 import { addr, type FieldSpec, type Register, register, ro, rw } from '../define.js';
 
-/** Two 64 KiB pages. §6.1 */
-export const PAGE_0 = 0;
+/** The second of two 64 KiB pages. §6.1 */
 export const PAGE_1 = 0x10000;
 export const SMMU_REGISTER_BYTES = 0x20000;
 

@@ -293,9 +293,6 @@ export const BASE_REGISTERS: readonly Register<string>[] = [
   IOTLB_REG,
 ];
 
-/** Registers that are RsvdZ unless ECAP.IR is set. */
-export const INTERRUPT_REMAPPING_REGISTERS: readonly Register<string>[] = [IRTA_REG];
-
 /** Registers that are RsvdZ unless ECAP.PRS is set. */
 export const PAGE_REQUEST_REGISTERS: readonly Register<string>[] = [
   PQH_REG,
