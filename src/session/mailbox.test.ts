@@ -49,6 +49,8 @@ describe('the mailbox of a session', () => {
       expect([vm.peek(FAKE.OFFSET), vm.handled]).toEqual([value, value]);
       if (value % 50 === 0) await sleep(10);
     }
+    // What the peer may wait for: nothing of the last one is still to come.
+    await until(() => Atomics.load(vm.page, CONTROL.MAIL_HANDLED) === 200, 'word 21');
     expect(mailbox.put(0, REG_WRITE, 0, 1, CODEC.RegWrite, { ...OFFSET, lo: 9 })).toBe(true);
   });
 
@@ -91,6 +93,15 @@ describe('the mailbox of a session', () => {
       await until(() => vm.handled === n * 2 + 2, 'both');
       expect(vm.peek(FAKE.OFFSET)).toBe(n * 2 + 1);
     }
+  });
+
+  it('is nothing without answers to writes', async () => {
+    const { vm, mailbox } = start(ALL_FEATURES & ~FEATURE.WRITE_REPLY);
+    put(mailbox, AFTER_HELLO, 5);
+    vm.client.post(MESSAGE.MAIL, {});
+    vm.write(FAKE.OFFSET, 1);
+    expect(vm.read(FAKE.OFFSET)).toBe(1);
+    expect(vm.handled).toBe(1);
   });
 
   it('is nothing to a session that has not agreed to it', async () => {

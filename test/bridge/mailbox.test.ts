@@ -1,23 +1,19 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/wire/channel.js';
 import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import type { DaemonMailbox } from '../../src/wire/mailbox.js';
 import type { RegWriteReply } from '../../src/wire/messages.js';
-import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
 import { PhysicalMemory } from './physical-memory.js';
+import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
 
 /** The bridge's end of the mailbox: a machine with a listener that wants to hear of new mappings, and a scripted daemon. */
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const REGISTER = 0xfed9_0008;
 const NOTHING: RegWriteReply = { batch: 0, device: 0, ops: new Uint32Array(0) };
 const WRITE = MESSAGE.REG_WRITE;
@@ -28,11 +24,7 @@ let daemon: ScriptedDaemon | undefined;
 let memory: PhysicalMemory | undefined;
 
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-probe-'));
-  execFileSync('make', [
-    ...['-s', '-C', BRIDGE_DIRECTORY, 'probe'],
-    ...[`QEMU_HEADERS=${prepared().headers}`, `OUT=${out}`],
-  ]);
+  out = buildProbes();
 });
 
 afterAll(() => {

@@ -1,20 +1,16 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
-import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
 import { PhysicalMemory } from './physical-memory.js';
+import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { answerHello, type Script, ScriptedDaemon } from './scripted-daemon.js';
 import { TestdevDriver } from './testdev-driver.js';
 
 /** IOMMU notifiers: what VFIO and vhost hear, and what the daemon hears of them. */
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const ANY = 0xffffffff;
 const EVERYTHING = {
   space: ANY,
@@ -35,11 +31,7 @@ let qemu: BridgeQemu;
 let daemon: ScriptedDaemon | undefined;
 
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-probe-'));
-  execFileSync('make', [
-    ...['-s', '-C', BRIDGE_DIRECTORY, 'probe'],
-    ...[`QEMU_HEADERS=${prepared().headers}`, `OUT=${out}`],
-  ]);
+  out = buildProbes();
 });
 
 afterAll(() => {
