@@ -119,6 +119,11 @@ export const CONTROL_MAGIC = 0x564d4956;
 /** Most bytes of one MEM_READ or MEM_WRITE. */
 export const MAX_MEMORY_BYTES = 4096;
 
+/** Whether a header's flags are some of this version. */
+export function flagsAreRight(flags: number): boolean {
+  return (flags & ~FLAG.DEFINED) === 0 && (flags & FLAG.VERSION_MASK) === VERSION;
+}
+
 /** Name of a message number, for logs. */
 export function messageName(type: number): string {
   for (const [name, value] of Object.entries(MESSAGE)) if (value === type) return name;

@@ -6,8 +6,8 @@ import { CodedError } from '../base/errors.js';
 import type { Codec } from './codec.js';
 import {
   CONTROL,
-  FLAG,
   Frame,
+  flagsAreRight,
   HEADER_BYTES,
   MAILBOX,
   MAX_FRAME_BYTES,
@@ -56,7 +56,7 @@ class Place {
     frame.flags = words[1] as number;
     const size = words[2] as number;
     frame.id = words[3] as number;
-    if ((frame.flags & ~FLAG.DEFINED) !== 0 || (frame.flags & FLAG.VERSION_MASK) !== VERSION) {
+    if (!flagsAreRight(frame.flags)) {
       throw new CodedError('BAD_HEADER', `flags 0x${frame.flags.toString(16)} in the mailbox`);
     }
     if (size > this.room - HEADER_BYTES) {

@@ -7,7 +7,7 @@
  */
 import { CodedError } from '../base/errors.js';
 import { closeFd } from '../base/native.js';
-import { FLAG, type Frame, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES, VERSION } from './frame.js';
+import { type Frame, flagsAreRight, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES } from './frame.js';
 
 const STATE = { HEADER: 0, BODY: 1 } as const;
 
@@ -93,7 +93,7 @@ export class Receiver {
     this.#flags = this.#words.getUint32(at + 4, true);
     this.#size = this.#words.getUint32(at + 8, true);
     this.#id = this.#words.getUint32(at + 12, true);
-    if ((this.#flags & ~FLAG.DEFINED) !== 0 || (this.#flags & FLAG.VERSION_MASK) !== VERSION) {
+    if (!flagsAreRight(this.#flags)) {
       throw new CodedError(
         'BAD_HEADER',
         `flags 0x${this.#flags.toString(16)} of a header of type ${this.#type}`,
