@@ -59,7 +59,8 @@ static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uin
         viommu_core_gone(core, "%s", wire_result_text(result));
         return false;
     }
-    core->front.sent++;
+    /* A daemon that looks into the mailbox learns of it there. */
+    qatomic_set(viommu_control(core, CONTROL_WORD_FRONT_SENT), ++core->front.sent);
     return true;
 }
 

@@ -7,14 +7,32 @@
 #include "compat.h"
 #include "viommu-core.h"
 
-/* Before this thread sleeps: about as long as it takes to wake up. The latter cost a system call each. */
+/* Before this thread sleeps: about as long as it takes to wake up. Those at the socket cost a system call each. */
 #define LOOKS_INTO_MAILBOX 2048
 #define LOOKS_AT_SOCKET 64
-#define LOOKS_FOR_COMPLETION 256
+/* Until a daemon that was woken runs: one that does not may be waiting for this processor. */
+#define LOOKS_FOR_WAKING 1024
+#define LOOKS_AT_ONCE 16
 
 static uint8_t *place(const ViommuCore *core, ControlWord word)
 {
     return (uint8_t *)viommu_control(core, word);
+}
+
+static bool handled(const ViommuCore *core)
+{
+    return qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_HANDLED)) == core->front.mail_sent;
+}
+
+static bool daemon_sleeps(const ViommuCore *core)
+{
+    return qatomic_read(viommu_control(core, CONTROL_WORD_DAEMON_SLEEPS));
+}
+
+/* The processor of this thread, counted from 1. */
+static uint32_t processor(void)
+{
+    return sched_getcpu() + 1;
 }
 
 /* False: there is no room for it now, or no mailbox. */
@@ -24,15 +42,16 @@ static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, co
     ViommuFront *front = &core->front;
 
     if (!viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX) || !viommu_core_alive(core) ||
-        qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_TAKEN)) != front->mail_sent ||
-        !wire_encode(place(core, CONTROL_WORD_MAIL_AFTER) + 4, MAIL_BYTES, type, flags, id, fields, message)) {
+        !handled(core) ||
+        !wire_encode(place(core, CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
         return false;
     }
     qatomic_set(viommu_control(core, CONTROL_WORD_MAIL_AFTER), front->sent);
+    qatomic_set(viommu_control(core, CONTROL_WORD_PEER_CPU), processor());
     qatomic_store_release(viommu_control(core, CONTROL_WORD_MAIL_SENT), ++front->mail_sent);
     /* Either the daemon finds the frame before it sleeps, or it is seen here that it does. */
     smp_mb();
-    if (qatomic_read(viommu_control(core, CONTROL_WORD_DAEMON_SLEEPS))) {
+    if (daemon_sleeps(core)) {
         viommu_front_post_locked(core, viommu_MessageType_MAIL, NULL, NULL);
     }
     return true;
@@ -43,27 +62,43 @@ static bool answered(const ViommuCore *core)
     return qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_ANSWERED)) != core->front.mail_answers;
 }
 
-static bool handled(const ViommuCore *core)
+/* Whether the daemon can do nothing as long as this thread looks, for they are on one processor. */
+static bool in_the_way(const ViommuCore *core)
 {
-    return qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_HANDLED)) == core->front.mail_sent;
+    uint32_t where = qatomic_read(viommu_control(core, CONTROL_WORD_DAEMON_CPU));
+
+    return !daemon_sleeps(core) && where && where == processor();
 }
 
-/* False: the daemon is gone. */
-static bool await_answer(ViommuCore *core)
+/* False: it is better to sleep. */
+static bool look_for(ViommuCore *core, bool (*there)(const ViommuCore *core))
 {
-    WireFrame frame;
-    bool ok = true;
     int look;
 
     for (look = 0; look < LOOKS_INTO_MAILBOX; look++) {
-        if (answered(core)) {
+        if (there(core)) {
             return true;
+        }
+        if (look % LOOKS_AT_ONCE == 0 && (in_the_way(core) || (look >= LOOKS_FOR_WAKING && daemon_sleeps(core)))) {
+            return false;
         }
         cpu_relax();
     }
+    return false;
+}
+
+/* False: the daemon is gone. */
+static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
+{
+    WireFrame frame;
+    bool ok = true;
+
+    if (look_for(core, there)) {
+        return true;
+    }
     qatomic_set(viommu_control(core, CONTROL_WORD_PEER_SLEEPS), 1);
     smp_mb();
-    while (ok && !answered(core)) {
+    while (ok && !there(core)) {
         ok = viommu_front_next_locked(core, &frame);
         if (ok && frame.type != viommu_MessageType_MAIL) {
             viommu_core_gone(core, "the daemon sent message type %" PRIu32 " before its answer", frame.type);
@@ -78,14 +113,17 @@ static bool await_answer(ViommuCore *core)
 static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
 {
     ViommuFront *front = &core->front;
+    const uint8_t *answer = place(core, CONTROL_WORD_MAIL_ANSWER);
 
     front->mail_answers++;
-    memcpy(front->mail, place(core, CONTROL_WORD_MAIL_ANSWER), sizeof(front->mail));
+    memcpy(front->mail, answer, WIRE_HEADER_BYTES);
     if (ldl_le_p(front->mail) == viommu_MessageType_NONE) {
         return false;
     }
     *ok = wire_parse_header(front->mail, MAIL_ANSWER_BYTES - WIRE_HEADER_BYTES, frame);
-    if (!*ok) {
+    if (*ok) {
+        memcpy(front->mail + WIRE_HEADER_BYTES, answer + WIRE_HEADER_BYTES, frame->size);
+    } else {
         viommu_core_gone(core, "%s", wire_result_text(WIRE_MALFORMED));
     }
     return true;
@@ -100,7 +138,7 @@ bool viommu_mail_request_locked(ViommuCore *core, uint32_t type, const pb_msgdes
     bool ok;
 
     if (put(core, type, WIRE_FLAG_NEED_REPLY, id, fields, message)) {
-        if (!await_answer(core)) {
+        if (!await(core, answered)) {
             return false;
         }
         if (take(core, &frame, &ok)) {
@@ -118,14 +156,9 @@ bool viommu_mail_request_locked(ViommuCore *core, uint32_t type, const pb_msgdes
 bool viommu_mail_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
                               const void *message)
 {
-    int look;
-
     if (!put(core, type, WIRE_FLAG_REPLY, id, fields, message)) {
         return viommu_front_reply_locked(core, type, id, fields, message);
     }
-    /* A guest that does not find its completion there pauses, which takes longer. */
-    for (look = 0; look < LOOKS_FOR_COMPLETION && !handled(core); look++) {
-        cpu_relax();
-    }
-    return true;
+    /* A guest that does not find its completion there looks for it, which takes longer, or the processor that the daemon needs. */
+    return await(core, handled);
 }

@@ -29,7 +29,6 @@
 typedef enum ControlWord {
     CONTROL_WORD_MAGIC = 0,
     CONTROL_WORD_HANDLED = 1,
-    CONTROL_WORD_SENT = 2,
     CONTROL_WORD_HITS_LO = 4,
     CONTROL_WORD_HITS_HI = 5,
     CONTROL_WORD_MISSES_LO = 6,
@@ -39,21 +38,25 @@ typedef enum ControlWord {
     CONTROL_WORD_REFUSED = 10,
     CONTROL_WORD_WALKS_LO = 12,
     CONTROL_WORD_WALKS_HI = 13,
-    CONTROL_WORD_MAIL_SENT = 16,
-    CONTROL_WORD_MAIL_TAKEN = 17,
-    CONTROL_WORD_MAIL_ANSWERED = 18,
-    CONTROL_WORD_PEER_SLEEPS = 19,
-    CONTROL_WORD_DAEMON_SLEEPS = 20,
-    CONTROL_WORD_MAIL_HANDLED = 21,
-    CONTROL_WORD_MAIL_AFTER = 256, /* our frame is behind it */
-    CONTROL_WORD_MAIL_ANSWER = 512,
+    CONTROL_WORD_PEER_SLEEPS = 16,
+    CONTROL_WORD_DAEMON_SLEEPS = 17,
+    CONTROL_WORD_DAEMON_CPU = 18,
+    CONTROL_WORD_SENT = 32,
+    CONTROL_WORD_MAIL_SENT = 256,
+    CONTROL_WORD_MAIL_AFTER = 257,
+    CONTROL_WORD_FRONT_SENT = 258,
+    CONTROL_WORD_PEER_CPU = 259,
+    CONTROL_WORD_MAIL_FRAME = 260,
+    CONTROL_WORD_MAIL_ANSWERED = 512,
+    CONTROL_WORD_MAIL_HANDLED = 513,
+    CONTROL_WORD_MAIL_ANSWER = 514,
 } ControlWord;
 
 typedef struct ViommuCore ViommuCore;
 
 /* Bytes of the mailbox's two places. */
-#define MAIL_BYTES 508
-#define MAIL_ANSWER_BYTES 2048
+#define MAIL_BYTES 496
+#define MAIL_ANSWER_BYTES 2040
 
 /* A translation request's answer, on the stack of the thread that asked. */
 typedef struct ViommuAnswer {

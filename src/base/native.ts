@@ -22,6 +22,9 @@ const c = {
   sendmsg: libc.func('int64_t sendmsg(int fd, uint64_t header, int flags)'),
   send: libc.func('int64_t send(int fd, uint64_t data, uint64_t length, int flags)'),
   poll: libc.func('int poll(uint64_t fds, uint64_t count, int timeout)'),
+  getCpu: libc.func('int sched_getcpu()'),
+  getAffinity: libc.func('int sched_getaffinity(int pid, uint64_t bytes, void *mask)'),
+  setAffinity: libc.func('int sched_setaffinity(int pid, uint64_t bytes, void *mask)'),
   read: libc.func('int64_t read(int fd, void *data, uint64_t length)'),
   write: libc.func('int64_t write(int fd, void *data, uint64_t length)'),
   eventfd: libc.func('int eventfd(uint32_t value, int flags)'),
@@ -233,6 +236,30 @@ export class NativeBuffer {
     this.words = new Uint32Array(0);
     c.munmap(this.address, this.size);
   }
+}
+
+/** The processor that this thread is on now, or −1. sched_getcpu(3) */
+export function currentCpu(): number {
+  return c.getCpu();
+}
+
+/** `cpu_set_t` of 1024 processors. */
+const CPU_MASK_WORDS = 32;
+const allowed = new Uint32Array(CPU_MASK_WORDS);
+const elsewhere = new Uint32Array(CPU_MASK_WORDS);
+
+/**
+ * Moves this thread to another processor, if it may use one; from there on it is the scheduler's choice again. False: it
+ * may not. sched_setaffinity(2)
+ */
+export function leaveCpu(cpu: number): boolean {
+  const word = cpu >>> 5;
+  if (cpu < 0 || word >= CPU_MASK_WORDS || c.getAffinity(0, allowed.byteLength, allowed) < 0) return false;
+  elsewhere.set(allowed);
+  elsewhere[word] = (elsewhere[word] as number) & ~(1 << (cpu & 31));
+  // Fails where no processor is left.
+  if (c.setAffinity(0, elsewhere.byteLength, elsewhere) < 0) return false;
+  return c.setAffinity(0, allowed.byteLength, allowed) >= 0;
 }
 
 /** recvmsg(2) on a prepared `struct msghdr`; −1 with {@link errno} on failure. */

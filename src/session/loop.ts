@@ -5,7 +5,16 @@
  */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
-import { mapFile, POLL, PollSet, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import {
+  currentCpu,
+  mapFile,
+  POLL,
+  PollSet,
+  SystemError,
+  sealAgainstShrinking,
+  unmap,
+  viewOf,
+} from '../base/native.js';
 import type { ViommuEvent } from '../events/events.js';
 import { GuestRam } from '../memory/remote.js';
 import { Channel, FILL } from '../wire/channel.js';
@@ -13,6 +22,7 @@ import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
 import { FEATURE, FLAG, type Frame, MESSAGE, SHARED } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
+import { Patience } from './patience.js';
 import type {
   LogFields,
   LogLevel,
@@ -37,18 +47,9 @@ const WAIT_MS = 2000;
 const MOST_FOUND = 32;
 /** Looks for the answer to a batch that somebody carries out already. */
 const HOST_SPINS = 32;
-/**
- * While a device is shadowed its guest waits for every invalidation, and a sleep makes that several times longer. So the looks
- * before a sleep become more as long as sleeps end within so many milliseconds, and fewer when they do not: a guest
- * that is at it finds the session awake, and one that is not costs nothing.
- */
-const SHORT_SLEEP_MS = 0.5;
-const MOST_LOOKS = 512;
-/** Looks into the mailbox for each one at the socket, which costs a system call. */
+/** Looks into the mailbox that take about as long as one at the socket, which is a system call. */
 const MAIL_LOOKS = 256;
 const NO_MAIL = {};
-/** Turns without a further look after one that found nothing. */
-const SPIN_AGAIN = 16;
 
 export interface LoopOptions extends SessionSettings {
   /** Refuse files that may shrink. */
@@ -75,9 +76,7 @@ export class SessionLoop {
   readonly #observer: LoopObserver;
   readonly #requireSealed: boolean;
   readonly #poll = new PollSet(3);
-  #spinless = 0;
-  /** Looks before a sleep, while a device is shadowed. */
-  #looks = SPINS;
+  readonly #patience = new Patience();
   #backend: Channel | undefined;
   /** Frames of the front channel that have been handled, modulo 2^32. */
   #handled = 0;
@@ -164,38 +163,50 @@ export class SessionLoop {
   #spin(): boolean {
     const front = this.#front;
     let most = this.#mostLooks();
-    if (this.#spinless > 0 && most === SPINS) {
-      this.#spinless--;
-      return false;
-    }
+    if (most === SPINS && this.#patience.without()) return false;
     let found = 0;
     for (let empty = 0; empty < most && found < MOST_FOUND && front.unsent === 0; ) {
-      const mail = this.#lookForMail();
-      const filled = mail ? FILL.DATA : front.fill();
+      const filled = this.#look(front);
       if (filled === FILL.CLOSED) throw front.ending();
-      if (filled === FILL.NOTHING) empty++;
-      else {
+      if (filled === FILL.NOTHING) {
+        empty++;
+        if (!this.#apart()) break;
+      } else {
         this.#feedFront();
         empty = 0;
         found++;
         most = this.#backendOwes ? SPINS : Math.max(most, this.#mostLooks());
       }
     }
-    if (found === 0) this.#spinless = SPIN_AGAIN;
+    if (found === 0) this.#patience.inVain();
     return found === MOST_FOUND;
   }
 
-  #lookForMail(): boolean {
+  /** False: the peer's thread and this one are on one processor, where looking is in vain. */
+  #apart(): boolean {
     const mailbox = this.#mailbox;
-    if (mailbox === undefined) return false;
-    for (let look = 0; look < MAIL_LOOKS; look++) if (mailbox.due(this.#handled)) return true;
-    return false;
+    if (mailbox === undefined) return true;
+    const cpu = currentCpu();
+    if (mailbox.apart(cpu)) return true;
+    return this.#patience.leave(cpu) && mailbox.apart(currentCpu());
+  }
+
+  /** One look at the front channel, or as long a look into the mailbox: the peer says there what it sends where. */
+  #look(front: Channel): number {
+    const mailbox = this.#mailbox;
+    if (mailbox === undefined) return front.fill();
+    for (let look = 0; look < MAIL_LOOKS; look++) {
+      if (mailbox.due(this.#handled)) return FILL.DATA;
+      if (mailbox.frontHasMore(this.#handled)) return front.fill();
+    }
+    return FILL.NOTHING;
   }
 
   #mostLooks(): number {
     const { shadowing } = this.session;
-    if (shadowing.handed !== 0) return Math.max(HOST_SPINS, this.#looks);
-    return shadowing.shadow.idle || this.#backendOwes ? SPINS : this.#looks;
+    const { looks } = this.#patience;
+    if (shadowing.handed !== 0) return Math.max(HOST_SPINS, looks);
+    return shadowing.shadow.idle || this.#backendOwes ? SPINS : looks;
   }
 
   /** An answer is to come on the backend channel, where nobody looks meanwhile. */
@@ -210,6 +221,7 @@ export class SessionLoop {
     mailbox.sleep(true);
     // What came before the peer could see that.
     const ready = this.#sleep(mailbox.due(this.#handled) ? 0 : milliseconds);
+    mailbox.apart(currentCpu());
     mailbox.sleep(false);
     return ready;
   }
@@ -225,8 +237,7 @@ export class SessionLoop {
     if (this.session.shadowing.shadow.idle || milliseconds === 0) return poll.wait(milliseconds) > 0;
     const before = performance.now();
     const ready = poll.wait(milliseconds) > 0;
-    const short = performance.now() - before < SHORT_SLEEP_MS;
-    this.#looks = short ? Math.min(this.#looks * 2, MOST_LOOKS) : Math.max(this.#looks >> 1, SPINS);
+    this.#patience.slept(performance.now() - before);
     return ready;
   }
 
@@ -289,6 +300,7 @@ export class SessionLoop {
         this.session.input(CHANNEL.FRONT, mailbox.frame, mailbox.bytes);
         this.#mail = undefined;
         mailbox.handled();
+        this.#wakePeer(mailbox);
       } else if (front.next()) {
         this.#handled = (this.#handled + 1) >>> 0;
         this.session.input(CHANNEL.FRONT, front.frame, front.bytes);
@@ -315,6 +327,7 @@ export class SessionLoop {
     const both = FEATURE.WRITE_REPLY | FEATURE.MAILBOX;
     if (this.#control !== undefined && (features & both) === both) {
       this.#mailbox = new DaemonMailbox(this.#control);
+      this.#patience.mail = true;
     }
   }
 
@@ -328,8 +341,12 @@ export class SessionLoop {
       return;
     }
     const here = mailbox.answer(type, flags, id, codec, message);
-    if (mailbox.peerSleeps) front.put(MESSAGE.MAIL, 0, 0, CODEC.Mail, NO_MAIL);
+    this.#wakePeer(mailbox);
     if (!here) front.put(type, flags, id, codec, message);
+  }
+
+  #wakePeer(mailbox: DaemonMailbox): void {
+    if (mailbox.peerSleeps) this.#front.put(MESSAGE.MAIL, 0, 0, CODEC.Mail, NO_MAIL);
   }
 
   #flush(): void {

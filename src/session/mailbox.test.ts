@@ -50,7 +50,7 @@ describe('the mailbox of a session', () => {
       if (value % 50 === 0) await sleep(10);
     }
     // What the peer may wait for: nothing of the last one is still to come.
-    await until(() => Atomics.load(vm.page, CONTROL.MAIL_HANDLED) === 200, 'word 21');
+    await until(() => Atomics.load(vm.page, CONTROL.MAIL_HANDLED) === 200, 'word 513');
     expect(mailbox.put(0, REG_WRITE, 0, 1, CODEC.RegWrite, { ...OFFSET, lo: 9 })).toBe(true);
   });
 
@@ -116,7 +116,7 @@ describe('the mailbox of a session', () => {
 });
 
 describe('a peer that goes wrong in the mailbox', () => {
-  const FRAME = MAILBOX.PEER / 4 + 1;
+  const FRAME = MAILBOX.PEER / 4;
   const CASES: readonly { what: string; ends: ErrorName; frame: readonly number[]; sent?: number }[] = [
     { what: 'another message', ends: 'OUT_OF_ORDER', frame: [MESSAGE.TRANSLATE, 9, 0, 1] },
     {
@@ -126,7 +126,7 @@ describe('a peer that goes wrong in the mailbox', () => {
     },
     { what: 'flags that there are none', ends: 'BAD_HEADER', frame: [REG_WRITE, 0x19, 0, 1] },
     { what: 'a version that there is none', ends: 'BAD_HEADER', frame: [REG_WRITE, 3, 0, 1] },
-    { what: 'more than fits', ends: 'FRAME_TOO_LONG', frame: [REG_WRITE, 9, 493, 1] },
+    { what: 'more than fits', ends: 'FRAME_TOO_LONG', frame: [REG_WRITE, 9, 481, 1] },
     { what: 'a body that is none', ends: 'BAD_BODY', frame: [REG_WRITE, 9, 1, 1, 0xff] },
     { what: 'two frames in one', ends: 'OUT_OF_ORDER', frame: [REG_WRITE, 9, 0, 1], sent: 2 },
     { what: 'an answer to nothing', ends: 'UNEXPECTED_REPLY', frame: [MESSAGE.HOST_BATCH, 5, 0, 1] },
@@ -134,7 +134,7 @@ describe('a peer that goes wrong in the mailbox', () => {
 
   it.each(CASES)('$what: $ends', ({ frame, ends, sent }) => {
     const { vm } = start();
-    vm.page[FRAME - 1] = AFTER_HELLO;
+    vm.page[CONTROL.MAIL_AFTER] = AFTER_HELLO;
     vm.page.set(frame, FRAME);
     Atomics.store(vm.page, CONTROL.MAIL_SENT, sent ?? 1);
     vm.client.post(MESSAGE.MAIL, {});
@@ -143,12 +143,12 @@ describe('a peer that goes wrong in the mailbox', () => {
 
   it('the same frame over and over keeps nobody else from being served', () => {
     const { vm } = start();
-    vm.page[FRAME - 1] = AFTER_HELLO;
+    vm.page[CONTROL.MAIL_AFTER] = AFTER_HELLO;
     vm.page.set([REG_WRITE, 1, 0, 1], FRAME);
     for (let sent = 1; sent < 2000; sent++) {
       Atomics.store(vm.page, CONTROL.MAIL_SENT, sent);
       vm.client.post(MESSAGE.MAIL, {});
-      while (Atomics.load(vm.page, CONTROL.MAIL_TAKEN) !== sent);
+      while (Atomics.load(vm.page, CONTROL.MAIL_HANDLED) !== sent);
     }
     expect(vm.translate(0x5123).status).toBe(0);
   });

@@ -4,7 +4,7 @@ import { join } from '../base/u64.js';
 import { type ModelCounters, zeroCounters } from '../device/iommu.js';
 import type { NestingReport } from '../nesting/nesting.js';
 import type { DeviceCounters } from '../shadow/device-space.js';
-import { CONTROL } from '../wire/frame.js';
+import { CONTROL, SHARED } from '../wire/frame.js';
 import type { AssignedReport } from './assigned.js';
 import type { Session } from './session.js';
 
@@ -108,9 +108,11 @@ export function reportOf(session: Session): SessionReport {
     frontFrames: session.frames[0] as number,
     backendFrames: session.frames[1] as number,
     counters: { ...(session.model?.counters ?? NO_COUNTERS) },
-    bridge: bridgeCounters(session.page?.control ?? new Uint32Array(16)),
+    bridge: bridgeCounters(session.page?.control ?? NO_CONTROL),
   };
 }
+
+const NO_CONTROL = new Uint32Array(SHARED.SAVED / 4);
 
 function bridgeCounters(control: Uint32Array): BridgeCounters {
   const word = (index: number): number => Atomics.load(control, index);

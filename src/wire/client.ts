@@ -116,6 +116,7 @@ export class Client {
       while (!this.front.flushWithDescriptors(descriptors)) this.#wait(this.timeoutMs);
     }
     while (!this.front.flush()) this.#wait(this.timeoutMs);
+    this.mailbox?.sentOnFront(this.#sent);
   }
 
   /** Waits for the reply to request `id`. */

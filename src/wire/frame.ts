@@ -97,22 +97,28 @@ export const SHARED = { CONTROL: 0, SAVED: 4096, REGISTERS: 8192 } as const;
 export const CONTROL = {
   MAGIC: 0,
   HANDLED: 1,
-  SENT: 2,
   HITS: 4,
   MISSES: 6,
   STALE_FILLS: 8,
   DROPPED_ENTRIES: 9,
   REFUSED: 10,
   WALKS: 12,
-  MAIL_SENT: 16,
-  MAIL_TAKEN: 17,
-  MAIL_ANSWERED: 18,
-  PEER_SLEEPS: 19,
-  DAEMON_SLEEPS: 20,
-  MAIL_HANDLED: 21,
+  PEER_SLEEPS: 16,
+  DAEMON_SLEEPS: 17,
+  DAEMON_CPU: 18,
+  SENT: 32,
+  MAIL_SENT: 256,
+  MAIL_AFTER: 257,
+  FRONT_SENT: 258,
+  PEER_CPU: 259,
+  MAIL_ANSWERED: 512,
+  MAIL_HANDLED: 513,
 } as const;
-/** The mailbox's two places: bytes of the control page. The peer's begins with a word of its own. */
-export const MAILBOX = { PEER: 1024, PEER_BYTES: 512, DAEMON: 2048, DAEMON_BYTES: 2048 } as const;
+/**
+ * The mailbox's two places for a frame, each behind the words that say what is there: who looks for those finds the frame in the
+ * same cache line, and nobody else writes it. Bytes of the control page.
+ */
+export const MAILBOX = { PEER: 1040, PEER_BYTES: 496, DAEMON: 2056, DAEMON_BYTES: 2040 } as const;
 /** The bytes "VIMV", little-endian. */
 export const CONTROL_MAGIC = 0x564d4956;
 

@@ -17,9 +17,6 @@ import {
 } from './frame.js';
 import { BodyWriter } from './writer.js';
 
-/** Bytes in front of the peer's frame: how many frames it had sent on the front channel. */
-const AFTER_BYTES = 4;
-const AFTER = MAILBOX.PEER / 4;
 /** The type of no message: an answer that goes on the front channel, because there is no room for it here. */
 const ELSEWHERE = 0;
 
@@ -50,7 +47,8 @@ class Place {
   /** Throws `BAD_HEADER`, `FRAME_TOO_LONG`. */
   take(): void {
     const words = this.#copy;
-    words.set(this.#place);
+    const place = this.#place;
+    for (let at = 0; at < HEADER_BYTES / 4; at++) words[at] = place[at] as number;
     const { frame } = this;
     frame.type = words[0] as number;
     frame.flags = words[1] as number;
@@ -64,6 +62,7 @@ class Place {
     }
     frame.start = HEADER_BYTES;
     frame.end = HEADER_BYTES + size;
+    for (let at = HEADER_BYTES / 4; at << 2 < frame.end; at++) words[at] = place[at] as number;
   }
 }
 
@@ -101,11 +100,11 @@ export class DaemonMailbox {
   /** @param control the words of the control page; a mailbox begins empty */
   constructor(control: Uint32Array) {
     this.#control = control;
-    this.#in = new Place(control, MAILBOX.PEER + AFTER_BYTES, MAILBOX.PEER_BYTES - AFTER_BYTES);
+    this.#in = new Place(control, MAILBOX.PEER, MAILBOX.PEER_BYTES);
     this.#out = new Place(control, MAILBOX.DAEMON, MAILBOX.DAEMON_BYTES);
     this.#taken = Atomics.load(control, CONTROL.MAIL_SENT);
     this.#answered = Atomics.load(control, CONTROL.MAIL_ANSWERED);
-    Atomics.store(control, CONTROL.MAIL_TAKEN, this.#taken);
+    this.handled();
   }
 
   /** The frame that {@link take} took. */
@@ -124,7 +123,12 @@ export class DaemonMailbox {
 
   /** Whether there is a frame whose turn it is, when so many of the front channel have been handled. */
   due(handled: number): boolean {
-    return !this.empty && (((this.#control[AFTER] as number) - handled) | 0) <= 0;
+    return !this.empty && (((this.#control[CONTROL.MAIL_AFTER] as number) - handled) | 0) <= 0;
+  }
+
+  /** Whether the peer has sent more frames on the front channel than these. */
+  frontHasMore(handled: number): boolean {
+    return (this.#control[CONTROL.FRONT_SENT] as number) !== handled;
   }
 
   /** Takes the frame that is there. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, and `OUT_OF_ORDER` for what has no place here. */
@@ -134,25 +138,27 @@ export class DaemonMailbox {
     if (sent !== taken) throw new CodedError('OUT_OF_ORDER', `frame ${sent} in the mailbox, not ${taken}`);
     this.#in.take();
     this.#taken = taken;
-    Atomics.store(this.#control, CONTROL.MAIL_TAKEN, taken);
     const { type, reply } = this.frame;
     if (type !== MESSAGE.REG_WRITE && !(type === MESSAGE.HOST_BATCH && reply)) {
       throw new CodedError('OUT_OF_ORDER', `${messageName(type)} in the mailbox`);
     }
   }
 
-  /** What was taken last has been handled: what it made complete is in the guest's memory. */
+  /** What was taken last has been handled: what it made complete is in the guest's memory, and there is room for the next. */
   handled(): void {
+    if (this.#control[CONTROL.MAIL_HANDLED] === this.#taken) return;
     Atomics.store(this.#control, CONTROL.MAIL_HANDLED, this.#taken);
   }
 
-  /** Puts an answer there, or word that it is not; false in this case. */
+  /** Puts an answer there, or word that it is not; false in this case. Either way what it answers has been handled. */
   answer<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): boolean {
     const bytes = this.#maker.make(type, flags, id, codec, message);
     const fits = bytes <= this.#out.room;
     if (fits) this.#out.fill(this.#maker.words, bytes);
     else this.#out.fill(NO_FRAME, HEADER_BYTES);
     this.#answered = (this.#answered + 1) >>> 0;
+    // The atomic store below is seen last.
+    this.#control[CONTROL.MAIL_HANDLED] = this.#taken;
     Atomics.store(this.#control, CONTROL.MAIL_ANSWERED, this.#answered);
     return fits;
   }
@@ -165,6 +171,17 @@ export class DaemonMailbox {
   /** From now on MAIL must tell of a frame, or need not. What came before that is to be looked for once more. */
   sleep(asleep: boolean): void {
     Atomics.store(this.#control, CONTROL.DAEMON_SLEEPS, asleep ? 1 : 0);
+  }
+
+  /**
+   * Says which processor this thread is on. False: the peer's thread was there, too, when it put the last frame, so each of
+   * them stands still as long as the other one looks.
+   */
+  apart(cpu: number): boolean {
+    const control = this.#control;
+    const here = cpu + 1;
+    if (control[CONTROL.DAEMON_CPU] !== here) control[CONTROL.DAEMON_CPU] = here;
+    return here === 0 || control[CONTROL.PEER_CPU] !== here;
   }
 }
 
@@ -180,7 +197,7 @@ export class PeerMailbox {
   constructor(control: Uint32Array) {
     this.#control = control;
     this.#in = new Place(control, MAILBOX.DAEMON, MAILBOX.DAEMON_BYTES);
-    this.#out = new Place(control, MAILBOX.PEER + AFTER_BYTES, MAILBOX.PEER_BYTES - AFTER_BYTES);
+    this.#out = new Place(control, MAILBOX.PEER, MAILBOX.PEER_BYTES);
   }
 
   /** The frame that {@link take} took. */
@@ -205,14 +222,19 @@ export class PeerMailbox {
     message: T,
   ): boolean {
     const control = this.#control;
-    if (Atomics.load(control, CONTROL.MAIL_TAKEN) !== this.#sent) return false;
+    if (Atomics.load(control, CONTROL.MAIL_HANDLED) !== this.#sent) return false;
     const bytes = this.#maker.make(type, flags, id, codec, message);
     if (bytes > this.#out.room) return false;
-    control[AFTER] = after;
+    control[CONTROL.MAIL_AFTER] = after;
     this.#out.fill(this.#maker.words, bytes);
     this.#sent = (this.#sent + 1) >>> 0;
     Atomics.store(control, CONTROL.MAIL_SENT, this.#sent);
     return true;
+  }
+
+  /** So many frames have been sent on the front channel: a daemon that looks here learns of it. */
+  sentOnFront(frames: number): void {
+    Atomics.store(this.#control, CONTROL.FRONT_SENT, frames);
   }
 
   /** The daemon waits for MAIL. To be asked after {@link put}. */

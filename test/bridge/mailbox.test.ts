@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/wire/channel.js';
 import { CODEC } from '../../src/wire/codec.js';
@@ -43,7 +44,7 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-type Mail = (mailbox: DaemonMailbox, front: Channel) => void;
+type Mail = NonNullable<Parameters<typeof ScriptedDaemon.start>[1]['mail']>;
 
 async function start(mail: Mail): Promise<{ daemon: ScriptedDaemon; memory: PhysicalMemory }> {
   daemon = await ScriptedDaemon.start(qemu.socket, { mail });
@@ -84,7 +85,7 @@ describe('a daemon that sleeps', () => {
       if (frame.type === MESSAGE.HOST_BATCH) {
         const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
         done.push([frame.id, Array.from(failures)]);
-        return;
+        return undefined;
       }
       const { lo } = CODEC.RegWrite.decode(bytes, frame.start, frame.end);
       values.push(lo);
@@ -106,6 +107,28 @@ describe('a daemon that sleeps', () => {
     await eventually(() => maps() === 8, 'the mappings');
   });
 
+  it('is waited for until it has handled the answer to a batch: only then is there what the guest polls', async () => {
+    let answered = false;
+    const { daemon, memory } = await start((mailbox, front) => {
+      if (mailbox.frame.type === MESSAGE.HOST_BATCH) {
+        answered = true;
+        return 'later';
+      }
+      answer(mailbox, { batch: 1, device: 1, ops: operations(1) });
+      if (mailbox.peerSleeps) wake(front);
+      return undefined;
+    });
+    let stored = false;
+    const store = memory.writeWord(REGISTER, 1).then(() => {
+      stored = true;
+    });
+    await eventually(() => answered, 'the answer to the batch');
+    await sleep(100);
+    expect(stored).toBe(false);
+    daemon.handled();
+    await store;
+  });
+
   it('is written to on the front channel while the mailbox is full', async () => {
     const { daemon, memory } = await start((mailbox, front) => {
       answer(mailbox, NOTHING);
@@ -113,7 +136,7 @@ describe('a daemon that sleeps', () => {
     });
     await memory.writeWord(REGISTER, 7);
     expect(daemon.writes).toEqual([]);
-    daemon.setControlWord(CONTROL.MAIL_TAKEN, 0);
+    daemon.setControlWord(CONTROL.MAIL_HANDLED, 0);
     await memory.writeWord(REGISTER, 8);
     expect(daemon.writes).toEqual([{ offset: 8, size: 4, lo: 8, hi: 0, asks: true }]);
   });
@@ -159,14 +182,24 @@ describe('a daemon that goes wrong', () => {
     {
       what: 'answers on the front channel without saying so',
       says: /message type 4 before its answer/,
-      mail: (mailbox, front) => front.put(WRITE, FLAG.REPLY, mailbox.frame.id, CODEC.RegWriteReply, NOTHING),
+      mail: (mailbox, front) => {
+        front.put(WRITE, FLAG.REPLY, mailbox.frame.id, CODEC.RegWriteReply, NOTHING);
+      },
     },
     {
       what: 'says why it ends the session',
       says: /ended the session: enough/,
-      mail: (_, front) => front.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: 1, text: 'enough' }),
+      mail: (_, front) => {
+        front.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: 1, text: 'enough' });
+      },
     },
-    { what: 'hangs up', says: /closed the connection/, mail: () => daemon?.hangUp() },
+    {
+      what: 'hangs up',
+      says: /closed the connection/,
+      mail: () => {
+        daemon?.hangUp();
+      },
+    },
   ];
 
   it.each(CASES)('$what: it is gone, the machine goes on', async ({ mail, says }) => {

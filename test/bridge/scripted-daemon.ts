@@ -31,8 +31,8 @@ export interface Script {
   readonly readRegister?: (daemon: ScriptedDaemon) => void;
   /** What comes with the answer to a register write that asks for one. */
   readonly write?: (message: RegWrite) => RegWriteReply;
-  /** There is a mailbox, and the daemon sleeps. What came there is in `mailbox.frame`. */
-  readonly mail?: (mailbox: DaemonMailbox, front: Channel) => void;
+  /** There is a mailbox, and the daemon sleeps. What came there is in `mailbox.frame`; `later`: a test says when it is handled. */
+  readonly mail?: (mailbox: DaemonMailbox, front: Channel) => 'later' | undefined;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
 }
@@ -195,6 +195,16 @@ export class ScriptedDaemon {
     throw new Error(`${messageName(type)} was not answered`);
   }
 
+  /** What came in the mailbox last is handled now. */
+  handled(): void {
+    const mailbox = this.#mailbox;
+    if (mailbox === undefined) return;
+    mailbox.handled();
+    if (!mailbox.peerSleeps) return;
+    this.#front?.put(MESSAGE.MAIL, 0, 0, CODEC.Mail, {});
+    this.#front?.flush();
+  }
+
   #put(type: number, flags: number, id: number, codec: Codec<object>, message: object): void {
     if (this.backend === undefined) throw new Error('no backend channel');
     this.backend.put(type, flags, id, codec, message);
@@ -213,7 +223,7 @@ export class ScriptedDaemon {
       const mailbox = this.#mailbox;
       if (mailbox?.due(this.#handled)) {
         mailbox.take();
-        this.#script.mail?.(mailbox, channel);
+        if (this.#script.mail?.(mailbox, channel) !== 'later') this.handled();
       }
       channel.flush();
       if (state === FILL.CLOSED) this.hangUp();
