@@ -331,7 +331,7 @@ export interface Iommu {
    * Never faults, sets no Accessed/Dirty bit, reads tables afresh.
    */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean;
-  /** Requesters among `rids` that translations tagged by this scope may belong to. Appends to `out`, returns count. */
+  /** Requesters among `rids` that translations tagged by this scope may belong to. Written to `out` from 0 on; returns how many. */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
   /**
    * Which tables translate a requester, read afresh; sets and caches nothing. Absent: the model's requesters can't be

@@ -86,7 +86,6 @@ export class Invalidations {
     const devices: number[] = [];
     const notified = this.#devices.notifiedRids;
     if (notified.length > 0) {
-      this.#rids.length = 0;
       this.#devices.handles(this.#rids, model.affected(scope, notified, this.#rids), devices);
     }
     this.#invalidate(scope, devices);

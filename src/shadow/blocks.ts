@@ -99,10 +99,12 @@ export class BlockSet {
     const at = this.#slot;
     this.count--;
     this.pages -= power(this.log2);
-    chunk.first.copyWithin(at, at + 1, chunk.used);
-    chunk.out.copyWithin(at, at + 1, chunk.used);
-    chunk.info.copyWithin(at, at + 1, chunk.used);
-    chunk.tag.copyWithin(at, at + 1, chunk.used);
+    if (at + 1 < chunk.used) {
+      chunk.first.copyWithin(at, at + 1, chunk.used);
+      chunk.out.copyWithin(at, at + 1, chunk.used);
+      chunk.info.copyWithin(at, at + 1, chunk.used);
+      chunk.tag.copyWithin(at, at + 1, chunk.used);
+    }
     if (--chunk.used === 0) {
       this.#chunks.splice(this.#chunk, 1);
       this.#slot = 0;

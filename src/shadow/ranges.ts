@@ -128,7 +128,7 @@ export class PageRanges {
   }
 
   #cut(from: number, to: number): void {
-    this.#bounds.copyWithin(2 * from, 2 * to, 2 * this.#count);
+    if (to < this.#count) this.#bounds.copyWithin(2 * from, 2 * to, 2 * this.#count);
     this.#count -= to - from;
   }
 }

@@ -154,7 +154,6 @@ export class Shadow {
   /** The guest invalidates: its tables within the scope may have changed. */
   touch(scope: InvalidateScope, model: ShadowedModel): void {
     if (this.#devices.size === 0) return;
-    this.#affected.length = 0;
     const count = model.affected(scope, this.#rids, this.#affected);
     for (const space of this.#devices.values()) {
       for (let index = 0; index < count; index++) {
@@ -272,9 +271,11 @@ export class Shadow {
       }
     }
     const { space, purpose } = batch;
-    if (this.#devices.get(space.device) !== space) return;
-    if (failures.length > 0) this.#refusals.refused(batch, failures);
-    else this.#refusals.accepted(space, purpose);
+    if (this.#devices.get(space.device) === space) {
+      if (failures.length > 0) this.#refusals.refused(batch, failures);
+      else this.#refusals.accepted(space, purpose);
+    }
+    this.#outbox.finish(batch);
   }
 
   /** The end: nothing is kept. */

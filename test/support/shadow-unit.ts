@@ -52,7 +52,7 @@ export class Bench {
 
   readonly model: ShadowedModel = {
     affected: (_scope, rids, out) => {
-      for (const rid of rids) out.push(rid);
+      for (const [index, rid] of rids.entries()) out[index] = rid;
       return rids.length;
     },
     tables: (_rid, _pasid, out) => {

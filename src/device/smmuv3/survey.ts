@@ -73,8 +73,7 @@ export class Survey {
     for (const rid of rids) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
       if (!this.concerns(enabled, scope, rid)) continue;
-      out.push(rid);
-      count++;
+      out[count++] = rid;
     }
     return count;
   }

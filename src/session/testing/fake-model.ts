@@ -134,8 +134,7 @@ export class FakeModel implements Iommu {
     let count = 0;
     for (const rid of rids) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
-      out.push(rid);
-      count++;
+      out[count++] = rid;
     }
     return count;
   }
