@@ -21,6 +21,9 @@ export class MirrorLeaves implements LeafSource {
   readonly #begins = new Float64Array(MAX_LEVELS);
   #level = 0;
   #position = 0;
+  /** In the table of the last level: the next entry to be looked at, and the one behind the last of interest. */
+  #index = 0;
+  #bound = 0;
   #end = -1;
   /** Canonical page number less position, in the half that is being read. */
   #offset = 0;
@@ -33,6 +36,7 @@ export class MirrorLeaves implements LeafSource {
   start(first: number, last: number): void {
     const { mirror } = this;
     const upper = mirror.format.signExtended ? mirror.pageAt(mirror.span / 2) : Number.POSITIVE_INFINITY;
+    this.#index = this.#bound;
     this.#restFirst = Math.max(first, upper);
     this.#restLast = last;
     if (first < upper) {
@@ -69,9 +73,34 @@ export class MirrorLeaves implements LeafSource {
     this.#begins[this.#level] = 0;
   }
 
+  /** To the next leaf in the table of the last level; false when there is none. */
+  #inLast(): boolean {
+    const { mirror } = this;
+    const node = this.#nodes[1];
+    const begin = this.#begins[1];
+    const level = mirror.levels[1];
+    const words = mirror.words[node];
+    const base = mirror.base[node];
+    const { presentMask } = mirror.format;
+    const bound = this.#bound;
+    for (let index = this.#index; index < bound; index++) {
+      const at = base + 2 * index;
+      if ((words[at] & presentMask) === 0) continue;
+      const step = power(level.shift - PAGE_LOG2);
+      if (!this.#leaf(level, node, words[at], words[at + 1], begin + index * step)) continue;
+      const more = this.#alike(level, words, at, bound - index);
+      this.last = this.first + more * step - 1;
+      this.#index = index + more;
+      return true;
+    }
+    this.#index = bound;
+    return false;
+  }
+
   /** To the next leaf of this half. */
   #step(): boolean {
     const { mirror } = this;
+    if (this.#index < this.#bound && this.#inLast()) return true;
     while (this.#position <= this.#end) {
       const level = mirror.levels[this.#level];
       const node = this.#nodes[this.#level];
@@ -82,6 +111,14 @@ export class MirrorLeaves implements LeafSource {
         this.#level++;
         continue;
       }
+      if (level.next === undefined) {
+        // Behind the table's last entry stands another table.
+        this.#bound = Math.min(level.indexMask + 1, Math.ceil((this.#end - begin + 1) / step));
+        this.#index = index;
+        this.#position = begin + this.#bound * step;
+        if (this.#inLast()) return true;
+        continue;
+      }
       const words = mirror.words[node];
       const base = mirror.base[node];
       const { presentMask } = mirror.format;
@@ -89,7 +126,7 @@ export class MirrorLeaves implements LeafSource {
       while (index <= level.indexMask && (words[base + 2 * index] & presentMask) === 0) index++;
       this.#position = Math.max(this.#position, begin + index * step);
       if (index > level.indexMask) continue;
-      const kid = level.next === undefined ? 0 : mirror.kids[node][index];
+      const kid = mirror.kids[node][index];
       if (kid !== 0) {
         this.#level--;
         this.#nodes[this.#level] = kid;
@@ -99,7 +136,6 @@ export class MirrorLeaves implements LeafSource {
       if (this.#position > this.#end) return false;
       const at = base + 2 * index;
       const found = this.#leaf(level, node, words[at], words[at + 1], begin + index * step);
-      // Behind the table's last entry stands another table.
       const end = Math.min(level.indexMask + 1, Math.ceil((this.#end - begin + 1) / step));
       const more = found ? this.#alike(level, words, at, end - index) : 1;
       this.last = this.first + more * step - 1;
