@@ -5,7 +5,29 @@
  * queued to the main loop; an invalidation with notifiers is answered from there.
  */
 #include "compat.h"
+#include "hw/irq.h"
+#include "backend.h"
+#include "endpoints.h"
+#include "front.h"
+#include "guest-memory.h"
+#include "host.h"
+#include "iotlb.h"
+#include "notify.h"
+#include "spaces.h"
+#include "track.h"
 #include "viommu-core.h"
+#include "wire.h"
+
+/* A message that needs the big lock, on its way to the main loop. */
+typedef struct ViommuNotice {
+    uint32_t type; /* viommu_MessageType: INVALIDATE (notifiers must hear of it), HOST_BATCH or TRACK */
+    WireOperations *operations; /* of a HOST_BATCH, pages of a TRACK */
+    uint32_t id;
+    IotlbScope scope;
+    uint32_t count;
+    uint32_t *devices;
+    QSIMPLEQ_ENTRY(ViommuNotice) next;
+} ViommuNotice;
 
 void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
                           const void *message)
