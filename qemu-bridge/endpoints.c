@@ -5,7 +5,26 @@
  * A device of others (virtio) that keeps translations is an IOMMU notifier, or keeps none.
  */
 #include "compat.h"
+#include "backend.h"
+#include "endpoint.h"
+#include "endpoints.h"
+#include "notify.h"
+#include "spaces.h"
 #include "viommu-core.h"
+#include "wire.h"
+
+/* A backend message for a device of the bridge's own, on its way to the main loop. */
+typedef struct ViommuDelivery {
+    uint32_t type; /* viommu_MessageType: RESUME, PAGE_RESPONSE or DEVICE_TLB */
+    uint32_t id;
+    union {
+        viommu_Resume resume;
+        viommu_PageResponse page_response;
+        viommu_DeviceTlb device_tlb;
+    };
+    ViommuEndpoint *later; /* who answers this DEVICE_TLB later; big lock */
+    QTAILQ_ENTRY(ViommuDelivery) next;
+} ViommuDelivery;
 
 void viommu_endpoints_init(ViommuCore *core)
 {

@@ -5,7 +5,10 @@
  * own (ordering rule 5), and the backend thread needs no lock that a waiting thread may hold.
  */
 #include "compat.h"
+#include "front.h"
+#include "shared-page.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame)
 {

@@ -4,7 +4,8 @@
  * a device's registers; and no lock is taken, so that a waiting vCPU never holds an answer up.
  */
 #include "compat.h"
-#include "viommu-core.h"
+#include "guest-memory.h"
+#include "track.h"
 
 /* NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not writable. */
 #define CODE_NOT_RAM 40

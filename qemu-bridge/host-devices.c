@@ -8,8 +8,13 @@
 #include <poll.h>
 #include "qemu/range.h"
 #include "system/host_iommu_device.h"
-#include "viommu-core.h"
+#include "front.h"
+#include "host.h"
 #include "iommufd-host.h"
+#include "notify.h"
+#include "spaces.h"
+#include "viommu-core.h"
+#include "wire.h"
 
 /* HostDevice.abilities are the bits of HostAbility. */
 QEMU_BUILD_BUG_ON(HOST_NEST_PARENT != 1 || HOST_VIOMMU != 2 || HOST_FAULT_QUEUE != 4 || HOST_VEVENTQ != 8 ||

@@ -8,8 +8,12 @@
  * It is taken alone, or below the big lock, and never held while a message is sent.
  */
 #include "compat.h"
-#include "viommu-core.h"
+#include "backend.h"
+#include "guest-memory.h"
+#include "host.h"
 #include "iommufd-host.h"
+#include "viommu-core.h"
+#include "wire.h"
 
 #define TARGET_WORDS 3
 

@@ -10,7 +10,14 @@
 #include "compat.h"
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include "backend.h"
+#include "front.h"
+#include "host.h"
+#include "notify.h"
+#include "spaces.h"
+#include "track.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 /* Requests that map and unmap, of VFIO containers and of iommufd (uAPI: linux/vfio.h, linux/iommufd.h). */
 #define REQUEST(number) ((unsigned long)_IO(';', number))

@@ -5,7 +5,10 @@
  * is copied before it is looked at.
  */
 #include "compat.h"
+#include "front.h"
+#include "shared-page.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 /* Before this thread sleeps: about as long as it takes to wake up. Those at the socket cost a system call each. */
 #define LOOKS_INTO_MAILBOX 2048

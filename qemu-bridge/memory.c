@@ -5,6 +5,10 @@
  * messages. Everything here runs under the big lock.
  */
 #include "compat.h"
+#include "front.h"
+#include "guest-memory.h"
+#include "host.h"
+#include "track.h"
 #include "viommu-core.h"
 
 /* Descriptor of the region's file, or -1 when the daemon could not see the guest's writes through it. */

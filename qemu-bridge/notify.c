@@ -6,7 +6,15 @@
  */
 #include "compat.h"
 #include "system/dma.h"
+#include "front.h"
+#include "guest-memory.h"
+#include "host.h"
+#include "iotlb.h"
+#include "notify.h"
+#include "spaces.h"
+#include "track.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 /* Bits of Notifier.flags on the wire. */
 #define WIRE_NOTIFY_UNMAP 1u

@@ -6,6 +6,8 @@
  * Everything here runs under the big lock, but for what says otherwise.
  */
 #include "compat.h"
+#include "guest-memory.h"
+#include "track.h"
 #include "viommu-core.h"
 
 /*

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What PCI asks of an IOMMU: the address space of a device; and to take note of a device of the host. Under the big lock. */
 #include "compat.h"
-#include "viommu-core.h"
+#include "device.h"
+#include "host.h"
+#include "spaces.h"
 
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {

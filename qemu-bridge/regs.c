@@ -5,7 +5,13 @@
  * the write. What a register means is the daemon's business; here any size and alignment passes.
  */
 #include "compat.h"
+#include "device.h"
+#include "front.h"
+#include "host.h"
+#include "shared-page.h"
+#include "spaces.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 /* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
 static bool page_is_current(const ViommuCore *core)

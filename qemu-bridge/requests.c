@@ -4,7 +4,13 @@
  * so all that an invalidation has to wait for is the request that is under way.
  */
 #include "compat.h"
+#include "backend.h"
+#include "endpoint.h"
+#include "endpoints.h"
+#include "front.h"
+#include "spaces.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 void viommu_endpoint_begin(ViommuEndpoint *e)
 {

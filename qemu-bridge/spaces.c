@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One address space per requester: its IOMMU memory region (translate.c) and the interrupt range beside it. Requesters are known by bus and devfn; the guest numbers buses when it likes, so the
- * requester id is computed at use.
+ * One address space per requester: its IOMMU memory region (translate.c) and the interrupt range beside it. Requesters
+ * are known by bus and devfn; the guest numbers buses when it likes, so the requester id is computed at use.
  */
 #include "compat.h"
+#include "front.h"
+#include "iotlb.h"
+#include "shared-page.h"
+#include "spaces.h"
 #include "viommu-core.h"
+#include "walk.h"
 
 uint16_t viommu_space_rid(const ViommuSpace *space)
 {

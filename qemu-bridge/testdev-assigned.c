@@ -5,8 +5,8 @@
  * limited), and reaches what is mapped then and nothing else: no DMA of it asks the IOMMU.
  */
 #include "compat.h"
+#include "host.h"
 #include "testdev.h"
-#include "viommu-core.h"
 
 /* Stands for a mapping of the host: to memory that it has pinned, wherever the guest sees that memory later. */
 typedef struct Mapping {

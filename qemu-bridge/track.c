@@ -11,7 +11,12 @@
 #include "compat.h"
 #include "hw/core/cpu.h"
 #include "system/tcg.h"
+#include "backend.h"
+#include "front.h"
+#include "host.h"
+#include "track.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 /* What a vCPU has to pass before a TRACK is answered. */
 typedef struct Passing {

@@ -4,7 +4,17 @@
  * the tables; by asking it. And what becomes of an access that it refuses.
  */
 #include "compat.h"
+#include "endpoint.h"
+#include "front.h"
+#include "guest-memory.h"
+#include "iotlb.h"
+#include "notify.h"
+#include "shared-page.h"
+#include "spaces.h"
 #include "viommu-core.h"
+#include "viommu-types.h"
+#include "walk.h"
+#include "wire.h"
 
 /* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
 #define MAX_REPORTED_BITS 52

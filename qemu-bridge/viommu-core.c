@@ -4,7 +4,17 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include "qemu/memfd.h"
+#include "backend.h"
+#include "endpoints.h"
+#include "front.h"
+#include "guest-memory.h"
+#include "host.h"
+#include "notify.h"
+#include "shared-page.h"
+#include "spaces.h"
+#include "track.h"
 #include "viommu-core.h"
+#include "wire.h"
 
 #define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
 /* TRACKING is offered only where it is needed: see features_offered. */

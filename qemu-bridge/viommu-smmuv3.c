@@ -11,6 +11,7 @@
 #include "system/device_tree.h"
 #include "system/reset.h"
 #include <libfdt.h>
+#include "device.h"
 #include "viommu-core.h"
 #include "viommu-types.h"
 

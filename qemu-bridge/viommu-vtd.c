@@ -9,6 +9,7 @@
 #include "compat.h"
 #include "hw/i386/intel_iommu.h"
 #include "hw/i386/pc.h"
+#include "device.h"
 #include "viommu-core.h"
 #include "viommu-types.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "compat.h"
 #include "walk.h"
-#include "wire.h"
 
 #define ACCESS_READ 1u
 #define ACCESS_WRITE 2u
