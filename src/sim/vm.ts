@@ -335,10 +335,15 @@ export class SimVm implements Machine {
     );
     this.features = reply.features;
     if ((reply.features & FEATURE.MAILBOX) !== 0) {
-      this.client.mailbox = new PeerMailbox(new Uint32Array(this.#sharedWords.buffer, 0, 1024));
+      this.client.mailbox = new PeerMailbox(this.control);
     }
     this.registerBytes = reply.registerBytes;
     this.session = reply.session;
+  }
+
+  /** Words of the control page. */
+  get control(): Uint32Array {
+    return new Uint32Array(this.#sharedWords.buffer, SHARED.CONTROL, (SHARED.SAVED - SHARED.CONTROL) / 4);
   }
 
   #writeCounters(): void {

@@ -1,18 +1,23 @@
 import { CodedError } from '../../src/base/errors.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { SimVm } from '../../src/sim/vm.js';
-import { ALL_FEATURES } from '../../src/wire/frame.js';
-import { firstFrames, plausibleFrame, spoiled } from './frame-maker.js';
+import { CODEC } from '../../src/wire/codec.js';
+import { ALL_FEATURES, CONTROL, FLAG, MAILBOX, MESSAGE, VERSION } from '../../src/wire/frame.js';
+import { firstFrames, frameBytes, plausibleFrame, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 
+/** Words of the control page that the mailbox has. */
+const MAIL_WORDS = Object.values(CONTROL).filter((word) => word >= CONTROL.PEER_SLEEPS);
+
 /**
- * The same frames over a real socket to a real daemon, while another machine of that daemon goes on
- * translating: it must not notice.
+ * The same frames over a real socket to a real daemon, and what there is to do wrong in the mailbox, while another machine of
+ * that daemon goes on translating: it must not notice.
  */
 export class SocketFuzzer implements Fuzzer {
   readonly name = 'socket';
   #ended = 0;
+  #mails = 0;
   readonly #witness: SimVm;
 
   constructor(private readonly path: string) {
@@ -20,7 +25,7 @@ export class SocketFuzzer implements Fuzzer {
   }
 
   facts(): Readonly<Record<string, number>> {
-    return { ended: this.#ended };
+    return { ended: this.#ended, mails: this.#mails };
   }
 
   close(): void {
@@ -31,7 +36,11 @@ export class SocketFuzzer implements Fuzzer {
     const vm = SimVm.connect(this.path, { name: 'fuzz', ramBytes: 2 ** 20 });
     try {
       for (const bytes of firstFrames(ALL_FEATURES)) vm.client.front.putRaw(bytes);
-      for (let n = 0; n < 300; n++) this.#send(rng, trace, vm, n);
+      const mailing = rng.chance(0.5);
+      for (let n = 0; n < 300; n++) {
+        if (mailing && rng.chance(0.3)) this.#mail(rng, trace, vm, n);
+        this.#send(rng, trace, vm, n);
+      }
       // An honest question at the end, when all that was sent could be understood.
       vm.client.timeoutMs = 5000;
       vm.client.awaitEnd();
@@ -43,6 +52,32 @@ export class SocketFuzzer implements Fuzzer {
     }
     const reply = this.#witness.askTranslation(1, -1, ACCESS.READ, 0x1000n);
     must(reply.status === 0, () => 'the other machine was refused');
+  }
+
+  /** Puts a register write into the mailbox, right or not, or writes where it should not; says so, or does not. */
+  #mail(rng: Rng, trace: Trace, vm: SimVm, n: number): void {
+    const { control } = vm;
+    if (rng.chance(0.2)) {
+      const word = rng.pick(MAIL_WORDS);
+      const value = rng.chance(0.5) ? rng.below(4) : rng.u32();
+      trace.say(`word ${word}: ${value}`);
+      Atomics.store(control, word, value);
+    } else {
+      const type = rng.chance(0.97) ? MESSAGE.REG_WRITE : rng.below(128);
+      const write = { offset: 4 * rng.below(0x400), size: 4, lo: rng.u32(), hi: 0 };
+      const frame = frameBytes(type, VERSION | FLAG.NEED_REPLY, n, CODEC.RegWrite, write);
+      const bytes = rng.chance(0.05) ? spoiled(rng, frame) : frame;
+      // Mostly its turn: what was sent before it, as far as somebody counts who sends frames by hand.
+      const after = rng.chance(0.8) ? (control[CONTROL.MAIL_AFTER] as number) : rng.below(2 * n + 2);
+      trace.say(`mail after ${after}: ${Buffer.from(bytes).toString('hex')}`);
+      new Uint8Array(control.buffer, control.byteOffset + MAILBOX.PEER).set(
+        bytes.subarray(0, MAILBOX.PEER_BYTES),
+      );
+      control[CONTROL.MAIL_AFTER] = after;
+      Atomics.add(control, CONTROL.MAIL_SENT, 1);
+      this.#mails++;
+    }
+    if (rng.chance(0.5)) vm.client.post(MESSAGE.MAIL, {});
   }
 
   #send(rng: Rng, trace: Trace, vm: SimVm, n: number): void {
