@@ -5,23 +5,15 @@
  */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
-import {
-  currentCpu,
-  mapFile,
-  POLL,
-  PollSet,
-  SystemError,
-  sealAgainstShrinking,
-  unmap,
-  viewOf,
-} from '../base/native.js';
+import { currentCpu, POLL, PollSet } from '../base/native.js';
 import type { ViommuEvent } from '../events/events.js';
 import { GuestRam } from '../memory/remote.js';
 import { Channel, FILL } from '../wire/channel.js';
 import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
-import { FEATURE, FLAG, type Frame, MESSAGE, SHARED } from '../wire/frame.js';
+import { FEATURE, FLAG, type Frame, MESSAGE } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
+import { MappedPage } from './mapped-page.js';
 import { Patience } from './patience.js';
 import type {
   LogFields,
@@ -80,15 +72,13 @@ export class SessionLoop {
   #backend: Channel | undefined;
   /** Frames of the front channel that have been handled, modulo 2^32. */
   #handled = 0;
-  #control: Uint32Array | undefined;
   #mailbox: DaemonMailbox | undefined;
   /** The frame of the mailbox that is being handled, for its answer to go there. */
   #mail: Frame | undefined;
   #wokenMidway = false;
   /** Answers of devices that came while memory was waited for. */
   #deviceAnswers: SetAside[] = [];
-  /** Address and size of the shared page's mapping. */
-  #page: { readonly address: number; readonly bytes: number } | undefined;
+  #page: MappedPage | undefined;
 
   /**
    * @param fd the front channel's socket, taken over
@@ -325,8 +315,8 @@ export class SessionLoop {
   #openMailbox(): void {
     const features = this.session.agreement?.features ?? 0;
     const both = FEATURE.WRITE_REPLY | FEATURE.MAILBOX;
-    if (this.#control !== undefined && (features & both) === both) {
-      this.#mailbox = new DaemonMailbox(this.#control);
+    if (this.#page !== undefined && (features & both) === both) {
+      this.#mailbox = new DaemonMailbox(this.#page.control);
       this.#patience.mail = true;
     }
   }
@@ -409,8 +399,7 @@ export class SessionLoop {
     this.#backend?.close();
     this.#front.close();
     this.#mailbox = undefined;
-    this.#control = undefined;
-    if (this.#page !== undefined) unmap(this.#page.address, this.#page.bytes);
+    this.#page?.unmap();
     this.#page = undefined;
     this.#access.free();
     this.#poll.free();
@@ -440,26 +429,7 @@ export class SessionLoop {
   }
 
   #mapSharedPage(fd: number, bytes: number, registerBytes: number): SharedPage {
-    if (fstatSync(fd).size < bytes)
-      throw new CodedError('BAD_SHARED_PAGE', `the file has fewer than ${bytes} bytes`);
-    if (!sealAgainstShrinking(fd) && this.#requireSealed) {
-      throw new CodedError('BAD_SHARED_PAGE', 'the file may shrink');
-    }
-    let address: number;
-    try {
-      address = mapFile(fd, 0, bytes, true);
-    } catch (error) {
-      if (error instanceof SystemError) throw new CodedError('BAD_SHARED_PAGE', error.message);
-      throw error;
-    }
-    this.#page = { address, bytes };
-    const memory = viewOf(address, bytes);
-    const control = new Uint32Array(memory, SHARED.CONTROL, 1024);
-    this.#control = control;
-    return {
-      control,
-      registers: new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2),
-      registerBytes: new Uint8Array(memory, SHARED.REGISTERS, registerBytes),
-    };
+    this.#page = new MappedPage(fd, bytes, registerBytes, this.#requireSealed);
+    return this.#page;
   }
 }

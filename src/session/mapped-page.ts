@@ -1,0 +1,47 @@
+/** The file that a peer shares: control page, saved state, registers (docs/protocol.md), mapped as long as the session lasts. */
+import { fstatSync } from 'node:fs';
+import { CodedError } from '../base/errors.js';
+import { mapFile, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import { SHARED } from '../wire/frame.js';
+import type { SharedPage } from './ports.js';
+
+export class MappedPage implements SharedPage {
+  readonly control: Uint32Array;
+  readonly registers: Uint32Array;
+  readonly registerBytes: Uint8Array;
+  readonly #address: number;
+  readonly #bytes: number;
+
+  /**
+   * @param bytes of the file, registers included; the descriptor stays the caller's
+   * @param requireSealed refuse a file that may shrink
+   * Throws `BAD_SHARED_PAGE`.
+   */
+  constructor(fd: number, bytes: number, registerBytes: number, requireSealed: boolean) {
+    if (fstatSync(fd).size < bytes)
+      throw new CodedError('BAD_SHARED_PAGE', `the file has fewer than ${bytes} bytes`);
+    if (!sealAgainstShrinking(fd) && requireSealed) {
+      throw new CodedError('BAD_SHARED_PAGE', 'the file may shrink');
+    }
+    this.#address = addressOf(fd, bytes);
+    this.#bytes = bytes;
+    const memory = viewOf(this.#address, bytes);
+    this.control = new Uint32Array(memory, SHARED.CONTROL, (SHARED.SAVED - SHARED.CONTROL) / 4);
+    this.registers = new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2);
+    this.registerBytes = new Uint8Array(memory, SHARED.REGISTERS, registerBytes);
+  }
+
+  /** Removes the mapping: none of the arrays may be touched afterwards. */
+  unmap(): void {
+    unmap(this.#address, this.#bytes);
+  }
+}
+
+function addressOf(fd: number, bytes: number): number {
+  try {
+    return mapFile(fd, 0, bytes, true);
+  } catch (error) {
+    if (error instanceof SystemError) throw new CodedError('BAD_SHARED_PAGE', error.message);
+    throw error;
+  }
+}
