@@ -178,7 +178,7 @@ export class SessionLoop {
     if (mailbox === undefined) return true;
     const cpu = currentCpu();
     if (mailbox.apart(cpu)) return true;
-    return this.#patience.leave(cpu) && mailbox.apart(currentCpu());
+    return this.#patience.leave(cpu, performance.now()) && mailbox.apart(currentCpu());
   }
 
   /** One look at the front channel, or as long a look into the mailbox: the peer says there what it sends where. */

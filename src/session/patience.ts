@@ -54,9 +54,9 @@ export class Patience {
   /**
    * Takes this thread to another processor, as whoever it waits for needs this one. Not often: with all of them busy, it may
    * be worse elsewhere. False: it is still there.
+   * @param now milliseconds
    */
-  leave(cpu: number): boolean {
-    const now = performance.now();
+  leave(cpu: number, now: number): boolean {
     if (now - this.#moved < MOVE_MS) return false;
     this.#moved = now;
     return leaveCpu(cpu);
