@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { ErrorName } from '../base/errors.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, FEATURE, FLAG, MAILBOX, MESSAGE, VERSION } from '../wire/frame.js';
-import { PeerMailbox } from '../wire/mailbox.js';
+import { DaemonMailbox, PeerMailbox } from '../wire/mailbox.js';
 import { FAKE } from './testing/fake-model.js';
 import { type Connected, connected, type TestVm } from './testing/vm.js';
 
@@ -112,6 +112,32 @@ describe('the mailbox of a session', () => {
     expect(vm.handled).toBe(1);
     vm.client.post(MESSAGE.MAIL, {});
     expect(vm.client.awaitEnd()).toMatchObject({ reason: 'NOT_NEGOTIATED' });
+  });
+});
+
+describe('processors in the mailbox', () => {
+  it('are said by either side, and are the same or not; one that is not known is none', () => {
+    const control = new Uint32Array(1024);
+    const mailbox = new DaemonMailbox(control);
+    expect(mailbox.apart(3)).toBe(true);
+    expect(control[CONTROL.DAEMON_CPU]).toBe(4);
+    control[CONTROL.PEER_CPU] = 4;
+    expect(mailbox.apart(3)).toBe(false);
+    expect(mailbox.apart(0)).toBe(true);
+    expect(control[CONTROL.DAEMON_CPU]).toBe(1);
+    control[CONTROL.PEER_CPU] = 0;
+    expect([mailbox.apart(-1), control[CONTROL.DAEMON_CPU]]).toEqual([true, 0]);
+  });
+
+  it('are said by a session, which answers also a peer that claims to be where it is', async () => {
+    const { vm, mailbox } = start();
+    vm.client.mailbox = mailbox;
+    for (let value = 1; value <= 50; value++) {
+      Atomics.store(vm.page, CONTROL.PEER_CPU, Atomics.load(vm.page, CONTROL.DAEMON_CPU));
+      vm.client.requestByMail(REG_WRITE, { ...OFFSET, lo: value });
+      expect(vm.peek(FAKE.OFFSET)).toBe(value);
+    }
+    await until(() => Atomics.load(vm.page, CONTROL.DAEMON_CPU) > 0, 'its processor');
   });
 });
 

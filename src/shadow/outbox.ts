@@ -122,7 +122,7 @@ export class Outbox {
   }
 
   /** Takes the answer to a batch; undefined when nobody waits for it. To be {@link finish}ed. */
-  answered(id: number): Batch | undefined {
+  answered(id: number): Kept | undefined {
     for (let at = 0; at < MOST_UNDER_WAY; at++) {
       const batch = this.#underWay[at];
       if (batch === undefined || batch.id !== id) continue;
@@ -134,8 +134,8 @@ export class Outbox {
   }
 
   /** What came of a batch has been dealt with: nobody looks at it any more. */
-  finish(batch: Batch): void {
-    if (batch instanceof Kept) (batch.large ? this.#large : this.#small).give(batch);
+  finish(batch: Kept): void {
+    (batch.large ? this.#large : this.#small).give(batch);
   }
 
   /** Drops what is not sent yet for a device. What is under way is answered all the same. */

@@ -14,7 +14,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 
 /**
- * Rounds of the guest's program: what is mapped, how it lies, how many times in one round. A round takes some 10 ms of a guest
+ * Rounds of the guest's program: what is mapped, how it lies, how many times in one round. A round takes 10 ms or more of a guest
  * on stock: before it, both sides have done nothing for longer than that, and what they do first finds their caches cold.
  */
 const SHAPES = [
