@@ -16,6 +16,9 @@ export const NO_PASID = -1;
 /** Stands for "every one" in a scope. */
 export const ANY = 0xffffffff;
 
+/** `space` of an address space that nothing goes through: no scope but that of everything names it. */
+export const NO_TAG = 0xfffffffd;
+
 /**
  * What a request is to ATS: an ordinary one, a translation request of a device that keeps translations itself, or
  * a request whose address such a translation gave.
@@ -120,6 +123,9 @@ export interface AddressSpaceTables {
   secondRoot: number;
   /** Whether the address of an invalidation that names no `sub` tells where these tables changed. */
   addressed: boolean;
+  /** Tags of what is found by these tables, as in {@link TranslateResult}; {@link NO_TAG} where nothing goes through. */
+  space: number;
+  sub: number;
   /** The guest announces what goes from these tables, and not what comes to them. */
   silent: boolean;
   /** Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` > `holeLast`: none. */
@@ -138,6 +144,8 @@ export function noTables(): AddressSpaceTables {
     secondFormat: undefined,
     secondRoot: 0,
     addressed: false,
+    space: NO_TAG,
+    sub: ANY,
     silent: false,
     holeFirst: 1,
     holeLast: 0,

@@ -8,11 +8,15 @@
  * than that invalidation's epoch and dropped by the bridge. Never left out is what a notified device must hear: it
  * holds mappings that no answer gave it, and waits for new ones.
  *
+ * Which devices must hear is not for the tables alone to say: an invalidation that follows a change of structures names
+ * the tags that they had before. So each requester's answers leave their tags here, until all of a tag is invalidated.
+ *
  * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
  * invalidations are merged into one of everything, which is sent when room is there and counts as pending.
  */
 import { CodedError } from '../base/errors.js';
 import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { Tags } from '../device/tags.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
 import type { Invalidate } from '../wire/messages.js';
@@ -46,7 +50,12 @@ export class Invalidations {
   /** Of these, those that name devices: the peer answers them when its main loop has run. */
   readonly #named = new Set<number>();
   readonly #handedOut = new Set<number>();
+  /** Tags of what each requester was answered, and of the tables that the peer walks for it. */
+  readonly #tags = new Map<number, Tags>();
+  /** Of the newest answer that was noted. */
+  #lastRid = -1;
   #lastSpace = -1;
+  #lastSub = -1;
   /** Devices of the invalidation that waits for room, or undefined when none does. */
   #held: Set<number> | undefined;
   readonly #message: Invalidate = CODEC.Invalidate.create();
@@ -74,11 +83,19 @@ export class Invalidations {
     return this.#named.size;
   }
 
-  /** Takes note that an answer tagged with `space` goes out. */
-  handOut(space: number): void {
-    if (space === this.#lastSpace) return;
+  /** Takes note that an answer, or a description of tables, goes out for a requester with these tags. */
+  handOut(rid: number, space: number, sub: number): void {
+    if (space === this.#lastSpace && rid === this.#lastRid && sub === this.#lastSub) return;
     this.#handedOut.add(space);
+    let tags = this.#tags.get(rid);
+    if (tags === undefined) {
+      tags = new Tags();
+      this.#tags.set(rid, tags);
+    }
+    tags.add(space, sub);
+    this.#lastRid = rid;
     this.#lastSpace = space;
+    this.#lastSub = sub;
   }
 
   /** Tells the bridge, unless it has nothing to drop. */
@@ -86,9 +103,21 @@ export class Invalidations {
     const devices: number[] = [];
     const notified = this.#devices.notifiedRids;
     if (notified.length > 0) {
-      this.#devices.handles(this.#rids, model.affected(scope, notified, this.#rids), devices);
+      this.#devices.handles(this.#rids, this.#concerned(scope, model, notified), devices);
     }
     this.#invalidate(scope, devices);
+  }
+
+  /** Leaves in `#rids` who may hold something of a scope, or waits for what comes; returns how many. */
+  #concerned(scope: InvalidateScope, model: Iommu, notified: readonly number[]): number {
+    const rids = this.#rids;
+    let count = model.affected(scope, notified, rids);
+    for (const rid of notified) {
+      if (scope.rid !== ANY && scope.rid !== rid) continue;
+      if (this.#tags.get(rid)?.matches(scope) !== true || has(rids, count, rid)) continue;
+      rids[count++] = rid;
+    }
+    return count;
   }
 
   /** Drops everything, for every device: what a reset does. */
@@ -165,5 +194,13 @@ export class Invalidations {
     if (scope.space === ANY) this.#handedOut.clear();
     else this.#handedOut.delete(scope.space >>> 0);
     this.#lastSpace = -1;
+    // What the peer walks by itself it finds again, with the same tags.
+    if (scope.space === ANY ? this.#walks.any : this.#walks.has(scope.space >>> 0)) return;
+    for (const tags of this.#tags.values()) tags.invalidated(scope);
   }
+}
+
+function has(rids: readonly number[], count: number, rid: number): boolean {
+  for (let index = 0; index < count; index++) if (rids[index] === rid) return true;
+  return false;
 }

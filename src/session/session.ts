@@ -210,7 +210,7 @@ export class Session {
     // An address that is translated already is of another input space than the requester's own: nobody keeps that answer.
     const once = !model.answersMayBeKept || kind === REQUEST.TRANSLATED;
     // Kept or not: a device may be using it, and an invalidation has to wait until it is done.
-    if (result.count > 0) this.invalidations.handOut(result.space >>> 0);
+    if (result.count > 0) this.invalidations.handOut(rid, result.space >>> 0, result.sub >>> 0);
     const answer = this.#answer;
     answer.status = result.status;
     answer.epoch = this.invalidations.epoch;
@@ -222,7 +222,8 @@ export class Session {
     answer.once = once;
     this.reply(frame, CODEC.TranslateReply, answer);
     if (result.count > 0 && kind === REQUEST.UNTRANSLATED) {
-      this.walks.answered(rid, pasid - 1, message.hi, model);
+      const told = this.walks.answered(rid, pasid - 1, message.hi, model);
+      if (told !== undefined) this.invalidations.handOut(rid, told.space >>> 0, told.sub >>> 0);
     }
   }
 

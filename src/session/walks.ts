@@ -2,7 +2,7 @@
  * Tables that the peer may walk itself (TABLES): told at the first request of a requester that tables answered, void
  * after an invalidation of structures. What the peer finds has the tags that an answer would have.
  */
-import { type Iommu, noWalkTables } from '../device/iommu.js';
+import { type Iommu, noWalkTables, type WalkTables } from '../device/iommu.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { CODEC } from '../wire/codec.js';
 import { MESSAGE } from '../wire/frame.js';
@@ -35,17 +35,18 @@ export class PeerWalks {
     return this.#spaces.has(space);
   }
 
-  /** A request was answered from tables: the peer is told of them, once. */
-  answered(rid: number, pasid: number, hi: number, model: Iommu): void {
+  /** A request was answered from tables: the peer is told of them, once. Returns what it was told now. */
+  answered(rid: number, pasid: number, hi: number, model: Iommu): WalkTables | undefined {
     const backend = this.#backend;
-    if (backend === undefined) return;
+    if (backend === undefined) return undefined;
     const key = rid * PASIDS + pasid + 1;
-    if (this.#told.has(key) || this.#told.size >= MAX_TOLD) return;
+    if (this.#told.has(key) || this.#told.size >= MAX_TOLD) return undefined;
     this.#told.add(key);
     const tables = this.#tables;
-    if (model.walkable?.(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid)) return;
+    if (model.walkable?.(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid)) return undefined;
     this.#spaces.add(tables.space >>> 0);
     backend.put(MESSAGE.TABLES, 0, 0, CODEC.Tables, this.#message);
+    return tables;
   }
 
   /** Requester ids have changed: the peer may have dropped what it was told. */

@@ -1,5 +1,6 @@
 /** The host's side of a shadow: what is mapped for one device now, and what the host refused. */
 
+import { Tags } from '../device/tags.js';
 import { BlockSet } from './blocks.js';
 import type { GuestSpace } from './guest-space.js';
 import { PageRanges } from './ranges.js';
@@ -34,6 +35,8 @@ export class DeviceSpace {
   /** What the next completion promises, while completions are checked. */
   promised: PageRanges | undefined;
   guest: GuestSpace | undefined;
+  /** Under which the guest may invalidate what is in force. */
+  readonly tags = new Tags();
   /** Number of the next operation, modulo 2^32. */
   sequence = 0;
   /** Refused blocks to be tried again now, and where to begin. */

@@ -2,13 +2,12 @@
  * Shadows that live in address spaces of a host port: one space for each device, or PASID of one, whose guest tables are
  * shadowed. An mdev is shadowed into its own PASID, and each guest PASID into that PASID.
  */
-import type { Iommu } from '../device/iommu.js';
 import type { HostErrorName } from '../host/errors.js';
 import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import { OPERATION_WORDS } from './operations.js';
 import type { Batch } from './outbox.js';
 import { pageOf } from './pages.js';
-import type { Shadow } from './shadow.js';
+import type { Shadow, ShadowedModel } from './shadow.js';
 
 /** Spaces of the port that are shadows; below are others'. */
 const FIRST_SPACE = 1000;
@@ -51,7 +50,7 @@ export class HostSpaces {
   ) {}
 
   /** A device that the guest knows as `rid`, or one PASID of it, is shadowed from now on. */
-  attach(device: HostDevice, rid: number, model: Pick<Iommu, 'affected' | 'tables'>, pasid = -1): void {
+  attach(device: HostDevice, rid: number, model: ShadowedModel, pasid = -1): void {
     const space = this.next++;
     this.spaces.set(space, { device, pasid });
     this.host.createSpace(space, device, false, this.operations.begin('shadow', device, pasid));
@@ -82,7 +81,7 @@ export class HostSpaces {
   }
 
   /** The guest knows the device by another requester id. */
-  renumber(device: HostDevice, rid: number, model: Pick<Iommu, 'affected' | 'tables'>): void {
+  renumber(device: HostDevice, rid: number, model: ShadowedModel): void {
     for (const [space, found] of this.spaces) {
       if (found.device === device) this.shadow.renumber(SHADOW_NUMBERS + space, rid, model);
     }

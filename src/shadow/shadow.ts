@@ -16,11 +16,14 @@
 import { CodedError } from '../base/errors.js';
 import {
   type AddressSpaceTables,
+  ANY,
   type InvalidateScope,
   type Iommu,
+  NO_TAG,
   noTables,
   THROUGH,
 } from '../device/iommu.js';
+import { names } from '../device/tags.js';
 import type { ShadowEvent } from '../events/events.js';
 import type { GuestMemory } from '../memory/port.js';
 import { DeviceSpace } from './device-space.js';
@@ -44,7 +47,7 @@ const NO_PASID = -1;
 const PAGE_BYTES = 4096;
 
 /** What the engine needs of a model. */
-export type ShadowedModel = Pick<Iommu, 'affected' | 'tables'>;
+export type ShadowedModel = Pick<Iommu, 'tables'>;
 
 export class Shadow {
   readonly ram = new RamMap();
@@ -59,8 +62,6 @@ export class Shadow {
   readonly #tables: AddressSpaceTables = noTables();
   readonly #refusals: Refusals;
   #tracked: TrackedPages | undefined;
-  #rids: number[] = [];
-  readonly #affected: number[] = [];
   #promises = false;
 
   /** @param mirrorBytes of table copies at the most: tables beyond that count as not there */
@@ -123,7 +124,6 @@ export class Shadow {
     const space = new DeviceSpace(device, rid, pasid);
     if (this.#promises) space.promised = new PageRanges();
     this.#devices.set(device, space);
-    this.#renew();
     this.#resolve(space, model);
   }
 
@@ -134,7 +134,6 @@ export class Shadow {
     this.#outbox.forget(space);
     this.#leave(space);
     this.#devices.delete(device);
-    this.#renew();
   }
 
   /** The host takes operations for input pages [first, last] of a device, and has nothing mapped there. */
@@ -147,20 +146,21 @@ export class Shadow {
     const space = this.#devices.get(device);
     if (space === undefined || space.rid === rid) return;
     space.rid = rid;
-    this.#renew();
     this.#resolve(space, model);
   }
 
-  /** The guest invalidates: its tables within the scope may have changed. */
+  /**
+   * The guest invalidates: its tables within the scope may have changed. That concerns a device whose structures say the
+   * scope's tags now, and one whose mappings were made when they said so.
+   */
   touch(scope: InvalidateScope, model: ShadowedModel): void {
-    if (this.#devices.size === 0) return;
-    const count = model.affected(scope, this.#rids, this.#affected);
     for (const space of this.#devices.values()) {
-      for (let index = 0; index < count; index++) {
-        if (this.#affected[index] !== space.rid) continue;
-        this.#touchSpace(space, scope, model);
-        break;
-      }
+      if (scope.rid !== ANY && scope.rid !== space.rid) continue;
+      const tables = this.#read(space, model);
+      const named = scope.rid === space.rid || names(scope, tables.space, tables.sub);
+      // Where nothing goes through no tag was read, so whatever is invalidated may be what the guest has made of it.
+      const nothing = space.guest?.through === THROUGH.NOTHING;
+      if (named || nothing || space.tags.matches(scope)) this.#touchSpace(space, tables, scope);
     }
   }
 
@@ -292,16 +292,11 @@ export class Shadow {
     return false;
   }
 
-  #renew(): void {
-    const rids = new Set<number>();
-    for (const space of this.#devices.values()) rids.add(space.rid);
-    this.#rids = [...rids];
-  }
-
-  #touchSpace(space: DeviceSpace, scope: InvalidateScope, model: ShadowedModel): void {
-    if (this.#resolve(space, model)) return;
+  #touchSpace(space: DeviceSpace, tables: AddressSpaceTables, scope: InvalidateScope): void {
+    space.tags.invalidated(scope);
+    if (this.#follow(space, tables)) return;
     const guest = space.guest as GuestSpace;
-    const whole = scope.log2Size >= 64 || (scope.sub === 0xffffffff && !guest.addressed);
+    const whole = scope.log2Size >= 64 || (scope.sub === ANY && !guest.addressed);
     if (whole) guest.touchAll(space.promised);
     else {
       const first = pageOf(scope.lo, scope.hi);
@@ -310,11 +305,21 @@ export class Shadow {
     }
   }
 
-  /** Finds the tables that a device goes through now. True when they are others than before. */
-  #resolve(space: DeviceSpace, model: ShadowedModel): boolean {
+  #resolve(space: DeviceSpace, model: ShadowedModel): void {
+    this.#follow(space, this.#read(space, model));
+  }
+
+  /** The tables that a device goes through by what structures say now. The object is reused. */
+  #read(space: DeviceSpace, model: ShadowedModel): AddressSpaceTables {
     const tables = this.#tables;
     clear(tables);
     model.tables?.(space.rid, space.pasid, tables);
+    return tables;
+  }
+
+  /** Takes these tables for a device's. True when they are others than before. */
+  #follow(space: DeviceSpace, tables: AddressSpaceTables): boolean {
+    if (tables.space !== NO_TAG) space.tags.add(tables.space, tables.sub);
     if (space.guest?.matches(tables) === true) return false;
     this.#leave(space);
     space.guest = this.#guestFor(tables);
@@ -381,6 +386,8 @@ function clear(tables: AddressSpaceTables): void {
   tables.secondFormat = undefined;
   tables.secondRoot = 0;
   tables.addressed = false;
+  tables.space = NO_TAG;
+  tables.sub = ANY;
   tables.silent = false;
   tables.holeFirst = 1;
   tables.holeLast = 0;

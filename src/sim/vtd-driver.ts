@@ -1,7 +1,8 @@
 import { CAP_REG, ECAP_REG, RTADDR_REG, TTM, VER_REG } from '../spec/vtd/registers.js';
-import { AW, FSPM, PGTT, TT } from '../spec/vtd/structures.js';
+import { AW, type CONTEXT_ENTRY, FSPM, PGTT, TT } from '../spec/vtd/structures.js';
 import { type Machine, PageAllocator } from './machine.js';
 import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js';
+import type { Values } from './structure.js';
 import { FaultHandler } from './vtd-faults.js';
 import { type Invalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
 import { InvalidationQueue } from './vtd-queue.js';
@@ -48,6 +49,8 @@ export interface DriverOptions {
   /** Default: 256-bit descriptors in scalable mode only. */
   readonly wideDescriptors?: boolean;
   readonly pdts?: number;
+  /** Devices have a PASID capability, so their context entries PASIDE. Default: whether the unit knows PASIDs. */
+  readonly pasidDevices?: boolean;
   /** Fault-event MSI; none when left out. */
   readonly faultMsi?: { readonly address: number; readonly data: number };
 }
@@ -109,6 +112,11 @@ export class VtdDriver {
       this.queue = new InvalidationQueue(this.registers, this.pages, wide, options.queueSize ?? 0);
       this.invalidate = new QueuedInvalidations(this.queue);
     }
+  }
+
+  /** Whether devices may send requests with PASID. */
+  get pasidDevices(): boolean {
+    return this.#options.pasidDevices ?? true;
   }
 
   get root(): number {
@@ -182,6 +190,27 @@ export class VtdDriver {
     this.invalidate.sync();
   }
 
+  /**
+   * Makes requests of `rid` (with `pasid`) go through another domain, by an entry that is never not present: only the old
+   * domain is invalidated, as nothing of the new one can be held (§6.5.3.3).
+   */
+  replace(rid: number, from: Domain, to: Domain, options: AttachOptions = {}): void {
+    const { pasid = RID_PASID, ats = false } = options;
+    const at = from.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
+    const gone = at >= 0 ? from.users.splice(at, 1) : [];
+    if (this.legacy !== undefined) {
+      this.legacy.setContext(rid, this.#contextEntry(to, options));
+      this.invalidate.contextDevice(from.did, rid);
+      this.invalidate.iotlbDomain(from.did);
+    } else {
+      this.scalable?.setPasid(rid, pasid, this.#pasidEntry(to, options.fpd ? 1 : 0));
+      this.#forgetPasid(from, pasid);
+    }
+    this.#forgetAhead(gone, 0n, ALL_ADDRESSES);
+    this.invalidate.sync();
+    to.users.push({ rid, pasid, ats });
+  }
+
   /** Maps and, under caching mode, announces. Sizes and alignment as {@link PageTable.map}. */
   map(
     domain: Domain,
@@ -228,23 +257,27 @@ export class VtdDriver {
   }
 
   #attachLegacy(tables: LegacyTables, rid: number, domain: Domain, options: AttachOptions): void {
+    tables.setContext(rid, this.#contextEntry(domain, options));
+    if (!this.capabilities.cachingMode) return;
+    // Entries that were not present may be cached, tagged with domain 0. §6.1, §6.2
+    this.invalidate.contextDevice(0, rid);
+    this.invalidate.iotlbDomain(domain.did);
+    this.invalidate.sync();
+  }
+
+  #contextEntry(domain: Domain, options: AttachOptions): Values<typeof CONTEXT_ENTRY> {
     if (domain.kind === 'first' || domain.kind === 'nested') {
       throw new Error('simulated guest: legacy mode has no first stage');
     }
     const passThrough = domain.kind === 'pass-through';
-    tables.setContext(rid, {
+    return {
       P: 1,
       FPD: options.fpd ? 1 : 0,
       TT: passThrough ? TT.PASS_THROUGH : options.ats ? TT.ALL : TT.UNTRANSLATED,
       SSPTPTR: passThrough ? 0 : Number(domain.table?.rootAddress ?? 0n),
       AW: passThrough ? this.#widestAw() : domain.levels - 2,
       DID: domain.did,
-    });
-    if (!this.capabilities.cachingMode) return;
-    // Entries that were not present may be cached, tagged with domain 0. §6.1, §6.2
-    this.invalidate.contextDevice(0, rid);
-    this.invalidate.iotlbDomain(domain.did);
-    this.invalidate.sync();
+    };
   }
 
   #attachScalable(tables: ScalableTables, rid: number, domain: Domain, options: AttachOptions): void {
@@ -256,7 +289,7 @@ export class VtdDriver {
     if (fresh) {
       tables.setContext(rid, {
         P: 1,
-        PASIDE: ECAP_REG.get.PASID(ecap),
+        PASIDE: this.pasidDevices ? ECAP_REG.get.PASID(ecap) : 0,
         DTE: options.ats ? 1 : 0,
         PRE: options.pri ? 1 : 0,
         RID_PASID: RID_PASID,

@@ -84,6 +84,7 @@ class Play {
     else if (what < 5 && domain.table !== undefined) this.#unmap(domain);
     else if (what === 5) this.#attach(domain);
     else if (what === 6 && rng.chance(0.4)) this.#detach();
+    else if (what === 7) this.#replace(domain);
   }
 
   /** A device does not wait for the driver: what it gets while things change may be old or new. */
@@ -146,6 +147,16 @@ class Play {
     this.trace.say(`detach ${name} from did ${domain.did}`);
     this.#users.delete(name);
     this.world.driver.detach(user.rid, domain, attachOptions(user).pasid);
+  }
+
+  #replace(to: Domain): void {
+    const users = [...this.#users.entries()];
+    if (users.length === 0) return;
+    const [name, { user, domain }] = this.rng.pick(users);
+    if (domain === to || domain.did === to.did) return;
+    this.trace.say(`replace did ${domain.did} of ${name} by did ${to.did} (${to.kind})`);
+    this.#users.set(name, { user, domain: to });
+    this.world.driver.replace(user.rid, domain, to, attachOptions(user));
   }
 
   /** One request, of anybody to anywhere; its outcome is known. */

@@ -1,11 +1,11 @@
-import { SPAN_WORDS, TRANSLATE_STATUS, type WalkTables } from '../../src/device/iommu.js';
+import { ANY, SPAN_WORDS, TRANSLATE_STATUS, type WalkTables } from '../../src/device/iommu.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { DeviceTable } from '../../src/session/devices.js';
 import { Invalidations } from '../../src/session/invalidation.js';
 import { PeerWalks } from '../../src/session/walks.js';
 import { Iotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
 import type { Translation } from '../../src/sim/machine.js';
-import { MESSAGE } from '../../src/wire/frame.js';
+import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import type { Invalidate, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Walker } from '../support/peer-walks.js';
@@ -26,7 +26,13 @@ interface Fill {
 
 /** A message on its way to the bridge: an INVALIDATE, or TABLES. */
 type Message =
-  | { readonly id: number; readonly epoch: number; readonly scope: Scope; readonly structures: boolean }
+  | {
+      readonly id: number;
+      readonly epoch: number;
+      readonly scope: Scope;
+      readonly structures: boolean;
+      readonly devices: readonly number[];
+    }
   | { readonly rid: number; readonly pasid: number; readonly tables: WalkTables };
 
 /**
@@ -46,7 +52,10 @@ export class FuzzMachine extends LocalMachine {
   onIdle: () => void = () => {};
   readonly #rng: Rng;
   readonly #walks = new PeerWalks();
-  readonly #invalidations = new Invalidations(new DeviceTable(), this.#walks);
+  readonly #devices = new DeviceTable();
+  readonly #invalidations = new Invalidations(this.#devices, this.#walks);
+  /** What devices keep that are told of invalidations by name, as vhost does, by their handles. */
+  readonly #listeners = new Map<number, { readonly rid: number; readonly kept: Iotlb }>();
   readonly #walker: Walker;
   /** Walks of the bridge that found what it needed. */
   walksFound = 0;
@@ -69,9 +78,9 @@ export class FuzzMachine extends LocalMachine {
     this.outputs.pendingAcks = () => this.#invalidations.pending;
     this.#invalidations.open({
       put: (_type, _flags, id, _codec, message) => {
-        const { lo, hi, epoch, structures, ...rest } = message as unknown as Invalidate;
+        const { lo, hi, epoch, structures, devices, ...rest } = message as unknown as Invalidate;
         const base = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
-        this.#waiting.push({ id, epoch, structures, scope: { ...rest, base } });
+        this.#waiting.push({ id, epoch, structures, devices: Array.from(devices), scope: { ...rest, base } });
       },
     });
     this.#walks.open({
@@ -111,7 +120,34 @@ export class FuzzMachine extends LocalMachine {
     return true;
   }
 
+  /** A device keeps what it is answered until an INVALIDATE names it: it knows no tags, only addresses. */
+  listen(rid: number): void {
+    const device = this.#listeners.size + 1;
+    this.#devices.add(device, rid, `listener ${device}`);
+    this.#devices.notify(device, NOTIFY.UNMAP);
+    this.#listeners.set(device, { rid, kept: new Iotlb() });
+  }
+
   override translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
+    const kept = this.#keptBy(rid);
+    const own = kept?.lookup(rid, pasid, access, address);
+    if (own !== undefined) return own;
+    const found = this.#translate(rid, pasid, access, address);
+    if (found !== undefined && kept !== undefined) {
+      const { gpa, permissions } = found;
+      const page = [Number(address & 0xffff_f000n), Number(address >> 32n), (gpa - (gpa % 4096)) % 2 ** 32];
+      kept.fill(rid, pasid, 0, 0, 0, [...page, Math.floor(gpa / 2 ** 32), 12, permissions]);
+    }
+    return found;
+  }
+
+  #keptBy(rid: number): Iotlb | undefined {
+    if (!this.model.answersMayBeKept) return undefined;
+    for (const listener of this.#listeners.values()) if (listener.rid === rid) return listener.kept;
+    return undefined;
+  }
+
+  #translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
     const hit = this.bridge.lookup(rid, pasid, access, address);
     if (hit !== undefined) return hit;
     const walked = this.#walker.find(rid, pasid, access, address);
@@ -126,11 +162,12 @@ export class FuzzMachine extends LocalMachine {
     const { status, count, space, sub } = this.result;
     must(count <= 64 && (status === TRANSLATE_STATUS.OK) === count > 0, () => 'status and count disagree');
     if (status !== TRANSLATE_STATUS.OK) return undefined;
-    this.#invalidations.handOut(space >>> 0);
+    this.#invalidations.handOut(rid, space >>> 0, sub >>> 0);
     const spans = Array.from(this.result.spans.subarray(0, count * SPAN_WORDS));
     this.onSpans(rid, pasid, spans);
     const { epoch } = this.#invalidations;
-    this.#walks.answered(rid, pasid, Number(address >> 32n) | 0, this.model);
+    const told = this.#walks.answered(rid, pasid, Number(address >> 32n) | 0, this.model);
+    if (told !== undefined) this.#invalidations.handOut(rid, told.space >>> 0, told.sub >>> 0);
     this.#fillSometime({ rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, spans });
     return throughSpan(spans, 0, address);
   }
@@ -154,6 +191,8 @@ export class FuzzMachine extends LocalMachine {
     if (next.structures) this.#walker.dropAll();
     this.#newest = next.epoch;
     this.bridge.invalidate(next.scope, next.epoch);
+    const all = { ...next.scope, space: ANY, sub: ANY, rid: ANY, pasid: ANY };
+    for (const device of next.devices) this.#listeners.get(device)?.kept.invalidate(all, 0);
     if (this.#invalidations.acknowledge(next.id)) {
       this.#bounded('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());
     }

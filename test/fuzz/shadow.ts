@@ -80,7 +80,9 @@ class Play {
     this.#trouble = rng.chance(0.5) ? TROUBLE.NONE : rng.pick(Object.values(TROUBLE));
     const mode = scalable ? 'scalable' : 'legacy';
     trace.say(`world ${JSON.stringify(options)} ${mode} trouble ${this.#trouble}`);
-    this.#driver = new VtdDriver(this.machine, { mode, pages: TABLES });
+    const pasidDevices = rng.chance(0.4);
+    if (scalable) trace.say(`devices ${pasidDevices ? 'with' : 'without'} PASIDs`);
+    this.#driver = new VtdDriver(this.machine, { mode, pages: TABLES, pasidDevices });
     this.#addRam(0, 0, DATA);
     for (let piece = 1; piece <= PIECES; piece++) if (rng.chance(0.8)) this.#togglePiece(piece);
     for (const device of [1, 2]) if (rng.chance(0.8)) this.#toggleDevice(device);
@@ -100,6 +102,7 @@ class Play {
     else if (what < 7) this.#edit(domain, false);
     else if (what === 7) this.#attach(domain);
     else if (what === 8) this.#detach();
+    else if (what === 9 && rng.chance(0.7)) this.#replace(domain);
     else if (what === 9 && rng.chance(0.3)) this.#toggleDevice(rng.pick([1, 2, 3]));
     else if (what === 10 && rng.chance(0.5)) this.#togglePiece(1 + rng.below(PIECES));
     else if (what === 11) this.#invalidateAll();
@@ -222,6 +225,15 @@ class Play {
     this.trace.say(`detach ${rid}`);
     this.#attached.delete(rid);
     this.#driver.detach(rid, domain);
+  }
+
+  #replace(to: Domain): void {
+    if (this.#attached.size === 0) return;
+    const [rid, from] = this.rng.pick([...this.#attached]);
+    if (from.did === to.did) return;
+    this.trace.say(`replace did ${from.did} of ${rid} by did ${to.did} (${to.kind})`);
+    this.#attached.set(rid, to);
+    this.#driver.replace(rid, from, to);
   }
 
   #toggleDevice(device: number): void {

@@ -44,7 +44,9 @@ export function makeSmmuWorld(rng: Rng, trace: Trace): SmmuWorld {
     sync: rng.pick(['poll', 'message']),
     checkTranslated: rng.chance(0.7),
   });
-  trace.say(`world ${JSON.stringify(options)}`);
+  const listeners = SIDS.filter(() => rng.chance(0.3));
+  for (const sid of listeners) machine.listen(sid);
+  trace.say(`world ${JSON.stringify(options)}, listening: ${listeners.join(' ')}`);
   driver.start();
   const domains: SmmuDomain[] = [];
   for (let n = 1 + rng.below(3); n > 0; n--) domains.push(makeDomain(rng, driver));

@@ -52,8 +52,13 @@ export function makeWorld(rng: Rng, trace: Trace): World {
   const scalable = options['scalable-mode'] !== 'off' && rng.chance(0.6);
   const mode = scalable ? 'scalable' : 'legacy';
   const queued = scalable || rng.chance(0.8);
-  const driver = new Driver(machine, { mode, pages: TABLES, invalidation: queued ? 'queue' : 'registers' });
-  trace.say(`world ${JSON.stringify(options)} ${mode} ${queued ? 'queue' : 'registers'}`);
+  const invalidation = queued ? 'queue' : 'registers';
+  const pasidDevices = rng.chance(0.6);
+  const driver = new Driver(machine, { mode, pages: TABLES, invalidation, pasidDevices });
+  const listeners = RIDS.filter(() => rng.chance(0.4));
+  for (const rid of listeners) machine.listen(rid);
+  const devices = `${pasidDevices ? 'with' : 'without'} PASIDs, listening: ${listeners.join(' ')}`;
+  trace.say(`world ${JSON.stringify(options)} ${mode} ${invalidation}, devices ${devices}`);
   driver.start();
   fillRing(driver);
   const narrow = options['aw-bits'] === '39';
@@ -103,7 +108,8 @@ export function attachOptions(user: User): AttachOptions {
 
 /** A requester that this driver's mode lets attach. */
 export function pickUser(rng: Rng, driver: VtdDriver): User {
-  return { rid: rng.pick(RIDS), pasid: driver.scalable === undefined ? -1 : rng.pick(PASIDS) };
+  const pasids = driver.scalable !== undefined && driver.pasidDevices;
+  return { rid: rng.pick(RIDS), pasid: pasids ? rng.pick(PASIDS) : -1 };
 }
 
 export function describeUser(user: User): string {

@@ -51,10 +51,6 @@ export class Bench {
   #next = 0x2000;
 
   readonly model: ShadowedModel = {
-    affected: (_scope, rids, out) => {
-      for (const [index, rid] of rids.entries()) out[index] = rid;
-      return rids.length;
-    },
     tables: (_rid, _pasid, out) => {
       out.through = this.through;
       out.reach = 48;
@@ -62,6 +58,7 @@ export class Bench {
       out.formats[0] = this.format;
       out.roots[0] = this.root;
       out.addressed = true;
+      out.space = 1;
       out.holeFirst = 0xfee00;
       out.holeLast = 0xfeeff;
     },

@@ -1,6 +1,7 @@
 /** Which tables a stream goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
-import { type AddressSpaceTables, THROUGH } from '../iommu.js';
+import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
 import { KIND } from '../leaves.js';
+import { NO_DOMAIN } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
 import type { Formats } from './formats.js';
@@ -28,12 +29,17 @@ export class AddressSpaces {
     out.addressed = false;
     out.silent = false;
     out.reach = this.config.outputBits;
+    out.space = NO_DOMAIN;
+    out.sub = ANY;
     out.through = !enabled && aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
     if (!enabled) return;
     if (this.lookup.resolve(rid, pasid, false, stream, this.fault) !== OK) {
       out.through = THROUGH.NOTHING;
+      out.space = NO_TAG;
       return;
     }
+    out.space = stream.vmid;
+    out.sub = stream.asid;
     if (stream.kind === KIND.PASS_THROUGH) return;
     out.secondFormat = stream.secondFormat;
     out.secondRoot = stream.secondRoot;

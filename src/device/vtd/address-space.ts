@@ -1,8 +1,8 @@
 /** Which tables a requester goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
-import { type AddressSpaceTables, THROUGH } from '../iommu.js';
+import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
 import { Domain, type Formats, KIND } from './domain.js';
 import { type Lookup, OK } from './lookup.js';
-import { INTERRUPT_PAGES, WHOLE_SPACE } from './spans.js';
+import { INTERRUPT_PAGES, NO_DOMAIN, WHOLE_SPACE } from './spans.js';
 
 export class AddressSpaces {
   private readonly domain: Domain;
@@ -25,11 +25,16 @@ export class AddressSpaces {
     out.silent = false;
     out.through = THROUGH.IDENTITY;
     out.reach = WHOLE_SPACE;
+    out.space = NO_DOMAIN;
+    out.sub = ANY;
     if (!translating) return;
     if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       out.through = THROUGH.NOTHING;
+      out.space = NO_TAG;
       return;
     }
+    out.space = domain.did;
+    out.sub = domain.tag;
     out.reach = domain.passThroughWidth;
     if (domain.kind === KIND.PASS_THROUGH) return;
     const second = domain.kind === KIND.SECOND;

@@ -1,0 +1,84 @@
+/** Which devices an INVALIDATE names: those that may hold something, whatever the tables say by then. */
+import { describe, expect, it } from 'vitest';
+import { ANY, type InvalidateScope, type WalkTables } from '../device/iommu.js';
+import { vtdSecondStage } from '../spec/pagetable/vtd.js';
+import { CODEC } from '../wire/codec.js';
+import { MESSAGE, NOTIFY } from '../wire/frame.js';
+import { Bench } from './testing/bench.js';
+import { FAKE, FakeModel, fakeModels } from './testing/fake-model.js';
+
+const RID = 8;
+const FORMAT = vtdSecondStage(
+  {
+    ...{ hostAddressWidth: 46, secondStage2M: true, secondStage1G: true, firstStage1G: true },
+    ...{ snoopControl: false, transientMapping: false },
+  },
+  { levels: 4, inputBits: 48, accessedDirty: false },
+);
+
+/** A device that wants to hear of unmapping, behind a model whose structures say that no scope is its own. */
+function movedOn(walks?: { space: number }) {
+  const change = {
+    affected: () => 0,
+    ...(walks && {
+      walkable: (_rid: number, _pasid: number, _hi: number, out: WalkTables) => {
+        Object.assign(out, { format: FORMAT, root: 0x3000, space: walks.space, sub: ANY });
+        return true;
+      },
+    }),
+  };
+  const bench = new Bench({
+    models: {
+      ...fakeModels,
+      createModel: (_name, _options, ports) => Object.assign(new FakeModel(ports), change),
+    },
+  }).hello();
+  bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: RID, name: 'nic' });
+  bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 1, flags: NOTIFY.UNMAP });
+  const invalidate = (scope: Partial<InvalidateScope>): unknown => {
+    const before = bench.invalidations.length;
+    bench.session.outputs.invalidate({
+      ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
+      ...scope,
+    });
+    return bench.invalidations.slice(before).map((sent) => Array.from(sent.message['devices'] as number[]));
+  };
+  return { bench, invalidate };
+}
+
+describe('an invalidation', () => {
+  it('names a device by the tags that its answers had, until all of them is invalidated', () => {
+    const { bench, invalidate } = movedOn();
+    bench.translate(0x1000);
+    bench.write(FAKE.SPACE, 2);
+    expect(invalidate({ space: 1, lo: 0x1000, log2Size: 12 })).toEqual([[1]]);
+    expect(invalidate({ space: 3 })).toEqual([]);
+    expect(invalidate({ space: 1 })).toEqual([[1]]);
+    expect(invalidate({ space: 1 })).toEqual([]);
+  });
+
+  it('of one requester names nobody else', () => {
+    const { bench, invalidate } = movedOn();
+    bench.translate(0x1000);
+    expect(invalidate({ space: 1, rid: 0x30 })).toEqual([[]]);
+    expect(invalidate({ space: 1, rid: RID })).toEqual([[1]]);
+  });
+
+  it('names a device by the tags of tables that the peer walks for it, as long as it does', () => {
+    const { bench, invalidate } = movedOn({ space: 7 });
+    bench.translate(0x1000);
+    for (let n = 0; n < 2; n++) expect(invalidate({ space: 7 })).toEqual([[1]]);
+    expect(invalidate({ space: 9, structures: true })).toEqual([[]]);
+    expect(invalidate({ space: 7 })).toEqual([[1]]);
+    expect(invalidate({ space: 7 })).toEqual([]);
+  });
+
+  it('of a device with more tags than are told apart names it always', () => {
+    const { bench, invalidate } = movedOn();
+    for (let space = 1; space < 40; space++) {
+      bench.write(FAKE.SPACE, space);
+      bench.translate(0x1000);
+    }
+    expect(invalidate({ space: 39 })).toEqual([[1]]);
+  });
+});
