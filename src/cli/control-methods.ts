@@ -1,7 +1,7 @@
 import type { DumpOptions } from '../device/iommu.js';
 import type { SessionReport } from '../session/report.js';
+import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import type { CompletionAnswer } from '../shadow/completions.js';
 import {
   type CompletionReply,
   ControlError,
@@ -20,8 +20,8 @@ export interface ControlledVm {
     dump(options: DumpOptions): Promise<DumpAnswer['nodes']>;
     report(): Promise<SessionReport>;
     diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
-    watchCompletions(on: boolean): Promise<CompletionAnswer>;
-    completions(from: number): Promise<CompletionAnswer>;
+    watchCompletions(on: boolean): Promise<AuditAnswer>;
+    completions(from: number): Promise<AuditAnswer>;
   };
 }
 

@@ -1,8 +1,8 @@
 import type { DumpNode } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { SessionReport } from '../session/report.js';
+import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import type { CompletionAnswer } from '../shadow/completions.js';
 
 /**
  * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
@@ -82,7 +82,7 @@ export interface DiffReply extends DiffAnswer {
   readonly vm: string;
 }
 
-export interface CompletionReply extends CompletionAnswer {
+export interface CompletionReply extends AuditAnswer {
   readonly vm: string;
 }
 

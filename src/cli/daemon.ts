@@ -3,8 +3,8 @@ import type { ViommuEvent } from '../events/events.js';
 import { formatEvent } from '../observe/event.js';
 import type { Logger, LogLevel } from '../observe/log.js';
 import type { SessionReport } from '../session/report.js';
+import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import type { CompletionAnswer } from '../shadow/completions.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
@@ -15,8 +15,8 @@ export interface SessionPort {
   dump(options: DumpOptions): Promise<DumpNode[]>;
   report(): Promise<SessionReport>;
   diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
-  watchCompletions(on: boolean): Promise<CompletionAnswer>;
-  completions(from: number): Promise<CompletionAnswer>;
+  watchCompletions(on: boolean): Promise<AuditAnswer>;
+  completions(from: number): Promise<AuditAnswer>;
   /** Ends the connection; resolves when nothing of it is left. */
   stop(): Promise<void>;
 }

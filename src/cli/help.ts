@@ -73,8 +73,10 @@ export const LIST = `Lists your running daemons and the machines connected to th
 export const DIFF = `Compares the guest's tables with the host mappings of assigned devices that are in force; fails when they differ.`;
 
 export const DIFF_EXAMPLES = `
-With --watch the daemon compares before every completion that the guest gets to see, on the pages that it had
-invalidated: each difference is printed once, and how many completions were checked at the end.
+With --watch the daemon compares before every completion that the guest gets to see, and reads the guest's own
+commands to tell a mapping that the host refused, tables that the guest has changed and not invalidated (a mistake
+of its driver, or a flush that it puts off), and an invalidation that the host does not follow (a defect of viommu).
+Each difference is printed once, and how many completions were checked at the end.
 
 Examples:
   viommu diff

@@ -133,6 +133,7 @@ describe('commands that look at a daemon', () => {
 describe('viommu diff --watch', () => {
   const difference = {
     ...{ device: 1, rid: 0x28, first: '0x1000', last: '0x1fff', wanted: '0x2000 rw', refused: false },
+    cause: 'not invalidated',
     entries: [{ level: 1, name: 'PT', index: 1, address: '0x5008', raw: '0x2003', verdict: 'leaf' }],
   };
 
@@ -155,9 +156,9 @@ describe('viommu diff --watch', () => {
     expect(await code).toBe(1);
     expect(other.out()).toBe(
       [
-        '00:05.0 0x1000-0x1fff  tables: 0x2000 rw  host: not mapped',
+        '00:05.0 0x1000-0x1fff  tables: 0x2000 rw  host: not mapped  (the guest has changed its tables and not invalidated)',
         '    PT[1] at 0x5008: 0x2003  leaf',
-        '9 completions checked: 1 differences',
+        '9 completions checked: 1 differences: 0 refused, 1 not invalidated, 0 not followed',
         '',
       ].join('\n'),
     );

@@ -1,4 +1,5 @@
 import { formatDifference } from '../observe/diff.js';
+import { CAUSE, type Cause } from '../shadow/check.js';
 import { type CliContext, EXIT } from './context.js';
 import type { CompletionReply } from './control-protocol.js';
 import { type InspectOptions, withClient } from './inspect.js';
@@ -8,18 +9,21 @@ const ASK_MS = 200;
 
 /**
  * `viommu diff --watch`: has the daemon compare guest tables and host mappings before every completion, and prints each
- * difference once. Ends with a summary, on a signal, when the machine disconnects, or with the daemon.
+ * difference once, with whose doing it is. Ends with a summary, on a signal, when the machine disconnects, or with the daemon.
  */
 export async function watchDiff(context: CliContext, options: InspectOptions): Promise<number> {
   return await withClient(context, options, async (client) => {
     const params = options.vm === undefined ? {} : { vm: options.vm };
     let last: CompletionReply | undefined;
     let printed = 0;
+    const causes = new Map<Cause, number>(Object.values(CAUSE).map((cause) => [cause, 0]));
     const ask = async (): Promise<void> => {
       const answer = (await client.request('completions', { ...params, from: printed })) as CompletionReply;
       for (const difference of answer.differences) {
         const lines = formatDifference(difference).join('\n');
         context.stdout.write(`${options.json === true ? JSON.stringify(difference) : lines}\n`);
+        const { cause } = difference;
+        if (cause !== undefined) causes.set(cause, (causes.get(cause) ?? 0) + 1);
       }
       printed += answer.differences.length;
       last = answer;
@@ -45,10 +49,11 @@ export async function watchDiff(context: CliContext, options: InspectOptions): P
     off();
     const completions = last?.completions ?? 0;
     const more = last?.more === true ? ' and more' : '';
-    const found = printed === 0 ? 'no difference' : `${printed} differences${more}`;
+    const counts = [...causes].map(([cause, count]) => `${count} ${cause}`).join(', ');
+    const found = printed === 0 ? 'no difference' : `${printed} differences${more}: ${counts}`;
     context.stdout.write(
       options.json === true
-        ? `${JSON.stringify({ completions, differences: printed, more: last?.more === true })}\n`
+        ? `${JSON.stringify({ completions, differences: printed, more: last?.more === true, ...Object.fromEntries(causes) })}\n`
         : `${completions} completions checked: ${found}\n`,
     );
     return printed === 0 ? EXIT.OK : EXIT.FAILED;

@@ -8,8 +8,8 @@ import { CodedError, type ErrorName } from '../base/errors.js';
 import { closeFd, wake, wakeFd } from '../base/native.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import type { CompletionAnswer } from '../shadow/completions.js';
 import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
@@ -48,9 +48,9 @@ export interface SessionHost {
   /** Host mappings of assigned devices (of one requester id) against the guest's tables, as they are now. Throws `SESSION_GONE`. */
   diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
   /** Has every completion checked from now on, or takes one such wish back. Throws `SESSION_GONE`. */
-  watchCompletions(on: boolean): Promise<CompletionAnswer>;
+  watchCompletions(on: boolean): Promise<AuditAnswer>;
   /** What these checks have found, from difference `from` on. Throws `SESSION_GONE`. */
-  completions(from: number): Promise<CompletionAnswer>;
+  completions(from: number): Promise<AuditAnswer>;
   /** Ends the connection with `STOPPED`; resolves when nothing of it is left. */
   stop(): Promise<void>;
   /** Resolves when the session has ended, however. */
@@ -163,12 +163,12 @@ class Host implements SessionHost {
     return (await this.#ask({ method: 'diff', rid, most })) as DiffAnswer;
   }
 
-  async watchCompletions(on: boolean): Promise<CompletionAnswer> {
-    return (await this.#ask({ method: 'watchCompletions', on })) as CompletionAnswer;
+  async watchCompletions(on: boolean): Promise<AuditAnswer> {
+    return (await this.#ask({ method: 'watchCompletions', on })) as AuditAnswer;
   }
 
-  async completions(from: number): Promise<CompletionAnswer> {
-    return (await this.#ask({ method: 'completions', from })) as CompletionAnswer;
+  async completions(from: number): Promise<AuditAnswer> {
+    return (await this.#ask({ method: 'completions', from })) as AuditAnswer;
   }
 
   async stop(): Promise<void> {

@@ -4,8 +4,8 @@ import type { AssignmentSettings } from '../assignment/offer.js';
 import type { ErrorName } from '../base/errors.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import type { CompletionAnswer } from '../shadow/completions.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
 
@@ -43,7 +43,7 @@ export type FromWorker =
   | {
       readonly kind: 'reply';
       readonly id: number;
-      readonly value: readonly DumpNode[] | SessionReport | DiffAnswer | CompletionAnswer;
+      readonly value: readonly DumpNode[] | SessionReport | DiffAnswer | AuditAnswer;
     }
   | { readonly kind: 'failed'; readonly id: number; readonly reason: ErrorName; readonly text: string }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string; readonly fields: LogFields }

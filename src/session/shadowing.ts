@@ -6,7 +6,9 @@ import { CodedError } from '../base/errors.js';
 import { join } from '../base/u64.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import type { ShadowEvent } from '../events/events.js';
-import { type CompletionAnswer, CompletionChecks } from '../shadow/completions.js';
+import { Audit, type AuditAnswer } from '../shadow/audit/audit.js';
+import { SmmuCommands } from '../shadow/audit/smmuv3.js';
+import { VtdCommands } from '../shadow/audit/vtd.js';
 import type { Batch } from '../shadow/outbox.js';
 import { LAST_PAGE, pageOf } from '../shadow/pages.js';
 import { Shadow } from '../shadow/shadow.js';
@@ -42,7 +44,7 @@ export class Shadowing {
   #backend: Outlet | undefined;
   /** The model waits to hear that nothing is pending. */
   #owed = false;
-  #checks: CompletionChecks | undefined;
+  #audit: Audit | undefined;
   #watchers = 0;
 
   /** Devices of which the log says that something is refused. */
@@ -98,6 +100,7 @@ export class Shadowing {
     if (size < 1 || size > MOST_STORED) throw new CodedError('BAD_ARGUMENT', `a store of ${size} bytes`);
     if (hi >= MOST_HI) throw new CodedError('BAD_ARGUMENT', 'a store above 2^52');
     this.shadow.stored(join(lo, hi), size);
+    this.#audit?.stored();
   }
 
   /** The guest invalidates. */
@@ -154,22 +157,28 @@ export class Shadowing {
         this.#send();
         return;
       }
-      this.#checks?.check(shadow, model, this.ports.memory);
+      this.#audit?.completing();
       model.acknowledged();
     }
   }
 
-  /** Checks of completions are wanted by one more, or one less. */
-  watch(on: boolean): void {
+  /** Checks of completions are wanted by one more, or one less. `registers`: the unit's, as the guest sees them. */
+  watch(on: boolean, model: Iommu, registers: Uint32Array): void {
     this.#watchers += on ? 1 : -1;
-    if (on === (this.#checks !== undefined) || (!on && this.#watchers > 0)) return;
-    this.#checks = on ? new CompletionChecks() : undefined;
-    this.shadow.promises = on;
+    if (on === (this.#audit !== undefined) || (!on && this.#watchers > 0)) return;
+    const { memory } = this.ports;
+    const Commands = model.model === 'vtd' ? VtdCommands : SmmuCommands;
+    this.#audit = on ? new Audit(this.shadow, model, memory, new Commands(registers, memory)) : undefined;
   }
 
-  /** What they have found since they began. */
-  checked(from: number): CompletionAnswer {
-    return this.#checks?.answer(from) ?? { completions: 0, differences: [], more: false };
+  /** The guest is about to write a register. */
+  asking(offset: number, size: number, lo: number, hi: number): void {
+    this.#audit?.asking(offset, size, lo, hi);
+  }
+
+  /** What the checks have found since they began. */
+  checked(from: number): AuditAnswer {
+    return this.#audit?.answer(from) ?? { completions: 0, differences: [], more: false };
   }
 
   /** Observers hear everything, the log once until it is over. */

@@ -32,8 +32,6 @@ export class DeviceSpace {
   readonly dirty = new PageRanges(1 << 16);
   /** Where the host takes operations. */
   readonly listened = new PageRanges();
-  /** What the next completion promises, while completions are checked. */
-  promised: PageRanges | undefined;
   guest: GuestSpace | undefined;
   /** Under which the guest may invalidate what is in force. */
   readonly tags = new Tags();

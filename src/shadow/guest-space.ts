@@ -93,20 +93,17 @@ export class GuestSpace {
     return this.secondFormat === tables.secondFormat && this.secondRoot === tables.secondRoot;
   }
 
-  /**
-   * The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. What
-   * becomes stale is added to `also`.
-   */
-  touch(first: number, last: number, also?: PageRanges): void {
+  /** The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. */
+  touch(first: number, last: number): void {
     const pages = last - first + 1;
     if (this.through !== THROUGH.TABLES) {
-      if (this.through === THROUGH.NESTED) this.#stale(first, last, also);
+      if (this.through === THROUGH.NESTED) this.stale.add(first, last);
       return;
     }
     for (const mirror of this.mirrors) {
       const from = first % mirror.span;
-      if (from + pages > mirror.span) this.touchAll(also);
-      else this.#stale(mirror.pageAt(from), mirror.pageAt(from) + pages - 1, also);
+      if (from + pages > mirror.span) this.touchAll();
+      else this.stale.add(mirror.pageAt(from), mirror.pageAt(from) + pages - 1);
     }
   }
 
@@ -115,16 +112,11 @@ export class GuestSpace {
     for (const mirror of this.mirrors) mirror.stored(first, last, this.stale);
   }
 
-  touchAll(also?: PageRanges): void {
+  touchAll(): void {
     if (this.through === THROUGH.TABLES || this.through === THROUGH.NESTED) {
       this.stale.clear();
-      this.#stale(0, LAST_PAGE, also);
+      this.stale.add(0, LAST_PAGE);
     }
-  }
-
-  #stale(first: number, last: number, also: PageRanges | undefined): void {
-    this.stale.add(first, last);
-    also?.add(first, last);
   }
 
   /**

@@ -62,7 +62,6 @@ export class Shadow {
   readonly #tables: AddressSpaceTables = noTables();
   readonly #refusals: Refusals;
   #tracked: TrackedPages | undefined;
-  #promises = false;
 
   /** @param mirrorBytes of table copies at the most: tables beyond that count as not there */
   constructor(
@@ -113,6 +112,11 @@ export class Shadow {
     return this.#outbox.sent;
   }
 
+  /** Stores to tables are trapped. */
+  get tracking(): boolean {
+    return this.#tracked !== undefined;
+  }
+
   /** Stores to tables are to be trapped from now on. Before the first device. */
   track(): void {
     this.#tracked = new TrackedPages();
@@ -122,7 +126,6 @@ export class Shadow {
   attach(device: number, rid: number, model: ShadowedModel, pasid: number = NO_PASID): void {
     this.detach(device);
     const space = new DeviceSpace(device, rid, pasid);
-    if (this.#promises) space.promised = new PageRanges();
     this.#devices.set(device, space);
     this.#resolve(space, model);
   }
@@ -194,12 +197,6 @@ export class Shadow {
       this.#send(space);
     }
     this.#ramChanged(model);
-  }
-
-  /** Whether devices keep note of what the next completion promises. */
-  set promises(on: boolean) {
-    this.#promises = on;
-    for (const space of this.#devices.values()) space.promised = on ? new PageRanges() : undefined;
   }
 
   /** Looks at what is stale and writes what has to be done into the outbox, up to a bounded amount. */
@@ -297,11 +294,11 @@ export class Shadow {
     if (this.#follow(space, tables)) return;
     const guest = space.guest as GuestSpace;
     const whole = scope.log2Size >= 64 || (scope.sub === ANY && !guest.addressed);
-    if (whole) guest.touchAll(space.promised);
+    if (whole) guest.touchAll();
     else {
       const first = pageOf(scope.lo, scope.hi);
       const last = Math.min(LAST_PAGE, first + 2 ** Math.max(0, scope.log2Size - 12) - 1);
-      guest.touch(first, last, space.promised);
+      guest.touch(first, last);
     }
   }
 
@@ -325,7 +322,6 @@ export class Shadow {
     space.guest = this.#guestFor(tables);
     space.guest.users++;
     space.mark(0, LAST_PAGE);
-    space.promised?.add(0, LAST_PAGE);
     if (tables.silent && this.#tracked === undefined) {
       this.event({ kind: 'shadowSilent', device: space.device, rid: space.rid });
     }

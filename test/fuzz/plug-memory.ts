@@ -28,6 +28,15 @@ export class PlugMemory extends ArrayMemory {
     return found ? value : undefined;
   }
 
+  /** Does something during which nobody else is at work, and of which no read counts. */
+  quietly(work: () => void): void {
+    const { before, reads } = this;
+    this.before = () => {};
+    work();
+    this.before = before;
+    this.reads = reads;
+  }
+
   #begin(): void {
     this.reads++;
     this.before();

@@ -1,5 +1,7 @@
 import { hex } from '../../src/base/u64.js';
+import type { Audit } from '../../src/shadow/audit/audit.js';
 import type { BlockSet } from '../../src/shadow/blocks.js';
+import { CAUSE } from '../../src/shadow/check.js';
 import type { DeviceSpace } from '../../src/shadow/device-space.js';
 import type { SimHost } from '../../src/sim/host.js';
 import { must } from './fuzzer.js';
@@ -38,6 +40,12 @@ export function checkDevice(space: DeviceSpace, host: SimHost, wanted: Pages): v
   if (space.incomplete) return;
   for (const [page, to] of failed) held.set(page, to);
   same(held, wanted, () => `device ${space.device} (rid ${space.rid}): not what the tables say`);
+}
+
+/** Who looks on from outside has seen no invalidation that a host did not follow, among differences from one on. */
+export function checkAudit(audit: Audit, from = 0): void {
+  const found = audit.answer(from).differences.find(({ cause }) => cause === CAUSE.NOT_FOLLOWED);
+  must(found === undefined, () => `not followed: ${JSON.stringify(found)}`);
 }
 
 function same(found: Pages, wanted: Pages, what: () => string): void {

@@ -6,7 +6,7 @@ import { History, Possible } from './history.js';
 import { type NaiveFormat, naiveVtd, readNaively } from './naive-tables.js';
 import { PlugMemory } from './plug-memory.js';
 import type { Rng } from './rng.js';
-import { checkDevice, type Pages } from './shadow-pages.js';
+import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
 
 const STEPS = 30;
 const PAGE = 4096;
@@ -82,6 +82,7 @@ class Play {
     const options = rng.pick(OPTIONS);
     const machine = new ShadowMachine(this.#memory, options, () => rng.chance(0.6));
     this.#machine = machine;
+    machine.aside = (look) => this.#memory.quietly(look);
     const mode = options['scalable-mode'] !== 'off' && rng.chance(0.7) ? 'scalable' : 'legacy';
     trace.say(`world ${JSON.stringify(options)} ${mode}`);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
@@ -128,8 +129,11 @@ class Play {
     this.#racesLeft = 0;
     this.#machine.drain();
     this.#checkPossible();
+    // What was said of entries that changed forth and back meanwhile is not to be relied on.
+    const before = this.#machine.audit.answer(0).differences.length;
     invalidate.iotlbGlobal();
     invalidate.sync();
+    checkAudit(this.#machine.audit, before);
     must(this.#memory.reads < MOST_READS, () => `${this.#memory.reads} reads of guest memory`);
     this.#check();
     this.#driver.faults.drain();

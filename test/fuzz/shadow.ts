@@ -8,7 +8,7 @@ import { newResult } from '../support/local-machine.js';
 import { NO_PASID, ShadowMachine } from '../support/shadow-machine.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
-import { checkDevice, type Pages } from './shadow-pages.js';
+import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
 import { attachOptions } from './world.js';
 
 const STEPS = 60;
@@ -276,6 +276,7 @@ class Play {
   #check(): void {
     const { shadow, hosts } = this.machine;
     must(shadow.pending === 0, () => `${shadow.pending} pending after a completion`);
+    checkAudit(this.machine.audit);
     for (const space of shadow.devices) {
       const host = hosts.get(space.device);
       if (host === undefined) throw new Error('a device without a host');

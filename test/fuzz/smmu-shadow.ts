@@ -10,7 +10,7 @@ import { History, Possible } from './history.js';
 import { readNaively } from './naive-tables.js';
 import { PlugMemory } from './plug-memory.js';
 import type { Rng } from './rng.js';
-import { checkDevice, type Pages } from './shadow-pages.js';
+import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
 import { DATA, Forest, isUpper, PIECE, PIECES, RAM, TABLES, type Tree, TYPE, VALID } from './smmu-forest.js';
 
 const STEPS = 60;
@@ -95,6 +95,7 @@ class Play {
     trace.say(`world ${JSON.stringify(options)} trouble ${this.#trouble} racing ${this.#racing}`);
     const { machine } = this;
     machine.trackStores();
+    machine.aside = (look) => this.#memory.quietly(look);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
     this.#driver = new SmmuDriver(machine, { pages: TABLES, sync: rng.pick(['poll', 'message']) });
     machine.addRam(0, 0, DATA);
@@ -367,6 +368,8 @@ class Play {
     this.#racesLeft = 0;
     machine.drain();
     must(shadow.pending === 0, () => `${shadow.pending} pending after everything has ended`);
+    // While others store, a difference may be of a store that is under way.
+    if (!this.#racing) checkAudit(machine.audit);
     const live = new Set<number>();
     for (const space of shadow.devices) {
       const host = hosts.get(space.device);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
-import { viommu } from './viommu.js';
+import { ViommuCommand, viommu, watchSummary } from './viommu.js';
 
 /** A real kernel configures the unit for an assigned device: its host has mapped what the kernel's tables say. */
 
@@ -50,7 +50,10 @@ describe('an assigned device in a Debian 6.12 guest', () => {
           parameters: { mib: 8, stray: `0x${STRAY.toString(16)}` },
           machine: { testDevice: false, extra: ['-device', 'viommu-testdev,assigned=on'] },
         });
+        let watch: ViommuCommand | undefined;
         try {
+          await guest.run.waitFor(/VIOMMU-GUEST: READY/);
+          watch = new ViommuCommand(daemon, ['diff', '--watch', '--vm', `assigned-${name}`]);
           await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
           const { code, text } = await viommu(daemon, 'diff', '--vm', `assigned-${name}`);
           expect(text).toMatch(/^no difference: 1 assigned devices/);
@@ -62,6 +65,9 @@ describe('an assigned device in a Debian 6.12 guest', () => {
           expect(shadow?.failed).toBe(0);
           expect(shadow?.bytes).toBeGreaterThanOrEqual(least);
           expect(shadow?.bytes).toBeLessThanOrEqual(most);
+          watch.interrupt();
+          const summary = watchSummary((await watch.end()).text);
+          expect(summary).toMatchObject({ refused: 0, notInvalidated: 0, notFollowed: 0 });
           guest.run.send('\n');
           await guest.done();
           expect(guest.run.value('nvme', 'same')).toBe('1');
@@ -69,6 +75,7 @@ describe('an assigned device in a Debian 6.12 guest', () => {
           // The host refused it: the guest's IOMMU has recorded nothing.
           expect(guest.kernelFaults()).toEqual([]);
         } finally {
+          watch?.interrupt();
           await guest.dispose();
         }
       },

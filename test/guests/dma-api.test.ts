@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
-import { ViommuCommand } from './viommu.js';
+import { ViommuCommand, watchSummary } from './viommu.js';
 
 /** A driver in a real kernel maps and unmaps all the time through the DMA API, for an assigned device. */
 
@@ -68,8 +68,11 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
           watch.interrupt();
           const { text } = await watch.end();
-          expect(text).toMatch(/^\d+ completions checked: no difference\n$/);
-          expect(Number.parseInt(text, 10)).toBeGreaterThan(0);
+          const { completions, ...differences } = watchSummary(text);
+          expect(differences, text).toMatchObject({ refused: 0, notFollowed: 0 });
+          // A flush that is put off shows as what it is.
+          if (strict) expect(differences.notInvalidated, text).toBe(0);
+          expect(completions).toBeGreaterThan(0);
           guest.run.send('\n');
           await guest.done();
           expect(guest.run.value('dma', 'domain')).toBe(domain);
@@ -84,7 +87,9 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           // A flush that is put off is seen, and never in strict mode; nor where the store that unmaps is trapped.
           if (strict || arch === 'arm64') expect(done?.['stale']).toBe('0');
           else expect(Number(done?.['stale'])).toBeGreaterThan(0);
-          console.log(`${arch}, ${mode}, seed ${SEED}: ${JSON.stringify(done)}, ${text.trim()}`);
+          console.log(
+            `${arch}, ${mode}, seed ${SEED}: ${JSON.stringify(done)}, ${text.trimEnd().split('\n').at(-1)}`,
+          );
         } finally {
           watch?.interrupt();
           await guest.dispose();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
-import { ViommuCommand, viommu } from './viommu.js';
+import { ViommuCommand, viommu, watchSummary } from './viommu.js';
 
 /**
  * A program in a real guest drives an assigned device through the guest's own VFIO: random ranges are mapped and unmapped,
@@ -26,16 +26,25 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
   it.each([
     {
       arch: 'amd64',
+      mode: 'legacy',
       choice: { cachingMode: true, scalableMode: false },
       append: ['intel_iommu=on,sm_off'],
       cpus: 1,
     },
+    // The device has no PASIDs, so the kernel clears PASIDE; it begins with pass-through, and is blocked before VFIO maps.
+    {
+      arch: 'amd64',
+      mode: 'scalable',
+      choice: { cachingMode: true, scalableMode: true, firstStage: false },
+      append: ['intel_iommu=on,sm_on', 'iommu.passthrough=1'],
+      cpus: 2,
+    },
     // No caching mode: the kernel's stores to its tables are trapped, while other processors go on.
-    { arch: 'arm64', choice: {}, append: [], cpus: 4 },
+    { arch: 'arm64', mode: 'SMMUv3', choice: {}, append: [], cpus: 4 },
   ] as const)(
-    '$arch, $cpus processors: every byte arrives, and nothing is reached that is unmapped',
-    async ({ arch, choice, append, cpus }) => {
-      const name = `vfio-${arch}-${cpus}`;
+    '$arch, $mode, $cpus processors: every byte arrives, and nothing is reached that is unmapped',
+    async ({ arch, mode, choice, append, cpus }) => {
+      const name = `vfio-${mode}-${cpus}`;
       const guest = Guest.boot({
         arch,
         series: '6.12',
@@ -57,15 +66,17 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
       });
       let watch: ViommuCommand | undefined;
       try {
-        await guest.run.waitFor(/VIOMMU-GUEST: vfio seed=/);
+        // From before VFIO takes the device over: what its first domain mapped has to go then.
+        await guest.run.waitFor(/VIOMMU-GUEST: READY/);
         watch = new ViommuCommand(daemon, ['diff', '--watch', '--vm', name]);
+        await guest.run.waitFor(/VIOMMU-GUEST: vfio seed=/);
         await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
         expect(await viommu(daemon, 'diff', '--vm', name)).toMatchObject({ code: 0 });
         watch.interrupt();
-        const { code, text } = await watch.end();
-        expect(text).toMatch(/^\d+ completions checked: no difference\n$/);
-        expect(code).toBe(0);
-        expect(Number.parseInt(text, 10)).toBeGreaterThan(0);
+        const { text } = await watch.end();
+        const { completions, ...differences } = watchSummary(text);
+        expect(differences, text).toEqual({ refused: 0, notInvalidated: 0, notFollowed: 0 });
+        expect(completions).toBeGreaterThan(0);
         guest.run.send('\n');
         await guest.done();
         const counts = guest.run.of('vfio').findLast(({ values }) => values['state'] === 'done')?.values;
@@ -74,7 +85,7 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
         }
         // What the kernel says of the IOMMU: nothing. The host refuses, and its faults are not the guest's.
         expect(guest.kernelFaults()).toEqual([]);
-        console.log(`${arch}, seed ${SEED}: ${JSON.stringify(counts)}, ${text.trim()}`);
+        console.log(`${arch}, ${mode}, seed ${SEED}: ${JSON.stringify(counts)}, ${text.trim()}`);
       } finally {
         watch?.interrupt();
         await guest.dispose();

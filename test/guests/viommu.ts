@@ -32,3 +32,30 @@ export class ViommuCommand {
 export async function viommu(daemon: Daemon, ...args: string[]): Promise<{ code: number; text: string }> {
   return await new ViommuCommand(daemon, args).end();
 }
+
+/** What `viommu diff --watch` printed at its end. */
+export interface WatchSummary {
+  readonly completions: number;
+  readonly refused: number;
+  readonly notInvalidated: number;
+  readonly notFollowed: number;
+}
+
+/** Reads the last line of `viommu diff --watch`; throws with all it printed when that is no summary. */
+export function watchSummary(text: string): WatchSummary {
+  const last = text.trimEnd().split('\n').at(-1) ?? '';
+  const found =
+    /^(\d+) completions checked: (?:no difference|\d+ differences: (\d+) refused, (\d+) not invalidated, (\d+) not followed)$/.exec(
+      last,
+    );
+  if (found === null) throw new Error(`no summary of viommu diff --watch: ${text}`);
+  const [completions, refused, notInvalidated, notFollowed] = found
+    .slice(1)
+    .map((count) => Number(count ?? 0));
+  return {
+    completions: completions ?? 0,
+    refused: refused ?? 0,
+    notInvalidated: notInvalidated ?? 0,
+    notFollowed: notFollowed ?? 0,
+  };
+}

@@ -1,5 +1,9 @@
+import type { InvalidateScope } from '../../src/device/iommu.js';
 import type { ShadowEvent } from '../../src/events/events.js';
 import type { GuestMemory } from '../../src/memory/port.js';
+import { Audit } from '../../src/shadow/audit/audit.js';
+import { SmmuCommands } from '../../src/shadow/audit/smmuv3.js';
+import { VtdCommands } from '../../src/shadow/audit/vtd.js';
 import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { SimHost } from '../../src/sim/host.js';
@@ -29,6 +33,12 @@ const BEGIN = 1;
  */
 export class ShadowMachine extends LocalMachine {
   readonly shadow: Shadow;
+  /** Looks on from outside: it hears what the guest writes, and nothing of what the model announces. */
+  readonly audit: Audit;
+  /** How the audit looks: without disturbing whoever counts what the engine reads. */
+  aside: (look: () => void) => void = (look) => look();
+  /** What the model announces, on its way to the shadow; undefined: it does not get there. For tests that spoil it. */
+  spoil: (scope: InvalidateScope) => InvalidateScope | undefined = (scope) => scope;
   readonly shadowEvents: ShadowEvent[] = [];
   readonly hosts = new Map<number, SimHost>();
   /** Every batch that was sent, for tests that look at them. */
@@ -54,12 +64,15 @@ export class ShadowMachine extends LocalMachine {
   ) {
     super(memory, options, model);
     this.shadow = new Shadow(memory, (event) => this.shadowEvents.push(event));
+    const Commands = model === 'vtd' ? VtdCommands : SmmuCommands;
+    this.audit = new Audit(this.shadow, this.model, memory, new Commands(this.registers, memory));
     this.outputs.holdAcks = true;
     this.outputs.pendingAcks = () => this.shadow.pending;
     this.outputs.invalidate = (scope) => {
       this.outputs.scopes.push({ ...scope });
       this.#touched = true;
-      this.shadow.touch(scope, this.model);
+      const told = this.spoil(scope);
+      if (told !== undefined) this.shadow.touch(told, this.model);
     };
   }
 
@@ -116,6 +129,8 @@ export class ShadowMachine extends LocalMachine {
   }
 
   override writeRegister(offset: number, size: number, value: bigint): void {
+    const [lo, hi] = [Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn)];
+    this.aside(() => this.audit.asking(offset, size, lo, hi));
     super.writeRegister(offset, size, value);
     this.settle();
   }
@@ -148,6 +163,7 @@ export class ShadowMachine extends LocalMachine {
       if (this.#notices.length > 0) continue;
       if (!this.#touched || this.shadow.pending > 0) return;
       this.#touched = false;
+      this.aside(() => this.audit.completing());
       this.model.acknowledged();
     }
     throw new Error('the shadow never comes to rest');
@@ -196,6 +212,7 @@ export class ShadowMachine extends LocalMachine {
   #tell(): void {
     for (let at = 0; at < this.#notices.length; at += 2) {
       this.shadow.stored(this.#notices[at] as number, this.#notices[at + 1] as number);
+      this.audit.stored();
     }
     this.#notices.length = 0;
   }

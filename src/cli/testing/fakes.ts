@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DumpNode, type DumpOptions, zeroCounters } from '../../device/iommu.js';
 import type { SessionReport } from '../../session/report.js';
+import type { AuditAnswer } from '../../shadow/audit/audit.js';
 import type { DiffAnswer, HostDifference } from '../../shadow/check.js';
-import type { CompletionAnswer } from '../../shadow/completions.js';
 import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
 import type { Services } from '../services.js';
@@ -117,12 +117,12 @@ export class FakeSession implements SessionPort {
     return { devices: 1, mappings: 3, differences: [], more: false };
   }
 
-  async watchCompletions(on: boolean): Promise<CompletionAnswer> {
+  async watchCompletions(on: boolean): Promise<AuditAnswer> {
     this.watchers += on ? 1 : -1;
     return await this.completions(0);
   }
 
-  async completions(from: number): Promise<CompletionAnswer> {
+  async completions(from: number): Promise<AuditAnswer> {
     this.reads++;
     return { completions: this.completed, differences: this.differences.slice(from), more: false };
   }

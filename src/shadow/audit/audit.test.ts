@@ -1,0 +1,155 @@
+/** The audit beside a real model and a shadow that is told everything, too little, or the wrong thing. */
+import { describe, expect, it } from 'vitest';
+import { ShadowMachine } from '../../../test/support/shadow-machine.js';
+import { ANY, type InvalidateScope } from '../../device/iommu.js';
+import { ArrayMemory } from '../../memory/array.js';
+import { type Domain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
+import { CAUSE } from '../check.js';
+
+const MIB = 2 ** 20;
+const RID = 0x18;
+const DATA = 8 * MIB;
+const INPUT = 0x4000_0000n;
+const PAGE = Number(INPUT) / 4096;
+
+class Scene {
+  readonly machine = new ShadowMachine(new ArrayMemory([{ base: 0, bytes: 16 * MIB }]), {
+    'caching-mode': 'on',
+  });
+  readonly driver: VtdDriver;
+  readonly one: Domain;
+  readonly two: Domain;
+
+  constructor(options: Partial<DriverOptions> = {}) {
+    const { machine } = this;
+    machine.addRam(1, 0, 16 * MIB);
+    this.driver = new VtdDriver(machine, {
+      ...{ mode: 'scalable', pasidDevices: false, pages: [MIB, DATA] },
+      ...options,
+    });
+    this.driver.start();
+    machine.addHost(1, RID);
+    this.one = this.driver.createDomain('second');
+    this.two = this.driver.createDomain('second');
+    for (const domain of [this.one, this.two]) this.driver.map(domain, INPUT, DATA + domain.did * 4096, 4096);
+    this.driver.attach(RID, this.one);
+  }
+
+  /** The next thing that the model announces is spoilt. */
+  spoilOnce(change: (scope: InvalidateScope) => InvalidateScope | undefined): void {
+    this.machine.spoil = (scope) => {
+      this.machine.spoil = (again) => again;
+      return change(scope);
+    };
+  }
+
+  spoilAll(change: (scope: InvalidateScope) => InvalidateScope | undefined): void {
+    this.machine.spoil = change;
+  }
+
+  get causes(): (string | undefined)[] {
+    return this.machine.audit.answer(0).differences.map(({ cause }) => cause);
+  }
+
+  /** Completions that have nothing to do with the page. */
+  others(count: number, domain = this.one): void {
+    for (let n = 0; n < count; n++) {
+      this.driver.invalidate.iotlbPage(domain.did, 0x7000_0000n, 0);
+      this.driver.invalidate.sync();
+    }
+  }
+}
+
+describe.each([
+  ['scalable', {}],
+  ['legacy', { mode: 'legacy' }],
+  ['legacy, by registers', { mode: 'legacy', invalidation: 'registers' }],
+] as const)('the audit of completions, %s', (_name, options) => {
+  it('finds nothing where everything is announced and followed', () => {
+    const scene = new Scene(options);
+    scene.driver.unmap(scene.one, INPUT, 4096);
+    scene.driver.map(scene.one, INPUT, DATA, 4096);
+    scene.driver.replace(RID, scene.one, scene.two);
+    scene.driver.detach(RID, scene.two);
+    scene.others(20);
+    expect(scene.machine.audit.answer(0)).toMatchObject({ differences: [], more: false });
+    expect(scene.machine.audit.answer(0).completions).toBeGreaterThan(24);
+  });
+
+  it('finds an unmapping that the model does not announce', () => {
+    const scene = new Scene(options);
+    scene.spoilOnce(() => undefined);
+    scene.driver.unmap(scene.one, INPUT, 4096);
+    expect(scene.machine.audit.answer(0).differences).toMatchObject([
+      { first: '0x0000000040000000', last: '0x0000000040000fff', cause: CAUSE.NOT_FOLLOWED },
+    ]);
+  });
+
+  it('finds one that is announced of another domain, or of another page', () => {
+    for (const change of [{ space: 77 }, { lo: 0x5000_0000 }]) {
+      const scene = new Scene(options);
+      scene.spoilOnce((scope) => ({ ...scope, ...change }));
+      scene.driver.unmap(scene.one, INPUT, 4096);
+      expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
+    }
+  });
+
+  it('finds an entry that was cleared, of which the shadow hears by no tag that it knows', () => {
+    const scene = new Scene(options);
+    scene.spoilAll((scope) => ({ ...scope, ...(scope.rid === ANY ? { space: 77 } : { rid: 0x99 }) }));
+    scene.driver.detach(RID, scene.one);
+    expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
+  });
+
+  it('tells that the guest has forgotten to invalidate, after a while', () => {
+    const scene = new Scene(options);
+    scene.one.table?.unmap(INPUT, 4096);
+    scene.others(4);
+    expect(scene.causes).toEqual([]);
+    scene.others(20);
+    expect(scene.causes).toEqual([CAUSE.NOT_INVALIDATED]);
+    expect(scene.machine.audit.answer(1).differences).toEqual([]);
+  });
+
+  it('tells that an entry was changed and never invalidated', () => {
+    const scene = new Scene(options);
+    scene.driver.legacy?.setContext(RID, {});
+    scene.driver.scalable?.setPasid(RID, 0, {});
+    scene.others(20, scene.two);
+    expect(scene.causes).toEqual([CAUSE.NOT_INVALIDATED]);
+  });
+
+  it('finds what the host has lost or gained while tables stayed the same', () => {
+    const scene = new Scene(options);
+    scene.others(2);
+    scene.machine.shadow.deviceSpace(1)?.held.removeRange(PAGE, PAGE);
+    scene.others(1);
+    expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
+  });
+
+  it('has no verdict on a page that changes behind the invalidation that names it', () => {
+    const scene = new Scene(options);
+    scene.spoilOnce((scope) => {
+      // Another processor maps the next page while this one is being invalidated with its neighbour.
+      scene.one.table?.map(INPUT + 4096n, DATA, 4096);
+      return { ...scope, log2Size: 12 };
+    });
+    scene.one.table?.unmap(INPUT, 4096);
+    scene.driver.invalidate.iotlbPage(scene.one.did, INPUT, 1);
+    scene.driver.invalidate.sync();
+    expect(scene.causes).toEqual([]);
+    scene.driver.invalidateRange(scene.one, INPUT + 4096n, 4096);
+    scene.driver.invalidate.sync();
+    scene.others(20);
+    expect(scene.causes).toEqual([]);
+  });
+
+  it('says what the host refused', () => {
+    const scene = new Scene(options);
+    const host = scene.machine.hosts.get(1);
+    if (host !== undefined) host.refuse = (access) => (access === 0 ? 0 : 12);
+    scene.driver.map(scene.one, INPUT + 4096n, DATA, 4096);
+    scene.others(1);
+    expect(scene.causes).toEqual([CAUSE.REFUSED]);
+  });
+});
