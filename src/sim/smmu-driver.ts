@@ -29,6 +29,7 @@ import { type DomainOptions, firstStageFields, type SmmuDomain, secondStageField
 import { EventRing, PageRequestRing } from './smmu-output.js';
 import { SmmuCommandQueue } from './smmu-queue.js';
 import { ContextTable, StreamTable } from './smmu-tables.js';
+import { PLAIN, type Variety, WIDTH } from './variety.js';
 
 export interface SmmuDriverOptions {
   /** Range of guest RAM that tables and rings may use: [start, end). */
@@ -45,6 +46,8 @@ export interface SmmuDriverOptions {
   readonly messages?: { readonly address: number; readonly data: number };
   /** CR0.ATSCHK. Default true where there is ATS. */
   readonly checkTranslated?: boolean;
+  /** Default: asks for exactly what it needs. */
+  readonly variety?: Variety;
   /** CR2.RECINVSID */
   readonly recordInvalidStreams?: boolean;
 }
@@ -110,6 +113,7 @@ export class SmmuDriver {
   readonly events: EventRing;
   readonly pageRequests: PageRequestRing;
   readonly #options: SmmuDriverOptions;
+  readonly #variety: Variety;
   readonly #attached = new Map<number, StreamState>();
   #nextVmid = 1;
   #nextAsid = 1;
@@ -119,6 +123,7 @@ export class SmmuDriver {
     options: SmmuDriverOptions,
   ) {
     this.#options = options;
+    this.#variety = options.variety ?? PLAIN;
     this.registers = new DeviceRegisters(machine);
     this.capabilities = readCapabilities(this.registers);
     const { twoLevel, ranges } = this.capabilities;
@@ -241,8 +246,7 @@ export class SmmuDriver {
     domain.users.push({ sid, ssid });
     if (fresh) this.#writeStream(sid, state);
     if (fresh) this.#forgetStream(sid);
-    else this.commands.context(sid, ssid);
-    this.commands.sync();
+    else this.#forgetContext(sid, ssid);
   }
 
   /** Makes requests of a stream abort silently, and waits until nothing uses its domains through it. */
@@ -257,8 +261,7 @@ export class SmmuDriver {
   /** Makes requests with a SubstreamID fail (C_BAD_CD). */
   detachSubstream(sid: number, ssid: number, domain: SmmuDomain): void {
     this.#attached.get(sid)?.contexts?.set(ssid, {});
-    this.commands.context(sid, ssid);
-    this.commands.sync();
+    this.#forgetContext(sid, ssid);
     this.#forgetDomain(domain, sid, ssid);
   }
 
@@ -286,13 +289,21 @@ export class SmmuDriver {
   invalidateRange(domain: SmmuDomain, input: bigint, bytes: number): void {
     const { commands } = this;
     const pages = Math.ceil(bytes / 2 ** domain.granule);
-    if (domain.kind === 'second') {
-      commands.intermediateAddresses(domain.vmid, input, domain.granule, pages);
-      // What both stages made is not found by intermediate address (§4.4.3.1).
-      commands.firstStage(domain.vmid);
-    } else {
-      commands.addresses(domain.vmid, domain.asid, input, domain.granule, pages);
-    }
+    const width = this.#variety.width();
+    if (width === WIDTH.ALL) commands.translationsAll();
+    else if (domain.kind === 'second') {
+      if (width === WIDTH.TAGGED) commands.vmid(domain.vmid);
+      else {
+        commands.intermediateAddresses(domain.vmid, input, domain.granule, pages);
+        // What both stages made is not found by intermediate address (§4.4.3.1).
+        commands.firstStage(domain.vmid);
+      }
+    } else if (width === WIDTH.TAGGED) {
+      if (this.#variety.pauses()) commands.firstStage(domain.vmid);
+      else commands.asid(domain.vmid, domain.asid);
+    } else if (this.#variety.pauses()) {
+      commands.allAddresses(domain.vmid, input, domain.granule, pages);
+    } else commands.addresses(domain.vmid, domain.asid, input, domain.granule, pages);
   }
 
   /** Asks for the invalidation of a range in devices that translate ahead; does not wait. False: there are none. §4.5.1 */
@@ -363,7 +374,16 @@ export class SmmuDriver {
   }
 
   #forgetStream(sid: number): void {
-    this.commands.stream(sid);
+    if (this.#variety.width() === WIDTH.ALL) this.commands.configurationAll();
+    else this.commands.stream(sid);
+    this.commands.sync();
+  }
+
+  #forgetContext(sid: number, ssid: number): void {
+    const width = this.#variety.width();
+    if (width === WIDTH.ALL) this.commands.configurationAll();
+    else if (width === WIDTH.TAGGED) this.commands.contexts(sid);
+    else this.commands.context(sid, ssid);
     this.commands.sync();
   }
 

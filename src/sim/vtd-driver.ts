@@ -3,6 +3,7 @@ import { AW, type CONTEXT_ENTRY, FSPM, PGTT, TT } from '../spec/vtd/structures.j
 import { type Machine, PageAllocator } from './machine.js';
 import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js';
 import type { Values } from './structure.js';
+import { PLAIN, type Variety, WIDTH } from './variety.js';
 import { FaultHandler } from './vtd-faults.js';
 import { type Invalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
 import { InvalidationQueue } from './vtd-queue.js';
@@ -51,6 +52,8 @@ export interface DriverOptions {
   readonly pdts?: number;
   /** Devices have a PASID capability, so their context entries PASIDE. Default: whether the unit knows PASIDs. */
   readonly pasidDevices?: boolean;
+  /** Default: asks for exactly what it needs. */
+  readonly variety?: Variety;
   /** Fault-event MSI; none when left out. */
   readonly faultMsi?: { readonly address: number; readonly data: number };
 }
@@ -91,6 +94,7 @@ export class VtdDriver {
   readonly queue: InvalidationQueue | undefined;
   readonly invalidate: Invalidations;
   readonly #options: DriverOptions;
+  readonly #variety: Variety;
   /** DID 0 is reserved under caching mode (§6.2), so it is never given out. */
   #nextDid = 1;
 
@@ -99,6 +103,7 @@ export class VtdDriver {
     options: DriverOptions,
   ) {
     this.#options = options;
+    this.#variety = options.variety ?? PLAIN;
     this.registers = new Registers(machine);
     this.capabilities = readCapabilities(this.registers);
     this.pages = new PageAllocator(machine.ram, options.pages[0], options.pages[1]);
@@ -180,8 +185,7 @@ export class VtdDriver {
     const gone = at >= 0 ? domain.users.splice(at, 1) : [];
     if (this.legacy !== undefined) {
       this.legacy.setContext(rid, {});
-      this.invalidate.contextDevice(domain.did, rid);
-      this.invalidate.iotlbDomain(domain.did);
+      this.#forgetContext(domain, rid);
     } else {
       this.scalable?.setPasid(rid, pasid, {});
       this.#forgetPasid(domain, pasid);
@@ -200,8 +204,7 @@ export class VtdDriver {
     const gone = at >= 0 ? from.users.splice(at, 1) : [];
     if (this.legacy !== undefined) {
       this.legacy.setContext(rid, this.#contextEntry(to, options));
-      this.invalidate.contextDevice(from.did, rid);
-      this.invalidate.iotlbDomain(from.did);
+      this.#forgetContext(from, rid);
     } else {
       this.scalable?.setPasid(rid, pasid, this.#pasidEntry(to, options.fpd ? 1 : 0));
       this.#forgetPasid(from, pasid);
@@ -236,8 +239,10 @@ export class VtdDriver {
   /** Asks for the invalidation of a range in the granularity that covers it; does not wait. §6.5.2.3, §6.5.2.4 */
   invalidateRange(domain: Domain, input: bigint, bytes: number): void {
     const am = addressMask(input, bytes);
-    const all = am > this.capabilities.maxAddressMask;
-    if (domain.kind === 'second') {
+    const width = this.#variety.width();
+    const all = am > this.capabilities.maxAddressMask || width === WIDTH.TAGGED;
+    if (width === WIDTH.ALL) this.invalidate.iotlbGlobal();
+    else if (domain.kind === 'second') {
       if (all) this.invalidate.iotlbDomain(domain.did);
       else this.invalidate.iotlbPage(domain.did, input, am);
     } else {
@@ -297,7 +302,7 @@ export class VtdDriver {
     }
     if (!this.capabilities.cachingMode) return;
     if (fresh) this.invalidate.contextDevice(0, rid);
-    this.#forgetPasid(domain, pasid);
+    this.#forgetPasid(domain, pasid, true);
     this.invalidate.sync();
   }
 
@@ -323,10 +328,31 @@ export class VtdDriver {
     }
   }
 
-  /** PASID-cache and IOTLB invalidations after a PASID-table entry changed. §6.5.3.3 */
-  #forgetPasid(domain: Domain, pasid: number): void {
-    this.invalidate.pasidCache(domain.did, pasid);
-    if (domain.kind === 'second' || domain.kind === 'pass-through') this.invalidate.iotlbDomain(domain.did);
+  /** Context-cache and IOTLB invalidations after a legacy context entry that was present changed. §6.5.3.3 */
+  #forgetContext(domain: Domain, rid: number): void {
+    const { invalidate } = this;
+    const width = this.#variety.width();
+    if (width === WIDTH.ALL) invalidate.contextGlobal();
+    else if (width === WIDTH.TAGGED) invalidate.contextDomain(domain.did);
+    else invalidate.contextDevice(domain.did, rid);
+    if (this.#variety.pauses()) invalidate.sync();
+    if (this.#variety.width() === WIDTH.ALL) invalidate.iotlbGlobal();
+    else invalidate.iotlbDomain(domain.did);
+  }
+
+  /**
+   * PASID-cache and IOTLB invalidations after a PASID-table entry changed. §6.5.3.3. `fresh`: from not present, and what is
+   * cached of that has another domain-id (§6.2.3).
+   */
+  #forgetPasid(domain: Domain, pasid: number, fresh = false): void {
+    const width = this.#variety.width();
+    if (width === WIDTH.ALL) this.invalidate.pasidCacheGlobal();
+    else if (width === WIDTH.TAGGED && !fresh) this.invalidate.pasidCacheDomain(domain.did);
+    else this.invalidate.pasidCache(domain.did, pasid);
+    if (this.#variety.pauses()) this.invalidate.sync();
+    if (this.#variety.width() === WIDTH.ALL) this.invalidate.iotlbGlobal();
+    else if (domain.kind === 'second' || domain.kind === 'pass-through')
+      this.invalidate.iotlbDomain(domain.did);
     else this.invalidate.pasidIotlb(domain.did, pasid);
   }
 

@@ -9,6 +9,7 @@ import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import type { Invalidate, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Walker } from '../support/peer-walks.js';
+import { heard } from '../support/spoil.js';
 import { CountingMemory } from './counting-memory.js';
 import { must } from './fuzzer.js';
 import { WORDS_PER_TRANSLATION, WORDS_PER_WRITE } from './limits.js';
@@ -74,7 +75,10 @@ export class FuzzMachine extends LocalMachine {
     this.#rng = rng;
     this.#walker = new Walker(memory);
     this.outputs.holdAcks = true;
-    this.outputs.invalidate = (scope) => this.#invalidations.invalidate(scope, this.model);
+    this.outputs.invalidate = (scope) => {
+      const told = heard(scope);
+      if (told !== undefined) this.#invalidations.invalidate(told, this.model);
+    };
     this.outputs.pendingAcks = () => this.#invalidations.pending;
     this.#invalidations.open({
       put: (_type, _flags, id, _codec, message) => {

@@ -7,6 +7,7 @@ import { type NaiveFormat, naiveVtd, readNaively } from './naive-tables.js';
 import { PlugMemory } from './plug-memory.js';
 import type { Rng } from './rng.js';
 import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
+import { varietyOf } from './world.js';
 
 const STEPS = 30;
 const PAGE = 4096;
@@ -86,7 +87,8 @@ class Play {
     const mode = options['scalable-mode'] !== 'off' && rng.chance(0.7) ? 'scalable' : 'legacy';
     trace.say(`world ${JSON.stringify(options)} ${mode}`);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
-    this.#driver = new VtdDriver(machine, { mode, pages: TABLES });
+    const pasidDevices = rng.chance(0.5);
+    this.#driver = new VtdDriver(machine, { mode, pages: TABLES, pasidDevices, variety: varietyOf(rng) });
     machine.addRam(0, 0, RAM);
     RIDS.forEach((rid, n) => {
       machine.addHost(n + 1, rid);

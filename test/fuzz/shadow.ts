@@ -9,7 +9,7 @@ import { NO_PASID, ShadowMachine } from '../support/shadow-machine.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
-import { attachOptions } from './world.js';
+import { attachOptions, varietyOf } from './world.js';
 
 const STEPS = 60;
 const PAGE = 4096n;
@@ -82,7 +82,12 @@ class Play {
     trace.say(`world ${JSON.stringify(options)} ${mode} trouble ${this.#trouble}`);
     const pasidDevices = rng.chance(0.4);
     if (scalable) trace.say(`devices ${pasidDevices ? 'with' : 'without'} PASIDs`);
-    this.#driver = new VtdDriver(this.machine, { mode, pages: TABLES, pasidDevices });
+    this.#driver = new VtdDriver(this.machine, {
+      mode,
+      pages: TABLES,
+      pasidDevices,
+      variety: varietyOf(rng),
+    });
     this.#addRam(0, 0, DATA);
     for (let piece = 1; piece <= PIECES; piece++) if (rng.chance(0.8)) this.#togglePiece(piece);
     for (const device of [1, 2]) if (rng.chance(0.8)) this.#toggleDevice(device);

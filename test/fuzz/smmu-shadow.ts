@@ -12,6 +12,7 @@ import { PlugMemory } from './plug-memory.js';
 import type { Rng } from './rng.js';
 import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';
 import { DATA, Forest, isUpper, PIECE, PIECES, RAM, TABLES, type Tree, TYPE, VALID } from './smmu-forest.js';
+import { varietyOf } from './world.js';
 
 const STEPS = 60;
 const PAGE = 4096;
@@ -97,7 +98,8 @@ class Play {
     machine.trackStores();
     machine.aside = (look) => this.#memory.quietly(look);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
-    this.#driver = new SmmuDriver(machine, { pages: TABLES, sync: rng.pick(['poll', 'message']) });
+    const sync = rng.pick(['poll', 'message'] as const);
+    this.#driver = new SmmuDriver(machine, { pages: TABLES, sync, variety: varietyOf(rng) });
     machine.addRam(0, 0, DATA);
     for (let piece = 1; piece <= PIECES; piece++) {
       if (rng.chance(0.8)) this.#togglePiece(piece);

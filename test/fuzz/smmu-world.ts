@@ -4,7 +4,7 @@ import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import type { Trace } from './fuzzer.js';
 import { FuzzMachine } from './machine.js';
 import type { Rng } from './rng.js';
-import { DATA, RAM, TABLES } from './world.js';
+import { DATA, RAM, TABLES, varietyOf } from './world.js';
 
 /** Where a stage 2 shows guest memory. */
 const OFFSET = 2n ** 33n;
@@ -43,6 +43,7 @@ export function makeSmmuWorld(rng: Rng, trace: Trace): SmmuWorld {
     queueLog2: rng.pick([2, 4, 6]),
     sync: rng.pick(['poll', 'message']),
     checkTranslated: rng.chance(0.7),
+    variety: varietyOf(rng),
   });
   const listeners = SIDS.filter(() => rng.chance(0.3));
   for (const sid of listeners) machine.listen(sid);

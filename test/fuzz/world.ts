@@ -1,4 +1,5 @@
 import { ArrayMemory } from '../../src/memory/array.js';
+import { type Variety, WIDTH } from '../../src/sim/variety.js';
 import type { AttachOptions, Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VtdDriver as Driver } from '../../src/sim/vtd-driver.js';
 import type { Trace } from './fuzzer.js';
@@ -54,7 +55,8 @@ export function makeWorld(rng: Rng, trace: Trace): World {
   const queued = scalable || rng.chance(0.8);
   const invalidation = queued ? 'queue' : 'registers';
   const pasidDevices = rng.chance(0.6);
-  const driver = new Driver(machine, { mode, pages: TABLES, invalidation, pasidDevices });
+  const variety = varietyOf(rng);
+  const driver = new Driver(machine, { mode, pages: TABLES, invalidation, pasidDevices, variety });
   const listeners = RIDS.filter(() => rng.chance(0.4));
   for (const rid of listeners) machine.listen(rid);
   const devices = `${pasidDevices ? 'with' : 'without'} PASIDs, listening: ${listeners.join(' ')}`;
@@ -66,6 +68,15 @@ export function makeWorld(rng: Rng, trace: Trace): World {
   for (let n = 1 + rng.below(3); n > 0; n--)
     domains.push(makeDomain(rng, driver, scalable && !narrow, narrow));
   return { machine, driver, options, domains };
+}
+
+/** Now and then more is asked for than has to be, and somebody waits in between. */
+export function varietyOf(rng: Rng): Variety {
+  const often = rng.pick([0, 0.3, 0.8]);
+  return {
+    width: () => (rng.chance(often) ? rng.pick([WIDTH.TAGGED, WIDTH.ALL]) : WIDTH.EXACT),
+    pauses: () => rng.chance(often),
+  };
 }
 
 /** Slots that nobody has written yet hold a valid descriptor, so that a random tail runs a long way. */

@@ -1,4 +1,3 @@
-import type { InvalidateScope } from '../../src/device/iommu.js';
 import type { ShadowEvent } from '../../src/events/events.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { Audit } from '../../src/shadow/audit/audit.js';
@@ -8,6 +7,7 @@ import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { SimHost } from '../../src/sim/host.js';
 import { LocalMachine } from './local-machine.js';
+import { heard } from './spoil.js';
 
 export const NO_PASID = -1;
 
@@ -34,11 +34,9 @@ const BEGIN = 1;
 export class ShadowMachine extends LocalMachine {
   readonly shadow: Shadow;
   /** Looks on from outside: it hears what the guest writes, and nothing of what the model announces. */
-  readonly audit: Audit;
+  audit: Audit;
   /** How the audit looks: without disturbing whoever counts what the engine reads. */
   aside: (look: () => void) => void = (look) => look();
-  /** What the model announces, on its way to the shadow; undefined: it does not get there. For tests that spoil it. */
-  spoil: (scope: InvalidateScope) => InvalidateScope | undefined = (scope) => scope;
   readonly shadowEvents: ShadowEvent[] = [];
   readonly hosts = new Map<number, SimHost>();
   /** Every batch that was sent, for tests that look at them. */
@@ -71,7 +69,7 @@ export class ShadowMachine extends LocalMachine {
     this.outputs.invalidate = (scope) => {
       this.outputs.scopes.push({ ...scope });
       this.#touched = true;
-      const told = this.spoil(scope);
+      const told = heard(scope);
       if (told !== undefined) this.shadow.touch(told, this.model);
     };
   }

@@ -1,10 +1,13 @@
 /** The audit beside a real model and a shadow that is told everything, too little, or the wrong thing. */
 import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../../test/support/shadow-machine.js';
+import { spoiling } from '../../../test/support/spoil.js';
 import { ANY, type InvalidateScope } from '../../device/iommu.js';
 import { ArrayMemory } from '../../memory/array.js';
 import { type Domain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
 import { CAUSE } from '../check.js';
+import { Audit } from './audit.js';
+import { VtdCommands } from './vtd.js';
 
 const MIB = 2 ** 20;
 const RID = 0x18;
@@ -33,18 +36,6 @@ class Scene {
     this.two = this.driver.createDomain('second');
     for (const domain of [this.one, this.two]) this.driver.map(domain, INPUT, DATA + domain.did * 4096, 4096);
     this.driver.attach(RID, this.one);
-  }
-
-  /** The next thing that the model announces is spoilt. */
-  spoilOnce(change: (scope: InvalidateScope) => InvalidateScope | undefined): void {
-    this.machine.spoil = (scope) => {
-      this.machine.spoil = (again) => again;
-      return change(scope);
-    };
-  }
-
-  spoilAll(change: (scope: InvalidateScope) => InvalidateScope | undefined): void {
-    this.machine.spoil = change;
   }
 
   get causes(): (string | undefined)[] {
@@ -78,8 +69,10 @@ describe.each([
 
   it('finds an unmapping that the model does not announce', () => {
     const scene = new Scene(options);
-    scene.spoilOnce(() => undefined);
-    scene.driver.unmap(scene.one, INPUT, 4096);
+    spoiling(
+      () => undefined,
+      () => scene.driver.unmap(scene.one, INPUT, 4096),
+    );
     expect(scene.machine.audit.answer(0).differences).toMatchObject([
       { first: '0x0000000040000000', last: '0x0000000040000fff', cause: CAUSE.NOT_FOLLOWED },
     ]);
@@ -88,16 +81,20 @@ describe.each([
   it('finds one that is announced of another domain, or of another page', () => {
     for (const change of [{ space: 77 }, { lo: 0x5000_0000 }]) {
       const scene = new Scene(options);
-      scene.spoilOnce((scope) => ({ ...scope, ...change }));
-      scene.driver.unmap(scene.one, INPUT, 4096);
+      spoiling(
+        (scope) => ({ ...scope, ...change }),
+        () => scene.driver.unmap(scene.one, INPUT, 4096),
+      );
       expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
     }
   });
 
   it('finds an entry that was cleared, of which the shadow hears by no tag that it knows', () => {
     const scene = new Scene(options);
-    scene.spoilAll((scope) => ({ ...scope, ...(scope.rid === ANY ? { space: 77 } : { rid: 0x99 }) }));
-    scene.driver.detach(RID, scene.one);
+    spoiling(
+      (scope) => ({ ...scope, ...(scope.rid === ANY ? { space: 77 } : { rid: 0x99 }) }),
+      () => scene.driver.detach(RID, scene.one),
+    );
     expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
   });
 
@@ -129,14 +126,16 @@ describe.each([
 
   it('has no verdict on a page that changes behind the invalidation that names it', () => {
     const scene = new Scene(options);
-    scene.spoilOnce((scope) => {
+    const meanwhile = (scope: InvalidateScope): InvalidateScope => {
       // Another processor maps the next page while this one is being invalidated with its neighbour.
       scene.one.table?.map(INPUT + 4096n, DATA, 4096);
       return { ...scope, log2Size: 12 };
-    });
+    };
     scene.one.table?.unmap(INPUT, 4096);
-    scene.driver.invalidate.iotlbPage(scene.one.did, INPUT, 1);
-    scene.driver.invalidate.sync();
+    spoiling(meanwhile, () => {
+      scene.driver.invalidate.iotlbPage(scene.one.did, INPUT, 1);
+      scene.driver.invalidate.sync();
+    });
     expect(scene.causes).toEqual([]);
     scene.driver.invalidateRange(scene.one, INPUT + 4096n, 4096);
     scene.driver.invalidate.sync();
@@ -151,5 +150,22 @@ describe.each([
     scene.driver.map(scene.one, INPUT + 4096n, DATA, 4096);
     scene.others(1);
     expect(scene.causes).toEqual([CAUSE.REFUSED]);
+  });
+
+  it('knows from its beginning what a device went through', () => {
+    const scene = new Scene(options);
+    const { machine, driver } = scene;
+    const audit = new Audit(
+      machine.shadow,
+      machine.model,
+      machine.memory,
+      new VtdCommands(machine.registers, machine.memory),
+    );
+    machine.audit = audit;
+    spoiling(
+      () => undefined,
+      () => driver.detach(RID, scene.one),
+    );
+    expect(audit.answer(0).differences).toMatchObject([{ cause: CAUSE.NOT_FOLLOWED }]);
   });
 });

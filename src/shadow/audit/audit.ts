@@ -69,7 +69,10 @@ export class Audit {
     private readonly model: ShadowedModel,
     private readonly memory: GuestMemory,
     private readonly commands: GuestCommands,
-  ) {}
+  ) {
+    // An entry that is about to go has its tags noted before it does.
+    for (const space of shadow.devices) this.#everything(space, this.#auditOf(space));
+  }
 
   /** The guest is about to write a register. */
   asking(offset: number, size: number, lo: number, hi: number): void {
