@@ -53,7 +53,7 @@ describe(`Debian's 6.12 on arm64, device tree, devices with ATS behind root port
       const guest = boot('ats-default', {});
       try {
         await guest.run.waitFor(/VIOMMU-GUEST: WAITING/);
-        const report = JSON.parse((await viommu(daemon, 'report', '--vm', 'ats-default')).text);
+        const { report } = JSON.parse((await viommu(daemon, 'report', '--vm', 'ats-default')).text);
         guest.run.send('\n');
         await guest.done();
         expect(found(guest)).toEqual([
