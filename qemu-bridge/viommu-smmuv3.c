@@ -25,8 +25,8 @@
     X(HTTU, "httu", "off, access or dirty: hardware updates of table entries") \
     X(RANGE_INVALIDATION, "range-invalidation", "on or off: IDR3.RIL") \
     X(STALL, "stall", "on or off: IDR0.STALL_MODEL") \
-    X(ATS, "ats", "on or off: IDR0.ATS") \
-    X(PRI, "pri", "on or off: IDR0.PRI") \
+    X(ATS, "ats", "on or off: IDR0.ATS; off by default") \
+    X(PRI, "pri", "on or off: IDR0.PRI; needs ats=on") \
     X(VIRTUAL_COMMANDS, "virtual-commands", "on or off: the guest has its SubstreamIDs allocated")
 
 enum {

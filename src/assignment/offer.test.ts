@@ -46,10 +46,14 @@ describe('what a guest is offered', () => {
     expect(offer('smmuv3', 'smmuv3', 'vf', 'shadow')).toMatchObject({ 'ssid-bits': '0', pri: 'off' });
   });
 
-  it('SMMUv3: as many SubstreamIDs as the plan allows, page requests where hardware nests', () => {
+  it('SMMUv3: as many SubstreamIDs as the plan allows, page requests where hardware nests and ATS was asked for', () => {
     expect(offer('smmuv3', 'smmuv3', 'vf')).toEqual({
+      ...{ 'ssid-bits': '20', 'virtual-commands': 'off', pri: 'off' },
+    });
+    expect(offer('smmuv3', 'smmuv3', 'vf', 'auto', { ats: 'on' })).toEqual({
       ...{ 'ssid-bits': '20', 'virtual-commands': 'off', pri: 'on' },
     });
+    expect(offer('smmuv3', 'smmuv3', 'vf', 'shadow', { ats: 'on' })).toMatchObject({ pri: 'off' });
     expect(offer('smmuv3', 'smmuv3', 'mdev')).toEqual({
       ...{ 'ssid-bits': '20', 'virtual-commands': 'on', pri: 'off' },
     });
@@ -78,7 +82,7 @@ describe('what a guest is offered', () => {
         { 'pasid-bits': '0' },
         { 'device-tlb': '0' },
       ],
-      smmuv3: [{}, { 'ssid-bits': '0' }, { ats: 'off' }, { stages: '1' }, { stages: '2' }],
+      smmuv3: [{}, { 'ssid-bits': '0' }, { ats: 'on' }, { stages: '1' }, { stages: '2' }],
     } as const;
     let made = 0;
     for (const model of ['vtd', 'smmuv3'] as const)

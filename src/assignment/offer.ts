@@ -47,8 +47,8 @@ export function planOffer(request: AssignmentRequest): Plan {
 
 /**
  * Options of a model for a guest of such a host: what announces new mappings, PASIDs as wide as the plan allows and where they
- * come from, page requests where they reach the guest. `given` are those that somebody has chosen; they are left out, and
- * what they exclude too. Nothing when the host is not known, or no plan has a place for such a guest.
+ * come from, page requests where they reach the guest and it has ATS. `given` are those that somebody has chosen; they are left
+ * out, and what they exclude too. Nothing when the host is not known, or no plan has a place for such a guest.
  */
 export function offeredOptions(
   model: string,
@@ -80,10 +80,11 @@ export function lackingOptions(options: Options, { announced, pv }: Strategy): s
 function smmuOptions(given: Options, strategies: readonly Strategy[]): Options {
   const pageRequests = strategies.some((strategy) => strategy.pageRequests);
   const registers = strategies.some(({ pv }) => pv === 'registers') && given['stages'] !== '2';
+  // Page requests need ATS, which is never offered: there are guests that lose its invalidations (docs/findings.md).
   return {
     'ssid-bits': String(widest(strategies)),
     'virtual-commands': onOff(registers),
-    pri: onOff(pageRequests),
+    pri: onOff(pageRequests && ON.includes(given['ats'])),
   };
 }
 

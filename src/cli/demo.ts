@@ -101,7 +101,7 @@ async function simulate(scene: Scene): Promise<number> {
 }
 
 function simulated(arch: Arch, options: DemoOptions): SimDemoOptions {
-  if (arch === 'arm64') return { model: 'smmuv3' };
+  if (arch === 'arm64') return { model: 'smmuv3', options: { ats: 'on' } };
   const modes = options.mode === undefined ? {} : { modes: [options.mode] };
   return { ...modes, options: { 'caching-mode': options.cachingMode === true ? 'on' : 'off' } };
 }

@@ -263,7 +263,7 @@ describe('a VF on an SMMUv3', () => {
   });
 
   it('asks its guest for pages and brings the answer back', () => {
-    const guest = new Guest(smmu());
+    const guest = new Guest(smmu(), 'guest', { ats: 'on' });
     const device = guest.vf();
     const { driver, machine } = guest;
     driver.start();

@@ -17,6 +17,8 @@ const FORGOTTEN = -1;
 export type DeviceTlbEnded = (tag: number, result: number) => void;
 
 export class DeviceTlbs {
+  /** Requests that were sent to the peer. */
+  sent = 0;
   /** Tags by frame id. */
   readonly #pending = new Map<number, number>();
   /** Ended without being sent, and not told yet: tags and results. */
@@ -57,6 +59,7 @@ export class DeviceTlbs {
     const id = this.#nextId;
     this.#nextId = (id + 1) >>> 0;
     this.#pending.set(id, tag);
+    this.sent++;
     this.#backend.put(MESSAGE.DEVICE_TLB, FLAG.NEED_REPLY, id, CODEC.DeviceTlb, message);
     return true;
   }

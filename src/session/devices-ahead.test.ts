@@ -9,6 +9,7 @@ import {
 } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, MESSAGE } from '../wire/frame.js';
+import { reportOf } from './report.js';
 import { CHANNEL } from './session.js';
 import { Bench } from './testing/bench.js';
 import { FakeModel, fakeModels } from './testing/fake-model.js';
@@ -89,6 +90,7 @@ describe('devices that translate ahead', () => {
     model.outputs.invalidateDeviceTlb(40, 8, 5, 0x2000, 1, 13, false);
     model.outputs.invalidateDeviceTlb(41, 9, -1, 0, 0, 64, true);
     const [first, second] = b.sent.filter((sent) => sent.type === MESSAGE.DEVICE_TLB);
+    expect(reportOf(b.session).deviceTlbInvalidations).toBe(2);
     expect(first).toMatchObject({
       flags: FLAG.NEED_REPLY,
       message: { rid: 8, pasid: 6, lo: 0x2000, hi: 1, log2Size: 13, global: false },

@@ -58,6 +58,8 @@ export interface SessionReport {
   /** Invalidations that needed no message, and those merged because the peer was slow. */
   readonly invalidationsSuppressed: number;
   readonly invalidationsMerged: number;
+  /** ATS invalidation requests sent to devices: 0 with ATS switched on in one means that the guest forgets them. */
+  readonly deviceTlbInvalidations: number;
   readonly pendingAcks: number;
   readonly shadow: readonly ShadowReport[];
   /** Looks at tables or differences for shadowing. */
@@ -93,6 +95,7 @@ export function reportOf(session: Session): SessionReport {
     invalidationsSent: invalidations.sent,
     invalidationsSuppressed: invalidations.suppressed,
     invalidationsMerged: invalidations.merged,
+    deviceTlbInvalidations: session.deviceTlbs.sent,
     pendingAcks: session.outputs.pendingAcks(),
     shadow: Array.from(session.shadowing.shadow.devices, (space) => ({
       device: space.device,

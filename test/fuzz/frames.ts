@@ -154,7 +154,9 @@ class Talk {
     const features = rng.pick([...new Array<number>(5).fill(ALL_FEATURES), 1, rng.u32()]);
     const model = rng.chance(0.7) ? 'vtd' : 'smmuv3';
     const sharedBytes = 8192 + modelRegisterBytes(model);
-    const message = { ...CODEC.Hello.create(), version: VERSION, features, vm: 'fuzz', model, sharedBytes };
+    const options = model === 'smmuv3' && rng.chance(0.7) ? { ats: 'on' } : {};
+    const given = { version: VERSION, features, vm: 'fuzz', model, sharedBytes, options };
+    const message = { ...CODEC.Hello.create(), ...given };
     this.#features = features & ALL_FEATURES;
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);

@@ -38,8 +38,8 @@ const TABLES: readonly [number, number] = [0x10_0000, 0x1f_0000];
 const OFFSETS = [...SMMU_REGISTERS, ...VIRTUAL_COMMAND_REGISTERS].map((register) => register.offset);
 const OPTIONS = [
   ...SMMU_OPTIONS,
-  { 'virtual-commands': 'on' },
-  { 'virtual-commands': 'on', 'ssid-bits': '5' },
+  { ats: 'on', 'virtual-commands': 'on' },
+  { ats: 'on', 'virtual-commands': 'on', 'ssid-bits': '5' },
 ];
 const OPCODES = Object.values(CMD);
 

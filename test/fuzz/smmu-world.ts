@@ -13,12 +13,13 @@ export const SSIDS = [-1, 1, 70] as const;
 
 export const SMMU_OPTIONS: readonly Readonly<Record<string, string>>[] = [
   {},
-  { oas: '52' },
-  { 'range-invalidation': 'off', 'two-level': 'off' },
-  { stall: 'off', pri: 'off' },
-  { httu: 'access', granules: '4k' },
-  { 'cache-policy': 'none' },
-  { 'cache-policy': 'hostile' },
+  { ats: 'on' },
+  { ats: 'on', oas: '52' },
+  { ats: 'on', 'range-invalidation': 'off', 'two-level': 'off' },
+  { ats: 'on', stall: 'off', pri: 'off' },
+  { ats: 'on', httu: 'access', granules: '4k' },
+  { ats: 'on', 'cache-policy': 'none' },
+  { ats: 'on', 'cache-policy': 'hostile' },
 ];
 
 export interface SmmuUser {

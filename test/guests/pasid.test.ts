@@ -94,8 +94,9 @@ describe('a PASID with a domain of its own', () => {
     'arm64, device tree: a SubstreamID of the SMMUv3, with ATS; the driver refuses page requests and stalls',
     async () => {
       const jobs = ['domain', 'sva'];
+      const choice = { properties: { ats: 'on' } };
       const guest = Guest.boot(
-        options('substreams', { arch: 'arm64', jobs, parameters: { domain: 'pages' } }),
+        options('substreams', { arch: 'arm64', jobs, choice, parameters: { domain: 'pages' } }),
       );
       try {
         await guest.done();

@@ -32,7 +32,7 @@ interface Asked {
   readonly last: boolean;
 }
 
-/** A guest with a VF that may ask for pages, with a PASID. Page requests are offered by the plan. */
+/** A guest with a VF that may ask for pages, with a PASID. Page requests are offered by the plan, on an SMMUv3 with ATS. */
 class PagedGuest {
   readonly wired: WiredMachine;
   readonly device: SimDevice;
@@ -43,7 +43,8 @@ class PagedGuest {
 
   constructor(daemon: Daemon, host: SimHost, kind: Kind, name: string, hostRid = HOST_RID) {
     const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
-    this.wired = new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model });
+    const options: Record<string, string> = kind === 'smmuv3' ? { ats: 'on' } : {};
+    this.wired = new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options });
     this.device = host.addVf(hostRid, this.wired.guest);
     this.wired.plug(this.device, RID);
     if (kind === 'smmuv3') {
@@ -182,7 +183,8 @@ describe('page requests of a shadowed device', () => {
   it('are refused at once: its tables are the host’s, and have what the guest’s have', async () => {
     const daemon = await Daemon.start(['--host', 'smmuv3', '--mode', 'shadow']);
     const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
-    const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model: 'smmuv3' });
+    const given = { socket: daemon.socket, host, name: 'a', bytes: RAM, model: 'smmuv3' } as const;
+    const wired = new WiredMachine({ ...given, options: { ats: 'on' } });
     const device = host.addVf(HOST_RID, wired.guest);
     wired.plug(device, RID);
     const driver = new SmmuDriver(wired.vm, { pages: PAGES });

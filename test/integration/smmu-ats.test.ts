@@ -18,7 +18,7 @@ onBothTransports(
   'SMMUv3 ATS',
   (rig) => {
     function attached(ats: 'full' | 'none' = 'full', pri = false) {
-      const { machine } = rig();
+      const { machine } = rig({ ats: 'on' });
       const driver = startSmmu(machine);
       const domain = driver.createDomain('first');
       const own = driver.createDomain('first');
@@ -112,7 +112,7 @@ onBothTransports(
     });
 
     it('split-stage: the device keeps intermediate addresses, which stage 2 still checks', () => {
-      const { machine } = rig();
+      const { machine } = rig({ ats: 'on' });
       const driver = startSmmu(machine);
       const parent = driver.createDomain('second', { inputBits: 40 });
       driver.map(parent, OFFSET, 0, RAM_BYTES);
@@ -215,7 +215,7 @@ onBothTransports(
     });
 
     it('a queue that overflows answers by itself, until the overflow is acknowledged', () => {
-      const { machine } = rig();
+      const { machine } = rig({ ats: 'on' });
       const driver = startSmmu(machine, { queueLog2: 2 });
       const domain = driver.createDomain('first');
       driver.attach(SID, domain, { ats: 'full', ppar: true });

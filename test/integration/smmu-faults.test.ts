@@ -133,7 +133,7 @@ onBothTransports(
       ...TRANSLATION,
     ]) {
       it(`${event}: ${name}`, () => {
-        const { machine } = rig();
+        const { machine } = rig({ ats: 'on' });
         const driver = startSmmu(machine);
         const domain = driver.createDomain('first');
         driver.map(domain, IOVA, DATA, 4096);

@@ -66,7 +66,7 @@ onBothTransports(
 
     for (const [what, words] of BROKEN) {
       it(`${what} stops the queue there, which goes on once it is repaired`, () => {
-        const { machine } = rig();
+        const { machine } = rig({ ats: 'on' });
         const driver = startSmmu(machine);
         const domain = driver.createDomain('first');
         driver.attach(SID, domain);

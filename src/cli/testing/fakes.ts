@@ -87,6 +87,7 @@ export function fakeReport(session: string): SessionReport {
   return {
     ...{ session, vm: '', peer: 'fake', model: 'vtd', options: {}, features: 0, regions: 0, devices: [] },
     ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
+    deviceTlbInvalidations: 0,
     ...{ shadow: [], assigned: [], nesting: zeroNesting, shadowPasses: 0 },
     ...{ frontFrames: 0, backendFrames: 0, counters: zero, bridge },
   };

@@ -44,14 +44,14 @@ function attached(
   ste: Record<string, number> = {},
   leaf = S1_LEAF,
 ) {
-  const vm = new TestSmmu(options).start();
+  const vm = new TestSmmu({ ats: 'on', ...options }).start();
   const tables = vm.stage1(SID, cd, { EATS: EATS.FULL, ...ste });
   const entry = vm.map(tables.root, IOVA, OUT, leaf);
   return { vm, ...tables, entry };
 }
 
 function nested(eats: number, enables: number = SAFE, leaf2 = S2_LEAF) {
-  const vm = new TestSmmu().start(enables);
+  const vm = new TestSmmu({ ats: 'on' }).start(enables);
   const root2 = vm.page(2);
   const both = { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root2), EATS: eats };
   const tables = vm.stage1(SID, {}, both);
@@ -103,7 +103,7 @@ describe('a translation request', () => {
     // Only execution is allowed to the unprivileged, which a completion can't say.
     [PAGE | AF | NG, EXECUTE, 0],
   ])('with a PASID also asks to execute, and with privilege (%x, %i)', (leaf, access, permissions) => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     const table = vm.page();
     const root = vm.page();
     vm.map(root, IOVA, OUT, leaf);

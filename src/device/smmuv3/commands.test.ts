@@ -286,7 +286,7 @@ describe('the queue', () => {
     ['a range without size or level', tlbi(CMD.TLBI_NH_VA, { TG: 1 })],
     ['a range of a level that the granule does not have', tlbi(CMD.TLBI_NH_VA, { TG: 2, TTL: 1 })],
   ])('stops at %s, and goes on after it was mended', (_name, words) => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(tlbi(CMD.TLBI_NSNH_ALL), words, sync());
     expect([vm.consumed, vm.commandError, vm.activeErrors]).toEqual([1, CERROR.ILL, CMDQ_ERR]);
     vm.submit(sync());
@@ -302,7 +302,7 @@ describe('the queue', () => {
     ['RESUME', command(CMD_RESUME, { Opcode: CMD.RESUME })],
     ['STALL_TERM', command(CMD_RESUME, { Opcode: CMD.STALL_TERM })],
   ])('refuses CMD_%s where the feature is not there', (_name, words) => {
-    const vm = new TestSmmu({ ats: 'off', stall: 'off' }).start();
+    const vm = new TestSmmu({ stall: 'off' }).start();
     vm.submit(words);
     expect([vm.consumed, vm.commandError]).toEqual([0, CERROR.ILL]);
   });
@@ -353,7 +353,7 @@ describe('CMD_ATC_INV', () => {
     vm.model.deviceTlbInvalidated?.(tag, result);
 
   it('says which addresses, of which stream and substream', () => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(
       atcInv({ High: 0x12, Address: 0x3456_7000 }),
       atcInv({ High: 0x12, Address: 0x3456_7000, Size: 4, SSV: 1, SubstreamID: 0xabcd }),
@@ -372,7 +372,7 @@ describe('CMD_ATC_INV', () => {
   });
 
   it('holds CMD_SYNC, and what follows, until every device has answered', () => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(atcInv({}), atcInv({ StreamID: SID + 1 }), sync(), tlbi(CMD.TLBI_NSNH_ALL));
     expect(vm.consumed).toBe(2);
     done(vm, 1);
@@ -383,7 +383,7 @@ describe('CMD_ATC_INV', () => {
   });
 
   it('has the next CMD_SYNC fail once when a device does not answer', () => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(atcInv({}), atcInv({}), sync({ CS: 1 }), sync());
     done(vm, 0, DEVICE_TLB.TIMEOUT);
     expect(vm.activeErrors).toBe(0);
@@ -397,7 +397,7 @@ describe('CMD_ATC_INV', () => {
   });
 
   it('waits where too many are under way, and goes on when there is room', () => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(atcInv({}));
     vm.devices.deviceTlbRoom = false;
     vm.submit(atcInv({ StreamID: SID + 1 }), sync());
@@ -410,7 +410,7 @@ describe('CMD_ATC_INV', () => {
   });
 
   it('is ignored while the SMMU is off, has no PASID without substreams, and is forgotten by a reset', () => {
-    const vm = new TestSmmu({ 'ssid-bits': '0' }).start();
+    const vm = new TestSmmu({ ats: 'on', 'ssid-bits': '0' }).start();
     vm.submit(atcInv({ SSV: 1, SubstreamID: 3, Global: 1 }));
     expect(vm.devices.deviceTlbs).toMatchObject([{ pasid: NO_PASID, global: false }]);
     vm.model.reset();

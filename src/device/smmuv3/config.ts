@@ -39,6 +39,7 @@ export interface SmmuConfig {
   readonly rangeInvalidation: boolean;
   /** IDR0.STALL_MODEL: faults may stall. */
   readonly stall: boolean;
+  /** IDR0.ATS. Off unless somebody asks for it: docs/findings.md. */
   readonly ats: boolean;
   /** Implies `ats`. */
   readonly pri: boolean;
@@ -63,7 +64,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   httu: 'dirty',
   'range-invalidation': 'on',
   stall: 'on',
-  ats: 'on',
+  ats: 'off',
   pri: 'on',
   'virtual-commands': 'off',
   'cache-policy': 'faithful',

@@ -38,7 +38,11 @@ describe.each(['faithful', 'none', 'hostile'])(
   (policy) => {
     it.each([11, 12])('never stops the model (seed %i)', (seed) => {
       const random = generator(seed);
-      const vm = new TestSmmu({ 'cache-policy': policy, oas: random.below(2) === 0 ? '48' : '52' }).start();
+      const vm = new TestSmmu({
+        ats: 'on',
+        'cache-policy': policy,
+        oas: random.below(2) === 0 ? '48' : '52',
+      }).start();
       const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
       const result: TranslateResult = { status: -1, count: -1, spans, space: 0, sub: 0, stall: 0 };
       const table = (): number => 0x10_0000 + random.below(32) * 4096;

@@ -33,7 +33,7 @@ const ON = ENABLES.ALL | ENABLES.PRIQEN;
 const answer = (code: number, pasid = NO_PASID, group = 3) => ({ rid: SID, pasid, group, code });
 
 function ready(options: Record<string, string> = {}): TestSmmu {
-  const vm = new TestSmmu(options);
+  const vm = new TestSmmu({ ats: 'on', ...options });
   vm.write32(IRQ_CTRL.offset, 2);
   vm.start(ON);
   vm.ste(SID, { Config: STE_CONFIG.BYPASS });

@@ -51,8 +51,8 @@ describe('identification', () => {
       STALL_MODEL: 0,
       TERM_MODEL: 1,
       ST_LEVEL: 1,
-      ATS: 1,
-      PRI: 1,
+      ATS: 0,
+      PRI: 0,
       HYP: 0,
     });
     expect(IDR1.get.SIDSIZE(registers, IDR1.offset >> 2)).toBe(16);
@@ -61,7 +61,6 @@ describe('identification', () => {
     expect(IDR5.get.OAS(registers, IDR5.offset >> 2)).toBe(5);
     expect(registers[IDR5.offset >> 2] & 0x70).toBe(0x70);
     expect(IDR5.get.STALL_MAX(registers, IDR5.offset >> 2)).toBe(256);
-    expect(IDR1.get.PRIQS(registers, IDR1.offset >> 2)).toBe(15);
     expect(IDR3.get.XNX(registers, IDR3.offset >> 2)).toBe(1);
     expect(registers[AIDR.offset >> 2]).toBe(1);
   });
@@ -76,14 +75,9 @@ describe('identification', () => {
       httu: 'off',
       'range-invalidation': 'off',
       stall: 'off',
-      ats: 'off',
     });
     expect(vm.read(IDR0.offset) & 0b11).toBe(0b10);
     expect(IDR0.get.STALL_MODEL(vm.registers)).toBe(1);
-    // Page requests need ATS.
-    expect([IDR0.get.ATS(vm.registers), IDR0.get.PRI(vm.registers)]).toEqual([0, 0]);
-    expect(IDR1.get.PRIQS(vm.registers, 1)).toBe(0);
-    expect(vm.model.pageRequest).toBeUndefined();
     expect(IDR0.get.ST_LEVEL(vm.registers)).toBe(0);
     expect(IDR0.get.CD2L(vm.registers)).toBe(0);
     expect(IDR0.get.HTTU(vm.registers)).toBe(0);
@@ -91,6 +85,21 @@ describe('identification', () => {
     expect(vm.read(IDR3.offset) & 0x400).toBe(0);
     expect(vm.read(IDR5.offset)).toBe(6 | 0x50 | 0x400);
   });
+
+  it.each([
+    [{}, 0, 0],
+    [{ pri: 'on' }, 0, 0],
+    [{ ats: 'on' }, 1, 1],
+    [{ ats: 'on', pri: 'off' }, 1, 0],
+  ] as [Record<string, string>, number, number][])(
+    'has no ATS unless it is asked for, and no page requests without it: %j',
+    (options, ats, pri) => {
+      const { registers, model } = new TestSmmu(options);
+      expect([IDR0.get.ATS(registers), IDR0.get.PRI(registers)]).toEqual([ats, pri]);
+      expect(IDR1.get.PRIQS(registers, 1)).toBe(pri === 1 ? 15 : 0);
+      expect(model.pageRequest !== undefined).toBe(pri === 1);
+    },
+  );
 
   it.each([
     { stages: '3' },
@@ -132,7 +141,7 @@ describe('register access', () => {
   });
 
   it('keeps identification read-only and absent features zero', () => {
-    const vm = new TestSmmu({ pri: 'off', ats: 'off' });
+    const vm = new TestSmmu();
     const before = vm.read(IDR0.offset);
     const absent = [CR0ACK.offset, PRIQ_BASE.offset, PRIQ_BASE.offset + 4, 0xc8, 0x8000, 0x40];
     absent.push(PRIQ_PROD.offset, PRIQ_CONS.offset, PRIQ_IRQ_CFG0.offset, PRIQ_IRQ_CFG0.offset + 12);
@@ -148,7 +157,7 @@ describe('register access', () => {
   });
 
   it('refuses changes to what is in use', () => {
-    const vm = new TestSmmu().start(ENABLES.ALL | ENABLES.PRIQEN);
+    const vm = new TestSmmu({ ats: 'on' }).start(ENABLES.ALL | ENABLES.PRIQEN);
     const offsets = [
       STRTAB_BASE.offset,
       STRTAB_BASE_CFG.offset,
@@ -178,7 +187,7 @@ describe('register access', () => {
   });
 
   it('keeps interrupt configuration while the interrupt is enabled', () => {
-    const vm = new TestSmmu();
+    const vm = new TestSmmu({ ats: 'on' });
     vm.write64(GERROR_IRQ_CFG0.offset, 0x1000);
     vm.write32(IRQ_CTRL.offset, 7);
     expect(vm.read(IRQ_CTRLACK.offset)).toBe(7);

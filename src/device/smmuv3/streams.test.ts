@@ -108,14 +108,14 @@ describe('stream table', () => {
     ['a table beyond the output size', { S2PS: 0, S2TTB: 0x1_0000_0000 }],
     ['more substreams than there are', { S1CDMax: 17 }],
   ] as [string, Record<string, number>][])('refuses %s', (_name, fields) => {
-    const vm = new TestSmmu().start();
+    const vm = new TestSmmu({ ats: 'on' }).start();
     const root = vm.page(2);
     vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root), ...fields });
     expect(vm.fault(SID, IOVA, READ)).toEqual({ name: 'C_BAD_STE', StreamID: SID });
   });
 
   it('refuses stalls, and their prohibition, where they are not there', () => {
-    const vm = new TestSmmu({ stall: 'off', ats: 'off' }).start();
+    const vm = new TestSmmu({ stall: 'off' }).start();
     const root = vm.page(2);
     vm.stage1(SID, {}, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root), S2S: 1 });
     vm.stage1(SID + 1, {}, { S1STALLD: 1 });

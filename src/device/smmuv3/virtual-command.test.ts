@@ -222,7 +222,7 @@ describe('a SubstreamID that is not the guest’s', () => {
   });
 
   it('is refused by ATS, and is nothing to those who keep translations or walk by themselves', () => {
-    const vm = withSubstreams(new TestSmmu(ON).start(), { EATS: EATS.FULL });
+    const vm = withSubstreams(new TestSmmu({ ...ON, ats: 'on' }).start(), { EATS: EATS.FULL });
     command(vm, ALLOCATE);
     expect(vm.ask(SID, IOVA, READ, 1, REQUEST.TRANSLATION).status).toBe(TRANSLATE_STATUS.OK);
     expect(vm.ask(SID, IOVA, READ, 2, REQUEST.TRANSLATION).status).toBe(TRANSLATE_STATUS.COMPLETER_ABORT);

@@ -2,8 +2,9 @@
 /*
  * What a driver does that maps and unmaps all the time: memory of many sizes through the kernel's DMA API, in pieces, as
  * scatterlists and as coherent memory, in all directions. What is mapped must be reached as its direction says, byte by
- * byte; what is unmapped must not be, at once or, where the kernel flushes lazily, a moment later. Several may do so at once;
- * then nobody can say of an address that it is not mapped any more.
+ * byte; what is unmapped must not be, at once or, where the kernel flushes lazily, a moment later. Where the kernel has
+ * switched ATS on, the device translates ahead, and keeps what it was told until it is told to drop it. Several may do so at
+ * once; then nobody can say of an address that it is not mapped any more.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
@@ -39,6 +40,7 @@ struct run {
 	struct slot slots[SLOTS];
 	dma_addr_t gone[SLOTS];	/* addresses that were unmapped */
 	unsigned int gone_count;
+	bool ats;		/* the device has it, and the kernel has switched it on */
 };
 
 static u32 below(struct run *run, u32 n)
@@ -59,17 +61,24 @@ static int wrong(struct run *run, const char *what, u64 address)
 }
 
 /* Moves bytes between buffer and device address: 1 done, 0 a fault. */
-static int move(struct run *run, u32 command, dma_addr_t address, u32 length)
+static int move_as(struct run *run, u32 command, dma_addr_t address, u32 length, bool ahead)
 {
 	struct viommu_transfer t = {
 		.address = address,
 		.length = length,
 		.pasid = VIOMMU_NO_PASID,
+		.control = ahead ? CONTROL_ATS : 0,
 		.command = command,
 	};
 	int ret = testdev_transfer(run->testdev, &t);
 
+	run->counts->ahead += ahead;
 	return ret ? ret : t.status == STATUS_DONE;
+}
+
+static int move(struct run *run, u32 command, dma_addr_t address, u32 length)
+{
+	return move_as(run, command, address, length, run->ats);
 }
 
 /* The device reads into its buffer, and it is compared with memory. */
@@ -232,7 +241,7 @@ static int acquire(struct run *run, struct slot *slot)
 	return check(run, slot);
 }
 
-/* Nothing is reached any more. */
+/* Nothing is reached any more: neither by a plain access nor, with ATS, by one that may find what the device has kept. */
 static int check_gone(struct run *run, dma_addr_t address, bool lazily)
 {
 	int ret;
@@ -240,7 +249,9 @@ static int check_gone(struct run *run, dma_addr_t address, bool lazily)
 	if (run->counts->together)
 		return 0;
 	mutex_lock(&run->testdev->buffer_lock);
-	ret = move(run, CMD_READ, address, 1);
+	ret = move_as(run, CMD_READ, address, 1, false);
+	if (!ret && run->ats)
+		ret = move_as(run, CMD_READ, address, 1, true);
 	mutex_unlock(&run->testdev->buffer_lock);
 
 	if (ret < 0)
@@ -309,6 +320,7 @@ long testdev_dma_api(struct testdev *testdev, struct viommu_dma *counts)
 		return -ENOMEM;
 	run->testdev = testdev;
 	run->counts = counts;
+	run->ats = readl(testdev->registers + REG_ENABLED) & ENABLED_ATS;
 	run->bytes = kmalloc(testdev->buffer_size, GFP_KERNEL);
 	prandom_seed_state(&run->random, counts->seed);
 	if (!run->bytes)

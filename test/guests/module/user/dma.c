@@ -4,7 +4,7 @@
  * while, in so many tasks at once (each prints a line with `state=task`), and then, as long as it takes once, in one. Prints
  * what was done by that one: `maps`, `coherent` and `lists` among them, `unmaps`, `bytes` that were compared, accesses
  * `refused` as they had to be, and `stale` ones that reached what was unmapped and not flushed yet, which only lazy mode
- * may have.
+ * may have; and, wherever it ends, how many were translated `ahead`, and the `invalidations` that the device has received.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 
 /* Sums over the module's runs. */
 struct sums {
-	unsigned long long maps, unmaps, coherent, lists, bytes, refused, stale;
+	unsigned long long maps, unmaps, coherent, lists, bytes, refused, stale, ahead;
 };
 
 static void run_until(time_t end, struct viommu_dma run, unsigned long seed, struct sums *sums)
@@ -32,6 +32,7 @@ static void run_until(time_t end, struct viommu_dma run, unsigned long seed, str
 		if (device_ioctl(VIOMMU_DMA, &r) < 0) {
 			say("reason=\"%s: %s\" address=0x%llx seed=%lu", strerror(errno), r.wrong,
 			    (unsigned long long)r.address, seed - 1);
+			say("ahead=%llu invalidations=%u", sums->ahead + r.ahead, device_register(REG_INVALIDATIONS));
 			exit(1);
 		}
 		sums->maps += r.maps;
@@ -41,6 +42,7 @@ static void run_until(time_t end, struct viommu_dma run, unsigned long seed, str
 		sums->bytes += r.bytes;
 		sums->refused += r.refused;
 		sums->stale += r.stale;
+		sums->ahead += r.ahead;
 	} while (time(NULL) < end);
 }
 
@@ -90,5 +92,6 @@ int main(int argc, char **argv)
 	run_until(end, run, seed, &sums);
 	say("state=done maps=%llu unmaps=%llu coherent=%llu lists=%llu bytes=%llu refused=%llu stale=%llu", sums.maps,
 	    sums.unmaps, sums.coherent, sums.lists, sums.bytes, sums.refused, sums.stale);
+	say("ahead=%llu invalidations=%u", sums.ahead, device_register(REG_INVALIDATIONS));
 	return 0;
 }
