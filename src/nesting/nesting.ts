@@ -238,7 +238,7 @@ export class Nesting {
     list.clear();
     this.smmu.forwardContexts(list);
     queue.drain(list);
-    if (list.count === 0) return;
+    if (list.count === 0 || this.parent.refused) return;
     const done = this.operations.begin('invalidation', 0, -1, () => this.invalidationFailed());
     this.host.invalidate(PARENT_SPACE, list, done);
   }

@@ -194,6 +194,25 @@ describe('translations that outlive the STE they came from', () => {
   });
 });
 
+describe('a host that makes no nest parent', () => {
+  it('is asked for no invalidations: it holds nothing, and nothing is bound', () => {
+    const guest = new Guest(smmu());
+    const { guest: side } = guest.machine;
+    side.createSpace = (_space, _device, _parent, done) => side.destroySpace(99, done);
+    const device = guest.vf();
+    const { driver } = guest;
+    const calls = forwarded(guest.machine);
+    driver.start();
+    driver.attach(SID, driver.createDomain('first'));
+    expect(calls).toEqual([]);
+    expect(guest.machine.nestingEvents.map((event) => event.kind === 'hostRefused' && event.what)).toContain(
+      'nest parent',
+    );
+    expect(dmaRead(device, IOVA, 1)).toBeUndefined();
+    expect(guest.machine.nesting.pending).toBe(0);
+  });
+});
+
 describe('stage 1 under VMIDs of the guest', () => {
   /** A stream of a given VMID with one page, all with one ASID. */
   function stream(guest: Guest, sid: number, vmid: number, gpa: number): void {
