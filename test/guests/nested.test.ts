@@ -19,6 +19,8 @@ const TIMEOUT_MS = 600_000;
 const MEMORY_MIB = 512;
 /** Where a virt machine's RAM ends. */
 const MEMORY_END = 2 ** 30 + MEMORY_MIB * 2 ** 20;
+/** 00:10.0 */
+const RID = 0x80;
 /** Pages that are mapped, and used, when the machine is reset. */
 const LIVE = 8;
 
@@ -71,7 +73,7 @@ describe('a Debian 6.12 arm64 guest whose device is nested', () => {
     'reaches after a reset nothing that was mapped before it',
     async () => {
       const socket = join(directory, 'daemon');
-      host = await RelayedHost.start(socket, daemon.socket, /testdev/, MEMORY_END);
+      host = await RelayedHost.start(socket, daemon.socket, RID, MEMORY_END);
       const { commands } = host;
       const guest = Guest.boot({
         arch: 'arm64',
@@ -81,12 +83,16 @@ describe('a Debian 6.12 arm64 guest whose device is nested', () => {
         choice: {},
         append: [],
         jobs: ['dma'],
-        parameters: { 'dma-seconds': 10 },
+        parameters: { 'dma-seconds': 6 },
         module: true,
         machine: {
           memoryMib: MEMORY_MIB,
           network: false,
-          extra: ['-qmp', `unix:${join(directory, 'qmp')},server=on,wait=off`, '-action', 'reboot=reset'],
+          testDevice: false,
+          extra: [
+            ...['-device', 'viommu-testdev,addr=0x10', '-action', 'reboot=reset'],
+            ...['-qmp', `unix:${join(directory, 'qmp')},server=on,wait=off`],
+          ],
         },
         totalMs: TIMEOUT_MS,
       });
@@ -139,7 +145,6 @@ describe('a Debian 6.12 arm64 guest whose device is nested', () => {
         expect(host.host.violations).toEqual([]);
         guest.run.send('\n');
         await guest.done();
-        expect(guest.kernelFaults().length).toBeGreaterThan(0);
         console.log(`${live.length} pages in use at the reset, ${commands.length} commands forwarded`);
       } finally {
         monitor?.close();

@@ -13,6 +13,8 @@ import { Relay, type Way } from '../bridge/relay.js';
 const HOST_RID = 0x0108;
 /** Of HOST_DEVICE, which QEMU has not asked. */
 const OUR_ID = 0x7fff_0000;
+/** QEMU counts its own from 1. */
+const FIRST_DEVICE = 1000;
 const PAGE = 4096;
 const TABLE_ADDRESS = 0xffff_ffff_f000n;
 
@@ -22,7 +24,7 @@ const TABLE_ADDRESS = 0xffff_ffff_f000n;
  * in the guest's own memory. QEMU does not know.
  */
 export class RelayedHost {
-  readonly host = new SimHost({ kind: 'smmuv3' });
+  readonly host = new SimHost({ kind: 'smmuv3', firstDevice: FIRST_DEVICE });
   /** Opcodes of the commands that were forwarded, each with whether guest tables were bound. */
   readonly commands: { readonly opcode: number; readonly bound: boolean }[] = [];
   device: SimDevice | undefined;
@@ -35,8 +37,8 @@ export class RelayedHost {
 
   private constructor(
     readonly relay: Relay,
-    /** Name at the daemon of the device that is assigned. */
-    private readonly name: RegExp,
+    /** Requester id of the device that is assigned. */
+    private readonly rid: number,
     bytes: number,
   ) {
     const { host, memory } = this;
@@ -65,11 +67,11 @@ export class RelayedHost {
 
   /**
    * @param path where QEMU is to connect
-   * @param name of the device that is to be assigned
+   * @param rid of the device that is to be assigned
    * @param bytes end of the guest's physical addresses
    */
-  static async start(path: string, daemon: string, name: RegExp, bytes: number): Promise<RelayedHost> {
-    return new RelayedHost(await Relay.start(path, daemon), name, bytes);
+  static async start(path: string, daemon: string, rid: number, bytes: number): Promise<RelayedHost> {
+    return new RelayedHost(await Relay.start(path, daemon), rid, bytes);
   }
 
   /** Hardware walks tables of the guest: stage 1 of its STE. */
@@ -81,9 +83,11 @@ export class RelayedHost {
     const domain = this.host.driver.attached({ rid: HOST_RID, pasid: -1 });
     if (domain?.kind !== 'nested' || domain.stage1.format !== 'smmuv3') return undefined;
     const [lo, hi] = domain.stage1.ste as unknown as [number, number];
-    // Config: stage 1. S1Fmt 0 is one descriptor, or an array of them.
-    if ((lo & 0b1110) !== 0b1010 || (lo & 0x30) !== 0) return undefined;
-    return (hi & 0xf_ffff) * 2 ** 32 + ((lo & ~0x3f) >>> 0);
+    // Config: stage 1.
+    if ((lo & 0b1110) !== 0b1010) return undefined;
+    const table = (hi & 0xf_ffff) * 2 ** 32 + ((lo & ~0x3f) >>> 0);
+    // S1CDMax and S1Fmt: one descriptor, an array of them, or a table of arrays.
+    return hi >>> 27 === 0 || (lo & 0x30) === 0 ? table : Number(this.entry(table) & TABLE_ADDRESS);
   }
 
   /**
@@ -148,19 +152,15 @@ export class RelayedHost {
     return true;
   }
 
-  private passed(type: number, { from, to, fromDaemon }: Way): void {
-    if (type !== MESSAGE.DEVICE_ADDED || fromDaemon || this.device !== undefined) return;
-    const { device, name } = from.body(CODEC.DeviceAdded);
-    if (!this.name.test(name)) return;
-    this.daemon = to;
-    // What the host calls it is what QEMU calls it.
-    let added = this.host.addVf(HOST_RID, this.guest);
-    while (added.number < device) {
-      this.host.removeDevice(added);
-      added = this.host.addVf(HOST_RID, this.guest);
-    }
-    this.device = added;
-    this.assigned.announce(added);
+  /** As soon as the daemon has taken the machine. */
+  private passed(type: number, { from, fromDaemon }: Way): void {
+    if (type !== MESSAGE.HELLO || !fromDaemon || this.device !== undefined) return;
+    this.daemon = from;
+    this.device = this.host.addVf(HOST_RID, this.guest);
+    const added = { device: this.device.number, rid: this.rid, name: 'assigned by a simulated host' };
+    from.put(MESSAGE.DEVICE_ADDED, 0, 0, CODEC.DeviceAdded, added);
+    this.assigned.announce(this.device);
+    while (!from.flush());
   }
 
   private addMemory({ from }: Way, descriptors: readonly number[]): void {
