@@ -34,6 +34,14 @@ export interface PasidEntryView {
   extendedAccessed: boolean;
 }
 
+/** Filled by {@link NestedView.ste}; reused. */
+export interface StreamEntryView {
+  /** The first four words of the STE. */
+  readonly words: Uint32Array;
+  /** What translations of its stage 1 are tagged with, beside their ASIDs; 0 where the unit has no stage 2. IHI 0070 §3.17 */
+  vmid: number;
+}
+
 /** A fault that hardware has recorded, with the guest's numbers for who asked. */
 export interface ForwardedFault {
   readonly rid: number;
@@ -46,8 +54,8 @@ export interface NestedView {
   readonly format: 'vtd' | 'smmuv3';
   /** One of {@link STREAM}. */
   stream(rid: number): number;
-  /** SMMUv3: the first four words of a stream's STE. False when the STE can't be used. */
-  ste(rid: number, out: Uint32Array): boolean;
+  /** SMMUv3: a stream's STE. False when it can't be used. */
+  ste(rid: number, out: StreamEntryView): boolean;
   /** VT-d: the entry that requests use with this PASID, or without one (−1). */
   entry(rid: number, pasid: number, out: PasidEntryView): void;
   /**
@@ -59,6 +67,10 @@ export interface NestedView {
   fault(fault: ForwardedFault): void;
   /** Records that a request used a PASID which the requester does not have. */
   noSuchPasid(rid: number, pasid: number, access: number, lo: number, hi: number): void;
+}
+
+export function newStreamEntryView(): StreamEntryView {
+  return { words: new Uint32Array(4), vmid: 0 };
 }
 
 export function newPasidEntryView(): PasidEntryView {

@@ -210,7 +210,12 @@ export interface HostIommu {
 
   /** Requests of a device, with this PASID or without (−1), go through the space from now on; replaces what was there. */
   attach(device: HostDevice, pasid: number, space: SpaceNumber, done: HostDone): void;
-  /** They go through guest tables on top of the space `parent`; replaces what was there. */
+  /**
+   * They go through guest tables on top of the space `parent`; replaces what was there. What caches hold of tables that are left,
+   * here and in {@link detach}:
+   * - VT-d: nothing. Entries are tagged with the host's own domain-ids.
+   * - SMMUv3: all of it stays, under the VMID of `parent` and the guest's ASIDs, until it is invalidated or `parent` is gone.
+   */
   attachNested(
     device: HostDevice,
     pasid: number,
@@ -222,7 +227,10 @@ export interface HostIommu {
   detach(device: HostDevice, pasid: number, done: HostDone): void;
   /** SMMUv3: the StreamID that the guest knows a device by, for {@link invalidate} and faults. */
   identify(device: HostDevice, streamId: number, done: HostDone): void;
-  /** Invalidations of guest tables on top of one space. Stops at the first one that is not allowed. */
+  /**
+   * Invalidations of guest tables on top of one space. Stops at the first one that is not allowed: VT-d, of what is not nested;
+   * SMMUv3, of a StreamID that is not known. Its other commands are good whatever is attached.
+   */
   invalidate(parent: SpaceNumber, invalidations: Invalidations, done: HostDone): void;
 
   /** A PASID of the parent device for the guest, to be used on this mdev. `value` of the outcome is the PASID. */

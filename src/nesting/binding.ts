@@ -1,4 +1,5 @@
 /** What one endpoint (a device, and a PASID of it or none) goes through on the host, as far as it was asked for. */
+import { ANY } from '../device/iommu.js';
 import type { HostDevice, HostIommu, NestedTable } from '../host/port.js';
 import type { HostOperations } from './operations.js';
 import { PARENT_SPACE } from './parent.js';
@@ -13,6 +14,9 @@ export const BOUND = {
   TABLES: 2,
 } as const;
 
+/** Names of an entry that are remembered one by one. */
+const MOST_NAMES = 8;
+
 export class Binding {
   bound: number = BOUND.NOTHING;
   table: NestedTable | undefined;
@@ -20,15 +24,50 @@ export class Binding {
   inForce = false;
   /** The guest has invalidated meanwhile: hardware may already have begun to use the tables. */
   missed = false;
-  /** VT-d: what invalidations of the guest name. */
-  did = -1;
-  tag = -1;
+  /** VT-d: domain-id and PASID that the guest's entry has, and that its invalidations name. */
+  private did = -1;
+  private tag = -1;
+  /** Pairs that it had before, since these tables are bound. What the guest's own unit holds may be under them. */
+  private readonly former: number[] = [];
+  private anyName = false;
 
   constructor(
     readonly device: HostDevice,
     /** −1: requests without PASID. */
     readonly pasid: number,
   ) {}
+
+  /** The entry as it is now. True when it had another name: nothing of what it gave under that one is good any more. */
+  rename(did: number, tag: number): boolean {
+    if (did === this.did && tag === this.tag) return false;
+    if (this.former.length < 2 * MOST_NAMES) this.former.push(this.did, this.tag);
+    else this.anyName = true;
+    this.did = did;
+    this.tag = tag;
+    return true;
+  }
+
+  /** Other tables: the host has dropped what it held of those before. */
+  renew(did: number, tag: number): void {
+    this.did = did;
+    this.tag = tag;
+    this.former.length = 0;
+    this.anyName = false;
+  }
+
+  /** An invalidation of these concerns it; {@link ANY} is every one. */
+  named(did: number, tag: number): boolean {
+    if (this.anyName || matches(did, tag, this.did, this.tag)) return true;
+    const { former } = this;
+    for (let at = 0; at < former.length; at += 2) {
+      if (matches(did, tag, former[at], former[at + 1])) return true;
+    }
+    return false;
+  }
+}
+
+function matches(did: number, tag: number, ownDid: number, ownTag: number): boolean {
+  return (did === ANY || did === ownDid) && (tag === ANY || tag === ownTag);
 }
 
 export class Bindings {
@@ -39,9 +78,11 @@ export class Bindings {
     private readonly missed: (binding: Binding) => void,
   ) {}
 
-  /** Guest tables, or others than before. */
-  toTables(binding: Binding, table: NestedTable): void {
-    if (binding.bound === BOUND.TABLES && binding.table !== undefined && same(binding.table, table)) return;
+  /** Guest tables. False: they are bound already. */
+  toTables(binding: Binding, table: NestedTable): boolean {
+    if (binding.bound === BOUND.TABLES && binding.table !== undefined && same(binding.table, table)) {
+      return false;
+    }
     binding.bound = BOUND.TABLES;
     binding.table = table;
     binding.inForce = false;
@@ -54,6 +95,7 @@ export class Bindings {
       if (binding.missed) this.missed(binding);
     });
     this.host.attachNested(device, pasid, PARENT_SPACE, table, done);
+    return true;
   }
 
   toParent(binding: Binding): void {
@@ -85,7 +127,7 @@ export class Bindings {
   }
 }
 
-/** True when the host takes invalidations for a binding now; if it will soon, one is not forgotten. */
+/** VT-d: true when the host takes invalidations for a binding now; if it will soon, one is not forgotten. */
 export function takes(binding: Binding): boolean {
   if (binding.bound === BOUND.TABLES && !binding.inForce) binding.missed = true;
   return binding.inForce;

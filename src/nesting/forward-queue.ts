@@ -52,10 +52,9 @@ export class ForwardQueue {
     this.targets[this.count++] = undefined;
   }
 
-  /** Moves to `out` what the host can be asked for now. */
+  /** Adds to `out` what the host can be asked for now. */
   drain(out: Invalidations): void {
     const { words, targets } = this;
-    out.clear();
     let at = 0;
     for (let index = 0; index < this.count; index++) {
       const target = targets[index];

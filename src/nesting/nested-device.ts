@@ -11,6 +11,14 @@ export class NestedDevice {
   stale = true;
   /** PASIDs from here on have to be looked for; −1: no search is under way. */
   scanAt = -1;
+  /** SMMUv3: the host has not taken its StreamID, so nothing that names it can be asked for. */
+  unknown = false;
+  /** SMMUv3: its context descriptors have to be dropped. */
+  contextsStale = false;
+  /** SMMUv3: VMID that the guest's stage 1 is under, while it is bound; −1: none. */
+  vmid = -1;
+  /** SMMUv3: refused because of another device's VMID; to be looked at again when that one's has changed. */
+  waits = false;
   /** Observers have been told that something of it can't be nested. */
   told = false;
 

@@ -57,6 +57,13 @@ export class Nesting {
   private readonly list = new Invalidations();
   /** More has to be dropped than is in the queue. */
   private overflow = false;
+  /** SMMUv3: the host may hold what the guest has taken away, so nothing is bound until it has dropped all. */
+  private unclean = false;
+  /** It is to be asked to. */
+  private emptyWanted = false;
+  /** Number of the request that is under way; 0: none is. */
+  private emptying = 0;
+  private requests = 0;
   private readonly pageRequest: PageRequest = {
     rid: 0,
     pasid: 0,
@@ -81,8 +88,9 @@ export class Nesting {
     this.operations = new HostOperations(event, settled);
     this.parent = new NestParent(host, this.operations);
     this.bindings = new Bindings(host, this.operations, (binding) => this.missed(binding));
-    this.vtd = new VtdNesting(this.bindings, event);
-    this.smmu = new SmmuNesting(this.bindings, event);
+    this.vtd = new VtdNesting(this.bindings, this.queue, event);
+    const devices = (): Iterable<NestedDevice> => this.devices.values();
+    this.smmu = new SmmuNesting(this.bindings, devices, () => this.empty(), event);
     this.faults = new NestedFaults(result);
     host.listen({
       fault: (fault) => this.hostFault(fault),
@@ -97,17 +105,32 @@ export class Nesting {
   }
 
   private get unfinished(): boolean {
+    // Nothing is bound, so nothing goes through: what the host refused to do is not waited for.
+    if (this.unclean) return this.emptyWanted;
     if (this.overflow || this.queue.count > 0) return true;
-    for (const { stale, scanAt } of this.devices.values()) if (stale || scanAt >= 0) return true;
+    for (const { stale, scanAt, contextsStale } of this.devices.values()) {
+      if (stale || scanAt >= 0 || contextsStale) return true;
+    }
     return false;
   }
 
   /** A device that the guest knows as `rid`. */
   attach(device: HostDevice, rid: number): void {
     this.parent.provide(device);
-    const done = this.operations.begin('StreamID', device, -1);
-    this.host.identify(device, rid, done);
-    this.devices.set(device, new NestedDevice(device, rid));
+    const added = new NestedDevice(device, rid);
+    this.devices.set(device, added);
+    this.identify(added);
+  }
+
+  private identify(of: NestedDevice): void {
+    const { device, rid } = of;
+    of.unknown = false;
+    const refused = (): void => {
+      if (of.rid !== rid) return;
+      of.unknown = true;
+      of.stale = true;
+    };
+    this.host.identify(device, rid, this.operations.begin('StreamID', device, -1, refused));
   }
 
   /** The guest knows a device by another requester id. */
@@ -116,7 +139,7 @@ export class Nesting {
     if (found === undefined) return;
     found.rid = rid;
     found.stale = true;
-    this.host.identify(device, rid, this.operations.begin('StreamID', device, -1));
+    this.identify(found);
   }
 
   /** It goes: nothing of it stays bound. */
@@ -125,7 +148,19 @@ export class Nesting {
     if (found === undefined) return;
     for (const binding of found.bindings()) this.bindings.toNothing(binding);
     this.devices.delete(device);
-    if (this.devices.size === 0) this.parent.drop();
+    this.smmu.left();
+    if (this.devices.size === 0) this.drop();
+  }
+
+  /** Nothing is nested any more: what the host holds goes with the nest parent and its VMID. */
+  private drop(): void {
+    this.parent.drop();
+    this.queue.clear();
+    this.overflow = false;
+    this.unclean = false;
+    this.emptyWanted = false;
+    this.emptying = 0;
+    this.smmu.emptied();
   }
 
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
@@ -142,9 +177,10 @@ export class Nesting {
     if (view === undefined || this.devices.size === 0) return;
     for (const device of this.devices.values()) {
       if (scope.structures === true) this.policy(view).changed(device, scope, view);
-      this.policy(view).forward(device, scope, this.queue);
+      this.policy(view).forward(device, scope);
     }
-    if (view.format === 'smmuv3' && this.inForce) this.smmu.forwardTranslations(scope, this.queue);
+    if (view.format === 'smmuv3') this.smmu.forwardTranslations(scope, this.queue);
+    if (this.unclean) this.emptyWanted = true;
     if (this.queue.count <= MOST_INVALIDATIONS) return;
     this.queue.clear();
     this.overflow = true;
@@ -155,24 +191,39 @@ export class Nesting {
     for (const device of this.devices.values()) device.pasids.delete(pasid);
   }
 
-  /** Everything may have changed: reset, translation switched on or off. */
+  /** Machine reset: nothing is as it was, and caches are empty as at power-on. */
   touchAll(): void {
+    if (this.devices.size === 0) return;
     for (const device of this.devices.values()) device.stale = true;
+    this.overflow = true;
+    if (this.unclean) this.emptyWanted = true;
   }
 
   /** Asks the host for what makes hardware do as the guest has set up. A bounded amount of work; more remains while `pending`. */
   work(): void {
     const view = this.model()?.nested;
     if (view === undefined) return;
+    // What one device leaves another one may have waited for.
+    for (let round = 0; round <= this.devices.size && this.resync(view); round++);
     let budget = MOST_SCANNED;
     for (const device of this.devices.values()) {
-      if (device.stale) {
-        device.stale = false;
-        this.policy(view).resync(device, view);
-      }
       if (budget > 0) budget = this.policy(view).scan(device, view, budget);
     }
-    this.flush(view);
+    if (this.unclean) this.askToEmpty();
+    else this.flush(view);
+  }
+
+  /** Looks at what has changed. False: nothing has. */
+  private resync(view: NestedView): boolean {
+    let some = false;
+    for (const device of this.devices.values()) {
+      if (this.unclean) return false;
+      if (!device.stale) continue;
+      some = true;
+      device.stale = false;
+      this.policy(view).resync(device, view);
+    }
+    return some;
   }
 
   /** Sends what was collected. */
@@ -181,43 +232,73 @@ export class Nesting {
     if (this.overflow) {
       this.overflow = false;
       queue.clear();
-      for (const device of this.devices.values()) this.policy(view).forward(device, EVERYTHING, queue);
+      for (const device of this.devices.values()) this.policy(view).forward(device, EVERYTHING);
       if (view.format === 'smmuv3') this.smmu.forwardTranslations(EVERYTHING, queue);
     }
-    if (queue.count === 0) return;
+    list.clear();
+    this.smmu.forwardContexts(list);
     queue.drain(list);
-    // Without hardware that walks guest tables there is nothing to drop.
-    if (view.format === 'smmuv3' && !this.inForce) return;
-    if (list.count === 0) return;
+    if (list.count === 0 || this.parent.refused) return;
     const done = this.operations.begin('invalidation', 0, -1, () => this.invalidationFailed());
     this.host.invalidate(PARENT_SPACE, list, done);
   }
 
-  /**
-   * Hardware may go on using what the guest has taken away: nothing may be bound any more. Then everything is bound anew,
-   * which starts without old translations.
-   */
+  /** Hardware may go on using what the guest has taken away: nothing may be bound any more. Then everything is bound anew. */
   private invalidationFailed(): void {
+    if (this.model()?.nested?.format === 'smmuv3') this.empty();
+    // A VT-d host drops what it held of tables that it does not walk any more.
+    else this.unbindAll();
+    this.work();
+  }
+
+  private unbindAll(): void {
     for (const device of this.devices.values()) {
       for (const binding of device.bindings()) this.bindings.toNothing(binding);
       device.pasids.clear();
       device.stale = true;
     }
-    this.work();
   }
 
-  /** A binding has come into force behind an invalidation. */
+  /** SMMUv3: the host's TLB outlives what it came from, so all of it has to go before anything is bound again. */
+  private empty(): void {
+    this.unbindAll();
+    this.unclean = true;
+    this.emptyWanted = true;
+  }
+
+  private askToEmpty(): void {
+    if (!this.emptyWanted || this.emptying > 0) return;
+    this.emptyWanted = false;
+    const request = ++this.requests;
+    this.emptying = request;
+    this.queue.clear();
+    this.overflow = false;
+    this.smmu.forwardAll(this.list.clear());
+    const ended = (clean: boolean): void => {
+      // Of a nest parent that is gone.
+      if (request !== this.emptying) return;
+      this.emptying = 0;
+      // When it was refused, the guest's next invalidation tries again.
+      if (clean) {
+        this.unclean = false;
+        this.emptyWanted = false;
+        this.smmu.emptied();
+      }
+      this.work();
+    };
+    const done = this.operations.begin(
+      'invalidation',
+      0,
+      -1,
+      () => ended(false),
+      () => ended(true),
+    );
+    this.host.invalidate(PARENT_SPACE, this.list, done);
+  }
+
+  /** VT-d: a binding has come into force behind an invalidation. */
   private missed(binding: Binding): void {
-    const device = this.devices.get(binding.device);
-    if (device === undefined) return;
-    if (this.model()?.nested?.format === 'vtd') this.queue.whole(binding);
-    else this.smmu.forwardAll(device.rid, this.queue);
-  }
-
-  /** Hardware walks tables of some device. */
-  private get inForce(): boolean {
-    for (const { own } of this.devices.values()) if (own.inForce) return true;
-    return false;
+    if (this.devices.has(binding.device)) this.queue.whole(binding);
   }
 
   /** The model answers a group of page requests. */
@@ -280,4 +361,5 @@ const EVERYTHING: InvalidateScope = {
   lo: 0,
   hi: 0,
   log2Size: 64,
+  structures: true,
 };

@@ -21,6 +21,8 @@ export class NestParent {
   private readonly changes = new MapChanges();
   private device: HostDevice | undefined;
   private readOnly = true;
+  /** The host has not made it: there is nothing that guest tables could be on top of, and nothing that is cached of them. */
+  refused = false;
 
   constructor(
     private readonly host: HostIommu,
@@ -36,7 +38,16 @@ export class NestParent {
   provide(device: HostDevice): void {
     if (this.device !== undefined) return;
     this.device = device;
-    this.host.createSpace(PARENT_SPACE, device, true, this.operations.begin('nest parent', device, -1));
+    this.refused = false;
+    const refused = (): void => {
+      this.refused = true;
+    };
+    this.host.createSpace(
+      PARENT_SPACE,
+      device,
+      true,
+      this.operations.begin('nest parent', device, -1, refused),
+    );
     this.readOnly = this.host.limits(device).readOnlyParents;
     for (const region of this.regions.values()) this.map(region);
   }

@@ -1,59 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { dmaRead, dmaWrite, leftovers } from '../../test/support/host-rig.js';
-import { NestedMachine } from '../../test/support/nested-machine.js';
+import {
+  SmmuGuest as Guest,
+  HOST_RID,
+  IOVA,
+  GUEST_RID as SID,
+  smmu,
+} from '../../test/support/nested-guests.js';
 import { ACCESS } from '../device/iommu.js';
-import type { SimDevice } from '../host/sim/device.js';
-import { SimHost } from '../host/sim/host.js';
-import { ArrayMemory } from '../memory/array.js';
-import { SmmuDriver } from '../sim/smmu-driver.js';
 import { CLASS } from '../spec/smmuv3/events.js';
 import { S1DSS } from '../spec/smmuv3/structures.js';
-
-const RAM = 2 ** 24;
-const HOST_RID = 0x0210;
-const SID = 0x0018;
-const IOVA = 0x4000_0000;
-
-class Guest {
-  readonly memory = new ArrayMemory([{ base: 0, bytes: RAM }]);
-  readonly machine: NestedMachine;
-  readonly driver: SmmuDriver;
-
-  constructor(
-    readonly host: SimHost,
-    name = 'guest',
-    options: Readonly<Record<string, string>> = {},
-  ) {
-    this.machine = new NestedMachine({
-      host,
-      name,
-      memory: this.memory,
-      bytes: RAM,
-      model: 'smmuv3',
-      options,
-    });
-    this.driver = new SmmuDriver(this.machine, { pages: [RAM / 2, RAM] });
-  }
-
-  vf(rid = HOST_RID, sid = SID): SimDevice {
-    return this.machine.plug(this.host.addVf(rid, this.machine.guest), sid);
-  }
-
-  word(gpa: number): number {
-    this.memory.load32(gpa);
-    return this.memory.lo >>> 0;
-  }
-
-  /** Events of the guest's own unit, emptied as its driver does. */
-  events() {
-    this.machine.drain();
-    return this.driver.events.drain();
-  }
-}
-
-function smmu(): SimHost {
-  return new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 23 });
-}
 
 describe('a VF on an SMMUv3', () => {
   it('reaches guest memory as it is until the guest enables its unit, then what its stream says', () => {

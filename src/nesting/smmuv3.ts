@@ -3,11 +3,12 @@
  * matter. Invalidations are commands again. DESIGN §7
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
-import { type NestedView, STREAM } from '../device/nested-view.js';
+import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
+import type { Invalidations } from '../host/port.js';
 import { pack } from '../spec/define.js';
 import { CMD, CMD_CFGI_CD_ALL, CMD_TLBI } from '../spec/smmuv3/commands.js';
 import { STE, STE_CONFIG_BIT } from '../spec/smmuv3/structures.js';
-import { type Bindings, takes } from './binding.js';
+import type { Bindings } from './binding.js';
 import type { ForwardQueue } from './forward-queue.js';
 import type { NestedDevice } from './nested-device.js';
 import type { NestingEvent } from './operations.js';
@@ -25,7 +26,6 @@ const HANDED_OVER = [
   'S1CSH',
   'S1STALLD',
 ] as const;
-const STE_WORDS = 4;
 const MASK = handedOver();
 /** Pages that one scope is turned into commands for; a larger one is its whole ASID. */
 const MOST_PAGES_LOG2 = 6;
@@ -34,30 +34,98 @@ const PAGE_MASK = -4096;
 const ASID_SHIFT = CMD_TLBI.fields.ASID.lsb - 32;
 
 export class SmmuNesting {
-  private readonly ste = new Uint32Array(STE_WORDS);
+  private readonly entry = newStreamEntryView();
+  private readonly other = newStreamEntryView();
+  /** VMID of the guest's whose translations the host may hold, under the one VMID that it has for this guest; −1: none. */
+  private vmid = -1;
 
   constructor(
     private readonly bindings: Bindings,
+    private readonly devices: () => Iterable<NestedDevice>,
+    /** Nothing may be bound until the host holds nothing of this guest: {@link emptied} says so. */
+    private readonly empty: () => void,
     private readonly event: (event: NestingEvent) => void,
   ) {}
 
   resync(device: NestedDevice, view: NestedView): void {
-    const { ste } = this;
+    const before = device.vmid;
+    device.vmid = -1;
+    device.waits = false;
+    this.bind(device, view);
+    if (before >= 0 && device.vmid !== before) this.left();
+  }
+
+  private bind(device: NestedDevice, view: NestedView): void {
+    const { entry, bindings } = this;
     const state = view.stream(device.rid);
-    if (state === STREAM.IDENTITY) this.bindings.toParent(device.own);
-    else if (state === STREAM.BLOCKED || !view.ste(device.rid, ste)) this.bindings.toNothing(device.own);
-    else if (
-      (STE.get.Config(ste) & STE_CONFIG_BIT.S2) !== 0 &&
-      (STE.get.Config(ste) & STE_CONFIG_BIT.PASS) !== 0
-    ) {
-      this.tell(device, 'a stage 2 of the guest');
-      this.bindings.toNothing(device.own);
-    } else {
-      this.bindings.toTables(device.own, {
-        format: 'smmuv3',
-        ste: ste.map((word, index) => word & MASK[index]),
-      });
+    if (device.unknown || state === STREAM.BLOCKED) {
+      bindings.toNothing(device.own);
+      return;
     }
+    if (state === STREAM.IDENTITY) {
+      bindings.toParent(device.own);
+      return;
+    }
+    if (!view.ste(device.rid, entry)) {
+      bindings.toNothing(device.own);
+      return;
+    }
+    const config = STE.get.Config(entry.words);
+    if ((config & STE_CONFIG_BIT.PASS) !== 0 && (config & STE_CONFIG_BIT.S2) !== 0) {
+      this.tell(device, 'a stage 2 of the guest');
+      bindings.toNothing(device.own);
+      return;
+    }
+    if (hasStage1(entry) && !this.share(device, entry.vmid, view)) {
+      bindings.toNothing(device.own);
+      return;
+    }
+    bindings.toTables(device.own, {
+      format: 'smmuv3',
+      ste: entry.words.map((word, index) => word & MASK[index]),
+    });
+  }
+
+  /**
+   * §3.17: an ASID is one of its VMID. The host tags all that this guest's stage 1 gives with one VMID of its own, so two
+   * VMIDs of the guest can't be nested at a time. True: this one can.
+   */
+  private share(device: NestedDevice, vmid: number, view: NestedView): boolean {
+    for (const other of this.devices()) {
+      if (other === device || other.vmid < 0 || other.vmid === vmid || !this.keeps(other, view)) continue;
+      device.waits = true;
+      this.tell(device, `stage 1 under VMID ${vmid} beside one under VMID ${other.vmid}`);
+      return false;
+    }
+    if (this.vmid >= 0 && this.vmid !== vmid) {
+      this.empty();
+      return false;
+    }
+    this.vmid = vmid;
+    device.vmid = vmid;
+    return true;
+  }
+
+  /** A device goes on with the VMID that it has, also when its STE is looked at again. */
+  private keeps(device: NestedDevice, view: NestedView): boolean {
+    if (!device.stale) return true;
+    const { other } = this;
+    return (
+      view.stream(device.rid) === STREAM.TABLES &&
+      view.ste(device.rid, other) &&
+      hasStage1(other) &&
+      other.vmid === device.vmid
+    );
+  }
+
+  /** A VMID is used by one device less: others may have been refused because of it. */
+  left(): void {
+    for (const device of this.devices()) if (device.waits) device.stale = true;
+  }
+
+  /** The host holds nothing of this guest. */
+  emptied(): void {
+    this.vmid = -1;
   }
 
   /** The CD table is the guest's: there is nothing to look for. */
@@ -69,20 +137,34 @@ export class SmmuNesting {
     if (scope.rid === ANY || scope.rid === device.rid) device.stale = true;
   }
 
-  /** A stream's configuration is its own; translations are of the VMID that all of this guest's streams share. */
-  forward(device: NestedDevice, scope: InvalidateScope, queue: ForwardQueue): void {
-    const concerned = scope.rid === ANY || scope.rid === device.rid;
-    if (!concerned || !takes(device.own) || scope.rid === ANY) return;
-    push(queue, pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: device.rid }));
+  /** A stream's context descriptors are cached by its StreamID, whatever its STE says meanwhile. */
+  forward(device: NestedDevice, scope: InvalidateScope): void {
+    if (scope.structures !== true) return;
+    if (scope.rid === ANY || scope.rid === device.rid) device.contextsStale = true;
   }
 
-  /** Everything of one stream, and what is translated for any. */
-  forwardAll(rid: number, queue: ForwardQueue): void {
-    push(queue, pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: rid }));
-    push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NSNH_ALL }));
+  /** Adds the commands for context descriptors that have to be dropped. */
+  forwardContexts(out: Invalidations): void {
+    for (const device of this.devices()) {
+      if (!device.contextsStale) continue;
+      device.contextsStale = false;
+      if (device.unknown) continue;
+      const [word0, word1] = pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: device.rid });
+      out.command(word0, word1, 0, 0);
+    }
   }
 
-  /** Commands for a scope of translations. */
+  /** Everything of this guest. */
+  forwardAll(out: Invalidations): void {
+    for (const device of this.devices()) device.contextsStale = true;
+    this.forwardContexts(out);
+    out.command(CMD.TLBI_NSNH_ALL, 0, 0, 0);
+  }
+
+  /**
+   * Commands for a scope of translations, whatever is bound: what hardware has found stays in its TLB, under this guest's
+   * VMID and the ASID, when the STE that it came from is gone. VMIDs of the guest are not looked at (see {@link share}).
+   */
   forwardTranslations(scope: InvalidateScope, queue: ForwardQueue): void {
     if (scope.rid !== ANY) return;
     const pages = scope.log2Size - 12;
@@ -111,8 +193,13 @@ function push(queue: ForwardQueue, words: ArrayLike<number>): void {
   queue.command(words[0], words[1], words[2], words[3]);
 }
 
+function hasStage1({ words }: StreamEntryView): boolean {
+  const config = STE.get.Config(words);
+  return (config & STE_CONFIG_BIT.PASS) !== 0 && (config & STE_CONFIG_BIT.S1) !== 0;
+}
+
 function handedOver(): Uint32Array {
-  const mask = new Uint32Array(STE_WORDS);
+  const mask = new Uint32Array(newStreamEntryView().words.length);
   for (const name of HANDED_OVER) {
     const { lsb, msb } = STE.fields[name];
     for (let bit = lsb; bit <= msb; bit++) mask[bit >> 5] |= 1 << (bit & 31);

@@ -1,66 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { dmaRead, dmaWrite, leftovers } from '../../test/support/host-rig.js';
-import { NestedMachine } from '../../test/support/nested-machine.js';
-import type { SimDevice } from '../host/sim/device.js';
-import { SimHost } from '../host/sim/host.js';
-import { ArrayMemory } from '../memory/array.js';
-import { VtdDriver } from '../sim/vtd-driver.js';
+import { GUEST_RID, VtdGuest as Guest, HOST_RID, IOVA, vtd3 } from '../../test/support/nested-guests.js';
 import { VirtualCommands } from '../sim/vtd-virtual.js';
 import { FAULT } from '../spec/vtd/faults.js';
-
-const RAM = 2 ** 24;
-const HOST_RID = 0x0210;
-const GUEST_RID = 0x0018;
-const IOVA = 0x4000_0000;
-
-/** One guest on a vt-d3 host, its driver probed and enabled. */
-class Guest {
-  readonly memory = new ArrayMemory([{ base: 0, bytes: RAM }]);
-  readonly machine: NestedMachine;
-  readonly driver: VtdDriver;
-
-  constructor(
-    readonly host: SimHost,
-    name = 'guest',
-    options: Readonly<Record<string, string>> = {},
-    pasidQuota?: number,
-  ) {
-    this.machine = new NestedMachine({
-      host,
-      name,
-      memory: this.memory,
-      bytes: RAM,
-      model: 'vtd',
-      options: { 'caching-mode': 'on', ...options },
-      ...(pasidQuota === undefined ? {} : { pasidQuota }),
-    });
-    this.driver = new VtdDriver(this.machine, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 1 });
-  }
-
-  vf(rid = HOST_RID, guestRid = GUEST_RID): SimDevice {
-    return this.machine.plug(this.host.addVf(rid, this.machine.guest), guestRid);
-  }
-
-  mdev(rid = HOST_RID, guestRid = GUEST_RID): SimDevice {
-    return this.machine.plug(this.host.addMdev(rid, this.machine.guest), guestRid);
-  }
-
-  word(gpa: number): number {
-    this.memory.load32(gpa);
-    return this.memory.lo >>> 0;
-  }
-
-  /** Fault records of the guest's own unit, emptied as its driver does. */
-  faults(): { reason: number; rid: number; pasid: number; address: bigint }[] {
-    return this.driver.faults
-      .drain()
-      .map(({ reason, rid, pasid, address }) => ({ reason, rid, pasid, address }));
-  }
-}
-
-function vtd3(): SimHost {
-  return new SimHost({ kind: 'vtd3', tableBytes: 2 ** 23 });
-}
 
 describe('a VF on vt-d3', () => {
   it('reaches guest memory as it is before the guest translates, and its tables afterwards', () => {

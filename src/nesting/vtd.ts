@@ -3,7 +3,13 @@
  * those of the entry that RID_PASID names. DESIGN §7
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
-import { ENTRY, type NestedView, newPasidEntryView, STREAM } from '../device/nested-view.js';
+import {
+  ENTRY,
+  type NestedView,
+  newPasidEntryView,
+  type PasidEntryView,
+  STREAM,
+} from '../device/nested-view.js';
 import { ALL_PAGES } from '../host/port.js';
 import { Binding, type Bindings, takes } from './binding.js';
 import type { ForwardQueue } from './forward-queue.js';
@@ -20,6 +26,7 @@ export class VtdNesting {
 
   constructor(
     private readonly bindings: Bindings,
+    private readonly queue: ForwardQueue,
     private readonly event: (event: NestingEvent) => void,
   ) {}
 
@@ -88,18 +95,9 @@ export class VtdNesting {
   private check(device: NestedDevice, binding: Binding, view: NestedView): void {
     const { entry } = this;
     view.entry(device.rid, binding.pasid, entry);
-    binding.did = entry.did;
-    binding.tag = entry.tag;
     switch (entry.kind) {
       case ENTRY.FIRST_STAGE:
-        this.bindings.toTables(binding, {
-          format: 'vtd',
-          root: entry.root,
-          levels: entry.levels === 5 ? 5 : 4,
-          writeProtect: false,
-          extendedAccessed: entry.extendedAccessed,
-          supervisor: false,
-        });
+        this.bind(binding, entry);
         return;
       case ENTRY.PASS_THROUGH:
         this.bindings.toParent(binding);
@@ -113,33 +111,45 @@ export class VtdNesting {
     }
   }
 
+  private bind(binding: Binding, entry: PasidEntryView): void {
+    const others = this.bindings.toTables(binding, {
+      format: 'vtd',
+      root: entry.root,
+      levels: entry.levels === 5 ? 5 : 4,
+      writeProtect: false,
+      extendedAccessed: entry.extendedAccessed,
+      supervisor: false,
+    });
+    if (others) binding.renew(entry.did, entry.tag);
+    // The host's own tags stay the same: it would go on with what the guest's unit finds no more (§6.2.1).
+    else if (binding.rename(entry.did, entry.tag)) this.queue.whole(binding);
+  }
+
   private unbind(device: NestedDevice, binding: Binding): void {
     this.bindings.toNothing(binding);
     if (binding.pasid >= 0) device.pasids.delete(binding.pasid);
   }
 
   /** Adds what the host has to drop of one device for a scope. */
-  forward(device: NestedDevice, scope: InvalidateScope, queue: ForwardQueue): void {
+  forward(device: NestedDevice, scope: InvalidateScope): void {
     // A PASID-cache invalidation says nothing of what the tables translate to; another one follows for that.
     if (scope.structures === true && scope.sub !== ANY) return;
     if (scope.rid !== ANY && scope.rid !== device.rid) return;
-    this.forwardOne(device.own, scope, queue);
+    this.forwardOne(device.own, scope);
     if (scope.sub === ANY) {
-      for (const binding of device.pasids.values()) this.forwardOne(binding, scope, queue);
+      for (const binding of device.pasids.values()) this.forwardOne(binding, scope);
       return;
     }
     // Entries of PASIDs are tagged with these.
     const binding = device.pasids.get(scope.sub);
-    if (binding !== undefined) this.forwardOne(binding, scope, queue);
+    if (binding !== undefined) this.forwardOne(binding, scope);
   }
 
-  private forwardOne(binding: Binding, scope: InvalidateScope, queue: ForwardQueue): void {
-    if (scope.space !== ANY && scope.space !== binding.did) return;
-    if (scope.sub !== ANY && scope.sub !== binding.tag) return;
-    if (!takes(binding)) return;
+  private forwardOne(binding: Binding, scope: InvalidateScope): void {
+    if (!binding.named(scope.space, scope.sub) || !takes(binding)) return;
     // An address without PASID says nothing of a first stage: all of it may have changed (§6.5.2.3).
     const whole = scope.log2Size > MOST_LOG2 || scope.sub === ANY;
-    queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
+    this.queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
   }
 
   private tell(device: NestedDevice, pasid: number, reason: string): void {

@@ -19,7 +19,8 @@ export interface Passing {
   readonly answers: Operation | undefined;
 }
 
-interface Way {
+/** Where a frame came from and goes to, before it is passed on. */
+export interface Way {
   readonly from: Channel;
   readonly to: Channel;
   readonly fromDaemon: boolean;
@@ -35,6 +36,10 @@ export class Relay {
   readonly cut: Promise<void>;
   /** Which frame to hold back; to be set before it can come. */
   holds: (frame: Passing) => boolean = () => false;
+  /** Takes a frame for itself: true, and it goes no further. It may put frames of its own on either channel. */
+  takes: (way: Way, descriptors: readonly number[]) => boolean = () => false;
+  /** What is called when a frame has been passed on. */
+  passed: (type: number, way: Way) => void = () => undefined;
   readonly #daemonSocket: string;
   readonly #ways: Way[] = [];
   readonly #timer: NodeJS.Timeout;
@@ -113,6 +118,10 @@ export class Relay {
       return;
     }
     const descriptors = frame.descriptors.splice(0);
+    if (this.takes(way, descriptors)) {
+      while (!way.from.flush() || !way.to.flush());
+      return;
+    }
     if (type === MESSAGE.HELLO && !way.fromDaemon) this.#ownBackend(descriptors);
     if (type === MESSAGE.HELLO && !way.fromDaemon) {
       const hello = way.from.body(CODEC.Hello);
@@ -123,6 +132,8 @@ export class Relay {
     if (descriptors.length > 0) while (!way.to.flushWithDescriptors(descriptors));
     while (!way.to.flush());
     for (const fd of descriptors) closeFd(fd);
+    this.passed(type, way);
+    while (!way.to.flush());
   }
 
   /** The backend channel's end that QEMU sends for the daemon stays here; the daemon gets one of ours. */

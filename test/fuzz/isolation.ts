@@ -131,7 +131,7 @@ class Play {
     const index = rng.below(2);
     const pasids = [...this.models[index].spaces.keys()].filter((pasid) => pasid >= 0 || this.ownSpace);
     const pasid = pasids.length === 0 ? undefined : rng.pick(pasids);
-    switch (rng.below(10)) {
+    switch (rng.below(11)) {
       case 0:
         this.create(index);
         break;
@@ -149,6 +149,9 @@ class Play {
       case 4:
       case 5:
         if (pasid !== undefined) this.unmap(index, pasid);
+        break;
+      case 6:
+        if (pasid !== undefined && this.cell.strategy.choice === 'nest') this.exchange(index, pasid);
         break;
       default:
         if (pasid !== undefined) this.map(index, pasid);
@@ -173,6 +176,16 @@ class Play {
     this.trace.say(`guest ${index}: unmap ${input}, PASID ${pasid}`);
     this.guests[index].unmap(pasid, BASE + input * PAGE);
     space.delete(input);
+  }
+
+  /** Tags outlive what they were found through. */
+  private exchange(index: number, pasid: number): void {
+    const first = this.rng.chance(0.5);
+    this.trace.say(
+      `guest ${index}: another space for PASID ${pasid}, translations ${first ? 'first' : 'last'}`,
+    );
+    this.guests[index].exchange?.(pasid, first, BASE, INPUTS * PAGE);
+    this.models[index].spaces.set(pasid, new Map());
   }
 
   private create(index: number): void {

@@ -6,13 +6,16 @@ import type { Choice } from '../../src/assignment/plan.js';
 import type { SimDevice } from '../../src/host/sim/device.js';
 import type { SimGuest } from '../../src/host/sim/guest.js';
 import type { GuestRam } from '../../src/sim/machine.js';
-import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
+import { firstStageFields, type SmmuDomain } from '../../src/sim/smmu-domain.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
+import { storeStructure } from '../../src/sim/structure.js';
 import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
+import { CD, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import { faultName } from '../../src/spec/vtd/faults.js';
 import { ECAP_REG } from '../../src/spec/vtd/registers.js';
+import { PGTT } from '../../src/spec/vtd/structures.js';
 import { WiredMachine } from '../support/wired-machine.js';
 import { addDevice, type CellGuest, GUEST_RID, type GuestFault, type Making, RAM } from './guest.js';
 
@@ -109,6 +112,23 @@ class VtdGuest extends WiredGuest {
     this.driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
   }
 
+  /** The same tables, emptied, under another domain-id; told with the one that they had, as Linux does. */
+  exchange(pasid: number, first: boolean, address: number, bytes: number): void {
+    const { driver } = this;
+    const domain = this.spaces.get(pasid) as Domain;
+    const root = Number(domain.table?.rootAddress ?? 0n);
+    domain.table?.unmap(BigInt(address), bytes);
+    const next = { ...domain, did: driver.createDomain('pass-through').did };
+    this.spaces.set(pasid, next);
+    const entry = Math.max(pasid, 0);
+    const fields = { P: 1, PWSNP: 1, PGTT: PGTT.FIRST_STAGE, DID: next.did, FSPTPTR: root };
+    driver.scalable?.setPasid(GUEST_RID, entry, fields);
+    if (first) driver.invalidate.pasidIotlb(domain.did, entry);
+    driver.invalidate.pasidCache(domain.did, entry);
+    driver.invalidate.pasidIotlb(domain.did, entry);
+    driver.invalidate.sync();
+  }
+
   map(pasid: number, address: number, gpa: number): void {
     this.driver.map(this.spaces.get(pasid) as Domain, BigInt(address), gpa, 4096);
   }
@@ -145,6 +165,8 @@ class SmmuGuest extends WiredGuest {
   private driver!: SmmuDriver;
   private readonly spaces = new Map<number, SmmuDomain>();
   private nextPasid = 1;
+  /** The stream has a CD of its own, and not the driver's table of them. */
+  private away = false;
 
   constructor(making: Making, socket: string) {
     super(making, socket, 'smmuv3', making.pasids ? {} : { 'ssid-bits': '0' });
@@ -154,6 +176,7 @@ class SmmuGuest extends WiredGuest {
   protected begin(): void {
     this.spaces.clear();
     this.nextPasid = 1;
+    this.away = false;
     this.driver = new SmmuDriver(this.machine.vm, { pages: [RAM / 2, RAM] });
     this.driver.start();
     const own = this.driver.createDomain('first');
@@ -171,9 +194,33 @@ class SmmuGuest extends WiredGuest {
   createPasid(): number {
     const pasid = this.allocate();
     const domain = this.driver.createDomain('first');
+    if (this.away) this.comeHome();
     this.spaces.set(pasid, domain);
     this.driver.attachSubstream(GUEST_RID, pasid, domain);
     return pasid;
+  }
+  /** Other tables under the same ASID: another CD in its place; without PASIDs, in turn, another S1ContextPtr. */
+  exchange(pasid: number, first: boolean): void {
+    const { driver } = this;
+    const before = this.spaces.get(pasid) as SmmuDomain;
+    const domain = { ...driver.createDomain('first'), asid: before.asid, users: before.users };
+    this.spaces.set(pasid, domain);
+    if (first) driver.commands.asid(0, domain.asid);
+    if (pasid >= 0) driver.attachSubstream(GUEST_RID, pasid, domain);
+    else if (this.away || this.spaces.size > 1) this.comeHome();
+    else {
+      const cd = driver.pages.take();
+      storeStructure(this.ram, cd, CD, firstStageFields(domain, driver.capabilities.outputBits));
+      driver.streams.set(GUEST_RID, { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: cd });
+      driver.commands.stream(GUEST_RID);
+      this.away = true;
+    }
+    if (!first) driver.commands.asid(0, domain.asid);
+    driver.commands.sync();
+  }
+  private comeHome(): void {
+    this.away = false;
+    this.driver.attach(GUEST_RID, this.spaces.get(-1) as SmmuDomain);
   }
   private allocate(): number {
     const commands = new SmmuVirtualCommands(this.driver.registers);

@@ -162,7 +162,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     }
     this.survey = new Survey(config, formats, lookup, memory);
     this.spaces = new AddressSpaces(config, formats, lookup);
-    this.nested = new SmmuNestedView(lookup, this.control, this.events);
+    this.nested = new SmmuNestedView(lookup, this.control, this.events, config.stage2);
     this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }

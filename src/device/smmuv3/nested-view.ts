@@ -1,13 +1,11 @@
 /** What hardware that nests has to know of an SMMUv3 guest, and what it reports. IHI 0070 §5.2, §7.3. */
 import { EVENT } from '../../spec/smmuv3/events.js';
-import { type ForwardedFault, type NestedView, STREAM } from '../nested-view.js';
+import { STE } from '../../spec/smmuv3/structures.js';
+import { type ForwardedFault, type NestedView, STREAM, type StreamEntryView } from '../nested-view.js';
 import type { Control } from './control.js';
 import type { EventQueue } from './event-queue.js';
 import { Fault, OK } from './fault.js';
 import type { Lookup } from './lookup.js';
-
-/** Words of an STE that a host has to know. */
-const STE_WORDS = 4;
 
 export class SmmuNestedView implements NestedView {
   readonly format = 'smmuv3';
@@ -17,6 +15,8 @@ export class SmmuNestedView implements NestedView {
     private readonly lookup: Lookup,
     private readonly control: Control,
     private readonly events: EventQueue,
+    /** IDR0.S2P. Without stage 2 there are no VMIDs. */
+    private readonly stage2: boolean,
   ) {}
 
   stream(_rid: number): number {
@@ -24,9 +24,11 @@ export class SmmuNestedView implements NestedView {
     return this.control.aborting ? STREAM.BLOCKED : STREAM.IDENTITY;
   }
 
-  ste(rid: number, out: Uint32Array): boolean {
+  ste(rid: number, out: StreamEntryView): boolean {
     if (this.lookup.streamEntry(rid, false, this.looked) !== OK) return false;
-    for (let index = 0; index < STE_WORDS; index++) out[index] = this.lookup.lastStreamEntry[index];
+    const ste = this.lookup.lastStreamEntry;
+    for (let index = 0; index < out.words.length; index++) out.words[index] = ste[index];
+    out.vmid = this.stage2 ? STE.get.S2VMID(ste) : 0;
     return true;
   }
 

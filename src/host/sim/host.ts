@@ -24,6 +24,8 @@ export interface SimHostOptions {
   readonly kind: HostKind;
   /** Bytes for tables; whole pages. */
   readonly tableBytes?: number;
+  /** Number of the first device; default 1. */
+  readonly firstDevice?: number;
 }
 
 export interface SimGuestOptions {
@@ -63,9 +65,10 @@ export class SimHost implements GuestMachine, DeviceBus {
   private readonly windows = new Map<SimGuest, GuestWindow>();
   private readonly owners = new Map<SimDevice, SimGuest>();
   private readonly parents = new Map<number, Parent>();
-  private nextDevice = 1;
+  private nextDevice: number;
 
-  constructor({ kind, tableBytes = TABLE_BYTES }: SimHostOptions) {
+  constructor({ kind, tableBytes = TABLE_BYTES, firstDevice = 1 }: SimHostOptions) {
+    this.nextDevice = firstDevice;
     this.memory = new HostMemory(tableBytes);
     this.driver = makeDriver(kind, this.memory);
   }

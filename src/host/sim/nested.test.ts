@@ -331,6 +331,54 @@ describe('invalidations', () => {
     expect([guest.read(IOVA), other.read(IOVA)]).toEqual([0, 1]);
   });
 
+  it('are all that drops what an SMMUv3 has found: a table that goes, or another one, drops nothing', () => {
+    const { host, guest } = setUp(arm);
+    guest.tables.map(BigInt(IOVA), 0x3000);
+    guest.memory.store32(0x3000, 3);
+    guest.memory.store32(0x4000, 4);
+    guest.enter();
+    expect(guest.read(IOVA)).toBe(3);
+    const others = new GuestTables(guest.memory, guest.pages, 'arm');
+    others.map(BigInt(IOVA), 0x4000);
+    const cd = guest.pages.take();
+    // The same ASID: its entries are taken for those of the new tables.
+    writeCd(guest.memory, cd, others.root, 77);
+    const table: NestedTable = { format: 'smmuv3', ste: guestSte(cd) };
+    expect(guest.nest(guest.device, PARENT, table).code).toBe('OK');
+    expect(guest.read(IOVA)).toBe(3);
+    expect(guest.detach(guest.device, -1).code).toBe('OK');
+    expect(guest.read(IOVA)).toBeUndefined();
+    expect(guest.nest(guest.device, PARENT, table).code).toBe('OK');
+    expect(guest.read(IOVA)).toBe(3);
+    // While nothing is attached: taken all the same, and in force.
+    expect(guest.detach(guest.device, -1).code).toBe('OK');
+    expect(guest.forget()).toBe('OK');
+    expect(guest.nest(guest.device, PARENT, table).code).toBe('OK');
+    expect(guest.read(IOVA)).toBe(4);
+    // What the guest owns ends with the VMID.
+    host.removeGuest(guest.port);
+    const next = new NestedGuest(host, 'next', arm, RID);
+    next.enter();
+    expect(next.read(IOVA)).toBeUndefined();
+    expect(host.violations).toEqual([]);
+  });
+
+  it('are not needed on a VT-d for tables that are replaced: domain-ids are the host’s own', () => {
+    const { guest } = setUp(vtd);
+    guest.tables.map(BigInt(IOVA), 0x3000);
+    guest.memory.store32(0x3000, 3);
+    guest.memory.store32(0x4000, 4);
+    guest.enter();
+    expect(guest.read(IOVA)).toBe(3);
+    const others = new GuestTables(guest.memory, guest.pages, 'vtd');
+    others.map(BigInt(IOVA), 0x4000);
+    expect(guest.nest(guest.device, PARENT, vtdTable(others.root), vtd.pasid).code).toBe('OK');
+    expect(guest.read(IOVA)).toBe(4);
+    expect(guest.detach(guest.device, vtd.pasid).code).toBe('OK');
+    guest.enter();
+    expect(guest.read(IOVA)).toBe(3);
+  });
+
   it('name devices and PASIDs that are nested on that parent', () => {
     const { host, guest } = setUp(vtd);
     guest.enter();

@@ -4,6 +4,10 @@
  * What it cannot do follows from its structures. A stream has one STE, and that one S1ContextPtr and one S2TTB: with
  * stage 2 on, the whole CD table is at intermediate addresses, that is in the memory of one guest. A context descriptor
  * names a stage 1 and nothing else, so a PASID has no stage 2 of its own.
+ *
+ * The TLB is tagged by VMID and ASID (§3.17) and does not know where an entry came from: nothing is dropped from it when a stream
+ * or a PASID leaves its tables, as in Linux. Host tables have a tag of their own, which is clean when it is given to others. Of
+ * guest tables only the guest knows which of its ASIDs are still good, and has to say so whether or not they are in use.
  */
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
@@ -204,7 +208,6 @@ export class SmmuDriver implements HostDriver {
     stream.substreams.set(pasid, domain);
     this.writeSte(stream);
     this.contextChanged(rid, pasid);
-    if (before !== undefined) this.flush(before, 0, TABLE_PAGES);
     moveEndpoint(endpoint, before, domain);
   }
 
@@ -218,7 +221,6 @@ export class SmmuDriver implements HostDriver {
       if (before.kind === 'paging' && before.level === 'first') stream.cds?.clear(0);
       this.writeSte(stream);
       this.contextChanged(stream.rid, 0);
-      this.forget(before);
       moveEndpoint(endpoint, before, undefined);
     } else {
       const before = stream.substreams.get(endpoint.pasid);
@@ -227,7 +229,6 @@ export class SmmuDriver implements HostDriver {
       stream.cds?.clear(endpoint.pasid);
       this.writeSte(stream);
       this.contextChanged(stream.rid, endpoint.pasid);
-      this.forget(before);
       moveEndpoint(endpoint, before, undefined);
     }
     this.dropUnused(stream);
@@ -350,11 +351,6 @@ export class SmmuDriver implements HostDriver {
     if (stream.cds === undefined || first || stream.substreams.size > 0) return;
     stream.cds.destroy();
     stream.cds = undefined;
-  }
-
-  /** Nothing that was translated through a domain may be used for another one. */
-  private forget(domain: Domain): void {
-    this.flush(domain.kind === 'nested' ? domain.parent : domain, 0, TABLE_PAGES);
   }
 
   private configurationChanged(rid: number): void {

@@ -1,0 +1,304 @@
+import { describe, expect, it } from 'vitest';
+import { dmaRead } from '../../test/support/host-rig.js';
+import {
+  SmmuGuest as Guest,
+  HOST_RID,
+  IOVA,
+  GUEST_RID as SID,
+  smmu,
+} from '../../test/support/nested-guests.js';
+import type { NestedMachine } from '../../test/support/nested-machine.js';
+import { ANY } from '../device/iommu.js';
+import { HostError } from '../host/errors.js';
+import { firstStageFields } from '../sim/smmu-domain.js';
+import { storeStructure } from '../sim/structure.js';
+import { CMD } from '../spec/smmuv3/commands.js';
+import { CD, STE_CONFIG } from '../spec/smmuv3/structures.js';
+
+/** What hardware holds is found by its tags, VMID and ASID, and not by where it came from (IHI 0070 §3.17). */
+
+/** STE.S1ContextPtr */
+const CONTEXT_POINTER = 0xf_ffff_ffff_ffc0n;
+
+describe('translations that outlive the STE they came from', () => {
+  /** A stream with two address spaces of one ASID, of which the first has been used. */
+  function used(options: Readonly<Record<string, string>> = {}) {
+    const guest = new Guest(smmu(), 'guest', options);
+    const device = guest.vf();
+    const { driver } = guest;
+    driver.start();
+    const [old, next] = [driver.createDomain('first'), { ...driver.createDomain('first'), asid: 1 }];
+    expect(old.asid).toBe(1);
+    guest.memory.store32(0x6000, 6);
+    guest.memory.store32(0x7000, 7);
+    driver.map(old, BigInt(IOVA), 0x6000, 0x1000);
+    driver.map(next, BigInt(IOVA), 0x7000, 0x1000);
+    driver.attach(SID, old);
+    expect(dmaRead(device, IOVA, 1)).toEqual([6]);
+    const contexts = driver.pages.take();
+    storeStructure(guest.machine.ram, contexts, CD, firstStageFields(next, 48));
+    const exchange = (): void =>
+      driver.streams.set(SID, { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: contexts });
+    return { guest, device, driver, exchange, asid: () => driver.commands.asid(0, 1) };
+  }
+
+  it.each([
+    ['TLBI first', (stream: () => void, asid: () => void) => [asid, stream]],
+    ['CFGI first', (stream: () => void, asid: () => void) => [stream, asid]],
+  ])('are dropped in the batch that changes the STE: %s', (_, order) => {
+    for (const early of [true, false]) {
+      const { guest, device, driver, exchange, asid } = used();
+      guest.machine.early = early;
+      exchange();
+      for (const command of order(() => driver.commands.stream(SID), asid)) command();
+      driver.commands.sync();
+      expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+    }
+  });
+
+  it.each([
+    ['aborts', { V: 1, Config: STE_CONFIG.ABORT }],
+    ['is not valid', { V: 0 }],
+    ['bypasses', { V: 1, Config: STE_CONFIG.BYPASS }],
+  ])('are dropped while the STE %s', (_, between) => {
+    const { device, driver, exchange, asid } = used();
+    driver.streams.set(SID, between);
+    driver.commands.stream(SID);
+    driver.commands.sync();
+    asid();
+    driver.commands.sync();
+    exchange();
+    driver.commands.stream(SID);
+    driver.commands.sync();
+    expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+  });
+
+  it('stay when the guest forgets to say so', () => {
+    const { device, driver, exchange } = used();
+    exchange();
+    driver.commands.stream(SID);
+    driver.commands.sync();
+    expect(dmaRead(device, IOVA, 1)).toEqual([6]);
+  });
+
+  it('are dropped before SMMUEN, after a reset', () => {
+    const { guest, device, driver } = used();
+    guest.machine.reset();
+    const calls = forwarded(guest.machine);
+    driver.queue.program();
+    driver.control({ CMDQEN: 1 });
+    expect(calls).toEqual([]);
+    driver.commands.translationsAll();
+    driver.commands.sync();
+    expect(calls).toContain(CMD.TLBI_NSNH_ALL);
+    const again = { ...driver.createDomain('first'), asid: 1 };
+    driver.map(again, BigInt(IOVA), 0x7000, 0x1000);
+    driver.start();
+    driver.attach(SID, again);
+    expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+  });
+
+  it('are dropped by a reset itself, as those of an emulated device are', () => {
+    const { guest } = used();
+    const calls = forwarded(guest.machine);
+    guest.machine.reset();
+    expect(calls).toEqual([CMD.CFGI_CD_ALL, CMD.TLBI_NSNH_ALL]);
+  });
+
+  it('are dropped for a device that has left, and comes again', () => {
+    const { guest, device, driver } = used();
+    guest.vf(HOST_RID + 1, SID + 8);
+    guest.machine.unplug(device);
+    driver.detach(SID);
+    const again = { ...driver.createDomain('first'), asid: 1 };
+    driver.map(again, BigInt(IOVA), 0x7000, 0x1000);
+    driver.attach(SID, again);
+    expect(dmaRead(guest.vf(HOST_RID + 2, SID), IOVA, 1)).toEqual([7]);
+  });
+
+  it('of CDs too: everything at once (CMD_CFGI_ALL), and more than is collected one by one', () => {
+    for (const many of [false, true]) {
+      const { guest, device, driver } = used();
+      // The CD in place, with other tables and another ASID.
+      const cd = Number((guest.memory.peek(driver.streams.entry(SID)) ?? 0n) & CONTEXT_POINTER);
+      const other = driver.createDomain('first');
+      driver.map(other, BigInt(IOVA), 0x7000, 0x1000);
+      storeStructure(guest.machine.ram, cd, CD, firstStageFields(other, 48));
+      if (many) {
+        // Without the guest's queue, which would settle between.
+        guest.machine.early = false;
+        const scope = { space: ANY, sub: ANY, rid: SID, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
+        guest.machine.nesting.touch({ ...scope, structures: true });
+        const page = { ...scope, space: 0, sub: 9, rid: ANY, log2Size: 12 };
+        for (let count = 0; count < 20_000; count++) guest.machine.nesting.touch(page);
+        guest.machine.drain();
+      } else {
+        driver.commands.configurationAll();
+        driver.commands.sync();
+      }
+      expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+    }
+  });
+
+  it('are waited for: what the host does not drop is not bound again, until it does', () => {
+    const { guest, device, driver, exchange, asid } = used();
+    const { failures } = guest.host;
+    exchange();
+    driver.commands.stream(SID);
+    // The invalidation, and the one of everything that follows it.
+    failures.arm('invalidate');
+    const { check } = failures;
+    let refusals = 0;
+    failures.check = (kind) => {
+      if (kind === 'invalidate' && refusals++ < 2) throw new HostError('FAILED', 'no');
+      check.call(failures, kind);
+    };
+    asid();
+    driver.commands.sync();
+    expect(dmaRead(device, IOVA, 1)).toBeUndefined();
+    expect(guest.machine.nesting.pending).toBe(0);
+    failures.check = () => {};
+    // Any invalidation of the guest's tries again.
+    driver.commands.asid(0, 99);
+    driver.commands.sync();
+    expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+  });
+
+  it('are of the device’s new StreamID when that changes', () => {
+    const { guest, device, driver } = used();
+    guest.machine.nesting.touch({
+      ...{ space: ANY, sub: ANY, rid: SID, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
+      structures: true,
+    });
+    guest.machine.nesting.renumber(device.number, SID + 1);
+    guest.machine.settle();
+    expect(guest.machine.nestingEvents).toEqual([]);
+    const domain = driver.createDomain('first');
+    driver.map(domain, BigInt(IOVA), 0x7000, 0x1000);
+    driver.attach(SID + 1, domain);
+    expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+  });
+
+  it('are nobody’s for a StreamID that the host does not take: nothing of that device is bound', () => {
+    const guest = new Guest(smmu());
+    guest.vf();
+    const second = guest.vf(HOST_RID + 1, SID);
+    const { driver } = guest;
+    driver.start();
+    const domain = driver.createDomain('first');
+    driver.map(domain, BigInt(IOVA), 0x7000, 0x1000);
+    driver.attach(SID, domain);
+    expect(guest.machine.nestingEvents).toMatchObject([{ kind: 'hostRefused', what: 'StreamID' }]);
+    expect(dmaRead(second, IOVA, 1)).toBeUndefined();
+    expect(guest.machine.nesting.pending).toBe(0);
+  });
+});
+
+describe('a host that makes no nest parent', () => {
+  it('is asked for no invalidations: it holds nothing, and nothing is bound', () => {
+    const guest = new Guest(smmu());
+    const { guest: side } = guest.machine;
+    side.createSpace = (_space, _device, _parent, done) => side.destroySpace(99, done);
+    const device = guest.vf();
+    const { driver } = guest;
+    const calls = forwarded(guest.machine);
+    driver.start();
+    driver.attach(SID, driver.createDomain('first'));
+    expect(calls).toEqual([]);
+    expect(guest.machine.nestingEvents.map((event) => event.kind === 'hostRefused' && event.what)).toContain(
+      'nest parent',
+    );
+    expect(dmaRead(device, IOVA, 1)).toBeUndefined();
+    expect(guest.machine.nesting.pending).toBe(0);
+  });
+});
+
+describe('stage 1 under VMIDs of the guest', () => {
+  /** A stream of a given VMID with one page, all with one ASID. */
+  function stream(guest: Guest, sid: number, vmid: number, gpa: number): void {
+    const { driver } = guest;
+    const domain = { ...driver.createDomain('first'), vmid, asid: 1 };
+    driver.map(domain, BigInt(IOVA), gpa, 0x1000);
+    driver.attach(sid, domain);
+    const ste = driver.streams.entry(sid);
+    guest.memory.store32(ste + 16, vmid);
+    driver.commands.stream(sid);
+    driver.commands.sync();
+  }
+
+  function two(options: Readonly<Record<string, string>> = {}) {
+    const guest = new Guest(smmu(), 'guest', options);
+    const devices = [guest.vf(), guest.vf(HOST_RID + 1, SID + 8)];
+    guest.memory.store32(0x6000, 6);
+    guest.memory.store32(0x7000, 7);
+    guest.driver.start();
+    const read = () => devices.map((device) => dmaRead(device, IOVA, 1)?.[0]);
+    return { guest, devices, read };
+  }
+
+  it('one at a time: a second one is refused, said, and nested when the first has gone', () => {
+    const { guest, devices, read } = two();
+    stream(guest, SID, 0, 0x6000);
+    expect(read()).toEqual([6, undefined]);
+    stream(guest, SID + 8, 5, 0x7000);
+    expect(read()).toEqual([6, undefined]);
+    expect(guest.machine.nestingEvents).toEqual([
+      {
+        kind: 'notNestable',
+        device: devices[1].number,
+        rid: SID + 8,
+        pasid: -1,
+        reason: 'stage 1 under VMID 5 beside one under VMID 0',
+      },
+    ]);
+    // Whoever has one keeps it, in whatever order all are looked at.
+    guest.driver.commands.configurationAll();
+    guest.driver.commands.sync();
+    expect(read()).toEqual([6, undefined]);
+    guest.driver.detach(SID);
+    expect(read()).toEqual([undefined, 7]);
+    stream(guest, SID, 5, 0x7000);
+    expect(read()).toEqual([7, 7]);
+  });
+
+  it('a first one that goes with its device makes room, too', () => {
+    const { guest, devices, read } = two();
+    stream(guest, SID + 8, 5, 0x7000);
+    stream(guest, SID, 0, 0x6000);
+    expect(read()).toEqual([undefined, 7]);
+    guest.machine.unplug(devices[1]);
+    guest.machine.settle();
+    expect(read()).toEqual([6, undefined]);
+  });
+
+  it('that is another one now: what was found under the first one is gone', () => {
+    const { guest, read } = two();
+    stream(guest, SID, 0, 0x6000);
+    expect(read()).toEqual([6, undefined]);
+    // Both at once, in one batch: all of them are under the other VMID.
+    stream(guest, SID, 5, 0x7000);
+    expect(read()).toEqual([7, undefined]);
+    stream(guest, SID + 8, 5, 0x7000);
+    expect(read()).toEqual([7, 7]);
+  });
+
+  it('none without a stage 2, whose fields then mean nothing', () => {
+    const { guest, read } = two({ stages: '1' });
+    stream(guest, SID, 0, 0x6000);
+    stream(guest, SID + 8, 5, 0x6000);
+    expect(read()).toEqual([6, 6]);
+    expect(guest.machine.nestingEvents).toEqual([]);
+  });
+});
+
+/** Opcodes of the commands that the host is asked to carry out from now on. */
+function forwarded(machine: NestedMachine): number[] {
+  const calls: number[] = [];
+  const { guest } = machine;
+  const invalidate = guest.invalidate.bind(guest);
+  guest.invalidate = (parent, list, done) => {
+    for (let at = 0; at < list.count * 4; at += 4) calls.push((list.words[at] as number) & 0xff);
+    invalidate(parent, list, done);
+  };
+  return calls;
+}
