@@ -268,7 +268,10 @@ export class SessionLoop {
       const answers = this.#deviceAnswers;
       this.#deviceAnswers = [];
       this.#readFront();
-      for (const { frame, bytes } of answers) this.session.input(CHANNEL.BACKEND, frame, bytes);
+      for (const { frame, bytes } of answers) {
+        this.session.input(CHANNEL.BACKEND, frame, bytes);
+        if (this.#waited) this.#catchUp();
+      }
       this.#flush();
     }
   }
@@ -297,7 +300,7 @@ export class SessionLoop {
         front.dropDescriptors();
         if (this.#handled === 1) this.#openMailbox();
       } else break;
-      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+      if (this.#waited) this.#catchUp();
     }
     this.#flush();
   }
@@ -306,7 +309,7 @@ export class SessionLoop {
     while (channel.next()) {
       this.session.input(CHANNEL.BACKEND, channel.frame, channel.bytes);
       channel.dropDescriptors();
-      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+      if (this.#waited) this.#catchUp();
     }
     this.#flush();
   }
@@ -342,6 +345,11 @@ export class SessionLoop {
   #flush(): void {
     this.#backend?.flush();
     this.#front.flush();
+  }
+
+  /** The input before this made the engine wait for memory, and something came then: to be asked after every input. */
+  get #waited(): boolean {
+    return this.#access.setAside.length > 0 || this.#access.failure !== undefined;
   }
 
   /** Handles what came on the backend channel while memory was asked for. */

@@ -27,6 +27,7 @@ import { CODEC, type Codec, isMessage } from '../wire/codec.js';
 import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { AssignedDevices } from './assigned.js';
+import { answerHandler, notWaitedFor } from './backend.js';
 import { expectDescriptors } from './descriptors.js';
 import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
@@ -104,7 +105,7 @@ export class Session {
    */
   input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames[channel]++;
-    if (channel === CHANNEL.BACKEND) this.#fromBackend(frame, bytes);
+    if (channel === CHANNEL.BACKEND) answerHandler(frame)(this, frame, bytes);
     else this.#fromFront(frame, bytes);
     this.#goOn();
     this.deviceTlbs.settle(this.#deviceTlbEnded);
@@ -168,6 +169,12 @@ export class Session {
   readonly #deviceTlbRoom = (): void => {
     this.shadowing.owe();
   };
+
+  /** A device has answered an invalidation request. Throws `UNEXPECTED_REPLY`. */
+  deviceAnswered(id: number, result: number): void {
+    if (this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) return;
+    throw notWaitedFor(MESSAGE.DEVICE_TLB, id);
+  }
 
   regWrite(frame: Frame, message: M.RegWrite): void {
     const { offset, size } = message;
@@ -356,46 +363,6 @@ export class Session {
     expectDescriptors(frame, 0);
     const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
     this.shadowing.answered(frame.id, failures);
-  }
-
-  #fromBackend(frame: Frame, bytes: Uint8Array): void {
-    const { type, id } = frame;
-    if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
-    if (!frame.reply) throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the backend channel`);
-    if (type === MESSAGE.DEVICE_TLB) {
-      expectDescriptors(frame, 0);
-      const { result } = CODEC.DeviceTlbReply.decode(bytes, frame.start, frame.end);
-      if (!this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) {
-        throw new CodedError('UNEXPECTED_REPLY', `DEVICE_TLB ${id} is not waited for`);
-      }
-      return;
-    }
-    if (type === MESSAGE.HOST_BATCH && id !== this.shadowing.handed) {
-      this.#hostAnswered(frame, bytes);
-      return;
-    }
-    if (type >= MESSAGE.HOST_SPACE_CREATE && type <= MESSAGE.HOST_PASID_FREE) {
-      expectDescriptors(frame, 0);
-      this.assigned.host.answered(type, id, CODEC.HostReply.decode(bytes, frame.start, frame.end));
-      return;
-    }
-    if (type === MESSAGE.TRACK) {
-      expectDescriptors(frame, 0);
-      const { code, text } = CODEC.Status.decode(bytes, frame.start, frame.end);
-      if (code !== 0) throw new CodedError('PEER_REFUSED', `TRACK failed in the peer: ${code} ${text}`);
-      this.shadowing.shadow.trackAnswered(id);
-      this.shadowing.owe();
-      return;
-    }
-    if (type !== MESSAGE.INVALIDATE) {
-      throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
-    }
-    expectDescriptors(frame, 0);
-    const status = CODEC.Status.decode(bytes, frame.start, frame.end);
-    if (status.code !== 0) {
-      throw new CodedError('PEER_REFUSED', `INVALIDATE failed in the peer: ${status.code} ${status.text}`);
-    }
-    if (this.invalidations.acknowledge(id)) this.shadowing.owe();
   }
 }
 
