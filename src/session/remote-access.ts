@@ -52,7 +52,7 @@ export class BackendMemory implements RemoteAccess {
   #backend: MemoryChannel | undefined;
   #nextId = 1;
 
-  constructor(front: Channel, wakeFd: number) {
+  constructor(front: MemoryChannel, wakeFd: number) {
     this.#front = front;
     this.#wakeFd = wakeFd;
   }
