@@ -402,15 +402,21 @@ export class SessionLoop {
       // A peer that is gone hears nothing.
     }
     this.lastReport = reportOf(this.session);
-    this.session.end();
-    this.#memory.clear();
-    this.#backend?.close();
-    this.#front.close();
+    // Whatever one of these fails at, the others give back what they have.
+    this.#giveBack(() => this.session.end());
+    this.#giveBack(() => this.#page?.unmap());
     this.#mailbox = undefined;
-    this.#page?.unmap();
     this.#page = undefined;
-    this.#access.free();
-    this.#poll.free();
+    for (const held of [this.#access, this.#poll]) this.#giveBack(() => held.free());
+    for (const channel of [this.#backend, this.#front]) this.#giveBack(() => channel?.close());
+  }
+
+  #giveBack(release: () => void): void {
+    try {
+      release();
+    } catch (error) {
+      this.#reasonOf(error);
+    }
   }
 
   #ports(models: ModelFactory): SessionPorts {

@@ -12,7 +12,7 @@
  *   4 RESET and the end of the connection drop everything;
  *   5 nothing here waits, so translations are answered whatever is pending.
  */
-import { CodedError } from '../base/errors.js';
+import { CodedError, type ErrorName } from '../base/errors.js';
 import {
   DEVICE_TLB,
   type Iommu,
@@ -64,6 +64,10 @@ export class Session {
   /** Regions whose file might shrink; said in the log once. */
   unsealedRegions = 0;
   regions = 0;
+  /** Of these, those that are reached by messages. */
+  readonly remoteRegions = new Set<number>();
+  /** Why files could not be mapped; each is said in the log once. */
+  readonly unmappable = new Set<ErrorName>();
   #handled = 0;
   readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
   readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
