@@ -13,6 +13,7 @@ import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
 import { FEATURE, FLAG, type Frame, MESSAGE } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
+import { tellWhy } from './ending.js';
 import { MappedPage } from './mapped-page.js';
 import { Patience } from './patience.js';
 import type {
@@ -388,19 +389,8 @@ export class SessionLoop {
 
   /** Tells the peer why, as far as it listens, and gives everything back. */
   #close(reason: CodedError): void {
-    try {
-      if (reason.reason !== 'PEER_CLOSED') {
-        const text = reason.message.slice(0, 1024);
-        // On both: a peer that asks nothing at the moment looks at the backend channel only.
-        for (const channel of [this.#front, this.#backend]) {
-          channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
-        }
-      }
-      this.#front.flush();
-      this.#backend?.flush();
-    } catch {
-      // A peer that is gone hears nothing.
-    }
+    // On both: a peer that asks nothing at the moment looks at the backend channel only.
+    tellWhy([this.#front, this.#backend], reason);
     this.lastReport = reportOf(this.session);
     // Whatever one of these fails at, the others give back what they have.
     this.#giveBack(() => this.session.end());
