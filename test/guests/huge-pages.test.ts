@@ -100,7 +100,7 @@ describe('a Debian guest in huge pages', () => {
         await guest.run.waitFor(/VIOMMU-GUEST: nvme/);
         expect(HugePages.free).toBe(SPARE);
         const report = JSON.parse((await viommu(daemon, 'report', '--vm', name)).text) as object;
-        expect(report).toMatchObject({ counters: { faults: 0 } });
+        expect(report).toMatchObject({ report: { counters: { faults: 0 } } });
         await guest.done();
         for (const [job, disk] of [
           ['nvme', 'nvme'],
