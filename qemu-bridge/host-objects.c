@@ -12,6 +12,7 @@
 #include "guest-memory.h"
 #include "host.h"
 #include "iommufd-host.h"
+#include "text.h"
 #include "viommu-core.h"
 #include "wire.h"
 
@@ -58,7 +59,7 @@ static void set_error(viommu_HostReply *reply, int result, const ErrnoCode *know
         known++;
     }
     reply->code = known->error ? known->code : viommu_HostResult_HOST_FAILED;
-    pstrcpy(reply->text, sizeof(reply->text), strerror(-result));
+    viommu_text_copy(reply->text, sizeof(reply->text), strerror(-result));
 }
 
 /* NULL, and the answer says so, when it has gone. */

@@ -52,10 +52,17 @@ static void announce(ViommuCore *core, ViommuRegion *region, const MemoryRegionS
     msg.offset_hi = offset >> 32;
     msg.readonly = region->readonly;
     msg.shared = fd >= 0;
-    if (viommu_front_request(core, viommu_MessageType_MEM_ADD, viommu_MemAdd_fields, &msg, fd,
-                             viommu_Status_fields, &status) && status.code) {
+    if (!viommu_front_request(core, viommu_MessageType_MEM_ADD, viommu_MemAdd_fields, &msg, fd,
+                              viommu_Status_fields, &status)) {
+        return;
+    }
+    if (status.code) {
         warn_report("viommu: the daemon refused memory at 0x%" PRIx64 " (%s): %s (code %" PRIu32 ")",
                     region->gpa, memory_region_name(region->mr), status.text, status.code);
+    } else if (msg.shared && *status.text) {
+        /* It could not map the file: slower, and maybe not what was meant. */
+        warn_report_once("viommu: memory at 0x%" PRIx64 " (%s) is %s", region->gpa,
+                         memory_region_name(region->mr), status.text);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "iotlb.h"
 #include "shared-page.h"
 #include "spaces.h"
+#include "text.h"
 #include "viommu-core.h"
 #include "walk.h"
 
@@ -24,7 +25,7 @@ static void name_of(const ViommuSpace *space, char *name, size_t size)
     const char *id = device ? DEVICE(device)->id : NULL;
 
     if (id) {
-        pstrcpy(name, size, id);
+        viommu_text_copy(name, size, id);
     } else if (device) {
         pstrcpy(name, size, object_get_typename(OBJECT(device)));
     } else {

@@ -12,6 +12,7 @@
 #include "notify.h"
 #include "shared-page.h"
 #include "spaces.h"
+#include "text.h"
 #include "track.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -186,9 +187,9 @@ static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello
     hello->version = WIRE_VERSION;
     hello->features = features_offered(core);
     if (core->vm_name) {
-        pstrcpy(hello->vm, sizeof(hello->vm), core->vm_name);
+        viommu_text_copy(hello->vm, sizeof(hello->vm), core->vm_name);
     } else if (qemu_get_vm_name()) {
-        pstrcpy(hello->vm, sizeof(hello->vm), qemu_get_vm_name());
+        viommu_text_copy(hello->vm, sizeof(hello->vm), qemu_get_vm_name());
     } else {
         snprintf(hello->vm, sizeof(hello->vm), "qemu-%d", (int)getpid());
     }

@@ -55,7 +55,7 @@ export const ERRORS = {
   BAD_OPTION: entry(22, 'connection', false, 'a model option that does not exist or has an impossible value'),
   BAD_SHARED_PAGE: entry(23, 'connection', false, 'the shared page file is too small or cannot be mapped'),
   // Memory table; these answer MEM_ADD and MEM_REMOVE.
-  BAD_REGION: entry(30, 'request', false, 'a memory region with an impossible address, size or offset'),
+  BAD_REGION: entry(30, 'request', false, 'a memory region with an impossible address or size'),
   REGION_EXISTS: entry(31, 'request', false, 'the region number is in use'),
   REGION_OVERLAPS: entry(32, 'request', false, 'the region overlaps one that is in the table'),
   REGION_UNKNOWN: entry(33, 'request', false, 'no region has this number'),

@@ -34,6 +34,8 @@ const c = {
     'int64_t mmap(uint64_t address, uint64_t length, int protection, int flags, int fd, int64_t offset)',
   ),
   munmap: libc.func('int munmap(uint64_t address, uint64_t length)'),
+  pageBytes: libc.func('int getpagesize()'),
+  fstatfs: libc.func('int fstatfs(int fd, void *data)'),
   strerror: libc.func('const char *strerror(int number)'),
 };
 
@@ -67,6 +69,11 @@ const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
+const MFD_HUGETLB = 4;
+const MFD_HUGE_SHIFT = 26;
+/** Words of `struct statfs`, more than there are: `f_type` is the first 64 bits, `f_bsize` the next. statfs(2) */
+const STATFS_WORDS = 64;
+const HUGETLBFS_MAGIC = 0x9584_58f6;
 const EFD_CLOEXEC_NONBLOCK = 0x8_0800;
 const PROT_READ = 1;
 const PROT_READ_WRITE = 3;
@@ -155,9 +162,14 @@ export function listenUnix(path: string, backlog: number): number {
   }
 }
 
-/** A nameless file in memory of `bytes` zeros; `sealed` = it can never shrink or grow again. */
-export function memoryFile(name: string, bytes: number, sealed = true): number {
-  const fd = checked('memfd_create', c.memfdCreate(name, MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0)));
+/**
+ * A nameless file in memory of `bytes` zeros; `sealed` = it can never shrink or grow again. `hugePage`: bytes of the huge pages
+ * that it is made of, a power of two; 0 = ordinary ones.
+ */
+export function memoryFile(name: string, bytes: number, sealed = true, hugePage = 0): number {
+  const huge = hugePage > 0 ? MFD_HUGETLB | (Math.log2(hugePage) << MFD_HUGE_SHIFT) : 0;
+  const flags = (MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0) | huge) >>> 0;
+  const fd = checked('memfd_create', c.memfdCreate(name, flags));
   if (c.ftruncate(fd, bytes) < 0 || (sealed && c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK | SEAL.GROW) < 0)) {
     const error = new SystemError('ftruncate', koffi.errno());
     c.close(fd);
@@ -179,6 +191,11 @@ export function sealAgainstShrinking(fd: number): boolean {
   return c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK) === 0;
 }
 
+/** Adds {@link SEAL} bits. Throws `SystemError` where its kind or its maker does not allow that. */
+export function sealFile(fd: number, added: number): void {
+  checked('fcntl(F_ADD_SEALS)', c.fcntl(fd, F_ADD_SEALS, added));
+}
+
 /** A counter that wakes a `poll` when it is above zero. eventfd(2) */
 export function wakeFd(): number {
   return checked('eventfd', c.eventfd(0, EFD_CLOEXEC_NONBLOCK));
@@ -197,19 +214,56 @@ export function clearWake(fd: number): void {
   c.read(fd, COUNT, 8);
 }
 
-/** Maps `bytes` of a file (page-aligned offset) shared; returns the address. */
-export function mapFile(fd: number, offset: number, bytes: number, writable: boolean): number {
-  const address = c.mmap(0, bytes, writable ? PROT_READ_WRITE : PROT_READ, MAP_SHARED, fd, offset);
-  return checked('mmap', Number(address));
+const SYSTEM_PAGE_BYTES: number = c.pageBytes();
+const statfs = new Uint32Array(STATFS_WORDS);
+
+/**
+ * Bytes of the pages that a file is mapped in: a mapping begins at a multiple of them in the file, and is given back as a whole
+ * number of them. Those of the system, or a file system of huge pages has its own. mmap(2), munmap(2)
+ */
+export function pageBytesOf(fd: number): number {
+  checked('fstatfs', c.fstatfs(fd, statfs));
+  return statfs[0] === HUGETLBFS_MAGIC ? (statfs[2] as number) : SYSTEM_PAGE_BYTES;
 }
 
-/** Removes a mapping. No view of it may be touched afterwards. */
-export function unmap(address: number, bytes: number): void {
-  c.munmap(address, bytes);
+/**
+ * Bytes of a file, mapped shared, in whatever pages it has. Huge pages are reserved for all of it, also those that nobody has touched
+ * yet: where there are too few it fails here, and not (with SIGBUS) at an access.
+ */
+export class FileMapping {
+  /** Where the bytes are; undefined when they are mapped no more. */
+  #address: number | undefined;
+  /** The pages around them. */
+  readonly #pages: number;
+  readonly #pagesBytes: number;
+
+  /** The descriptor stays the caller's. Throws `SystemError`. */
+  constructor(fd: number, offset: number, bytes: number, writable: boolean) {
+    const page = pageBytesOf(fd);
+    const skipped = offset % page;
+    this.#pagesBytes = Math.ceil((skipped + bytes) / page) * page;
+    const protection = writable ? PROT_READ_WRITE : PROT_READ;
+    const address = c.mmap(0, this.#pagesBytes, protection, MAP_SHARED, fd, offset - skipped);
+    this.#pages = checked('mmap', Number(address));
+    this.#address = this.#pages + skipped;
+  }
+
+  /** The bytes from `from` on, at most 4 GiB of them. */
+  view(from: number, bytes: number): ArrayBuffer {
+    if (this.#address === undefined) throw new Error('a view of what is not mapped any more');
+    return viewOf(this.#address + from, bytes);
+  }
+
+  /** Removes the mapping; no view of it may be touched afterwards. A second call does nothing. Throws `SystemError`. */
+  unmap(): void {
+    if (this.#address === undefined) return;
+    this.#address = undefined;
+    checked('munmap', c.munmap(this.#pages, this.#pagesBytes));
+  }
 }
 
 /** Memory at an address as an ArrayBuffer: at most 4 GiB on Node 20, which aborts above. */
-export function viewOf(address: number, bytes: number): ArrayBuffer {
+function viewOf(address: number, bytes: number): ArrayBuffer {
   return koffi.view(BigInt(address), bytes);
 }
 
@@ -234,7 +288,7 @@ export class NativeBuffer {
     if (this.bytes.length === 0) return;
     this.bytes = new Uint8Array(0);
     this.words = new Uint32Array(0);
-    c.munmap(this.address, this.size);
+    checked('munmap', c.munmap(this.address, this.size));
   }
 }
 

@@ -7,7 +7,9 @@ import {
   ControlError,
   type DiffReply,
   type DumpAnswer,
+  isNamed,
   type ReportAnswer,
+  shownName,
   type VmSummary,
 } from './control-protocol.js';
 import type { ControlConnection, ControlMethodHandler } from './control-server.js';
@@ -113,11 +115,11 @@ function choose(vms: readonly ControlledVm[], params: Params): ControlledVm {
       throw new ControlError('ambiguousVm', `several virtual machines are connected: ${names}`);
     return only;
   }
-  const found = vms.find(({ name }) => name === wanted);
+  const found = vms.find(({ name }) => name === wanted) ?? vms.find(({ name }) => isNamed(name, wanted));
   if (found === undefined) {
     throw new ControlError(
       'noSuchVm',
-      `no virtual machine ${wanted} is connected (connected: ${names || 'none'})`,
+      `no virtual machine ${shownName(wanted)} is connected (connected: ${names || 'none'})`,
     );
   }
   return found;

@@ -9,6 +9,7 @@ import {
   type ControlEvent,
   type ControlReply,
   type Greeting,
+  isNamed,
   MAX_REQUEST_BYTES,
 } from './control-protocol.js';
 
@@ -92,7 +93,8 @@ export class ControlServer {
     if (this.#watchers.size === 0) return;
     const text = JSON.stringify(event);
     for (const [socket, vm] of this.#watchers) {
-      if ((vm === '' || vm === event.vm) && socket.bufferedAmount < WATCH_BACKLOG_BYTES) socket.send(text);
+      if ((vm === '' || isNamed(event.vm, vm)) && socket.bufferedAmount < WATCH_BACKLOG_BYTES)
+        socket.send(text);
     }
   }
 

@@ -7,6 +7,7 @@ import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
+import { shownName } from './control-protocol.js';
 import { ControlServer } from './control-server.js';
 import { announce } from './runtime-dir.js';
 
@@ -162,7 +163,8 @@ export class Daemon {
     };
     try {
       const session = startSession(fd, id, callbacks);
-      this.#vms.set(id, { name: id, since: context.now(), session });
+      // Another machine may have this one's number for a name.
+      this.#vms.set(id, { name: this.#uniqueName(id, id), since: context.now(), session });
     } catch (error) {
       log.error({ vm: id, err: messageOf(error) }, 'session did not start');
     }
@@ -183,8 +185,9 @@ export class Daemon {
     for (const listener of this.#eventListeners) listener(name, event);
   }
 
+  /** A name as it is shown, and as people name the machine: what looks the same is numbered. */
   #uniqueName(wanted: string, id: string): string {
-    const clean = wanted.replace(/[^\x21-\x7e]/g, '_').slice(0, 64);
+    const clean = shownName(wanted);
     const taken = new Set([...this.#vms].filter(([other]) => other !== id).map(([, vm]) => vm.name));
     let name = clean;
     for (let number = 2; taken.has(name); number++) name = `${clean}-${number}`;

@@ -4,7 +4,14 @@ import { formatEvent } from '../observe/event.js';
 import { timeOfDay } from '../observe/log.js';
 import { type CliContext, CliError, EXIT } from './context.js';
 import { ControlClient, findControl } from './control-client.js';
-import type { ControlEvent, DiffReply, DumpAnswer, ReportAnswer, VmSummary } from './control-protocol.js';
+import {
+  type ControlEvent,
+  type DiffReply,
+  type DumpAnswer,
+  isNamed,
+  type ReportAnswer,
+  type VmSummary,
+} from './control-protocol.js';
 import { type DaemonNote, runningDaemons } from './runtime-dir.js';
 
 /** Commands that look at a running daemon: `dump`, `list`, `report`, `watch`. */
@@ -45,7 +52,9 @@ async function locate(context: CliContext, { control, vm }: InspectOptions): Pro
   const daemons = control === undefined && vm !== undefined ? runningDaemons(context) : [];
   if (daemons.length > 1) {
     const listed = await Promise.all(daemons.map((daemon) => machinesOf(daemon.control)));
-    const having = daemons.filter((_, index) => listed[index]?.some((machine) => machine.vm === vm));
+    const having = daemons.filter((_, index) =>
+      listed[index]?.some((machine) => isNamed(machine.vm, vm ?? '')),
+    );
     if (having.length === 0) {
       throw new CliError(`no virtual machine ${vm} is connected to any of your daemons`, EXIT.NOT_FOUND);
     }

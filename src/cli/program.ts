@@ -166,6 +166,7 @@ function addQemu(program: Command, context: CliContext, services: Services, acti
     .option('--ssid-bits <n>', 'SMMUv3, IDR1.SSIDSIZE: 0 to 20', natural)
     .option('--name <name>', 'name of this machine in lists, logs and dumps')
     .option('--memory <size>', 'guest RAM of this size as a shared memfd: adds -m, -object and -machine')
+    .option('--huge-pages [size]', 'with --memory: guest RAM of huge pages, of this size or the usual one')
     .option('--print', 'print the line to run instead of running it')
     .option('--report <file>', 'write the counters of the session there as JSON at the end');
   withLog(withAssignment(withPolicy(target)), 'warn').action(

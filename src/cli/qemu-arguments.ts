@@ -31,6 +31,11 @@ const PROPERTIES: Readonly<Record<Arch, { readonly [key in Named]?: string }>> =
   arm64: { stages: 'stages', granules: 'granules', oas: 'oas', ssidBits: 'ssid-bits', name: 'name' },
 };
 
+/** Huge pages for guest RAM: of this size, or of the system's usual one. */
+export type HugePageChoice = string | true;
+
+const SIZE = /^[1-9][0-9]*[MG]$/i;
+
 const onOff = (value: boolean): string => (value ? 'on' : 'off');
 
 /** A value inside one of QEMU's comma-separated options: a comma is doubled. */
@@ -137,9 +142,13 @@ export function qemuArguments(
   socket: string,
   choice: DeviceChoice,
   memory: string | undefined,
+  hugePages?: HugePageChoice,
 ): string[] {
   const own = findDevice(args);
-  const ram = memory === undefined ? [] : memoryArguments(args, memory);
+  if (memory === undefined && hugePages !== undefined) {
+    throw new CliError('--huge-pages is about the RAM of --memory, which is not given', EXIT.USAGE);
+  }
+  const ram = memory === undefined ? [] : memoryArguments(args, memory, hugePages);
   if (own === undefined) return ['-device', deviceOption(arch, socket, choice), ...ram, ...args];
   if (Object.values(choice).some((value) => value !== undefined)) {
     throw new CliError(
@@ -157,13 +166,34 @@ function withSocket(value: string, json: boolean, socket: string): string {
   return JSON.stringify({ ...(JSON.parse(value) as Record<string, unknown>), socket });
 }
 
-function memoryArguments(args: readonly string[], memory: string): string[] {
-  if (!/^[1-9][0-9]*[MG]$/i.test(memory)) {
+/** Bytes of a size in M or G. */
+function sizeOf(text: string): number {
+  return Number.parseInt(text, 10) * 2 ** (text.toUpperCase().endsWith('G') ? 30 : 20);
+}
+
+/** Properties of a memory backend of huge pages. */
+function hugePageProperties(memory: string, size: HugePageChoice | undefined): string {
+  if (size === undefined) return '';
+  if (size === true) return ',hugetlb=on';
+  if (!SIZE.test(size)) throw new CliError(`--huge-pages ${size}: not a size like 2M or 1G`, EXIT.USAGE);
+  if (sizeOf(memory) % sizeOf(size) !== 0) {
+    throw new CliError(`--memory ${memory} is no whole number of pages of ${size}`, EXIT.USAGE);
+  }
+  return `,hugetlb=on,hugetlbsize=${size}`;
+}
+
+function memoryArguments(
+  args: readonly string[],
+  memory: string,
+  hugePages: HugePageChoice | undefined,
+): string[] {
+  if (!SIZE.test(memory)) {
     throw new CliError(`--memory ${memory}: not a size like 512M or 4G`, EXIT.USAGE);
   }
+  const huge = hugePageProperties(memory, hugePages);
   if (args.includes('-m')) throw new CliError("--memory and QEMU's -m cannot both be given", EXIT.USAGE);
   return [
-    ...['-object', `memory-backend-memfd,id=viommu-ram,size=${memory},share=on`],
+    ...['-object', `memory-backend-memfd,id=viommu-ram,size=${memory},share=on${huge}`],
     ...['-m', memory, '-machine', 'memory-backend=viommu-ram'],
   ];
 }

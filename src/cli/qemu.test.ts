@@ -206,4 +206,19 @@ describe('QEMU arguments', () => {
         '-m 1G -machine memory-backend=viommu-ram -S',
     );
   });
+
+  it.each([
+    [true, ',hugetlb=on'],
+    ['2M', ',hugetlb=on,hugetlbsize=2M'],
+    ['1g', ',hugetlb=on,hugetlbsize=1g'],
+  ] as const)('make it of huge pages on request: %s', (size, added) => {
+    const line = shellLine(qemuArguments(['-S'], 'amd64', '/s', {}, '2G', size));
+    expect(line).toContain(`memory-backend-memfd,id=viommu-ram,size=2G,share=on${added} -m 2G`);
+  });
+
+  it('refuse huge pages that are no size, do not fit, or are of no memory', () => {
+    expect(() => qemuArguments([], 'amd64', '/s', {}, '2G', '2x')).toThrow('not a size');
+    expect(() => qemuArguments([], 'amd64', '/s', {}, '1536M', '1G')).toThrow('whole number of pages');
+    expect(() => qemuArguments([], 'amd64', '/s', {}, undefined, true)).toThrow('--memory');
+  });
 });

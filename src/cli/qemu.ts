@@ -16,7 +16,14 @@ import {
 } from './context.js';
 import type { Daemon } from './daemon.js';
 import { bridgePath, qemuPath } from './paths.js';
-import { archOf, type DeviceChoice, findDevice, qemuArguments, shellLine } from './qemu-arguments.js';
+import {
+  archOf,
+  type DeviceChoice,
+  findDevice,
+  type HugePageChoice,
+  qemuArguments,
+  shellLine,
+} from './qemu-arguments.js';
 import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
 import { type CachePolicy, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
@@ -28,6 +35,7 @@ export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings
   readonly attach?: string;
   readonly control?: string;
   readonly memory?: string;
+  readonly hugePages?: HugePageChoice;
   readonly print?: boolean;
   readonly report?: string;
   readonly cachePolicy: CachePolicy;
@@ -58,7 +66,14 @@ export async function qemu(
   const relay = new SignalRelay(context);
   try {
     return await withDaemon(context, services, options, args, log, async (socket) => {
-      const words = qemuArguments(args, arch, socket, choiceOf(options, arch, args), options.memory);
+      const words = qemuArguments(
+        args,
+        arch,
+        socket,
+        choiceOf(options, arch, args),
+        options.memory,
+        options.hugePages,
+      );
       const code = await runQemu(relay, program, words, preloadEnvironment(context.env, bridge));
       // QEMU's own message for another machine type does not say what is wrong.
       const { machine, machineType } = ARCH[arch];
@@ -220,7 +235,14 @@ async function printLine(
   const socket = resolve(
     options.attach ?? findDevice(args)?.socket ?? serving?.socket ?? defaultSocket(context),
   );
-  const words = qemuArguments(args, arch, socket, choiceOf(options, arch, args), options.memory);
+  const words = qemuArguments(
+    args,
+    arch,
+    socket,
+    choiceOf(options, arch, args),
+    options.memory,
+    options.hugePages,
+  );
   context.stdout.write(`${shellLine([`LD_PRELOAD=${bridge}`, program, ...words])}\n`);
   if (serving?.socket !== socket) {
     context.stderr.write(`start the daemon first: ${shellLine(['viommu', 'serve', '--socket', socket])}\n`);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
-import { closeFd, mapFile, memoryFile, seals, unmap, viewOf } from '../base/native.js';
+import { closeFd, FileMapping, memoryFile, seals } from '../base/native.js';
 import { MappedMemory } from './mapped.js';
 import { GuestRam, type RemoteAccess } from './remote.js';
 
@@ -44,8 +44,8 @@ describe('mapped memory', () => {
     const ram = memory();
     const fd = file(8192);
     ram.add(region(fd, 0x10_0000, 8192));
-    const address = mapFile(fd, 0, 8192, true);
-    const bytes = new Uint8Array(viewOf(address, 8192));
+    const mapping = new FileMapping(fd, 0, 8192, true);
+    const bytes = new Uint8Array(mapping.view(0, 8192));
     bytes.set([1, 2, 3, 4, 5, 6, 7, 0x88], 0x10);
     expect(ram.load32(0x10_0010)).toBe(true);
     expect(ram.lo >>> 0).toBe(0x04030201);
@@ -62,7 +62,7 @@ describe('mapped memory', () => {
     expect(ram.lo).toBe(0x11223344);
     expect(ram.cas32(0x10_0024, 0x99887766, 0x80000001)).toBe(true);
     expect(bytes[0x24]).toBe(1);
-    unmap(address, 8192);
+    mapping.unmap();
   });
 
   it('keeps every bit of entries that look like a double without a number', () => {
@@ -225,8 +225,8 @@ describe('mapped memory', () => {
   it.each([
     ['a file that ends before it does', { size: 8192 }, 'FILE_TOO_SHORT'],
     ['an offset past the end', { offset: 8 }, 'FILE_TOO_SHORT'],
-    ['an odd offset', { offset: 3 }, 'BAD_REGION'],
-    ['an offset that no file has', { offset: 2 ** 60 }, 'BAD_REGION'],
+    ['an odd offset', { offset: 3 }, 'MAP_FAILED'],
+    ['an offset that no file has', { offset: 2 ** 60 }, 'MAP_FAILED'],
     ['an odd size', { size: 12 }, 'BAD_REGION'],
     ['the same number', { region: 1 }, 'REGION_EXISTS'],
     ['an overlap', { gpa: 8 }, 'REGION_OVERLAPS'],

@@ -1,7 +1,8 @@
 /**
  * Guest memory that the peer shares: files mapped into this process, read and written in place (DESIGN §4).
  *
- * A region is one mapping, seen through windows of at most 1 GiB, since Node 20 aborts on larger views. The
+ * A region is one mapping, in pages of whatever size its file has (hugetlbfs), seen through windows of at most 1 GiB, since
+ * Node 20 aborts on larger views. The
  * window used last is tried first: page-table walks stay inside one for a long time. Once a region is removed
  * nothing refers to its views any more; the mapping goes last.
  *
@@ -10,14 +11,13 @@
  * left sealing open, it is done here), or the daemon must be told to take others. The default takes them and
  * says so in the log: whoever may connect to the socket may also kill the daemon in simpler ways.
  */
-import { CodedError } from '../base/errors.js';
-import { mapFile, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import { CodedError, type ErrorName } from '../base/errors.js';
+import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';
 import type { PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from './port.js';
 import { type Region, RegionTable } from './regions.js';
 
 const WINDOW_BYTES = 2 ** 30;
-const PAGE_BYTES = 4096;
 const NO_BYTES = Buffer.alloc(0);
 const NO_WORDS = new Int32Array(0);
 const NO_PAIRS = new Float64Array(0);
@@ -28,6 +28,9 @@ const EXPONENT = 0x7ff00000;
 const PAIR = new Float64Array(1);
 const INTEGER = new BigUint64Array(PAIR.buffer);
 const HALVES = new Int32Array(PAIR.buffer);
+
+/** Why a file cannot be mapped that is guest memory all the same. */
+export const UNMAPPABLE: readonly ErrorName[] = ['FILE_TOO_SHORT', 'FILE_NOT_SEALED', 'MAP_FAILED'];
 
 /** A file to be mapped as guest memory. */
 export interface SharedRegion {
@@ -43,8 +46,7 @@ export interface SharedRegion {
 }
 
 interface Mapping extends Region {
-  readonly address: number;
-  readonly mappedBytes: number;
+  readonly file: FileMapping;
   /** Windows of 1 GiB, the last one shorter. */
   windows: Window[];
 }
@@ -78,14 +80,14 @@ export class MappedMemory implements GuestMemory {
   }
 
   /**
-   * Maps a region; returns whether its file can no longer shrink. Throws `BAD_REGION`, `REGION_EXISTS`,
-   * `REGION_OVERLAPS`, `FILE_TOO_SHORT`, `FILE_NOT_SEALED`, `MAP_FAILED`, `TOO_MANY_REGIONS`.
+   * Maps a region; returns whether its file can no longer shrink. Throws as {@link RegionTable.check}; and {@link UNMAPPABLE}
+   * for what is wrong with the file, not with the region.
    */
   add(shared: SharedRegion): boolean {
     this.#table.check(shared);
     const { offset, size, gpa, fd } = shared;
     if (!Number.isSafeInteger(offset) || offset < 0 || offset % 8 !== 0) {
-      throw new CodedError('BAD_REGION', `region ${shared.region}: file offset ${offset}`);
+      throw new CodedError('MAP_FAILED', `region ${shared.region}: file offset ${offset}`);
     }
     const sealed = sealAgainstShrinking(fd);
     if (!sealed && this.#requireSeal) {
@@ -97,13 +99,11 @@ export class MappedMemory implements GuestMemory {
         `region ${shared.region}: ${size} bytes at ${offset} of a file of ${shared.fileBytes}`,
       );
     }
-    const skipped = offset % PAGE_BYTES;
-    const mappedBytes = size + skipped;
-    const address = map(fd, offset - skipped, mappedBytes, !shared.readonly);
+    const file = map(shared);
     const windows: Window[] = [];
     for (let at = 0; at < size; at += WINDOW_BYTES) {
       const bytes = Math.min(WINDOW_BYTES, size - at);
-      const view = viewOf(address + skipped + at, bytes);
+      const view = file.view(at, bytes);
       windows.push({
         bytes: Buffer.from(view),
         words: new Int32Array(view),
@@ -116,8 +116,7 @@ export class MappedMemory implements GuestMemory {
       gpa,
       size,
       readonly: shared.readonly,
-      address,
-      mappedBytes,
+      file,
       windows,
     });
     return sealed;
@@ -131,9 +130,17 @@ export class MappedMemory implements GuestMemory {
     return true;
   }
 
-  /** Unmaps everything. */
+  /** Unmaps everything. Throws `SystemError`, at the end, when the system did not let go of something. */
   clear(): void {
-    for (const mapping of this.#table.removeAll()) this.#release(mapping);
+    let failure: unknown;
+    for (const mapping of this.#table.removeAll()) {
+      try {
+        this.#release(mapping);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   /** True when some region overlaps [gpa, gpa + size). */
@@ -270,15 +277,16 @@ export class MappedMemory implements GuestMemory {
     this.#integers = NO_INTEGERS;
     this.#writable = false;
     mapping.windows = [];
-    unmap(mapping.address, mapping.mappedBytes);
+    mapping.file.unmap();
   }
 }
 
-function map(fd: number, offset: number, bytes: number, writable: boolean): number {
+function map({ region, fd, offset, size, readonly }: SharedRegion): FileMapping {
   try {
-    return mapFile(fd, offset, bytes, writable);
+    return new FileMapping(fd, offset, size, !readonly);
   } catch (error) {
-    if (error instanceof SystemError) throw new CodedError('MAP_FAILED', error.message);
+    if (error instanceof SystemError)
+      throw new CodedError('MAP_FAILED', `region ${region}: ${error.message}`);
     throw error;
   }
 }

@@ -23,6 +23,16 @@ describe('log', () => {
     expect(lines.map((line) => JSON.parse(line))).toEqual([{ level: 30, time: AT, vm: 'a', msg: 'seen' }]);
   });
 
+  it('writes nothing that a terminal would obey, whoever wrote it, in one line', () => {
+    const { lines, log } = logged(false);
+    log.warn({ vm: 'a\u001b[2J', text: 'b\u009b1m\nc', list: ['\u202ed'] }, 'e\r\u0007');
+    expect(lines).toEqual([
+      '13:04:05.067Z warn  [a\\u{1b}[2J] e\\u{d}\\u{7} text=b\\u{9b}1m\\u{a}c list=["\\u{202e}d"]\n',
+    ]);
+    log.error({ stack: 'Error: \u001b\n    at x' }, 'f');
+    expect(lines[1]).toBe('13:04:05.067Z error f\nError: \\u{1b}\n    at x\n');
+  });
+
   it('leaves what is not a record alone', () => {
     expect(prettyLine('no json\n')).toBe('no json');
     expect(timeOfDay(0)).toBe('00:00:00.000Z');

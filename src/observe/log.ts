@@ -1,5 +1,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 
+import { plainText } from '../base/text.js';
+
 export type { Logger } from 'pino';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -47,14 +49,14 @@ export function prettyLine(line: string): string {
   }
   const { level, time, msg, vm, stack, ...rest } = record;
   const head = `${timeOfDay(Number(time))} ${LEVEL_NAMES[Number(level)] ?? String(level)}`;
-  const who = vm === undefined ? '' : ` [${String(vm)}]`;
+  const who = vm === undefined ? '' : ` [${plainText(String(vm))}]`;
   const fields = Object.entries(rest).map(([key, value]) => ` ${key}=${plain(value)}`);
-  const trace = typeof stack === 'string' ? `\n${stack}` : '';
-  return `${head}${who} ${String(msg ?? '')}${fields.join('')}${trace}`;
+  const trace = typeof stack === 'string' ? `\n${stack.split('\n').map(plainText).join('\n')}` : '';
+  return `${head}${who} ${plainText(String(msg ?? ''))}${fields.join('')}${trace}`;
 }
 
 function plain(value: unknown): string {
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  return plainText(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
 /** Time of day in UTC of milliseconds since 1970. */

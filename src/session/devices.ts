@@ -1,5 +1,6 @@
 /** The devices behind the IOMMU, as the bridge names them: handles, requester ids, wishes to be notified. */
 import { CodedError } from '../base/errors.js';
+import { plainName } from '../base/text.js';
 import { NOTIFY } from '../wire/frame.js';
 
 /** One PCI segment has this many functions; a peer with more has gone wrong. */
@@ -10,6 +11,7 @@ const MAX_NAME = 256;
 export interface Device {
   readonly device: number;
   rid: number;
+  /** Fit to be shown. */
   name: string;
   /** `NOTIFY` bits. */
   flags: number;
@@ -27,13 +29,14 @@ export class DeviceTable {
   add(device: number, rid: number, name: string): void {
     if (rid > 0xffff) throw new CodedError('BAD_ARGUMENT', `device ${device}: requester id ${rid}`);
     const known = this.#devices.get(device);
+    const shown = plainName(name, MAX_NAME);
     if (known !== undefined) {
       known.rid = rid;
-      known.name = name.slice(0, MAX_NAME);
+      known.name = shown;
     } else {
       if (this.#devices.size >= MAX_DEVICES)
         throw new CodedError('BAD_ARGUMENT', `more than ${MAX_DEVICES} devices`);
-      this.#devices.set(device, { device, rid, name: name.slice(0, MAX_NAME), flags: 0 });
+      this.#devices.set(device, { device, rid, name: shown, flags: 0 });
     }
     this.#stale = true;
   }

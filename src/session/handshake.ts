@@ -1,6 +1,7 @@
 /** HELLO: version, features, model and options, before anything else. */
 import { offeredOptions } from '../assignment/offer.js';
 import { CodedError } from '../base/errors.js';
+import { plainName } from '../base/text.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERSION } from '../wire/frame.js';
 import type { Hello } from '../wire/messages.js';
@@ -63,9 +64,9 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),
     features: hello.features & ALL_FEATURES,
-    vm: hello.vm.slice(0, MAX_NAME),
+    vm: plainName(hello.vm, MAX_NAME),
     modelName: hello.model,
-    peer: hello.peer.slice(0, MAX_NAME),
+    peer: plainName(hello.peer, MAX_NAME),
     options,
     backend,
   };

@@ -13,6 +13,7 @@ import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
 import { FEATURE, FLAG, type Frame, MESSAGE } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
+import { tellWhy } from './ending.js';
 import { MappedPage } from './mapped-page.js';
 import { Patience } from './patience.js';
 import type {
@@ -268,7 +269,10 @@ export class SessionLoop {
       const answers = this.#deviceAnswers;
       this.#deviceAnswers = [];
       this.#readFront();
-      for (const { frame, bytes } of answers) this.session.input(CHANNEL.BACKEND, frame, bytes);
+      for (const { frame, bytes } of answers) {
+        this.session.input(CHANNEL.BACKEND, frame, bytes);
+        if (this.#waited) this.#catchUp();
+      }
       this.#flush();
     }
   }
@@ -297,7 +301,7 @@ export class SessionLoop {
         front.dropDescriptors();
         if (this.#handled === 1) this.#openMailbox();
       } else break;
-      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+      if (this.#waited) this.#catchUp();
     }
     this.#flush();
   }
@@ -306,7 +310,7 @@ export class SessionLoop {
     while (channel.next()) {
       this.session.input(CHANNEL.BACKEND, channel.frame, channel.bytes);
       channel.dropDescriptors();
-      if (this.#access.setAside.length > 0 || this.#access.failure !== undefined) this.#catchUp();
+      if (this.#waited) this.#catchUp();
     }
     this.#flush();
   }
@@ -342,6 +346,11 @@ export class SessionLoop {
   #flush(): void {
     this.#backend?.flush();
     this.#front.flush();
+  }
+
+  /** The input before this made the engine wait for memory, and something came then: to be asked after every input. */
+  get #waited(): boolean {
+    return this.#access.setAside.length > 0 || this.#access.failure !== undefined;
   }
 
   /** Handles what came on the backend channel while memory was asked for. */
@@ -380,29 +389,24 @@ export class SessionLoop {
 
   /** Tells the peer why, as far as it listens, and gives everything back. */
   #close(reason: CodedError): void {
-    try {
-      if (reason.reason !== 'PEER_CLOSED') {
-        const text = reason.message.slice(0, 1024);
-        // On both: a peer that asks nothing at the moment looks at the backend channel only.
-        for (const channel of [this.#front, this.#backend]) {
-          channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
-        }
-      }
-      this.#front.flush();
-      this.#backend?.flush();
-    } catch {
-      // A peer that is gone hears nothing.
-    }
+    // On both: a peer that asks nothing at the moment looks at the backend channel only.
+    tellWhy([this.#front, this.#backend], reason);
     this.lastReport = reportOf(this.session);
-    this.session.end();
-    this.#memory.clear();
-    this.#backend?.close();
-    this.#front.close();
+    // Whatever one of these fails at, the others give back what they have.
+    this.#giveBack(() => this.session.end());
+    this.#giveBack(() => this.#page?.unmap());
     this.#mailbox = undefined;
-    this.#page?.unmap();
     this.#page = undefined;
-    this.#access.free();
-    this.#poll.free();
+    for (const held of [this.#access, this.#poll]) this.#giveBack(() => held.free());
+    for (const channel of [this.#backend, this.#front]) this.#giveBack(() => channel?.close());
+  }
+
+  #giveBack(release: () => void): void {
+    try {
+      release();
+    } catch (error) {
+      this.#reasonOf(error);
+    }
   }
 
   #ports(models: ModelFactory): SessionPorts {

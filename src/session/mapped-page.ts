@@ -1,7 +1,7 @@
 /** The file that a peer shares: control page, saved state, registers (docs/protocol.md), mapped as long as the session lasts. */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
-import { mapFile, SystemError, sealAgainstShrinking, unmap, viewOf } from '../base/native.js';
+import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';
 import { SHARED } from '../wire/frame.js';
 import type { SharedPage } from './ports.js';
 
@@ -9,8 +9,7 @@ export class MappedPage implements SharedPage {
   readonly control: Uint32Array;
   readonly registers: Uint32Array;
   readonly registerBytes: Uint8Array;
-  readonly #address: number;
-  readonly #bytes: number;
+  readonly #file: FileMapping;
 
   /**
    * @param bytes of the file, registers included; the descriptor stays the caller's
@@ -23,9 +22,8 @@ export class MappedPage implements SharedPage {
     if (!sealAgainstShrinking(fd) && requireSealed) {
       throw new CodedError('BAD_SHARED_PAGE', 'the file may shrink');
     }
-    this.#address = addressOf(fd, bytes);
-    this.#bytes = bytes;
-    const memory = viewOf(this.#address, bytes);
+    this.#file = map(fd, bytes);
+    const memory = this.#file.view(0, bytes);
     this.control = new Uint32Array(memory, SHARED.CONTROL, (SHARED.SAVED - SHARED.CONTROL) / 4);
     this.registers = new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2);
     this.registerBytes = new Uint8Array(memory, SHARED.REGISTERS, registerBytes);
@@ -33,13 +31,13 @@ export class MappedPage implements SharedPage {
 
   /** Removes the mapping: none of the arrays may be touched afterwards. */
   unmap(): void {
-    unmap(this.#address, this.#bytes);
+    this.#file.unmap();
   }
 }
 
-function addressOf(fd: number, bytes: number): number {
+function map(fd: number, bytes: number): FileMapping {
   try {
-    return mapFile(fd, 0, bytes, true);
+    return new FileMapping(fd, 0, bytes, true);
   } catch (error) {
     if (error instanceof SystemError) throw new CodedError('BAD_SHARED_PAGE', error.message);
     throw error;

@@ -2,6 +2,7 @@
 import { CodedError } from '../base/errors.js';
 import { join } from '../base/u64.js';
 import type { Iommu } from '../device/iommu.js';
+import { UNMAPPABLE } from '../memory/mapped.js';
 import { CODEC } from '../wire/codec.js';
 import { FEATURE, type Frame } from '../wire/frame.js';
 import type { MemAdd, MemRemove, Status } from '../wire/messages.js';
@@ -25,13 +26,16 @@ export function addRegion(session: Session, frame: Frame, message: MemAdd): void
     frame,
     CODEC.Status,
     statusOf(() => {
-      if (message.shared) addMapped(session, frame, region, join(message.offsetLo, message.offsetHi));
-      else session.ports.memory.addRemote(region);
+      const why = message.shared
+        ? addShared(session, frame, region, join(message.offsetLo, message.offsetHi))
+        : addRemote(session, region);
       session.regions++;
       const { gpa, size } = region;
       session.shadowing.shadow.ramAdded(region.region, gpa, size, region.readonly, session.model as Iommu);
       session.assigned.ramAdded(region.region, gpa, size, region.readonly);
-      session.ports.event({ kind: 'regionAdded', region: region.region, gpa, size, shared: message.shared });
+      const shared = message.shared && why === '';
+      session.ports.event({ kind: 'regionAdded', region: region.region, gpa, size, shared });
+      return why;
     }),
   );
 }
@@ -43,7 +47,9 @@ export function removeRegion(session: Session, frame: Frame, message: MemRemove)
     session.shadowing.shadow.ramRemoved(message.region, session.model as Iommu);
     session.assigned.ramRemoved(message.region);
     session.regions--;
+    session.remoteRegions.delete(message.region);
     session.ports.event({ kind: 'regionRemoved', region: message.region });
+    return '';
   });
   session.replyWhenHostIsDone(frame, CODEC.Status, status);
 }
@@ -54,6 +60,35 @@ type Placed = {
   readonly size: number;
   readonly readonly: boolean;
 };
+
+function addRemote(session: Session, region: Placed): string {
+  session.ports.memory.addRemote(region);
+  session.remoteRegions.add(region.region);
+  return '';
+}
+
+/**
+ * Maps a region's file. One that cannot be mapped is guest memory all the same: then it is reached by messages, where the peer
+ * serves them, and this returns why.
+ */
+function addShared(session: Session, frame: Frame, region: Placed, offset: number): string {
+  try {
+    addMapped(session, frame, region, offset);
+    return '';
+  } catch (error) {
+    const served = ((session.agreement?.features ?? 0) & FEATURE.REMOTE_MEMORY) !== 0;
+    if (!(error instanceof CodedError) || !UNMAPPABLE.includes(error.reason) || !served) throw error;
+    addRemote(session, region);
+    if (!session.unmappable.has(error.reason)) {
+      session.unmappable.add(error.reason);
+      session.ports.log('warn', 'guest memory cannot be mapped; it is asked for by messages, which is slow', {
+        ...{ region: region.region, gpa: region.gpa, size: region.size },
+        ...{ reason: error.reason, text: error.message },
+      });
+    }
+    return `reached by messages: ${error.message}`;
+  }
+}
 
 function addMapped(session: Session, frame: Frame, region: Placed, offset: number): void {
   const { ports } = session;
@@ -67,13 +102,13 @@ function addMapped(session: Session, frame: Frame, region: Placed, offset: numbe
   }
 }
 
-function statusOf(work: () => void): Status {
+/** @param work returns what there is to say of it, if it went well */
+function statusOf(work: () => string): Status {
   try {
-    work();
+    return { code: 0, text: work() };
   } catch (error) {
     if (error instanceof CodedError && error.severity === 'request')
       return { code: error.code, text: error.message };
     throw error;
   }
-  return { code: 0, text: '' };
 }

@@ -1,11 +1,19 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { CODEC } from '../wire/codec.js';
+import { closeFd, socketPair, wakeFd } from '../base/native.js';
+import { Channel } from '../wire/channel.js';
+import { CODEC, type Codec, replyCodec } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
+import { BACKEND_ANSWERS } from './backend.js';
+import { BackendMemory } from './remote-access.js';
 import { FAKE } from './testing/fake-model.js';
 import { type Connected, connected } from './testing/vm.js';
 
 const REMOTE = 0x10_0000;
 const open: Connected[] = [];
+
+function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
 
 /** A machine whose memory is served by messages. */
 function start(readonly = false, model = 'fake'): Connected {
@@ -23,6 +31,113 @@ afterEach(async () => {
     vm.close();
     await host.closed;
   }
+});
+
+/** Every question that the daemon has for a peer, by the contract: numbers of the backend channel that have an answer. */
+const QUESTIONS = Object.entries(MESSAGE).filter(
+  ([, type]) => type >= MESSAGE.INVALIDATE && type !== MESSAGE.ERROR && answerTo(type) !== undefined,
+);
+const FOR_MEMORY: readonly number[] = [MESSAGE.MEM_READ, MESSAGE.MEM_WRITE, MESSAGE.MEM_CAS];
+const LATER = QUESTIONS.filter(([, type]) => !FOR_MEMORY.includes(type));
+
+function answerTo(type: number): Codec<object> | undefined {
+  return replyCodec(type as typeof MESSAGE.TRACK) as unknown as Codec<object> | undefined;
+}
+
+describe('answers that come while memory is asked for', () => {
+  const fds: number[] = [];
+  const open: Channel[] = [];
+  function pair(): [daemon: Channel, peer: Channel] {
+    const [daemon, peer] = socketPair();
+    const channels: [Channel, Channel] = [new Channel(daemon), new Channel(peer)];
+    open.push(...channels);
+    return channels;
+  }
+  /** The daemon's side, and the peer's end of the backend channel: what is put there has come before anything is asked. */
+  function asked(questions: readonly number[]): { memory: BackendMemory; peer: Channel } {
+    const [front] = pair();
+    const [backend, peer] = pair();
+    const fd = wakeFd();
+    fds.push(fd);
+    const memory = new BackendMemory(front, fd);
+    memory.open(backend);
+    questions.forEach((type, id) => {
+      backend.put(type, FLAG.NEED_REPLY, id, CODEC.Reset, {});
+    });
+    return { memory, peer };
+  }
+  function answer(peer: Channel, type: number, id: number, flags: number = FLAG.REPLY): void {
+    const codec = answerTo(type) ?? (CODEC.Reset as unknown as Codec<object>);
+    peer.put(type, flags, id, codec, codec.create());
+    peer.flush();
+  }
+  function read(memory: BackendMemory, peer: Channel): boolean {
+    peer.put(MESSAGE.MEM_READ, FLAG.REPLY, 1, CODEC.MemReadReply, {
+      code: 0,
+      data: new Uint8Array(8).fill(7),
+    });
+    peer.flush();
+    const into = new Uint8Array(8);
+    const done = memory.read(0, 0, 8, into);
+    return done && into[7] === 7;
+  }
+  afterEach(() => {
+    for (const channel of open.splice(0)) channel.close();
+    for (const fd of fds.splice(0)) closeFd(fd);
+  });
+
+  it('are those of the contract: nothing is missing in the table of what is handled, and nothing is too much', () => {
+    expect(LATER.length).toBeGreaterThan(13);
+    expect(Object.keys(BACKEND_ANSWERS).map(Number)).toEqual(
+      LATER.map(([, type]) => type as number).sort((a, b) => a - b),
+    );
+  });
+
+  it.each(LATER)('%s is kept for later', (_, type) => {
+    const { memory, peer } = asked([type, type]);
+    answer(peer, type, 0);
+    answer(peer, type, 1);
+    expect(read(memory, peer)).toBe(true);
+    expect(memory.failure).toBeUndefined();
+    expect(memory.setAside.map(({ frame }) => [frame.type, frame.id])).toEqual([
+      [type, 0],
+      [type, 1],
+    ]);
+    memory.free();
+  });
+
+  it('of all kinds together keep their order', () => {
+    const types = LATER.map(([, type]) => type as number);
+    const { memory, peer } = asked(types);
+    types.forEach((type, id) => {
+      answer(peer, type, id);
+    });
+    expect(read(memory, peer)).toBe(true);
+    expect(memory.setAside.map(({ frame }) => frame.type)).toEqual(types);
+    memory.free();
+  });
+
+  it.each([
+    ['a question instead of an answer', MESSAGE.INVALIDATE, 0, 'OUT_OF_ORDER'],
+    ['a message that is never answered', MESSAGE.INTERRUPT, FLAG.REPLY, 'UNEXPECTED_REPLY'],
+    ['a number that is no message', 79, FLAG.REPLY, 'UNKNOWN_TYPE'],
+  ] as const)('%s ends the connection as at any other time', (_, type, flags, reason) => {
+    const { memory, peer } = asked([MESSAGE.INVALIDATE]);
+    answer(peer, type, 0, flags);
+    expect(read(memory, peer)).toBe(false);
+    expect(memory.failure?.reason).toBe(reason);
+    memory.free();
+  });
+
+  it('more of them than there were questions are not kept', () => {
+    const { memory, peer } = asked([MESSAGE.INVALIDATE, MESSAGE.TRACK]);
+    for (let id = 0; id < 5; id++) answer(peer, MESSAGE.INVALIDATE, id);
+    expect(read(memory, peer)).toBe(false);
+    expect(memory.failure?.reason).toBe('UNEXPECTED_REPLY');
+    // The third could still have been the answer for memory.
+    expect(memory.setAside.length).toBeLessThanOrEqual(3);
+    memory.free();
+  });
 });
 
 describe('memory served by the peer', () => {
@@ -103,6 +218,20 @@ describe('memory served by the peer', () => {
     expect(vm.read(FAKE.HEARD)).toBe(112);
   });
 
+  it('an acknowledgement that comes while what a device has answered makes the model read memory counts', () => {
+    const { vm } = start(false, 'hearing');
+    vm.translate(0x1000);
+    vm.write(FAKE.TOKEN, 99);
+    vm.write(FAKE.THEN_INVALIDATE, REMOTE + 0x40);
+    vm.write(FAKE.DEVICE_TLB, 8);
+    // The device's answer comes while this is waited for, and the invalidation's while the answer is dealt with.
+    vm.write(FAKE.PEEK, REMOTE + 0x80);
+    for (let served = 0; served < 5; ) served += vm.client.serve(5000);
+    // Nothing is sent any more that would make the session look again.
+    for (let spins = 0; vm.peek(FAKE.STATUS) !== 99 && spins < 2000; spins++) pause(5);
+    expect(vm.peek(FAKE.STATUS)).toBe(99);
+  });
+
   it('a request that comes while an acknowledgement makes the model read memory is answered', () => {
     const { vm } = start();
     vm.translate(0x1000);
@@ -112,7 +241,7 @@ describe('memory served by the peer', () => {
       const request = { rid: 8, pasid: 0, access: 1, lo: 0x7000, hi: 0, kind: 0, mayStall: false };
       vm.client.send(MESSAGE.TRANSLATE, FLAG.NEED_REPLY, 4242, CODEC.Translate, request);
       // Long enough for the daemon to have read the request before the answer it waits for.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      pause(50);
       return vm.memRead(m);
     };
     vm.write(FAKE.INVALIDATE, 1);

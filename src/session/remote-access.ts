@@ -8,14 +8,29 @@ import { POLL, PollSet } from '../base/native.js';
 import type { RemoteAccess } from '../memory/remote.js';
 import { type Channel, FILL } from '../wire/channel.js';
 import { CODEC } from '../wire/codec.js';
-import { FLAG, Frame, MESSAGE, messageName } from '../wire/frame.js';
+import { FLAG, Frame, MESSAGE } from '../wire/frame.js';
+import { answerHandler, notWaitedFor } from './backend.js';
 
 const FRONT = 0;
 const BACKEND = 1;
 const WAKE = 2;
 
-/** Answers that may come while something else is waited for. */
-const LATER: readonly number[] = [MESSAGE.INVALIDATE, MESSAGE.DEVICE_TLB, MESSAGE.HOST_BATCH];
+/** What it needs of a channel. */
+export type MemoryChannel = Pick<
+  Channel,
+  | 'fd'
+  | 'frame'
+  | 'bytes'
+  | 'unsent'
+  | 'owed'
+  | 'full'
+  | 'put'
+  | 'flush'
+  | 'fill'
+  | 'next'
+  | 'body'
+  | 'ending'
+>;
 
 /** A frame that came while something else was waited for. */
 export interface SetAside {
@@ -31,18 +46,18 @@ export class BackendMemory implements RemoteAccess {
   readonly setAside: SetAside[] = [];
   /** Called when the wake descriptor fires during a wait; may set {@link failure}. */
   onWake: (() => void) | undefined;
-  readonly #front: Channel;
+  readonly #front: MemoryChannel;
   readonly #wakeFd: number;
   readonly #poll = new PollSet(3);
-  #backend: Channel | undefined;
+  #backend: MemoryChannel | undefined;
   #nextId = 1;
 
-  constructor(front: Channel, wakeFd: number) {
+  constructor(front: MemoryChannel, wakeFd: number) {
     this.#front = front;
     this.#wakeFd = wakeFd;
   }
 
-  open(backend: Channel): void {
+  open(backend: MemoryChannel): void {
     this.#backend = backend;
   }
 
@@ -87,7 +102,7 @@ export class BackendMemory implements RemoteAccess {
     this.#poll.free();
   }
 
-  #ask(type: number, start: (channel: Channel, id: number) => () => boolean): boolean {
+  #ask(type: number, start: (channel: MemoryChannel, id: number) => () => boolean): boolean {
     const channel = this.#backend;
     if (channel === undefined || this.failure !== undefined) return false;
     try {
@@ -104,7 +119,7 @@ export class BackendMemory implements RemoteAccess {
   }
 
   /** Returns when the channel's frame is the answer. */
-  #await(channel: Channel, type: number, id: number): void {
+  #await(channel: MemoryChannel, type: number, id: number): void {
     for (;;) {
       channel.flush();
       while (channel.next()) {
@@ -118,14 +133,11 @@ export class BackendMemory implements RemoteAccess {
     }
   }
 
-  #keep(channel: Channel): void {
+  #keep(channel: MemoryChannel): void {
     const { frame, bytes } = channel;
-    if (!frame.reply || !LATER.includes(frame.type) || frame.descriptors.length > 0) {
-      throw new CodedError(
-        'UNEXPECTED_REPLY',
-        `${messageName(frame.type)} ${frame.id} on the backend channel`,
-      );
-    }
+    answerHandler(frame);
+    // Nobody is owed that many: what is kept here has an end, however long the peer does not answer.
+    if (channel.owed < 0) throw notWaitedFor(frame.type, frame.id);
     const kept = new Frame();
     kept.type = frame.type;
     kept.flags = frame.flags;
@@ -134,7 +146,7 @@ export class BackendMemory implements RemoteAccess {
     this.setAside.push({ frame: kept, bytes: bytes.slice(frame.start, frame.end) });
   }
 
-  #wait(channel: Channel): void {
+  #wait(channel: MemoryChannel): void {
     const poll = this.#poll;
     poll.set(BACKEND, channel.fd, POLL.IN | (channel.unsent > 0 ? POLL.OUT : 0));
     poll.set(FRONT, this.#front.full ? -1 : this.#front.fd, POLL.IN);

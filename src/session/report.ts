@@ -52,6 +52,8 @@ export interface SessionReport {
   readonly options: Readonly<Record<string, string>>;
   readonly features: number;
   readonly regions: number;
+  /** Regions that are not mapped but asked for by messages, which is slow. */
+  readonly remoteRegions: number;
   readonly devices: readonly DeviceReport[];
   readonly epoch: number;
   readonly invalidationsSent: number;
@@ -85,6 +87,7 @@ export function reportOf(session: Session): SessionReport {
     options: agreement?.options ?? {},
     features: agreement?.features ?? 0,
     regions: session.regions,
+    remoteRegions: session.remoteRegions.size,
     devices: Array.from(devices.all(), ({ device, rid, name, flags }) => ({
       device,
       rid,

@@ -12,7 +12,7 @@
  *   4 RESET and the end of the connection drop everything;
  *   5 nothing here waits, so translations are answered whatever is pending.
  */
-import { CodedError } from '../base/errors.js';
+import { CodedError, type ErrorName } from '../base/errors.js';
 import {
   DEVICE_TLB,
   type Iommu,
@@ -27,6 +27,7 @@ import { CODEC, type Codec, isMessage } from '../wire/codec.js';
 import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { AssignedDevices } from './assigned.js';
+import { answerHandler, notWaitedFor } from './backend.js';
 import { expectDescriptors } from './descriptors.js';
 import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
@@ -63,6 +64,10 @@ export class Session {
   /** Regions whose file might shrink; said in the log once. */
   unsealedRegions = 0;
   regions = 0;
+  /** Of these, those that are reached by messages. */
+  readonly remoteRegions = new Set<number>();
+  /** Why files could not be mapped; each is said in the log once. */
+  readonly unmappable = new Set<ErrorName>();
   #handled = 0;
   readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
   readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
@@ -104,7 +109,7 @@ export class Session {
    */
   input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames[channel]++;
-    if (channel === CHANNEL.BACKEND) this.#fromBackend(frame, bytes);
+    if (channel === CHANNEL.BACKEND) answerHandler(frame)(this, frame, bytes);
     else this.#fromFront(frame, bytes);
     this.#goOn();
     this.deviceTlbs.settle(this.#deviceTlbEnded);
@@ -168,6 +173,12 @@ export class Session {
   readonly #deviceTlbRoom = (): void => {
     this.shadowing.owe();
   };
+
+  /** A device has answered an invalidation request. Throws `UNEXPECTED_REPLY`. */
+  deviceAnswered(id: number, result: number): void {
+    if (this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) return;
+    throw notWaitedFor(MESSAGE.DEVICE_TLB, id);
+  }
 
   regWrite(frame: Frame, message: M.RegWrite): void {
     const { offset, size } = message;
@@ -358,46 +369,6 @@ export class Session {
     expectDescriptors(frame, 0);
     const { failures } = CODEC.HostBatchReply.decode(bytes, frame.start, frame.end);
     this.shadowing.answered(frame.id, failures);
-  }
-
-  #fromBackend(frame: Frame, bytes: Uint8Array): void {
-    const { type, id } = frame;
-    if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
-    if (!frame.reply) throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the backend channel`);
-    if (type === MESSAGE.DEVICE_TLB) {
-      expectDescriptors(frame, 0);
-      const { result } = CODEC.DeviceTlbReply.decode(bytes, frame.start, frame.end);
-      if (!this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) {
-        throw new CodedError('UNEXPECTED_REPLY', `DEVICE_TLB ${id} is not waited for`);
-      }
-      return;
-    }
-    if (type === MESSAGE.HOST_BATCH && id !== this.shadowing.handed) {
-      this.#hostAnswered(frame, bytes);
-      return;
-    }
-    if (type >= MESSAGE.HOST_SPACE_CREATE && type <= MESSAGE.HOST_PASID_FREE) {
-      expectDescriptors(frame, 0);
-      this.assigned.host.answered(type, id, CODEC.HostReply.decode(bytes, frame.start, frame.end));
-      return;
-    }
-    if (type === MESSAGE.TRACK) {
-      expectDescriptors(frame, 0);
-      const { code, text } = CODEC.Status.decode(bytes, frame.start, frame.end);
-      if (code !== 0) throw new CodedError('PEER_REFUSED', `TRACK failed in the peer: ${code} ${text}`);
-      this.shadowing.shadow.trackAnswered(id);
-      this.shadowing.owe();
-      return;
-    }
-    if (type !== MESSAGE.INVALIDATE) {
-      throw new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)} that is not waited for`);
-    }
-    expectDescriptors(frame, 0);
-    const status = CODEC.Status.decode(bytes, frame.start, frame.end);
-    if (status.code !== 0) {
-      throw new CodedError('PEER_REFUSED', `INVALIDATE failed in the peer: ${status.code} ${status.text}`);
-    }
-    if (this.invalidations.acknowledge(id)) this.shadowing.owe();
   }
 }
 

@@ -5,6 +5,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
+import { plainFields, plainText } from '../base/text.js';
 import * as builtIn from '../device/models.js';
 import type { ViommuEvent } from '../events/events.js';
 import { differences } from '../shadow/check.js';
@@ -38,7 +39,7 @@ function mention(event: ViommuEvent): void {
     dropped = 0;
   }
   told = (told + 1) | 0;
-  tell({ kind: 'event', event });
+  tell({ kind: 'event', event: plainFields(event) });
 }
 
 type Answer = Extract<FromWorker, { kind: 'reply' }>['value'];
@@ -99,7 +100,7 @@ async function serve(start: WorkerStart): Promise<void> {
   shared = new Int32Array(start.shared);
   const factory = await modelsOf(start);
   const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
-    log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields }),
+    log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields: plainFields(fields) }),
     event: mention,
     wake: (midway) => {
       clearWake(start.wakeFd);
@@ -109,7 +110,9 @@ async function serve(start: WorkerStart): Promise<void> {
     },
   });
   const reason = loop.run();
-  tell({ kind: 'closed', reason: reason.reason, text: reason.message, report: loop.lastReport });
+  // What ends a session may quote its peer.
+  const text = plainText(reason.message);
+  tell({ kind: 'closed', reason: reason.reason, text, report: loop.lastReport });
 }
 
 let started = false;

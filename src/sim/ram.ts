@@ -1,23 +1,27 @@
-import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
+import { closeFd, FileMapping, memoryFile } from '../base/native.js';
 import type { GuestRam } from './machine.js';
 
 /** One region: a nameless file, mapped here and, through MEM_ADD, in the daemon. */
 export class RamRegion {
   readonly fd: number;
-  readonly #address: number;
+  readonly #file: FileMapping;
   words: Int32Array;
   bytes: Uint8Array;
 
-  /** At most 1 GiB, so that one view covers it. */
+  /**
+   * At most 1 GiB, so that one view covers it.
+   * @param hugePage bytes of the huge pages that it is made of; 0 = ordinary ones
+   */
   constructor(
     readonly id: number,
     readonly base: number,
     readonly size: number,
+    hugePage = 0,
   ) {
     if (size > 2 ** 30) throw new RangeError('simulated RAM: a region has at most 1 GiB');
-    this.fd = memoryFile(`viommu-sim-ram${id}`, size);
-    this.#address = mapFile(this.fd, 0, size, true);
-    const memory = viewOf(this.#address, size);
+    this.fd = memoryFile(`viommu-sim-ram${id}`, size, true, hugePage);
+    this.#file = new FileMapping(this.fd, 0, size, true);
+    const memory = this.#file.view(0, size);
     this.words = new Int32Array(memory);
     this.bytes = new Uint8Array(memory);
   }
@@ -26,7 +30,7 @@ export class RamRegion {
   close(): void {
     this.words = new Int32Array(0);
     this.bytes = new Uint8Array(0);
-    unmap(this.#address, this.size);
+    this.#file.unmap();
     closeFd(this.fd);
   }
 }
@@ -38,8 +42,8 @@ export class SimRam implements GuestRam {
   onStore: (gpa: number, bytes: number) => void = () => {};
   #nextId = 1;
 
-  add(base: number, size: number): RamRegion {
-    const region = new RamRegion(this.#nextId++, base, size);
+  add(base: number, size: number, hugePage = 0): RamRegion {
+    const region = new RamRegion(this.#nextId++, base, size, hugePage);
     this.regions.push(region);
     return region;
   }

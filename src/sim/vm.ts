@@ -1,4 +1,4 @@
-import { closeFd, mapFile, memoryFile, unmap, viewOf } from '../base/native.js';
+import { closeFd, FileMapping, memoryFile } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { pageOf } from '../shadow/pages.js';
@@ -88,7 +88,7 @@ export class SimVm implements Machine {
   readonly tracked = new Set<number>();
   readonly #shared: boolean;
   #sharedFd = -1;
-  #sharedAddress = 0;
+  #sharedFile: FileMapping | undefined;
   readonly #sharedBytes: number;
   #sharedWords = new Int32Array(0);
   #sent = 0;
@@ -312,15 +312,15 @@ export class SimVm implements Machine {
     this.ram.close();
     if (this.#sharedFd < 0) return;
     this.#sharedWords = new Int32Array(SHARED.REGISTERS / 4);
-    unmap(this.#sharedAddress, this.#sharedBytes);
+    this.#sharedFile?.unmap();
     closeFd(this.#sharedFd);
     this.#sharedFd = -1;
   }
 
   #hello(options: SimVmOptions): void {
     this.#sharedFd = memoryFile('viommu-sim-shared', this.#sharedBytes);
-    this.#sharedAddress = mapFile(this.#sharedFd, 0, this.#sharedBytes, true);
-    this.#sharedWords = new Int32Array(viewOf(this.#sharedAddress, this.#sharedBytes));
+    this.#sharedFile = new FileMapping(this.#sharedFd, 0, this.#sharedBytes, true);
+    this.#sharedWords = new Int32Array(this.#sharedFile.view(0, this.#sharedBytes));
     const reply = this.client.hello(
       {
         version: VERSION,

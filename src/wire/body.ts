@@ -26,6 +26,18 @@ type Decode = (
 export const EMPTY: readonly number[] = [];
 export const NO_BYTES = new Uint8Array(0);
 
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
+/**
+ * Strings are for people. One that is not UTF-8 (cut in the middle of a character, say) has U+FFFD where it is wrong; a peer does
+ * not lose its connection for it.
+ */
+class TolerantReader extends protobuf.Reader {
+  override stringVerify(): string {
+    return utf8.decode(this.bytes());
+  }
+}
+
 /** One message type. */
 export class Codec<T extends object> {
   readonly name: string;
@@ -44,7 +56,7 @@ export class Codec<T extends object> {
     this.#type = contract.lookupType(`viommu.${name}`).setup();
     // The generated decoder's further parameters (a message to fill among them) are not in the published type.
     this.#decode = this.#type.decode as unknown as Decode;
-    this.#reader = new protobuf.Reader(new Uint8Array(0));
+    this.#reader = new TolerantReader(new Uint8Array(0));
     this.#reader.discardUnknown = true;
     this.#clear = clear;
     this.#message = this.create();

@@ -6,7 +6,7 @@ import { CodedError } from '../base/errors.js';
 import { closeFd, NativeBuffer } from '../base/native.js';
 import type { Codec } from './codec.js';
 import { FdSocket, RECEIVED } from './fd-socket.js';
-import { Frame, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES, VERSION } from './frame.js';
+import { FLAG, Frame, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES, VERSION } from './frame.js';
 import { Receiver } from './receiver.js';
 import { BodyWriter } from './writer.js';
 
@@ -31,6 +31,8 @@ export class Channel {
   /** Unsent bytes are [start, end). */
   #outStart = 0;
   #outEnd = 0;
+  /** Questions sent, less answers received. */
+  #owed = 0;
   #closed = false;
 
   /** Takes over the descriptor. */
@@ -45,6 +47,11 @@ export class Channel {
   /** The bytes that {@link frame}'s `start` and `end` count in. */
   get bytes(): Uint8Array {
     return this.#in.bytes;
+  }
+
+  /** Answers that are to come; below 0 when more came than were asked for. */
+  get owed(): number {
+    return this.#owed;
   }
 
   /** Bytes that wait for the socket to take them. */
@@ -74,7 +81,9 @@ export class Channel {
 
   /** Takes the next whole frame into {@link frame}; false when there is none. Throws as `Receiver.next`. */
   next(): boolean {
-    return this.#receiver.next(this.frame);
+    if (!this.#receiver.next(this.frame)) return false;
+    if (this.frame.reply) this.#owed--;
+    return true;
   }
 
   /** To be asked after {@link FILL}.CLOSED and the last {@link next}: how the connection ended. */
@@ -102,6 +111,7 @@ export class Channel {
     this.#outView.setUint32(at + 8, size, true);
     this.#outView.setUint32(at + 12, id, true);
     this.#outEnd = this.#writer.position;
+    if ((flags & FLAG.NEED_REPLY) !== 0) this.#owed++;
   }
 
   /** Sends what the socket takes now; true when nothing is left. Throws `PEER_CLOSED`, `SOCKET_FAILED`. */

@@ -137,8 +137,24 @@ describe('a body that is not the message', () => {
     );
   });
 
-  it('bad UTF-8 in a string is BAD_BODY', () => {
-    const bad = Uint8Array.from([0x1a, 2, 0xc3, 0x28]);
+  it('a string that is not UTF-8 has U+FFFD where it is wrong', () => {
+    const decoded = (...bytes: number[]): string => {
+      const body = Uint8Array.from([0x1a, bytes.length, ...bytes]);
+      return CODEC.Hello.decode(body, 0, body.length).vm;
+    };
+    expect(decoded(0xc3, 0x28)).toBe('\ufffd(');
+    expect(decoded(0x61, 0xc3)).toBe('a\ufffd');
+    expect(decoded(0xff, 0x62)).toBe('\ufffdb');
+    // A surrogate, a long form, a number above Unicode's.
+    expect(decoded(0xed, 0xa0, 0x80)).toMatch(/^\ufffd+$/);
+    expect(decoded(0xc0, 0xaf)).toMatch(/^\ufffd+$/);
+    expect(decoded(0xf4, 0x90, 0x80, 0x80)).toMatch(/^\ufffd+$/);
+    expect(decoded(0xef, 0xbb, 0xbf, 0x63)).toBe('\ufeffc');
+    expect(decoded(0xc3, 0xa9)).toBe('é');
+  });
+
+  it('a string that is longer than its body is BAD_BODY', () => {
+    const bad = Uint8Array.from([0x1a, 3, 0x61, 0x62]);
     expect(() => CODEC.Hello.decode(bad, 0, bad.length)).toThrow(
       expect.objectContaining({ reason: 'BAD_BODY' }),
     );

@@ -1,6 +1,6 @@
 import { readSync, writeSync } from 'node:fs';
 import { CodedError } from '../../src/base/errors.js';
-import { closeFd, mapFile, unmap, viewOf } from '../../src/base/native.js';
+import { closeFd, FileMapping } from '../../src/base/native.js';
 import { Channel, FILL } from '../../src/wire/channel.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from '../../src/wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, messageName } from '../../src/wire/frame.js';
@@ -100,7 +100,7 @@ export class ScriptedDaemon {
   #front: Channel | undefined;
   #listener: Listener | undefined;
   #page = -1;
-  #pageAt = 0;
+  #pageFile: FileMapping | undefined;
   #mailbox: DaemonMailbox | undefined;
   #handled = 0;
   readonly #timer: NodeJS.Timeout;
@@ -149,8 +149,8 @@ export class ScriptedDaemon {
     clearInterval(this.#timer);
     this.hangUp();
     this.#mailbox = undefined;
-    if (this.#pageAt !== 0) unmap(this.#pageAt, CONTROL_BYTES);
-    this.#pageAt = 0;
+    this.#pageFile?.unmap();
+    this.#pageFile = undefined;
     if (this.#page >= 0) closeFd(this.#page);
     this.#page = -1;
     await this.#listener?.close();
@@ -305,8 +305,8 @@ export class ScriptedDaemon {
   }
 
   #openMailbox(): void {
-    this.#pageAt = mapFile(this.#page, 0, CONTROL_BYTES, true);
-    this.#mailbox = new DaemonMailbox(new Uint32Array(viewOf(this.#pageAt, CONTROL_BYTES)));
+    this.#pageFile = new FileMapping(this.#page, 0, CONTROL_BYTES, true);
+    this.#mailbox = new DaemonMailbox(new Uint32Array(this.#pageFile.view(0, CONTROL_BYTES)));
     this.#mailbox.sleep(true);
   }
 

@@ -1,3 +1,4 @@
+import { SimHost } from '../../src/host/sim/host.js';
 import { bodyCodec, type Codec } from '../../src/wire/codec.js';
 import { FEATURE, FLAG, HEADER_BYTES, MESSAGE, NOTIFY, VERSION } from '../../src/wire/frame.js';
 import { BodyWriter } from '../../src/wire/writer.js';
@@ -166,6 +167,24 @@ export function plausibleFrame(rng: Rng, id: number, features: number): MadeFram
 
 /** The pages of 1 GiB. */
 const LISTENED = { firstLo: 0, firstHi: 0, lastLo: 2 ** 30 - 1, lastHi: 0 };
+
+/** A host that an assigned device may have, by the guest's model, as HOST_DEVICE tells of it. */
+const HARDWARE = {
+  vtd: new SimHost({ kind: 'vtd3' }).driver.hardwareInfo(),
+  smmuv3: new SimHost({ kind: 'smmuv3' }).driver.hardwareInfo(),
+};
+
+/** Devices with objects of the host: to be sent after {@link firstFrames}, where `NESTING` is in force. */
+export function hostFrames(rng: Rng, model: keyof typeof HARDWARE): Uint8Array[] {
+  const codec = bodyCodec(MESSAGE.HOST_DEVICE);
+  const { type: infoType, info } = HARDWARE[model];
+  return [1, 2].map((device) => {
+    const what = { kind: rng.below(2), container: 0, abilities: rng.chance(0.7) ? 0x3f : rng.below(64) };
+    const limits = { pasidBits: rng.below(21), ranges: [], mappings: rng.pick([0, 0, 1, 100]) };
+    const message = { device, ...what, infoType, info, ...limits, batches: rng.chance(0.1) };
+    return frameBytes(MESSAGE.HOST_DEVICE, VERSION | FLAG.NEED_REPLY, 0, codec, message);
+  });
+}
 
 /** Devices that notifiers may be asked for, one of them shadowed where that is possible; to be sent after HELLO. */
 export function firstFrames(features: number): Uint8Array[] {

@@ -8,6 +8,7 @@ import { CODEC } from '../../src/wire/codec.js';
 import {
   ALL_FEATURES,
   CONTROL_MAGIC,
+  FEATURE,
   FLAG,
   Frame,
   MAX_FRAME_BYTES,
@@ -17,21 +18,21 @@ import {
 import type { RegWriteReply } from '../../src/wire/messages.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
-import { firstFrames, frameBytes, plausibleFrame, replyDue, spoiled } from './frame-maker.js';
+import { putTables, startFrames } from './first-tables.js';
+import { firstFrames, frameBytes, hostFrames, plausibleFrame, replyDue, spoiled } from './frame-maker.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { WORDS_PER_WRITE } from './limits.js';
+import { MemoryPeer } from './memory-peer.js';
 import type { Rng } from './rng.js';
 
 const STEPS = 150;
+const RAM_BYTES = 2 ** 20;
 /** Descriptors that are nobody's: closing them does nothing. */
 const NO_FD = 0x4000_0000;
 
 /** Guest memory that accepts any region and serves one. */
 class FuzzMemory extends CountingMemory implements SessionMemory {
   readonly #regions = new Set<number>();
-  constructor() {
-    super(new ArrayMemory([{ base: 0, bytes: 2 ** 20 }]));
-  }
   addMapped({ region }: { readonly region: number }): boolean {
     this.#add(region);
     return true;
@@ -62,26 +63,21 @@ interface Sent {
   readonly operations: number;
 }
 
-const ASKS: ReadonlySet<number> = new Set([
-  MESSAGE.INVALIDATE,
-  MESSAGE.DEVICE_TLB,
-  MESSAGE.HOST_BATCH,
-  MESSAGE.TRACK,
-]);
-
 /**
  * Random frames against a session: right ones, wrong ones, and bytes that are none, in pieces of any size. The
- * session may end only with an error of the table that ends connections; until then every question has one
- * answer, in order (some wait for the host, which answers when it likes), and no frame costs more than its bound.
+ * session may end only with an error of the table that ends connections, and for an answer only when that was wrong; until
+ * then every question has one answer, in order (some wait for the host, which answers when it likes), and no frame costs more
+ * than its bound. In half of the cases the peer keeps guest memory, and answers what it was asked before while it is asked for it.
  */
 export class FramesFuzzer implements Fuzzer {
   readonly name = 'frames';
   #frames = 0;
   #ended = 0;
+  #early = 0;
   readonly #reasons: Record<string, number> = {};
 
   facts(): Readonly<Record<string, number>> {
-    return { frames: this.#frames, ended: this.#ended, ...this.#reasons };
+    return { frames: this.#frames, ended: this.#ended, early: this.#early, ...this.#reasons };
   }
 
   run(rng: Rng, trace: Trace): void {
@@ -94,18 +90,27 @@ export class FramesFuzzer implements Fuzzer {
       const { severity } = ERRORS[error.reason];
       must(severity === 'connection', () => `ended by ${error.reason}, which does not end connections`);
       must(error.reason !== 'INTERNAL', () => `INTERNAL: ${error.message}`);
+      const answered = error.reason === 'UNEXPECTED_REPLY' || error.reason === 'PEER_REFUSED';
+      must(!answered || talk.strayed, () => `${error.message}, of a peer that was right`);
       this.#ended++;
       this.#reasons[error.reason] = (this.#reasons[error.reason] ?? 0) + 1;
     } finally {
       talk.end();
       this.#frames += talk.frames;
+      this.#early += talk.early;
     }
   }
 }
 
 class Talk {
   frames = 0;
-  readonly #memory = new FuzzMemory();
+  /** Something was wrong that may look like an answer. */
+  strayed = false;
+  /** Answers that came while memory was asked for. */
+  early = 0;
+  readonly #ram = new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]);
+  readonly #peer: MemoryPeer;
+  readonly #memory: FuzzMemory;
   readonly #bytes = new Uint8Array(3 * MAX_FRAME_BYTES);
   readonly #receiver = new Receiver(this.#bytes);
   readonly #frame = new Frame();
@@ -117,15 +122,20 @@ class Talk {
   #features = 0;
   readonly #session: Session;
   #nextId = 1;
+  #delivering = false;
 
   constructor(
     private readonly rng: Rng,
     private readonly trace: Trace,
   ) {
+    const ram = this.#ram;
+    this.#peer = new MemoryPeer(ram, RAM_BYTES, () => this.#answerEarly());
+    this.#memory = new FuzzMemory(rng.chance(0.5) ? this.#peer.memory : ram);
     const outlet = (sent: (frame: Sent) => void, channel: ChannelName): Outlet => ({
-      put: (type, flags, id, _codec, message) => {
+      put: (type, flags, id, codec, message) => {
         const { ops, batch } = message as Partial<RegWriteReply>;
         const operations = (ops?.length ?? 0) / HOST_OPERATION_WORDS;
+        if (channel === CHANNEL.BACKEND) this.#peer.ask(type, flags, id, codec, message);
         sent({ type, flags, id, channel, operations });
         // A batch that comes with the answer to a write is answered where it came.
         if (type === MESSAGE.REG_WRITE && batch)
@@ -147,6 +157,7 @@ class Talk {
 
   end(): void {
     this.#session.end();
+    this.#peer.close();
   }
 
   hello(): void {
@@ -161,6 +172,12 @@ class Talk {
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
     for (const bytes of firstFrames(this.#features)) this.#receive(bytes, []);
+    if (rng.chance(0.7)) {
+      putTables(this.#ram, model);
+      for (const bytes of startFrames(model)) this.#receive(bytes, []);
+    }
+    if ((this.#features & FEATURE.NESTING) === 0 || rng.chance(0.3)) return;
+    for (const bytes of hostFrames(rng, model)) this.#receive(bytes, []);
   }
 
   step(): void {
@@ -173,24 +190,49 @@ class Talk {
     const wrong = rng.chance(0.005);
     const descriptors = descriptor !== rng.chance(0.002) ? [NO_FD] : [];
     const sent = wrong ? spoiled(rng, bytes) : bytes;
+    if (wrong) this.strayed = true;
     this.trace.say(`${wrong ? 'spoiled ' : ''}type ${type}: ${Buffer.from(sent).toString('hex')}`);
     this.#receive(sent, descriptors);
   }
 
   #ask(sent: Sent): void {
-    if (ASKS.has(sent.type)) this.#asked.push(sent);
+    const needsReply = (sent.flags & FLAG.NEED_REPLY) !== 0;
+    // What went with an answer is answered, too.
+    if (needsReply || sent.channel === CHANNEL.FRONT) this.#asked.push(sent);
   }
 
   #acknowledge(): void {
-    const { rng } = this;
     const asked = this.#asked.shift() as Sent;
-    const { type, channel } = asked;
-    const id = rng.chance(0.998) ? asked.id : rng.u32();
-    const bytes = this.#answerTo(asked, id);
-    this.trace.say(`answer to type ${type}, ${id}`);
-    const frame = new Frame();
-    Object.assign(frame, { type, flags: VERSION | FLAG.REPLY, id, start: 16, end: bytes.length });
-    this.#input(channel, frame, bytes);
+    const bytes = this.#answerBytes(asked);
+    if (asked.channel === CHANNEL.FRONT) {
+      const frame = new Frame();
+      const { type, flags } = { type: asked.type, flags: VERSION | FLAG.REPLY };
+      const id = new DataView(bytes.buffer).getUint32(12, true);
+      Object.assign(frame, { type, flags, id, start: 16, end: bytes.length });
+      this.#input(CHANNEL.FRONT, frame, bytes);
+      return;
+    }
+    this.#peer.send(bytes);
+    this.#deliver();
+    this.#checkAnswered();
+  }
+
+  /** Some of what the peer was asked on the backend channel, in order, in the middle of an input that waits for memory. */
+  #answerEarly(): void {
+    const { rng } = this;
+    while (this.#asked[0]?.channel === CHANNEL.BACKEND && rng.chance(0.5)) {
+      this.early++;
+      this.#peer.send(this.#answerBytes(this.#asked.shift() as Sent));
+    }
+  }
+
+  #answerBytes(asked: Sent): Uint8Array {
+    const { rng } = this;
+    const right = rng.chance(0.998);
+    if (!right) this.strayed = true;
+    const id = right ? asked.id : rng.u32();
+    this.trace.say(`answer to type ${asked.type}, ${id}`);
+    return this.#answerTo(asked, id);
   }
 
   #answerTo({ type, operations }: Sent, id: number): Uint8Array {
@@ -204,7 +246,20 @@ class Talk {
       const failures = operations > 0 && rng.chance(0.1) ? Uint32Array.of(index, 14) : new Uint32Array(0);
       return frameBytes(type, flags, id, CODEC.HostBatchReply, { failures });
     }
-    return frameBytes(type, flags, id, CODEC.Status, { code: rng.chance(0.999) ? 0 : 5, text: '' });
+    if (type >= MESSAGE.HOST_SPACE_CREATE) {
+      const failed = rng.chance(0.1);
+      const code = failed ? 1 + rng.below(21) : 0;
+      const done = failed ? rng.below(operations + 1) : operations;
+      return frameBytes(type, flags, id, CODEC.HostReply, {
+        code,
+        text: '',
+        done,
+        value: rng.below(2 ** 20),
+      });
+    }
+    const refused = rng.chance(0.001);
+    if (refused) this.strayed = true;
+    return frameBytes(type, flags, id, CODEC.Status, { code: refused ? 5 : 0, text: '' });
   }
 
   /** Bytes arrive, whole or in pieces; frames that are complete are handled. */
@@ -223,6 +278,13 @@ class Talk {
         this.#frame.descriptors.length = 0;
       }
     }
+  }
+
+  /** What has come on the backend channel. */
+  #deliver(): void {
+    this.#delivering = true;
+    this.#peer.deliver((frame, bytes) => this.#input(CHANNEL.BACKEND, frame, bytes));
+    this.#delivering = false;
   }
 
   #input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
@@ -245,6 +307,12 @@ class Talk {
       else must(false, () => `type ${type} id ${id} got ${JSON.stringify(answer)}`);
     }
     must(now === 0, () => `type ${type} got no answer`);
+    if (this.#delivering) return;
+    this.#deliver();
+    this.#checkAnswered();
+  }
+
+  #checkAnswered(): void {
     const late = (): string => `${JSON.stringify(this.#open[0])} is not answered, and nothing is waited for`;
     must(this.#asked.length > 0 || this.#open.length === 0, late);
   }

@@ -35,10 +35,9 @@ function machine(
   name: string,
   model: 'vtd' | 'smmuv3',
   options = {},
-  pasidQuota?: number,
+  more: { readonly pasidQuota?: number; readonly sharedMemory?: boolean } = {},
 ): WiredMachine {
-  const quota = pasidQuota === undefined ? {} : { pasidQuota };
-  return new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options, ...quota });
+  return new WiredMachine({ socket: daemon.socket, host, name, bytes: RAM, model, options, ...more });
 }
 
 function vtdDriver({ vm }: WiredMachine): VtdDriver {
@@ -69,10 +68,10 @@ function clean(host: SimHost): void {
   expect(leftovers(host)).toEqual({});
 }
 
-describe('a VF', () => {
+describe.each([true, false])('a VF, its guest in memory that the daemon can map: %s', (sharedMemory) => {
   it('of vt-d3 nests: map, unmap, PASIDs, faults, reset, RAM that goes', () => {
     const host = new SimHost({ kind: 'vtd3', tableBytes: 2 ** 24 });
-    const wired = machine(host, 'a', 'vtd', { 'caching-mode': 'on' });
+    const wired = machine(host, 'a', 'vtd', { 'caching-mode': 'on' }, { sharedMemory });
     const device = host.addVf(HOST_RID, wired.guest);
     expect(wired.plug(device, RID)).toBe(NEST);
     const driver = vtdDriver(wired);
@@ -103,7 +102,7 @@ describe('a VF', () => {
 
   it('of an SMMUv3 nests, with the CD table as it is', () => {
     const host = new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 24 });
-    const wired = machine(host, 'a', 'smmuv3');
+    const wired = machine(host, 'a', 'smmuv3', {}, { sharedMemory });
     const device = host.addVf(HOST_RID, wired.guest);
     expect(wired.plug(device, RID)).toBe(NEST);
     const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });
@@ -163,7 +162,7 @@ describe('guests on one parent device of an SMMUv3', () => {
 
   /** A guest with an mdev that is shadowed, and a driver at work. */
   function guest(host: SimHost, name: string, options = {}, pasidQuota?: number) {
-    const wired = machine(host, name, 'smmuv3', options, pasidQuota);
+    const wired = machine(host, name, 'smmuv3', options, pasidQuota === undefined ? {} : { pasidQuota });
     const device = host.addMdev(HOST_RID, wired.guest);
     expect(wired.plug(device, RID)).toBe(SHADOW);
     const driver = new SmmuDriver(wired.vm, { pages: [RAM / 2, RAM] });

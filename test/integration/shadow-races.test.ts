@@ -25,9 +25,9 @@ const READ_WRITE = 3;
 const WRITER = `
   const { workerData } = require('node:worker_threads');
   const { native, fd, bytes, table, data, bits, stop } = workerData;
-  import(native).then(({ mapFile, unmap, viewOf }) => {
-    const address = mapFile(fd, 0, bytes, true);
-    const entries = new BigInt64Array(viewOf(address, bytes), table, ${ENTRIES});
+  import(native).then(({ FileMapping }) => {
+    const file = new FileMapping(fd, 0, bytes, true);
+    const entries = new BigInt64Array(file.view(0, bytes), table, ${ENTRIES});
     const flags = new Int32Array(stop);
     let seed = 1;
     while (Atomics.load(flags, 0) === 0) {
@@ -38,7 +38,7 @@ const WRITER = `
       Atomics.store(entries, n, choice === ${CHOICES} ? 0n : BigInt(data + page) | BigInt(bits));
       flags[1]++;
     }
-    unmap(address, bytes);
+    file.unmap();
   });
 `;
 

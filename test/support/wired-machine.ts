@@ -15,6 +15,8 @@ export interface WiredMachineOptions {
   readonly model: 'vtd' | 'smmuv3';
   readonly options?: Readonly<Record<string, string>>;
   readonly pasidQuota?: number;
+  /** False: the daemon reads and writes RAM by messages. */
+  readonly sharedMemory?: boolean;
 }
 
 export class WiredMachine {
@@ -25,9 +27,10 @@ export class WiredMachine {
   readonly memory = new MappedMemory();
   readonly assigned: AssignedHost;
 
-  constructor({ socket, host, name, bytes, model, options = {}, pasidQuota }: WiredMachineOptions) {
+  constructor(wanted: WiredMachineOptions) {
+    const { socket, host, name, bytes, model, options = {}, pasidQuota, sharedMemory = true } = wanted;
     this.host = host;
-    this.vm = SimVm.connect(socket, { name, model, options, ramBytes: bytes });
+    this.vm = SimVm.connect(socket, { name, model, options, ramBytes: bytes, sharedMemory });
     const [{ fd }] = this.vm.ram.regions;
     this.memory.add({ region: 1, gpa: 0, size: bytes, offset: 0, readonly: false, fd, fileBytes: bytes });
     const { memory } = this;

@@ -31,6 +31,8 @@ export interface Machine {
   readonly testDevice: boolean;
   /** Guest RAM that the daemon maps; false = it asks the bridge for every access. */
   readonly sharedMemory: boolean;
+  /** Another backend for guest RAM: type and properties, without id and size. */
+  readonly memoryBackend?: string;
   /** More QEMU arguments, last. */
   readonly extra: readonly string[];
 }
@@ -56,9 +58,8 @@ const EMULATED_CPU: Readonly<Record<Arch, string>> = { amd64: 'max,la57=off', ar
 /** The QEMU arguments of a machine; its serial console is on stdio. */
 export function machineArguments(machine: Machine): string[] {
   const size = `${machine.memoryMib}M`;
-  const backend = machine.sharedMemory
-    ? `memory-backend-memfd,id=ram0,size=${size},share=on`
-    : `memory-backend-ram,id=ram0,size=${size}`;
+  const usual = machine.sharedMemory ? 'memory-backend-memfd,share=on' : 'memory-backend-ram';
+  const backend = `${machine.memoryBackend ?? usual},id=ram0,size=${size}`;
   const { machine: type, console } = ARCH[machine.arch];
   const stock = machine.iommu.kind === 'smmuv3' ? ',iommu=smmuv3' : '';
   const cpu = machine.accelerator === 'kvm' ? 'host' : EMULATED_CPU[machine.arch];

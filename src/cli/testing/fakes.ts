@@ -85,7 +85,17 @@ export function fakeReport(session: string): SessionReport {
   };
   const zeroNesting = { devices: 0, operations: 0, refused: 0, faultsForwarded: 0, faultsWithheld: 0 };
   return {
-    ...{ session, vm: '', peer: 'fake', model: 'vtd', options: {}, features: 0, regions: 0, devices: [] },
+    ...{
+      session,
+      vm: '',
+      peer: 'fake',
+      model: 'vtd',
+      options: {},
+      features: 0,
+      regions: 0,
+      remoteRegions: 0,
+      devices: [],
+    },
     ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
     deviceTlbInvalidations: 0,
     ...{ shadow: [], assigned: [], nesting: zeroNesting, shadowPasses: 0 },

@@ -64,8 +64,13 @@ export class DescriptorRules {
   }
 }
 
-/** False for types whose capability the unit lacks: invalid ones (§6.5.2.5, §6.5.2.6, §7.6.1). */
+/**
+ * False for types whose capability the unit lacks: invalid ones (§6.5.2.5, §6.5.2.6, §7.6.1). Interrupt remapping is not advertised
+ * (ECAP.IR): a driver that invalidates its entries believes in a table that nobody reads, and is told so. Those of Linux, Xen and
+ * FreeBSD do that only where they have set one up.
+ */
 function offered(type: number, config: VtdConfig): boolean {
+  if (type === DESCRIPTOR.INTERRUPT_ENTRY_CACHE) return false;
   if (type === DESCRIPTOR.DEVICE_TLB || type === DESCRIPTOR.PASID_DEVICE_TLB) return config.deviceTlb;
   return type !== DESCRIPTOR.PAGE_GROUP_RESPONSE || config.pageRequests;
 }

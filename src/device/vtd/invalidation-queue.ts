@@ -188,8 +188,7 @@ export class InvalidationQueue {
         this.pageGroupResponse();
         return true;
       default:
-        // Interrupt entry cache: without interrupt remapping there is none to invalidate.
-        return true;
+        throw new Error(`descriptor type ${type} passed its check and has no handler`);
     }
   }
 

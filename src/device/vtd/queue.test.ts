@@ -17,6 +17,7 @@ import {
   PC_INV_DSC,
 } from '../../spec/vtd/descriptors.js';
 import {
+  ECAP_REG,
   FSTS_REG,
   ICS_REG,
   IECTL_REG,
@@ -256,10 +257,16 @@ describe('queue errors', () => {
 });
 
 describe('descriptors', () => {
-  it('interrupt entry cache: accepted, without effect', () => {
+  it.each([
+    ['global', { G: 0 }],
+    ['of an index', { G: 1, IM: 2, IIDX: 5 }],
+  ])('interrupt entry cache, %s: an invalid type, as interrupt remapping is not advertised', (_, fields) => {
     const { vm } = legacy();
-    vm.submit(descriptor(IEC_INV_DSC, { TypeLow: 4 }), wait(8));
-    expect(status(vm)).toBe(8);
+    expect(vm.read(ECAP_REG.offset) & (1 << 3)).toBe(0);
+    vm.submit(descriptor(IEC_INV_DSC, { TypeLow: 4, ...fields }), wait(8));
+    expect(errorInfo(vm)).toBe(IQEI.INVALID_TYPE);
+    expect(vm.read(IQH_REG.offset)).toBe(0);
+    expect(status(vm)).toBe(0);
     expect(vm.invalidations).toEqual([]);
   });
 

@@ -50,6 +50,8 @@ export const FAKE = {
   DEVICE_TLB: 0x3c,
   /** What devices have said, a decimal digit each: 1 a page request, 2 the end of an invalidation request. */
   HEARD: 0x40,
+  /** When an invalidation request ends: invalidates space 1, then loads the word at this address (0 = neither). */
+  THEN_INVALIDATE: 0x44,
   BYTES: 4096,
 } as const;
 
@@ -183,9 +185,11 @@ export class FakeModel implements Iommu {
 /** Keeps in which order devices were heard. */
 class HearingModel extends FakeModel {
   readonly #heard: Uint32Array;
+  readonly #registers: Uint32Array;
 
   constructor(ports: ModelPorts) {
     super(ports);
+    this.#registers = ports.registers;
     this.#heard = ports.registers.subarray(FAKE.HEARD / 4, FAKE.HEARD / 4 + 1);
   }
 
@@ -195,6 +199,10 @@ class HearingModel extends FakeModel {
 
   deviceTlbInvalidated(_tag: number, _result: number): void {
     this.#heard[0] = (this.#heard[0] as number) * 10 + 2;
+    const address = this.#registers[FAKE.THEN_INVALIDATE / 4] as number;
+    if (address === 0) return;
+    this.writeRegister(FAKE.INVALIDATE, 4, 1, 0);
+    this.writeRegister(FAKE.PEEK64, 4, address, 0);
   }
 }
 

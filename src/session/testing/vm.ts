@@ -1,5 +1,5 @@
 /** A connected virtual machine for tests of the session: a client, its shared page, and what it was sent. */
-import { closeFd, mapFile, memoryFile, socketPair, unmap, viewOf } from '../../base/native.js';
+import { closeFd, FileMapping, memoryFile, socketPair } from '../../base/native.js';
 import { highHalf, lowHalf } from '../../base/u64.js';
 import { type BackendService, Client } from '../../wire/client.js';
 import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../../wire/frame.js';
@@ -22,13 +22,13 @@ export class TestVm {
   readonly remote = new Uint8Array(65536);
   /** What MEM_READ does besides; tests put an invalidation's acknowledgement behind it, for instance. */
   service: Partial<BackendService> = {};
-  readonly #address: number;
+  readonly #file: FileMapping;
   #sent = 0;
 
   constructor(fd: number) {
     this.pageFd = memoryFile('page', PAGE_BYTES);
-    this.#address = mapFile(this.pageFd, 0, PAGE_BYTES, true);
-    this.page = new Uint32Array(viewOf(this.#address, PAGE_BYTES));
+    this.#file = new FileMapping(this.pageFd, 0, PAGE_BYTES, true);
+    this.page = new Uint32Array(this.#file.view(0, PAGE_BYTES));
     const service: BackendService = {
       invalidate: (m) => {
         this.invalidations.push({ ...m, devices: Array.from(m.devices) });
@@ -137,7 +137,7 @@ export class TestVm {
   close(): void {
     this.client.close();
     closeFd(this.pageFd);
-    unmap(this.#address, PAGE_BYTES);
+    this.#file.unmap();
   }
 }
 

@@ -1,0 +1,76 @@
+/**
+ * What the backend channel may bring, by message number, and who handles it: the answers that the daemon goes on without.
+ * This one table says what is handled when it comes, and what is kept when it comes while guest memory is asked for
+ * (remote-access.ts), so that neither can lack what the other has. The answers to MEM_READ, MEM_WRITE and MEM_CAS are not in it:
+ * whoever asks stands and waits for them.
+ */
+import { CodedError } from '../base/errors.js';
+import { isMessage, replyCodec } from '../wire/codec.js';
+import { type Frame, MESSAGE, messageName } from '../wire/frame.js';
+import type * as M from '../wire/messages.js';
+import { expectDescriptors } from './descriptors.js';
+import type { Session } from './session.js';
+
+type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
+
+function answer<T extends keyof M.Requests>(
+  type: T,
+  handle: (session: Session, frame: Frame, message: M.Requests[T][1]) => void,
+): Handler {
+  const codec = replyCodec(type);
+  return (session, frame, bytes) => handle(session, frame, codec.decode(bytes, frame.start, frame.end));
+}
+
+/** What a peer cannot refuse. */
+function mustBeDone(type: number, { code, text }: M.Status): void {
+  if (code === 0) return;
+  throw new CodedError('PEER_REFUSED', `${messageName(type)} failed in the peer: ${code} ${text}`);
+}
+
+/** By message number. */
+export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
+  const table: (Handler | undefined)[] = [];
+  table[MESSAGE.INVALIDATE] = answer(MESSAGE.INVALIDATE, (session, { type, id }, status) => {
+    mustBeDone(type, status);
+    if (session.invalidations.acknowledge(id)) session.shadowing.owe();
+  });
+  table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (session, { id }, { result }) =>
+    session.deviceAnswered(id, result),
+  );
+  table[MESSAGE.HOST_BATCH] = answer(MESSAGE.HOST_BATCH, (session, { type, id }, { failures }) => {
+    // One that went with an answer on the front channel is answered there.
+    if (id === session.shadowing.handed) throw notWaitedFor(type, id);
+    session.shadowing.answered(id, failures);
+  });
+  table[MESSAGE.TRACK] = answer(MESSAGE.TRACK, (session, { type, id }, status) => {
+    mustBeDone(type, status);
+    session.shadowing.shadow.trackAnswered(id);
+    session.shadowing.owe();
+  });
+  const host = answer(MESSAGE.HOST_SPACE_CREATE, (session, { type, id }, reply) =>
+    session.assigned.host.answered(type, id, reply),
+  );
+  for (let type: number = MESSAGE.HOST_SPACE_CREATE; type <= MESSAGE.HOST_PASID_FREE; type++) {
+    table[type] = host;
+  }
+  return table;
+})();
+
+/** An answer that nobody asked for. */
+export function notWaitedFor(type: number, id: number): CodedError {
+  return new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)}, ${id}, that is not waited for`);
+}
+
+/**
+ * Who handles a frame of the backend channel, now or later. Throws `UNKNOWN_TYPE`, `OUT_OF_ORDER`, `UNEXPECTED_REPLY`,
+ * `EXTRA_DESCRIPTOR`.
+ */
+export function answerHandler(frame: Frame): Handler {
+  const { type } = frame;
+  if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
+  if (!frame.reply) throw new CodedError('OUT_OF_ORDER', `${messageName(type)} on the backend channel`);
+  const handler = BACKEND_ANSWERS[type];
+  if (handler === undefined) throw notWaitedFor(type, frame.id);
+  expectDescriptors(frame, 0);
+  return handler;
+}
