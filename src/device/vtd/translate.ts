@@ -39,9 +39,9 @@ export class Translator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
-  /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   /** Domain-ids whose first stages somebody outside walks: 1 each. */
   readonly firstStageWalked = new Uint8Array(0x10000);
+  /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   suppressed = false;
   private readonly domain: Domain;
   private readonly walked: WalkResult;
