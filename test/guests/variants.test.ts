@@ -105,16 +105,21 @@ describe('a Debian guest', () => {
     );
   }
 
-  it(
-    'whose device reads interrupts: refused and reported, once each, while real ones come through',
-    async () => {
+  it.each(['read', 'write'] as const)(
+    'whose device makes a %s where interrupts go: refused and reported, once, while real ones come through',
+    async (direction) => {
       const addresses = [0xdead_0000, 0xfee0_0000, 0xfeef_f000];
       const guest = Guest.boot(
-        options('interrupt-range', {
+        options(`interrupt-range-${direction}`, {
           choice: { scalableMode: true },
           append: ['intel_iommu=on,sm_on'],
           jobs: ['stray', 'nvme'],
-          parameters: { mib: 8, length: 64, stray: addresses.map((at) => `0x${at.toString(16)}`).join(',') },
+          parameters: {
+            mib: 8,
+            length: 64,
+            stray: addresses.map((at) => `0x${at.toString(16)}`).join(','),
+            'stray-direction': direction,
+          },
         }),
       );
       try {
@@ -124,7 +129,7 @@ describe('a Debian guest', () => {
         const device = (guest.run.value('stray', 'device') ?? '').replace(/^0000:/, '');
         expect(guest.kernelFaults()).toMatchObject(
           addresses.map((at) => ({
-            operation: 'read',
+            operation: direction,
             device,
             address: `0x${at.toString(16)}`,
             reason: at === 0xdead_0000 ? FAULT.SFS_2 : FAULT.IR_29,
