@@ -15,7 +15,8 @@
  * Where the section is not QEMU's memory API's own but a longer one around it (a virtqueue's, or
  * that of TCG's execution loop) it may hold many requests, and guest code in between. There an
  * access has to stand where the next piece would, and even so it is refused with the last only if
- * it would be refused now.
+ * it would be refused now. (What a virtio device reads of a ring in one go has no section within
+ * the virtqueue's, and counts as one request for each page.)
  */
 #include "compat.h"
 #include "refusals.h"
