@@ -24,7 +24,8 @@ typedef enum ViommuKind {
 typedef struct ViommuRequest {
     uint64_t address;
     uint32_t pasid_plus_1; /* 0 = without PASID */
-    uint32_t access;       /* IOTLB_READ, IOTLB_WRITE */
+    uint32_t access;       /* IOTLB_READ, IOTLB_WRITE; 0 = a look, which records nothing */
+    uint32_t size;         /* bytes; 0 = not known */
     ViommuKind kind;
     bool may_stall;
 } ViommuRequest;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One address space per requester: its IOMMU memory region (translate.c) and the interrupt range beside it. Requesters
+ * One address space per requester: its IOMMU memory region (translate.c) and the interrupt range over it (interrupts.c). Requesters
  * are known by bus and devfn; the guest numbers buses when it likes, so the requester id is computed at use.
  */
 #include "compat.h"
@@ -149,18 +149,6 @@ ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle)
     return space;
 }
 
-static void add_interrupt_range(ViommuSpace *space, const char *name)
-{
-    ViommuCore *core = space->core;
-
-    if (!core->msi_size) {
-        return;
-    }
-    memory_region_init_alias(&space->msi, OBJECT(core->dev), name, get_system_memory(), core->msi_base,
-                             core->msi_size);
-    memory_region_add_subregion_overlap(&space->root, core->msi_base, &space->msi, 1);
-}
-
 ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn)
 {
     g_autofree char *name = g_strdup_printf("viommu-%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
@@ -182,7 +170,7 @@ ViommuSpace *viommu_space_get(ViommuCore *core, PCIBus *bus, int devfn)
     memory_region_init_iommu(&space->iommu, sizeof(space->iommu), TYPE_VIOMMU_IOMMU_MEMORY_REGION,
                              OBJECT(core->dev), name, UINT64_MAX);
     memory_region_add_subregion_overlap(&space->root, 0, MEMORY_REGION(&space->iommu), 0);
-    add_interrupt_range(space, name);
+    viommu_interrupts_cover(space, name);
     address_space_init(&space->as, &space->root, name);
     QLIST_INSERT_HEAD_RCU(&core->spaces, space, next);
     return space;

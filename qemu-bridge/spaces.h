@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The address spaces of requesters (spaces.c), and translation in one of them (translate.c). */
+/* The address spaces of requesters (spaces.c), and translation and interrupts in one of them (translate.c, interrupts.c). */
 #ifndef VIOMMU_SPACES_H
 #define VIOMMU_SPACES_H
 
@@ -21,7 +21,7 @@ typedef struct ViommuCore ViommuCore;
 struct ViommuSpace {
     IOMMUMemoryRegion iommu;
     MemoryRegion root;
-    MemoryRegion msi;
+    MemoryRegion interrupts;
     AddressSpace as;
     ViommuCore *core;
 
@@ -84,5 +84,14 @@ void viommu_spaces_stop(ViommuCore *core);
 
 /** Asks the daemon for a translation. False: it is gone. `rid` is what the request was asked with. */
 bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid);
+/** Whether an answer lets all of `access` through. */
+bool viommu_answer_allows(const ViommuAnswer *answer, uint32_t access);
+/** Whether this access is refused with an earlier piece of the same request, whose fault is recorded. */
+bool viommu_space_refused_before(ViommuSpace *space, hwaddr address, uint32_t access);
+
+/* interrupts.c */
+
+/** Lays over a requester's address space what its unit takes for interrupts (msi_size 0: nothing). Big lock. */
+void viommu_interrupts_cover(ViommuSpace *space, const char *name);
 
 #endif

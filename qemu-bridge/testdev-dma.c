@@ -135,6 +135,7 @@ static Step untranslated(ViommuTestdev *d, const Piece *p, uint32_t *result)
         .address = p->address,
         .pasid_plus_1 = testdev_pasid_plus_1(d),
         .access = access_of(d),
+        .size = p->size,
         .kind = VIOMMU_UNTRANSLATED,
         .may_stall = d->control & CONTROL_STALL,
     };
@@ -149,6 +150,7 @@ static Step translated(ViommuTestdev *d, const Piece *p, const ViommuTranslation
     const ViommuRequest r = {
         .address = t->output + (p->address & mask),
         .access = access_of(d),
+        .size = p->size,
         .kind = VIOMMU_TRANSLATED,
     };
 

@@ -9,6 +9,7 @@
 #include "guest-memory.h"
 #include "iotlb.h"
 #include "notify.h"
+#include "refusals.h"
 #include "shared-page.h"
 #include "spaces.h"
 #include "viommu-core.h"
@@ -54,6 +55,7 @@ bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAn
         .hi = request->address >> 32,
         .kind = request->kind,
         .may_stall = request->may_stall,
+        .size = request->size,
     };
     bool ok;
 
@@ -71,6 +73,14 @@ bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAn
     }
     qemu_mutex_unlock(&core->front.lock);
     return ok;
+}
+
+bool viommu_answer_allows(const ViommuAnswer *answer, uint32_t access)
+{
+    const uint32_t *w = answer->spans.words;
+
+    return answer->reply.status == 0 && wire_span_count(&answer->spans) && w[4] >= VIOMMU_PAGE_BITS &&
+           (w[5] & access) == access;
 }
 
 /*
@@ -106,40 +116,34 @@ static inline IOMMUTLBEntry entry_of(hwaddr address, uint64_t block, uint32_t lo
     };
 }
 
-/*
- * QEMU cuts an access to nothing into pieces of at most four bytes and asks for each anew. To the device it was one
- * request, which faults once: a piece that follows a refused one on the heels, in the same thread and page, is
- * refused with it. Longer after, it is a request of its own, because the guest may have mapped the page.
- */
-#define BURST_PIECE 4
-#define BURST_NS 20000
-
-typedef struct Refusal {
-    const ViommuSpace *space;
-    hwaddr address;
-    uint32_t access;
-    int64_t time;
-} Refusal;
-
-static __thread Refusal last_refusal;
-
-static bool continues_refused(const ViommuSpace *space, hwaddr address, uint32_t access)
-{
-    Refusal *last = &last_refusal;
-
-    if (last->space != space || last->access != access || address - last->address - 1 >= BURST_PIECE ||
-        (address ^ last->address) >> VIOMMU_PAGE_BITS || get_clock() - last->time > BURST_NS) {
-        return false;
-    }
-    last->address = address;
-    last->time = get_clock();
-    return true;
-}
-
 static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t access)
 {
-    last_refusal = (Refusal) { space, address, access, get_clock() };
+    if (access) {
+        viommu_refusal_note(space, address, access);
+    }
     return refused(space, address, access);
+}
+
+/* A look, which records no fault: whether the access would be allowed. */
+static bool would_pass(ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    const ViommuRequest look = { .address = address, .pasid_plus_1 = space->pasid_plus_1 };
+    ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
+    uint16_t rid;
+
+    return viommu_space_ask(space, &look, &answer, &rid) && viommu_answer_allows(&answer, access);
+}
+
+bool viommu_space_refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
+{
+    switch (viommu_refusal_known(space, address, access)) {
+    case VIOMMU_REFUSED_ALREADY:
+        return true;
+    case VIOMMU_REFUSED_PERHAPS:
+        return !would_pass(space, address, access);
+    default:
+        return false;
+    }
 }
 
 /*
@@ -179,7 +183,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     const uint32_t *w = answer.spans.words;
     uint16_t rid;
 
-    if (continues_refused(space, address, access)) {
+    if (access && viommu_space_refused_before(space, address, access)) {
         return refused(space, address, access);
     }
     if (!viommu_space_ask(space, &request, &answer, &rid)) {
@@ -187,7 +191,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
         qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
         return refused(space, address, access);
     }
-    if (answer.reply.status != 0 || !wire_span_count(&answer.spans) || w[4] < VIOMMU_PAGE_BITS) {
+    if (!viommu_answer_allows(&answer, 0)) {
         return refuse(space, address, access);
     }
     if (!answer.reply.once) {

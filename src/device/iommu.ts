@@ -40,6 +40,8 @@ export interface TranslateRequest {
   kind: number;
   /** The device can hold this request until {@link IommuOutputs.resume}, and then repeat it. */
   mayStall: boolean;
+  /** Bytes of the access, where the peer knows them; 0 or absent: not known. */
+  size?: number;
 }
 
 /** A PCI Express Page Request Message. The object is reused by the caller. */

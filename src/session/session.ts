@@ -69,7 +69,7 @@ export class Session {
   /** Why files could not be mapped; each is said in the log once. */
   readonly unmappable = new Set<ErrorName>();
   #handled = 0;
-  readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
+  readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false, size: 0 };
   readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
   readonly #result: TranslateResult = {
     status: 0,
@@ -216,6 +216,7 @@ export class Session {
     request.hi = message.hi;
     request.kind = kind;
     request.mayStall = message.mayStall;
+    request.size = message.size ?? 0;
     const result = this.#result;
     const model = this.model as Iommu;
     model.translate(request, result);

@@ -37,7 +37,11 @@ export class StageTwo implements GuestMemory {
   /** Of the format, see there. */
   private tableMemory = 0;
 
-  constructor(readonly memory: GuestMemory) {}
+  /** @param updates false: no Accessed or Dirty bit is set on the way, in neither stage; a walk that needs to ends there */
+  constructor(
+    readonly memory: GuestMemory,
+    private readonly updates = true,
+  ) {}
 
   /** Aims at stage-2 tables. `peeking` as in the field. Returns this. */
   use(format: PageTableFormat, root: PhysicalAddress, peeking: boolean): this {
@@ -139,7 +143,7 @@ export class StageTwo implements GuestMemory {
   }
 
   cas32(ipa: PhysicalAddress, expected: number, value: number): boolean {
-    const address = this.peeking ? -1 : this.#physical(ipa, READ | WRITE);
+    const address = this.peeking || !this.updates ? -1 : this.#physical(ipa, READ | WRITE);
     // As nothing was exchanged, `lo` says so: the word is what it was, it just can't be written.
     this.lo = expected;
     if (address < 0) return false;

@@ -69,6 +69,7 @@ export const CODEC = {
     m.hi = 0;
     m.kind = 0;
     m.mayStall = false;
+    m.size = 0;
   }),
   TranslateReply: new Codec<M.TranslateReply>('TranslateReply', (m) => {
     m.status = 0;

@@ -69,6 +69,8 @@ export interface Translate {
   hi: number;
   kind: number;
   mayStall: boolean;
+  /** Bytes; 0 or absent: not known. */
+  size?: number;
 }
 export interface TranslateReply {
   status: number;

@@ -49,6 +49,8 @@ export class TestdevMachine {
   daemon!: ScriptedDaemon;
   memory!: PhysicalMemory;
   device!: TestdevDriver;
+  /** Preloaded beside the bridge. */
+  preload: string | undefined;
   #reply: ((answer: Partial<TranslateReply>) => void) | undefined;
 
   async start(
@@ -69,7 +71,8 @@ export class TestdevMachine {
 
   async #power(device: readonly string[], rid: number): Promise<void> {
     const gdb = this.qemu.path('gdb');
-    this.qemu.start('', ['-S', ...device, '-gdb', `unix:${gdb},server=on,wait=off`]);
+    const probe = this.preload === undefined ? undefined : { asks: '', object: this.preload };
+    this.qemu.start('', ['-S', ...device, '-gdb', `unix:${gdb},server=on,wait=off`], probe);
     this.memory = await PhysicalMemory.connect(gdb).catch((error: Error) => {
       throw new Error(`${error.message}: ${this.qemu.text}`);
     });

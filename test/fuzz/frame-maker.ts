@@ -111,6 +111,7 @@ function fitFields(rng: Rng, type: number, features: number, message: Record<str
       if (type === MESSAGE.PAGE_REQUEST && mostly()) message['group'] = rng.below(0x200);
       if (type !== MESSAGE.TRANSLATE) return;
       if (mostly()) message['kind'] = features & FEATURE.ATS ? rng.below(3) : 0;
+      if (rng.chance(0.5)) message['size'] = rng.pick([0, 1, 4, 8, 4096]);
       if (mostly()) message['mayStall'] = (features & FEATURE.STALLS) !== 0 && rng.chance(0.3);
       return;
     case MESSAGE.MEM_ADD:

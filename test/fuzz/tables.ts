@@ -32,6 +32,8 @@ const FINAL_REQUESTS = 60;
 /** A ring that the random writes never touch, for the end. */
 const LAST_RING: readonly [number, number] = [0x4000, 0x8000];
 const GLOBAL_STATUS_FIELDS = 0x34;
+/** In the second quadword of a PASID-table entry. VT-d §9.6 */
+const PWSNP = 1 << 23;
 
 interface Request {
   readonly rid: number;
@@ -273,9 +275,21 @@ class Madness {
     else this.world.machine.ram.store64(entry, table.leaf(gpa, READ_WRITE, 12));
   }
 
+  /** PWSNP of somebody's PASID-table entry is turned: with tables in use, some of whose flags are set by now. */
+  #turnSnooping(): void {
+    const { rng, world } = this;
+    const at = world.driver.scalable?.pasidEntry(rng.pick(RIDS), Math.max(0, rng.pick(PASIDS)));
+    if (at === undefined) return;
+    const memory = world.machine.counting.inner;
+    if (!memory.load64(at + 8)) return;
+    memory.store64(at + 8, memory.lo ^ PWSNP, memory.hi);
+    this.trace.say(`PWSNP of the entry at 0x${at.toString(16)} turned`);
+  }
+
   /** One word of the tables gets other bits. */
   #spoil(): void {
     const { rng, world } = this;
+    if (rng.chance(0.1)) this.#turnSnooping();
     const memory = world.machine.counting.inner;
     const domain = rng.pick(world.domains);
     const at = this.#target(domain);

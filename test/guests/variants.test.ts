@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FAULT } from '../../src/spec/vtd/faults.js';
 import { Daemon } from '../support/daemon.js';
 import { Guest, type GuestOptions } from './support.js';
 
@@ -103,6 +104,43 @@ describe('a Debian guest', () => {
       TIMEOUT_MS,
     );
   }
+
+  it.each(['read', 'write'] as const)(
+    'whose device makes a %s where interrupts go: refused and reported, once, while real ones come through',
+    async (direction) => {
+      const addresses = [0xdead_0000, 0xfee0_0000, 0xfeef_f000];
+      const guest = Guest.boot(
+        options(`interrupt-range-${direction}`, {
+          choice: { scalableMode: true },
+          append: ['intel_iommu=on,sm_on'],
+          jobs: ['stray', 'nvme'],
+          parameters: {
+            mib: 8,
+            length: 64,
+            stray: addresses.map((at) => `0x${at.toString(16)}`).join(','),
+            'stray-direction': direction,
+          },
+        }),
+      );
+      try {
+        await guest.done();
+        // NVMe's completions are such interrupts.
+        expect(guest.run.value('nvme', 'same')).toBe('1');
+        const device = (guest.run.value('stray', 'device') ?? '').replace(/^0000:/, '');
+        expect(guest.kernelFaults()).toMatchObject(
+          addresses.map((at) => ({
+            operation: direction,
+            device,
+            address: `0x${at.toString(16)}`,
+            reason: at === 0xdead_0000 ? FAULT.SFS_2 : FAULT.IR_29,
+          })),
+        );
+      } finally {
+        await guest.dispose();
+      }
+    },
+    TIMEOUT_MS,
+  );
 
   it(
     'whose daemon dies: DMA is refused, QEMU says so once, nothing hangs',

@@ -264,6 +264,7 @@ export class TestMachine {
     access: number,
     pasid = NO_PASID,
     kind: number = REQUEST.UNTRANSLATED,
+    size = 0,
   ): Answer {
     const result: TranslateResult = {
       status: -1,
@@ -275,7 +276,7 @@ export class TestMachine {
     };
     const lo = Number(address & 0xffffffffn);
     const hi = Number((address >> 32n) & 0xffffffffn);
-    this.model.translate({ rid, pasid, access, lo, hi, kind, mayStall: false }, result);
+    this.model.translate({ rid, pasid, access, lo, hi, kind, mayStall: false, size }, result);
     return this.describe(result, address);
   }
 

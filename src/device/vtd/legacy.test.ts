@@ -8,7 +8,7 @@ import {
   WRITE,
 } from '../../../test/support/vtd-unit.js';
 import { FAULT } from '../../spec/vtd/faults.js';
-import { ANY } from '../iommu.js';
+import { ANY, NO_PASID, REQUEST } from '../iommu.js';
 
 const RID = 0x0018;
 
@@ -90,6 +90,23 @@ describe('legacy mode', () => {
     });
     expect(vm.translate(RID, 0xfee0_1234n, READ).ok).toBe(false);
     expect(vm.lastReason()).toBe(FAULT.IR_29);
+  });
+
+  it('takes for an interrupt what writes one aligned doubleword, where it is told how much', () => {
+    const { vm } = machine();
+    const ask = (address: bigint, access: number, size: number) =>
+      vm.translate(RID, address, access, NO_PASID, REQUEST.UNTRANSLATED, size).ok;
+    expect(ask(0xfee0_1004n, WRITE, 4)).toBe(true);
+    expect(vm.faults()).toEqual([]);
+    for (const size of [1, 2, 3, 8, 64, 4096])
+      expect([size, ask(0xfee0_1000n, WRITE, size)]).toEqual([size, false]);
+    expect(ask(0xfee0_1002n, WRITE, 4)).toBe(false);
+    expect(ask(0xfee0_1000n, READ, 4)).toBe(false);
+    // Of a write, as all but the last.
+    const reasons = vm.faults().map(({ reason, T1 }) => [reason, T1]);
+    expect(reasons).toEqual([...Array(7).fill([FAULT.IR_29, 0]), [FAULT.IR_29, 1]]);
+    // A look says what would go through.
+    expect(ask(0xfee0_1000n, 0, 64)).toBe(true);
   });
 
   it('looks without access: reports what is mapped and never records', () => {

@@ -4,7 +4,7 @@
  */
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/port.js';
-import { FAULT } from '../../spec/vtd/faults.js';
+import { ReadOnlyMemory } from '../../memory/read-only.js';
 import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
@@ -30,6 +30,9 @@ export class TableWalk {
   readonly domain: Domain;
   readonly walked = new WalkResult();
   readonly stage2: StageTwo;
+  /** Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP). */
+  private readonly unsnooped: GuestMemory;
+  private readonly unsnoopedStage2: StageTwo;
 
   constructor(
     private readonly config: VtdConfig,
@@ -40,21 +43,22 @@ export class TableWalk {
     this.iotlb = new Iotlb(config.cachePolicy);
     this.domain = new Domain(formats);
     this.stage2 = new StageTwo(memory);
+    this.unsnooped = new ReadOnlyMemory(memory);
+    this.unsnoopedStage2 = new StageTwo(this.unsnooped, false);
   }
 
   /**
    * Walks for an access (READ, WRITE; 0 = a look) and keeps the outcome, unless it was a look. Returns OK or the
-   * fault reason.
+   * fault reason. Without page-walk snooping the first Accessed or Dirty bit that needs setting, in whichever table, is
+   * the end (SFS.9, SSS.5).
    */
   run(asked: Asked, access: number): number {
     const { domain, walked } = this;
     this.counters.walks++;
-    if (!domain.snooped && access !== 0) {
-      const reason = this.unsnooped(asked, access);
-      if (reason !== OK) return reason;
-    }
-    if (this.once(asked, access) !== WALK.OK) {
-      const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
+    const memory = domain.snooped ? this.memory : this.unsnooped;
+    const stage2 = domain.snooped ? this.stage2 : this.unsnoopedStage2;
+    if (this.once(asked, access, memory, stage2) !== WALK.OK) {
+      const reason = walkReason(domain, walked, access, stage2.result.permissions);
       if (access !== 0) this.keepFault(asked, reason);
       return reason;
     }
@@ -62,19 +66,19 @@ export class TableWalk {
     return OK;
   }
 
-  private once(asked: Asked, access: number): number {
+  private once(asked: Asked, access: number, memory: GuestMemory, stage2: StageTwo): number {
     const { domain, walked } = this;
     const { lo, hi } = asked;
     if (domain.kind === KIND.SECOND) {
-      return walk(domain.secondFormat, this.memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
+      return walk(domain.secondFormat, memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
     }
     if (domain.kind === KIND.FIRST) {
-      return walk(domain.firstFormat, this.memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
+      return walk(domain.firstFormat, memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
     }
     return walkNested(
       domain.firstFormat,
       domain.firstRoot,
-      this.stage2,
+      stage2,
       domain.secondFormat,
       domain.secondRoot,
       lo | 0,
@@ -82,14 +86,6 @@ export class TableWalk {
       access,
       walked,
     );
-  }
-
-  /** SFS.9 and SSS.5: without page-walk snooping an Accessed or Dirty bit that needs setting is a fault. */
-  private unsnooped(asked: Asked, access: number): number {
-    const { domain, walked } = this;
-    if (this.once(asked, 0) !== WALK.OK) return OK;
-    if ((access & ~walked.permissions) !== 0 || (access & ~walked.cachable) === 0) return OK;
-    return domain.kind === KIND.SECOND ? FAULT.SSS_5 : FAULT.SFS_9;
   }
 
   private keep(asked: Asked): void {

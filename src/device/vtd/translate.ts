@@ -34,14 +34,16 @@ import {
 import { stageOf, type TableWalk } from './table-walk.js';
 
 const DATA = ACCESS.READ | ACCESS.WRITE;
+/** Bytes of an interrupt request. */
+const DOUBLEWORD = 4;
 
 export class Translator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
-  /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   /** Domain-ids whose first stages somebody outside walks: 1 each. */
   readonly firstStageWalked = new Uint8Array(0x10000);
+  /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   suppressed = false;
   private readonly domain: Domain;
   private readonly walked: WalkResult;
@@ -96,11 +98,14 @@ export class Translator {
   }
 
   /**
-   * §3.15: a request without PASID to FEEx_xxxxh is an interrupt, whatever the tables say. Without interrupt
-   * remapping a write goes through as it is; anything else is not an interrupt.
+   * §3.15: a request without PASID to FEEx_xxxxh is no DMA, whatever the tables say. A write of one aligned doubleword
+   * is an interrupt, which without interrupt remapping goes through as it is; anything else is not. A peer that does not
+   * say how long a write is has seen to that.
    */
   private interruptRequest(request: TranslateRequest, result: TranslateResult): number {
-    if ((request.access & ~ACCESS.WRITE) !== 0) return this.fault(result, FAULT.IR_29);
+    const { access, lo, size = 0 } = request;
+    const other = size !== 0 && (size !== DOUBLEWORD || (lo & (DOUBLEWORD - 1)) !== 0);
+    if ((access & ~ACCESS.WRITE) !== 0 || (access !== 0 && other)) return this.fault(result, FAULT.IR_29);
     beginAnswer(result, NO_DOMAIN, ANY);
     addSpan(result, request.lo, request.hi, request.lo, request.hi, 12, ACCESS.WRITE);
     return OK;

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a unit takes for interrupts rather than for DMA: a requester's accesses without PASID to a
+ * range of addresses (VT-d: FEEx_xxxxh). An aligned write of four bytes is an interrupt. It goes on
+ * as it is, and the daemon, which remaps none, is not asked. Everything else that comes here is
+ * asked for as any other request is, with its size, because that is what makes it none; it goes on
+ * where the answer says, if anywhere.
+ *
+ * QEMU cuts an access into powers of two, the largest first and at most eight bytes here, and does
+ * not say how much is to come. So a write of five to seven bytes begins like an interrupt; what
+ * follows a refused piece is refused with it.
+ */
+#include "compat.h"
+#include "refusals.h"
+#include "spaces.h"
+#include "viommu-core.h"
+
+#define INTERRUPT_BYTES 4
+#define MAX_PIECE 8
+
+static MemTxResult go_on(hwaddr address, uint64_t *data, unsigned size, uint32_t access, MemTxAttrs attrs)
+{
+    uint8_t bytes[MAX_PIECE];
+    MemTxResult result;
+
+    stn_le_p(bytes, size, *data);
+    result = address_space_rw(&address_space_memory, address, attrs, bytes, size, access == IOTLB_WRITE);
+    *data = ldn_le_p(bytes, size);
+    return result;
+}
+
+static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsigned size, uint32_t access,
+                       MemTxAttrs attrs)
+{
+    const ViommuRequest request = {
+        .address = address,
+        .pasid_plus_1 = space->pasid_plus_1,
+        .access = access,
+        .size = size,
+    };
+    ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
+    const uint32_t *w = answer.spans.words;
+    uint64_t mask;
+    uint16_t rid;
+
+    if (!viommu_space_ask(space, &request, &answer, &rid) || !viommu_answer_allows(&answer, access)) {
+        viommu_refusal_note(space, address, access);
+        return MEMTX_DECODE_ERROR;
+    }
+    mask = w[4] >= 64 ? UINT64_MAX : (1ull << w[4]) - 1;
+    return go_on(viommu_u64(w[2], w[3]) + (address & mask), data, size, access, attrs);
+}
+
+static MemTxResult interrupts_read(void *opaque, hwaddr offset, uint64_t *data, unsigned size, MemTxAttrs attrs)
+{
+    ViommuSpace *space = opaque;
+    hwaddr address = space->core->msi_base + offset;
+
+    *data = 0;
+    if (viommu_space_refused_before(space, address, IOTLB_READ)) {
+        return MEMTX_DECODE_ERROR;
+    }
+    return ask(space, address, data, size, IOTLB_READ, attrs);
+}
+
+static MemTxResult interrupts_write(void *opaque, hwaddr offset, uint64_t data, unsigned size, MemTxAttrs attrs)
+{
+    ViommuSpace *space = opaque;
+    hwaddr address = space->core->msi_base + offset;
+
+    if (viommu_space_refused_before(space, address, IOTLB_WRITE)) {
+        return MEMTX_DECODE_ERROR;
+    }
+    if (size == INTERRUPT_BYTES && address % INTERRUPT_BYTES == 0) {
+        return go_on(address, &data, size, IOTLB_WRITE, attrs);
+    }
+    return ask(space, address, &data, size, IOTLB_WRITE, attrs);
+}
+
+static const MemoryRegionOps interrupts_ops = {
+    .read_with_attrs = interrupts_read,
+    .write_with_attrs = interrupts_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = MAX_PIECE, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = MAX_PIECE, .unaligned = true },
+};
+
+void viommu_interrupts_cover(ViommuSpace *space, const char *name)
+{
+    ViommuCore *core = space->core;
+
+    if (!core->msi_size) {
+        return;
+    }
+    memory_region_init_io(&space->interrupts, OBJECT(core->dev), &interrupts_ops, space, name, core->msi_size);
+    /* A device may interrupt while the guest is at the unit's registers, which are of the same owner. */
+    space->interrupts.disable_reentrancy_guard = true;
+    memory_region_add_subregion_overlap(&space->root, core->msi_base, &space->interrupts, 1);
+}
