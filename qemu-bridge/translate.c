@@ -215,8 +215,9 @@ static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAcces
     return translate_miss(space, address, flags & IOMMU_RW);
 }
 
-/* What an emulated device stores is to be noticed as a vCPU's store is, if it is to a tracked page. */
-static IOMMUTLBEntry translate_and_notice(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAccessFlags flags, int iommu_idx)
+/* What an emulated device stores to a tracked page is seen as a vCPU's store is. */
+static IOMMUTLBEntry translate_to_overlays(IOMMUMemoryRegion *mr, hwaddr address,
+                                           IOMMUAccessFlags flags, int iommu_idx)
 {
     IOMMUTLBEntry entry = translate(mr, address, flags, iommu_idx);
 
@@ -230,7 +231,7 @@ static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
 
-    imrc->translate = translate_and_notice;
+    imrc->translate = translate_to_overlays;
     imrc->notify_flag_changed = viommu_notify_flag_changed;
     imrc->replay = viommu_notify_replay;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What vCPUs see. Each of them has an address space of its own, whose root is system memory like that of everybody else's.
- * Its root becomes a view: a container with all that was there, and the overlays above it. So vhost, VFIO, dumps, KVM and
- * our own memory table find RAM in one piece, however many overlays there are.
+ * What vCPUs see. Each has an address space of its own, whose root is system memory as
+ * everybody's is. Its root becomes a view: a container with all that was there, and the overlays
+ * above it. So vhost, VFIO, dumps and our own memory table find RAM in one piece, however many
+ * overlays there are.
  *
- * Views are made with the first overlay and stay. One without overlays is an alias of all that was there, for which QEMU
- * makes no memory map of its own.
+ * Views are made with the first overlay and stay. One without overlays is an alias of all that was
+ * there, for which QEMU makes no memory map of its own.
  *
  * Everything here runs under the big lock, but for what says otherwise.
  */
@@ -15,13 +16,13 @@
 
 #define OVERLAY_PRIORITY 1
 
-/* In the place of one root: with TrustZone, secure memory is another than system memory. */
+/* In the place of one root: with TrustZone there are two, system memory and secure memory. */
 typedef struct View {
     MemoryRegion root;
     MemoryRegion memory;      /* alias of all of `original` */
     MemoryRegion overlays;    /* alias of all overlays; enabled while there are some */
     MemoryRegion *original;
-    AddressSpace original_as; /* whoever looks for a region in `original` (memory_region_find) needs one */
+    AddressSpace original_as; /* memory_region_find, inside `original`, looks for one */
     QLIST_ENTRY(View) next;
 } View;
 
@@ -44,7 +45,8 @@ static View *view_new(MemoryRegion *original)
     view->original = original;
     no_owner_container(&view->root, "viommu-view");
     memory_region_init_alias(&view->memory, NULL, "viommu-view-memory", original, 0, UINT64_MAX);
-    memory_region_init_alias(&view->overlays, NULL, "viommu-view-overlays", &all_overlays, 0, UINT64_MAX);
+    memory_region_init_alias(&view->overlays, NULL, "viommu-view-overlays", &all_overlays, 0,
+                             UINT64_MAX);
     memory_region_set_enabled(&view->overlays, overlay_count > 0);
     memory_region_add_subregion(&view->root, 0, &view->memory);
     memory_region_add_subregion_overlap(&view->root, 0, &view->overlays, OVERLAY_PRIORITY);
@@ -55,7 +57,10 @@ static View *view_new(MemoryRegion *original)
     return view;
 }
 
-/* System memory, or what has all of it inside (secure memory). The rest has other things at these addresses: MTE's tags. */
+/*
+ * System memory, or what has all of it inside (secure memory). Anything else has other things at
+ * these addresses (MTE's tags).
+ */
 static bool shows_system_memory(const MemoryRegion *root)
 {
     const MemoryRegion *system = get_system_memory(), *child;
@@ -87,7 +92,7 @@ static View *view_for(MemoryRegion *root)
     return shows_system_memory(root) ? view_new(root) : NULL;
 }
 
-/* In a memory transaction, which gives the address space its new memory map and has the vCPU drop its TLB. */
+/* In a memory transaction: its end brings the new memory map, and has the vCPU drop its TLB. */
 static void give_view(AddressSpace *as)
 {
     View *view = view_for(as->root);
@@ -165,8 +170,8 @@ void viommu_views_update(void)
 }
 
 /*
- * The store takes the big lock, and an iothread must not: the main thread may be waiting for it, with the lock, to stop its
- * device. So what an iothread stores is not noticed.
+ * A store to an overlay takes the big lock, and an iothread must not: the main thread may be
+ * waiting for it, with the lock, to stop its device. So what an iothread stores goes unseen.
  */
 AddressSpace *viommu_views_store_space(void)
 {
