@@ -109,17 +109,25 @@ export abstract class AssignedMachine {
 
   /** Names of the overlays that trap stores. */
   async trackedPages(): Promise<string[]> {
-    const tree = await this.qemu.command('human-monitor-command', { 'command-line': 'info mtree' });
-    return [...new Set(String(tree).match(/alias viommu-tracked-[0-9a-f]+/g))];
+    return [...new Set((await this.monitor('info mtree')).match(/alias viommu-tracked-[0-9a-f]+/g))];
   }
 
-  /** Pieces of guest RAM in QEMU's map of an address space. */
-  async ramPieces(addressSpace: string): Promise<number> {
-    const tree = await this.qemu.command('human-monitor-command', { 'command-line': 'info mtree -f' });
-    const maps = String(tree).split(/^FlatView #/m);
+  /** What QEMU's map of an address space says, a line for each piece. */
+  async memoryMap(addressSpace: string): Promise<string> {
+    const maps = (await this.monitor('info mtree -f')).split(/^FlatView #/m);
     const map = maps.find((text) => text.includes(` AS "${addressSpace}", `));
     if (map === undefined) throw new Error(`no address space ${addressSpace}`);
-    return map.match(/\): ram0\b/g)?.length ?? 0;
+    return map;
+  }
+
+  /** Pieces of guest RAM there. */
+  async ramPieces(addressSpace: string): Promise<number> {
+    return (await this.memoryMap(addressSpace)).match(/\): ram0\b/g)?.length ?? 0;
+  }
+
+  /** A command of the human monitor. */
+  async monitor(command: string): Promise<string> {
+    return String(await this.qemu.command('human-monitor-command', { 'command-line': command }));
   }
 
   dispose(): void {
@@ -238,9 +246,12 @@ export class SmmuAssigned extends AssignedMachine {
     super('arm64');
   }
 
-  /** @param more arguments: a device that this adds has RID 0x18 */
-  override async start(options = '', more: readonly string[] = []): Promise<void> {
-    await this.power(options, '', VIRT_MACHINE, ['-cpu', 'cortex-a57', ...more]);
+  /**
+   * @param more arguments: a device that this adds has RID 0x18
+   * @param machine options of the machine, with a comma before each
+   */
+  override async start(options = '', more: readonly string[] = [], machine = ''): Promise<void> {
+    await this.power(options, '', VIRT_MACHINE + machine, ['-cpu', 'cortex-a57', ...more]);
   }
 
   override async open(): Promise<void> {
