@@ -112,12 +112,12 @@ export abstract class AssignedMachine {
     return [...new Set((await this.monitor('info mtree')).match(/alias viommu-tracked-[0-9a-f]+/g))];
   }
 
-  /** What QEMU's map of an address space says, a line for each piece. */
+  /** QEMU's map of an address space, a line for each piece; of all with that name. */
   async memoryMap(addressSpace: string): Promise<string> {
     const maps = (await this.monitor('info mtree -f')).split(/^FlatView #/m);
-    const map = maps.find((text) => text.includes(` AS "${addressSpace}", `));
-    if (map === undefined) throw new Error(`no address space ${addressSpace}`);
-    return map;
+    const found = maps.filter((text) => text.includes(` AS "${addressSpace}", `));
+    if (found.length === 0) throw new Error(`no address space ${addressSpace}`);
+    return found.join('');
   }
 
   /** Pieces of guest RAM there. */
