@@ -5,18 +5,14 @@
  */
 #include "compat.h"
 #include "guest-memory.h"
-#include "track.h"
 
 /* NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not writable. */
 #define CODE_NOT_RAM 40
 
-/* The RAM behind an address, and how much of it goes on there. Under an overlay it is as good as anywhere. */
+/* The RAM behind an address, and how much of it goes on there. */
 static MemoryRegion *ram_at(uint64_t gpa, hwaddr *offset, hwaddr *length)
 {
-    MemoryRegion *mr = address_space_translate(&address_space_memory, gpa, offset, length, false,
-                                               MEMTXATTRS_UNSPECIFIED);
-
-    return viommu_overlays_ram_of(mr);
+    return address_space_translate(&address_space_memory, gpa, offset, length, false, MEMTXATTRS_UNSPECIFIED);
 }
 
 /* RAM, or ROM that reads as memory; never a device's registers, though QEMU may have them mapped (a host device's BAR). */

@@ -89,37 +89,13 @@ static void begin(MemoryListener *listener)
     g_array_set_size(core->sections, 0);
 }
 
-/*
- * Notes a section as the daemon is to see it: overlays over tracked pages are the RAM that they cover, and what they cut in
- * pieces is one. An overlay whose RAM is gone goes, too, and is nothing until then.
- */
 static void note(MemoryListener *listener, MemoryRegionSection *section)
 {
     ViommuCore *core = container_of(listener, ViommuCore, memory_listener);
-    MemoryRegionSection known = *section;
 
-    if (!is_guest_memory(section)) {
-        return;
+    if (is_guest_memory(section)) {
+        g_array_append_val(core->sections, *section);
     }
-    if (viommu_overlays_is(section->mr)) {
-        known.mr = viommu_overlays_ram_of(section->mr);
-        known.readonly = false;
-        if (!memory_region_is_mapped(known.mr)) {
-            return;
-        }
-    }
-    if (core->sections->len) {
-        MemoryRegionSection *before = &g_array_index(core->sections, MemoryRegionSection, core->sections->len - 1);
-        uint64_t size = int128_get64(before->size);
-
-        if (before->mr == known.mr && before->readonly == known.readonly &&
-            before->offset_within_address_space + size == known.offset_within_address_space &&
-            before->offset_within_region + size == known.offset_within_region) {
-            before->size = int128_add(before->size, known.size);
-            return;
-        }
-    }
-    g_array_append_val(core->sections, known);
 }
 
 static bool is_section(const ViommuRegion *region, const MemoryRegionSection *section)

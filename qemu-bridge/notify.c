@@ -177,11 +177,6 @@ void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
             continue;
         }
         if (w[0] & IOMMU_RW) {
-            /* What listens takes whole pieces of RAM only, and may refuse others without a word. */
-            if (viommu_overlays_cover(space->core, memory, memory + (last - first))) {
-                viommu_host_failed(EFAULT);
-                continue;
-            }
             emit(space, n, IOMMU_NOTIFIER_MAP, r, memory + (r.first - first), w[0] & IOMMU_RW);
         } else {
             emit(space, n, IOMMU_NOTIFIER_UNMAP, r, 0, IOMMU_NONE);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Over every tracked page lies an alias of a ROM device that shares the RAM block: reads stay direct, a store comes here, is
- * written through, and is told of (track.c).
+ * Over every tracked page lies an alias of a ROM device that shares the RAM block: reads stay
+ * direct, a store comes here, is written through, and is told of (track.c). vCPUs see it, and
+ * nobody who maps guest RAM for others does (views.c).
  *
  * Everything here runs under the big lock, but for what says otherwise.
  */
@@ -9,13 +10,13 @@
 #include "guest-memory.h"
 #include "track.h"
 #include "viommu-core.h"
+#include "views.h"
 
 /*
  * QEMU's dispatch tables hold fewer than 4096 sections, and an overlay takes two. Where more would be needed, pages in
  * between are overlaid too: stores to these are only slower.
  */
 #define MOST_OVERLAYS 1024
-#define OVERLAY_PRIORITY 1
 
 /* A region of RAM with tracked pages. Freed after a grace period: vCPUs look it up without the lock. */
 typedef struct TrackedRam {
@@ -80,16 +81,6 @@ static const MemoryRegionOps overlay_ops = {
     .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
-
-bool viommu_overlays_is(const MemoryRegion *mr)
-{
-    return mr->ops == &overlay_ops;
-}
-
-MemoryRegion *viommu_overlays_ram_of(MemoryRegion *mr)
-{
-    return viommu_overlays_is(mr) ? container_of(mr, TrackedRam, device)->ram : mr;
-}
 
 static TrackedRam *ram_get(ViommuCore *core, const ViommuRegion *region)
 {
@@ -208,13 +199,13 @@ static Overlay *overlay_new(ViommuCore *core, const Run *run)
     overlay->last = run->last;
     memory_region_init_alias(&overlay->alias, OBJECT(core->dev), name, &overlay->ram->device,
                              gpa - overlay->ram->gpa, size);
-    memory_region_add_subregion_overlap(get_system_memory(), gpa, &overlay->alias, OVERLAY_PRIORITY);
+    viommu_views_add(&overlay->alias, gpa);
     return overlay;
 }
 
 static void overlay_free(Overlay *overlay)
 {
-    memory_region_del_subregion(get_system_memory(), &overlay->alias);
+    viommu_views_remove(&overlay->alias);
     object_unparent(OBJECT(&overlay->alias));
     overlay->ram->overlays--;
     g_free(overlay);
@@ -251,23 +242,7 @@ void viommu_overlays_apply(ViommuCore *core)
     }
     g_ptr_array_free(old, TRUE);
     t->overlays = overlays;
+    viommu_views_update();
     memory_region_transaction_commit();
     drop_unused_rams(t);
-}
-
-bool viommu_overlays_cover(ViommuCore *core, uint64_t first, uint64_t last)
-{
-    GPtrArray *overlays = core->tracking.overlays;
-    guint low = 0, high = overlays->len;
-
-    while (low < high) {
-        guint middle = (low + high) / 2;
-
-        if (((Overlay *)overlays->pdata[middle])->last < first >> VIOMMU_PAGE_BITS) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < overlays->len && ((Overlay *)overlays->pdata[low])->first <= last >> VIOMMU_PAGE_BITS;
 }

@@ -6,6 +6,7 @@
  */
 #include "compat.h"
 #include "testdev.h"
+#include "views.h"
 
 /* Page requests for one page before the device gives up: each was answered "success", and the page was not there. */
 #define MAX_TRIES 8
@@ -86,12 +87,13 @@ static Step plain(ViommuTestdev *d, const Piece *p, uint32_t *result)
 static Step move(ViommuTestdev *d, const Piece *p, uint64_t address, const ViommuTranslation *t, uint32_t *result)
 {
     uint64_t mask = t->log2_size >= 64 ? UINT64_MAX : (1ull << t->log2_size) - 1;
+    AddressSpace *as = d->command == CMD_WRITE ? viommu_views_store_space() : &address_space_memory;
 
     if ((t->access & access_of(d)) != access_of(d)) {
         return fault(result, RESULT_REFUSED);
     }
-    return moved(result, address_space_rw(&address_space_memory, t->output + (address & mask), MEMTXATTRS_UNSPECIFIED,
-                                          p->data, p->size, d->command == CMD_WRITE));
+    return moved(result, address_space_rw(as, t->output + (address & mask), MEMTXATTRS_UNSPECIFIED, p->data, p->size,
+                                          d->command == CMD_WRITE));
 }
 
 static Step not_translated(ViommuTestdev *d, ViommuOutcome outcome, const ViommuTranslation *t, uint32_t *result)

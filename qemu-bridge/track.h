@@ -35,11 +35,5 @@ void viommu_track_end_all(ViommuCore *core);
 
 /** Makes the overlays what the tracked pages and today's RAM ask for, in one memory transaction. */
 void viommu_overlays_apply(ViommuCore *core);
-/** Whether some page of [first, last], guest-physical, has an overlay. */
-bool viommu_overlays_cover(ViommuCore *core, uint64_t first, uint64_t last);
-/** Whether this is RAM under an overlay; any thread. */
-bool viommu_overlays_is(const MemoryRegion *mr);
-/** The RAM under an overlay, or what was given; any thread. */
-MemoryRegion *viommu_overlays_ram_of(MemoryRegion *mr);
 
 #endif

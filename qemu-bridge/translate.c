@@ -13,6 +13,7 @@
 #include "shared-page.h"
 #include "spaces.h"
 #include "viommu-core.h"
+#include "views.h"
 #include "viommu-types.h"
 #include "walk.h"
 #include "wire.h"
@@ -218,11 +219,23 @@ static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAcces
     return translate_miss(space, address, flags & IOMMU_RW);
 }
 
+/* What an emulated device stores to a tracked page is seen as a vCPU's store is. */
+static IOMMUTLBEntry translate_to_overlays(IOMMUMemoryRegion *mr, hwaddr address,
+                                           IOMMUAccessFlags flags, int iommu_idx)
+{
+    IOMMUTLBEntry entry = translate(mr, address, flags, iommu_idx);
+
+    if ((flags & IOMMU_WO) && entry.target_as == &address_space_memory) {
+        entry.target_as = viommu_views_store_space();
+    }
+    return entry;
+}
+
 static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
 
-    imrc->translate = translate;
+    imrc->translate = translate_to_overlays;
     imrc->notify_flag_changed = viommu_notify_flag_changed;
     imrc->replay = viommu_notify_replay;
 }

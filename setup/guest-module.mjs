@@ -25,6 +25,7 @@ const MODULE_PROGRAMS = {
 const PROGRAMS = {
   vfio: ['vfio.c', 'container.c', 'testdev.c'],
   'vfio-bench': ['vfio-bench.c', 'container.c', 'testdev.c'],
+  'vfio-tables': ['vfio-tables.c', 'container.c', 'testdev.c'],
 };
 
 /** Compilers by architecture. */

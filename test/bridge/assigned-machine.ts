@@ -1,10 +1,12 @@
 import { expect } from 'vitest';
 import { pack, type Words } from '../../src/spec/define.js';
+import { ANY_COMMAND, CMD, COMMAND_BYTES } from '../../src/spec/smmuv3/commands.js';
 import * as SMMU from '../../src/spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import { PhysicalMemory } from './physical-memory.js';
 import { BridgeQemu } from './qemu.js';
 import { COMMAND, STATUS, TestdevDriver, VIRT_MACHINE } from './testdev-driver.js';
+import { Vcpu } from './vcpu.js';
 
 const RID = 0x10;
 const DID = 5;
@@ -14,6 +16,8 @@ const SIXTEEN = Buffer.from('sixteen letters.');
 /** Leaf tables, one after the other, and the entries of each. */
 const TABLES = 16;
 const ENTRIES = 512;
+/** Where the vCPU of an arm64 machine has its program. */
+const PROGRAM_AT = 0x4018_0000;
 /** Bytes that one packet of QEMU's gdb stub has room for. */
 const PACKET = 1024;
 
@@ -28,7 +32,7 @@ export abstract class AssignedMachine {
   /** Guest-physical address of RAM that nothing else uses: 64 MiB of it. */
   abstract readonly data: number;
   /** Of the first leaf table. */
-  protected abstract readonly leaves: number;
+  abstract readonly leaves: number;
   /** Of the entry that points to the first leaf table. */
   protected abstract readonly links: number;
 
@@ -92,8 +96,7 @@ export abstract class AssignedMachine {
   }
 
   async dma(kind: number, address: number): Promise<number> {
-    await this.device.command(kind, { address, length: SIXTEEN.length });
-    return await this.device.ended();
+    return await this.device.run(kind, { address, length: SIXTEEN.length });
   }
 
   /** Writes through the device and looks where it came out. */
@@ -106,8 +109,25 @@ export abstract class AssignedMachine {
 
   /** Names of the overlays that trap stores. */
   async trackedPages(): Promise<string[]> {
-    const tree = await this.qemu.command('human-monitor-command', { 'command-line': 'info mtree' });
-    return [...new Set(String(tree).match(/alias viommu-tracked-[0-9a-f]+/g))];
+    return [...new Set((await this.monitor('info mtree')).match(/alias viommu-tracked-[0-9a-f]+/g))];
+  }
+
+  /** QEMU's map of an address space, a line for each piece; of all with that name. */
+  async memoryMap(addressSpace: string): Promise<string> {
+    const maps = (await this.monitor('info mtree -f')).split(/^FlatView #/m);
+    const found = maps.filter((text) => text.includes(` AS "${addressSpace}", `));
+    if (found.length === 0) throw new Error(`no address space ${addressSpace}`);
+    return found.join('');
+  }
+
+  /** Pieces of guest RAM there. */
+  async ramPieces(addressSpace: string): Promise<number> {
+    return (await this.memoryMap(addressSpace)).match(/\): ram0\b/g)?.length ?? 0;
+  }
+
+  /** A command of the human monitor. */
+  async monitor(command: string): Promise<string> {
+    return String(await this.qemu.command('human-monitor-command', { 'command-line': command }));
   }
 
   dispose(): void {
@@ -115,10 +135,15 @@ export abstract class AssignedMachine {
     this.qemu.dispose();
   }
 
-  protected async power(options: string, unit: string, machine?: string): Promise<void> {
+  protected async power(
+    options: string,
+    unit: string,
+    machine?: string,
+    more: readonly string[] = [],
+  ): Promise<void> {
     const gdb = `unix:${this.qemu.path('gdb')},server=on,wait=off`;
     const device = ['-S', '-device', `viommu-testdev,assigned=on${options}`, '-gdb', gdb];
-    this.qemu.start(unit, device, undefined, machine);
+    this.qemu.start(unit, [...device, ...more], undefined, machine);
     await this.qemu.command('query-status');
     this.memory = await PhysicalMemory.connect(this.qemu.path('gdb'));
     await this.open();
@@ -144,7 +169,7 @@ export abstract class AssignedMachine {
 /** Behind a VT-d with caching mode. */
 export class VtdAssigned extends AssignedMachine {
   readonly data = 0x200_0000;
-  protected readonly leaves = 0x11_0000;
+  readonly leaves = 0x11_0000;
   protected readonly links = 0x10_4000;
   #iotlb = 0;
 
@@ -201,39 +226,65 @@ export class VtdAssigned extends AssignedMachine {
   }
 }
 
+/** The SMMUv3's registers, and where its stream table, the context descriptor and the command queue are. */
+const SMMU_AT = { unit: 0x905_0000, streams: 0x4010_0000, context: 0x4010_1000, commands: 0x4010_4000 };
+/** Commands that its queue has room for. */
+const COMMANDS = 16;
+
 /** Behind an SMMUv3, which has no caching mode: a store to its tables is trapped, and ends when it is in force. */
 export class SmmuAssigned extends AssignedMachine {
   readonly data = 0x4200_0000;
   /** Entry `n` is for the input addresses from n GiB on; entry 1 is taken. */
   readonly root = 0x4010_2000;
-  protected readonly leaves = 0x4011_0000;
+  readonly leaves = 0x4011_0000;
   protected readonly links = 0x4010_3000;
+  #vcpu!: Vcpu;
+  /** Commands given to the unit. */
+  #commands = 0;
 
   constructor() {
     super('arm64');
   }
 
-  override async start(options = ''): Promise<void> {
-    await this.power(options, '', VIRT_MACHINE);
+  /**
+   * @param more arguments: a device that this adds has RID 0x18
+   * @param machine options of the machine, with a comma before each
+   */
+  override async start(options = '', more: readonly string[] = [], machine = ''): Promise<void> {
+    await this.power(options, '', VIRT_MACHINE + machine, ['-cpu', 'cortex-a57', ...more]);
   }
 
   override async open(): Promise<void> {
+    this.#vcpu = await Vcpu.start(this.memory, PROGRAM_AT);
     this.device = await TestdevDriver.startOnVirt(this.memory, RID);
+    this.#commands = 0;
+  }
+
+  /** Gives another device the same tables, before {@link enable}. */
+  async attach(rid: number): Promise<void> {
+    const entry = pack(STE, { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: SMMU_AT.context });
+    await this.#put(SMMU_AT.streams + rid * STE.bytes, entry);
+  }
+
+  /** An invalidation of all translations that has completed. */
+  async invalidate(): Promise<void> {
+    for (const opcode of [CMD.TLBI_NSNH_ALL, CMD.SYNC]) {
+      const index = this.#commands++ % COMMANDS;
+      await this.#put(SMMU_AT.commands + index * COMMAND_BYTES, pack(ANY_COMMAND, { Opcode: opcode }));
+    }
+    const position = this.#commands % (2 * COMMANDS);
+    await this.memory.writeWord(SMMU_AT.unit + SMMU.CMDQ_PROD.offset, position);
+    await this.completed(SMMU_AT.unit + SMMU.CMDQ_CONS.offset, (value) => value === position);
   }
 
   override async enable(): Promise<void> {
     const top = this.root;
-    const [unit, streams, context, commands] = [0x905_0000, 0x4010_0000, 0x4010_1000, 0x4010_4000];
-    const put = async (at: number, words: Words): Promise<void> =>
-      this.memory.write(at, new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
-    await put(
+    const { unit, streams, context, commands } = SMMU_AT;
+    await this.#put(
       context,
       pack(CD, { V: 1, AA64: 1, A: 1, R: 1, IPS: 5, EPD1: 1, T0SZ: 25, TTB0: top, ASID: 1 }),
     );
-    await put(
-      streams + RID * STE.bytes,
-      pack(STE, { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: context }),
-    );
+    await this.attach(RID);
     await this.store(top + 8, BigInt(this.links) | 3n);
     for (let n = 0; n < TABLES; n++) await this.store(this.links + n * 8, this.link(this.leaves + n * 4096));
     await this.store(unit + SMMU.STRTAB_BASE.offset, BigInt(streams));
@@ -244,9 +295,17 @@ export class SmmuAssigned extends AssignedMachine {
     await this.completed(unit + SMMU.CR0ACK.offset, (value) => value === on);
   }
 
+  override async store(address: number, value: bigint): Promise<void> {
+    await this.#vcpu.store(address, value);
+  }
+
   override async settled(): Promise<void> {}
 
   protected override async announce(): Promise<void> {}
+
+  async #put(at: number, words: Words): Promise<void> {
+    await this.memory.write(at, new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
+  }
 
   override leaf(gpa: number): bigint {
     return BigInt(gpa) | 0x443n;

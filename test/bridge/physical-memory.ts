@@ -61,6 +61,20 @@ export class PhysicalMemory {
     await this.write(address, bytes);
   }
 
+  /** Sets a 64-bit register of the first vCPU, by its number in gdb's protocol. */
+  async setRegister(register: number, value: bigint): Promise<void> {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(value);
+    const answer = await this.#ask(`P${register.toString(16)}=${bytes.toString('hex')}`);
+    if (answer !== 'OK') throw new Error(`register ${register}: ${answer}`);
+  }
+
+  /** Executes one instruction of the first vCPU. */
+  async step(): Promise<void> {
+    const answer = await this.#ask('s');
+    if (!answer.startsWith('T05')) throw new Error(`step: ${answer}`);
+  }
+
   /** One packet at a time, in the order they were asked for. */
   #ask(packet: string): Promise<string> {
     const answer = this.#last.then(() => this.#exchange(packet));

@@ -8,7 +8,7 @@ const BUFFER = 0xe010_0000;
 
 /** Where they are on `virt`: what the machine has there, without a window above 4 GiB. */
 export const VIRT_MACHINE = 'virt,gic-version=3,highmem-ecam=off';
-const VIRT = { ecam: 0x3f00_0000, registers: 0x1000_0000, buffer: 0x1010_0000 };
+const VIRT = { ecam: 0x3f00_0000, registers: 0x1000_0000, buffer: 0x1010_0000, apart: 0x20_0000 };
 
 /** Registers of docs/testdev.md. */
 export const REG = {
@@ -83,9 +83,11 @@ export class TestdevDriver {
     this.#buffer = buffer;
   }
 
-  /** The same on `virt`, on the root bus. */
-  static async startOnVirt(memory: PhysicalMemory, rid: number): Promise<TestdevDriver> {
-    const driver = new TestdevDriver(memory, VIRT.ecam + rid * 4096, VIRT.registers, VIRT.buffer);
+  /** The same on `virt`, on the root bus. @param number of those that a test drives at once, from 0 */
+  static async startOnVirt(memory: PhysicalMemory, rid: number, number = 0): Promise<TestdevDriver> {
+    const apart = number * VIRT.apart;
+    const { ecam, registers, buffer } = VIRT;
+    const driver = new TestdevDriver(memory, ecam + rid * 4096, registers + apart, buffer + apart);
     await driver.enable();
     return driver;
   }

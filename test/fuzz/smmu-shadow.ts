@@ -121,7 +121,7 @@ class Play {
     const { rng } = this;
     this.#refusing = rng.chance(0.5);
     this.#racesLeft = this.#racing ? MOST_RACES : 0;
-    const what = rng.below(17);
+    const what = rng.below(18);
     if (what < 6) this.#storeSomewhere();
     else if (what < 9) this.#map();
     else if (what < 11) this.#breakBeforeMake();
@@ -131,6 +131,7 @@ class Play {
     else if (what === 14 && rng.chance(0.4)) this.#toggleDevice(rng.pick([1, 2, 3]));
     else if (what === 15) this.#togglePieces();
     else if (what === 16) this.#invalidate();
+    else if (what === 17) this.#storeByDevice();
     this.#check();
     this.#driver.events.drain();
     this.machine.outputs.events.length = 0;
@@ -143,6 +144,22 @@ class Play {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
       this.#store(this.#forest.entryIn(tree, table, level), this.#forest.value(tree, level));
     }
+  }
+
+  /** Stores that are not trapped, and the invalidation that they are seen with. */
+  #storeByDevice(): void {
+    const { rng } = this;
+    for (let n = 1 + rng.below(4); n > 0; n--) {
+      const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
+      const entry = this.#forest.entryIn(tree, table, level);
+      const value = this.#forest.value(tree, level);
+      this.trace.say(`a device stores 0x${entry.toString(16)} 0x${value.toString(16)}`);
+      if (!this.#memory.contains(entry, 8)) continue;
+      this.#history.note(entry);
+      this.#memory.store64(entry, Number(value & 0xffff_ffffn), Number(value >> 32n));
+    }
+    this.#driver.commands.translationsAll();
+    this.#driver.commands.sync();
   }
 
   /** In one piece, in halves, one half only, or twice. */

@@ -68,6 +68,8 @@ export interface GuestOptions {
   /** With our kernel module and its programs (test/guests/module). */
   readonly module?: boolean;
   readonly machine?: Partial<Machine>;
+  /** Socket of a vhost-user backend whose disk is there instead of the virtio-blk one. */
+  readonly vhostUserBlk?: string;
   /** Milliseconds for everything; default five minutes. */
   readonly totalMs?: number;
 }
@@ -79,6 +81,16 @@ function withModule(kernel: KernelPaths, directory: string): string {
   const whole = join(directory, 'initramfs');
   writeFileSync(whole, Buffer.concat([readFileSync(kernel.initramfs), readFileSync(kernel.module)]));
   return whole;
+}
+
+function vhostUserArguments(socket: string | undefined): string[] {
+  if (socket === undefined) return [];
+  return [
+    '-chardev',
+    `socket,id=vhost,path=${socket}`,
+    '-device',
+    'vhost-user-blk-pci,chardev=vhost,num-queues=1',
+  ];
 }
 
 /** A guest with its disks, in a directory that {@link Guest.dispose} removes. */
@@ -116,10 +128,11 @@ export class Guest {
       kernel: kernel.image,
       initramfs: options.module === true ? withModule(kernel, directory) : kernel.initramfs,
       nvme: join(directory, 'nvme'),
-      virtioBlk: join(directory, 'virtio'),
+      ...(options.vhostUserBlk === undefined ? { virtioBlk: join(directory, 'virtio') } : {}),
       network: true,
       testDevice: true,
       ...options.machine,
+      extra: [...(options.machine?.extra ?? []), ...vhostUserArguments(options.vhostUserBlk)],
       append: [...options.append, `viommu.run=${options.jobs.join(',')}`, ...parameters],
     });
     const run = GuestRun.start({
