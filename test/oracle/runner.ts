@@ -180,7 +180,7 @@ export class Runner<K extends MachineKind> {
         report.failures.push(this.#failure(seed, made, index, difference));
         return undefined;
       }
-      let over = false;
+      let over = suite.parts?.(difference) ?? false;
       for (const { id, ends } of ids) {
         found.add(id);
         this.#entry(id).differences++;

@@ -67,6 +67,8 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly reached: (step: Step, ours: Outcome, machine: OurMachine) => readonly string[];
   /** Names that a run of some hundred cases must have reached. */
   readonly required: readonly string[];
+  /** A difference, explained or not, after which both sides go on from different states. */
+  readonly parts?: (difference: Difference<K>) => boolean;
   /** The structures on the way of a step that failed, decoded. */
   readonly describe: (difference: Difference<K>) => string;
 }

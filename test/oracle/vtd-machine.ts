@@ -122,7 +122,9 @@ export function request(script: Script, asked: Request, keep = false): void {
   script.steps.push({
     text: `${show(asked)}${keep ? ', its fault left in place' : ''}`,
     request: asked,
+    ...(keep ? { keeps: true } : {}),
     operations: [
+      load(reg(REG.FRCD + 8), 8),
       translate(rid, pasid, access, address),
       load(reg(REG.FRCD), 8),
       load(reg(REG.FRCD + 8), 8),
@@ -130,7 +132,10 @@ export function request(script: Script, asked: Request, keep = false): void {
       load(reg(REG.FECTL), 4),
       ...(keep ? [] : clear),
     ],
-    look: (answers) => ({ ...translation(answers, asked), ...fault(answers), ...status(answers) }),
+    look: (answers) => {
+      const before = answers.load();
+      return { ...translation(answers, asked), ...fault(answers, before), ...status(answers) };
+    },
   });
 }
 
@@ -145,8 +150,15 @@ function translation(answers: Answers, { access, address }: Request): Outcome {
   };
 }
 
-function fault(answers: Answers): Outcome {
+/**
+ * The fault that a request made. `before`: what the record held. One that another request has left there was compared with
+ * that request; of this one it says only that nothing was written over it.
+ */
+function fault(answers: Answers, before: bigint): Outcome {
   const [lo, hi] = [answers.load(), answers.load()];
+  if (before >> 63n === 1n) {
+    return { fault: 'pending', SID: Number(before & 0xffffn), overwritten: hi === before ? 0 : 1 };
+  }
   if (hi >> 63n === 0n) return { fault: 'none' };
   const bit = (at: bigint): number => Number((hi >> at) & 1n);
   const pasid = bit(31n) === 1;

@@ -50,6 +50,9 @@ export const VTD: Suite<VtdKind> = {
   generate: generateVtd,
   reached,
   required: REQUIRED,
+  // One side has a record for the next request to meet, the other has none.
+  parts: ({ step, ours, stock }) =>
+    step.keeps === true && (ours['fault'] === 'none') !== (stock['fault'] === 'none'),
   describe: ({ step, machine }) => {
     if (step.request === undefined) return '';
     return describePath(pathOf(machine.memory, machine.machine.readRegister(REG.RTADDR, 8), step.request));
