@@ -18,6 +18,7 @@ export function format(suite: Named, report: Report, seconds: number): string {
   const lines = [
     `${suite.name}: ${cases} cases from seed ${seed}, ${seconds.toFixed(0)} s`,
     `  ${compared} comparisons, ${agreed} the same; ${same} cases without any difference`,
+    `  ${report.read} requests as the third reading has them, ${report.undecided} that it could not decide`,
   ];
   const entries = [...suite.known, ...suite.deaths].filter(({ id }) => explained.has(id));
   if (entries.length > 0) lines.push('  explained:', '    cases  differences  right    entry');

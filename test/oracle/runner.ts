@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Rng } from '../fuzz/rng.js';
 import { reset, secondBus, zero } from './operations.js';
 import { OurMachine } from './ours.js';
+import { disagreements, Ledger } from './reading.js';
 import { hex, type Outcome, type Script, type Step } from './script.js';
 import { buildShim, StockDied, StockMachine } from './stock.js';
 import type { Case, Difference, MachineKind, Suite } from './suite.js';
@@ -35,6 +36,9 @@ export interface Report {
   /** Cases without any difference. */
   same: number;
   /** Cases and differences by the entry that explains them. */
+  /** Requests that a third reading was compared with; those that it could not decide. */
+  read: number;
+  undecided: number;
   readonly explained: Map<string, { cases: number; differences: number }>;
   readonly reached: Map<string, number>;
   readonly failures: string[];
@@ -64,6 +68,8 @@ export class Runner<K extends MachineKind> {
       compared: 0,
       agreed: 0,
       same: 0,
+      read: 0,
+      undecided: 0,
       explained: new Map(),
       reached: new Map(),
       failures: [],
@@ -160,10 +166,28 @@ export class Runner<K extends MachineKind> {
   ): ReadonlySet<string> | undefined {
     const { report, suite } = this;
     const found = new Set<string>();
+    const ledger = new Ledger();
     for (const [index, step] of made.script.steps.entries()) {
+      const reading = suite.read(step, machine, kind, ledger);
       const answers = machine.run(step.operations);
+      const decided = reading !== undefined && !ledger.muddled;
+      const { flagged, stored } = machine.memory;
+      for (const address of flagged.keys()) ledger.flagged(address);
+      for (const address of stored) ledger.stored(address);
       if (step.look === undefined) continue;
       const ours = step.look(answers);
+      if (reading !== undefined) {
+        if (decided) report.read++;
+        else report.undecided++;
+      }
+      if (decided) {
+        const now = (address: number): bigint | undefined => machine.memory.peek(address);
+        const wrong = disagreements(ours, reading, { before: flagged, now });
+        if (wrong.length > 0) {
+          report.failures.push(this.#misread(kind, seed, made, index, machine, ours, wrong));
+          return undefined;
+        }
+      }
       const stock = stockSide(step.look);
       report.compared++;
       for (const name of suite.reached(step, ours, machine)) {
@@ -220,6 +244,27 @@ export class Runner<K extends MachineKind> {
     return `${this.suite.name}: seed ${seed} on ${kind.name} (${made.notes.join('; ')})\n  repeat: ${again}`;
   }
 
+  /** Our side is not what a plain walk of the tables says. */
+  #misread(
+    kind: K,
+    seed: number,
+    made: Case,
+    index: number,
+    machine: OurMachine,
+    ours: Outcome,
+    wrong: readonly string[],
+  ): string {
+    const step = made.script.steps[index];
+    return [
+      this.#title(kind, made, seed),
+      `  not as the third reading: ${step.text}`,
+      ...wrong.map((line) => `  ${line}`),
+      `  ours:  ${textOf(ours)}`,
+      this.suite.describe(step, machine),
+      steps(made.script, index),
+    ].join('\n');
+  }
+
   #failure(seed: number, made: Case, index: number, difference: Difference<K>): string {
     const { step, ours, stock, fields } = difference;
     const values = fields.map((name) => `  ${name}: ours ${text(ours[name])}, stock ${text(stock[name])}`);
@@ -229,7 +274,7 @@ export class Runner<K extends MachineKind> {
       ...values,
       `  ours:  ${textOf(ours)}`,
       `  stock: ${textOf(stock)}`,
-      this.suite.describe(difference),
+      this.suite.describe(step, difference.machine),
       steps(made.script, index),
     ].join('\n');
   }

@@ -2,6 +2,7 @@
 import { decode } from '../../src/spec/define.js';
 import { EVENT_BYTES, EVENT_LAYOUT, eventName } from '../../src/spec/smmuv3/events.js';
 import { type Answers, copy, dump, load, store, translate } from './operations.js';
+import type { SmmuUnit } from './reader-smmu.js';
 import { hex, type Outcome, type Request, type Script, show } from './script.js';
 import type { MachineKind } from './suite.js';
 
@@ -34,9 +35,7 @@ export const REG = {
   EVENTQ_CONS: 0x1_00ac,
 } as const;
 
-export interface SmmuKind extends MachineKind {
-  readonly stages: '1' | '2' | 'nested';
-}
+export interface SmmuKind extends MachineKind, SmmuUnit {}
 
 function kind(name: string, share: number, stages: SmmuKind['stages']): SmmuKind {
   // Newer machines have nested stages whatever is asked for.
@@ -46,6 +45,7 @@ function kind(name: string, share: number, stages: SmmuKind['stages']): SmmuKind
     name,
     share,
     stages,
+    ...{ outputBits: OUTPUT_BITS, substreamBits: 0, updates: 0 },
     args: ['-machine', `${machine},iommu=smmuv3,gic-version=3,highmem=off`, '-m', '64M', ...chosen],
     ours: {
       model: 'smmuv3',

@@ -1,8 +1,10 @@
 import type { OurMachine } from './ours.js';
+import { readSmmu } from './reader-smmu.js';
+import { Slate } from './reading.js';
 import type { Outcome, Step } from './script.js';
 import { generateSmmu } from './smmu-generate.js';
 import { SMMU_DEATHS, SMMU_KNOWN } from './smmu-known.js';
-import { SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
+import { REG, SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
 import { describePath, pathOf } from './smmu-path.js';
 import type { Suite } from './suite.js';
 
@@ -57,6 +59,19 @@ export const SMMU: Suite<SmmuKind> = {
   generate: generateSmmu,
   reached,
   required: REQUIRED,
-  describe: ({ step, machine }) =>
+  read: ({ request }, machine, kind, ledger) => {
+    if (request === undefined) return undefined;
+    const register = (offset: number, size: 4 | 8): bigint => machine.machine.readRegister(offset, size);
+    const registers = {
+      CR0: register(REG.CR0, 4),
+      CR2: register(REG.CR2, 4),
+      GBPA: register(REG.GBPA, 4),
+      STRTAB_BASE: register(REG.STRTAB_BASE, 8),
+      STRTAB_BASE_CFG: register(REG.STRTAB_BASE_CFG, 4),
+    };
+    const slate = new Slate((address) => machine.memory.peek(Number(address)), ledger);
+    return readSmmu(kind, registers, slate, request);
+  },
+  describe: (step, machine) =>
     step.request === undefined ? '' : describePath(pathOf(machine, step.request)),
 };

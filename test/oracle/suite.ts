@@ -1,5 +1,6 @@
 import type { Rng } from '../fuzz/rng.js';
 import type { OurMachine, OurOptions } from './ours.js';
+import type { Ledger, Reading } from './reading.js';
 import type { Outcome, Script, Step } from './script.js';
 import type { Target } from './stock.js';
 
@@ -67,8 +68,10 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly reached: (step: Step, ours: Outcome, machine: OurMachine) => readonly string[];
   /** Names that a run of some hundred cases must have reached. */
   readonly required: readonly string[];
+  /** The third reading of a request, before our side serves it. */
+  readonly read: (step: Step, machine: OurMachine, kind: K, ledger: Ledger) => Reading | undefined;
   /** A difference, explained or not, after which both sides go on from different states. */
   readonly parts?: (difference: Difference<K>) => boolean;
   /** The structures on the way of a step that failed, decoded. */
-  readonly describe: (difference: Difference<K>) => string;
+  readonly describe: (step: Step, machine: OurMachine) => string;
 }

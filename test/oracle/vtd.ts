@@ -1,3 +1,5 @@
+import { readVtd } from './reader-vtd.js';
+import { Slate } from './reading.js';
 import type { Outcome, Step } from './script.js';
 import type { Suite } from './suite.js';
 import { generateVtd } from './vtd-generate.js';
@@ -53,7 +55,18 @@ export const VTD: Suite<VtdKind> = {
   // One side has a record for the next request to meet, the other has none.
   parts: ({ step, ours, stock }) =>
     step.keeps === true && (ours['fault'] === 'none') !== (stock['fault'] === 'none'),
-  describe: ({ step, machine }) => {
+  read: ({ request }, machine, kind, ledger) => {
+    if (request === undefined) return undefined;
+    const register = (offset: number, size: 4 | 8): bigint => machine.machine.readRegister(offset, size);
+    const registers = {
+      GSTS: register(REG.GSTS, 4),
+      RTADDR: register(REG.RTADDR, 8),
+      FRCD: register(REG.FRCD + 8, 8),
+    };
+    const slate = new Slate((address) => machine.memory.peek(Number(address)), ledger);
+    return readVtd({ ...kind, scalable: kind.scalable !== undefined }, registers, slate, request);
+  },
+  describe: (step, machine) => {
     if (step.request === undefined) return '';
     return describePath(pathOf(machine.memory, machine.machine.readRegister(REG.RTADDR, 8), step.request));
   },
