@@ -70,6 +70,29 @@ export const SMMU_KINDS: readonly SmmuKind[] = [
   kind('stage-2', 4, '2'),
 ];
 
+/** CD tables with SubstreamIDs, hardware updates of Access flags and dirty state, 48 and 52 bits of addresses. */
+export const SMMU_ALONE: readonly SmmuKind[] = [
+  alone('substreams', 5, 'nested', 48, 12, 2),
+  alone('substreams 52', 3, 'nested', 52, 12, 2),
+  alone('substreams access', 2, '1', 44, 6, 1),
+];
+
+function alone(
+  name: string,
+  share: number,
+  stages: SmmuKind['stages'],
+  outputBits: number,
+  substreamBits: number,
+  updates: 1 | 2,
+): SmmuKind {
+  const options = {
+    ...{ stages, oas: String(outputBits), 'ssid-bits': String(substreamBits) },
+    ...{ httu: updates === 2 ? 'dirty' : 'access', stall: 'off', ats: 'off', pri: 'off' },
+  };
+  const ours = { model: 'smmuv3' as const, options, registers: UNIT, ram: [[RAM, RAM_BYTES] as const] };
+  return { name, share, stages, outputBits, substreamBits, updates, ours };
+}
+
 export const reg = (offset: number): number => UNIT + offset;
 
 export function write(script: Script, offset: number, size: 4 | 8, value: bigint, name: string): void {

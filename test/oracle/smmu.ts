@@ -4,7 +4,7 @@ import { Slate } from './reading.js';
 import type { Outcome, Step } from './script.js';
 import { generateSmmu } from './smmu-generate.js';
 import { SMMU_DEATHS, SMMU_KNOWN } from './smmu-known.js';
-import { REG, SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
+import { REG, SMMU_ALONE, SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
 import { describePath, pathOf } from './smmu-path.js';
 import type { Suite } from './suite.js';
 
@@ -54,6 +54,7 @@ export const SMMU: Suite<SmmuKind> = {
   name: 'smmuv3',
   target: 'aarch64',
   kinds: SMMU_KINDS,
+  alone: SMMU_ALONE,
   known: SMMU_KNOWN,
   deaths: SMMU_DEATHS,
   generate: generateSmmu,

@@ -4,11 +4,11 @@ import type { Ledger, Reading } from './reading.js';
 import type { Outcome, Script, Step } from './script.js';
 import type { Target } from './stock.js';
 
-/** A stock machine and what of ours compares with it. */
+/** A stock machine and what of ours compares with it; or one of ours that stock QEMU has nothing like. */
 export interface MachineKind {
   readonly name: string;
   /** QEMU's arguments: machine, memory, IOMMU. */
-  readonly args: readonly string[];
+  readonly args?: readonly string[];
   readonly ours: OurOptions;
   /** Of cases, in parts of all kinds' shares. */
   readonly share: number;
@@ -61,6 +61,8 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly name: 'vtd' | 'smmuv3';
   readonly target: Target;
   readonly kinds: readonly K[];
+  /** Machines with features that stock QEMU does not have: ours is compared with the third reading alone. */
+  readonly alone: readonly K[];
   readonly known: readonly KnownDifference<K>[];
   readonly deaths: readonly KnownDeath[];
   readonly generate: (rng: Rng, kind: K) => Case;

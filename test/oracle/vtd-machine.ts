@@ -34,9 +34,9 @@ export const REG = {
 } as const;
 
 export interface VtdKind extends MachineKind {
-  readonly addressWidth: 39 | 48;
-  /** What the stock machine translates in scalable mode; undefined = it has none. */
-  readonly scalable: 'second' | 'first' | undefined;
+  readonly addressWidth: 39 | 48 | 57;
+  /** What the stock machine translates in scalable mode; undefined = it has none; all: none has it. */
+  readonly scalable: 'second' | 'first' | 'all' | undefined;
   readonly cachingMode: boolean;
   readonly snoopControl: boolean;
 }
@@ -44,7 +44,7 @@ export interface VtdKind extends MachineKind {
 function kind(
   name: string,
   share: number,
-  addressWidth: 39 | 48,
+  addressWidth: 39 | 48 | 57,
   options: Partial<Pick<VtdKind, 'scalable' | 'cachingMode' | 'snoopControl'>>,
 ): VtdKind {
   const { scalable, cachingMode = false, snoopControl = false } = options;
@@ -67,7 +67,7 @@ function kind(
     scalable,
     cachingMode,
     snoopControl,
-    args: ['-machine', 'q35', '-m', '64M', '-device', device.join(',')],
+    ...(scalable === 'all' ? {} : { args: ['-machine', 'q35', '-m', '64M', '-device', device.join(',')] }),
     ours: {
       model: 'vtd',
       options: {
@@ -94,6 +94,13 @@ export const VTD_KINDS: readonly VtdKind[] = [
   kind('second-48', 4, 48, { scalable: 'second', snoopControl: true }),
   kind('second-39', 2, 39, { scalable: 'second' }),
   kind('first-48', 4, 48, { scalable: 'first', snoopControl: true }),
+];
+
+/** Nested translation, tables of 5 levels, flags of the second stage, extended Accessed flags. */
+export const VTD_ALONE: readonly VtdKind[] = [
+  kind('all-48', 4, 48, { scalable: 'all', snoopControl: true }),
+  kind('all-57', 4, 57, { scalable: 'all' }),
+  kind('all-57 caching', 2, 57, { scalable: 'all', cachingMode: true, snoopControl: true }),
 ];
 
 export const reg = (offset: number): number => UNIT + offset;

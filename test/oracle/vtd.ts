@@ -4,7 +4,7 @@ import type { Outcome, Step } from './script.js';
 import type { Suite } from './suite.js';
 import { generateVtd } from './vtd-generate.js';
 import { VTD_DEATHS, VTD_KNOWN } from './vtd-known.js';
-import { REG, VTD_KINDS, type VtdKind } from './vtd-machine.js';
+import { REG, VTD_ALONE, VTD_KINDS, type VtdKind } from './vtd-machine.js';
 import { describePath, pathOf } from './vtd-path.js';
 
 /** What a run of some hundred cases reaches on every seed that was tried. */
@@ -47,6 +47,7 @@ export const VTD: Suite<VtdKind> = {
   name: 'vtd',
   target: 'x86_64',
   kinds: VTD_KINDS,
+  alone: VTD_ALONE,
   known: VTD_KNOWN,
   deaths: VTD_DEATHS,
   generate: generateVtd,
