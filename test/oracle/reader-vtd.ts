@@ -56,6 +56,8 @@ export function readVtd(unit: VtdUnit, registers: VtdRegisters, slate: Slate, re
 class VtdReader {
   /** FPD of a structure on the way. */
   #suppressed = false;
+  /** Leaf of a first stage whose Dirty bit was set for a write that the second stage then refused. §3.8 */
+  #spared: bigint | undefined;
   readonly #haw: number;
 
   constructor(
@@ -81,7 +83,7 @@ class VtdReader {
       if (!(error instanceof Blocked)) throw error;
       const silent = this.#suppressed && !ALWAYS.some((pattern) => pattern.test(error.condition));
       const outcome = { translated: 0, ...this.#record(silent ? undefined : error.condition) };
-      return { outcome, writes: slate.writes };
+      return { outcome, writes: slate.writes, spared: this.#spared };
     }
   }
 
@@ -307,6 +309,8 @@ class VtdReader {
     };
     let level = first.rules.levels + 1;
     let again = false;
+    // Where the last entry is whose only change was the Dirty bit, in host memory.
+    let changed: bigint | undefined;
     const place = (at: bigint, write: boolean): bigint => {
       const what = { read: true, write, execute: false, privileged: false };
       const answer = through(at, what);
@@ -323,7 +327,9 @@ class VtdReader {
         return inner.read(place(at, false));
       },
       exchange: (at, was, value) => {
-        const done = inner.exchange(place(at, true), was, value);
+        const where = place(at, true);
+        const done = inner.exchange(where, was, value);
+        changed = (was ^ value) === 1n << 6n ? where : undefined;
         // An entry that has changed while its flags were to be set is read again.
         again = done === 'changed';
         return done;
@@ -333,6 +339,7 @@ class VtdReader {
     if (one.outcome !== 'OK') throw new Blocked(firstCondition(one, first.rules, asked));
     const intermediate = one.output + within(address, one.log2Size);
     const two = through(intermediate, asked);
+    if (two.outcome === 'PERMISSION') this.#spared = changed;
     if (two.outcome === 'ADDRESS_SIZE') throw new Blocked('SFS.5');
     if (two.outcome !== 'OK') throw new Blocked(secondCondition(two, second.rules, asked, target));
     return {

@@ -66,7 +66,7 @@ function secondStageTable(outcome: number, level: number, domain: Domain): numbe
     case WALK.FETCH:
       return level === domain.secondFormat.levels ? FAULT.SSS_4 : FAULT.SSS_1;
     case WALK.UPDATE:
-      return FAULT.SSS_6;
+      return domain.snooped ? FAULT.SSS_6 : FAULT.SSS_5;
     default:
       return FAULT.SSS_3;
   }
@@ -86,7 +86,7 @@ function firstStage(walked: WalkResult, domain: Domain): number {
       }
       return (walked.denied & ACCESS.WRITE) !== 0 ? FAULT.SGN_6 : FAULT.SGN_7;
     case WALK.UPDATE:
-      return FAULT.SFS_10;
+      return domain.snooped ? FAULT.SFS_10 : FAULT.SFS_9;
     default:
       return FAULT.SFS_3;
   }

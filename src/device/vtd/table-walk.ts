@@ -4,7 +4,6 @@
  */
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/port.js';
-import { FAULT } from '../../spec/vtd/faults.js';
 import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
@@ -24,12 +23,54 @@ export interface Asked {
 
 const DATA = ACCESS.READ | ACCESS.WRITE;
 
+/**
+ * Guest memory as page walks without snooping have it (PWSNP clear): an entry cannot be changed, so that an Accessed or Dirty
+ * bit that needs setting ends the walk. §9.6
+ */
+class UnsnoopedMemory implements GuestMemory {
+  lo = 0;
+  hi = 0;
+
+  constructor(private readonly memory: GuestMemory) {}
+
+  load32(gpa: number): boolean {
+    const done = this.memory.load32(gpa);
+    this.lo = this.memory.lo;
+    return done;
+  }
+  load64(gpa: number): boolean {
+    const done = this.memory.load64(gpa);
+    this.lo = this.memory.lo;
+    this.hi = this.memory.hi;
+    return done;
+  }
+  loadWords(gpa: number, out: Uint32Array, count: number): boolean {
+    return this.memory.loadWords(gpa, out, count);
+  }
+  store32(): boolean {
+    return false;
+  }
+  store64(): boolean {
+    return false;
+  }
+  /** The word is what it was, it just can't be written. */
+  cas32(_gpa: number, expected: number, _value: number): boolean {
+    this.lo = expected;
+    return false;
+  }
+  contains(gpa: number, bytes: number): boolean {
+    return this.memory.contains(gpa, bytes);
+  }
+}
+
 export class TableWalk {
   readonly iotlb: Iotlb;
   /** Whose tables are walked; a caller fills it. */
   readonly domain: Domain;
   readonly walked = new WalkResult();
-  readonly stage2: StageTwo;
+  private readonly snooping: StageTwo;
+  private readonly unsnooped: GuestMemory;
+  private readonly unsnooping: StageTwo;
 
   constructor(
     private readonly config: VtdConfig,
@@ -39,7 +80,14 @@ export class TableWalk {
   ) {
     this.iotlb = new Iotlb(config.cachePolicy);
     this.domain = new Domain(formats);
-    this.stage2 = new StageTwo(memory);
+    this.snooping = new StageTwo(memory);
+    this.unsnooped = new UnsnoopedMemory(memory);
+    this.unsnooping = new StageTwo(this.unsnooped);
+  }
+
+  /** The second stage of {@link domain}. */
+  get stage2(): StageTwo {
+    return this.domain.snooped ? this.snooping : this.unsnooping;
   }
 
   /**
@@ -49,10 +97,6 @@ export class TableWalk {
   run(asked: Asked, access: number): number {
     const { domain, walked } = this;
     this.counters.walks++;
-    if (!domain.snooped && access !== 0) {
-      const reason = this.unsnooped(asked, access);
-      if (reason !== OK) return reason;
-    }
     if (this.once(asked, access) !== WALK.OK) {
       const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
       if (access !== 0) this.keepFault(asked, reason);
@@ -65,11 +109,12 @@ export class TableWalk {
   private once(asked: Asked, access: number): number {
     const { domain, walked } = this;
     const { lo, hi } = asked;
+    const memory = domain.snooped ? this.memory : this.unsnooped;
     if (domain.kind === KIND.SECOND) {
-      return walk(domain.secondFormat, this.memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
+      return walk(domain.secondFormat, memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
     }
     if (domain.kind === KIND.FIRST) {
-      return walk(domain.firstFormat, this.memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
+      return walk(domain.firstFormat, memory, domain.firstRoot, lo | 0, hi | 0, access, walked);
     }
     return walkNested(
       domain.firstFormat,
@@ -82,14 +127,6 @@ export class TableWalk {
       access,
       walked,
     );
-  }
-
-  /** SFS.9 and SSS.5: without page-walk snooping an Accessed or Dirty bit that needs setting is a fault. */
-  private unsnooped(asked: Asked, access: number): number {
-    const { domain, walked } = this;
-    if (this.once(asked, 0) !== WALK.OK) return OK;
-    if ((access & ~walked.permissions) !== 0 || (access & ~walked.cachable) === 0) return OK;
-    return domain.kind === KIND.SECOND ? FAULT.SSS_5 : FAULT.SFS_9;
   }
 
   private keep(asked: Asked): void {
@@ -113,11 +150,13 @@ export class TableWalk {
 
   /**
    * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
-   * First stages never (the same section); a lack of one right only is not kept either: the mapping is there.
+   * First stages never (the same section); a lack of one right only, or a flag that could not be set, is not kept either:
+   * the mapping is there.
    */
   private keepFault(asked: Asked, reason: number): void {
     const { domain, walked } = this;
-    if (!this.config.cachingMode || domain.kind !== KIND.SECOND || walked.outcome === WALK.PERMISSION) return;
+    if (!this.config.cachingMode || domain.kind !== KIND.SECOND) return;
+    if (walked.outcome === WALK.PERMISSION || walked.outcome === WALK.UPDATE) return;
     this.iotlb.insert(
       asked.rid,
       asked.pasid,
