@@ -104,12 +104,12 @@ export const EVENTQ_LOG2 = 3;
 
 /** One transaction of a device and the event that it makes, which is taken off the queue. */
 export function request(script: Script, asked: Request, eventQueue: number): void {
-  const { rid, access, address } = asked;
+  const { rid, pasid, access, address } = asked;
   script.steps.push({
     text: show(asked),
     request: asked,
     operations: [
-      translate(rid, -1, access, address),
+      translate(rid, pasid, access, address),
       load(reg(REG.EVENTQ_CONS), 4),
       load(reg(REG.EVENTQ_PROD), 4),
       dump(eventQueue, EVENT_BYTES << EVENTQ_LOG2),
