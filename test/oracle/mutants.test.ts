@@ -45,20 +45,23 @@ vi.mock('../../src/walk/walk.js', async (original) => {
   return { ...real, walk };
 });
 
-const CASES = 60;
+const CASES = 40;
 
 /** How many cases on a kind of machine are not what the third reading says, and the first thing that was not. */
 function caught<K extends MachineKind>(
   suite: Suite<K>,
   kinds: readonly K[],
+  count = CASES,
 ): { cases: number; read: number; first: string } {
   const readings = { read: 0, undecided: 0 };
   let [cases, first] = [0, ''];
   for (const kind of kinds) {
     const machine = new OurMachine(kind.ours);
-    for (let seed = 1; seed <= CASES; seed++) {
+    let extent = 0;
+    for (let seed = 1; seed <= count; seed++) {
       const { script } = suite.generate(new Rng(seed), kind);
-      machine.run([reset, secondBus(script.bus), zero(script.arena, 0x20_0000)]);
+      extent = Math.max(extent, script.used);
+      machine.run([reset, secondBus(script.bus), zero(script.arena, extent)]);
       const side = new OurSide(suite, kind, machine, readings);
       for (const step of script.steps) {
         const { wrong } = side.serve(step);
@@ -83,11 +86,11 @@ afterEach(() => {
 describe('the third reading', () => {
   it('agrees with our models as they are', () => {
     const runs = [
-      caught(VTD, [...VTD.kinds, ...VTD.alone]),
-      caught<(typeof SMMU.kinds)[0]>(SMMU, [...SMMU.kinds, ...SMMU.alone]),
+      caught(VTD, [...VTD.kinds, ...VTD.alone], 10),
+      caught(SMMU, [...SMMU.kinds, ...SMMU.alone], 10),
     ];
     expect(runs.map(({ first }) => first)).toEqual(['', '']);
-    for (const { read } of runs) expect(read).toBeGreaterThan(1000);
+    for (const { read } of runs) expect(read).toBeGreaterThan(500);
   });
 
   it.each(['stage-2', 'nested'])('sees the index of concatenated stage-2 tables lost (%s)', (kind) => {

@@ -52,6 +52,9 @@ function quadwords<K extends string>(shape: Layout<K>, fields: { readonly [P in 
   );
 }
 
+/** Context descriptors of one table. */
+const MOST_CONTEXTS = 3;
+
 export class Streams {
   readonly list: Stream[] = [];
   /** Words worth making wrong. */
@@ -59,6 +62,7 @@ export class Streams {
   readonly #split: number;
   readonly #log2: number;
   readonly #base: number;
+  readonly #asids: number[] = [];
 
   constructor(
     private readonly script: Script,
@@ -125,7 +129,7 @@ export class Streams {
     }[kind.stages];
     const config = rng.chance(0.05) ? 0 : rng.chance(0.08) ? STE_CONFIG.BYPASS : rng.pick(translated);
     const vmid = rng.below(0x10000);
-    const asid = rng.below(0x10000);
+    const asid = this.#ownAsids(rng.below(0x10000));
     const second = (config & 6) === 6 ? this.#secondStage(config === STE_CONFIG.NESTED) : undefined;
     const secondFields: Fields = second === undefined ? {} : this.#secondFields(second);
     const offset = second === undefined ? 0n : this.#mapArena(second);
@@ -139,6 +143,16 @@ export class Streams {
       ...(rng.chance(0.3) ? { MTCFG: 1, MemAttr: 15, SHCFG: 1, S1CIR: 1, S1COR: 1, S1CSH: 3 } : {}),
     };
     return { config, vmid, second, offset, ste, contexts: first?.contexts ?? [] };
+  }
+
+  /** The first of so many that no other space has. */
+  #ownAsids(drawn: number): number {
+    let asid = drawn;
+    while (this.#asids.some((other) => Math.abs(other - asid) < MOST_CONTEXTS)) {
+      asid = (asid + MOST_CONTEXTS) % (0x10000 - MOST_CONTEXTS);
+    }
+    this.#asids.push(asid);
+    return asid;
   }
 
   /** One context descriptor, or a table of them where the unit has SubstreamIDs. */
@@ -156,13 +170,13 @@ export class Streams {
     }
     const table = new ContextTable(script, rng, size, offset);
     const ssids = new Set([0, rng.below(2 ** size), rng.below(2 ** size)]);
-    const contexts = [...ssids].slice(0, rng.pick([1, 2, 3])).map((ssid, n) => {
+    const contexts = [...ssids].slice(0, rng.pick([1, 2, MOST_CONTEXTS])).map((ssid, n) => {
       const cd = table.slot(ssid, (address, what) => this.words.push({ address, what }));
       // Neighbours' tags: what one has must not serve another.
       return {
         ssid,
-        asid: (asid + n) & 0xffff,
-        halves: this.#firstStage(cd, (asid + n) & 0xffff, offset, second),
+        asid: asid + n,
+        halves: this.#firstStage(cd, asid + n, offset, second),
         cd,
       };
     });

@@ -31,10 +31,23 @@ const REQUIRED = [
     'F_ACCESS',
     'F_PERMISSION',
   ],
-  ...['of stage 2', 'CLASS 0'],
+  ...['of stage 2', 'CLASS 0', 'CLASS 1'],
+  ...['translated with SubstreamID', 'C_BAD_SUBSTREAMID', 'F_STREAM_DISABLED', 'CFGI_CD', 'CFGI_CD_ALL'],
+  ...['Access flag set', 'made dirty'],
 ];
 
 const STAGES: Readonly<Record<number, string>> = { 4: 'bypassed', 5: 'stage 1', 6: 'stage 2', 7: 'nested' };
+
+/** Which flags the transaction has set: Access flags, and dirty state by AP[2] or S2AP[1], both in bit 7. */
+function updates({ memory }: OurMachine): string[] {
+  const names = new Set<string>();
+  for (const [address, before] of memory.flagged) {
+    const changed = (memory.peek(address) ?? before) ^ before;
+    if ((changed & 0x400n) !== 0n) names.add('Access flag set');
+    if ((changed & 0x80n) !== 0n) names.add('made dirty');
+  }
+  return [...names];
+}
 
 function reached({ request, text }: Step, ours: Outcome, machine: OurMachine): string[] {
   if (request === undefined) {
@@ -46,7 +59,8 @@ function reached({ request, text }: Step, ours: Outcome, machine: OurMachine): s
   }
   const config = pathOf(machine, request)?.config ?? 0;
   const upper = (config & 1) === 1 && request.address >> 63n === 1n ? ['TTB1'] : [];
-  return [`translated ${STAGES[config] ?? 'while off'}`, ...upper];
+  const substream = request.pasid < 0 ? [] : ['translated with SubstreamID'];
+  return [`translated ${STAGES[config] ?? 'while off'}`, ...upper, ...substream, ...updates(machine)];
 }
 
 /** The SMMUv3 model beside arm-smmuv3. */

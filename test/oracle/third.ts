@@ -17,6 +17,8 @@ export interface Served {
   readonly ours: Outcome | undefined;
   /** Where that is not what the third reading says. */
   readonly wrong: readonly string[];
+  /** The tables cannot tell any more what is right: the case is over. */
+  readonly undecided: boolean;
 }
 
 /** Our side of one case: does its steps, and holds every request against the third reading of the tables as they were. */
@@ -40,13 +42,14 @@ export class OurSide<K extends MachineKind> {
     for (const address of flagged.keys()) ledger.flagged(address);
     for (const address of stored) ledger.stored(address);
     const ours = step.look?.(answers);
-    if (reading === undefined || ours === undefined) return { answers, ours, wrong: [] };
+    if (reading === undefined || ours === undefined) return { answers, ours, wrong: [], undecided: false };
     if (!decided) {
       readings.undecided++;
-      return { answers, ours, wrong: [] };
+      return { answers, ours, wrong: [], undecided: true };
     }
     readings.read++;
     const now = (address: number): bigint | undefined => machine.memory.peek(address);
-    return { answers, ours, wrong: disagreements(ours, reading, { before: flagged, now }) };
+    const wrong = disagreements(ours, reading, { before: flagged, now });
+    return { answers, ours, wrong, undecided: false };
   }
 }
