@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { disagreements, flawOf, Ledger, type Reading, Slate } from './reading.js';
 
@@ -10,6 +11,28 @@ const ours = { translated: 1, output: 0x5000n, log2: 12, permissions: 1 };
 const memory = (words: Record<number, bigint>, before: Record<number, bigint> = {}) => ({
   before: new Map(Object.entries(before).map(([at, value]) => [Number(at), value])),
   now: (address: number) => words[address],
+});
+
+/** Modules that a file takes more than types from, and theirs. */
+function modules(file: URL, found = new Set<string>()): Set<string> {
+  if (found.has(file.href)) return found;
+  found.add(file.href);
+  const text = readFileSync(file, 'utf8');
+  for (const [, from] of text.matchAll(/^import (?!type )[^;]*? from '(\.[^']+)';/gm)) {
+    modules(new URL(from.replace(/\.js$/, '.ts'), file), found);
+  }
+  return found;
+}
+
+describe('the readers', () => {
+  it.each(['reader-vtd.ts', 'reader-smmu.ts', 'reader-smmu-walk.ts'])(
+    '%s shares nothing with src',
+    (name) => {
+      const all = [...modules(new URL(name, import.meta.url))];
+      expect(all.length).toBeGreaterThan(1);
+      expect(all.filter((href) => href.includes('/src/'))).toEqual([]);
+    },
+  );
 });
 
 describe('our side and the third reading', () => {
