@@ -169,11 +169,11 @@ export class TableSet {
       this.#some(1n << 54n, 0.1);
     const attributes = (BigInt(rng.below(4)) << 8n) | this.#some(BigInt(rng.below(16)) << 55n, 0.1);
     if (this.shape.stage === 2) {
-      return (
-        shared | attributes | (BigInt(rng.pick([3, 3, 3, 3, 3, 1, 1, 2, 0])) << 6n) | this.#some(0x3cn, 0.3)
-      );
+      const s2ap = BigInt(rng.pick(dirty === 0n ? [3, 3, 3, 3, 3, 1, 1, 2, 0] : [3, 1, 1, 1, 0]));
+      return shared | attributes | (s2ap << 6n) | this.#some(0x3cn, 0.3);
     }
-    const ap = (rng.chance(0.95) ? 1n : 0n) | (rng.chance(0.25) ? 2n : 0n);
+    // What may become dirty is mostly clean: read-only as it stands.
+    const ap = (rng.chance(0.95) ? 1n : 0n) | (rng.chance(dirty === 0n ? 0.25 : 0.7) ? 2n : 0n);
     return (
       shared |
       attributes |
