@@ -180,7 +180,7 @@ export class Streams {
         cd,
       };
     });
-    return { ste: { ...table.fields, S1DSS: rng.pick([0, 1, 2, 2, 2, 3]) }, contexts };
+    return { ste: { ...table.fields, S1DSS: rng.pick([0, 1, 1, 2, 2, 2, 2, 2, 2, 3]) }, contexts };
   }
 
   #secondStage(nested: boolean): TableSet {
@@ -219,7 +219,7 @@ export class Streams {
     const bits = !this.#updates
       ? undefined
       : (rng.chance(0.93) ? 3n << 6n : 1n << 6n) |
-        (rng.chance(0.95) ? 0x3cn : 0n) |
+        (rng.chance(0.85) ? 0x3cn : 0n) |
         (rng.chance(0.7) ? 1n << 10n : 0n);
     mapArena(tables, offset, bits);
     for (let n = 3 + rng.below(4); n > 0; n--) tables.map(tables.pickInput(), tables.pickLevel());
@@ -236,7 +236,7 @@ export class Streams {
       S2PS: rng.pick([4, 4, 5, 4]),
       S2AA64: 1,
       S2AFFD: rng.chance(0.1) ? 1 : 0,
-      S2R: rng.chance(0.9) ? 1 : 0,
+      S2R: rng.chance(this.#updates ? 0.8 : 0.9) ? 1 : 0,
       S2TTB: root,
       ...(this.#updates
         ? { S2PTW: rng.below(2), S2PS: rng.pick([4, 5, 6, 6]), ...this.#updateFields('S2HA', 'S2HD') }
@@ -251,7 +251,7 @@ export class Streams {
   /** HA, and HD where the unit has it. */
   #updateFields(access: string, dirty: string): Fields {
     const { rng, kind } = this;
-    const ha = rng.chance(0.7) ? 1 : 0;
+    const ha = rng.chance(0.8) ? 1 : 0;
     return { [access]: ha, [dirty]: ha === 1 && kind.updates === 2 && rng.chance(0.7) ? 1 : 0 };
   }
 
@@ -296,7 +296,7 @@ export class Streams {
             ? 1
             : 2;
       fields[`TBI${n}`] = tbi ? 1 : 0;
-      fields[`HAD${n}`] = rng.chance(0.15) ? 1 : 0;
+      fields[`HAD${n}`] = rng.chance(this.#updates ? 0.4 : 0.15) ? 1 : 0;
       fields[`TTB${n}`] = set.root + Number(offset);
     }
     const values = quadwords(CD, fields);

@@ -154,7 +154,7 @@ export class TableSet {
   #tableBits(): bigint {
     if (this.shape.stage === 2) return 0n;
     const { rng } = this;
-    const ap = rng.chance(0.1) ? BigInt(rng.below(4)) << 61n : 0n;
+    const ap = rng.chance(this.shape.updates ? 0.25 : 0.1) ? BigInt(rng.below(4)) << 61n : 0n;
     return ap | this.#some(0x1n << 59n, 0.05) | this.#some(0x1n << 60n, 0.05) | this.#some(0xffn << 2n, 0.05);
   }
 

@@ -14,6 +14,8 @@ import { type Domain, HOLES, isFirst, type Leaf, type Stage, Tables } from './vt
 const DEVFNS = [0x10, 0x18, 0x19, 0xf8] as const;
 const SECOND_DEVFNS = [0x00, 0x80, 0xff] as const;
 const PASIDS = [1, 5, 64, 0x1001] as const;
+/** Beyond the smallest directory, and beyond the next one. */
+const FAR_PASIDS = [0x2005, 0x4007] as const;
 
 export function generateVtd(rng: Rng, kind: VtdKind): Case {
   return new VtdCase(rng, kind).make();
@@ -80,12 +82,16 @@ class VtdCase {
     for (const rid of rids) {
       this.#structures.attach(rid, -1, rng.pick(this.#domains));
       if (!this.#scalable) continue;
-      for (const pasid of PASIDS) {
+      for (const pasid of this.#pasids) {
         if (rng.chance(0.3) && pasid !== this.#structures.ownPasid(rid)) {
           this.#structures.attach(rid, pasid, rng.pick(this.#domains));
         }
       }
     }
+  }
+
+  get #pasids(): readonly number[] {
+    return this.kind.scalable === 'all' ? [...PASIDS, ...FAR_PASIDS] : PASIDS;
   }
 
   #domain(): Domain {
@@ -191,7 +197,9 @@ class VtdCase {
     const stranger = rng.chance(0.06);
     const rid = stranger ? rng.pick(this.#rids) : user.rid;
     const pasid =
-      stranger && this.#scalable ? rng.pick([-1, ...PASIDS, this.#structures.ownPasid(rid)]) : user.pasid;
+      stranger && this.#scalable
+        ? rng.pick([-1, ...this.#pasids, this.#structures.ownPasid(rid)])
+        : user.pasid;
     const address = this.#address(user.domain);
     if (inInterruptRange(address)) return;
     request(this.#script, { rid, pasid, access: rng.pick([1, 2]), address });

@@ -106,10 +106,11 @@ export class Structures {
       const own = rng.pick([0, 0, 0, 1, 70]);
       context = { entry, own, directory: script.allocate() };
       this.#contexts.set(rid, context);
-      // PDTS 0: 128 directory entries, so PASIDs below 8192.
+      // PDTS 0: 128 directory entries, so PASIDs below 8192; every next value has twice as many, up to a page of them.
       const pasids = rng.chance(0.9) ? 8n : 0n;
+      const size = this.flags ? BigInt(rng.below(3)) << 9n : 0n;
       script.store(entry + 8, BigInt(own), 'context 1');
-      script.store(entry, BigInt(context.directory) | P | pasids, 'context 0');
+      script.store(entry, BigInt(context.directory) | P | pasids | size, 'context 0');
     }
     const number = pasid < 0 ? context.own : pasid;
     const slot = context.directory + (number >> 6) * 8;
