@@ -37,19 +37,51 @@ export interface OurOptions {
   readonly ram: readonly (readonly [base: number, bytes: number])[];
 }
 
+/** Memory that knows what the unit has done to it. */
+class WatchedMemory extends ArrayMemory {
+  /** The unit is at work, not the guest. */
+  watching = false;
+  /** 64-bit words with flags that it has set, and what they were before; words that it has stored. */
+  readonly flagged = new Map<number, bigint>();
+  readonly stored = new Set<number>();
+
+  forget(): void {
+    this.flagged.clear();
+    this.stored.clear();
+  }
+
+  override cas32(gpa: number, expected: number, value: number): boolean {
+    const word = gpa - (gpa % 8);
+    const before = this.watching ? this.peek(word) : undefined;
+    const done = super.cas32(gpa, expected, value);
+    if (done && before !== undefined && !this.flagged.has(word)) this.flagged.set(word, before);
+    return done;
+  }
+  override store32(gpa: number, value: number): boolean {
+    if (this.watching) this.stored.add(gpa - (gpa % 8));
+    return super.store32(gpa, value);
+  }
+  override store64(gpa: number, lo: number, hi: number): boolean {
+    if (this.watching) this.stored.add(gpa);
+    return super.store64(gpa, lo, hi);
+  }
+}
+
 /** Our model behind the same operations as a stock machine. */
 export class OurMachine {
-  readonly memory: ArrayMemory;
+  readonly memory: WatchedMemory;
   readonly machine: LocalMachine;
   readonly #registers: number;
 
   constructor({ model, options, registers, ram }: OurOptions) {
-    this.memory = new ArrayMemory(ram.map(([base, bytes]) => ({ base, bytes })));
+    this.memory = new WatchedMemory(ram.map(([base, bytes]) => ({ base, bytes })));
     this.machine = new LocalMachine(this.memory, options, model);
     this.#registers = registers;
   }
 
+  /** {@link WatchedMemory.flagged} and the like are of the last run. */
   run(operations: readonly Operation[]): Answers {
+    this.memory.forget();
     const out = new Yield();
     for (const operation of operations) this.#one(operation, out);
     return out;
@@ -94,8 +126,11 @@ export class OurMachine {
 
   #store(address: number, size: number, value: bigint): void {
     const register = this.#register(address);
-    if (register >= 0) this.machine.writeRegister(register, size, value);
-    else if (size === 8) {
+    if (register >= 0) {
+      this.memory.watching = true;
+      this.machine.writeRegister(register, size, value);
+      this.memory.watching = false;
+    } else if (size === 8) {
       this.memory.store64(address, Number(value & 0xffff_ffffn) | 0, Number(value >> 32n) | 0);
     } else this.memory.store32(address, Number(value) | 0);
   }
@@ -108,7 +143,9 @@ export class OurMachine {
   }
 
   #translate(rid: number, pasid: number, access: number, address: bigint): Translated {
+    this.memory.watching = true;
     const { status, spans } = this.machine.ask(rid, pasid, access, address);
+    this.memory.watching = false;
     if (status !== TRANSLATE_STATUS.OK) return REFUSED;
     const [inLo, inHi, outLo, outHi, log2, permissions] = spans.subarray(0, SPAN_WORDS);
     return {

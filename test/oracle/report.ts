@@ -1,5 +1,6 @@
 import type { Report } from './runner.js';
 import type { KnownDeath, KnownDifference } from './suite.js';
+import type { Readings } from './third.js';
 
 /** What a report is read with. */
 interface Named {
@@ -18,6 +19,7 @@ export function format(suite: Named, report: Report, seconds: number): string {
   const lines = [
     `${suite.name}: ${cases} cases from seed ${seed}, ${seconds.toFixed(0)} s`,
     `  ${compared} comparisons, ${agreed} the same; ${same} cases without any difference`,
+    `  third reading: ${counted(report.beside)} beside stock; ${counted(report.aloneReadings)} in ${report.alone} cases without`,
   ];
   const entries = [...suite.known, ...suite.deaths].filter(({ id }) => explained.has(id));
   if (entries.length > 0) lines.push('  explained:', '    cases  differences  right    entry');
@@ -29,6 +31,10 @@ export function format(suite: Named, report: Report, seconds: number): string {
   const counts = [...reached].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, count]) => `${name} ${count}`);
   lines.push(`  reached: ${counts.join(', ')}`);
   return lines.join('\n');
+}
+
+function counted({ read, undecided }: Readings): string {
+  return `${read} requests${undecided > 0 ? ` (${undecided} undecided)` : ''}`;
 }
 
 /** What a run ought to have reached and did not. */

@@ -7,6 +7,7 @@ import { OurMachine } from './ours.js';
 import { hex, type Outcome, type Script, type Step } from './script.js';
 import { buildShim, StockDied, StockMachine } from './stock.js';
 import type { Case, Difference, MachineKind, Suite } from './suite.js';
+import { OurSide, type Readings } from './third.js';
 
 /** A run stops after so many differences that nothing explains. */
 const MAX_FAILURES = 10;
@@ -35,6 +36,11 @@ export interface Report {
   /** Cases without any difference. */
   same: number;
   /** Cases and differences by the entry that explains them. */
+  /** Cases of machines that no stock QEMU has. */
+  alone: number;
+  /** Requests that were held against the third reading: beside stock QEMU, and of those machines. */
+  readonly beside: Readings;
+  readonly aloneReadings: Readings;
   readonly explained: Map<string, { cases: number; differences: number }>;
   readonly reached: Map<string, number>;
   readonly failures: string[];
@@ -64,6 +70,9 @@ export class Runner<K extends MachineKind> {
       compared: 0,
       agreed: 0,
       same: 0,
+      alone: 0,
+      beside: { read: 0, undecided: 0 },
+      aloneReadings: { read: 0, undecided: 0 },
       explained: new Map(),
       reached: new Map(),
       failures: [],
@@ -75,6 +84,7 @@ export class Runner<K extends MachineKind> {
     try {
       this.#shim = buildShim(suite.target, prepared.headers, this.#directory);
       for (const kind of suite.kinds) await this.#kind(kind);
+      for (const kind of suite.alone) this.#alone(kind);
       return this.report;
     } finally {
       rmSync(this.#directory, { recursive: true, force: true });
@@ -82,10 +92,8 @@ export class Runner<K extends MachineKind> {
   }
 
   async #kind(kind: K): Promise<void> {
-    const { seed, cases, say } = this.options;
-    const seeds = Array.from({ length: cases }, (_, n) => (seed + n) >>> 0).filter(
-      (at) => this.#kindOf(new Rng(at)) === kind,
-    );
+    const { say } = this.options;
+    const seeds = this.#seeds(kind, this.suite.kinds);
     if (seeds.length === 0) return;
     const begin = performance.now();
     const machines: Machines = { stock: await this.#start(kind), ours: new OurMachine(kind.ours) };
@@ -102,9 +110,16 @@ export class Runner<K extends MachineKind> {
     );
   }
 
+  /** Those of a kind. Every seed makes a case beside stock QEMU; every second one, the first of a run too, another without. */
+  #seeds(kind: K, kinds: readonly K[]): number[] {
+    const { seed, cases } = this.options;
+    const step = kinds === this.suite.alone ? 2 : 1;
+    const all = Array.from({ length: Math.ceil(cases / step) }, (_, n) => (seed + n * step) >>> 0);
+    return all.filter((at) => this.#kindOf(new Rng(at), kinds) === kind);
+  }
+
   /** The first draw of a case's generator. */
-  #kindOf(rng: Rng): K {
-    const { kinds } = this.suite;
+  #kindOf(rng: Rng, kinds: readonly K[]): K {
     let draw = rng.below(kinds.reduce((sum, { share }) => sum + share, 0));
     return kinds.find(({ share }) => {
       draw -= share;
@@ -113,13 +128,13 @@ export class Runner<K extends MachineKind> {
   }
 
   #start(kind: K): Promise<StockMachine> {
-    return StockMachine.start({ qemu: this.prepared.qemu, shim: this.#shim, args: kind.args });
+    return StockMachine.start({ qemu: this.prepared.qemu, shim: this.#shim, args: kind.args ?? [] });
   }
 
   async #case(kind: K, machines: Machines, seed: number): Promise<void> {
     const { report, suite } = this;
     const rng = new Rng(seed);
-    this.#kindOf(rng);
+    this.#kindOf(rng, suite.kinds);
     const made = suite.generate(rng, kind);
     const { script } = made;
     report.cases++;
@@ -143,6 +158,40 @@ export class Runner<K extends MachineKind> {
     for (const id of found ?? []) this.#entry(id).cases++;
   }
 
+  /** Cases of a machine that no stock QEMU has: ours and the third reading. */
+  #alone(kind: K): void {
+    const { report, suite, options } = this;
+    const seeds = this.#seeds(kind, suite.alone);
+    const begin = performance.now();
+    const machine = new OurMachine(kind.ours);
+    for (const seed of seeds) {
+      if (report.failures.length >= MAX_FAILURES) return;
+      const rng = new Rng(seed);
+      this.#kindOf(rng, suite.alone);
+      const made = suite.generate(rng, kind);
+      this.#extent = Math.max(this.#extent, made.script.used, 4096);
+      machine.run([reset, secondBus(made.script.bus), zero(made.script.arena, this.#extent)]);
+      report.alone++;
+      const side = new OurSide(suite, kind, machine, report.aloneReadings);
+      for (const [index, step] of made.script.steps.entries()) {
+        const { ours, wrong, undecided } = side.serve(step);
+        if (undecided) break;
+        if (ours !== undefined) this.#reach(step, ours, machine);
+        if (wrong.length === 0) continue;
+        report.failures.push(this.#misread(kind, seed, made, index, machine, ours, wrong));
+        break;
+      }
+    }
+    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    options.say(`${suite.name} ${kind.name}: ${seeds.length} cases, ${seconds} s`);
+  }
+
+  #reach(step: Step, ours: Outcome, machine: OurMachine): void {
+    const { reached } = this.report;
+    for (const name of this.suite.reached(step, ours, machine))
+      reached.set(name, (reached.get(name) ?? 0) + 1);
+  }
+
   #entry(id: string): { cases: number; differences: number } {
     const { explained } = this.report;
     const entry = explained.get(id) ?? { cases: 0, differences: 0 };
@@ -160,15 +209,19 @@ export class Runner<K extends MachineKind> {
   ): ReadonlySet<string> | undefined {
     const { report, suite } = this;
     const found = new Set<string>();
+    const side = new OurSide(suite, kind, machine, report.beside);
     for (const [index, step] of made.script.steps.entries()) {
-      const answers = machine.run(step.operations);
-      if (step.look === undefined) continue;
-      const ours = step.look(answers);
+      const { ours, wrong, undecided } = side.serve(step);
+      // Where nothing decides, no entry explains anything either.
+      if (undecided) break;
+      if (wrong.length > 0) {
+        report.failures.push(this.#misread(kind, seed, made, index, machine, ours, wrong));
+        return undefined;
+      }
+      if (step.look === undefined || ours === undefined) continue;
       const stock = stockSide(step.look);
       report.compared++;
-      for (const name of suite.reached(step, ours, machine)) {
-        report.reached.set(name, (report.reached.get(name) ?? 0) + 1);
-      }
+      this.#reach(step, ours, machine);
       const fields = Object.keys({ ...ours, ...stock }).filter((name) => ours[name] !== stock[name]);
       if (fields.length === 0) {
         report.agreed++;
@@ -180,7 +233,7 @@ export class Runner<K extends MachineKind> {
         report.failures.push(this.#failure(seed, made, index, difference));
         return undefined;
       }
-      let over = false;
+      let over = suite.parts?.(difference) ?? false;
       for (const { id, ends } of ids) {
         found.add(id);
         this.#entry(id).differences++;
@@ -220,6 +273,27 @@ export class Runner<K extends MachineKind> {
     return `${this.suite.name}: seed ${seed} on ${kind.name} (${made.notes.join('; ')})\n  repeat: ${again}`;
   }
 
+  /** Our side is not what a plain walk of the tables says. */
+  #misread(
+    kind: K,
+    seed: number,
+    made: Case,
+    index: number,
+    machine: OurMachine,
+    ours: Outcome | undefined,
+    wrong: readonly string[],
+  ): string {
+    const step = made.script.steps[index];
+    return [
+      this.#title(kind, made, seed),
+      `  not as the third reading: ${step.text}`,
+      ...wrong.map((line) => `  ${line}`),
+      `  ours:  ${textOf(ours ?? {})}`,
+      this.suite.describe(step, machine),
+      steps(made.script, index),
+    ].join('\n');
+  }
+
   #failure(seed: number, made: Case, index: number, difference: Difference<K>): string {
     const { step, ours, stock, fields } = difference;
     const values = fields.map((name) => `  ${name}: ours ${text(ours[name])}, stock ${text(stock[name])}`);
@@ -229,7 +303,7 @@ export class Runner<K extends MachineKind> {
       ...values,
       `  ours:  ${textOf(ours)}`,
       `  stock: ${textOf(stock)}`,
-      this.suite.describe(difference),
+      this.suite.describe(step, difference.machine),
       steps(made.script, index),
     ].join('\n');
   }

@@ -18,6 +18,8 @@ export interface Step {
   /** Reads what the operations yielded. Without it nothing is compared. */
   readonly look?: (answers: Answers) => Outcome;
   readonly request?: Request;
+  /** What the request leaves in registers is there for the next one to meet. */
+  readonly keeps?: true;
   /** A store to RAM: too many of them to show unless asked. */
   readonly table?: true;
 }

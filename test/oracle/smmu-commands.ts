@@ -66,8 +66,9 @@ export class CommandQueue {
     this.cfgiRange(0, RANGE_ALL);
   }
 
-  cfgiCd(sid: number): void {
-    this.submit(`CFGI_CD ${hex(sid)}`, command(CMD_CFGI_CD, CMD.CFGI_CD, { StreamID: sid, Leaf: 1 }));
+  cfgiCd(sid: number, ssid: number): void {
+    const fields = { StreamID: sid, SubstreamID: ssid, Leaf: 1 };
+    this.submit(`CFGI_CD ${hex(sid)} SubstreamID ${ssid}`, command(CMD_CFGI_CD, CMD.CFGI_CD, fields));
   }
 
   cfgiCdAll(sid: number): void {

@@ -8,7 +8,7 @@ import { hex, Script } from './script.js';
 import { breakCommands } from './smmu-command-errors.js';
 import { CMDQ_LOG2, CommandQueue, tlbi } from './smmu-commands.js';
 import { ARENA, ARENA_BYTES, EVENTQ_LOG2, REG, reg, request, type SmmuKind, write } from './smmu-machine.js';
-import { type Space, type Stream, Streams } from './smmu-streams.js';
+import { type Context, type Half, type Space, type Stream, Streams } from './smmu-streams.js';
 import { HOLES, type Leaf, NG, type TableSet } from './smmu-tables.js';
 import type { Case } from './suite.js';
 
@@ -132,8 +132,8 @@ class SmmuCase {
   }
 
   #tables(): TableSet[] {
-    return this.#spaces.flatMap(({ first, second }) => [
-      ...first.map(({ tables }) => tables),
+    return this.#spaces.flatMap(({ contexts, second }) => [
+      ...contexts.flatMap(({ halves }) => halves.map(({ tables }) => tables)),
       ...(second === undefined ? [] : [second]),
     ]);
   }
@@ -175,11 +175,26 @@ class SmmuCase {
     const { rng } = this;
     const stream = rng.pick(this.#streams.list);
     const rid = rng.chance(0.05) ? rng.pick(this.#rids) : stream.sid;
-    const address = this.#address(stream.space);
-    request(this.#script, { rid, pasid: -1, access: rng.pick([1, 2]), address }, this.#eventQueue);
+    const context = this.#context(stream.space);
+    const address = this.#address(stream.space, context?.halves ?? []);
+    const pasid = this.#substream(context);
+    request(this.#script, { rid, pasid, access: rng.pick([1, 2]), address }, this.#eventQueue);
   }
 
-  #address({ first, second }: Space): bigint {
+  #context({ contexts }: Space): Context | undefined {
+    return contexts.length > 1 ? this.rng.pick(contexts) : contexts[0];
+  }
+
+  /** −1: none. What context descriptor 0 is for depends on S1DSS. */
+  #substream(context: Context | undefined): number {
+    const { rng, kind } = this;
+    if (kind.substreamBits === 0) return -1;
+    if (rng.chance(0.05)) return rng.below(2 ** rng.below(14));
+    if (context === undefined || context.ssid < 0) return -1;
+    return context.ssid === 0 && rng.chance(0.7) ? -1 : context.ssid;
+  }
+
+  #address({ second }: Space, first: readonly Half[]): bigint {
     const { rng } = this;
     const set = first.length > 0 ? rng.pick(first) : { tables: second, upper: false, tbi: false };
     const { tables, upper, tbi } = set;
@@ -211,15 +226,38 @@ class SmmuCase {
   #change(): void {
     const { rng } = this;
     const stream = rng.pick(this.#streams.list);
-    const { first, second, config } = stream.space;
+    const { second, config } = stream.space;
+    const context = this.#context(stream.space);
+    const first = context?.halves ?? [];
+    if (context !== undefined && this.kind.substreamBits > 0 && rng.chance(0.3)) {
+      this.#changeContext(stream.space, context);
+      return;
+    }
     const set = first.length > 0 && rng.chance(0.7) ? rng.pick(first).tables : (second ?? first[0]?.tables);
     // The first leaf of stage 2 is the arena's own.
     const leaves = set === undefined ? [] : set === second && config === 7 ? set.leaves.slice(1) : set.leaves;
     if (set === undefined || leaves.length === 0 || rng.chance(0.3)) this.#moveStream(stream);
-    else this.#changeLeaf(stream.space, set, rng.pick(leaves));
+    else this.#changeLeaf(stream.space, context, set, rng.pick(leaves));
   }
 
-  #changeLeaf(space: Space, tables: TableSet, leaf: Leaf): void {
+  /** A context descriptor comes or goes, or records its faults from now on, or not. */
+  #changeContext(space: Space, { cd, ssid }: Context): void {
+    const { rng } = this;
+    const commands = this.#commands;
+    const bit = rng.pick([31n, 31n, 45n]);
+    this.#script.store(cd, this.#script.word(cd) ^ (1n << bit), 'CD changed');
+    if (this.#mutated || rng.chance(0.2)) {
+      this.#invalidateAll();
+      return;
+    }
+    for (const { sid } of this.#streams.list.filter((stream) => stream.space === space)) {
+      if (rng.chance(0.7)) commands.cfgiCd(sid, Math.max(0, ssid));
+      else commands.cfgiCdAll(sid);
+    }
+    commands.sync();
+  }
+
+  #changeLeaf(space: Space, context: Context | undefined, tables: TableSet, leaf: Leaf): void {
     const { rng } = this;
     const before = this.#script.word(leaf.entry);
     const value = rng.chance(0.4) ? 0n : tables.leafValue(leaf.log2);
@@ -227,17 +265,17 @@ class SmmuCase {
     // Nothing that was not valid is cached (§3.17).
     if ((before & 1n) === 0n && !this.#mutated && rng.chance(0.7)) return;
     if (this.#mutated || rng.chance(0.2)) this.#invalidateAll();
-    else if (tables === space.second) this.#invalidateSecond(space, leaf);
-    else this.#invalidateFirst(space, tables, leaf, (before & NG) === 0n);
+    else if (tables === space.second || context === undefined) this.#invalidateSecond(space, leaf);
+    else this.#invalidateFirst(space, context, tables, leaf, (before & NG) === 0n);
   }
 
   /** `global`: the leaf was for every ASID, so that no one ASID drops it. */
-  #invalidateFirst(space: Space, tables: TableSet, leaf: Leaf, global: boolean): void {
+  #invalidateFirst(space: Space, context: Context, tables: TableSet, leaf: Leaf, global: boolean): void {
     const { rng } = this;
     const commands = this.#commands;
-    const upper = space.first.some((set) => set.tables === tables && set.upper);
+    const upper = context.halves.some((set) => set.tables === tables && set.upper);
     const address = BigInt.asUintN(64, upper ? leaf.input - (1n << BigInt(tables.shape.bits)) : leaf.input);
-    const tags = { ASID: space.asid, VMID: space.vmid };
+    const tags = { ASID: context.asid, VMID: space.vmid };
     const range = rng.chance(0.4) ? this.#range(tables, leaf) : { Leaf: rng.below(2) };
     switch (rng.below(5) + (global ? 1 : 0)) {
       case 0:

@@ -2,6 +2,7 @@
 import { decode } from '../../src/spec/define.js';
 import { EVENT_BYTES, EVENT_LAYOUT, eventName } from '../../src/spec/smmuv3/events.js';
 import { type Answers, copy, dump, load, store, translate } from './operations.js';
+import type { SmmuUnit } from './reader-smmu.js';
 import { hex, type Outcome, type Request, type Script, show } from './script.js';
 import type { MachineKind } from './suite.js';
 
@@ -34,9 +35,7 @@ export const REG = {
   EVENTQ_CONS: 0x1_00ac,
 } as const;
 
-export interface SmmuKind extends MachineKind {
-  readonly stages: '1' | '2' | 'nested';
-}
+export interface SmmuKind extends MachineKind, SmmuUnit {}
 
 function kind(name: string, share: number, stages: SmmuKind['stages']): SmmuKind {
   // Newer machines have nested stages whatever is asked for.
@@ -46,6 +45,7 @@ function kind(name: string, share: number, stages: SmmuKind['stages']): SmmuKind
     name,
     share,
     stages,
+    ...{ outputBits: OUTPUT_BITS, substreamBits: 0, updates: 0 },
     args: ['-machine', `${machine},iommu=smmuv3,gic-version=3,highmem=off`, '-m', '64M', ...chosen],
     ours: {
       model: 'smmuv3',
@@ -70,6 +70,29 @@ export const SMMU_KINDS: readonly SmmuKind[] = [
   kind('stage-2', 4, '2'),
 ];
 
+/** CD tables with SubstreamIDs, hardware updates of Access flags and dirty state, 48 and 52 bits of addresses. */
+export const SMMU_ALONE: readonly SmmuKind[] = [
+  alone('substreams', 5, 'nested', 48, 12, 2),
+  alone('substreams 52', 3, 'nested', 52, 12, 2),
+  alone('substreams access', 2, '1', 44, 6, 1),
+];
+
+function alone(
+  name: string,
+  share: number,
+  stages: SmmuKind['stages'],
+  outputBits: number,
+  substreamBits: number,
+  updates: 1 | 2,
+): SmmuKind {
+  const options = {
+    ...{ stages, oas: String(outputBits), 'ssid-bits': String(substreamBits) },
+    ...{ httu: updates === 2 ? 'dirty' : 'access', stall: 'off', ats: 'off', pri: 'off' },
+  };
+  const ours = { model: 'smmuv3' as const, options, registers: UNIT, ram: [[RAM, RAM_BYTES] as const] };
+  return { name, share, stages, outputBits, substreamBits, updates, ours };
+}
+
 export const reg = (offset: number): number => UNIT + offset;
 
 export function write(script: Script, offset: number, size: 4 | 8, value: bigint, name: string): void {
@@ -81,12 +104,12 @@ export const EVENTQ_LOG2 = 3;
 
 /** One transaction of a device and the event that it makes, which is taken off the queue. */
 export function request(script: Script, asked: Request, eventQueue: number): void {
-  const { rid, access, address } = asked;
+  const { rid, pasid, access, address } = asked;
   script.steps.push({
     text: show(asked),
     request: asked,
     operations: [
-      translate(rid, -1, access, address),
+      translate(rid, pasid, access, address),
       load(reg(REG.EVENTQ_CONS), 4),
       load(reg(REG.EVENTQ_PROD), 4),
       dump(eventQueue, EVENT_BYTES << EVENTQ_LOG2),

@@ -5,7 +5,8 @@ import { ADDRESS_BITS } from '../../src/spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import type { Rng } from '../fuzz/rng.js';
 import { hex, type Script } from './script.js';
-import { OUTPUT_BITS, REG, type SmmuKind, write } from './smmu-machine.js';
+import { ContextTable } from './smmu-contexts.js';
+import { ARENA_BYTES, REG, type SmmuKind, write } from './smmu-machine.js';
 import { levelShift, mapArena, type Shape, startLevel, TableSet } from './smmu-tables.js';
 
 type Fields = Readonly<Record<string, number>>;
@@ -13,15 +14,27 @@ type Fields = Readonly<Record<string, number>>;
 /** What a stream is given: tables of one or two stages, and the numbers that tag their translations. */
 export interface Space {
   readonly config: number;
-  readonly asid: number;
   readonly vmid: number;
-  /** Tables of TTB0 and TTB1, those that are there. */
-  readonly first: readonly { readonly tables: TableSet; readonly upper: boolean; readonly tbi: boolean }[];
   readonly second: TableSet | undefined;
   /** What stage 2 adds to addresses of the arena: where the CD and the tables of stage 1 are for it. */
   readonly offset: bigint;
   readonly ste: Fields;
-  /** Where the CD is; 0 = none. */
+  /** Of the table of context descriptors: those that there are, and what is made of them. */
+  readonly contexts: readonly Context[];
+}
+
+/** Tables of TTB0 and TTB1, those that are there. */
+export interface Half {
+  readonly tables: TableSet;
+  readonly upper: boolean;
+  readonly tbi: boolean;
+}
+
+export interface Context {
+  /** −1: of transactions without SubstreamID, where there is no table. */
+  readonly ssid: number;
+  readonly asid: number;
+  readonly halves: readonly Half[];
   readonly cd: number;
 }
 
@@ -39,6 +52,9 @@ function quadwords<K extends string>(shape: Layout<K>, fields: { readonly [P in 
   );
 }
 
+/** Context descriptors of one table. */
+const MOST_CONTEXTS = 3;
+
 export class Streams {
   readonly list: Stream[] = [];
   /** Words worth making wrong. */
@@ -46,6 +62,7 @@ export class Streams {
   readonly #split: number;
   readonly #log2: number;
   readonly #base: number;
+  readonly #asids: number[] = [];
 
   constructor(
     private readonly script: Script,
@@ -112,26 +129,65 @@ export class Streams {
     }[kind.stages];
     const config = rng.chance(0.05) ? 0 : rng.chance(0.08) ? STE_CONFIG.BYPASS : rng.pick(translated);
     const vmid = rng.below(0x10000);
-    const asid = rng.below(0x10000);
+    const asid = this.#ownAsids(rng.below(0x10000));
     const second = (config & 6) === 6 ? this.#secondStage(config === STE_CONFIG.NESTED) : undefined;
     const secondFields: Fields = second === undefined ? {} : this.#secondFields(second);
     const offset = second === undefined ? 0n : this.#mapArena(second);
-    const first = (config & 5) === 5 ? this.#firstStage(asid, offset, second) : undefined;
+    const first = (config & 5) === 5 ? this.#contexts(asid, offset, second) : undefined;
     const ste = {
       Config: config,
       S2VMID: vmid,
       ...secondFields,
-      ...(first === undefined ? {} : { S1ContextPtr: first.cd + Number(offset) }),
+      ...(first === undefined ? {} : first.ste),
       // Attributes mean nothing here.
       ...(rng.chance(0.3) ? { MTCFG: 1, MemAttr: 15, SHCFG: 1, S1CIR: 1, S1COR: 1, S1CSH: 3 } : {}),
     };
-    return { config, asid, vmid, first: first?.tables ?? [], second, offset, ste, cd: first?.cd ?? 0 };
+    return { config, vmid, second, offset, ste, contexts: first?.contexts ?? [] };
+  }
+
+  /** The first of so many that no other space has. */
+  #ownAsids(drawn: number): number {
+    let asid = drawn;
+    while (this.#asids.some((other) => Math.abs(other - asid) < MOST_CONTEXTS)) {
+      asid = (asid + MOST_CONTEXTS) % (0x10000 - MOST_CONTEXTS);
+    }
+    this.#asids.push(asid);
+    return asid;
+  }
+
+  /** One context descriptor, or a table of them where the unit has SubstreamIDs. */
+  #contexts(
+    asid: number,
+    offset: bigint,
+    second: TableSet | undefined,
+  ): { readonly ste: Fields; readonly contexts: Context[] } {
+    const { rng, script, kind } = this;
+    const size = kind.substreamBits > 0 && rng.chance(0.85) ? 1 + rng.below(kind.substreamBits) : 0;
+    if (size === 0) {
+      const cd = script.allocate(CD.bytes);
+      const halves = this.#firstStage(cd, asid, offset, second);
+      return { ste: { S1ContextPtr: cd + Number(offset) }, contexts: [{ ssid: -1, asid, halves, cd }] };
+    }
+    const table = new ContextTable(script, rng, size, offset);
+    const ssids = new Set([0, rng.below(2 ** size), rng.below(2 ** size)]);
+    const contexts = [...ssids].slice(0, rng.pick([1, 2, MOST_CONTEXTS])).map((ssid, n) => {
+      const cd = table.slot(ssid, (address, what) => this.words.push({ address, what }));
+      // Neighbours' tags: what one has must not serve another.
+      return {
+        ssid,
+        asid: asid + n,
+        halves: this.#firstStage(cd, asid + n, offset, second),
+        cd,
+      };
+    });
+    return { ste: { ...table.fields, S1DSS: rng.pick([0, 1, 1, 2, 2, 2, 2, 2, 2, 3]) }, contexts };
   }
 
   #secondStage(nested: boolean): TableSet {
     const { rng, script } = this;
     const granule = rng.pick([12, 12, 14, 16]);
-    const bits = rng.pick([32, 36, 40, 42, 44]);
+    const widest = granule === 16 ? this.kind.outputBits : Math.min(48, this.kind.outputBits);
+    const bits = rng.pick(this.#updates ? [32, 36, 40, 42, widest] : [32, 36, 40, 42, 44]);
     // Every start level whose tables are at most 16 concatenated ones.
     const levels = [0, 1, 2].filter((start) => {
       const entries = bits - levelShift(granule, start);
@@ -146,8 +202,10 @@ export class Streams {
       bits,
       start,
       offset: 0n,
-      outputBits: OUTPUT_BITS,
+      outputBits: this.kind.outputBits,
       global: false,
+      updates: this.#updates,
+      large: this.kind.outputBits === 52,
     };
     return new TableSet(script, rng, shape);
   }
@@ -157,7 +215,13 @@ export class Streams {
     const { rng } = this;
     const unit = 1n << BigInt(levelShift(tables.shape.granule, 2));
     const offset = rng.pick([0n, 0n, unit, unit * 2n]);
-    mapArena(tables, offset);
+    // Attributes that S2PTW refuses, or tables of stage 1 that cannot be changed: rare, for nothing gets through then.
+    const bits = !this.#updates
+      ? undefined
+      : (rng.chance(0.93) ? 3n << 6n : 1n << 6n) |
+        (rng.chance(0.85) ? 0x3cn : 0n) |
+        (rng.chance(0.7) ? 1n << 10n : 0n);
+    mapArena(tables, offset, bits);
     for (let n = 3 + rng.below(4); n > 0; n--) tables.map(tables.pickInput(), tables.pickLevel());
     return offset;
   }
@@ -172,23 +236,36 @@ export class Streams {
       S2PS: rng.pick([4, 4, 5, 4]),
       S2AA64: 1,
       S2AFFD: rng.chance(0.1) ? 1 : 0,
-      S2R: rng.chance(0.9) ? 1 : 0,
+      S2R: rng.chance(this.#updates ? 0.8 : 0.9) ? 1 : 0,
       S2TTB: root,
+      ...(this.#updates
+        ? { S2PTW: rng.below(2), S2PS: rng.pick([4, 5, 6, 6]), ...this.#updateFields('S2HA', 'S2HD') }
+        : {}),
     };
   }
 
-  #firstStage(asid: number, offset: bigint, second: TableSet | undefined) {
+  get #updates(): boolean {
+    return this.kind.updates > 0;
+  }
+
+  /** HA, and HD where the unit has it. */
+  #updateFields(access: string, dirty: string): Fields {
+    const { rng, kind } = this;
+    const ha = rng.chance(0.8) ? 1 : 0;
+    return { [access]: ha, [dirty]: ha === 1 && kind.updates === 2 && rng.chance(0.7) ? 1 : 0 };
+  }
+
+  #firstStage(cd: number, asid: number, offset: bigint, second: TableSet | undefined): Half[] {
     const { rng, script } = this;
-    const ips = rng.pick([0, 2, 4, 4, 5]);
+    const ips = rng.pick(this.#updates ? [0, 2, 4, 5, 6, 6] : [0, 2, 4, 4, 5]);
     const both = rng.chance(0.35);
     const uppers = both ? [false, true] : [rng.chance(0.2)];
     const outputs = second?.leaves ?? [];
     const tables = uppers.map((upper) => ({
-      tables: this.#firstTables(offset, Math.min(ADDRESS_BITS[ips] ?? 52, OUTPUT_BITS), outputs),
+      tables: this.#firstTables(offset, Math.min(ADDRESS_BITS[ips] ?? 52, this.kind.outputBits), outputs),
       upper,
       tbi: rng.chance(0.2),
     }));
-    const cd = script.allocate(CD.bytes);
     const fields: Record<string, number> = {
       V: 1,
       AA64: 1,
@@ -200,6 +277,7 @@ export class Streams {
       EPD0: 1,
       EPD1: 1,
       ASET: rng.below(2),
+      ...(this.#updates ? this.#updateFields('HA', 'HD') : {}),
     };
     for (const { tables: set, upper, tbi } of tables) {
       const n = upper ? 1 : 0;
@@ -218,26 +296,31 @@ export class Streams {
             ? 1
             : 2;
       fields[`TBI${n}`] = tbi ? 1 : 0;
-      fields[`HAD${n}`] = rng.chance(0.15) ? 1 : 0;
+      fields[`HAD${n}`] = rng.chance(this.#updates ? 0.4 : 0.15) ? 1 : 0;
       fields[`TTB${n}`] = set.root + Number(offset);
     }
     const values = quadwords(CD, fields);
     for (const [n, value] of values.entries()) script.store(cd + n * 8, value, `CD +${n * 8}`);
     for (const n of [0, 0, 1, 2]) this.words.push({ address: cd + n * 8, what: `CD +${n * 8}` });
-    return { cd, tables };
+    return tables;
   }
 
   #firstTables(offset: bigint, outputBits: number, outputs: TableSet['leaves']): TableSet {
     const { rng, script } = this;
-    const granule = rng.pick([12, 12, 14, 16]);
-    const bits = rng.pick([25, 32, 36, 39, 42, 47, 48, 48]);
+    // Large tables only while there is room for them.
+    const granule = rng.pick(this.#updates && script.used > ARENA_BYTES / 2 ? [12] : [12, 12, 14, 16]);
+    const widest = granule === 16 && this.kind.outputBits === 52 ? 52 : 48;
+    const bits = rng.pick([25, 32, 36, 39, 42, 47, 48, widest]);
     const start = startLevel(granule, bits);
-    // Without stage 2 there is one VMID: global leaves of one stream would be another's.
-    const global = this.kind.stages === 'nested';
+    // Without stage 2 there is one VMID, and contexts of a stream share theirs: global leaves of one would be another's.
+    const global = this.kind.stages === 'nested' && this.kind.substreamBits === 0;
     const tables = new TableSet(
       script,
       rng,
-      { stage: 1, granule, bits, start, offset, outputBits, global },
+      {
+        ...{ stage: 1, granule, bits, start, offset, outputBits, global, updates: this.#updates },
+        large: this.kind.outputBits === 52,
+      },
       outputs,
     );
     for (let n = 3 + rng.below(5); n > 0; n--) tables.map(tables.pickInput(), tables.pickLevel());

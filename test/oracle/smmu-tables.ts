@@ -5,6 +5,8 @@ import { ARENA, OUTPUT_BITS } from './smmu-machine.js';
 
 const AF = 1n << 10n;
 export const NG = 1n << 11n;
+/** Dirty Bit Modifier. */
+const DBM = 1n << 51n;
 const CONTIGUOUS = 1n << 52n;
 
 /** Where the machine has neither RAM nor registers. */
@@ -24,6 +26,10 @@ export interface Shape {
   readonly outputBits: number;
   /** Leaves may be global: of every ASID of their VMID. */
   readonly global: boolean;
+  /** Hardware may set Access flags and dirty state. */
+  readonly updates: boolean;
+  /** Addresses have 52 bits, of which only descriptors of the largest granule hold the upper four, in bits 15:12. */
+  readonly large: boolean;
 }
 
 export interface Leaf {
@@ -96,8 +102,8 @@ export class TableSet {
 
   /** A level that has leaves, mostly the last. */
   pickLevel(): number {
-    const { granule, start } = this.shape;
-    const blocks = granule === 12 ? [1, 2] : [2];
+    const { granule, start, large } = this.shape;
+    const blocks = granule === 12 || (large && granule === 16) ? [1, 2] : [2];
     return this.rng.pick([3, 3, 3, ...blocks.filter((level) => level >= start)]);
   }
 
@@ -118,13 +124,21 @@ export class TableSet {
   /** Another value for a leaf. */
   leafValue(log2: number): bigint {
     const base = (this.#output() >> BigInt(log2)) << BigInt(log2);
-    return base | (log2 === this.shape.granule ? 3n : 1n) | this.#leafBits();
+    return this.#address(base) | (log2 === this.shape.granule ? 3n : 1n) | this.#leafBits();
   }
 
   #leaf(input: bigint, output: bigint, entry: number, level: number, log2: number, bits: bigint): void {
     const base = (output >> BigInt(log2)) << BigInt(log2);
-    this.script.store(entry, base | (level === 3 ? 3n : 1n) | bits, `level ${level} leaf`);
+    this.script.store(entry, this.#address(base) | (level === 3 ? 3n : 1n) | bits, `level ${level} leaf`);
     this.leaves.push({ input: (input >> BigInt(log2)) << BigInt(log2), log2, entry });
+  }
+
+  /** An address as a descriptor holds it. */
+  #address(base: bigint): bigint {
+    const { large, granule } = this.shape;
+    if (!large) return base;
+    const low = BigInt.asUintN(48, base);
+    return granule === 16 ? low | ((base >> 48n) << 12n) : low;
   }
 
   #output(): bigint {
@@ -140,20 +154,26 @@ export class TableSet {
   #tableBits(): bigint {
     if (this.shape.stage === 2) return 0n;
     const { rng } = this;
-    const ap = rng.chance(0.1) ? BigInt(rng.below(4)) << 61n : 0n;
+    const ap = rng.chance(this.shape.updates ? 0.25 : 0.1) ? BigInt(rng.below(4)) << 61n : 0n;
     return ap | this.#some(0x1n << 59n, 0.05) | this.#some(0x1n << 60n, 0.05) | this.#some(0xffn << 2n, 0.05);
   }
 
   #leafBits(): bigint {
     const { rng } = this;
-    const shared = this.#some(AF, 0.93) | this.#some(CONTIGUOUS, 0.08) | this.#some(1n << 54n, 0.1);
+    const { updates } = this.shape;
+    const dirty = updates ? this.#some(DBM, 0.5) : 0n;
+    const shared =
+      dirty |
+      this.#some(AF, updates ? 0.4 : 0.93) |
+      this.#some(CONTIGUOUS, 0.08) |
+      this.#some(1n << 54n, 0.1);
     const attributes = (BigInt(rng.below(4)) << 8n) | this.#some(BigInt(rng.below(16)) << 55n, 0.1);
     if (this.shape.stage === 2) {
-      return (
-        shared | attributes | (BigInt(rng.pick([3, 3, 3, 3, 3, 1, 1, 2, 0])) << 6n) | this.#some(0x3cn, 0.3)
-      );
+      const s2ap = BigInt(rng.pick(dirty === 0n ? [3, 3, 3, 3, 3, 1, 1, 2, 0] : [3, 1, 1, 1, 0]));
+      return shared | attributes | (s2ap << 6n) | this.#some(0x3cn, 0.3);
     }
-    const ap = (rng.chance(0.95) ? 1n : 0n) | (rng.chance(0.25) ? 2n : 0n);
+    // What may become dirty is mostly clean: read-only as it stands.
+    const ap = (rng.chance(0.95) ? 1n : 0n) | (rng.chance(dirty === 0n ? 0.25 : 0.7) ? 2n : 0n);
     return (
       shared |
       attributes |
@@ -169,10 +189,9 @@ export class TableSet {
 }
 
 /** Second-stage tables that have the arena at `ARENA + offset`, in one block, and other mappings beside it. */
-export function mapArena(tables: TableSet, offset: bigint): void {
+export function mapArena(tables: TableSet, offset: bigint, rights = (3n << 6n) | AF): void {
   const level = 2;
   const shift = BigInt(levelShift(tables.shape.granule, level));
   const base = (BigInt(ARENA) >> shift) << shift;
-  const rights = (3n << 6n) | AF;
   tables.map(base + offset, level, base, rights);
 }

@@ -1,8 +1,10 @@
 import type { OurMachine } from './ours.js';
+import { readSmmu } from './reader-smmu.js';
+import { Slate } from './reading.js';
 import type { Outcome, Step } from './script.js';
 import { generateSmmu } from './smmu-generate.js';
 import { SMMU_DEATHS, SMMU_KNOWN } from './smmu-known.js';
-import { SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
+import { REG, SMMU_ALONE, SMMU_KINDS, type SmmuKind } from './smmu-machine.js';
 import { describePath, pathOf } from './smmu-path.js';
 import type { Suite } from './suite.js';
 
@@ -29,10 +31,23 @@ const REQUIRED = [
     'F_ACCESS',
     'F_PERMISSION',
   ],
-  ...['of stage 2', 'CLASS 0'],
+  ...['of stage 2', 'CLASS 0', 'CLASS 1'],
+  ...['translated with SubstreamID', 'C_BAD_SUBSTREAMID', 'F_STREAM_DISABLED', 'CFGI_CD', 'CFGI_CD_ALL'],
+  ...['Access flag set', 'made dirty'],
 ];
 
 const STAGES: Readonly<Record<number, string>> = { 4: 'bypassed', 5: 'stage 1', 6: 'stage 2', 7: 'nested' };
+
+/** Which flags the transaction has set: Access flags, and dirty state by AP[2] or S2AP[1], both in bit 7. */
+function updates({ memory }: OurMachine): string[] {
+  const names = new Set<string>();
+  for (const [address, before] of memory.flagged) {
+    const changed = (memory.peek(address) ?? before) ^ before;
+    if ((changed & 0x400n) !== 0n) names.add('Access flag set');
+    if ((changed & 0x80n) !== 0n) names.add('made dirty');
+  }
+  return [...names];
+}
 
 function reached({ request, text }: Step, ours: Outcome, machine: OurMachine): string[] {
   if (request === undefined) {
@@ -44,7 +59,8 @@ function reached({ request, text }: Step, ours: Outcome, machine: OurMachine): s
   }
   const config = pathOf(machine, request)?.config ?? 0;
   const upper = (config & 1) === 1 && request.address >> 63n === 1n ? ['TTB1'] : [];
-  return [`translated ${STAGES[config] ?? 'while off'}`, ...upper];
+  const substream = request.pasid < 0 ? [] : ['translated with SubstreamID'];
+  return [`translated ${STAGES[config] ?? 'while off'}`, ...upper, ...substream, ...updates(machine)];
 }
 
 /** The SMMUv3 model beside arm-smmuv3. */
@@ -52,11 +68,25 @@ export const SMMU: Suite<SmmuKind> = {
   name: 'smmuv3',
   target: 'aarch64',
   kinds: SMMU_KINDS,
+  alone: SMMU_ALONE,
   known: SMMU_KNOWN,
   deaths: SMMU_DEATHS,
   generate: generateSmmu,
   reached,
   required: REQUIRED,
-  describe: ({ step, machine }) =>
+  read: ({ request }, machine, kind, ledger) => {
+    if (request === undefined) return undefined;
+    const register = (offset: number, size: 4 | 8): bigint => machine.machine.readRegister(offset, size);
+    const registers = {
+      CR0: register(REG.CR0, 4),
+      CR2: register(REG.CR2, 4),
+      GBPA: register(REG.GBPA, 4),
+      STRTAB_BASE: register(REG.STRTAB_BASE, 8),
+      STRTAB_BASE_CFG: register(REG.STRTAB_BASE_CFG, 4),
+    };
+    const slate = new Slate((address) => machine.memory.peek(Number(address)), ledger);
+    return readSmmu(kind, registers, slate, request);
+  },
+  describe: (step, machine) =>
     step.request === undefined ? '' : describePath(pathOf(machine, step.request)),
 };

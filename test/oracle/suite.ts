@@ -1,13 +1,14 @@
 import type { Rng } from '../fuzz/rng.js';
 import type { OurMachine, OurOptions } from './ours.js';
+import type { Ledger, Reading } from './reading.js';
 import type { Outcome, Script, Step } from './script.js';
 import type { Target } from './stock.js';
 
-/** A stock machine and what of ours compares with it. */
+/** A stock machine and what of ours compares with it; or one of ours that stock QEMU has nothing like. */
 export interface MachineKind {
   readonly name: string;
   /** QEMU's arguments: machine, memory, IOMMU. */
-  readonly args: readonly string[];
+  readonly args?: readonly string[];
   readonly ours: OurOptions;
   /** Of cases, in parts of all kinds' shares. */
   readonly share: number;
@@ -60,6 +61,8 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly name: 'vtd' | 'smmuv3';
   readonly target: Target;
   readonly kinds: readonly K[];
+  /** Machines with features that stock QEMU does not have: ours is compared with the third reading alone. */
+  readonly alone: readonly K[];
   readonly known: readonly KnownDifference<K>[];
   readonly deaths: readonly KnownDeath[];
   readonly generate: (rng: Rng, kind: K) => Case;
@@ -67,6 +70,10 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly reached: (step: Step, ours: Outcome, machine: OurMachine) => readonly string[];
   /** Names that a run of some hundred cases must have reached. */
   readonly required: readonly string[];
+  /** The third reading of a request, before our side serves it. */
+  readonly read: (step: Step, machine: OurMachine, kind: K, ledger: Ledger) => Reading | undefined;
+  /** A difference, explained or not, after which both sides go on from different states. */
+  readonly parts?: (difference: Difference<K>) => boolean;
   /** The structures on the way of a step that failed, decoded. */
-  readonly describe: (difference: Difference<K>) => string;
+  readonly describe: (step: Step, machine: OurMachine) => string;
 }

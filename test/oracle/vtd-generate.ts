@@ -8,12 +8,14 @@ import { Commands } from './vtd-queue.js';
 import { breakQueue, endQemu } from './vtd-queue-errors.js';
 import { scribble } from './vtd-registers.js';
 import { Structures, type User } from './vtd-structures.js';
-import { type Domain, HOLES, type Leaf, type Stage, Tables } from './vtd-tables.js';
+import { type Domain, HOLES, isFirst, type Leaf, type Stage, Tables } from './vtd-tables.js';
 
 /** Functions of bus 0 and of the second bus. */
 const DEVFNS = [0x10, 0x18, 0x19, 0xf8] as const;
 const SECOND_DEVFNS = [0x00, 0x80, 0xff] as const;
 const PASIDS = [1, 5, 64, 0x1001] as const;
+/** Beyond the smallest directory, and beyond the next one. */
+const FAR_PASIDS = [0x2005, 0x4007] as const;
 
 export function generateVtd(rng: Rng, kind: VtdKind): Case {
   return new VtdCase(rng, kind).make();
@@ -39,7 +41,7 @@ class VtdCase {
     script.bus = rng.pick([1, 2, 0x42, 0xff]);
     this.#rids = [...DEVFNS, ...SECOND_DEVFNS.map((devfn) => (script.bus << 8) | devfn)];
     this.#scalable = kind.scalable !== undefined && rng.chance(0.85);
-    this.#structures = new Structures(script, rng, this.#scalable);
+    this.#structures = new Structures(script, rng, this.#scalable, kind.scalable === 'all');
     this.#tables = new Tables(script, rng, kind);
     const bytes = this.#scalable ? 32 : rng.chance(0.6) ? 16 : 0;
     this.#commands = new Commands(script, rng, bytes);
@@ -80,7 +82,7 @@ class VtdCase {
     for (const rid of rids) {
       this.#structures.attach(rid, -1, rng.pick(this.#domains));
       if (!this.#scalable) continue;
-      for (const pasid of PASIDS) {
+      for (const pasid of this.#pasids) {
         if (rng.chance(0.3) && pasid !== this.#structures.ownPasid(rid)) {
           this.#structures.attach(rid, pasid, rng.pick(this.#domains));
         }
@@ -88,12 +90,37 @@ class VtdCase {
     }
   }
 
+  get #pasids(): readonly number[] {
+    return this.kind.scalable === 'all' ? [...PASIDS, ...FAR_PASIDS] : PASIDS;
+  }
+
   #domain(): Domain {
     const { rng, kind } = this;
+    if (kind.scalable === 'all') return this.#anyDomain();
     const translated: Stage = this.#scalable && kind.scalable === 'first' ? 'first' : 'second';
     const stage = rng.chance(0.1) ? 'pass-through' : translated;
     const levels = stage === 'first' ? 4 : kind.addressWidth === 39 ? 3 : rng.pick([3, 4, 4]);
     return this.#tables.domain(stage, 1 + rng.below(0xffff), levels, 3 + rng.below(6));
+  }
+
+  /** What no stock unit has: all stages of all depths. */
+  #anyDomain(): Domain {
+    const { rng, kind } = this;
+    const wide = kind.addressWidth === 57;
+    const did = 1 + rng.below(0xffff);
+    const deep = (): number => rng.pick(wide ? [3, 4, 5, 5] : [3, 4]);
+    const stages = ['first', 'second', 'nested', 'nested', 'nested'] as const;
+    const stage = rng.chance(0.05) ? 'pass-through' : this.#scalable ? rng.pick(stages) : 'second';
+    if (stage === 'second' || stage === 'pass-through') {
+      return this.#tables.domain(stage, did, deep(), 3 + rng.below(6));
+    }
+    const levels = wide ? rng.pick([4, 5]) : 4;
+    // Without other leaves than the arena's own as yet: those follow what the first stage needs.
+    const second = stage === 'first' ? undefined : this.#tables.domain('second', did, deep(), 0);
+    const domain = this.#tables.domain(stage, did, levels, 0, second);
+    if (second !== undefined) this.#tables.fill(second, 3 + rng.below(5));
+    this.#tables.fill(domain, 3 + rng.below(6));
+    return domain;
   }
 
   /** Makes one word wrong. */
@@ -110,10 +137,10 @@ class VtdCase {
 
   #target(): { readonly address: number; readonly what: string } {
     const { rng } = this;
-    const entries = this.#domains.flatMap(({ leaves, nodes }) => [
-      ...leaves.map(({ entry }) => entry),
-      ...nodes,
-    ]);
+    const sets = this.#domains.flatMap((domain) =>
+      domain.second === undefined ? [domain] : [domain, domain.second],
+    );
+    const entries = sets.flatMap(({ leaves, nodes }) => [...leaves.map(({ entry }) => entry), ...nodes]);
     if (entries.length === 0 || rng.chance(0.5)) return rng.pick(this.#structures.words);
     return { address: rng.pick(entries), what: 'paging entry' };
   }
@@ -170,7 +197,9 @@ class VtdCase {
     const stranger = rng.chance(0.06);
     const rid = stranger ? rng.pick(this.#rids) : user.rid;
     const pasid =
-      stranger && this.#scalable ? rng.pick([-1, ...PASIDS, this.#structures.ownPasid(rid)]) : user.pasid;
+      stranger && this.#scalable
+        ? rng.pick([-1, ...this.#pasids, this.#structures.ownPasid(rid)])
+        : user.pasid;
     const address = this.#address(user.domain);
     if (inInterruptRange(address)) return;
     request(this.#script, { rid, pasid, access: rng.pick([1, 2]), address });
@@ -208,6 +237,10 @@ class VtdCase {
   #changeTables(domain: Domain): void {
     const { rng } = this;
     const script = this.#script;
+    if (domain.second !== undefined && rng.chance(0.4)) {
+      this.#changeTables(domain.second);
+      return;
+    }
     const leaf = rng.pick(domain.leaves);
     const before = script.word(leaf.entry);
     if (rng.chance(0.15) && domain.nodes.length > 0) {
@@ -217,7 +250,7 @@ class VtdCase {
       this.#invalidateDomain(domain);
       return;
     }
-    const value = rng.chance(0.4) ? 0n : this.#tables.leafValue(domain.stage, leaf.level);
+    const value = rng.chance(0.4) ? 0n : this.#tables.leafValue(domain, leaf.level);
     script.store(leaf.entry, value, 'leaf changed');
     // Nothing that was not present is cached without caching mode (§6.1); the mutated may be anything.
     if (before === 0n && !this.kind.cachingMode && !this.#mutated && rng.chance(0.7)) return;
@@ -232,7 +265,7 @@ class VtdCase {
       return;
     }
     const mask = Math.min(18, 9 * (leaf.level - 1) + rng.pick([0, 0, 0, 1, 3]));
-    if (domain.stage !== 'first') commands.iotlbPages(domain.did, leaf.input, mask);
+    if (!isFirst(domain.stage)) commands.iotlbPages(domain.did, leaf.input, mask);
     else
       for (const user of this.#usersOf(domain))
         commands.pasidIotlbPages(domain.did, this.#tag(user), leaf.input, mask);
@@ -253,7 +286,7 @@ class VtdCase {
   }
 
   #usersOf(domain: Domain): User[] {
-    return this.#structures.users.filter((user) => user.domain === domain);
+    return this.#structures.users.filter(({ domain: its }) => its === domain || its.second === domain);
   }
 
   /** The PASID that translations of a user are tagged with. */

@@ -34,9 +34,9 @@ export const REG = {
 } as const;
 
 export interface VtdKind extends MachineKind {
-  readonly addressWidth: 39 | 48;
-  /** What the stock machine translates in scalable mode; undefined = it has none. */
-  readonly scalable: 'second' | 'first' | undefined;
+  readonly addressWidth: 39 | 48 | 57;
+  /** What the stock machine translates in scalable mode; undefined = it has none; all: none has it. */
+  readonly scalable: 'second' | 'first' | 'all' | undefined;
   readonly cachingMode: boolean;
   readonly snoopControl: boolean;
 }
@@ -44,7 +44,7 @@ export interface VtdKind extends MachineKind {
 function kind(
   name: string,
   share: number,
-  addressWidth: 39 | 48,
+  addressWidth: 39 | 48 | 57,
   options: Partial<Pick<VtdKind, 'scalable' | 'cachingMode' | 'snoopControl'>>,
 ): VtdKind {
   const { scalable, cachingMode = false, snoopControl = false } = options;
@@ -67,7 +67,7 @@ function kind(
     scalable,
     cachingMode,
     snoopControl,
-    args: ['-machine', 'q35', '-m', '64M', '-device', device.join(',')],
+    ...(scalable === 'all' ? {} : { args: ['-machine', 'q35', '-m', '64M', '-device', device.join(',')] }),
     ours: {
       model: 'vtd',
       options: {
@@ -96,6 +96,13 @@ export const VTD_KINDS: readonly VtdKind[] = [
   kind('first-48', 4, 48, { scalable: 'first', snoopControl: true }),
 ];
 
+/** Nested translation, tables of 5 levels, flags of the second stage, extended Accessed flags. */
+export const VTD_ALONE: readonly VtdKind[] = [
+  kind('all-48', 4, 48, { scalable: 'all', snoopControl: true }),
+  kind('all-57', 4, 57, { scalable: 'all' }),
+  kind('all-57 caching', 2, 57, { scalable: 'all', cachingMode: true, snoopControl: true }),
+];
+
 export const reg = (offset: number): number => UNIT + offset;
 
 export function write(script: Script, offset: number, size: 4 | 8, value: bigint, name: string): void {
@@ -122,7 +129,9 @@ export function request(script: Script, asked: Request, keep = false): void {
   script.steps.push({
     text: `${show(asked)}${keep ? ', its fault left in place' : ''}`,
     request: asked,
+    ...(keep ? { keeps: true } : {}),
     operations: [
+      load(reg(REG.FRCD + 8), 8),
       translate(rid, pasid, access, address),
       load(reg(REG.FRCD), 8),
       load(reg(REG.FRCD + 8), 8),
@@ -130,7 +139,10 @@ export function request(script: Script, asked: Request, keep = false): void {
       load(reg(REG.FECTL), 4),
       ...(keep ? [] : clear),
     ],
-    look: (answers) => ({ ...translation(answers, asked), ...fault(answers), ...status(answers) }),
+    look: (answers) => {
+      const before = answers.load();
+      return { ...translation(answers, asked), ...fault(answers, before), ...status(answers) };
+    },
   });
 }
 
@@ -145,8 +157,15 @@ function translation(answers: Answers, { access, address }: Request): Outcome {
   };
 }
 
-function fault(answers: Answers): Outcome {
+/**
+ * The fault that a request made. `before`: what the record held. One that another request has left there was compared with
+ * that request; of this one it says only that nothing was written over it.
+ */
+function fault(answers: Answers, before: bigint): Outcome {
   const [lo, hi] = [answers.load(), answers.load()];
+  if (before >> 63n === 1n) {
+    return { fault: 'pending', SID: Number(before & 0xffffn), overwritten: hi === before ? 0 : 1 };
+  }
   if (hi >> 63n === 0n) return { fault: 'none' };
   const bit = (at: bigint): number => Number((hi >> at) & 1n);
   const pasid = bit(31n) === 1;

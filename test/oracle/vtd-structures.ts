@@ -1,10 +1,15 @@
 /** Root, context and PASID structures of the VT-d cases, in either mode. VT-d §9.1 to §9.6 */
 import type { Rng } from '../fuzz/rng.js';
 import type { Script } from './script.js';
-import { type Domain, MASK52 } from './vtd-tables.js';
+import { type Domain, isFirst, MASK52 } from './vtd-tables.js';
 
 const P = 1n;
-export const PGTT: Readonly<Record<Domain['stage'], bigint>> = { first: 1n, second: 2n, 'pass-through': 4n };
+export const PGTT: Readonly<Record<Domain['stage'], bigint>> = {
+  first: 1n,
+  second: 2n,
+  nested: 3n,
+  'pass-through': 4n,
+};
 
 /** Who is given a domain. */
 export interface User {
@@ -31,6 +36,8 @@ export class Structures {
     private readonly script: Script,
     private readonly rng: Rng,
     readonly scalable: boolean,
+    /** The unit has flags of the second stage and the extended Accessed flag, and first stages of 5 levels. */
+    private readonly flags = false,
   ) {
     this.root = script.allocate();
   }
@@ -61,13 +68,19 @@ export class Structures {
       script.store(entry, low | (type << 2n) | pointer, 'context low');
       return;
     }
-    const second = domain.stage === 'first' ? 0n : pointer;
-    const first = domain.stage === 'first' ? pointer : 0n;
+    const first = isFirst(domain.stage) ? pointer + domain.offset : 0n;
+    const below = domain.second === undefined ? 0n : BigInt(domain.second.root);
+    const second = domain.stage === 'first' ? 0n : domain.stage === 'nested' ? below : pointer;
+    const levels = domain.second?.levels ?? domain.levels;
     // Page walks snoop: without it an Accessed bit that needs setting is a fault, and the stock model has none.
-    const snoop = 1n << 23n;
-    script.store(entry + 16, first, 'PASID entry 2');
+    const snoop = this.flags && rng.chance(0.05) ? 0n : 1n << 23n;
+    const mode = isFirst(domain.stage) && domain.levels === 5 ? 4n : 0n;
+    const extended = this.flags && isFirst(domain.stage) && rng.chance(0.3) ? 0x80n : 0n;
+    const dirty = this.flags && domain.stage !== 'first' && rng.chance(0.5) ? 0x200n : 0n;
+    script.store(entry + 16, first | mode | extended, 'PASID entry 2');
     script.store(entry + 8, BigInt(domain.did) | snoop, 'PASID entry 1');
-    script.store(entry, low | (width << 2n) | (PGTT[domain.stage] << 6n) | second, 'PASID entry 0');
+    const shape = (BigInt(levels - 2) << 2n) | (PGTT[domain.stage] << 6n) | dirty;
+    script.store(entry, low | shape | second, 'PASID entry 0');
   }
 
   /** The slot of a context-entry, in a table that is made if need be. */
@@ -93,10 +106,11 @@ export class Structures {
       const own = rng.pick([0, 0, 0, 1, 70]);
       context = { entry, own, directory: script.allocate() };
       this.#contexts.set(rid, context);
-      // PDTS 0: 128 directory entries, so PASIDs below 8192.
+      // PDTS 0: 128 directory entries, so PASIDs below 8192; every next value has twice as many, up to a page of them.
       const pasids = rng.chance(0.9) ? 8n : 0n;
+      const size = this.flags ? BigInt(rng.below(3)) << 9n : 0n;
       script.store(entry + 8, BigInt(own), 'context 1');
-      script.store(entry, BigInt(context.directory) | P | pasids, 'context 0');
+      script.store(entry, BigInt(context.directory) | P | pasids | size, 'context 0');
     }
     const number = pasid < 0 ? context.own : pasid;
     const slot = context.directory + (number >> 6) * 8;

@@ -1,6 +1,7 @@
 /** Page tables of the VT-d cases: mostly what a driver would build, with everything a driver may choose. VT-d §9.8, §9.9 */
 import type { Rng } from '../fuzz/rng.js';
 import type { Script } from './script.js';
+import { ARENA, ARENA_BYTES } from './vtd-machine.js';
 
 export const MASK52 = 0xf_ffff_ffff_f000n;
 /** Where neither machine has anything. */
@@ -9,7 +10,7 @@ export const HOLES = [0x0400_0000n, 0x1_2345_6000n, 0x7f_ffff_f000n] as const;
 const SS = { R: 1n, W: 2n, PS: 0x80n, SNP: 0x800n, TM: 1n << 62n } as const;
 const FS = { P: 1n, RW: 2n, US: 4n, PWT: 8n, PCD: 16n, A: 32n, D: 64n, PS: 0x80n, G: 0x100n } as const;
 
-export type Stage = 'second' | 'first' | 'pass-through';
+export type Stage = 'second' | 'first' | 'nested' | 'pass-through';
 
 export interface Leaf {
   /** First input address. */
@@ -20,9 +21,12 @@ export interface Leaf {
   readonly entry: number;
 }
 
-/** One set of tables and the domain-id that goes with it. */
+/** One set of tables and the domain-id that goes with it; nested: the first stage, and what is below it. */
 export interface Domain {
   readonly stage: Stage;
+  /** Nested: the second stage, and what it subtracts from addresses of the arena, where its first stage is for it. */
+  readonly second?: Domain;
+  readonly offset: bigint;
   readonly did: number;
   readonly levels: number;
   readonly root: number;
@@ -36,6 +40,9 @@ export interface TableOptions {
   readonly snoopControl: boolean;
 }
 
+/** Stages whose tables a process would have. */
+export const isFirst = (stage: Stage): boolean => stage === 'first' || stage === 'nested';
+
 /** Tables of one domain, made through a script. */
 export class Tables {
   constructor(
@@ -44,13 +51,36 @@ export class Tables {
     private readonly options: TableOptions,
   ) {}
 
-  domain(stage: Stage, did: number, levels: number, leaves: number): Domain {
+  domain(stage: Stage, did: number, levels: number, leaves: number, second?: Domain): Domain {
     const root = stage === 'pass-through' ? Number(HOLES[1]) : this.script.allocate();
-    const domain: Domain = { stage, did, levels, root, leaves: [], nodes: [] };
-    if (stage !== 'pass-through') {
-      for (let n = 0; n < leaves; n++) this.map(domain, this.#input(domain), this.#level());
-    }
+    const below = second === undefined ? { offset: 0n } : { second, offset: this.#mapArena(second) };
+    const domain: Domain = { stage, did, levels, root, leaves: [], nodes: [], ...below };
+    if (stage !== 'pass-through') this.fill(domain, leaves);
     return domain;
+  }
+
+  /** Maps so much more. */
+  fill(domain: Domain, leaves: number): void {
+    for (let n = 0; n < leaves; n++) this.map(domain, this.#input(domain), this.#level());
+  }
+
+  /**
+   * Maps the arena in tables of a second stage, so that tables of a first one are there: by one page of 2 MiB, or by small
+   * ones of which some allow less. @returns how far above its place
+   */
+  #mapArena(second: Domain): bigint {
+    const { rng } = this;
+    const offset = rng.pick([0n, 1n << 21n, 1n << 30n, 5n << 30n]);
+    const arena = BigInt(ARENA);
+    if (rng.chance(0.75)) {
+      this.map(second, arena + offset, 2, arena | SS.PS | SS.R | this.#some(SS.W, 0.9));
+      return offset;
+    }
+    for (let at = 0; at < ARENA_BYTES; at += 4096) {
+      const page = arena + BigInt(at);
+      this.map(second, page + offset, 1, page | this.#some(SS.R, 0.97) | this.#some(SS.W, 0.97));
+    }
+    return offset;
   }
 
   #level(): number {
@@ -60,48 +90,57 @@ export class Tables {
   /** An address from few regions, so that leaves share tables. */
   #input(domain: Domain): bigint {
     const { rng } = this;
-    const top = domain.levels === 4 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
+    const top = domain.levels >= 4 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
+    const fifth = domain.levels === 5 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
     const third = BigInt(rng.pick([0, 1, 1, 3, 255, 511]));
     const second = BigInt(rng.pick([0, 1, 2, 0x1f6, 511]));
-    const input = (top << 39n) | (third << 30n) | (second << 21n) | (BigInt(rng.below(512)) << 12n);
-    return domain.stage === 'first' ? BigInt.asUintN(64, BigInt.asIntN(48, input)) : input;
+    const input =
+      (fifth << 48n) | (top << 39n) | (third << 30n) | (second << 21n) | (BigInt(rng.below(512)) << 12n);
+    const width = 12 + 9 * domain.levels;
+    return isFirst(domain.stage) ? BigInt.asUintN(64, BigInt.asIntN(width, input)) : input;
   }
 
   /** Maps where nothing is mapped yet; what is in the way of a large page makes it a small one. */
-  map(domain: Domain, input: bigint, level: number): void {
+  map(domain: Domain, input: bigint, level: number, value?: bigint): void {
     let table = domain.root;
     for (let at = domain.levels; ; at--) {
       const entry = table + Number((input >> BigInt(3 + 9 * at)) & 511n) * 8;
       const there = this.script.word(entry);
       if (at === level || at === 1) {
-        if (there === 0n) this.#leaf(domain, input, at, entry);
+        if (there === 0n) this.#leaf(domain, input, at, entry, value ?? this.leafValue(domain, at));
         else if (at > 1 && (there & SS.PS) === 0n) this.map(domain, input, at - 1);
         return;
       }
       if (there === 0n) {
         const next = this.script.allocate();
         domain.nodes.push(entry);
-        this.script.store(entry, BigInt(next) | this.#tableBits(domain), `level ${at} entry`);
+        const pointer = BigInt(next) + domain.offset;
+        this.script.store(entry, pointer | this.#tableBits(domain), `level ${at} entry`);
         table = next;
       } else if (at < 4 && (there & SS.PS) !== 0n) return;
-      else table = Number(there & MASK52);
+      else table = Number((there & MASK52) - domain.offset);
     }
   }
 
-  #leaf(domain: Domain, input: bigint, level: number, entry: number): void {
+  #leaf(domain: Domain, input: bigint, level: number, entry: number, value: bigint): void {
     const size = BigInt(3 + 9 * level);
-    this.script.store(entry, this.leafValue(domain.stage, level), `level ${level} leaf`);
+    this.script.store(entry, value, `level ${level} leaf`);
     domain.leaves.push({ input: (input >> size) << size, level, entry });
   }
 
   /** A leaf to somewhere. */
-  leafValue(stage: Stage, level: number): bigint {
+  leafValue({ stage, second }: Domain, level: number): bigint {
     const align = ~((1n << BigInt(3 + 9 * level)) - 1n);
-    return (this.#output() & align) | this.#leafBits(stage, level);
+    return (this.#output(second) & align) | this.#leafBits(stage, level);
   }
 
-  #output(): bigint {
+  /** `second`: mostly to what those tables map. */
+  #output(second: Domain | undefined): bigint {
     const { rng, options } = this;
+    if (second !== undefined && rng.chance(0.8)) {
+      const { input, level } = rng.pick(second.leaves);
+      return input + (rng.u64() & ((1n << BigInt(3 + 9 * level)) - 1n));
+    }
     switch (rng.below(12)) {
       case 0:
         return 0xfee0_0000n + BigInt(rng.below(1 << 20));
@@ -116,7 +155,7 @@ export class Tables {
 
   #tableBits(domain: Domain): bigint {
     const { rng } = this;
-    if (domain.stage === 'first') {
+    if (isFirst(domain.stage)) {
       return (
         FS.P | this.#some(FS.RW, 0.9) | this.#some(FS.US, 0.97) | this.#some(FS.A, 0.3) | this.#cacheBits()
       );
@@ -129,7 +168,7 @@ export class Tables {
   #leafBits(stage: Stage, level: number): bigint {
     const { rng, options } = this;
     const large = level > 1 ? SS.PS : 0n;
-    if (stage === 'first') {
+    if (isFirst(stage)) {
       const flags = this.#some(FS.A, 0.4) | this.#some(FS.D, 0.3) | this.#some(FS.G, 0.2) | this.#cacheBits();
       return FS.P | this.#some(FS.RW, 0.8) | this.#some(FS.US, 0.95) | large | flags;
     }

@@ -292,6 +292,57 @@ describe('scalable fault reasons', () => {
   });
 });
 
+describe('page walks without snooping (PWSNP clear)', () => {
+  it('set no flag, also where the walk fails further down', () => {
+    const { vm, directory } = machine();
+    const root = vm.page();
+    vm.pasidEntry(directory, 0, 1n | (1n << 6n), 1n, BigInt(root));
+    const leaf = vm.mapFirst(root, 4, 0x1000n, 0x50_0000n);
+    vm.entry(leaf, 0n);
+    const before = vm.memory.peek(root);
+    expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
+    expect(vm.faults()).toMatchObject([{ reason: FAULT.SFS_9 }]);
+    expect(vm.memory.peek(root)).toBe(before);
+  });
+
+  it('fault as what they find where no flag needs setting', () => {
+    const { vm, directory } = machine();
+    const root = vm.page();
+    vm.pasidEntry(directory, 0, 1n | (1n << 6n), 1n, BigInt(root));
+    vm.entry(vm.map(root, 4, 0x1000n, 0n, 7n, 0x27n), 0n);
+    expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
+    expect(vm.faults()).toMatchObject([{ reason: FAULT.SFS_2 }]);
+  });
+
+  it('second stage: SSS.5', () => {
+    const { vm, directory } = machine();
+    const root = vm.page();
+    vm.pasidEntry(directory, 0, second(root, 1n, 1n, 1n << 9n)[0], 1n);
+    const leaf = vm.mapSecond(root, 3, 0x1000n, 0x50_0000n);
+    vm.translate(RID, 0x1000n, READ);
+    expect(vm.faults()).toMatchObject([{ reason: FAULT.SSS_5 }]);
+    expect(vm.memory.peek(leaf)).toBe(0x50_0003n);
+  });
+
+  it.each([
+    ['the second stage below a first one has a flag to set', FAULT.SSS_5, 3n],
+    ['the first stage has', FAULT.SFS_9, 0x303n],
+  ])('nested: %s', (_name, reason, bits) => {
+    const { vm, directory } = machine();
+    const [root1, root2] = [vm.page(), vm.page()];
+    const low = 1n | (1n << 2n) | (3n << 6n) | (1n << 9n) | BigInt(root2);
+    vm.pasidEntry(directory, 0, low, 9n, BigInt(root1));
+    for (let page = 0x10_0000n; page < 0x14_0000n; page += 4096n) {
+      vm.map(root2, 3, page, page, bits, bits);
+    }
+    vm.mapFirst(root1, 4, 0x1000n, 0x10_0000n);
+    const before = vm.memory.peek(root1);
+    expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
+    expect(vm.faults()).toMatchObject([{ reason }]);
+    expect(vm.memory.peek(root1)).toBe(before);
+  });
+});
+
 describe('FPD', () => {
   it.each([
     ['context', (m: ReturnType<typeof machine>) => m.vm.entry(m.context, BigInt(m.directory) | 3n)],

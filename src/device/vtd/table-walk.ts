@@ -29,10 +29,10 @@ export class TableWalk {
   /** Whose tables are walked; a caller fills it. */
   readonly domain: Domain;
   readonly walked = new WalkResult();
-  readonly stage2: StageTwo;
-  /** Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP). */
+  private readonly snooping: StageTwo;
+  /** Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP clear). §9.6 */
   private readonly unsnooped: GuestMemory;
-  private readonly unsnoopedStage2: StageTwo;
+  private readonly unsnooping: StageTwo;
 
   constructor(
     private readonly config: VtdConfig,
@@ -42,23 +42,25 @@ export class TableWalk {
   ) {
     this.iotlb = new Iotlb(config.cachePolicy);
     this.domain = new Domain(formats);
-    this.stage2 = new StageTwo(memory);
+    this.snooping = new StageTwo(memory);
     this.unsnooped = new ReadOnlyMemory(memory);
-    this.unsnoopedStage2 = new StageTwo(this.unsnooped, false);
+    this.unsnooping = new StageTwo(this.unsnooped, false);
+  }
+
+  /** The second stage of {@link domain}. */
+  get stage2(): StageTwo {
+    return this.domain.snooped ? this.snooping : this.unsnooping;
   }
 
   /**
    * Walks for an access (READ, WRITE; 0 = a look) and keeps the outcome, unless it was a look. Returns OK or the
-   * fault reason. Without page-walk snooping the first Accessed or Dirty bit that needs setting, in whichever table, is
-   * the end (SFS.9, SSS.5).
+   * fault reason.
    */
   run(asked: Asked, access: number): number {
     const { domain, walked } = this;
     this.counters.walks++;
-    const memory = domain.snooped ? this.memory : this.unsnooped;
-    const stage2 = domain.snooped ? this.stage2 : this.unsnoopedStage2;
-    if (this.once(asked, access, memory, stage2) !== WALK.OK) {
-      const reason = walkReason(domain, walked, access, stage2.result.permissions);
+    if (this.once(asked, access) !== WALK.OK) {
+      const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
       if (access !== 0) this.keepFault(asked, reason);
       return reason;
     }
@@ -66,9 +68,10 @@ export class TableWalk {
     return OK;
   }
 
-  private once(asked: Asked, access: number, memory: GuestMemory, stage2: StageTwo): number {
+  private once(asked: Asked, access: number): number {
     const { domain, walked } = this;
     const { lo, hi } = asked;
+    const memory = domain.snooped ? this.memory : this.unsnooped;
     if (domain.kind === KIND.SECOND) {
       return walk(domain.secondFormat, memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
     }
@@ -78,7 +81,7 @@ export class TableWalk {
     return walkNested(
       domain.firstFormat,
       domain.firstRoot,
-      stage2,
+      this.stage2,
       domain.secondFormat,
       domain.secondRoot,
       lo | 0,
@@ -109,11 +112,13 @@ export class TableWalk {
 
   /**
    * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
-   * First stages never (the same section); a lack of one right only is not kept either: the mapping is there.
+   * First stages never (the same section); a lack of one right only, or a flag that could not be set, is not kept either:
+   * the mapping is there.
    */
   private keepFault(asked: Asked, reason: number): void {
     const { domain, walked } = this;
-    if (!this.config.cachingMode || domain.kind !== KIND.SECOND || walked.outcome === WALK.PERMISSION) return;
+    if (!this.config.cachingMode || domain.kind !== KIND.SECOND) return;
+    if (walked.outcome === WALK.PERMISSION || walked.outcome === WALK.UPDATE) return;
     this.iotlb.insert(
       asked.rid,
       asked.pasid,
