@@ -43,8 +43,8 @@ static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsig
     uint64_t mask;
     uint16_t rid;
 
-    if (!viommu_space_ask(space, &request, &answer, &rid) || !viommu_answer_allows(&answer, access)) {
-        viommu_refusal_note(space, address, access);
+    if (!viommu_space_ask(space, &request, &answer, &rid) || !viommu_answer_allows(&answer, address, access)) {
+        viommu_refusal_note(space, address, access, size);
         return MEMTX_DECODE_ERROR;
     }
     mask = w[4] >= 64 ? UINT64_MAX : (1ull << w[4]) - 1;
@@ -57,7 +57,7 @@ static MemTxResult interrupts_read(void *opaque, hwaddr offset, uint64_t *data, 
     hwaddr address = space->core->msi_base + offset;
 
     *data = 0;
-    if (viommu_space_refused_before(space, address, IOTLB_READ)) {
+    if (viommu_refusal_goes_on(space, address, IOTLB_READ, size)) {
         return MEMTX_DECODE_ERROR;
     }
     return ask(space, address, data, size, IOTLB_READ, attrs);
@@ -68,7 +68,7 @@ static MemTxResult interrupts_write(void *opaque, hwaddr offset, uint64_t data, 
     ViommuSpace *space = opaque;
     hwaddr address = space->core->msi_base + offset;
 
-    if (viommu_space_refused_before(space, address, IOTLB_WRITE)) {
+    if (viommu_refusal_goes_on(space, address, IOTLB_WRITE, size)) {
         return MEMTX_DECODE_ERROR;
     }
     if (size == INTERRUPT_BYTES && address % INTERRUPT_BYTES == 0) {

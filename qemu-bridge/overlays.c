@@ -14,16 +14,26 @@
 
 /*
  * QEMU's dispatch tables hold fewer than 4096 sections, and an overlay takes two. Where more would be needed, pages in
- * between are overlaid too: stores to these are only slower.
+ * between are overlaid too: vCPUs' stores to these are only slower, and devices' do not meet them (translate.c).
  */
 #define MOST_OVERLAYS 1024
 
-/* A region of RAM with tracked pages. Freed after a grace period: vCPUs look it up without the lock. */
-typedef struct TrackedRam {
+/* The RAM alone: stores through it mark pages dirty and drop translated code. */
+typedef struct RamSpace {
     struct rcu_head rcu;
-    MemoryRegion device;
-    AddressSpace as; /* of the RAM alone: stores through it mark pages dirty and drop translated code */
+    AddressSpace as;
     MemoryRegion *ram;
+} RamSpace;
+
+/*
+ * A region of RAM with tracked pages. It stays when none are left: a device that has mapped a page
+ * for writing holds on to `device` until its transfer ends, long after any grace period.
+ */
+typedef struct TrackedRam {
+    MemoryRegion device;
+    RamSpace *space; /* NULL: no overlay is left */
+    MemoryRegion *ram;
+    RAMBlock *block;
     ViommuCore *core;
     uint64_t gpa;    /* of the RAM's first byte */
     uint32_t overlays;
@@ -48,7 +58,9 @@ static uint64_t overlay_read(void *opaque, hwaddr offset, unsigned size)
     TrackedRam *ram = opaque;
     uint64_t value = 0;
 
-    address_space_read(&ram->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED, &value, size);
+    if (ram->space) {
+        address_space_read(&ram->space->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED, &value, size);
+    }
     return le64_to_cpu(value);
 }
 
@@ -56,20 +68,26 @@ static uint64_t overlay_read(void *opaque, hwaddr offset, unsigned size)
 static void overlay_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
 {
     TrackedRam *ram = opaque;
-    hwaddr at = in_ram(ram, offset);
+    AddressSpace *as;
+    hwaddr at;
 
+    if (!ram->space) {
+        return;
+    }
+    as = &ram->space->as;
+    at = in_ram(ram, offset);
     switch (size) {
     case 1:
-        address_space_stb(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stb(as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     case 2:
-        address_space_stw_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stw_le(as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     case 4:
-        address_space_stl_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stl_le(as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
         break;
     default:
-        address_space_stq_le(&ram->as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
+        address_space_stq_le(as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
     }
     viommu_track_stored(ram->core, ram->gpa + offset, size);
 }
@@ -82,47 +100,64 @@ static const MemoryRegionOps overlay_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
-static TrackedRam *ram_get(ViommuCore *core, const ViommuRegion *region)
+static TrackedRam *ram_new(ViommuCore *core, const ViommuRegion *region)
 {
-    uint64_t gpa = region->gpa - region->offset;
-    TrackedRam *ram;
+    TrackedRam *ram = g_new0(TrackedRam, 1);
 
-    QLIST_FOREACH(ram, &core->tracking.rams, next) {
-        if (ram->ram == region->mr && ram->gpa == gpa) {
-            return ram;
-        }
-    }
-    ram = g_new0(TrackedRam, 1);
     ram->core = core;
     ram->ram = region->mr;
-    ram->gpa = gpa;
-    memory_region_ref(ram->ram);
+    ram->block = region->mr->ram_block;
+    ram->gpa = region->gpa - region->offset;
     memory_region_init_io(&ram->device, OBJECT(core->dev), &overlay_ops, ram, "viommu-tracked-ram",
                           memory_region_size(ram->ram));
     ram->device.rom_device = true;
     ram->device.romd_mode = true;
-    ram->device.ram_block = ram->ram->ram_block;
-    address_space_init(&ram->as, ram->ram, "viommu-tracked-ram");
+    ram->device.ram_block = ram->block;
     QLIST_INSERT_HEAD(&core->tracking.rams, ram, next);
     return ram;
 }
 
-static void free_ram(TrackedRam *ram)
+/* One that had no overlays any more is taken again if it is of the very same RAM. */
+static TrackedRam *ram_get(ViommuCore *core, const ViommuRegion *region)
 {
-    memory_region_unref(ram->ram);
-    object_unparent(OBJECT(&ram->device));
-    g_free(ram);
+    TrackedRam *ram;
+
+    QLIST_FOREACH(ram, &core->tracking.rams, next) {
+        if (ram->ram == region->mr && ram->gpa == region->gpa - region->offset &&
+            ram->block == region->mr->ram_block &&
+            memory_region_size(&ram->device) == memory_region_size(region->mr)) {
+            break;
+        }
+    }
+    if (!ram) {
+        ram = ram_new(core, region);
+    }
+    if (!ram->space) {
+        ram->space = g_new0(RamSpace, 1);
+        ram->space->ram = ram->ram;
+        memory_region_ref(ram->ram);
+        address_space_init(&ram->space->as, ram->ram, "viommu-tracked-ram");
+    }
+    return ram;
 }
 
-static void drop_unused_rams(ViommuTracking *t)
+static void free_space(RamSpace *space)
 {
-    TrackedRam *ram, *next;
+    memory_region_unref(space->ram);
+    g_free(space);
+}
 
-    QLIST_FOREACH_SAFE(ram, &t->rams, next, next) {
-        if (!ram->overlays) {
-            QLIST_REMOVE(ram, next);
-            address_space_destroy(&ram->as);
-            call_rcu(ram, free_ram, rcu);
+static void leave_unused_rams(ViommuTracking *t)
+{
+    TrackedRam *ram;
+
+    QLIST_FOREACH(ram, &t->rams, next) {
+        RamSpace *space = ram->space;
+
+        if (!ram->overlays && space) {
+            ram->space = NULL;
+            address_space_destroy(&space->as);
+            call_rcu(space, free_space, rcu);
         }
     }
 }
@@ -244,5 +279,5 @@ void viommu_overlays_apply(ViommuCore *core)
     t->overlays = overlays;
     viommu_views_update();
     memory_region_transaction_commit();
-    drop_unused_rams(t);
+    leave_unused_rams(t);
 }

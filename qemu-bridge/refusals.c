@@ -10,37 +10,48 @@
  * the same page in a section that has the mark is the same request. The mark is a bit of the
  * thread's own reader counter, which leaving the section clears: rcu_read_lock() never sets it, and
  * all that others read there is whether the section began before their grace period. With the mark
- * it always counts as begun before, so they wait for its end.
+ * it always counts as begun before: whoever waits for a grace period waits for the end of it, too.
  *
  * Where the section is not QEMU's memory API's own but a longer one around it (a virtqueue's, or
  * that of TCG's execution loop) it may hold many requests, and guest code in between. There an
  * access has to stand where the next piece would, and even so it is refused with the last only if
- * it would be refused now. (What a virtio device reads of a ring in one go has no section within
- * the virtqueue's, and counts as one request for each page.)
+ * it would be refused now. Where the guest is seen to run in between, as it comes to our registers
+ * or stores to a tracked page, what follows is a request of its own. (What a virtio device reads of a
+ * ring in one go has no section within the virtqueue's, and counts as one request for each page. A
+ * buffer that was mapped for writing is written when it is unmapped, in another section.)
  */
 #include "compat.h"
 #include "refusals.h"
 
 /* rcu_read_lock() stores 32 bits of the grace period's number. */
 #define SECTION_MARK (1ul << (sizeof(unsigned long) * 8 - 1))
-/* The most that QEMU's memory API hands over at once of an access to what is no RAM. */
-#define MAX_PIECE 8
+/* The most that QEMU's memory API hands over at once of an access to nothing. */
+#define MAX_PIECE 4
 
 typedef struct Refusal {
     const void *space;
     hwaddr address;
     uint32_t access;
-    bool again; /* came twice: as it was mapped, and as it was made */
+    unsigned size;   /* 0: not known */
+    bool seen_twice; /* as it was mapped, and as it was made */
 } Refusal;
 
-static __thread Refusal last;
+static __thread Refusal last_refusal;
 
 static bool section_is_marked(void)
 {
     return get_ptr_rcu_reader()->ctr & SECTION_MARK;
 }
 
-void viommu_refusal_note(const void *space, hwaddr address, uint32_t access)
+static bool same_page(const void *space, hwaddr address, uint32_t access)
+{
+    const Refusal *last = &last_refusal;
+
+    return section_is_marked() && last->space == space && last->access == access &&
+           (address ^ last->address) >> VIOMMU_PAGE_BITS == 0;
+}
+
+void viommu_refusal_note(const void *space, hwaddr address, uint32_t access, unsigned size)
 {
     struct rcu_reader_data *reader = get_ptr_rcu_reader();
 
@@ -48,25 +59,49 @@ void viommu_refusal_note(const void *space, hwaddr address, uint32_t access)
         return;
     }
     qatomic_set(&reader->ctr, reader->ctr | SECTION_MARK);
-    last = (Refusal) { .space = space, .address = address, .access = access };
+    last_refusal = (Refusal) { .space = space, .address = address, .access = access, .size = size };
+}
+
+void viommu_refusal_forget(void)
+{
+    last_refusal.space = NULL;
+}
+
+bool viommu_refusal_goes_on(const void *space, hwaddr address, uint32_t access, unsigned size)
+{
+    Refusal *last = &last_refusal;
+
+    if (!same_page(space, address, access)) {
+        return false;
+    }
+    if (get_ptr_rcu_reader()->depth == 1) {
+        return true;
+    }
+    if (!last->size || address != last->address + last->size) {
+        return false;
+    }
+    last->address = address;
+    last->size = size;
+    return true;
 }
 
 ViommuRefused viommu_refusal_known(const void *space, hwaddr address, uint32_t access)
 {
-    if (!section_is_marked() || last.space != space || last.access != access ||
-        (address ^ last.address) >> VIOMMU_PAGE_BITS) {
+    Refusal *last = &last_refusal;
+
+    if (!same_page(space, address, access)) {
         return VIOMMU_REFUSED_NOT;
     }
     if (get_ptr_rcu_reader()->depth == 1) {
         return VIOMMU_REFUSED_ALREADY;
     }
-    if (address == last.address && !last.again) {
-        last.again = true;
+    if (address == last->address && !last->seen_twice) {
+        last->seen_twice = true;
         return VIOMMU_REFUSED_PERHAPS;
     }
-    if (address - last.address - 1 < MAX_PIECE) {
-        last.address = address;
-        last.again = true;
+    if (address - last->address - 1 < MAX_PIECE) {
+        last->address = address;
+        last->seen_twice = true;
         return VIOMMU_REFUSED_PERHAPS;
     }
     return VIOMMU_REFUSED_NOT;

@@ -8,6 +8,7 @@
 #include "device.h"
 #include "front.h"
 #include "host.h"
+#include "refusals.h"
 #include "shared-page.h"
 #include "spaces.h"
 #include "viommu-core.h"
@@ -44,6 +45,7 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
     viommu_RegRead msg = { .offset = offset, .size = size };
     viommu_RegReadReply reply = viommu_RegReadReply_init_zero;
 
+    viommu_refusal_forget();
     if (page_is_current(core) || offset + size > core->register_bytes ||
         !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields, &msg, -1,
                               viommu_RegReadReply_fields, &reply)) {
@@ -83,6 +85,7 @@ static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned siz
     viommu_RegWriteReply written = viommu_RegWriteReply_init_zero;
     bool asks = core->assigned && viommu_core_has(core, viommu_Feature_FEATURE_WRITE_REPLY);
 
+    viommu_refusal_forget();
     if (offset + size > core->register_bytes) {
         return;
     }

@@ -84,10 +84,8 @@ void viommu_spaces_stop(ViommuCore *core);
 
 /** Asks the daemon for a translation. False: it is gone. `rid` is what the request was asked with. */
 bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid);
-/** Whether an answer lets all of `access` through. */
-bool viommu_answer_allows(const ViommuAnswer *answer, uint32_t access);
-/** Whether this access is refused with an earlier piece of the same request, whose fault is recorded. */
-bool viommu_space_refused_before(ViommuSpace *space, hwaddr address, uint32_t access);
+/** Whether an answer is about this address, and lets all of `access` through. */
+bool viommu_answer_allows(const ViommuAnswer *answer, uint64_t address, uint32_t access);
 
 /* interrupts.c */
 

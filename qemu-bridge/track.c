@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "front.h"
 #include "host.h"
+#include "refusals.h"
 #include "track.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -127,14 +128,19 @@ static void end_store(CPUState *cpu, run_on_cpu_data data)
     bql_unlock();
 }
 
+bool viommu_track_has(const ViommuCore *core, uint64_t page)
+{
+    return core->tracking.pages && g_tree_lookup(core->tracking.pages, &page);
+}
+
 void viommu_track_stored(ViommuCore *core, uint64_t gpa, unsigned size)
 {
-    uint64_t first = gpa >> VIOMMU_PAGE_BITS, last = (gpa + size - 1) >> VIOMMU_PAGE_BITS;
     viommu_TableWrite msg = { .lo = gpa, .hi = gpa >> 32, .size = size };
     viommu_TableWriteReply reply = viommu_TableWriteReply_init_zero;
 
-    if (!viommu_core_alive(core) ||
-        !(g_tree_lookup(core->tracking.pages, &first) || g_tree_lookup(core->tracking.pages, &last))) {
+    viommu_refusal_forget();
+    if (!viommu_core_alive(core) || !(viommu_track_has(core, gpa >> VIOMMU_PAGE_BITS) ||
+                                      viommu_track_has(core, (gpa + size - 1) >> VIOMMU_PAGE_BITS))) {
         return;
     }
     if (!viommu_front_request(core, viommu_MessageType_TABLE_WRITE, viommu_TableWrite_fields, &msg, -1,
@@ -213,7 +219,6 @@ void viommu_track_start(ViommuCore *core)
 {
     ViommuTracking *t = &core->tracking;
 
-    QLIST_INIT(&t->rams);
     t->pages = g_tree_new_full((GCompareDataFunc)(void (*)(void))compare_pages, NULL, g_free, NULL);
     t->overlays = g_ptr_array_new();
     t->unanswered = g_array_new(FALSE, FALSE, sizeof(uint32_t));

@@ -26,6 +26,8 @@ void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint
 bool viommu_track_answer(ViommuCore *core);
 /** RAM came or went: overlays follow, soon. */
 void viommu_track_ram_changed(ViommuCore *core);
+/** Whether stores to this page are told of. Big lock. */
+bool viommu_track_has(const ViommuCore *core, uint64_t page);
 /** Somebody has stored to RAM under an overlay; returns when the store may end. */
 void viommu_track_stored(ViommuCore *core, uint64_t gpa, unsigned size);
 /** Nothing is tracked any more. */

@@ -76,12 +76,12 @@ bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAn
     return ok;
 }
 
-bool viommu_answer_allows(const ViommuAnswer *answer, uint32_t access)
+bool viommu_answer_allows(const ViommuAnswer *answer, uint64_t address, uint32_t access)
 {
     const uint32_t *w = answer->spans.words;
 
     return answer->reply.status == 0 && wire_span_count(&answer->spans) && w[4] >= VIOMMU_PAGE_BITS &&
-           (w[5] & access) == access;
+           (w[4] >= 64 || (address ^ viommu_u64(w[0], w[1])) >> w[4] == 0) && (w[5] & access) == access;
 }
 
 /*
@@ -120,7 +120,7 @@ static inline IOMMUTLBEntry entry_of(hwaddr address, uint64_t block, uint32_t lo
 static IOMMUTLBEntry refuse(const ViommuSpace *space, hwaddr address, uint32_t access)
 {
     if (access) {
-        viommu_refusal_note(space, address, access);
+        viommu_refusal_note(space, address, access, 0);
     }
     return refused(space, address, access);
 }
@@ -132,10 +132,10 @@ static bool would_pass(ViommuSpace *space, hwaddr address, uint32_t access)
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     uint16_t rid;
 
-    return viommu_space_ask(space, &look, &answer, &rid) && viommu_answer_allows(&answer, access);
+    return viommu_space_ask(space, &look, &answer, &rid) && viommu_answer_allows(&answer, address, access);
 }
 
-bool viommu_space_refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
+static bool refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
 {
     switch (viommu_refusal_known(space, address, access)) {
     case VIOMMU_REFUSED_ALREADY:
@@ -184,7 +184,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     const uint32_t *w = answer.spans.words;
     uint16_t rid;
 
-    if (access && viommu_space_refused_before(space, address, access)) {
+    if (access && refused_before(space, address, access)) {
         return refused(space, address, access);
     }
     if (!viommu_space_ask(space, &request, &answer, &rid)) {
@@ -192,7 +192,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
         qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
         return refused(space, address, access);
     }
-    if (!viommu_answer_allows(&answer, 0)) {
+    if (!viommu_answer_allows(&answer, address, 0)) {
         return refuse(space, address, access);
     }
     if (!answer.reply.once) {
@@ -219,14 +219,30 @@ static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAcces
     return translate_miss(space, address, flags & IOMMU_RW);
 }
 
-/* What an emulated device stores to a tracked page is seen as a vCPU's store is. */
-static IOMMUTLBEntry translate_to_overlays(IOMMUMemoryRegion *mr, hwaddr address,
-                                           IOMMUAccessFlags flags, int iommu_idx)
+/*
+ * What an emulated device stores to a tracked page is seen as a vCPU's store is. Its other pages it
+ * reaches as ever, also where an overlay joins two tracked ones: QEMU maps no overlay for a device,
+ * and has bounce buffers for a page at a time.
+ */
+static IOMMUTLBEntry translate_for_device(IOMMUMemoryRegion *mr, hwaddr address,
+                                          IOMMUAccessFlags flags, int iommu_idx)
 {
+    const ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
     IOMMUTLBEntry entry = translate(mr, address, flags, iommu_idx);
+    AddressSpace *stores;
 
-    if ((flags & IOMMU_WO) && entry.target_as == &address_space_memory) {
-        entry.target_as = viommu_views_store_space();
+    if (!(flags & IOMMU_WO) || entry.target_as != &address_space_memory || entry.perm == IOMMU_NONE) {
+        return entry;
+    }
+    stores = viommu_views_store_space();
+    if (stores == entry.target_as) {
+        return entry;
+    }
+    entry.translated_addr += (address & entry.addr_mask) & ~(hwaddr)(VIOMMU_PAGE_SIZE - 1);
+    entry.iova = address & ~(hwaddr)(VIOMMU_PAGE_SIZE - 1);
+    entry.addr_mask = VIOMMU_PAGE_SIZE - 1;
+    if (viommu_track_has(space->core, entry.translated_addr >> VIOMMU_PAGE_BITS)) {
+        entry.target_as = stores;
     }
     return entry;
 }
@@ -235,7 +251,7 @@ static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
 
-    imrc->translate = translate_to_overlays;
+    imrc->translate = translate_for_device;
     imrc->notify_flag_changed = viommu_notify_flag_changed;
     imrc->replay = viommu_notify_replay;
 }

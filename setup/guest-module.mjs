@@ -26,6 +26,7 @@ const PROGRAMS = {
   vfio: ['vfio.c', 'container.c', 'testdev.c'],
   'vfio-bench': ['vfio-bench.c', 'container.c', 'testdev.c'],
   'vfio-tables': ['vfio-tables.c', 'container.c', 'testdev.c'],
+  'read-bench': ['read-bench.c', 'container.c'],
 };
 
 /** Compilers by architecture. */

@@ -47,7 +47,7 @@ static void translate(const void *who, uint64_t address, uint32_t access)
     }
     if (address < passes_from) {
         recorded++;
-        viommu_refusal_note(who, address, access);
+        viommu_refusal_note(who, address, access, 0);
     }
 }
 
@@ -148,9 +148,42 @@ static void in_a_longer_section(void)
     request(0x7008, 8, READ);
     request(0x7000, 8, READ);
     expect(2, "the second once more, and the first");
+    request(0x8000, 4, READ);
+    viommu_refusal_forget();
+    request(0x8000, 4, READ);
+    viommu_refusal_forget();
+    request(0x8004, 4, READ);
+    expect(3, "the guest ran in between");
+    request(0x9000, 4, READ);
+    request(0x9008, 4, READ);
+    expect(2, "two that do not touch");
     rcu_read_unlock();
     request(0x7008, 8, READ);
     expect(1, "the next section");
+}
+
+/* Where each piece's size is known (interrupts.c), only what stands behind a refused one goes on with it. */
+static void pieces_of_known_size(void)
+{
+    rcu_read_lock();
+    rcu_read_lock();
+    viommu_refusal_note(&space, 0x5000, WRITE, 8);
+    g_assert(viommu_refusal_goes_on(&space, 0x5008, WRITE, 4));
+    g_assert(!viommu_refusal_goes_on(&space, 0x5008, WRITE, 4));
+    g_assert(viommu_refusal_goes_on(&space, 0x500c, WRITE, 4));
+    g_assert(!viommu_refusal_goes_on(&space, 0x5010, READ, 4));
+    g_assert(!viommu_refusal_goes_on(&other_space, 0x5010, WRITE, 4));
+    viommu_refusal_forget();
+    g_assert(!viommu_refusal_goes_on(&space, 0x5010, WRITE, 4));
+    rcu_read_unlock();
+    rcu_read_unlock();
+    rcu_read_lock();
+    viommu_refusal_note(&space, 0x5000, WRITE, 8);
+    g_assert(viommu_refusal_goes_on(&space, 0x5020, WRITE, 4));
+    rcu_read_unlock();
+    rcu_read_lock();
+    g_assert(!viommu_refusal_goes_on(&space, 0x5024, WRITE, 4));
+    rcu_read_unlock();
 }
 
 /* Others may wait for the end of a section that has the mark, and it has an end. */
@@ -166,7 +199,7 @@ static void sections(void)
     g_assert(!counts_as_old());
     rcu_read_unlock();
     /* Outside of any there is nothing to mark. */
-    viommu_refusal_note(&space, 0x5000, READ);
+    viommu_refusal_note(&space, 0x5000, READ, 0);
     g_assert(!get_ptr_rcu_reader()->ctr);
 }
 
@@ -177,6 +210,7 @@ int main(void)
     one_request();
     separate_requests();
     in_a_longer_section();
+    pieces_of_known_size();
     printf("refusals: ok\n");
     return 0;
 }

@@ -185,7 +185,8 @@ export class Session {
     const model = this.model as Iommu;
     // Other sizes cannot come from a bridge; what the guest may do wrong within these is the model's matter.
     if ((size === 1 || size === 2 || size === 4 || size === 8) && offset + size <= model.registerBytes) {
-      this.shadowing.asking(offset, size, message.lo, message.hi);
+      const { registers } = this.page as SharedPage;
+      this.shadowing.asking(model, registers, offset, size, message.lo, message.hi);
       model.writeRegister(offset, size, message.lo, message.hi);
     }
     this.#handled = (this.#handled + 1) >>> 0;

@@ -46,6 +46,7 @@ export class Shadowing {
   #owed = false;
   #audit: Audit | undefined;
   #watchers = 0;
+  readonly #completing = (): void => this.#audit?.completing();
 
   /** Devices of which the log says that something is refused. */
   readonly #refused = new Set<number>();
@@ -100,7 +101,7 @@ export class Shadowing {
     if (size < 1 || size > MOST_STORED) throw new CodedError('BAD_ARGUMENT', `a store of ${size} bytes`);
     if (hi >= MOST_HI) throw new CodedError('BAD_ARGUMENT', 'a store above 2^52');
     this.shadow.stored(join(lo, hi), size);
-    this.#audit?.stored();
+    if (this.#audit !== undefined) this.#audit.stored();
   }
 
   /** The guest invalidates. */
@@ -157,28 +158,46 @@ export class Shadowing {
         this.#send();
         return;
       }
-      this.#audit?.completing();
+      if (this.#audit !== undefined) this.#looking(this.#completing);
       model.acknowledged();
     }
   }
 
-  /** Checks of completions are wanted by one more, or one less. `registers`: the unit's, as the guest sees them. */
-  watch(on: boolean, model: Iommu, registers: Uint32Array): void {
+  /** Checks of completions are wanted by one more, or one less. They begin with the next register write. */
+  watch(on: boolean): void {
     this.#watchers += on ? 1 : -1;
-    if (on === (this.#audit !== undefined) || (!on && this.#watchers > 0)) return;
-    const { memory } = this.ports;
-    const Commands = model.model === 'vtd' ? VtdCommands : SmmuCommands;
-    this.#audit = on ? new Audit(this.shadow, model, memory, new Commands(registers, memory)) : undefined;
+    if (this.#watchers === 0) this.#audit = undefined;
   }
 
-  /** The guest is about to write a register. */
-  asking(offset: number, size: number, lo: number, hi: number): void {
-    this.#audit?.asking(offset, size, lo, hi);
+  /** The guest is about to write a register. `registers`: the unit's, as the guest sees them. */
+  asking(model: Iommu, registers: Uint32Array, offset: number, size: number, lo: number, hi: number): void {
+    if (this.#watchers === 0) return;
+    this.#looking(() => {
+      this.#audit ??= this.#newAudit(model, registers);
+      this.#audit.asking(offset, size, lo, hi);
+    });
   }
 
   /** What the checks have found since they began. */
   checked(from: number): AuditAnswer {
     return this.#audit?.answer(from) ?? { completions: 0, differences: [], more: false };
+  }
+
+  #newAudit(model: Iommu, registers: Uint32Array): Audit {
+    const { memory } = this.ports;
+    const Commands = model.model === 'vtd' ? VtdCommands : SmmuCommands;
+    return new Audit(this.shadow, model, memory, new Commands(registers, memory));
+  }
+
+  /** Whoever only looks on ends nobody's session. */
+  #looking(look: () => void): void {
+    try {
+      look();
+    } catch (error) {
+      this.#audit = undefined;
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.ports.log('error', 'a check of completions failed, and begins anew', { error: text });
+    }
   }
 
   /** Observers hear everything, the log once until it is over. */

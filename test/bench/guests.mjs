@@ -19,11 +19,18 @@ export function makeDisk(scratch, name, mib) {
   return path;
 }
 
-function guestArguments({ unit, part, side, devices, initramfs, append, memory = '512M' }) {
+function guestArguments({ unit, part, side, devices, initramfs, append, memory = '512M', cpus = 1 }) {
   const kernel = part.kernels['6.12'];
   return [
     ...['-machine', `${side.machine},memory-backend=ram0`, '-accel', 'tcg,thread=multi', '-cpu', unit.cpu],
-    ...['-object', `memory-backend-memfd,id=ram0,size=${memory},share=on`, '-m', memory, '-smp', '1'],
+    ...[
+      '-object',
+      `memory-backend-memfd,id=ram0,size=${memory},share=on`,
+      '-m',
+      memory,
+      '-smp',
+      String(cpus),
+    ],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
     ...side.iommu,
     ...devices,
@@ -39,7 +46,7 @@ export class Guest {
   #tail = [];
   #side;
 
-  /** @param {{unit: object, part: object, side: object, preload: string[], devices: string[], initramfs?: string, append: string, memory?: string}} options */
+  /** @param {{unit: object, part: object, side: object, preload: string[], devices: string[], initramfs?: string, append: string, memory?: string, cpus?: number}} options */
   constructor(options) {
     this.#side = options.side;
     this.#child = track(
@@ -78,6 +85,12 @@ export class Guest {
   async finish() {
     await this.expect('faults count=0');
     await this.expect('DONE status=0');
+    for (let next = await this.#lines.next(); !next.done; next = await this.#lines.next());
+  }
+
+  /** Ends it as it is. */
+  async kill() {
+    this.#child.kill('SIGKILL');
     for (let next = await this.#lines.next(); !next.done; next = await this.#lines.next());
   }
 
@@ -125,12 +138,12 @@ export async function startReader(options, mib) {
   };
 }
 
-/** A guest that waits to map and unmap memory for an assigned test device, through its own VFIO. */
-export async function startMapper(options) {
+/** A guest that waits to map and unmap memory for a test device, through its own VFIO. */
+export async function startMapper(options, device = 'viommu-testdev,assigned=on', words = '') {
   const guest = new Guest({
     ...options,
-    devices: ['-device', 'viommu-testdev,assigned=on'],
-    append: 'viommu.run=vfio-bench',
+    devices: ['-device', device],
+    append: `${words} viommu.run=vfio-bench`,
     // With less a kernel has no large pages for programs.
     memory: '1G',
   });
@@ -142,6 +155,7 @@ export async function startMapper(options) {
       const words = (await guest.expect('vfio-bench map_ns=')).split(' ').slice(1);
       return Object.fromEntries(words.map((word) => [word.split('=')[0], Number(word.split('=')[1])]));
     },
+    kill: () => guest.kill(),
     async stop() {
       guest.say('end');
       await guest.finish();

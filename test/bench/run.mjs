@@ -14,6 +14,7 @@ import { removeAtExit, track } from './children.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
 import { format, summary } from './report.mjs';
 import { shadowRows } from './shadow.mjs';
+import { strictRows } from './strict.mjs';
 import { benchTranslate, stockMiss, translateRows } from './translate.mjs';
 import { UNITS } from './units.mjs';
 
@@ -22,8 +23,9 @@ const ROOT = resolve(HERE, '../..');
 
 const HELP = `Usage: npm run bench [-- options]
 
-  --quick          fewer rounds (about six minutes)
-  --only PART,…    of: translate, walk, assignment, shadow, guests
+  --quick          fewer rounds (about ten minutes)
+  --only PART,…    of: strict, translate, walk, assignment, shadow, guests
+  --load N         strict: beside so many programs that never sleep (0)
   --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table
   --help
@@ -202,15 +204,19 @@ async function assignmentRows(scratch, quick) {
 }
 
 async function measure(values, paths, scratch) {
-  const parts = new Set((values.only ?? 'translate,walk,assignment,shadow,guests').split(','));
+  const parts = new Set((values.only ?? 'strict,translate,walk,assignment,shadow,guests').split(','));
   const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
   const { quick } = values;
   const rows = [];
   const misses = new Map();
-  const daemon = ['translate', 'shadow', 'guests'].some((part) => parts.has(part))
+  const daemon = ['strict', 'translate', 'shadow', 'guests'].some((part) => parts.has(part))
     ? await startDaemon(scratch)
     : undefined;
   try {
+    for (const unit of parts.has('strict') ? units : []) {
+      const options = { unit, part: unit.part(paths), scratch, daemon, quick, load: Number(values.load) };
+      rows.push(...(await strictRows({ ...options, progress })));
+    }
     for (const unit of parts.has('translate') ? units : []) {
       progress(`hits and misses, in turns with stock ${unit.stockName} and a bare echo`);
       const part = unit.part(paths);
@@ -249,6 +255,7 @@ async function main() {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
       unit: { type: 'string' },
+      load: { type: 'string', default: '0' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -259,6 +266,7 @@ async function main() {
   }
   if (values.unit !== undefined && !Object.hasOwn(UNITS, values.unit))
     throw new Error(`there is no unit ${values.unit}: ${Object.keys(UNITS).join(' and ')} are measured`);
+  if (!/^\d{1,3}$/.test(values.load)) throw new Error(`--load is a number of programs, not "${values.load}"`);
   const file = process.env.VIOMMU_PATHS;
   if (!file) throw new Error('VIOMMU_PATHS is not set: run this as `npm run bench`.');
   const paths = JSON.parse(readFileSync(file, 'utf8'));

@@ -1,12 +1,17 @@
 /** The audit beside a real model and a shadow that is told everything, too little, or the wrong thing. */
 import { describe, expect, it } from 'vitest';
+import { CountingMemory } from '../../../test/fuzz/counting-memory.js';
 import { ShadowMachine } from '../../../test/support/shadow-machine.js';
 import { spoiling } from '../../../test/support/spoil.js';
 import { ANY, type InvalidateScope } from '../../device/iommu.js';
 import { ArrayMemory } from '../../memory/array.js';
 import { type Domain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
+import { pack } from '../../spec/define.js';
+import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0ACK, IDR1 } from '../../spec/smmuv3/registers.js';
+import { FSTS_REG, IQT_REG } from '../../spec/vtd/registers.js';
 import { CAUSE } from '../check.js';
 import { Audit } from './audit.js';
+import { SmmuCommands } from './smmuv3.js';
 import { VtdCommands } from './vtd.js';
 
 const MIB = 2 ** 20;
@@ -167,5 +172,93 @@ describe.each([
       () => driver.detach(RID, scene.one),
     );
     expect(audit.answer(0).differences).toMatchObject([{ cause: CAUSE.NOT_FOLLOWED }]);
+  });
+});
+
+describe('what is asked for', () => {
+  it('is not done before the unit has come to it, whatever is written to FSTS meanwhile', () => {
+    let early = true;
+    const memory = new ArrayMemory([{ base: 0, bytes: 16 * MIB }]);
+    const machine = new ShadowMachine(memory, { 'caching-mode': 'on' }, () => early);
+    machine.addRam(1, 0, 16 * MIB);
+    const driver = new VtdDriver(machine, { mode: 'legacy', pages: [MIB, DATA] });
+    driver.start();
+    machine.addHost(1, RID);
+    const domain = driver.createDomain('second');
+    driver.map(domain, INPUT, DATA, 8192);
+    driver.attach(RID, domain);
+    early = false;
+    const { queue } = driver;
+    if (queue === undefined) throw new Error('no queue');
+    let last = queue.submitWait();
+    for (const page of [INPUT, INPUT + 4096n]) {
+      domain.table?.unmap(page, 4096);
+      driver.invalidate.iotlbPage(domain.did, page, 0);
+      last = queue.submitWait();
+    }
+    queue.kick();
+    machine.writeRegister(FSTS_REG.offset, 4, 1n);
+    queue.await(last);
+    expect(machine.audit.answer(0).differences).toEqual([]);
+  });
+
+  it('of another domain in legacy mode says nothing of this one', () => {
+    const scene = new Scene({ mode: 'legacy' });
+    scene.one.table?.unmap(INPUT, 4096);
+    scene.driver.invalidate.contextDomain(scene.two.did);
+    scene.driver.invalidate.sync();
+    expect(scene.causes).toEqual([]);
+  });
+
+  it('by a queue that says it is larger than it may be is read no further than that', () => {
+    const registers = new Uint32Array(0x8000);
+    const memory = new ArrayMemory([{ base: 0, bytes: 16 * MIB }]);
+    registers[IDR1.offset >> 2] = pack(IDR1, { CMDQS: 15 })[0];
+    registers[CMDQ_BASE.offset >> 2] = 31;
+    registers[CR0ACK.offset >> 2] = pack(CR0ACK, { CMDQEN: 1 })[0];
+    const commands = new SmmuCommands(registers, memory);
+    const before = commands.done;
+    expect(commands.written(CMDQ_PROD.offset, 4, 0xffff, 0).length).toBeLessThanOrEqual(1024);
+    expect(commands.done).toBe(before);
+    registers[CMDQ_CONS.offset >> 2] = 0xffff;
+    expect(commands.done).toBe(0xffff);
+  });
+
+  it('while its queue is off is nothing', () => {
+    const scene = new Scene();
+    scene.driver.stop();
+    const { machine } = scene;
+    const commands = new VtdCommands(machine.registers, machine.memory);
+    expect(commands.written(IQT_REG.offset, 4, 0x40, 0)).toEqual([]);
+    expect(commands.written(IQT_REG.offset, 1, 0x80, 0)).toEqual([]);
+  });
+
+  it('of tables too large to look at has no verdict, and what it costs is bounded', () => {
+    const scene = new Scene();
+    const { machine, driver, one } = scene;
+    const counting = new CountingMemory(machine.memory);
+    const audit = new Audit(
+      machine.shadow,
+      machine.model,
+      counting,
+      new VtdCommands(machine.registers, counting),
+    );
+    machine.audit = audit;
+    // A table of which every entry leads to itself: more pages than anybody can look at.
+    const root = one.table?.root ?? 0;
+    for (let entry = 0; entry < 512; entry++) machine.ram.store64(root + entry * 8, BigInt(root) | 3n);
+    counting.taken();
+    // The shadow hears nothing of it: this is about what looking on costs.
+    spoiling(
+      () => undefined,
+      () => {
+        for (let n = 0; n < 20; n++) {
+          driver.invalidate.iotlbDomain(one.did);
+          driver.invalidate.sync();
+        }
+      },
+    );
+    expect(counting.taken()).toBeLessThan(3 * 2 ** 20);
+    expect(audit.answer(0).differences).toEqual([]);
   });
 });

@@ -13,15 +13,17 @@
  * - *refused*: the host would not map it.
  *
  * What tables said of a page has to be the same before and behind: another processor may be changing it, and invalidate it later.
+ *
+ * It may be at work on a machine that people depend on: what it reads is bounded, and what is too much has no verdict.
  */
 import { noTables, THROUGH } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { CAUSE, type Cause, differenceOf, type HostDifference } from '../check.js';
 import { visitPieces } from '../compare.js';
 import type { DeviceSpace } from '../device-space.js';
-import { LAST_PAGE } from '../pages.js';
 import { PageRanges } from '../ranges.js';
 import type { Shadow, ShadowedModel } from '../shadow.js';
+import { BoundedMemory, TooMuch } from './bounded-memory.js';
 import type { Asked, GuestCommands } from './commands.js';
 import {
   type Age,
@@ -33,7 +35,6 @@ import {
   type Piece,
   type Pieces,
   pieceAt,
-  rangeOf,
   sameWanted,
 } from './device-audit.js';
 
@@ -41,8 +42,15 @@ import {
 const MOST_KEPT = 1000;
 /** Looks at everything after which a guest counts as having forgotten an invalidation. */
 const PATIENCE = 8;
-/** Pieces that one completion may look at, on average, to look at everything. */
-const PIECES_PER_COMPLETION = 4096;
+/** Reads of guest memory that one input may cost in the long run, and at once. */
+const READS_PER_INPUT = 4096;
+const MOST_READS = 1 << 20;
+/** Pieces of one look. */
+const MOST_PIECES = 1 << 18;
+/** Inputs that go by without a look when one was too much. */
+const PAUSE = MOST_READS / READS_PER_INPUT;
+/** Doorbells whose invalidations are not complete. */
+const MOST_ASKS = 64;
 
 /** What the checks have found so far. */
 export interface AuditAnswer {
@@ -59,6 +67,11 @@ export class Audit {
   /** Invalidations and stores that have reached the unit. */
   #inputs = 0;
   #promised = false;
+  #restarts: number;
+  /** Reads that may be spent now, and inputs until any may. */
+  #credit = MOST_READS;
+  #pause = 0;
+  readonly #reading: BoundedMemory;
   readonly #devices = new WeakMap<DeviceSpace, DeviceAudit>();
   readonly #found: HostDifference[] = [];
   readonly #known = new Set<string>();
@@ -70,6 +83,8 @@ export class Audit {
     private readonly memory: GuestMemory,
     private readonly commands: GuestCommands,
   ) {
+    this.#reading = new BoundedMemory(memory);
+    this.#restarts = commands.restarts;
     // An entry that is about to go has its tags noted before it does.
     for (const space of shadow.devices) this.#everything(space, this.#auditOf(space));
   }
@@ -77,9 +92,14 @@ export class Audit {
   /** The guest is about to write a register. */
   asking(offset: number, size: number, lo: number, hi: number): void {
     const asked = this.commands.written(offset, size, lo, hi);
+    if (this.#restarts !== this.commands.restarts) {
+      this.#restarts = this.commands.restarts;
+      for (const space of this.shadow.devices) this.#auditOf(space).asks = [];
+    }
     if (asked.length === 0) return;
     this.#inputs++;
     this.#promised = true;
+    this.#earn();
     for (const space of this.shadow.devices) this.#askedOf(space, asked);
   }
 
@@ -91,6 +111,7 @@ export class Audit {
   /** A completion is about to be published. */
   completing(): void {
     const { done } = this.commands;
+    this.#earn();
     for (const space of this.shadow.devices) {
       const audit = this.#auditOf(space);
       const due = audit.asks.filter(({ order }) => order <= done);
@@ -119,24 +140,48 @@ export class Audit {
     return audit;
   }
 
+  /** All that one doorbell asks of a device is looked at together. */
   #askedOf(space: DeviceSpace, asked: readonly Asked[]): void {
     const audit = this.#auditOf(space);
-    let whole: Pieces | undefined;
+    const pages = new PageRanges(Number.POSITIVE_INFINITY);
+    let order = -1;
+    let afresh = false;
     for (const one of asked) {
       if (!audit.concerned(one, space.rid)) continue;
       audit.forget(one);
-      const all = one.first === 0 && one.last === LAST_PAGE;
-      const pages = rangeOf(one.first, one.last);
-      const before: Pieces = all && whole !== undefined ? whole : this.#look(space, pages);
-      if (all) whole = before;
-      audit.asked.addAll(pages);
-      audit.asks.push({ order: one.order, pages, afresh: one.afresh, before });
+      pages.add(one.first, one.last);
+      order = Math.max(order, one.order);
+      afresh ||= one.afresh;
     }
+    if (order < 0) return;
+    audit.asked.addAll(pages);
+    const before = this.#look(space, pages);
+    if (before === undefined) return;
+    if (audit.asks.length === MOST_ASKS) audit.asks.shift();
+    audit.asks.push({ order, pages, afresh, before });
   }
 
-  #look(space: DeviceSpace, pages: PageRanges): Pieces {
+  #earn(): void {
+    this.#credit = Math.min(MOST_READS, this.#credit + READS_PER_INPUT);
+    if (this.#pause > 0) this.#pause--;
+  }
+
+  /** Tables and host on these pages; undefined: that is too much to look at now. */
+  #look(space: DeviceSpace, pages: PageRanges): Pieces | undefined {
+    // Beyond our own limits nothing is mapped, and that is said.
+    if (this.#pause > 0 || space.incomplete || (space.guest?.missing ?? 0) > 0) return undefined;
     const pieces: Piece[] = [];
-    visitPieces(this.shadow.ram, space, this.#tables(space), this.memory, pages, collect(pieces));
+    const reading = this.#reading;
+    reading.allow(this.#credit);
+    try {
+      visitPieces(this.shadow.ram, space, this.#tables(space), reading, pages, collect(pieces, MOST_PIECES));
+    } catch (error) {
+      if (!(error instanceof TooMuch)) throw error;
+      this.#pause = PAUSE;
+      return undefined;
+    } finally {
+      this.#credit -= Math.min(this.#credit, reading.reads);
+    }
     return pieces;
   }
 
@@ -148,9 +193,9 @@ export class Audit {
 
   /** Invalidations are complete: host and tables must agree where tables have not changed since they were asked for. */
   #due(space: DeviceSpace, due: readonly Ask[]): void {
-    const pages = new PageRanges();
+    const pages = new PageRanges(Number.POSITIVE_INFINITY);
     for (const ask of due) pages.addAll(ask.pages);
-    for (const piece of this.#look(space, pages)) {
+    for (const piece of this.#look(space, pages) ?? []) {
       if (!differs(piece) || this.#refused(space, piece)) continue;
       const settled = due.some(
         ({ pages: of, before, afresh }) =>
@@ -161,12 +206,13 @@ export class Audit {
   }
 
   #everything(space: DeviceSpace, audit: DeviceAudit): void {
+    const credit = this.#credit;
     const pieces = this.#look(space, space.listened);
     const { ages } = audit;
     const before = new Map(ages);
     ages.clear();
-    audit.rest = Math.floor(pieces.length / PIECES_PER_COMPLETION);
-    for (const piece of pieces) {
+    audit.rest = Math.floor((credit - this.#credit) / READS_PER_INPUT);
+    for (const piece of pieces ?? []) {
       if (!differs(piece)) continue;
       if (this.#refused(space, piece)) {
         this.#note(space, piece, CAUSE.REFUSED);
@@ -195,7 +241,7 @@ export class Audit {
   }
 
   #refused(space: DeviceSpace, { first }: Piece): boolean {
-    return space.incomplete || (space.failed.seek(first) && space.failed.first <= first);
+    return space.failed.seek(first) && space.failed.first <= first;
   }
 
   #note(space: DeviceSpace, piece: Piece, cause: Cause): void {

@@ -35,6 +35,8 @@ export interface GuestCommands {
   written(offset: number, size: number, lo: number, hi: number): readonly Asked[];
   /** Commands that the unit has taken so far, as {@link Asked.order} counts them. */
   readonly done: number;
+  /** Counts how often software began its queue anew: what was asked for before and not done is void. */
+  readonly restarts: number;
   /** Tags of a requester's address space by its structures, read afresh; undefined where there are none. */
   tags(rid: number, pasid: number): TagPair | undefined;
 }
@@ -55,23 +57,31 @@ export function blockOf(page: number, log2: number): { readonly first: number; r
   return { first, last: Math.min(LAST_PAGE, first + pages - 1) };
 }
 
+/** Commands of one doorbell that are read; what is asked for by more finds no verdict. */
+const MOST_COMMANDS = 1024;
+
 /** Commands in a ring, taken one after the other: counts those that were submitted, and those that are done. */
 export class Ring {
+  restarts = 0;
   #tail = 0;
   #submitted = 0;
 
   /** Nothing is under way, and the next command is at this slot. */
   restart(slot: number): void {
     this.#tail = slot;
+    this.restarts++;
   }
 
   /** Slots up to a new tail, in a ring of `slots`, with the order of each. */
   *submit(tail: number, slots: number): Iterable<{ readonly slot: number; readonly order: number }> {
-    for (let left = slots; this.#tail !== tail && left > 0; left--) {
-      yield { slot: this.#tail, order: ++this.#submitted };
-      this.#tail = (this.#tail + 1) % slots;
-    }
+    const count = (tail - this.#tail + slots) % slots;
+    const first = this.#tail;
+    const before = this.#submitted;
     this.#tail = tail;
+    this.#submitted += count;
+    for (let n = 0; n < Math.min(count, MOST_COMMANDS); n++) {
+      yield { slot: (first + n) % slots, order: before + n + 1 };
+    }
   }
 
   /** Commands done when the unit's head is at a slot. */

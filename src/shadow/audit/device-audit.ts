@@ -3,6 +3,7 @@ import { ANY } from '../../device/iommu.js';
 import type { PieceVisitor } from '../compare.js';
 import { LAST_PAGE } from '../pages.js';
 import { PageRanges } from '../ranges.js';
+import { TooMuch } from './bounded-memory.js';
 import type { Asked, TagPair } from './commands.js';
 
 /** A piece of input pages, and where it led by the tables and on the host when it was looked at. */
@@ -27,6 +28,9 @@ export interface Ask {
   readonly before: Pieces;
 }
 
+/** Tags of one device that are remembered. What is asked of older ones has no verdict. */
+const MOST_TAGS = 32;
+
 export class DeviceAudit {
   asks: Ask[] = [];
   /** Of the last look at everything: pieces, and for how many looks each difference has been there. */
@@ -43,6 +47,7 @@ export class DeviceAudit {
   note(tags: TagPair | undefined): void {
     this.current = tags;
     if (tags === undefined || this.tags.some((known) => same(known, tags))) return;
+    if (this.tags.length === MOST_TAGS) this.tags.shift();
     this.tags.push(tags);
   }
 
@@ -76,9 +81,10 @@ export interface Age {
   readonly inputs: number;
 }
 
-/** A visitor that keeps every piece. */
-export function collect(pieces: Piece[]): PieceVisitor {
+/** A visitor that keeps every piece; beyond `most` it throws {@link TooMuch}. */
+export function collect(pieces: Piece[], most: number): PieceVisitor {
   return (first, last, wanted, wantedAccess, mapped, mappedAccess) => {
+    if (pieces.length === most) throw new TooMuch();
     pieces.push({ first, last, wanted, wantedAccess, mapped, mappedAccess });
     return true;
   };
@@ -114,10 +120,4 @@ export function agreed(was: Piece | undefined): boolean {
 
 function same(a: TagPair, b: TagPair): boolean {
   return a.space === b.space && a.sub === b.sub;
-}
-
-export function rangeOf(first: number, last: number): PageRanges {
-  const ranges = new PageRanges();
-  ranges.add(first, last);
-  return ranges;
 }

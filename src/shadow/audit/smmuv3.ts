@@ -1,4 +1,7 @@
-/** Commands and structures of an SMMUv3 guest. IHI 0070 chapters 4 and 5. ASIDs are not told apart. */
+/**
+ * Commands and structures of an SMMUv3 guest. IHI 0070 chapters 4 and 5. ASIDs are not told apart, so what is asked of one ASID has
+ * no verdict. (Where stores to tables are trapped, none is needed.)
+ */
 import { ANY } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { ANY_COMMAND, CMD, CMD_TLBI, COMMAND_BYTES, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
@@ -8,8 +11,10 @@ import {
   CMDQ_PROD,
   CR0,
   CR0ACK,
+  GERROR,
   GERRORN,
   IDR0,
+  IDR1,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
   STRTAB_FMT,
@@ -31,18 +36,22 @@ export class SmmuCommands implements GuestCommands {
     this.#ring.restart(this.#index(CMDQ_PROD.offset));
   }
 
+  get restarts(): number {
+    return this.#ring.restarts;
+  }
+
   get done(): number {
     return this.#ring.done(this.#index(CMDQ_CONS.offset), this.#wrap());
   }
 
-  written(offset: number, _size: number, lo: number, _hi: number): readonly Asked[] {
-    if (offset === CMDQ_PROD.offset) return [...this.#queued(lo)];
-    // After an error software may have written other commands (§7.1).
-    if (offset === GERRORN.offset || offset === CMDQ_CONS.offset) {
-      this.#ring.restart(offset === CMDQ_CONS.offset ? lo % this.#wrap() : this.#index(CMDQ_CONS.offset));
-      return NOTHING;
-    }
+  written(offset: number, size: number, lo: number, _hi: number): readonly Asked[] {
+    if (size < 4) return NOTHING;
+    const queueing = CR0ACK.get.CMDQEN(this.registers, CR0ACK.offset >> 2) === 1;
+    if (offset === CMDQ_PROD.offset && queueing) return [...this.#queued(lo)];
+    if (offset === CMDQ_PROD.offset) this.#ring.restart((lo & 0xfffff) % this.#wrap());
+    if (offset === GERRORN.offset && this.#stopped) return this.#again();
     if (offset !== CR0.offset) return NOTHING;
+    if (!queueing) this.#ring.restart(this.#index(CMDQ_CONS.offset));
     const enabled = CR0ACK.get.SMMUEN(this.registers, CR0ACK.offset >> 2);
     return CR0.get.SMMUEN(Uint32Array.of(lo)) === enabled ? NOTHING : [asked(0, { afresh: true })];
   }
@@ -57,9 +66,27 @@ export class SmmuCommands implements GuestCommands {
     return { space: second ? STE.get.S2VMID(this.#words) : 0, sub: ANY };
   }
 
+  /** The queue waits for an error to be acknowledged. */
+  get #stopped(): boolean {
+    const error = GERROR.get.CMDQ_ERR(this.registers, GERROR.offset >> 2);
+    return error !== GERRORN.get.CMDQ_ERR(this.registers, GERRORN.offset >> 2);
+  }
+
+  /** It goes on where it stopped, and software may have written other commands there (§7.1). */
+  #again(): readonly Asked[] {
+    this.#ring.restart(this.#index(CMDQ_CONS.offset));
+    return [...this.#queued(this.registers[CMDQ_PROD.offset >> 2])];
+  }
+
+  /** A size beyond IDR1.CMDQS is that size. §6.3.25 */
+  get #log2Size(): number {
+    const most = IDR1.get.CMDQS(this.registers, IDR1.offset >> 2);
+    return Math.min(CMDQ_BASE.get.LOG2SIZE(this.registers, CMDQ_BASE.offset >> 2), most);
+  }
+
   /** Index and wrap bit count to this. */
   #wrap(): number {
-    return 2 ** (CMDQ_BASE.get.LOG2SIZE(this.registers, CMDQ_BASE.offset >> 2) + 1);
+    return 2 ** (this.#log2Size + 1);
   }
 
   #index(register: number): number {
@@ -68,7 +95,9 @@ export class SmmuCommands implements GuestCommands {
 
   *#queued(tail: number): Iterable<Asked> {
     const wrap = this.#wrap();
-    const base = CMDQ_BASE.get.ADDR(this.registers, CMDQ_BASE.offset >> 2);
+    const address = CMDQ_BASE.get.ADDR(this.registers, CMDQ_BASE.offset >> 2);
+    // §3.5.1: the base is aligned to the size of the queue, at least to 32 bytes.
+    const base = address - (address % Math.max(32, (wrap / 2) * COMMAND_BYTES));
     for (const { slot, order } of this.#ring.submit((tail & 0xfffff) % wrap, wrap)) {
       const words = this.#words;
       if (!this.memory.loadWords(base + (slot % (wrap / 2)) * COMMAND_BYTES, words, 4)) continue;
@@ -116,9 +145,6 @@ function commandAsks(order: number, words: Uint32Array): Asked | undefined {
     case CMD.TLBI_NH_ALL:
     case CMD.TLBI_S12_VMALL:
       return asked(order, { space });
-    case CMD.TLBI_NH_ASID:
-      return asked(order, { space, sub: CMD_TLBI.get.ASID(words) });
-    case CMD.TLBI_NH_VA:
     case CMD.TLBI_NH_VAA:
     case CMD.TLBI_S2_IPA: {
       const first = pageOf(words[2] & ~0xfff, words[3]);

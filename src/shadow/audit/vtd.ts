@@ -62,16 +62,19 @@ export class VtdCommands implements GuestCommands {
     this.#ring.restart(this.#slotOf(IQT_REG.offset));
   }
 
+  get restarts(): number {
+    return this.#ring.restarts;
+  }
+
   get done(): number {
     return this.#ring.done(this.#slotOf(IQH_REG.offset), this.#slots());
   }
 
   written(offset: number, size: number, lo: number, hi: number): readonly Asked[] {
     const { registers } = this;
-    if (offset === IQT_REG.offset) return [...this.#queued(lo)];
+    if (offset === IQT_REG.offset) return size < 4 ? NOTHING : this.#doorbell(lo);
     if (offset === GCMD_REG.offset) return this.#globalCommand(Uint32Array.of(lo));
-    // After an error software may have written other descriptors (§6.5.2.11).
-    if (offset === FSTS_REG.offset) this.#ring.restart(this.#slotOf(IQH_REG.offset));
+    if (offset === FSTS_REG.offset) return this.#errorCleared(Uint32Array.of(lo));
     if (offset === IVA_REG.offset || offset === IVA_REG.offset + 4) {
       this.#address[(offset - IVA_REG.offset) / 4] = lo;
       if (size === 8) this.#address[1] = hi;
@@ -87,6 +90,24 @@ export class VtdCommands implements GuestCommands {
   tags(rid: number, pasid: number): TagPair | undefined {
     if (GSTS_REG.get.TES(this.registers, GSTS_REG.offset >> 2) === 0) return undefined;
     return this.#scalable ? this.#scalableTags(rid, pasid) : this.#legacyTags(rid, pasid);
+  }
+
+  get #queueing(): boolean {
+    return GSTS_REG.get.QIES(this.registers, GSTS_REG.offset >> 2) === 1;
+  }
+
+  #doorbell(tail: number): readonly Asked[] {
+    if (this.#queueing) return [...this.#queued(tail)];
+    this.#ring.restart(this.#slot(tail));
+    return NOTHING;
+  }
+
+  /** The queue goes on where it stopped, and software may have written other descriptors there (§6.5.2.11). */
+  #errorCleared(written: Uint32Array): readonly Asked[] {
+    const stopped = FSTS_REG.get.IQE(this.registers, FSTS_REG.offset >> 2) === 1;
+    if (!stopped || FSTS_REG.get.IQE(written) === 0) return NOTHING;
+    this.#ring.restart(this.#slotOf(IQH_REG.offset));
+    return [...this.#queued(this.registers[IQT_REG.offset >> 2])];
   }
 
   #latchRoot(): void {
@@ -105,17 +126,22 @@ export class VtdCommands implements GuestCommands {
   }
 
   #slotOf(register: number): number {
-    return Math.floor((this.registers[register >> 2] & 0x7fff0) / this.#descriptorBytes()) % this.#slots();
+    return this.#slot(this.registers[register >> 2]);
+  }
+
+  /** Slot of a byte offset into the queue. */
+  #slot(offset: number): number {
+    return Math.floor((offset & 0x7fff0) / this.#descriptorBytes()) % this.#slots();
   }
 
   *#queued(tail: number): Iterable<Asked> {
     const bytes = this.#descriptorBytes();
     const base = IQA_REG.get.IQA(this.registers, IQA_REG.offset >> 2);
     const slots = this.#slots();
-    for (const { slot, order } of this.#ring.submit(Math.floor((tail & 0x7fff0) / bytes) % slots, slots)) {
+    for (const { slot, order } of this.#ring.submit(this.#slot(tail), slots)) {
       const words = this.#words.fill(0);
       if (!this.memory.loadWords(base + slot * bytes, words, bytes / 4)) continue;
-      const found = descriptorAsks(order, words);
+      const found = descriptorAsks(order, words, this.#scalable);
       if (found !== undefined) yield found;
     }
   }
@@ -124,7 +150,7 @@ export class VtdCommands implements GuestCommands {
   #globalCommand(command: Uint32Array): readonly Asked[] {
     const at = GSTS_REG.offset >> 2;
     if (GCMD_REG.get.SRTP(command) === 1) this.#latchRoot();
-    if (GSTS_REG.get.QIES(this.registers, at) === 0) this.#ring.restart(0);
+    if (!this.#queueing) this.#ring.restart(this.#slotOf(IQT_REG.offset));
     const changes = GCMD_REG.get.TE(command) !== GSTS_REG.get.TES(this.registers, at);
     return changes ? [asked(0, { afresh: true })] : NOTHING;
   }
@@ -132,6 +158,8 @@ export class VtdCommands implements GuestCommands {
   #contextCommand(words: Uint32Array): readonly Asked[] {
     const { get } = CCMD_REG;
     if (get.ICC(words) === 0) return NOTHING;
+    if (get.CIRG(words) === CC_GRANULARITY.DOMAIN && !this.#scalable)
+      return [asked(0, { space: get.DID(words) })];
     if (get.CIRG(words) !== CC_GRANULARITY.DEVICE) return [asked(0)];
     return [asked(0, { rid: get.SID(words), ridMask: FUNCTION_MASKS[get.FM(words)] })];
   }
@@ -174,12 +202,13 @@ export class VtdCommands implements GuestCommands {
   }
 }
 
-function descriptorAsks(order: number, words: Uint32Array): Asked | undefined {
+function descriptorAsks(order: number, words: Uint32Array, scalable: boolean): Asked | undefined {
   const type = ANY_DESCRIPTOR.get.TypeLow(words) | (ANY_DESCRIPTOR.get.TypeHigh(words) << 4);
   const page = pageOf(words[2] & ~0xfff, words[3]);
   switch (type) {
     case DESCRIPTOR.CONTEXT_CACHE: {
       const { get } = CC_INV_DSC;
+      if (get.G(words) === CC_GRANULARITY.DOMAIN && !scalable) return asked(order, { space: get.DID(words) });
       if (get.G(words) !== CC_GRANULARITY.DEVICE) return asked(order);
       return asked(order, { rid: get.SID(words), ridMask: FUNCTION_MASKS[get.FM(words)] });
     }
