@@ -67,7 +67,7 @@ describe.each([
     scene.driver.map(scene.one, INPUT, DATA, 4096);
     scene.driver.replace(RID, scene.one, scene.two);
     scene.driver.detach(RID, scene.two);
-    scene.others(20);
+    scene.others(100);
     expect(scene.machine.audit.answer(0)).toMatchObject({ differences: [], more: false });
     expect(scene.machine.audit.answer(0).completions).toBeGreaterThan(24);
   });
@@ -108,7 +108,7 @@ describe.each([
     scene.one.table?.unmap(INPUT, 4096);
     scene.others(4);
     expect(scene.causes).toEqual([]);
-    scene.others(20);
+    scene.others(800);
     expect(scene.causes).toEqual([CAUSE.NOT_INVALIDATED]);
     expect(scene.machine.audit.answer(1).differences).toEqual([]);
   });
@@ -117,15 +117,15 @@ describe.each([
     const scene = new Scene(options);
     scene.driver.legacy?.setContext(RID, {});
     scene.driver.scalable?.setPasid(RID, 0, {});
-    scene.others(20, scene.two);
+    scene.others(800, scene.two);
     expect(scene.causes).toEqual([CAUSE.NOT_INVALIDATED]);
   });
 
   it('finds what the host has lost or gained while tables stayed the same', () => {
     const scene = new Scene(options);
-    scene.others(2);
+    scene.others(100);
     scene.machine.shadow.deviceSpace(1)?.held.removeRange(PAGE, PAGE);
-    scene.others(1);
+    scene.others(100);
     expect(scene.causes).toEqual([CAUSE.NOT_FOLLOWED]);
   });
 
@@ -144,7 +144,7 @@ describe.each([
     expect(scene.causes).toEqual([]);
     scene.driver.invalidateRange(scene.one, INPUT + 4096n, 4096);
     scene.driver.invalidate.sync();
-    scene.others(20);
+    scene.others(100);
     expect(scene.causes).toEqual([]);
   });
 
@@ -153,7 +153,7 @@ describe.each([
     const host = scene.machine.hosts.get(1);
     if (host !== undefined) host.refuse = (access) => (access === 0 ? 0 : 12);
     scene.driver.map(scene.one, INPUT + 4096n, DATA, 4096);
-    scene.others(1);
+    scene.others(100);
     expect(scene.causes).toEqual([CAUSE.REFUSED]);
   });
 

@@ -47,6 +47,8 @@ const READS_PER_INPUT = 4096;
 const MOST_READS = 1 << 20;
 /** Pieces of one look. */
 const MOST_PIECES = 1 << 18;
+/** Reads to look at everything that one completion may cost on average: the guest waits for it. */
+const READS_PER_COMPLETION = 64;
 /** Inputs that go by without a look when one was too much. */
 const PAUSE = MOST_READS / READS_PER_INPUT;
 /** Doorbells whose invalidations are not complete. */
@@ -68,6 +70,8 @@ export class Audit {
   #inputs = 0;
   #promised = false;
   #restarts: number;
+  /** Commands that were done at the last completion. */
+  #done: number;
   /** Reads that may be spent now, and inputs until any may. */
   #credit = MOST_READS;
   #pause = 0;
@@ -85,6 +89,7 @@ export class Audit {
   ) {
     this.#reading = new BoundedMemory(memory);
     this.#restarts = commands.restarts;
+    this.#done = commands.done;
     // An entry that is about to go has its tags noted before it does.
     for (const space of shadow.devices) this.#everything(space, this.#auditOf(space));
   }
@@ -111,6 +116,9 @@ export class Audit {
   /** A completion is about to be published. */
   completing(): void {
     const { done } = this.commands;
+    // Whatever the host has answered brings us here; the guest hears of commands that are done.
+    if (!this.#promised && done === this.#done) return;
+    this.#done = done;
     this.#earn();
     for (const space of this.shadow.devices) {
       const audit = this.#auditOf(space);
@@ -121,7 +129,7 @@ export class Audit {
       }
       if (audit.rest-- <= 0) this.#everything(space, audit);
     }
-    if (this.#promised) this.#completions++;
+    this.#completions++;
     this.#promised = false;
   }
 
@@ -211,7 +219,7 @@ export class Audit {
     const { ages } = audit;
     const before = new Map(ages);
     ages.clear();
-    audit.rest = Math.floor((credit - this.#credit) / READS_PER_INPUT);
+    audit.rest = Math.floor((credit - this.#credit) / READS_PER_COMPLETION);
     for (const piece of pieces ?? []) {
       if (!differs(piece)) continue;
       if (this.#refused(space, piece)) {
