@@ -12,7 +12,8 @@
  * the tags that they had before. So each requester's answers leave their tags here, until all of a tag is invalidated.
  *
  * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
- * invalidations are merged into one of everything, which is sent when room is there and counts as pending.
+ * invalidations are merged into one of everything for every notified device, which is sent when room is there and counts as
+ * pending.
  */
 import { CodedError } from '../base/errors.js';
 import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
@@ -56,8 +57,8 @@ export class Invalidations {
   #lastRid = -1;
   #lastSpace = -1;
   #lastSub = -1;
-  /** Devices of the invalidation that waits for room, or undefined when none does. */
-  #held: Set<number> | undefined;
+  /** An invalidation of everything waits for room. */
+  #held = false;
   readonly #message: Invalidate = CODEC.Invalidate.create();
   readonly #rids: number[] = [];
   #backend: Outlet | undefined;
@@ -75,7 +76,7 @@ export class Invalidations {
 
   /** Invalidations that the bridge has not answered. */
   get pending(): number {
-    return this.#unacknowledged.size + (this.#held === undefined ? 0 : 1);
+    return this.#unacknowledged.size + (this.#held ? 1 : 0);
   }
 
   /** Invalidations that name devices and are not answered. */
@@ -122,10 +123,15 @@ export class Invalidations {
 
   /** Drops everything, for every device: what a reset does. */
   invalidateAll(): void {
+    this.#invalidate(EVERYTHING, this.#everyone());
+  }
+
+  /** Handles of all devices that want to be notified. */
+  #everyone(): number[] {
     const devices: number[] = [];
     const notified = this.#devices.notifiedRids;
     this.#devices.handles(notified, notified.length, devices);
-    this.#invalidate(EVERYTHING, devices);
+    return devices;
   }
 
   /** Takes an acknowledgement; returns whether none is missing now. Throws `UNEXPECTED_REPLY`. */
@@ -134,10 +140,10 @@ export class Invalidations {
       throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
     }
     this.#named.delete(id);
-    if (this.#held !== undefined && this.#unacknowledged.size <= MAX_PENDING / 2) {
-      const devices = [...this.#held];
-      this.#held = undefined;
-      this.#send(EVERYTHING, devices);
+    if (this.#held && this.#unacknowledged.size <= MAX_PENDING / 2) {
+      this.#held = false;
+      // It leaves nobody's tags behind, so it goes to everybody.
+      this.#send(EVERYTHING, this.#everyone());
     }
     return this.pending === 0;
   }
@@ -146,10 +152,9 @@ export class Invalidations {
     if (devices.length === 0 && !this.#mayHold(scope)) {
       this.suppressed++;
       if (scope.structures === true) this.#walks.tellAgain();
-    } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held !== undefined) {
+    } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held) {
       this.merged++;
-      this.#held ??= new Set();
-      for (const device of devices) this.#held.add(device);
+      this.#held = true;
     } else {
       this.#send(scope, devices);
     }
