@@ -99,4 +99,15 @@ describe('an invalidation', () => {
     invalidations.handOut(RID, 1, ANY);
     expect(invalidate({ space: 1 })).toEqual([[1]]);
   });
+
+  it('names a device that has got another requester id by the tags of its former one', () => {
+    const { bench, invalidate } = movedOn();
+    bench.translate(0x1000);
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: OTHER, name: 'nic' });
+    expect(invalidate({ space: 1, lo: 0x1000, log2Size: 12 })).toEqual([[1]]);
+    expect(invalidate({ space: 2, structures: true })).toEqual([]);
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: OTHER, name: 'renamed' });
+    expect(invalidate({ space: 1 })).toEqual([[1]]);
+    expect(invalidate({ space: 1 })).toEqual([]);
+  });
 });

@@ -88,15 +88,26 @@ export class Invalidations {
   handOut(rid: number, space: number, sub: number): void {
     if (space === this.#lastSpace && rid === this.#lastRid && sub === this.#lastSub) return;
     this.#handedOut.add(space);
+    this.#tagsOf(rid).add(space, sub);
+    this.#lastRid = rid;
+    this.#lastSpace = space;
+    this.#lastSub = sub;
+  }
+
+  #tagsOf(rid: number): Tags {
     let tags = this.#tags.get(rid);
     if (tags === undefined) {
       tags = new Tags();
       this.#tags.set(rid, tags);
     }
-    tags.add(space, sub);
-    this.#lastRid = rid;
-    this.#lastSpace = space;
-    this.#lastSub = sub;
+    return tags;
+  }
+
+  /** A device had this requester id and has another one: where it listens, it keeps what it holds, and so its tags. */
+  renumbered(device: number, before: number): void {
+    const known = this.#devices.find(device);
+    const tags = this.#tags.get(before);
+    if (known !== undefined && known.flags !== 0 && tags !== undefined) this.#tagsOf(known.rid).addAll(tags);
   }
 
   /** Tells the bridge, unless it has nothing to drop. */
