@@ -110,4 +110,12 @@ describe('an invalidation', () => {
     expect(invalidate({ space: 1 })).toEqual([[1]]);
     expect(invalidate({ space: 1 })).toEqual([]);
   });
+
+  it('names a device by the tags of what a replay told it', () => {
+    const { bench, invalidate } = movedOn();
+    bench.ask(MESSAGE.REPLAY, { rid: RID, pasid: 0, lo: 0x1000, hi: 0 });
+    bench.write(FAKE.SPACE, 2);
+    expect(invalidate({ space: 2 })).toEqual([]);
+    expect(invalidate({ space: 1, lo: 0x1000, log2Size: 12 })).toEqual([[1]]);
+  });
 });

@@ -245,6 +245,7 @@ export class Session {
     const result = this.#result;
     const model = this.model as Iommu;
     const more = model.enumerate(message.rid, message.pasid - 1, message.lo, message.hi, result);
+    if (result.count > 0) this.invalidations.handOut(message.rid, result.space >>> 0, result.sub >>> 0);
     this.#replayed.spans = this.#views[result.count] as Uint32Array;
     this.#replayed.more = more;
     this.#replayed.epoch = this.invalidations.epoch;
