@@ -123,8 +123,11 @@ export class Session {
   end(): void {
     this.model = undefined;
     this.page = undefined;
-    this.shadowing.shadow.end();
-    this.ports.memory.clear();
+    try {
+      this.shadowing.shadow.end();
+    } finally {
+      this.ports.memory.clear();
+    }
   }
 
   reply<T extends object>(frame: Frame, codec: Codec<T>, message: T): void {
