@@ -14,6 +14,9 @@ const HIDDEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\
 /** At its ends a name is not seen to have a space, and a mark would go on top of what stands before it. */
 const ENDS = /^[ \p{M}]| $/gu;
 
+/** Characters of a machine's name; longer ones are cut. */
+const MOST_MACHINE_NAME = 64;
+
 const asNumber = (character: string): string => `\\u{${(character.codePointAt(0) as number).toString(16)}}`;
 
 /** Text in one line. */
@@ -30,6 +33,11 @@ export function plainName(name: string, most: number): string {
           .join('')
       : name;
   return plainText(characters).replace(ENDS, asNumber);
+}
+
+/** A machine's name, as its maker wrote it, as it is shown everywhere: it is cut here, and nowhere a second time. */
+export function machineName(name: string): string {
+  return plainName(name, MOST_MACHINE_NAME);
 }
 
 /** What of an object is text, in one line. */

@@ -1,3 +1,4 @@
+import { machineName } from '../base/text.js';
 import type { DumpOptions } from '../device/iommu.js';
 import type { SessionReport } from '../session/report.js';
 import type { AuditAnswer } from '../shadow/audit/audit.js';
@@ -9,7 +10,6 @@ import {
   type DumpAnswer,
   isNamed,
   type ReportAnswer,
-  shownName,
   type VmSummary,
 } from './control-protocol.js';
 import type { ControlConnection, ControlMethodHandler } from './control-server.js';
@@ -119,7 +119,7 @@ function choose(vms: readonly ControlledVm[], params: Params): ControlledVm {
   if (found === undefined) {
     throw new ControlError(
       'noSuchVm',
-      `no virtual machine ${shownName(wanted)} is connected (connected: ${names || 'none'})`,
+      `no virtual machine ${machineName(wanted)} is connected (connected: ${names || 'none'})`,
     );
   }
   return found;

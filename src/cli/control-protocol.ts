@@ -1,4 +1,4 @@
-import { plainName } from '../base/text.js';
+import { machineName } from '../base/text.js';
 import type { DumpNode } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { SessionReport } from '../session/report.js';
@@ -15,17 +15,9 @@ export const CONTROL_VERSION = 1;
 /** Largest request. Replies may be larger: a dump is. */
 export const MAX_REQUEST_BYTES = 65536;
 
-/** Characters of a machine's name; longer ones are cut. */
-const MOST_NAME = 64;
-
-/** A machine's name as it is shown, before it is numbered where another machine has it. */
-export function shownName(name: string): string {
-  return plainName(name, MOST_NAME);
-}
-
 /** Whether a machine is the one that a person names: as it is shown, or as its maker wrote it. */
 export function isNamed(machine: string, wanted: string): boolean {
-  return machine === wanted || machine === shownName(wanted);
+  return machine === wanted || machine === machineName(wanted);
 }
 
 export interface Greeting {

@@ -7,7 +7,6 @@ import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
 import { type CliContext, messageOf } from './context.js';
 import { controlMethods } from './control-methods.js';
-import { shownName } from './control-protocol.js';
 import { ControlServer } from './control-server.js';
 import { announce } from './runtime-dir.js';
 
@@ -187,10 +186,9 @@ export class Daemon {
 
   /** A name as it is shown, and as people name the machine: what looks the same is numbered. */
   #uniqueName(wanted: string, id: string): string {
-    const clean = shownName(wanted);
     const taken = new Set([...this.#vms].filter(([other]) => other !== id).map(([, vm]) => vm.name));
-    let name = clean;
-    for (let number = 2; taken.has(name); number++) name = `${clean}-${number}`;
+    let name = wanted;
+    for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`;
     return name;
   }
 

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import { machineName } from '../base/text.js';
 import type { HostDifference } from '../shadow/check.js';
 import { ControlClient } from './control-client.js';
 import type { ControlEvent } from './control-protocol.js';
@@ -88,6 +89,20 @@ describe('commands that look at a daemon', () => {
     expect(code).toBe(0);
     expect(out).toBe('GSTS_REG  0x80000000  TES=1\n');
     expect(services.sessionsMade[0]?.asked).toEqual([{ registers: true, tables: true, maxLeaves: 64 }]);
+  });
+
+  it('take a name as it is listed and as its maker wrote it, which is cut once, between characters', async () => {
+    const given = `${'a'.repeat(60)}\u001bbbbb`;
+    const shown = `${'a'.repeat(60)}\\u{1b}bbb`;
+    // As a session makes it of HELLO.
+    await connectVm(machineName(given));
+    await connectVm('other');
+    const listed = await cli('list', '--json', '--control', `${socket}.ctl`);
+    expect(JSON.parse(listed.out)).toMatchObject([{ vms: [{ vm: shown }, { vm: 'other' }] }]);
+    for (const wanted of [given, shown]) {
+      const { out } = await cli('dump', '--json', '--vm', wanted, '--control', `${socket}.ctl`);
+      expect(JSON.parse(out)).toMatchObject({ vm: shown });
+    }
   });
 
   it('ask for a name when several machines are connected, and number equal names', async () => {

@@ -130,6 +130,8 @@ export interface AddressSpaceTables {
   sub: number;
   /** The guest announces what goes from these tables, and not what comes to them. */
   silent: boolean;
+  /** Whether an Accessed or Dirty bit may be set in these tables. Where not, what would need one set is not allowed. */
+  updates: boolean;
   /** Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` > `holeLast`: none. */
   holeFirst: number;
   holeLast: number;
@@ -149,6 +151,7 @@ export function noTables(): AddressSpaceTables {
     space: NO_TAG,
     sub: ANY,
     silent: false,
+    updates: true,
     holeFirst: 1,
     holeLast: 0,
   };

@@ -1,5 +1,6 @@
 /** Leaves of an address space's tables, one after the other, whatever its stages. Reads only. */
 import type { GuestMemory } from '../memory/port.js';
+import { ReadOnlyMemory } from '../memory/read-only.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
@@ -25,8 +26,13 @@ const ENTRY_BUDGET = 1 << 18;
 export class Leaves {
   readonly cursor: LeafCursor;
 
-  constructor(private readonly memory: GuestMemory) {
-    this.cursor = new LeafCursor(new StageTwo(memory));
+  /** @param updates false: without what needs an Accessed or Dirty bit set */
+  constructor(
+    private readonly memory: GuestMemory,
+    updates = true,
+  ) {
+    const second = updates ? new StageTwo(memory) : new StageTwo(new ReadOnlyMemory(memory), false);
+    this.cursor = new LeafCursor(second, updates);
   }
 
   /** Aims at the translations at or above an input address. The address space is not a pass-through one. */

@@ -37,6 +37,12 @@ export class Tags {
     this.#count++;
   }
 
+  /** What is held under another's tags is held here too. */
+  addAll(other: Tags): void {
+    for (let at = 0; at < other.#count * WORDS; at += WORDS) this.add(other.#tags[at], other.#tags[at + 1]);
+    this.#tooMany ||= other.#tooMany;
+  }
+
   /** Whether something that is held may belong to a scope. */
   matches(scope: InvalidateScope): boolean {
     if (this.#tooMany || scope.space === ANY) return true;

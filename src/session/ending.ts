@@ -8,17 +8,18 @@ import { MESSAGE } from '../wire/frame.js';
 /** Text of an ERROR; the bridge has room for one more. */
 const MOST_BYTES = 1023;
 
+export type LastChannel = Pick<Channel, 'put' | 'flush'>;
+
 /** Says on each channel why the connection ends, as far as somebody listens there. */
-export function tellWhy(channels: readonly (Channel | undefined)[], reason: CodedError): void {
-  try {
-    if (reason.reason !== 'PEER_CLOSED') {
-      const text = cutToBytes(reason.message, MOST_BYTES);
-      for (const channel of channels) {
-        channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, { code: reason.code, text });
-      }
+export function tellWhy(channels: readonly (LastChannel | undefined)[], reason: CodedError): void {
+  const silent = reason.reason === 'PEER_CLOSED';
+  const message = { code: reason.code, text: cutToBytes(reason.message, MOST_BYTES) };
+  for (const channel of channels) {
+    try {
+      if (!silent) channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, message);
+      channel?.flush();
+    } catch {
+      // Who is gone there hears nothing; whoever looks at the other channel does.
     }
-    for (const channel of channels) channel?.flush();
-  } catch {
-    // A peer that is gone hears nothing.
   }
 }

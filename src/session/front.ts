@@ -50,7 +50,9 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
   table[MESSAGE.TRANSLATE] = entry(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
   table[MESSAGE.DEVICE_ADDED] = entry(
     body(CODEC.DeviceAdded, (session, _, m) => {
+      const { rid } = session.devices.find(m.device) ?? m;
       session.devices.add(m.device, m.rid, m.name);
+      if (rid !== m.rid) session.invalidations.renumbered(m.device, rid);
       session.walks.tellAgain();
       session.assigned.renumber(m.device, m.rid);
       session.shadowing.notified(m.device, session.model as Iommu);

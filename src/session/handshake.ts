@@ -1,7 +1,7 @@
 /** HELLO: version, features, model and options, before anything else. */
 import { offeredOptions } from '../assignment/offer.js';
 import { CodedError } from '../base/errors.js';
-import { plainName } from '../base/text.js';
+import { machineName, plainName } from '../base/text.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERSION } from '../wire/frame.js';
 import type { Hello } from '../wire/messages.js';
@@ -11,7 +11,7 @@ import type { Session } from './session.js';
 
 /** A shared page file above this is a mistake. */
 const MAX_SHARED_BYTES = 16 * 1024 * 1024;
-/** Names are for people; longer ones are cut. */
+/** A peer's own name is for people; longer ones are cut. */
 const MAX_NAME = 256;
 
 /** What both sides agreed on. */
@@ -64,7 +64,7 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),
     features: hello.features & ALL_FEATURES,
-    vm: plainName(hello.vm, MAX_NAME),
+    vm: machineName(hello.vm),
     modelName: hello.model,
     peer: plainName(hello.peer, MAX_NAME),
     options,

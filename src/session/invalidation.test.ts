@@ -8,6 +8,7 @@ import { Bench } from './testing/bench.js';
 import { FAKE, FakeModel, fakeModels } from './testing/fake-model.js';
 
 const RID = 8;
+const OTHER = 9;
 const FORMAT = vtdSecondStage(
   {
     ...{ hostAddressWidth: 46, secondStage2M: true, secondStage1G: true, firstStage1G: true },
@@ -80,5 +81,41 @@ describe('an invalidation', () => {
       bench.translate(0x1000);
     }
     expect(invalidate({ space: 39 })).toEqual([[1]]);
+  });
+
+  it('that others were merged into names every device that is notified', () => {
+    const { bench, invalidate } = movedOn();
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 2, rid: OTHER, name: 'disk' });
+    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 2, flags: NOTIFY.UNMAP });
+    const { invalidations } = bench.session;
+    invalidations.handOut(RID, 1, ANY);
+    invalidations.handOut(OTHER, 2, ANY);
+    while (invalidations.merged === 0) invalidate({ space: 2, log2Size: 12 });
+    const before = bench.invalidations.length;
+    while (bench.invalidations.length === before) bench.ack();
+    expect(bench.invalidations[before]?.message).toMatchObject({ space: ANY, devices: [1, 2] });
+    while (invalidations.pending > 0) bench.ack();
+    // What has been handed out since then is held as before.
+    invalidations.handOut(RID, 1, ANY);
+    expect(invalidate({ space: 1 })).toEqual([[1]]);
+  });
+
+  it('names a device that has got another requester id by the tags of its former one', () => {
+    const { bench, invalidate } = movedOn();
+    bench.translate(0x1000);
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: OTHER, name: 'nic' });
+    expect(invalidate({ space: 1, lo: 0x1000, log2Size: 12 })).toEqual([[1]]);
+    expect(invalidate({ space: 2, structures: true })).toEqual([]);
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: OTHER, name: 'renamed' });
+    expect(invalidate({ space: 1 })).toEqual([[1]]);
+    expect(invalidate({ space: 1 })).toEqual([]);
+  });
+
+  it('names a device by the tags of what a replay told it', () => {
+    const { bench, invalidate } = movedOn();
+    bench.ask(MESSAGE.REPLAY, { rid: RID, pasid: 0, lo: 0x1000, hi: 0 });
+    bench.write(FAKE.SPACE, 2);
+    expect(invalidate({ space: 2 })).toEqual([]);
+    expect(invalidate({ space: 1, lo: 0x1000, log2Size: 12 })).toEqual([[1]]);
   });
 });

@@ -12,7 +12,8 @@
  * the tags that they had before. So each requester's answers leave their tags here, until all of a tag is invalidated.
  *
  * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
- * invalidations are merged into one of everything, which is sent when room is there and counts as pending.
+ * invalidations are merged into one of everything for every notified device, which is sent when room is there and counts as
+ * pending.
  */
 import { CodedError } from '../base/errors.js';
 import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
@@ -56,8 +57,8 @@ export class Invalidations {
   #lastRid = -1;
   #lastSpace = -1;
   #lastSub = -1;
-  /** Devices of the invalidation that waits for room, or undefined when none does. */
-  #held: Set<number> | undefined;
+  /** An invalidation of everything waits for room. */
+  #held = false;
   readonly #message: Invalidate = CODEC.Invalidate.create();
   readonly #rids: number[] = [];
   #backend: Outlet | undefined;
@@ -75,7 +76,7 @@ export class Invalidations {
 
   /** Invalidations that the bridge has not answered. */
   get pending(): number {
-    return this.#unacknowledged.size + (this.#held === undefined ? 0 : 1);
+    return this.#unacknowledged.size + (this.#held ? 1 : 0);
   }
 
   /** Invalidations that name devices and are not answered. */
@@ -87,15 +88,26 @@ export class Invalidations {
   handOut(rid: number, space: number, sub: number): void {
     if (space === this.#lastSpace && rid === this.#lastRid && sub === this.#lastSub) return;
     this.#handedOut.add(space);
+    this.#tagsOf(rid).add(space, sub);
+    this.#lastRid = rid;
+    this.#lastSpace = space;
+    this.#lastSub = sub;
+  }
+
+  #tagsOf(rid: number): Tags {
     let tags = this.#tags.get(rid);
     if (tags === undefined) {
       tags = new Tags();
       this.#tags.set(rid, tags);
     }
-    tags.add(space, sub);
-    this.#lastRid = rid;
-    this.#lastSpace = space;
-    this.#lastSub = sub;
+    return tags;
+  }
+
+  /** A device had this requester id and has another one: where it listens, it keeps what it holds, and so its tags. */
+  renumbered(device: number, before: number): void {
+    const known = this.#devices.find(device);
+    const tags = this.#tags.get(before);
+    if (known !== undefined && known.flags !== 0 && tags !== undefined) this.#tagsOf(known.rid).addAll(tags);
   }
 
   /** Tells the bridge, unless it has nothing to drop. */
@@ -122,10 +134,15 @@ export class Invalidations {
 
   /** Drops everything, for every device: what a reset does. */
   invalidateAll(): void {
+    this.#invalidate(EVERYTHING, this.#everyone());
+  }
+
+  /** Handles of all devices that want to be notified. */
+  #everyone(): number[] {
     const devices: number[] = [];
     const notified = this.#devices.notifiedRids;
     this.#devices.handles(notified, notified.length, devices);
-    this.#invalidate(EVERYTHING, devices);
+    return devices;
   }
 
   /** Takes an acknowledgement; returns whether none is missing now. Throws `UNEXPECTED_REPLY`. */
@@ -134,10 +151,10 @@ export class Invalidations {
       throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
     }
     this.#named.delete(id);
-    if (this.#held !== undefined && this.#unacknowledged.size <= MAX_PENDING / 2) {
-      const devices = [...this.#held];
-      this.#held = undefined;
-      this.#send(EVERYTHING, devices);
+    if (this.#held && this.#unacknowledged.size <= MAX_PENDING / 2) {
+      this.#held = false;
+      // It leaves nobody's tags behind, so it goes to everybody.
+      this.#send(EVERYTHING, this.#everyone());
     }
     return this.pending === 0;
   }
@@ -146,10 +163,9 @@ export class Invalidations {
     if (devices.length === 0 && !this.#mayHold(scope)) {
       this.suppressed++;
       if (scope.structures === true) this.#walks.tellAgain();
-    } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held !== undefined) {
+    } else if (this.#unacknowledged.size >= MAX_PENDING || this.#held) {
       this.merged++;
-      this.#held ??= new Set();
-      for (const device of devices) this.#held.add(device);
+      this.#held = true;
     } else {
       this.#send(scope, devices);
     }

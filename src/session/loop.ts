@@ -125,10 +125,14 @@ export class SessionLoop {
   #turn(): void {
     // While memory was waited for, requests may have been read that nothing announces any more.
     this.#feedFront();
-    const busy = this.#spin();
-    this.#takeDeviceAnswers();
+    let busy = this.#spin();
+    // So they may have been here: then this is no time to sleep.
+    if (this.#takeDeviceAnswers()) busy = true;
+    if (this.#wokenMidway) {
+      this.#wake();
+      busy = true;
+    }
     const poll = this.#poll;
-    if (this.#wokenMidway) this.#wake();
     if (!this.#wait(busy ? 0 : WAIT_MS)) return;
     if (poll.events(WAKE) !== 0) this.#wake();
     if (poll.events(BACKEND) !== 0) this.#serve(this.#backend as Channel, CHANNEL.BACKEND);
@@ -264,7 +268,9 @@ export class SessionLoop {
     }
   }
 
-  #takeDeviceAnswers(): void {
+  /** Returns whether there were any. */
+  #takeDeviceAnswers(): boolean {
+    if (this.#deviceAnswers.length === 0) return false;
     while (this.#deviceAnswers.length > 0) {
       const answers = this.#deviceAnswers;
       this.#deviceAnswers = [];
@@ -275,6 +281,7 @@ export class SessionLoop {
       }
       this.#flush();
     }
+    return true;
   }
 
   /**

@@ -123,8 +123,11 @@ export class Session {
   end(): void {
     this.model = undefined;
     this.page = undefined;
-    this.shadowing.shadow.end();
-    this.ports.memory.clear();
+    try {
+      this.shadowing.shadow.end();
+    } finally {
+      this.ports.memory.clear();
+    }
   }
 
   reply<T extends object>(frame: Frame, codec: Codec<T>, message: T): void {
@@ -246,6 +249,7 @@ export class Session {
     const result = this.#result;
     const model = this.model as Iommu;
     const more = model.enumerate(message.rid, message.pasid - 1, message.lo, message.hi, result);
+    if (result.count > 0) this.invalidations.handOut(message.rid, result.space >>> 0, result.sub >>> 0);
     this.#replayed.spans = this.#views[result.count] as Uint32Array;
     this.#replayed.more = more;
     this.#replayed.epoch = this.invalidations.epoch;

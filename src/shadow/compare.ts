@@ -84,13 +84,16 @@ class FreshLeaves implements LeafSource {
   last = 0;
   out = 0;
   access = 0;
-  readonly #cursor = new LeafCursor();
+  readonly #cursor: LeafCursor;
 
   constructor(
     private readonly format: PageTableFormat,
     private readonly root: number,
     private readonly memory: GuestMemory,
-  ) {}
+    updates: boolean,
+  ) {
+    this.#cursor = new LeafCursor(undefined, updates);
+  }
 
   start(first: number, last: number): void {
     const { format, memory, root } = this;
@@ -127,12 +130,12 @@ function sourceOf(ram: RamMap, tables: AddressSpaceTables, memory: GuestMemory):
     return new Identity(ram, 2 ** (Math.min(tables.reach, 64) - PAGE_LOG2));
   }
   const sources: LeafSource[] = [];
-  const { secondFormat, secondRoot } = tables;
+  const { secondFormat, secondRoot, updates } = tables;
   for (let index = 0; index < tables.count; index++) {
     const [format, root] = [tables.formats[index] as PageTableFormat, tables.roots[index] as number];
-    if (tables.through === THROUGH.TABLES) sources.push(new FreshLeaves(format, root, memory));
+    if (tables.through === THROUGH.TABLES) sources.push(new FreshLeaves(format, root, memory, updates));
     else if (tables.through === THROUGH.NESTED && secondFormat !== undefined) {
-      sources.push(new NestedLeaves(format, root, secondFormat, secondRoot, memory));
+      sources.push(new NestedLeaves(format, root, secondFormat, secondRoot, memory, updates));
     }
   }
   return sources.length === 0 ? NOTHING : new Chained(sources);

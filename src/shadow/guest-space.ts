@@ -34,6 +34,7 @@ export class GuestSpace {
   private readonly secondFormat: PageTableFormat | undefined;
   private readonly secondRoot: number;
   readonly addressed: boolean;
+  private readonly updates: boolean;
 
   /** @param watcher is told of every table page; undefined: the guest says itself when it has changed them */
   constructor(
@@ -50,11 +51,13 @@ export class GuestSpace {
     this.secondFormat = tables.secondFormat;
     this.secondRoot = tables.secondRoot;
     this.addressed = tables.addressed;
+    this.updates = tables.updates;
     this.hole = { first: tables.holeFirst, last: tables.holeLast };
     const shadowed = this.through === THROUGH.TABLES;
     this.mirrors = shadowed
       ? this.formats.map(
-          (format, index) => new TableMirror(format, this.roots[index], memory, budget, watcher),
+          (format, index) =>
+            new TableMirror(format, this.roots[index], memory, budget, watcher, this.updates),
         )
       : [];
     this.leaves = this.#source(memory, ram);
@@ -75,12 +78,13 @@ export class GuestSpace {
 
   #nested(format: PageTableFormat, root: number, memory: GuestMemory): LeafSource {
     if (this.secondFormat === undefined) return NOTHING;
-    return new NestedLeaves(format, root, this.secondFormat, this.secondRoot, memory);
+    return new NestedLeaves(format, root, this.secondFormat, this.secondRoot, memory, this.updates);
   }
 
   /** Whether these are the tables that it was made for. */
   matches(tables: AddressSpaceTables): boolean {
     if (this.through !== tables.through || this.formats.length !== tables.count) return false;
+    if (this.updates !== tables.updates) return false;
     if (this.through === THROUGH.IDENTITY && this.reach !== tables.reach) return false;
     if (this.hole.first !== tables.holeFirst || this.hole.last !== tables.holeLast) return false;
     for (let index = 0; index < tables.count; index++) {

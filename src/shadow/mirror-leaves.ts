@@ -3,7 +3,7 @@
 import { join } from '../base/u64.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
-import { flawOf, rightsOf } from '../walk/walk.js';
+import { cachable, flawOf, rightsOf } from '../walk/walk.js';
 import type { LeafSource } from './leaves.js';
 import type { TableMirror } from './mirror.js';
 import { PAGE_LOG2, power } from './pages.js';
@@ -147,12 +147,14 @@ export class MirrorLeaves implements LeafSource {
 
   /** Reads an entry; false when it maps nothing. */
   #leaf(level: FormatLevel, node: number, lo: number, hi: number, position: number): boolean {
-    const { format, aboveLo, aboveHi } = this.mirror;
+    const { format, aboveLo, aboveHi, updates } = this.mirror;
     if ((lo & level.leafMask) !== level.leafValue) return false;
     if ((((lo ^ level.flip) & level.leafReservedLo) | (hi & level.leafReservedHi)) !== 0) {
       if (flawOf(format, level, lo, hi) !== WALK.OK) return false;
     }
-    this.access = rightsOf(format, aboveLo[node] & lo, hi, aboveHi[node], 0);
+    const rights = rightsOf(format, aboveLo[node] & lo, hi, aboveHi[node], 0);
+    // What needs no bit set is what could be kept as it stands.
+    this.access = updates ? rights : cachable(format, aboveLo[node], lo, rights);
     const outHi = (hi & level.leafAddressHi) | ((lo & format.splitLo) << format.splitShift);
     this.out = join(lo & level.leafAddressLo, outHi) / PAGE_BYTES;
     this.first = position + this.#offset;

@@ -5,7 +5,8 @@
  *
  * Entries are kept raw; what they mean is read from them by {@link MirrorCursor}. Where a format keeps Accessed and
  * Dirty state it is set as soon as an entry is seen, before any host maps what it says: a device behind a host mapping
- * may use the page at any moment after that, and nobody will walk the tables for it.
+ * may use the page at any moment after that, and nobody will walk the tables for it. Where none may be set, a host maps
+ * what needs none.
  */
 
 import { join, type PhysicalAddress } from '../base/u64.js';
@@ -78,8 +79,11 @@ export class TableMirror {
   #hi = 0;
   /** Where each table lies, when stores to tables are told of. */
   readonly #homes: TableHomes | undefined;
-  /** Whether the format keeps Accessed or Dirty state. */
+  /** Whether Accessed or Dirty state is set. */
   readonly #keepsState: boolean;
+  /** What of an entry that leads to a table has to be set already, and what of it makes no difference. */
+  readonly #needed: number;
+  readonly #ignored: number;
 
   constructor(
     readonly format: PageTableFormat,
@@ -87,6 +91,7 @@ export class TableMirror {
     private readonly memory: GuestMemory,
     budget: MirrorBudget,
     watcher?: TableWatcher,
+    readonly updates = true,
   ) {
     const levels: FormatLevel[] = [];
     for (let at: FormatLevel | undefined = format.root; at !== undefined; at = at.next) levels[at.level] = at;
@@ -96,7 +101,10 @@ export class TableMirror {
     this.#pool = new TablePool((levels[1].indexMask + 1) * 8, budget);
     const entries = format.root.indexMask + 1;
     this.#scratch = new Uint32Array(2 * Math.max(entries, levels[1].indexMask + 1));
-    this.#keepsState = (format.accessed | format.dirty | format.tableAccessed | format.clean) !== 0;
+    const state = format.accessed | format.dirty | format.tableAccessed | format.clean;
+    this.#keepsState = updates && state !== 0;
+    this.#needed = updates ? 0 : format.tableAccessed;
+    this.#ignored = updates ? format.tableAccessed : 0;
     this.#homes = watcher === undefined ? undefined : new TableHomes(watcher);
     const buffer = new ArrayBuffer(entries * 8);
     this.#enter(ROOT, root, 0, format.levels, new Int32Array(buffer), 0, new Uint8Array(buffer), -1, 0);
@@ -259,9 +267,9 @@ export class TableMirror {
     const begin = at + index * step;
     if (level.next !== undefined) {
       const kept = this.kids[node][index] !== 0;
-      if (kept && (oldLo & ~format.tableAccessed) === (lo & ~format.tableAccessed) && oldHi === hi) return;
+      if (kept && ((oldLo ^ lo) & ~this.#ignored) === 0 && oldHi === hi) return;
       if (kept) this.#drop(node, index);
-      if (isTable(format, level, lo, hi)) this.#grow(node, level.next, index, begin, lo, hi);
+      if (this.#isTable(level, lo, hi)) this.#grow(node, level.next, index, begin, lo, hi);
     }
     const page = this.pageAt(begin);
     this.#changed?.add(page, page + step - 1);
@@ -330,7 +338,7 @@ export class TableMirror {
     const word = this.base[node] + 2 * index;
     const lo = this.words[node][word];
     const hi = this.words[node][word + 1];
-    if (level.next !== undefined && isTable(this.format, level, lo, hi)) {
+    if (level.next !== undefined && this.#isTable(level, lo, hi)) {
       this.#grow(node, level.next, index, begin, lo, hi);
     }
   }
@@ -371,10 +379,11 @@ export class TableMirror {
     this.#free.push(kid);
     this.tables--;
   }
-}
 
-/** Whether an entry points to a table that a walk goes on to. */
-function isTable(format: PageTableFormat, level: FormatLevel, lo: number, hi: number): boolean {
-  if ((lo & format.presentMask) === 0 || (lo & level.leafMask) === level.leafValue) return false;
-  return (((lo ^ level.flip) & level.tableReservedLo) | (hi & level.tableReservedHi)) === 0;
+  /** Whether an entry points to a table that a walk goes on to. */
+  #isTable(level: FormatLevel, lo: number, hi: number): boolean {
+    if ((lo & this.format.presentMask) === 0 || (lo & level.leafMask) === level.leafValue) return false;
+    if ((lo & this.#needed) !== this.#needed) return false;
+    return (((lo ^ level.flip) & level.tableReservedLo) | (hi & level.tableReservedHi)) === 0;
+  }
 }

@@ -5,6 +5,7 @@
 
 import { join } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
+import { ReadOnlyMemory } from '../memory/read-only.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
@@ -30,8 +31,10 @@ export class NestedLeaves implements LeafSource {
     private readonly secondFormat: PageTableFormat,
     private readonly secondRoot: number,
     memory: GuestMemory,
+    updates: boolean,
   ) {
-    this.#cursor = new LeafCursor(new StageTwo(memory));
+    const second = updates ? new StageTwo(memory) : new StageTwo(new ReadOnlyMemory(memory), false);
+    this.#cursor = new LeafCursor(second, updates);
   }
 
   start(first: number, last: number): void {

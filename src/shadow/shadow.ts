@@ -385,6 +385,7 @@ function clear(tables: AddressSpaceTables): void {
   tables.space = NO_TAG;
   tables.sub = ANY;
   tables.silent = false;
+  tables.updates = true;
   tables.holeFirst = 1;
   tables.holeLast = 0;
 }

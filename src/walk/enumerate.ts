@@ -10,7 +10,7 @@ import type { FormatLevel, PageTableFormat } from '../spec/pagetable/format.js';
 import { indexIn, levelOf } from './neighbours.js';
 import { both, type StageTwo } from './nested.js';
 import { WALK } from './types.js';
-import { flawOf, rightsOf, walk } from './walk.js';
+import { cachable, flawOf, rightsOf, walk } from './walk.js';
 
 /** What {@link LeafCursor.next} stopped at. */
 export const ENUMERATE = {
@@ -51,6 +51,7 @@ export class LeafCursor {
   #format: PageTableFormat | undefined;
   #memory: GuestMemory | undefined;
   readonly #second: StageTwo | undefined;
+  readonly #updates: boolean;
   #format2: PageTableFormat | undefined;
   #root2: PhysicalAddress = 0;
   #levels: readonly FormatLevel[] = NO_LEVELS;
@@ -71,9 +72,14 @@ export class LeafCursor {
   #leafHi = 0;
   #rights = 0;
 
-  /** @param stage2 needed for {@link startNested} only; the cursor uses it exclusively between its calls */
-  constructor(stage2?: StageTwo) {
+  /**
+   * @param stage2 needed for {@link startNested} only; the cursor uses it exclusively between its calls
+   * @param updates false: only what needs no Accessed or Dirty bit set counts; `stage2` is one that sets none, of memory that
+   * can't be written
+   */
+  constructor(stage2?: StageTwo, updates = true) {
     this.#second = stage2;
+    this.#updates = updates;
   }
 
   /** Aims at the leaves that touch `[first, last]` (unsigned 64-bit, both included). The first may begin before `first`. */
@@ -105,7 +111,7 @@ export class LeafCursor {
     if (second === undefined) throw new Error('this cursor was made without a second stage');
     this.#format2 = format2;
     this.#root2 = root2;
-    second.use(format2, root2, true);
+    this.#aim(second, format2, root2);
     this.#begin(format1, second, root1, firstLo, firstHi, lastLo, lastHi);
   }
 
@@ -125,13 +131,20 @@ export class LeafCursor {
     const format = this.#format;
     const memory = this.#memory;
     if (this.#done || format === undefined || memory === undefined) return ENUMERATE.END;
-    if (this.#format2 !== undefined) this.#second?.use(this.#format2, this.#root2, true);
+    if (this.#format2 !== undefined && this.#second !== undefined) {
+      this.#aim(this.#second, this.#format2, this.#root2);
+    }
     for (let left = budget; left > 0; left--) {
       if (this.#done) return ENUMERATE.END;
       this.visited++;
       if (this.#inLeaf ? this.#piece() : this.#entry(format, memory)) return ENUMERATE.LEAF;
     }
     return this.#done ? ENUMERATE.END : ENUMERATE.PAUSED;
+  }
+
+  /** Without updates a table of the first stage is read as a walk reads it, which ends where a bit would have to be set. */
+  #aim(second: StageTwo, format2: PageTableFormat, root2: PhysicalAddress): void {
+    second.use(format2, root2, this.#updates);
   }
 
   #begin(
@@ -216,6 +229,7 @@ export class LeafCursor {
     const aboveHi = this.#gatheredHi[this.#at];
     const splitHi = (lo & format.splitLo) << format.splitShift;
     if ((lo & at.leafMask) !== at.leafValue) {
+      if (!this.#updates && (~lo & format.tableAccessed) !== 0) return this.#past(at.shift);
       this.#at--;
       this.#tables[this.#at] = join(lo & format.addressLo, (hi & format.addressHi) | splitHi);
       this.#gatheredLo[this.#at] = aboveLo & (lo | format.keepLo);
@@ -227,7 +241,8 @@ export class LeafCursor {
     this.entryHi = hi;
     this.#leafLo = lo & at.leafAddressLo;
     this.#leafHi = (hi & at.leafAddressHi) | splitHi;
-    this.#rights = rightsOf(format, aboveLo & lo, hi, aboveHi, 0);
+    const rights = rightsOf(format, aboveLo & lo, hi, aboveHi, 0);
+    this.#rights = this.#updates ? rights : cachable(format, aboveLo, lo, rights);
     this.permissions = this.#rights;
     if (this.#format2 !== undefined) {
       this.#inLeaf = true;
@@ -255,7 +270,7 @@ export class LeafCursor {
       return this.#pastPiece(Math.min(first, hole), first);
     }
     const log2 = Math.min(first, result.log2Size);
-    this.permissions = both(format2, this.#rights, result.permissions);
+    this.permissions = both(format2, this.#rights, this.#updates ? result.permissions : result.cachable);
     const inBlockLo = ipaLo & belowLo(result.log2Size) & ~belowLo(log2);
     const inBlockHi = ipaHi & belowHi(result.log2Size) & ~belowHi(log2);
     this.#found(log2, result.outLo | inBlockLo, result.outHi | inBlockHi);

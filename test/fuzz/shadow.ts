@@ -22,6 +22,8 @@ const PIECES = 6;
 const RAM = DATA + PIECES * PIECE;
 /** Where a nested first stage sees guest memory. */
 const NESTED_OFFSET = 2 ** 33;
+/** Of the second half of a PASID-table entry's first 128 bits. */
+const PWSNP = 1n << 23n;
 const RIDS = [1, 2, 0x88] as const;
 /** 2 MiB units of input addresses that are mapped from. */
 const UNITS = 6;
@@ -67,6 +69,8 @@ class Play {
   readonly #pieces = new Set<number>();
   readonly #trouble: number;
   #refusing = false;
+  /** Page walks are snooped (PWSNP): bits may be set in tables. */
+  #snooped = true;
 
   constructor(
     private readonly rng: Rng,
@@ -110,6 +114,7 @@ class Play {
     else if (what === 9 && rng.chance(0.7)) this.#replace(domain);
     else if (what === 9 && rng.chance(0.3)) this.#toggleDevice(rng.pick([1, 2, 3]));
     else if (what === 10 && rng.chance(0.5)) this.#togglePiece(1 + rng.below(PIECES));
+    else if (what === 11 && rng.chance(0.3)) this.#turnSnooping();
     else if (what === 11) this.#invalidateAll();
     this.#check();
     this.#driver.faults.drain();
@@ -216,9 +221,31 @@ class Play {
     this.#driver.invalidate.sync();
   }
 
+  /**
+   * PWSNP of everybody's entry is turned, with tables in use, some of whose flags are set by now. Of everybody's: a flag that
+   * is set for one who may is none of another's invalidations.
+   */
+  #turnSnooping(): void {
+    const { scalable, invalidate } = this.#driver;
+    if (scalable === undefined) return;
+    this.#snooped = !this.#snooped;
+    this.trace.say(`PWSNP ${this.#snooped ? 'set' : 'clear'}`);
+    for (const rid of this.#attached.keys()) {
+      const at = scalable.pasidEntry(rid, 0) as number;
+      const { ram } = this.machine;
+      const word = ram.load64(at + 8);
+      ram.store64(at + 8, this.#snooped ? word | PWSNP : word & ~PWSNP);
+    }
+    invalidate.pasidCacheGlobal();
+    invalidate.iotlbGlobal();
+    invalidate.sync();
+  }
+
   #attach(domain: Domain): void {
     const rid = this.rng.pick(RIDS);
     if (this.#attached.has(rid)) return;
+    // The driver writes entries with PWSNP set.
+    if (!this.#snooped) this.#turnSnooping();
     this.trace.say(`attach ${rid} to did ${domain.did} (${domain.kind})`);
     this.#driver.attach(rid, domain, attachOptions({ rid, pasid: NO_PASID }));
     this.#attached.set(rid, domain);
@@ -236,6 +263,7 @@ class Play {
     if (this.#attached.size === 0) return;
     const [rid, from] = this.rng.pick([...this.#attached]);
     if (from.did === to.did) return;
+    if (!this.#snooped) this.#turnSnooping();
     this.trace.say(`replace did ${from.did} of ${rid} by did ${to.did} (${to.kind})`);
     this.#attached.set(rid, to);
     this.#driver.replace(rid, from, to);

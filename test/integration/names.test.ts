@@ -30,6 +30,9 @@ function foolingIn(text: string): string[] {
   });
 }
 
+/** Longer than a name may be once it is shown, and not before. */
+const LONG = `${'a'.repeat(60)}\x1bbbb`;
+const LONG_SHOWN = `${'a'.repeat(60)}\\u{1b}bbb`;
 const EVIL = '\x1b]0;owned\x07\u202etxt.exe\x9b2J\r\nroot';
 const SHOWN = '\\u{1b}]0;owned\\u{7}\\u{202e}txt.exe\\u{9b}2J\\u{d}\\u{a}root';
 
@@ -58,11 +61,11 @@ async function names(): Promise<string[]> {
 
 describe('names of machines', () => {
   it('are shown as they are, cut between characters, numbered where they are the same', async () => {
-    for (const name of ['Büro', 'é'.repeat(100), 'Büro', 'Bu\u0308ro', EVIL, 'vm7', '', '']) plug(name);
+    for (const name of ['Büro', 'é'.repeat(100), 'Büro', 'Bu\u0308ro', EVIL, LONG, 'vm8', '', '']) plug(name);
     expect(await names()).toEqual([
-      ...['Büro', 'é'.repeat(64), 'Büro-2', 'Büro-3', SHOWN],
-      // The seventh has the number of one that has no name.
-      ...['vm7', 'vm7-2', 'vm8'],
+      ...['Büro', 'é'.repeat(64), 'Büro-2', 'Büro-3', SHOWN, LONG_SHOWN],
+      // The eighth has the number of one that has no name.
+      ...['vm8', 'vm8-2', 'vm9'],
     ]);
     const { text } = await viommu(daemon, 'list');
     expect(text).toContain('Büro-3');
@@ -70,10 +73,16 @@ describe('names of machines', () => {
   });
 
   it('name a machine as they are shown, and as they were given', async () => {
-    for (const wanted of [SHOWN, EVIL]) {
-      const { code, text } = await viommu(daemon, 'report', '--vm', wanted);
-      expect(code).toBe(0);
-      expect((JSON.parse(text) as { vm: string }).vm).toBe(SHOWN);
+    const same = [
+      [SHOWN, EVIL],
+      [LONG_SHOWN, LONG],
+    ] as const;
+    for (const [shown, given] of same) {
+      for (const wanted of [shown, given]) {
+        const { code, text } = await viommu(daemon, 'report', '--vm', wanted);
+        expect(code).toBe(0);
+        expect((JSON.parse(text) as { vm: string }).vm).toBe(shown);
+      }
     }
   });
 });

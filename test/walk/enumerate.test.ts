@@ -1,6 +1,8 @@
 /** Enumeration against brute force: walking every page of a range must find the same leaves in the same order. */
 import { describe, expect, it } from 'vitest';
 import { ArrayMemory } from '../../src/memory/array.js';
+import { ReadOnlyMemory } from '../../src/memory/read-only.js';
+import { RIGHT } from '../../src/spec/pagetable/format.js';
 import { vtdFirstStage, vtdSecondStage } from '../../src/spec/pagetable/vtd.js';
 import { ENUMERATE, LeafCursor } from '../../src/walk/enumerate.js';
 import { StageTwo, walkNested } from '../../src/walk/nested.js';
@@ -117,6 +119,97 @@ describe('enumeration equals brute force', () => {
     }
     expect(memory.written).toEqual([]);
     expect(nested).toBeGreaterThan(50);
+  });
+});
+
+/** Output and rights of each page within [first, last] that a walk for an access gets, without setting a bit. */
+function allowed(
+  look: (lo: number, hi: number, access: number, result: WalkResult) => number,
+  first: bigint,
+  last: bigint,
+): Map<bigint, bigint> {
+  const pages = new Map<bigint, bigint>();
+  const result = new WalkResult();
+  for (let at = first & ~(PAGE - 1n); at <= last; at += PAGE) {
+    for (const access of [RIGHT.READ, RIGHT.WRITE]) {
+      if (look(lowOf(at), highOf(at), access, result) !== WALK.OK) continue;
+      const within = at & ((1n << BigInt(result.log2Size)) - 1n);
+      const output = big(result.outLo, result.outHi) + within;
+      pages.set(at, (pages.get(at) ?? output) | BigInt(access));
+    }
+  }
+  return pages;
+}
+
+/** The same of what a cursor found. */
+function pagesOf(leaves: readonly Leaf[], first: bigint, last: bigint): Map<bigint, bigint> {
+  const pages = new Map<bigint, bigint>();
+  for (const { input, output, log2, permissions } of leaves) {
+    const rights = BigInt(permissions & (RIGHT.READ | RIGHT.WRITE));
+    const end = minimum(last, input + (1n << BigInt(log2)) - 1n);
+    for (let at = input > first ? input : first & ~(PAGE - 1n); rights !== 0n && at <= end; at += PAGE) {
+      pages.set(at, (output + at - input) | rights);
+    }
+  }
+  return pages;
+}
+
+describe('what needs no bit set', () => {
+  it('is what walks of memory that cannot be written get', () => {
+    const world = new World(new Random(SEED));
+    const { random } = world;
+    const memory = new ReadOnlyMemory(world.memory);
+    const cursor = new LeafCursor(undefined, false);
+    let found = 0;
+    for (const c of allCases()) {
+      for (let done = 0; done < 6; done++) {
+        world.shuffle(random.pick([0, 0.1]));
+        const root = world.tidy(c.rules.levels);
+        const first = world.address(c.rules.inputBits);
+        const last = minimum(TOP, first + BigInt(random.below(100)) * PAGE);
+        const expected = allowed(
+          (lo, hi, access, r) => walk(c.format, memory, root, lo, hi, access, r),
+          first,
+          last,
+        );
+        cursor.start(c.format, memory, root, lowOf(first), highOf(first), lowOf(last), highOf(last));
+        expect(pagesOf(drain(cursor, random), first, last), c.name).toEqual(expected);
+        found += expected.size;
+      }
+    }
+    expect(world.memory.written).toEqual([]);
+    expect(found).toBeGreaterThan(1000);
+  });
+
+  it('is the same through two stages', () => {
+    const cases = allCases();
+    const world = new World(new Random(SEED));
+    const { random } = world;
+    const memory = new ReadOnlyMemory(world.memory);
+    const stage2 = new StageTwo(memory, false);
+    const cursor = new LeafCursor(new StageTwo(memory, false), false);
+    let found = 0;
+    for (let done = 0; done < 400; done++) {
+      const first = random.pick(cases.filter((c) => c.rules.stage === 'first'));
+      const second = random.pick(cases.filter((c) => c.rules.stage === 'second'));
+      world.shuffle(random.pick([0, 0.05]));
+      const root1 = world.tidy(first.rules.levels);
+      const root2 = world.secondStage(second.rules.levels, random.pick([0, 5]));
+      const from = world.address(first.rules.inputBits);
+      const to = minimum(TOP, from + BigInt(random.below(100)) * PAGE);
+      const look = (lo: number, hi: number, access: number, r: WalkResult): number =>
+        walkNested(first.format, root1, stage2, second.format, root2, lo, hi, access, r);
+      const expected = allowed(look, from, to);
+      cursor.startNested(
+        ...([first.format, root1, second.format, root2] as const),
+        ...([lowOf(from), highOf(from), lowOf(to), highOf(to)] as const),
+      );
+      const what = `seed ${SEED}, step ${done}, ${first.name} over ${second.name}`;
+      expect(pagesOf(drain(cursor, random), from, to), what).toEqual(expected);
+      found += expected.size;
+    }
+    expect(world.memory.written).toEqual([]);
+    expect(found).toBeGreaterThan(100);
   });
 });
 

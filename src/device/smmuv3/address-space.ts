@@ -28,6 +28,7 @@ export class AddressSpaces {
     out.holeLast = 0;
     out.addressed = false;
     out.silent = false;
+    out.updates = true;
     out.reach = this.config.outputBits;
     out.space = NO_DOMAIN;
     out.sub = ANY;

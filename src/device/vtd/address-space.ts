@@ -23,6 +23,7 @@ export class AddressSpaces {
     out.holeLast = INTERRUPT_PAGES.LAST;
     out.addressed = false;
     out.silent = false;
+    out.updates = true;
     out.through = THROUGH.IDENTITY;
     out.reach = WHOLE_SPACE;
     out.space = NO_DOMAIN;
@@ -41,6 +42,7 @@ export class AddressSpaces {
     out.count = 1;
     out.formats[0] = second ? domain.secondFormat : domain.firstFormat;
     out.roots[0] = second ? domain.secondRoot : domain.firstRoot;
+    out.updates = domain.snooped;
     out.through = domain.kind === KIND.NESTED ? THROUGH.NESTED : THROUGH.TABLES;
     out.secondFormat = domain.secondFormat;
     out.secondRoot = domain.secondRoot;

@@ -69,6 +69,24 @@ describe('enumerate', () => {
     expect(inputs).toEqual(Array.from({ length: 150 }, (_, page) => BigInt(page) * 8192n));
   });
 
+  it('tells of what a model lets through where it may set no bit', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(RID, { paside: true });
+    const root = vm.page();
+    const leaf = vm.mapFirst(root, 4, 0x1000n, 0x50_0000n);
+    vm.pasidEntry(directory, 4, 1n | (1n << 6n), 1n, BigInt(root));
+    vm.setRoot(1);
+    vm.enable();
+    expect(enumerate(vm, RID, 0n, 4)).toMatchObject({ ok: true, count: 0 });
+    // Some walk that may sets them.
+    vm.pasidEntry(directory, 5, 1n | (1n << 6n), 1n | PWSNP, BigInt(root));
+    vm.translate(RID, 0x1000n, READ, 5);
+    expect(enumerate(vm, RID, 0n, 4).spans).toMatchObject([{ out: 0x50_0000n, permissions: READ }]);
+    vm.translate(RID, 0x1000n, WRITE, 5);
+    expect(enumerate(vm, RID, 0n, 4).spans).toMatchObject([{ permissions: READ | WRITE }]);
+    expect(vm.memory.peek(leaf)).toBe(0x50_0067n);
+  });
+
   it('never faults, never sets A or D, reads tables afresh', () => {
     const vm = new TestMachine();
     const { directory } = vm.scalableContext(RID, { paside: true });

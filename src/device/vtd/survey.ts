@@ -9,6 +9,8 @@ import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js
 export class Survey {
   private readonly domain: Domain;
   private readonly leaves: Leaves;
+  /** Of tables in which no bit may be set (PWSNP clear): without what needs one. §9.6 */
+  private readonly unsnooped: Leaves;
 
   constructor(
     formats: Formats,
@@ -17,6 +19,7 @@ export class Survey {
   ) {
     this.domain = new Domain(formats);
     this.leaves = new Leaves(memory);
+    this.unsnooped = new Leaves(memory, false);
   }
 
   /** See `Iommu.enumerate`. Contiguous leaves are joined; a pass-through domain is one span for everything. */
@@ -29,13 +32,14 @@ export class Survey {
     result: TranslateResult,
   ): boolean {
     if (!translating) return this.identity(NO_DOMAIN, ANY, lo, hi, result);
-    const { domain, leaves } = this;
+    const { domain } = this;
     if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       refuse(result);
       return false;
     }
     if (domain.kind === KIND.PASS_THROUGH) return this.identity(domain.did, domain.tag, lo, hi, result);
     beginAnswer(result, domain.did, domain.tag);
+    const leaves = domain.snooped ? this.leaves : this.unsnooped;
     leaves.start(domain, lo, hi);
     return appendLeaves(result, leaves);
   }

@@ -128,6 +128,8 @@ export class FakeModel implements Iommu {
 
   enumerate(_rid: number, _pasid: number, lo: number, _hi: number, result: TranslateResult): boolean {
     result.count = 1;
+    result.space = this.#registers[FAKE.SPACE / 4] as number;
+    result.sub = ANY;
     result.spans.set([lo, 0, lo, 0, 12, 3], 0);
     return lo < 0x3000;
   }
