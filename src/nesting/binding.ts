@@ -20,6 +20,8 @@ const MOST_NAMES = 8;
 export class Binding {
   bound: number = BOUND.NOTHING;
   table: NestedTable | undefined;
+  /** Number of what was asked for last: answers to what was asked for before are void. */
+  asked = 0;
   /** The host says that it is so. Before that it takes no invalidations for it. */
   inForce = false;
   /** The guest has invalidated meanwhile: hardware may already have begun to use the tables. */
@@ -88,9 +90,10 @@ export class Bindings {
     binding.inForce = false;
     binding.missed = false;
     const { device, pasid } = binding;
-    const refused = (): void => this.refused(binding, table);
+    const asked = ++binding.asked;
+    const refused = (): void => this.refused(binding, asked);
     const done = this.operations.begin('guest tables', device, pasid, refused, () => {
-      if (binding.table !== table) return;
+      if (binding.asked !== asked) return;
       binding.inForce = true;
       if (binding.missed) this.missed(binding);
     });
@@ -104,24 +107,26 @@ export class Bindings {
     binding.table = undefined;
     binding.inForce = false;
     const { device, pasid } = binding;
-    const done = this.operations.begin('guest memory', device, pasid, () => this.refused(binding, undefined));
+    const asked = ++binding.asked;
+    const done = this.operations.begin('guest memory', device, pasid, () => this.refused(binding, asked));
     this.host.attach(device, pasid, PARENT_SPACE, done);
   }
 
   toNothing(binding: Binding): void {
     if (binding.bound === BOUND.NOTHING) return;
-    binding.bound = BOUND.NOTHING;
-    binding.table = undefined;
-    binding.inForce = false;
-    const { device, pasid } = binding;
-    this.host.detach(device, pasid, this.operations.detaching(device, pasid));
+    this.detach(binding);
   }
 
   /** The host kept what was there before: nothing may go through it any more, since the guest has moved on. */
-  private refused(binding: Binding, table: NestedTable | undefined): void {
-    if (binding.table !== table) return;
+  private refused(binding: Binding, asked: number): void {
+    if (binding.asked === asked) this.detach(binding);
+  }
+
+  private detach(binding: Binding): void {
     binding.bound = BOUND.NOTHING;
     binding.table = undefined;
+    binding.inForce = false;
+    binding.asked++;
     const { device, pasid } = binding;
     this.host.detach(device, pasid, this.operations.detaching(device, pasid));
   }

@@ -96,6 +96,7 @@ interface Smmu {
 }
 
 const ONE_VMID = 'all of this guest’s stage 1 has one VMID of the host';
+const WHOLE_VMID = 'it is forwarded as everything of this guest: entries of every ASID have to go';
 const ATTACHED = 'the host drops what it holds of an STE that it rewrites';
 const NOT_BOUND = 'no guest table has to be bound for it';
 
@@ -171,8 +172,11 @@ const SMMU_ROWS: readonly Row[] = [
         setTable();
         driver.commands.addresses(0, own.asid, BigInt(IOVA), 12, 512);
       }),
-    caught: ['scopeLost', 'scopeSub', 'scopeRid', 'scopeNarrow', 'hostLost', 'hostTag'],
-    equal: { scopeSpace: ONE_VMID, scopeAddress: 'it is forwarded as its whole ASID' },
+    caught: ['scopeLost', 'scopeRid', 'scopeNarrow', 'hostLost'],
+    equal: {
+      ...{ scopeSpace: ONE_VMID, scopeSub: WHOLE_VMID, scopeAddress: WHOLE_VMID },
+      ...{ hostTag: WHOLE_VMID, hostAddress: WHOLE_VMID },
+    },
   },
   {
     command: 'CMD_TLBI_NH_VAA',

@@ -13,8 +13,12 @@ export class NestedDevice {
   scanAt = -1;
   /** SMMUv3: the host has not taken its StreamID, so nothing that names it can be asked for. */
   unknown = false;
+  /** Number of the last StreamID that the host was asked to take: answers about earlier ones are void. */
+  identity = 0;
   /** SMMUv3: its context descriptors have to be dropped. */
   contextsStale = false;
+  /** SMMUv3: the host did not drop them, so nothing of it is bound until it has. */
+  unclean = false;
   /** SMMUv3: VMID that the guest's stage 1 is under, while it is bound; −1: none. */
   vmid = -1;
   /** SMMUv3: refused because of another device's VMID; to be looked at again when that one's has changed. */

@@ -183,6 +183,48 @@ describe('nesting, operation by operation', () => {
     expect(answer()).toEqual(['detach 9']);
   });
 
+  it('takes a late refusal for what it is: of something that was asked for before', () => {
+    const { nesting, guest, answer, asked } = scripted();
+    const becomes = (stream: number): void => {
+      guest.stream = stream;
+      nesting.touchAll();
+      nesting.work();
+    };
+    guest.stream = STREAM.IDENTITY;
+    nesting.attach(1, 0x18);
+    nesting.work();
+    becomes(STREAM.BLOCKED);
+    becomes(STREAM.IDENTITY);
+    expect(answer('OK', 2)).toEqual(['create', 'identify']);
+    expect(answer('FAILED', 1)).toEqual(['attach']);
+    // The second one stays.
+    expect(asked.map(({ text }) => text)).toEqual(['detach -1', 'attach']);
+    answer();
+    // The same for what was of a device, and of a nest parent, that have gone.
+    becomes(STREAM.BLOCKED);
+    answer();
+    becomes(STREAM.IDENTITY);
+    nesting.detach(1);
+    nesting.attach(1, 0x18);
+    nesting.work();
+    expect(answer('FAILED', 1)).toEqual(['attach']);
+    expect(answer()).toEqual(['detach -1', 'destroy', 'create', 'identify', 'attach']);
+    expect(asked).toEqual([]);
+  });
+
+  it('goes on forwarding when an earlier nest parent was refused, and that is heard of late', () => {
+    const { nesting, answer } = scripted();
+    nesting.attach(1, 0x18);
+    nesting.detach(1);
+    nesting.attach(1, 0x18);
+    nesting.work();
+    expect(answer('FAILED', 1)).toEqual(['create']);
+    answer();
+    nesting.touch(scope(7, 12));
+    nesting.work();
+    expect(answer()).toEqual(['invalidate']);
+  });
+
   it('says no to page requests of a model that has none', () => {
     const { nesting, events } = scripted();
     const answers: number[][] = [];

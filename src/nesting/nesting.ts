@@ -57,13 +57,12 @@ export class Nesting {
   private readonly list = new Invalidations();
   /** More has to be dropped than is in the queue. */
   private overflow = false;
-  /** SMMUv3: the host may hold what the guest has taken away, so nothing is bound until it has dropped all. */
+  /** SMMUv3: the host's TLB may hold what the guest has taken away, so nothing is bound until all of it has gone. */
   private unclean = false;
   /** It is to be asked to. */
   private emptyWanted = false;
-  /** Number of the request that is under way; 0: none is. */
-  private emptying = 0;
-  private requests = 0;
+  /** That request is under way. */
+  private emptying = false;
   private readonly pageRequest: PageRequest = {
     rid: 0,
     pasid: 0,
@@ -105,11 +104,11 @@ export class Nesting {
   }
 
   private get unfinished(): boolean {
-    // Nothing is bound, so nothing goes through: what the host refused to do is not waited for.
-    if (this.unclean) return this.emptyWanted;
-    if (this.overflow || this.queue.count > 0) return true;
+    const { unclean } = this;
+    // Where nothing is bound nothing goes through: what the host refused to do is not waited for.
+    if (this.overflow || (unclean ? this.emptyWanted : this.queue.count > 0)) return true;
     for (const { stale, scanAt, contextsStale } of this.devices.values()) {
-      if (stale || scanAt >= 0 || contextsStale) return true;
+      if (contextsStale || (!unclean && (stale || scanAt >= 0))) return true;
     }
     return false;
   }
@@ -120,13 +119,15 @@ export class Nesting {
     const added = new NestedDevice(device, rid);
     this.devices.set(device, added);
     this.identify(added);
+    this.tryAgain();
   }
 
   private identify(of: NestedDevice): void {
     const { device, rid } = of;
     of.unknown = false;
+    const identity = ++of.identity;
     const refused = (): void => {
-      if (of.rid !== rid) return;
+      if (of.identity !== identity) return;
       of.unknown = true;
       of.stale = true;
     };
@@ -140,6 +141,7 @@ export class Nesting {
     found.rid = rid;
     found.stale = true;
     this.identify(found);
+    this.tryAgain();
   }
 
   /** It goes: nothing of it stays bound. */
@@ -150,6 +152,13 @@ export class Nesting {
     this.devices.delete(device);
     this.smmu.left();
     if (this.devices.size === 0) this.drop();
+    else this.tryAgain();
+  }
+
+  /** Something has changed: what the host refused to drop it may drop now. */
+  private tryAgain(): void {
+    if (this.unclean) this.emptyWanted = true;
+    for (const device of this.devices.values()) if (device.unclean) device.contextsStale = true;
   }
 
   /** Nothing is nested any more: what the host holds goes with the nest parent and its VMID. */
@@ -159,7 +168,7 @@ export class Nesting {
     this.overflow = false;
     this.unclean = false;
     this.emptyWanted = false;
-    this.emptying = 0;
+    this.emptying = false;
     this.smmu.emptied();
   }
 
@@ -180,7 +189,7 @@ export class Nesting {
       this.policy(view).forward(device, scope);
     }
     if (view.format === 'smmuv3') this.smmu.forwardTranslations(scope, this.queue);
-    if (this.unclean) this.emptyWanted = true;
+    this.tryAgain();
     if (this.queue.count <= MOST_INVALIDATIONS) return;
     this.queue.clear();
     this.overflow = true;
@@ -196,7 +205,7 @@ export class Nesting {
     if (this.devices.size === 0) return;
     for (const device of this.devices.values()) device.stale = true;
     this.overflow = true;
-    if (this.unclean) this.emptyWanted = true;
+    this.tryAgain();
   }
 
   /** Asks the host for what makes hardware do as the guest has set up. A bounded amount of work; more remains while `pending`. */
@@ -209,8 +218,10 @@ export class Nesting {
     for (const device of this.devices.values()) {
       if (budget > 0) budget = this.policy(view).scan(device, view, budget);
     }
+    if (this.overflow) this.everything(view);
+    this.dropContexts();
     if (this.unclean) this.askToEmpty();
-    else this.flush(view);
+    else this.flush();
   }
 
   /** Looks at what has changed. False: nothing has. */
@@ -226,20 +237,72 @@ export class Nesting {
     return some;
   }
 
-  /** Sends what was collected. */
-  private flush(view: NestedView): void {
-    const { queue, list } = this;
-    if (this.overflow) {
-      this.overflow = false;
-      queue.clear();
-      for (const device of this.devices.values()) this.policy(view).forward(device, EVERYTHING);
-      if (view.format === 'smmuv3') this.smmu.forwardTranslations(EVERYTHING, queue);
+  /** In place of what was too much to be collected. */
+  private everything(view: NestedView): void {
+    this.overflow = false;
+    this.queue.clear();
+    for (const device of this.devices.values()) this.policy(view).forward(device, EVERYTHING);
+    if (view.format === 'smmuv3') this.smmu.forwardTranslations(EVERYTHING, this.queue);
+  }
+
+  /**
+   * SMMUv3: context descriptors, before what was made of them. Stream by stream, since the host stops at a StreamID that it does
+   * not know, and may have lost a device that is still here.
+   */
+  private dropContexts(): void {
+    for (const device of this.devices.values()) {
+      if (!device.contextsStale) continue;
+      device.contextsStale = false;
+      if (device.unknown) continue;
+      const list = this.smmu.contexts(device, this.list);
+      const kept = (): void => this.contextsKept(device);
+      this.invalidate(list, device.device, kept, () => this.contextsDropped(device));
     }
-    list.clear();
-    this.smmu.forwardContexts(list);
-    queue.drain(list);
-    if (list.count === 0 || this.parent.refused) return;
-    const done = this.operations.begin('invalidation', 0, -1, () => this.invalidationFailed());
+  }
+
+  /** That device is bound no more, and what it has found by them since goes. */
+  private contextsKept(device: NestedDevice): void {
+    // The second time: the guest's next invalidation tries again.
+    if (device.unclean) return;
+    device.unclean = true;
+    device.contextsStale = true;
+    device.stale = true;
+    this.bindings.toNothing(device.own);
+    this.smmu.forwardTranslations(EVERYTHING, this.queue);
+    this.work();
+  }
+
+  private contextsDropped(device: NestedDevice): void {
+    if (!device.unclean) return;
+    device.unclean = false;
+    device.stale = true;
+    this.work();
+  }
+
+  /** Sends what was collected. */
+  private flush(): void {
+    const { queue, list } = this;
+    queue.drain(list.clear());
+    if (list.count > 0) this.invalidate(list, 0, () => this.invalidationFailed());
+  }
+
+  /** @param device whom it concerns, for observers */
+  private invalidate(
+    list: Invalidations,
+    device: HostDevice,
+    failed: () => void,
+    succeeded: () => void = () => {},
+  ): void {
+    const { parent } = this;
+    const { generation } = parent;
+    if (parent.refused) return;
+    // What was cached on top of a nest parent that is gone is gone with it.
+    const current =
+      (then: () => void): (() => void) =>
+      () => {
+        if (generation === parent.generation) then();
+      };
+    const done = this.operations.begin('invalidation', device, -1, current(failed), current(succeeded));
     this.host.invalidate(PARENT_SPACE, list, done);
   }
 
@@ -267,17 +330,13 @@ export class Nesting {
   }
 
   private askToEmpty(): void {
-    if (!this.emptyWanted || this.emptying > 0) return;
+    if (!this.emptyWanted || this.emptying) return;
     this.emptyWanted = false;
-    const request = ++this.requests;
-    this.emptying = request;
+    if (this.parent.refused) return;
+    this.emptying = true;
     this.queue.clear();
-    this.overflow = false;
-    this.smmu.forwardAll(this.list.clear());
     const ended = (clean: boolean): void => {
-      // Of a nest parent that is gone.
-      if (request !== this.emptying) return;
-      this.emptying = 0;
+      this.emptying = false;
       // When it was refused, the guest's next invalidation tries again.
       if (clean) {
         this.unclean = false;
@@ -286,14 +345,13 @@ export class Nesting {
       }
       this.work();
     };
-    const done = this.operations.begin(
-      'invalidation',
+    const list = this.smmu.translations(this.list);
+    this.invalidate(
+      list,
       0,
-      -1,
       () => ended(false),
       () => ended(true),
     );
-    this.host.invalidate(PARENT_SPACE, this.list, done);
   }
 
   /** VT-d: a binding has come into force behind an invalidation. */

@@ -23,6 +23,8 @@ export class NestParent {
   private readOnly = true;
   /** The host has not made it: there is nothing that guest tables could be on top of, and nothing that is cached of them. */
   refused = false;
+  /** Which one it is. What fails of an earlier one, and is heard of only now, says nothing of this one. */
+  generation = 0;
 
   constructor(
     private readonly host: HostIommu,
@@ -39,8 +41,9 @@ export class NestParent {
     if (this.device !== undefined) return;
     this.device = device;
     this.refused = false;
+    const { generation } = this;
     const refused = (): void => {
-      this.refused = true;
+      if (generation === this.generation) this.refused = true;
     };
     this.host.createSpace(
       PARENT_SPACE,
@@ -57,6 +60,7 @@ export class NestParent {
     const { device } = this;
     if (device === undefined) return;
     this.device = undefined;
+    this.generation++;
     this.host.destroySpace(PARENT_SPACE, this.operations.begin('nest parent', device, -1));
   }
 

@@ -1,13 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { dmaRead } from '../../test/support/host-rig.js';
 import {
+  forwarded,
   SmmuGuest as Guest,
   HOST_RID,
   IOVA,
+  RAM,
   GUEST_RID as SID,
   smmu,
 } from '../../test/support/nested-guests.js';
-import type { NestedMachine } from '../../test/support/nested-machine.js';
 import { ANY } from '../device/iommu.js';
 import { HostError } from '../host/errors.js';
 import { firstStageFields } from '../sim/smmu-domain.js';
@@ -291,14 +292,55 @@ describe('stage 1 under VMIDs of the guest', () => {
   });
 });
 
-/** Opcodes of the commands that the host is asked to carry out from now on. */
-function forwarded(machine: NestedMachine): number[] {
-  const calls: number[] = [];
-  const { guest } = machine;
-  const invalidate = guest.invalidate.bind(guest);
-  guest.invalidate = (parent, list, done) => {
-    for (let at = 0; at < list.count * 4; at += 4) calls.push((list.words[at] as number) & 0xff);
-    invalidate(parent, list, done);
-  };
-  return calls;
+describe('global entries (CD tables whose leaves have nG = 0)', () => {
+  /** A page that is under no ASID, and used. `exchange` makes it another one, in memory. */
+  function used() {
+    const guest = new Guest(smmu());
+    const device = guest.vf();
+    const { driver, memory } = guest;
+    driver.start();
+    memory.store32(0x6000, 6);
+    memory.store32(0x7000, 7);
+    const domain = driver.createDomain('first');
+    driver.map(domain, BigInt(IOVA), 0x6000, 0x1000);
+    const leaf = leafOf(guest, 0x6000);
+    const put = (page: number): void => {
+      memory.load64(leaf);
+      memory.store64(leaf, (memory.lo & 0xfff & ~NOT_GLOBAL) | page, memory.hi);
+    };
+    put(0x6000);
+    driver.attach(SID, domain);
+    expect(dmaRead(device, IOVA, 1)).toEqual([6]);
+    return { guest, device, driver, other: domain.asid + 1, exchange: () => put(0x7000) };
+  }
+
+  it.each([1, 32, 64, 65, 128, 512, 2 ** 18])('go by address, whatever the ASID: %i pages', (pages) => {
+    const { device, driver, other, exchange } = used();
+    exchange();
+    driver.commands.addresses(0, other, BigInt(IOVA), 12, pages);
+    driver.commands.sync();
+    expect(dmaRead(device, IOVA, 1)).toEqual([7]);
+  });
+
+  it('stay when all of an ASID goes (CMD_TLBI_NH_ASID)', () => {
+    const { guest, device, driver, other, exchange } = used();
+    const calls = forwarded(guest.machine);
+    exchange();
+    driver.commands.asid(0, other - 1);
+    driver.commands.sync();
+    expect(calls).toEqual([CMD.TLBI_NH_ASID]);
+    expect(dmaRead(device, IOVA, 1)).toEqual([6]);
+  });
+});
+
+/** nG of a page descriptor. */
+const NOT_GLOBAL = 1 << 11;
+
+/** Where the guest's driver has the page descriptor of a page. */
+function leafOf({ memory, driver }: Guest, page: number): number {
+  for (let at = RAM / 2; at < RAM; at += 8) {
+    memory.load64(at);
+    if ((memory.lo & ~0xfff) === page && (memory.lo & 3) === 3) return at;
+  }
+  throw new Error(`${driver.constructor.name} has not mapped ${page}`);
 }

@@ -4,6 +4,7 @@
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
+import { WHOLE_SPACE } from '../device/spans.js';
 import type { Invalidations } from '../host/port.js';
 import { pack } from '../spec/define.js';
 import { CMD, CMD_CFGI_CD_ALL, CMD_TLBI } from '../spec/smmuv3/commands.js';
@@ -27,7 +28,7 @@ const HANDED_OVER = [
   'S1STALLD',
 ] as const;
 const MASK = handedOver();
-/** Pages that one scope is turned into commands for; a larger one is its whole ASID. */
+/** Pages that one scope is turned into commands for. */
 const MOST_PAGES_LOG2 = 6;
 const PAGE_MASK = -4096;
 /** ASID in the second word of a command. */
@@ -58,7 +59,7 @@ export class SmmuNesting {
   private bind(device: NestedDevice, view: NestedView): void {
     const { entry, bindings } = this;
     const state = view.stream(device.rid);
-    if (device.unknown || state === STREAM.BLOCKED) {
+    if (device.unknown || device.unclean || state === STREAM.BLOCKED) {
       bindings.toNothing(device.own);
       return;
     }
@@ -143,22 +144,15 @@ export class SmmuNesting {
     if (scope.rid === ANY || scope.rid === device.rid) device.contextsStale = true;
   }
 
-  /** Adds the commands for context descriptors that have to be dropped. */
-  forwardContexts(out: Invalidations): void {
-    for (const device of this.devices()) {
-      if (!device.contextsStale) continue;
-      device.contextsStale = false;
-      if (device.unknown) continue;
-      const [word0, word1] = pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: device.rid });
-      out.command(word0, word1, 0, 0);
-    }
+  /** The command that drops the context descriptors of one stream. */
+  contexts(device: NestedDevice, out: Invalidations): Invalidations {
+    const [word0, word1] = pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: device.rid });
+    return out.clear().command(word0, word1, 0, 0);
   }
 
-  /** Everything of this guest. */
-  forwardAll(out: Invalidations): void {
-    for (const device of this.devices()) device.contextsStale = true;
-    this.forwardContexts(out);
-    out.command(CMD.TLBI_NSNH_ALL, 0, 0, 0);
+  /** The command that drops everything that this guest has in the TLB. It names no StreamID, so it can't be refused for one. */
+  translations(out: Invalidations): Invalidations {
+    return out.clear().command(CMD.TLBI_NSNH_ALL, 0, 0, 0);
   }
 
   /**
@@ -168,10 +162,12 @@ export class SmmuNesting {
   forwardTranslations(scope: InvalidateScope, queue: ForwardQueue): void {
     if (scope.rid !== ANY) return;
     const pages = scope.log2Size - 12;
-    if (scope.space === ANY || (scope.sub === ANY && pages > MOST_PAGES_LOG2)) {
-      push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NSNH_ALL }));
-    } else if (pages > MOST_PAGES_LOG2) {
+    const byAddress = scope.log2Size < WHOLE_SPACE;
+    if (scope.space !== ANY && scope.sub !== ANY && !byAddress) {
       push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_ASID, ASID: scope.sub }));
+    } else if (scope.space === ANY || pages > MOST_PAGES_LOG2) {
+      // By address and ASID, global entries of the range go too (§4.4.1), which CMD_TLBI_NH_ASID would leave.
+      push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NSNH_ALL }));
     } else {
       // Below 64 aligned pages nothing is carried into the high half.
       const word0 = scope.sub === ANY ? CMD.TLBI_NH_VAA : CMD.TLBI_NH_VA;

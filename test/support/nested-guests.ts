@@ -103,3 +103,15 @@ export class SmmuGuest {
 export function smmu(): SimHost {
   return new SimHost({ kind: 'smmuv3', tableBytes: 2 ** 23 });
 }
+
+/** Opcodes of the commands that the host is asked to carry out from now on. */
+export function forwarded(machine: NestedMachine): number[] {
+  const calls: number[] = [];
+  const { guest } = machine;
+  const invalidate = guest.invalidate.bind(guest);
+  guest.invalidate = (parent, list, done) => {
+    for (let at = 0; at < list.count * 4; at += 4) calls.push((list.words[at] as number) & 0xff);
+    invalidate(parent, list, done);
+  };
+  return calls;
+}

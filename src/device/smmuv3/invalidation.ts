@@ -140,7 +140,8 @@ export class Invalidator {
       this.walks.tlb.invalidateTag(vmid, asid);
       this.walks.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    this.caches.tell(vmid, this.walks.handedOutLoose ? ANY : asid, ANY, 0, 0, WHOLE_SPACE);
+    // By ASID, global entries would stay outside: hardware that nests has them, and says so to nobody.
+    this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** The TLB holds addresses with bits 63:56 repeating bit 55, where TBI is set; those of the command may be anything. */
