@@ -327,6 +327,8 @@ class VtdReader {
         return inner.read(place(at, false));
       },
       exchange: (at, was, value) => {
+        // Nothing is asked of the second stage for what the first may not do.
+        if (!target.snooped) throw new Blocked('SFS.9');
         const where = place(at, true);
         const done = inner.exchange(where, was, value);
         changed = (was ^ value) === 1n << 6n ? where : undefined;

@@ -21,6 +21,18 @@ export const VTD_COMMANDS: readonly VtdKnown[] = [
     ends: true,
   },
   {
+    id: 'interrupt-entry-descriptors',
+    right: 'viommu',
+    section: '6.5.2.8, 6.5.2.11',
+    says: 'Interrupt-entry-cache invalidations are invalid types while ECAP.IR is clear. Stock takes them.',
+    claims: ({ step, ours, stock }) => {
+      const entry = /: interrupt entry cache/.test(step.text);
+      const both = entry && ours['FSTS.IQE'] === 1 && stock['FSTS.IQE'] === 0;
+      return both ? ['IQH', 'FSTS.IQE'] : [];
+    },
+    ends: true,
+  },
+  {
     id: 'wait-for-nothing',
     right: 'viommu',
     section: '6.5.2.9',
