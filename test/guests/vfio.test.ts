@@ -8,7 +8,7 @@ import { ViommuCommand, viommu, watchSummary } from './viommu.js';
  * every byte that is moved is compared, and what is not mapped any more must not be reached.
  */
 
-const MINUTES = Number(process.env['VIOMMU_MINUTES'] ?? '0.5');
+const MINUTES = Number(process.env['VIOMMU_MINUTES'] ?? '0.3');
 const SEED = process.env['VIOMMU_SEED'] ?? String(Math.floor(Math.random() * 2 ** 32));
 const SECONDS = Math.round(MINUTES * 60);
 const TIMEOUT_MS = 300_000 + SECONDS * 2000;
