@@ -2,9 +2,9 @@
 /*
  * What a unit takes for interrupts rather than for DMA: a requester's accesses without PASID to a
  * range of addresses (VT-d: FEEx_xxxxh). An aligned write of four bytes is an interrupt. It goes on
- * as it is, and the daemon, which remaps none, is not asked. Everything else that comes here is
- * asked for as any other request is, with its size, because that is what makes it none; it goes on
- * where the answer says, if anywhere.
+ * as it is, and the daemon, which remaps none, is not asked. Everything else here is a translation
+ * request, with the size of the access, by which the model tells that it is no interrupt; the access
+ * goes where the answer says.
  *
  * QEMU cuts an access into powers of two, the largest first and at most eight bytes here, and does
  * not say how much is to come. So a write of five to seven bytes begins like an interrupt; what

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Over every tracked page lies an alias of a ROM device that shares the RAM block: reads stay
- * direct, a store comes here, is written through, and is told of (track.c). vCPUs see it, and
- * nobody who maps guest RAM for others does (views.c).
+ * direct, a store comes here, is written through, and is told of (track.c). Only vCPUs
+ * see it: listeners that map guest RAM do not (views.c).
  *
  * Everything here runs under the big lock, but for what says otherwise.
  */

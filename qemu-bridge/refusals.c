@@ -10,7 +10,7 @@
  * the same page in a section that has the mark is the same request. The mark is a bit of the
  * thread's own reader counter, which leaving the section clears: rcu_read_lock() never sets it, and
  * all that others read there is whether the section began before their grace period. With the mark
- * it always counts as begun before: whoever waits for a grace period waits for the end of it, too.
+ * it always counts as begun before: a grace period waits for the end of it, too.
  *
  * Where the section is not QEMU's memory API's own but a longer one around it (a virtqueue's, or
  * that of TCG's execution loop) it may hold many requests, and guest code in between. There an

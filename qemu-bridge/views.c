@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What vCPUs see. Each has an address space of its own, whose root is system memory as
- * everybody's is. Its root becomes a view: a container with all that was there, and the overlays
+ * every other address space's is. Its root becomes a view: a container with all that was there, and the overlays
  * above it. So vhost, VFIO, dumps and our own memory table find RAM in one piece, however many
  * overlays there are.
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What vCPUs see: guest memory, and overlays above it that nobody else sees. */
+/* What vCPUs see: guest memory, and overlays above it that only they see. */
 #ifndef VIOMMU_VIEWS_H
 #define VIOMMU_VIEWS_H
 

@@ -1,6 +1,5 @@
 /** Leaves of an address space's tables, one after the other, whatever its stages. Reads only. */
 import type { GuestMemory } from '../memory/port.js';
-import { ReadOnlyMemory } from '../memory/read-only.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
@@ -31,8 +30,7 @@ export class Leaves {
     private readonly memory: GuestMemory,
     updates = true,
   ) {
-    const second = updates ? new StageTwo(memory) : new StageTwo(new ReadOnlyMemory(memory), false);
-    this.cursor = new LeafCursor(second, updates);
+    this.cursor = new LeafCursor(new StageTwo(memory, updates), updates);
   }
 
   /** Aims at the translations at or above an input address. The address space is not a pass-through one. */

@@ -1,11 +1,11 @@
 /**
- * Under which tags somebody may hold translations of one address space: what its structures said whenever they were
+ * Under which tags a cache outside of the model may hold translations of one address space: what its structures said whenever they were
  * read. An invalidation names the tags that entries were made with, and these outlive the structures: a domain-id that
  * a PASID-table entry had, a VMID that a stream table entry had. So it is never decided from what structures say now alone.
  */
 import { ANY, type InvalidateScope } from './iommu.js';
 
-/** Tags that are told apart; whoever has had more is concerned by every invalidation. */
+/** Tags that are told apart; a holder of more is concerned by every invalidation. */
 const MOST_TAGS = 16;
 const WORDS = 2;
 /** Scopes of this size and more are everything of their tags. */
@@ -15,11 +15,6 @@ export class Tags {
   readonly #tags = new Uint32Array(MOST_TAGS * WORDS);
   #count = 0;
   #tooMany = false;
-
-  /** Tags that are told apart now. */
-  get count(): number {
-    return this.#count;
-  }
 
   /** Translations may be held under these from now on. */
   add(space: number, sub: number): void {

@@ -6,7 +6,7 @@ export class ReadOnlyMemory implements GuestMemory {
   lo = 0;
   hi = 0;
 
-  constructor(private readonly memory: GuestMemory) {}
+  constructor(protected readonly memory: GuestMemory) {}
 
   load32(gpa: PhysicalAddress): boolean {
     if (!this.memory.load32(gpa)) return false;
@@ -33,7 +33,7 @@ export class ReadOnlyMemory implements GuestMemory {
     return false;
   }
 
-  cas32(_gpa: PhysicalAddress, expected: number): boolean {
+  cas32(_gpa: PhysicalAddress, expected: number, _value: number): boolean {
     // The word is what it was; it just can't be written.
     this.lo = expected;
     return false;

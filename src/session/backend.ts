@@ -56,7 +56,7 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
   return table;
 })();
 
-/** An answer that nobody asked for. */
+/** An answer that no request waits for. */
 export function notWaitedFor(type: number, id: number): CodedError {
   return new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)}, ${id}, that is not waited for`);
 }

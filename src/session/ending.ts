@@ -10,7 +10,7 @@ const MOST_BYTES = 1023;
 
 export type LastChannel = Pick<Channel, 'put' | 'flush'>;
 
-/** Says on each channel why the connection ends, as far as somebody listens there. */
+/** Says on each channel why the connection ends, as far as the peer still reads it. */
 export function tellWhy(channels: readonly (LastChannel | undefined)[], reason: CodedError): void {
   const silent = reason.reason === 'PEER_CLOSED';
   const message = { code: reason.code, text: cutToBytes(reason.message, MOST_BYTES) };

@@ -120,7 +120,7 @@ export class Invalidations {
     this.#invalidate(scope, devices);
   }
 
-  /** Leaves in `#rids` who may hold something of a scope, or waits for what comes; returns how many. */
+  /** Leaves in `#rids` the requesters that may hold something of a scope, or waits for what comes; returns how many. */
   #concerned(scope: InvalidateScope, model: Iommu, notified: readonly number[]): number {
     const rids = this.#rids;
     let count = model.affected(scope, notified, rids);
@@ -153,7 +153,7 @@ export class Invalidations {
     this.#named.delete(id);
     if (this.#held && this.#unacknowledged.size <= MAX_PENDING / 2) {
       this.#held = false;
-      // It leaves nobody's tags behind, so it goes to everybody.
+      // It clears the tags of every requester, so it names every notified device.
       this.#send(EVERYTHING, this.#everyone());
     }
     return this.pending === 0;

@@ -189,7 +189,7 @@ export class Shadowing {
     return new Audit(this.shadow, model, memory, new Commands(registers, memory));
   }
 
-  /** Whoever only looks on ends nobody's session. */
+  /** An observer that fails ends no session. */
   #looking(look: () => void): void {
     try {
       look();

@@ -5,7 +5,6 @@
 
 import { join } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
-import { ReadOnlyMemory } from '../memory/read-only.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
@@ -33,8 +32,7 @@ export class NestedLeaves implements LeafSource {
     memory: GuestMemory,
     updates: boolean,
   ) {
-    const second = updates ? new StageTwo(memory) : new StageTwo(new ReadOnlyMemory(memory), false);
-    this.#cursor = new LeafCursor(second, updates);
+    this.#cursor = new LeafCursor(new StageTwo(memory, updates), updates);
   }
 
   start(first: number, last: number): void {

@@ -5,6 +5,7 @@
 
 import { hex, hex64, join, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
+import { ReadOnlyMemory } from '../memory/read-only.js';
 import { decode } from '../spec/define.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { indexIn, levelOf } from './neighbours.js';
@@ -64,16 +65,12 @@ interface Load {
 }
 
 /** Passes reads on and remembers them; pretends to make exchanges. */
-class DryRun implements GuestMemory {
-  lo = 0;
-  hi = 0;
+class DryRun extends ReadOnlyMemory {
   readonly loads: Load[] = [];
   readonly #pretended = new Map<number, number>();
   #checking = -1;
 
-  constructor(readonly memory: GuestMemory) {}
-
-  load64(gpa: PhysicalAddress): boolean {
+  override load64(gpa: PhysicalAddress): boolean {
     const ok = this.memory.load64(gpa);
     if (ok) {
       this.lo = this.#pretended.get(gpa) ?? this.memory.lo;
@@ -85,34 +82,12 @@ class DryRun implements GuestMemory {
     return ok;
   }
 
-  cas32(gpa: PhysicalAddress, expected: number, value: number): boolean {
+  override cas32(gpa: PhysicalAddress, expected: number, value: number): boolean {
     const last = this.loads.findLast((load) => load.address === gpa);
     if (last) last.changed |= value ^ expected;
     this.#pretended.set(gpa, value);
     this.#checking = gpa;
     return true;
-  }
-
-  load32(gpa: PhysicalAddress): boolean {
-    const ok = this.memory.load32(gpa);
-    this.lo = this.memory.lo;
-    return ok;
-  }
-
-  loadWords(gpa: PhysicalAddress, out: Uint32Array, count: number): boolean {
-    return this.memory.loadWords(gpa, out, count);
-  }
-
-  store32(): boolean {
-    return false;
-  }
-
-  store64(): boolean {
-    return false;
-  }
-
-  contains(gpa: PhysicalAddress, bytes: number): boolean {
-    return this.memory.contains(gpa, bytes);
   }
 }
 

@@ -10,6 +10,7 @@
 
 import { belowHi, belowLo, highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/port.js';
+import { ReadOnlyMemory } from '../memory/read-only.js';
 import { type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, WalkResult } from './types.js';
 import { walk } from './walk.js';
@@ -34,14 +35,17 @@ export class StageTwo implements GuestMemory {
   failedAddress = 0;
   format: PageTableFormat | undefined;
   root: PhysicalAddress = 0;
+  readonly memory: GuestMemory;
   /** Of the format, see there. */
   private tableMemory = 0;
 
   /** @param updates false: no Accessed or Dirty bit is set on the way, in neither stage; a walk that needs to ends there */
   constructor(
-    readonly memory: GuestMemory,
+    memory: GuestMemory,
     private readonly updates = true,
-  ) {}
+  ) {
+    this.memory = updates ? memory : new ReadOnlyMemory(memory);
+  }
 
   /** Aims at stage-2 tables. `peeking` as in the field. Returns this. */
   use(format: PageTableFormat, root: PhysicalAddress, peeking: boolean): this {

@@ -1,7 +1,7 @@
 /** Whole guests, ours and stock's: time to user space, sequential reads of an NVMe disk, VFIO's maps and unmaps, in turns. */
 
 import { spawn } from 'node:child_process';
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { track } from './children.mjs';
@@ -99,6 +99,14 @@ export class Guest {
       `a guest on ${[this.#side.machine, ...this.#side.iommu].join(' ')}: ${what}\n${this.#tail.join('\n')}`,
     );
   }
+}
+
+/** Kernel's initramfs and, behind it, our programs: the kernel unpacks both. */
+export function withPrograms(part, scratch, name) {
+  const { initramfs, module } = part.kernels['6.12'];
+  const whole = join(scratch, `initramfs-${name}`);
+  writeFileSync(whole, Buffer.concat([readFileSync(initramfs), readFileSync(module)]));
+  return whole;
 }
 
 const withDisk = (options) => ({

@@ -3,9 +3,7 @@
  * device, and what it costs to tell a listener of everything, or of nothing.
  */
 
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { startMapper } from './guests.mjs';
+import { startMapper, withPrograms } from './guests.mjs';
 import { summary } from './report.mjs';
 import { ShimMachine } from './shim.mjs';
 import { UNITS } from './units.mjs';
@@ -45,17 +43,9 @@ function sidesOf(socket) {
   return [ours(socket, CACHING), { ...stock, iommu: [option, device + CACHING] }];
 }
 
-/** Kernel and, behind it, our programs: the kernel unpacks both. */
-function initramfsOf(part, scratch) {
-  const { initramfs, module } = part.kernels['6.12'];
-  const whole = join(scratch, 'initramfs-shadow');
-  writeFileSync(whole, Buffer.concat([readFileSync(initramfs), readFileSync(module)]));
-  return whole;
-}
-
 /** Both guests run, and take turns. Returns samples by shape, of each side. */
 async function mapInTurns({ part, scratch, daemon, quick }) {
-  const initramfs = initramfsOf(part, scratch);
+  const initramfs = withPrograms(part, scratch, 'shadow');
   const mappers = [];
   const samples = SHAPES.map(() => [[], []]);
   for (const side of sidesOf(daemon.socket)) {

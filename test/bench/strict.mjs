@@ -5,10 +5,8 @@
  */
 
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { track } from './children.mjs';
-import { Guest, makeDisk, startMapper } from './guests.mjs';
+import { Guest, makeDisk, startMapper, withPrograms } from './guests.mjs';
 import { summary } from './report.mjs';
 
 const DISK_MIB = 64;
@@ -23,14 +21,6 @@ const MAPS = { memory: 'large', size: 4 * KIB, skew: 0, count: 64 };
 
 /** What ours has to reach beside stock, on a quiet machine and under load. */
 const REACH = { quiet: 0.95, load: 0.8, unmap: 1.3 };
-
-/** Kernel and, behind it, our programs: the kernel unpacks both. */
-function initramfsOf(part, scratch, name) {
-  const { initramfs, module } = part.kernels['6.12'];
-  const whole = join(scratch, `initramfs-${name}`);
-  writeFileSync(whole, Buffer.concat([readFileSync(initramfs), readFileSync(module)]));
-  return whole;
-}
 
 /** A guest that waits to read its two disks. */
 async function startDisks(options, disks) {
@@ -75,7 +65,7 @@ async function readsInTurns({ unit, sides, cpus, turns, load }) {
       const rates = [[], []];
       for (const guest of guests) for (let n = 0; n < WARM_UP_ROUNDS; n++) await guest.rate(kind, shape);
       for (let turn = 0; turn < turns; turn++) {
-        // Whoever goes first follows itself the next time.
+        // The side that goes first follows itself the next time.
         const order = turn % 2 === 0 ? [0, 1] : [1, 0];
         for (const at of order) rates[at].push(await guests[at].rate(kind, shape));
       }
@@ -96,7 +86,7 @@ async function readsInTurns({ unit, sides, cpus, turns, load }) {
   return rows;
 }
 
-/** VFIO of the guest on a device that QEMU emulates: nobody listens to what is mapped. */
+/** VFIO of the guest on a device that QEMU emulates: no notifier hears what is mapped. */
 async function mapsInTurns({ unit, sides, turns, load }) {
   const mappers = [];
   for (const side of sides) mappers.push(await startMapper(side, 'viommu-testdev', 'iommu.strict=1'));
@@ -132,7 +122,7 @@ function startLoad(count) {
 
 /** @returns {Promise<import('./report.mjs').Row[]>} */
 export async function strictRows({ unit, part, scratch, daemon, quick, load, progress }) {
-  const initramfs = initramfsOf(part, scratch, `strict-${unit.target}`);
+  const initramfs = withPrograms(part, scratch, `strict-${unit.target}`);
   const common = { unit, part, initramfs };
   const disks = (name) => diskArguments(scratch, `strict-${unit.target}-${name}`);
   // The bridge is on stock's side, too, for its test device alone.

@@ -39,7 +39,7 @@ export interface SmmuConfig {
   readonly rangeInvalidation: boolean;
   /** IDR0.STALL_MODEL: faults may stall. */
   readonly stall: boolean;
-  /** IDR0.ATS. Off unless somebody asks for it: docs/findings.md. */
+  /** IDR0.ATS. Off unless asked for: docs/findings.md. */
   readonly ats: boolean;
   /** Implies `ats`. */
   readonly pri: boolean;

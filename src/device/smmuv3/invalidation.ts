@@ -140,7 +140,7 @@ export class Invalidator {
       this.walks.tlb.invalidateTag(vmid, asid);
       this.walks.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    // By ASID, global entries would stay outside: hardware that nests has them, and says so to nobody.
+    // By ASID, global entries would stay outside: nesting hardware caches them without telling the daemon.
     this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 

@@ -66,7 +66,7 @@ export class DescriptorRules {
 
 /**
  * False for types whose capability the unit lacks: invalid ones (§6.5.2.5, §6.5.2.6, §7.6.1). Interrupt remapping is not advertised
- * (ECAP.IR): a driver that invalidates its entries believes in a table that nobody reads, and is told so. Those of Linux, Xen and
+ * (ECAP.IR): a driver that invalidates its entries expects a table that the unit does not read, and gets an error. Those of Linux, Xen and
  * FreeBSD do that only where they have set one up.
  */
 function offered(type: number, config: VtdConfig): boolean {

@@ -44,7 +44,7 @@ export class TableWalk {
     this.domain = new Domain(formats);
     this.snooping = new StageTwo(memory);
     this.unsnooped = new ReadOnlyMemory(memory);
-    this.unsnooping = new StageTwo(this.unsnooped, false);
+    this.unsnooping = new StageTwo(memory, false);
   }
 
   /** The second stage of {@link domain}. */

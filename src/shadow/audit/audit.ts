@@ -1,10 +1,10 @@
 /**
  * Checks every completion from outside: before the guest hears that its invalidations are done, its tables are read once
- * more and compared with what its hosts have mapped. For tests and for people in doubt; nothing at all when nobody asked.
+ * more and compared with what its hosts have mapped. For tests and for debugging; costs nothing while it is off.
  *
  * It takes nothing from what the shadow was told. What the guest asked for is read from its commands (`commands.ts`), and
  * each device's tables are looked at as a whole, too. So it finds an invalidation that a model did not announce, or announced
- * of somebody else, and one that the guest forgot; and it tells these apart:
+ * with the wrong tag, and one that the guest forgot; and it tells these apart:
  *
  * - *not followed*: the guest has asked for these pages, tables say the same since before that, and the host says something
  *   else. Or the host has changed what tables have not. Or, where stores to tables are trapped, it differs from one completion

@@ -1,4 +1,4 @@
-/** Guest memory for one who looks on: nothing is written, and so many reads are the most. */
+/** Guest memory for an observer: no writes, and a bounded number of reads. */
 import type { PhysicalAddress } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/port.js';
 import { ReadOnlyMemory } from '../../memory/read-only.js';

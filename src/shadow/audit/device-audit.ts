@@ -16,7 +16,7 @@ export interface Piece {
   readonly mappedAccess: number;
 }
 
-/** Pieces by rising address, none with a neighbour of the same kind on the same page. */
+/** Pieces by rising address, disjoint. */
 export type Pieces = readonly Piece[];
 
 /** An invalidation that concerns the device and is not complete. */
