@@ -7,7 +7,7 @@ import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { CMD } from '../../src/spec/smmuv3/commands.js';
 import { CD, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import { PGTT } from '../../src/spec/vtd/structures.js';
-import { Daemon } from '../support/daemon.js';
+import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
@@ -118,14 +118,14 @@ describe('an SMMUv3 guest', () => {
     end(guest);
   });
 
-  it('whose streams have two VMIDs: one of them is blocked, and said, until the other has gone', () => {
+  it('whose streams have two VMIDs: one of them is blocked, and said, until the other has gone', async () => {
     const guest = used();
     const { driver, elsewhere } = guest;
     elsewhere(RID + 8, 2, 7);
     driver.commands.sync();
     expect([guest.read(0), guest.read(1)]).toEqual([1, undefined]);
     const said = 'hardware cannot nest stage 1 under VMID 7 beside one under VMID 0: requests there fail';
-    expect(daemon.log().map(({ msg }) => msg)).toContain(said);
+    await eventually(() => daemon.log().some(({ msg }) => msg === said), 'the log line');
     driver.detach(RID);
     expect([guest.read(0), guest.read(1)]).toEqual([undefined, 3]);
     end(guest);
