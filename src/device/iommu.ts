@@ -6,6 +6,9 @@
 
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import type { NestedView } from './nested-view.js';
+import type { PeerQueue } from './peer-queue.js';
+
+export { noQueue, type PeerQueue, type QueueDescription } from './peer-queue.js';
 
 /** Access bits of a request and permissions of a translation. */
 export const ACCESS = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
@@ -359,5 +362,7 @@ export interface Iommu {
    * where he finds what he was not told of. False: every request is to be asked for.
    */
   walkable?(rid: number, pasid: number, hi: number, out: WalkTables): boolean;
+  /** The queue whose plain commands the peer may carry out itself. Absent: it asks for every one. */
+  readonly peerQueue?: PeerQueue;
   dump(options: DumpOptions): DumpNode[];
 }

@@ -99,6 +99,11 @@ export class RegisterFile {
     Atomics.store(this.shared, word, this.values[word] & this.readable[word]);
   }
 
+  /** The bits of `mask` in a word, where the guest sees them already: whoever shares the words has stored them there. */
+  adopt(offset: number, mask: number, value: number): void {
+    this.values[offset >> 2] = (this.values[offset >> 2] & ~mask) | (value & mask);
+  }
+
   /** Replaces the bits of `mask` in a word. */
   update(offset: number, mask: number, value: number): void {
     this.set(offset, (this.values[offset >> 2] & ~mask) | (value & mask));

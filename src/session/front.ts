@@ -93,6 +93,11 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     body(CODEC.Mail, () => {}),
     FEATURE.MAILBOX,
   );
+  // Whoever it woke up has taken what is in the ring.
+  table[MESSAGE.QUEUE_RAN] = entry(
+    body(CODEC.QueueRan, () => {}),
+    FEATURE.QUEUES,
+  );
   table[MESSAGE.HOST_LISTEN] = entry(
     body(CODEC.HostListen, (session, _, m) => session.shadowing.listen(m)),
     FEATURE.HOST_BATCH,

@@ -32,8 +32,10 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
     throw new CodedError('BAD_VERSION', `version ${hello.version}; this daemon speaks ${VERSION}`);
   expectDescriptors(frame, 2);
   const registerBytes = ports.models.modelRegisterBytes(hello.model);
-  const smallest = SHARED.REGISTERS + registerBytes;
-  if (hello.sharedBytes < smallest || hello.sharedBytes > MAX_SHARED_BYTES) {
+  const queues = (hello.features & FEATURE.QUEUES) !== 0;
+  const ringBytes = queues ? SHARED.RING_BYTES : 0;
+  const smallest = SHARED.REGISTERS + registerBytes + ringBytes;
+  if (hello.sharedBytes < smallest || hello.sharedBytes % 4 !== 0 || hello.sharedBytes > MAX_SHARED_BYTES) {
     throw new CodedError(
       'BAD_SHARED_PAGE',
       `${hello.sharedBytes} bytes; model ${hello.model} needs ${smallest}`,
@@ -44,11 +46,17 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   const planned =
     nesting && settings.assignment ? offeredOptions(hello.model, given, settings.assignment) : {};
   const options = { ...planned, ...given };
-  const page = ports.mapSharedPage(frame.descriptors[1] as number, hello.sharedBytes, registerBytes);
+  const page = ports.mapSharedPage(
+    frame.descriptors[1] as number,
+    hello.sharedBytes,
+    registerBytes,
+    ringBytes,
+  );
   claim(page.control);
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   session.invalidations.open(backend);
   session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
+  session.peerCommands.open(queues ? backend : undefined, page);
   session.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
   session.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;

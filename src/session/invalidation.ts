@@ -132,6 +132,11 @@ export class Invalidations {
     return count;
   }
 
+  /** The peer has dropped this of its own cache by itself. */
+  carriedOut(scope: InvalidateScope): void {
+    this.#forget(scope);
+  }
+
   /** Drops everything, for every device: what a reset does. */
   invalidateAll(): void {
     this.#invalidate(EVERYTHING, this.#everyone());

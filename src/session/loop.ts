@@ -141,6 +141,7 @@ export class SessionLoop {
 
   #wake(): void {
     this.#wokenMidway = false;
+    this.session.takeRun();
     const end = this.#observer.wake(false);
     if (end !== undefined) throw end;
     // What it was asked for may have read memory, and so have waited for it.
@@ -256,7 +257,7 @@ export class SessionLoop {
 
   /**
    * What was sent on the front channel before what was just received on the backend channel is there, and is handled
-   * first: a device's page requests come before its answer to an invalidation request (docs/protocol.md, rule 6).
+   * first: a device's page requests come before its answer to an invalidation request (docs/protocol.md, rule 7).
    */
   #readFront(): void {
     const front = this.#front;
@@ -398,6 +399,7 @@ export class SessionLoop {
   #close(reason: CodedError): void {
     // On both: a peer that asks nothing at the moment looks at the backend channel only.
     tellWhy([this.#front, this.#backend], reason);
+    this.#giveBack(() => this.session.takeRun());
     this.lastReport = reportOf(this.session);
     // Whatever one of these fails at, the others give back what they have.
     this.#giveBack(() => this.session.end());
@@ -425,7 +427,8 @@ export class SessionLoop {
       memory: this.#memory,
       models,
       openBackend: (fd) => this.#openBackend(fd),
-      mapSharedPage: (fd, bytes, registerBytes) => this.#mapSharedPage(fd, bytes, registerBytes),
+      mapSharedPage: (fd, bytes, registerBytes, ringBytes) =>
+        this.#mapSharedPage(fd, bytes, registerBytes, ringBytes),
       fileBytes: (fd) => fstatSync(fd).size,
       log: (level, message, fields) => observer.log(level, message, fields),
       event: (event) => observer.event(event),
@@ -439,8 +442,8 @@ export class SessionLoop {
     return channel;
   }
 
-  #mapSharedPage(fd: number, bytes: number, registerBytes: number): SharedPage {
-    this.#page = new MappedPage(fd, bytes, registerBytes, this.#requireSealed);
+  #mapSharedPage(fd: number, bytes: number, registerBytes: number, ringBytes: number): SharedPage {
+    this.#page = new MappedPage(fd, bytes, registerBytes, ringBytes, this.#requireSealed);
     return this.#page;
   }
 }

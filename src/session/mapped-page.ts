@@ -9,14 +9,16 @@ export class MappedPage implements SharedPage {
   readonly control: Uint32Array;
   readonly registers: Uint32Array;
   readonly registerBytes: Uint8Array;
+  readonly ring: Uint32Array | undefined;
   readonly #file: FileMapping;
 
   /**
-   * @param bytes of the file, registers included; the descriptor stays the caller's
+   * @param bytes of the file, registers and ring included; the descriptor stays the caller's
+   * @param ringBytes of the ring that ends the file; 0: there is none
    * @param requireSealed refuse a file that may shrink
    * Throws `BAD_SHARED_PAGE`.
    */
-  constructor(fd: number, bytes: number, registerBytes: number, requireSealed: boolean) {
+  constructor(fd: number, bytes: number, registerBytes: number, ringBytes: number, requireSealed: boolean) {
     if (fstatSync(fd).size < bytes)
       throw new CodedError('BAD_SHARED_PAGE', `the file has fewer than ${bytes} bytes`);
     if (!sealAgainstShrinking(fd) && requireSealed) {
@@ -27,6 +29,7 @@ export class MappedPage implements SharedPage {
     this.control = new Uint32Array(memory, SHARED.CONTROL, (SHARED.SAVED - SHARED.CONTROL) / 4);
     this.registers = new Uint32Array(memory, SHARED.REGISTERS, registerBytes >>> 2);
     this.registerBytes = new Uint8Array(memory, SHARED.REGISTERS, registerBytes);
+    this.ring = ringBytes > 0 ? new Uint32Array(memory, bytes - ringBytes, ringBytes >>> 2) : undefined;
   }
 
   /** Removes the mapping: none of the arrays may be touched afterwards. */

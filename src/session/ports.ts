@@ -34,6 +34,8 @@ export interface SharedPage {
   /** The model's register space, and the same bytes one by one. */
   readonly registers: Uint32Array;
   readonly registerBytes: Uint8Array;
+  /** The ring of commands that the peer has carried out; absent where the file has none. */
+  readonly ring?: Uint32Array | undefined;
 }
 
 /** What the ports of a model are made of; see `createModel` of `src/device/models.ts`. */
@@ -62,10 +64,10 @@ export interface SessionPorts {
   /** Takes over the backend socket that came with HELLO. */
   openBackend(fd: number): Outlet;
   /**
-   * Maps the shared page file, `bytes` of which the peer promises; the descriptor stays the caller's. Throws
-   * `BAD_SHARED_PAGE`.
+   * Maps the shared page file, `bytes` of which the peer promises, the last `ringBytes` of them a ring; the descriptor stays
+   * the caller's. Throws `BAD_SHARED_PAGE`.
    */
-  mapSharedPage(fd: number, bytes: number, registerBytes: number): SharedPage;
+  mapSharedPage(fd: number, bytes: number, registerBytes: number, ringBytes: number): SharedPage;
   /** Size of a file in bytes. */
   fileBytes(fd: number): number;
   log(level: LogLevel, message: string, fields?: LogFields): void;

@@ -10,7 +10,8 @@
  *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so;
  *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model goes on;
  *   4 RESET and the end of the connection drop everything;
- *   5 nothing here waits, so translations are answered whatever is pending.
+ *   5 nothing here waits, so translations are answered whatever is pending;
+ *   6 what the peer has carried out itself is taken before anything that comes in.
  */
 import { CodedError, type ErrorName } from '../base/errors.js';
 import {
@@ -34,6 +35,7 @@ import { DeviceTable } from './devices.js';
 import { FRONT } from './front.js';
 import type { Agreement } from './handshake.js';
 import { Invalidations } from './invalidation.js';
+import { PeerCommands } from './peer-commands.js';
 import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
 import { Shadowing } from './shadowing.js';
 import { PeerWalks } from './walks.js';
@@ -52,6 +54,7 @@ export class Session {
   readonly settings: SessionSettings;
   readonly devices = new DeviceTable();
   readonly walks = new PeerWalks();
+  readonly peerCommands = new PeerCommands();
   readonly invalidations = new Invalidations(this.devices, this.walks);
   readonly deviceTlbs = new DeviceTlbs();
   readonly shadowing: Shadowing;
@@ -109,6 +112,7 @@ export class Session {
    */
   input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames[channel]++;
+    this.takeRun();
     if (channel === CHANNEL.BACKEND) answerHandler(frame)(this, frame, bytes);
     else this.#fromFront(frame, bytes);
     this.#goOn();
@@ -117,6 +121,21 @@ export class Session {
     if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
     if (this.#settling.length > 0) this.#settle();
     this.shadowing.answerWrite(this.ports.front);
+    this.#publishQueue();
+  }
+
+  /** Takes what the peer has carried out by itself. Throws `BAD_ARGUMENT`. */
+  takeRun(): void {
+    if (this.model !== undefined) this.peerCommands.take(this.model);
+  }
+
+  /** Nobody but the peer's own cache keeps translations, and nothing that a completion would wait for is on its way. */
+  #publishQueue(): void {
+    const { model } = this;
+    if (model === undefined) return;
+    const alone =
+      this.devices.notifiedRids.length === 0 && this.assigned.idle && this.outputs.pendingAcks() === 0;
+    this.peerCommands.publish(model, alone);
   }
 
   /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
@@ -145,6 +164,10 @@ export class Session {
   readonly outputs: IommuOutputs = {
     invalidate: (scope) => {
       if (this.model === undefined) return;
+      if (this.peerCommands.following) {
+        this.invalidations.carriedOut(scope);
+        return;
+      }
       this.invalidations.invalidate(scope, this.model);
       this.shadowing.touch(scope, this.model);
       if (this.assigned.touch(scope)) this.shadowing.owe();
@@ -193,6 +216,7 @@ export class Session {
       model.writeRegister(offset, size, message.lo, message.hi);
     }
     this.#handled = (this.#handled + 1) >>> 0;
+    this.#publishQueue();
     // Last: who sees this count sees everything the write has done.
     Atomics.store((this.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
     const { features } = this.agreement as Agreement;

@@ -160,6 +160,20 @@ export const CODEC = {
     m.holeLast = 0;
     m.holeInput = false;
   }),
+  Queue: new Codec<M.Queue>('Queue', (m) => {
+    m.number = 0;
+    m.tail = 0;
+    m.head = 0;
+    m.indexMask = 0;
+    m.indexShift = 0;
+    m.wraps = false;
+    m.baseLo = 0;
+    m.baseHi = 0;
+    m.entryLog2 = 0;
+    m.entriesLog2 = 0;
+    m.commands = EMPTY;
+  }),
+  QueueRan: new Codec<M.QueueRan>('QueueRan', () => {}),
   Interrupt: new Codec<M.Interrupt>('Interrupt', (m) => {
     m.addressLo = 0;
     m.addressHi = 0;
@@ -278,6 +292,7 @@ const BODIES = table([
   [MESSAGE.HOST_SETTLE, CODEC.HostSettle],
   [MESSAGE.TABLE_WRITE, CODEC.TableWrite],
   [MESSAGE.MAIL, CODEC.Mail],
+  [MESSAGE.QUEUE_RAN, CODEC.QueueRan],
   [MESSAGE.INVALIDATE, CODEC.Invalidate],
   [MESSAGE.INTERRUPT, CODEC.Interrupt],
   [MESSAGE.MEM_READ, CODEC.MemRead],
@@ -287,6 +302,7 @@ const BODIES = table([
   [MESSAGE.PAGE_RESPONSE, CODEC.PageResponse],
   [MESSAGE.DEVICE_TLB, CODEC.DeviceTlb],
   [MESSAGE.HOST_BATCH, CODEC.HostBatch],
+  [MESSAGE.QUEUE, CODEC.Queue],
   [MESSAGE.TABLES, CODEC.Tables],
   [MESSAGE.HOST_DEVICE, CODEC.HostDevice],
   [MESSAGE.HOST_SPACE_CREATE, CODEC.HostSpaceCreate],

@@ -32,6 +32,7 @@ export const MESSAGE = {
   PAGE_REQUEST: 12,
   TABLE_WRITE: 13,
   MAIL: 14,
+  QUEUE_RAN: 15,
   HOST_LISTEN: 20,
   HOST_SETTLE: 21,
   HOST_DEVICE: 22,
@@ -48,6 +49,7 @@ export const MESSAGE = {
   DEVICE_TLB: 71,
   HOST_BATCH: 72,
   TRACK: 73,
+  QUEUE: 74,
   TABLES: 76,
   HOST_SPACE_CREATE: 80,
   HOST_SPACE_DESTROY: 81,
@@ -82,21 +84,24 @@ export const FEATURE = {
   NESTING: 2048,
   WRITE_REPLY: 4096,
   MAILBOX: 8192,
+  QUEUES: 16384,
 } as const;
 
 /** Every feature this version knows. */
-export const ALL_FEATURES = 0x3dff;
+export const ALL_FEATURES = 0x7dff;
 
 /** Bits of Notifier.flags. */
 export const NOTIFY = { UNMAP: 1, MAP: 2, DEVICE_IOTLB: 4 } as const;
 
-/** The shared page file: control page, the model's saved state, registers. Byte offsets. */
-export const SHARED = { CONTROL: 0, SAVED: 4096, REGISTERS: 8192 } as const;
+/** The shared page file: control page, the model's saved state, registers. Byte offsets; with QUEUES a ring ends the file. */
+export const SHARED = { CONTROL: 0, SAVED: 4096, REGISTERS: 8192, RING_BYTES: 262144 } as const;
 
 /** Words of the control page. */
 export const CONTROL = {
   MAGIC: 0,
   HANDLED: 1,
+  QUEUE: 2,
+  RING_TAKEN: 3,
   HITS: 4,
   MISSES: 6,
   STALE_FILLS: 8,
@@ -107,6 +112,7 @@ export const CONTROL = {
   DAEMON_SLEEPS: 17,
   DAEMON_CPU: 18,
   SENT: 32,
+  RING_FILLED: 33,
   MAIL_SENT: 256,
   MAIL_AFTER: 257,
   FRONT_SENT: 258,

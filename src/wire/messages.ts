@@ -162,6 +162,22 @@ export interface Tables {
   holeLast: number;
   holeInput: boolean;
 }
+/** See `QueueDescription` of the device interface. */
+export interface Queue {
+  number: number;
+  tail: number;
+  head: number;
+  indexMask: number;
+  indexShift: number;
+  wraps: boolean;
+  baseLo: number;
+  baseHi: number;
+  entryLog2: number;
+  entriesLog2: number;
+  commands: ArrayLike<number>;
+}
+/** Nothing: what there is to say is in the ring. */
+export type QueueRan = Record<never, never>;
 export interface Interrupt {
   addressLo: number;
   addressHi: number;
@@ -283,6 +299,7 @@ export interface Requests {
 /** Frames that nobody answers. */
 export interface Posts {
   [MESSAGE.MAIL]: Mail;
+  [MESSAGE.QUEUE_RAN]: QueueRan;
   [MESSAGE.REG_WRITE]: RegWrite;
   [MESSAGE.DEVICE_ADDED]: DeviceAdded;
   [MESSAGE.DEVICE_REMOVED]: DeviceRemoved;

@@ -93,20 +93,38 @@ export class CommandQueue {
     this.busy = false;
   }
 
+  /** Nothing is under way, nothing is left, nothing is wrong: whoever rings the doorbell next finds a queue at rest. */
+  get atRest(): boolean {
+    const { file, devices } = this;
+    if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
+    if (this.waiting || devices.pending > 0 || devices.timedOut || this.stalls.held > 0) return false;
+    const mask = indexMask(file);
+    return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
+  }
+
+  /** A plain command that somebody else has carried out, and completed, from word `at` of `words`. False: it is none. */
+  ran(words: Uint32Array, at: number): boolean {
+    for (let word = 0; word < WORDS; word++) this.words[word] = words[at + word];
+    const opcode = ANY_COMMAND.get.Opcode(this.words);
+    if (!this.legal(opcode)) return false;
+    if (opcode === CMD.SYNC) {
+      this.synchronized();
+      if (CMD_SYNC.get.CS(this.words) === CS.SIG_IRQ) this.counters.interrupts++;
+    } else if (opcode >= CMD.TLBI_NH_ALL && opcode < CMD.TLBI_NSNH_ALL) this.execute(opcode);
+    else return false;
+    this.counters.commands++;
+    return true;
+  }
+
   /** Handles one command. False when nothing more can be done now. */
   private step(): boolean {
     const { file } = this;
     if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
-    const base = CMDQ_BASE.offset >> 2;
-    const log2 = Math.min(CMDQ_BASE.get.LOG2SIZE(file.words, base), QUEUE_LOG2);
-    const mask = 2 ** (log2 + 1) - 1;
+    const mask = indexMask(file);
     const cons = file.get(CMDQ_CONS.offset) & mask;
     if (cons === (file.get(CMDQ_PROD.offset) & mask)) return false;
-    const address = CMDQ_BASE.get.ADDR(file.words, base);
-    // §3.5.1: the base is aligned to the size of the queue, at least to 32 bytes.
-    const start = address - (address % Math.max(32, 2 ** log2 * COMMAND_BYTES));
-    const index = cons & (2 ** log2 - 1);
-    if (!this.memory.loadWords(start + index * COMMAND_BYTES, this.words, WORDS)) {
+    const index = cons & (mask >> 1);
+    if (!this.memory.loadWords(queueBase(file) + index * COMMAND_BYTES, this.words, WORDS)) {
       return this.fail(CERROR.ABT, 'fetch');
     }
     const opcode = ANY_COMMAND.get.Opcode(this.words);
@@ -282,12 +300,28 @@ export class CommandQueue {
   /** A CMD_SYNC whose predecessors are all done. SEV is not advertised: it completes like NONE. §4.7.3 */
   private complete(): void {
     const { words } = this;
-    if (this.invalidated) this.stalls.invalidated();
-    this.invalidated = false;
+    this.synchronized();
     if (CMD_SYNC.get.CS(words) !== CS.SIG_IRQ) return;
     const sent = this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
     if (!sent) this.errors.raise(GERROR_BIT.MSI_CMDQ_ABT_ERR);
   }
+
+  private synchronized(): void {
+    if (this.invalidated) this.stalls.invalidated();
+    this.invalidated = false;
+  }
+}
+
+/** Bits of the queue's indexes, the wrap bit among them. §3.5.1 */
+export function indexMask(file: RegisterFile): number {
+  const log2 = Math.min(CMDQ_BASE.get.LOG2SIZE(file.words, CMDQ_BASE.offset >> 2), QUEUE_LOG2);
+  return 2 ** (log2 + 1) - 1;
+}
+
+/** Address of the first entry: aligned to the size of the queue, at least to 32 bytes. §3.5.1 */
+export function queueBase(file: RegisterFile): number {
+  const address = CMDQ_BASE.get.ADDR(file.words, CMDQ_BASE.offset >> 2);
+  return address - (address % Math.max(32, ((indexMask(file) + 1) / 2) * COMMAND_BYTES));
 }
 
 /** Names of {@link CERROR} values. */

@@ -45,6 +45,7 @@ import {
 import type { NestedView } from '../nested-view.js';
 import { OwnedPasids } from '../pasid-commands.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
+import type { PeerQueue } from '../peer-queue.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
 import { AddressSpaces } from './address-space.js';
@@ -63,6 +64,7 @@ import { Invalidator } from './invalidation.js';
 import { Lookup } from './lookup.js';
 import { SmmuNestedView } from './nested-view.js';
 import { PageRequests } from './page-requests.js';
+import { SmmuPeerQueue } from './peer-queue.js';
 import { Stalls } from './stalls.js';
 import { Streams } from './streams.js';
 import { Survey } from './survey.js';
@@ -107,6 +109,8 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly spaces: AddressSpaces;
   /** See {@link Iommu.nested}. */
   readonly nested: NestedView;
+  /** See {@link Iommu.peerQueue}. */
+  readonly peerQueue: PeerQueue;
   private readonly dumper: Dumper;
 
   constructor(
@@ -163,6 +167,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.survey = new Survey(config, formats, lookup, memory);
     this.spaces = new AddressSpaces(config, formats, lookup);
     this.nested = new SmmuNestedView(lookup, this.control, this.events, config.stage2);
+    this.peerQueue = new SmmuPeerQueue(config, file, walks, this.queue);
     this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }

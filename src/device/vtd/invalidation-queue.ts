@@ -93,6 +93,33 @@ export class InvalidationQueue {
     this.busy = false;
   }
 
+  /** Nothing is under way, nothing is left, nothing is wrong: whoever rings the doorbell next finds a queue at rest. */
+  get atRest(): boolean {
+    if (!this.enabled || this.waiting || this.faults.queueStopped || this.deviceTlbs.pending > 0)
+      return false;
+    const head = this.file.get(IQH_REG.offset) & POINTER;
+    return head === (this.file.get(IQT_REG.offset) & POINTER) && this.usable(head);
+  }
+
+  private usable(head: number): boolean {
+    const wide = IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2) === 1;
+    const bytes = 4096 * 2 ** IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2);
+    return this.checkQueue(head, head, wide, bytes) === IQEI.NONE;
+  }
+
+  /** A plain descriptor that somebody else has carried out, and completed, from word `at` of `words`. False: it is none. */
+  ran(words: Uint32Array, at: number, size: number): boolean {
+    for (let word = 0; word < 8; word++) this.words[word] = word < size ? words[at + word] : 0;
+    const type = ANY_DESCRIPTOR.get.TypeLow(this.words) | (ANY_DESCRIPTOR.get.TypeHigh(this.words) << 4);
+    if (this.rules.check(type, this.words, size === 8, this.lookup.mode) !== IQEI.NONE) return false;
+    if (type === DESCRIPTOR.WAIT) {
+      if (INV_WAIT_DSC.get.SW(this.words) !== 1 || INV_WAIT_DSC.get.IF(this.words) !== 0) return false;
+    } else if (type === DESCRIPTOR.IOTLB || type === DESCRIPTOR.PASID_IOTLB) this.execute(type);
+    else return false;
+    this.counters.commands++;
+    return true;
+  }
+
   /** An ATS invalidation request has ended; see `Iommu.deviceTlbInvalidated`. */
   deviceTlbEnded(tag: number, result: number): void {
     if (!this.deviceTlbs.ended(tag, result)) this.waiting = false;

@@ -40,6 +40,7 @@ import {
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
+import type { PeerQueue } from '../peer-queue.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
 import { AddressSpaces } from './address-space.js';
 import { DeviceTlbRequests } from './ats.js';
@@ -59,6 +60,7 @@ import { InvalidationQueue } from './invalidation-queue.js';
 import { Lookup, OK } from './lookup.js';
 import { VtdNestedView } from './nested-view.js';
 import { PageRequests } from './page-requests.js';
+import { VtdPeerQueue } from './peer-queue.js';
 import { RegisterInvalidation } from './register-invalidation.js';
 import { Survey } from './survey.js';
 import { TableWalk } from './table-walk.js';
@@ -86,6 +88,8 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly spaces: AddressSpaces;
   /** See {@link Iommu.nested}. */
   readonly nested: NestedView;
+  /** See {@link Iommu.peerQueue}. */
+  readonly peerQueue: PeerQueue;
   private readonly dumper: Dumper;
 
   constructor(
@@ -151,6 +155,7 @@ export class VtdModel implements Iommu, RegisterListener {
     this.survey = new Survey(formats, this.lookup, memory);
     this.spaces = new AddressSpaces(formats, this.lookup);
     this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
+    this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.queue);
     this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
   }

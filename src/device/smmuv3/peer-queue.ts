@@ -1,0 +1,76 @@
+/** The Command queue as the peer may run it. IHI 0070 §3.5, §6.3.25 to §6.3.27. */
+import { COMMAND_BYTES } from '../../spec/smmuv3/commands.js';
+import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD } from '../../spec/smmuv3/registers.js';
+import type { PeerQueue, QueueDescription } from '../peer-queue.js';
+import type { RegisterFile } from '../registers.js';
+import { type CommandQueue, indexMask, queueBase } from './command-queue.js';
+import type { SmmuConfig } from './config.js';
+import { plainCommandsOf } from './plain-commands.js';
+import type { Walks } from './walks.js';
+
+const ENTRY_LOG2 = Math.log2(COMMAND_BYTES);
+
+export class SmmuPeerQueue implements PeerQueue {
+  private readonly commands: Uint32Array;
+  private readonly faithful: boolean;
+  private changes = 0;
+  private lo = -1;
+  private hi = -1;
+
+  constructor(
+    config: SmmuConfig,
+    private readonly file: RegisterFile,
+    private readonly walks: Walks,
+    private readonly queue: CommandQueue,
+  ) {
+    this.commands = plainCommandsOf(config);
+    this.faithful = config.cachePolicy === 'faithful';
+  }
+
+  /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
+  get ready(): boolean {
+    return this.faithful && !this.walks.handedOutLoose && this.queue.atRest;
+  }
+
+  /** See {@link PeerQueue.version}. */
+  get version(): number {
+    const lo = this.file.get(CMDQ_BASE.offset);
+    const hi = this.file.get(CMDQ_BASE.offset + 4);
+    if (lo !== this.lo || hi !== this.hi) {
+      this.lo = lo;
+      this.hi = hi;
+      this.changes++;
+    }
+    return this.changes;
+  }
+
+  /** See {@link PeerQueue.describe}. */
+  describe(out: QueueDescription): void {
+    const base = queueBase(this.file);
+    const mask = indexMask(this.file);
+    out.tail = CMDQ_PROD.offset;
+    out.head = CMDQ_CONS.offset;
+    out.entryLog2 = ENTRY_LOG2;
+    out.entriesLog2 = Math.log2(mask + 1) - 1;
+    out.indexShift = 0;
+    out.indexMask = mask;
+    out.wraps = true;
+    out.baseLo = base % 2 ** 32;
+    out.baseHi = Math.floor(base / 2 ** 32);
+    out.commands = this.commands;
+  }
+
+  /** See {@link PeerQueue.ran}. */
+  ran(words: Uint32Array, at: number, count: number, index: number): boolean {
+    if (!this.ready) return false;
+    const { file } = this;
+    const mask = indexMask(file);
+    if (count * 2 > mask + 1 || ((file.get(CMDQ_CONS.offset) + count) & mask) !== index) return false;
+    for (let entry = 0; entry < count; entry++) {
+      if (!this.queue.ran(words, at + (entry * COMMAND_BYTES) / 4)) return false;
+    }
+    file.adopt(CMDQ_CONS.offset, mask, index);
+    file.adopt(CMDQ_PROD.offset, mask, index);
+    return true;
+  }
+}

@@ -1,0 +1,84 @@
+/** The invalidation queue as the peer may run it. VT-d §6.5.2, §11.4.9. */
+import { IQA_REG, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
+import type { PeerQueue, QueueDescription } from '../peer-queue.js';
+import type { RegisterFile } from '../registers.js';
+import type { VtdConfig } from './config.js';
+import type { InvalidationQueue } from './invalidation-queue.js';
+import type { Lookup } from './lookup.js';
+import { plainDescriptors } from './plain-descriptors.js';
+
+/** log2 of the bytes of a queue whose QS is 0. */
+const SMALLEST_LOG2 = 12;
+
+export class VtdPeerQueue implements PeerQueue {
+  private readonly legacy: Uint32Array;
+  private readonly scalable: Uint32Array;
+  private readonly faithful: boolean;
+  private changes = 0;
+  private lo = -1;
+  private hi = -1;
+  private mode = -1;
+
+  constructor(
+    config: VtdConfig,
+    private readonly file: RegisterFile,
+    private readonly lookup: Lookup,
+    private readonly queue: InvalidationQueue,
+  ) {
+    this.legacy = plainDescriptors(config, false);
+    this.scalable = plainDescriptors(config, true);
+    this.faithful = config.cachePolicy === 'faithful';
+  }
+
+  /** See {@link PeerQueue.ready}. */
+  get ready(): boolean {
+    return this.faithful && this.queue.atRest;
+  }
+
+  /** See {@link PeerQueue.version}. */
+  get version(): number {
+    const lo = this.file.get(IQA_REG.offset);
+    const hi = this.file.get(IQA_REG.offset + 4);
+    const { mode } = this.lookup;
+    if (lo !== this.lo || hi !== this.hi || mode !== this.mode) {
+      this.lo = lo;
+      this.hi = hi;
+      this.mode = mode;
+      this.changes++;
+    }
+    return this.changes;
+  }
+
+  /** See {@link PeerQueue.describe}. */
+  describe(out: QueueDescription): void {
+    const { get } = IQA_REG;
+    const at = IQA_REG.offset >> 2;
+    const base = get.IQA(this.file.words, at);
+    const bytesLog2 = SMALLEST_LOG2 + get.QS(this.file.words, at);
+    out.tail = IQT_REG.offset;
+    out.head = IQH_REG.offset;
+    out.entryLog2 = 4 + get.DW(this.file.words, at);
+    out.entriesLog2 = bytesLog2 - out.entryLog2;
+    out.indexShift = out.entryLog2;
+    out.indexMask = 2 ** bytesLog2 - 2 ** out.entryLog2;
+    out.wraps = false;
+    out.baseLo = base % 2 ** 32;
+    out.baseHi = Math.floor(base / 2 ** 32);
+    out.commands = this.lookup.mode === TTM.SCALABLE ? this.scalable : this.legacy;
+  }
+
+  /** See {@link PeerQueue.ran}. */
+  ran(words: Uint32Array, at: number, count: number, index: number): boolean {
+    if (!this.ready) return false;
+    const size = 4 * 2 ** IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2);
+    const bytes = 2 ** (SMALLEST_LOG2 + IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2));
+    const head = this.file.get(IQH_REG.offset);
+    if (count * size * 4 >= bytes || (head + count * size * 4) % bytes !== index) return false;
+    for (let entry = 0; entry < count; entry++) {
+      if (!this.queue.ran(words, at + entry * size, size)) return false;
+    }
+    this.file.adopt(IQH_REG.offset, bytes - 1, index);
+    this.file.adopt(IQT_REG.offset, bytes - 1, index);
+    return true;
+  }
+}

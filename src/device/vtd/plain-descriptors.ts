@@ -1,0 +1,62 @@
+/**
+ * Descriptors that whoever rings the doorbell may carry out himself: they concern cached translations and nothing else. VT-d
+ * §6.5.2.3, §6.5.2.4, §6.5.2.9. Global IOTLB invalidations are rare, and left out.
+ */
+import {
+  DESCRIPTOR,
+  INV_WAIT_DSC,
+  IOTLB_INV_DSC,
+  P_IOTLB_GRANULARITY,
+  P_IOTLB_INV_DSC,
+} from '../../spec/vtd/descriptors.js';
+import { IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
+import { PLAIN, PLAIN_KIND, Plain, plainCommands } from '../peer-queue.js';
+import type { VtdConfig } from './config.js';
+
+/** Address bits of a page: 31:12, in the low word. */
+const PAGE = 0xffff_f000;
+/** A larger mask of a P_IOTLB descriptor means every address, and stays the queue's. */
+const MOST_MASK = 51;
+
+/** By mode: of legacy mode, of scalable mode with 256-bit descriptors. */
+export function plainDescriptors(config: VtdConfig, scalable: boolean): Uint32Array {
+  const iotlb = (granularity: number): Plain<keyof typeof IOTLB_INV_DSC.fields> =>
+    new Plain(IOTLB_INV_DSC, PLAIN_KIND.DROP, IOTLB_INV_DSC.reserved)
+      .is('TypeLow', DESCRIPTOR.IOTLB)
+      .is('TypeHigh', 0)
+      .is('G', granularity)
+      .field(PLAIN.SPACE, 'DID');
+  const pages = iotlb(IOTLB_GRANULARITY.PAGE);
+  // First-stage and nested mappings of the domain go whatever their address (§6.5.2.3).
+  const most = config.maximumAddressMask;
+  const found: Plain<string>[] = [];
+  if (scalable) {
+    const pasid = (granularity: number): Plain<keyof typeof P_IOTLB_INV_DSC.fields> =>
+      new Plain(P_IOTLB_INV_DSC, PLAIN_KIND.DROP, P_IOTLB_INV_DSC.reserved)
+        .is('TypeLow', DESCRIPTOR.PASID_IOTLB)
+        .is('TypeHigh', 0)
+        .is('G', granularity)
+        .field(PLAIN.SPACE, 'DID')
+        .field(PLAIN.SUB, 'PASID');
+    found.push(
+      pasid(P_IOTLB_GRANULARITY.PAGE).blocks(12, 'AM', MOST_MASK).address(PAGE, 0xffff_ffff),
+      pasid(P_IOTLB_GRANULARITY.PASID),
+      pages.blocks(64, 'AM', most),
+    );
+  } else {
+    found.push(pages.blocks(12, 'AM', most).address(PAGE, 0xffff_ffff));
+  }
+  const highBits = 2 ** (config.hostAddressWidth - 32) - 1;
+  found.push(
+    new Plain(INV_WAIT_DSC, PLAIN_KIND.STORE, INV_WAIT_DSC.reserved)
+      .is('TypeLow', DESCRIPTOR.WAIT)
+      .is('TypeHigh', 0)
+      .is('IF', 0)
+      .is('SW', 1)
+      .is('PD', 0)
+      .address(0xffff_fffc, highBits)
+      .field(PLAIN.DATA, 'StatusData'),
+    iotlb(IOTLB_GRANULARITY.DOMAIN),
+  );
+  return plainCommands(found);
+}

@@ -1,0 +1,117 @@
+/**
+ * Commands that the peer carries out itself, in the store that rings their doorbell (QUEUE, docs/protocol.md). They come here as
+ * copies in a ring that the two share, and are taken before anything else that comes in: what the peer has completed, the
+ * model knows before it answers what was asked later (ordering rule 6).
+ */
+import { CodedError } from '../base/errors.js';
+import { type Iommu, noQueue } from '../device/iommu.js';
+import { CODEC } from '../wire/codec.js';
+import { CONTROL, MESSAGE } from '../wire/frame.js';
+import type { Queue } from '../wire/messages.js';
+import type { Outlet, SharedPage } from './ports.js';
+
+/** Words of a slot of the ring. */
+const SLOT_WORDS = 4;
+/** Of the head of a run. */
+const HEAD = { COUNT: 0, NUMBER: 1, INDEX: 2 } as const;
+
+export class PeerCommands {
+  /** Commands that were taken from the ring. */
+  taken = 0;
+  /** The model's own state follows what the peer has done: nobody is to be told. */
+  following = false;
+  readonly #description = noQueue();
+  readonly #message: Queue = CODEC.Queue.create();
+  #run = new Uint32Array(256);
+  #backend: Outlet | undefined;
+  #page: SharedPage | undefined;
+  /** Of the newest QUEUE, and of the model's queue that it describes. */
+  #number = 0;
+  #version = -1;
+  /** What stands in the control page. */
+  #inForce = 0;
+  #ringTaken = 0;
+
+  /** @param backend where QUEUE goes; undefined: the peer carries out nothing */
+  open(backend: Outlet | undefined, page: SharedPage): void {
+    this.#backend = backend;
+    this.#page = page;
+    Atomics.store(page.control, CONTROL.QUEUE, 0);
+    Atomics.store(page.control, CONTROL.RING_TAKEN, 0);
+  }
+
+  /** Says whether the peer may: to be called before it can see that a store of its own was handled, or an answer. */
+  publish(model: Iommu, alone: boolean): void {
+    const page = this.#page;
+    if (page === undefined || this.#backend === undefined) return;
+    const { peerQueue } = model;
+    let inForce = 0;
+    if (alone && peerQueue?.ready === true) {
+      if (peerQueue.version !== this.#version) this.#tell(model);
+      inForce = this.#number;
+    }
+    if (inForce === this.#inForce) return;
+    this.#inForce = inForce;
+    Atomics.store(page.control, CONTROL.QUEUE, inForce);
+  }
+
+  #tell(model: Iommu): void {
+    const { peerQueue } = model;
+    if (peerQueue === undefined) return;
+    this.#version = peerQueue.version;
+    this.#number = (this.#number % 0xffff_ffff) + 1;
+    const message = this.#message;
+    const description = this.#description;
+    peerQueue.describe(description);
+    Object.assign(message, description);
+    message.number = this.#number;
+    this.#backend?.put(MESSAGE.QUEUE, 0, 0, CODEC.Queue, message);
+  }
+
+  /** Takes what is in the ring. Throws `BAD_ARGUMENT` for commands that the peer may not carry out. */
+  take(model: Iommu): void {
+    const page = this.#page;
+    const ring = page?.ring;
+    if (page === undefined || ring === undefined) return;
+    const filled = Atomics.load(page.control, CONTROL.RING_FILLED);
+    if (filled === this.#ringTaken) return;
+    const slots = ring.length / SLOT_WORDS;
+    const left = (filled - this.#ringTaken) >>> 0;
+    if (left > slots) throw new CodedError('BAD_ARGUMENT', `${left} slots filled in a ring of ${slots}`);
+    this.following = true;
+    for (let done = 0; done < left; ) done += this.#takeOne(model, ring, left - done);
+    this.following = false;
+    Atomics.store(page.control, CONTROL.RING_TAKEN, this.#ringTaken);
+  }
+
+  /** One run: a head, and the commands. Returns how many slots it took. */
+  #takeOne(model: Iommu, ring: Uint32Array, left: number): number {
+    const slotMask = ring.length / SLOT_WORDS - 1;
+    const at = (this.#ringTaken & slotMask) * SLOT_WORDS;
+    const count = ring[at + HEAD.COUNT] as number;
+    const number = ring[at + HEAD.NUMBER] as number;
+    const index = ring[at + HEAD.INDEX] as number;
+    const slots = count * 2 ** (this.#description.entryLog2 - 4);
+    if (number !== this.#number || count === 0 || slots >= left) {
+      throw new CodedError('BAD_ARGUMENT', `${count} commands of queue ${number} in the ring`);
+    }
+    // A copy: the peer may write there, and a run may go on at the ring's beginning.
+    const words = this.#room(slots * SLOT_WORDS);
+    for (let slot = 0; slot < slots; slot++) {
+      const from = ((this.#ringTaken + 1 + slot) & slotMask) * SLOT_WORDS;
+      for (let word = 0; word < SLOT_WORDS; word++)
+        words[slot * SLOT_WORDS + word] = ring[from + word] as number;
+    }
+    if (model.peerQueue?.ran(words, 0, count, index) !== true) {
+      throw new CodedError('BAD_ARGUMENT', 'the peer has carried out commands that it may not');
+    }
+    this.taken += count;
+    this.#ringTaken = (this.#ringTaken + 1 + slots) >>> 0;
+    return 1 + slots;
+  }
+
+  #room(words: number): Uint32Array {
+    if (words > this.#run.length) this.#run = new Uint32Array(2 ** Math.ceil(Math.log2(words)));
+    return this.#run;
+  }
+}
