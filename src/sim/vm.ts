@@ -98,7 +98,7 @@ export class SimVm implements Machine {
   private constructor(path: string, options: SimVmOptions) {
     this.#shared = options.sharedMemory ?? true;
     this.ram.onStore = (gpa, size) => this.#stored(gpa, size);
-    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000;
+    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000 + SHARED.RING_BYTES;
     this.client = Client.connect(path, {
       invalidate: (message) => this.#invalidate(message),
       interrupt: (message) => this.#interrupt(message),

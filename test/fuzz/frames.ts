@@ -13,6 +13,7 @@ import {
   Frame,
   MAX_FRAME_BYTES,
   MESSAGE,
+  SHARED,
   VERSION,
 } from '../../src/wire/frame.js';
 import type { RegWriteReply } from '../../src/wire/messages.js';
@@ -147,7 +148,7 @@ class Talk {
       memory: this.#memory,
       models: { createModel, modelRegisterBytes },
       openBackend: () => outlet((frame) => this.#ask(frame), CHANNEL.BACKEND),
-      mapSharedPage: (_fd, _bytes, registerBytes) => sharedPage(registerBytes),
+      mapSharedPage: (_fd, _bytes, registerBytes, ringBytes) => sharedPage(registerBytes, ringBytes),
       fileBytes: () => 2 ** 20,
       log: () => {},
       event: () => {},
@@ -164,7 +165,7 @@ class Talk {
     const { rng } = this;
     const features = rng.pick([...new Array<number>(5).fill(ALL_FEATURES), 1, rng.u32()]);
     const model = rng.chance(0.7) ? 'vtd' : 'smmuv3';
-    const sharedBytes = 8192 + modelRegisterBytes(model);
+    const sharedBytes = SHARED.REGISTERS + modelRegisterBytes(model) + SHARED.RING_BYTES;
     const options = model === 'smmuv3' && rng.chance(0.7) ? { ats: 'on' } : {};
     const given = { version: VERSION, features, vm: 'fuzz', model, sharedBytes, options };
     const message = { ...CODEC.Hello.create(), ...given };
@@ -318,9 +319,10 @@ class Talk {
   }
 }
 
-function sharedPage(registerBytes: number): SharedPage {
+function sharedPage(registerBytes: number, ringBytes: number): SharedPage {
   const control = new Uint32Array(1024);
   control[0] = CONTROL_MAGIC;
   const registers = new Uint32Array(registerBytes / 4);
-  return { control, registers, registerBytes: new Uint8Array(registers.buffer) };
+  const ring = ringBytes > 0 ? new Uint32Array(ringBytes / 4) : undefined;
+  return { control, registers, registerBytes: new Uint8Array(registers.buffer), ring };
 }
