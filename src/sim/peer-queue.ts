@@ -30,7 +30,7 @@ export interface PeerQueuePorts {
 }
 
 /** One command to be carried out. */
-interface Step {
+export interface Step {
   readonly entry: Uint32Array;
   readonly drops?: Dropped;
   readonly stores?: { readonly address: number; readonly value: number };
@@ -110,21 +110,11 @@ export class SimPeerQueue {
       if (!this.ports.ram.contains(at, bytes)) return undefined;
       const entry = new Uint32Array(bytes / 4);
       for (let word = 0; word < entry.length; word++) entry[word] = this.ports.ram.load32(at + word * 4);
-      const step = this.#step(entry);
+      const step = plainStep(this.#commands, entry, (gpa) => this.ports.ram.contains(gpa, 4));
       if (step === undefined) return undefined;
       steps.push(step);
     }
     return steps;
-  }
-
-  #step(entry: Uint32Array): Step | undefined {
-    for (let at = 0; at < this.#commands.length; at += COMMAND_WORDS) {
-      const command = this.#commands.subarray(at, at + COMMAND_WORDS);
-      const step = fits(command, entry) ? stepOf(command, entry) : undefined;
-      if (step === undefined) continue;
-      if (step.stores === undefined || this.ports.ram.contains(step.stores.address, 4)) return step;
-    }
-    return undefined;
   }
 
   /** Puts a run into the ring. False: there is no room. */
@@ -155,6 +145,21 @@ export class SimPeerQueue {
     if (before < slots / 2 && before + needed >= slots / 2) this.ports.tell();
     return true;
   }
+}
+
+/** What the first command that fits an entry asks for; undefined: none does. `isRam`: of the word at an address. */
+export function plainStep(
+  commands: Uint32Array,
+  entry: Uint32Array,
+  isRam: (gpa: number) => boolean,
+): Step | undefined {
+  for (let at = 0; at < commands.length; at += COMMAND_WORDS) {
+    const command = commands.subarray(at, at + COMMAND_WORDS);
+    const step = fits(command, entry) ? stepOf(command, entry) : undefined;
+    if (step === undefined) continue;
+    if (step.stores === undefined || isRam(step.stores.address)) return step;
+  }
+  return undefined;
 }
 
 function fits(command: Uint32Array, entry: Uint32Array): boolean {
