@@ -4,7 +4,7 @@ import { vtdEffect, wordsOf } from '../../../test/support/plain-entries.js';
 import { contextEntry, QUEUE, RAM_BYTES, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { plainStep } from '../../sim/peer-queue.js';
 import { TTM } from '../../spec/vtd/registers.js';
-import { noQueue } from '../iommu.js';
+import { DEVICE_TLB, noQueue } from '../iommu.js';
 
 const RID = 0x0018;
 const DID = 6;
@@ -185,7 +185,7 @@ describe('when the invalidation queue is ready for the peer', () => {
     expect(machine.devices.deviceTlbs).toHaveLength(1);
     expect(peerOf(machine).ready).toBe(false);
     const [{ tag }] = machine.devices.deviceTlbs;
-    machine.model.deviceTlbInvalidated?.(tag, 2);
+    machine.model.deviceTlbInvalidated?.(tag, DEVICE_TLB.TIMEOUT);
     expect(machine.read(FSTS) & 0x40, 'ITE').toBe(0x40);
     expect(peerOf(machine).ready).toBe(false);
     machine.write32(FSTS, 0x40);
