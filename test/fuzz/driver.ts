@@ -35,12 +35,15 @@ export class DriverFuzzer implements Fuzzer {
   #checks = 0;
   #carriedOut = 0;
 
+  /** @param alone only with bridges that may carry out plain commands all the time */
+  constructor(private readonly alone = false) {}
+
   facts(): Readonly<Record<string, number>> {
     return { checks: this.#checks, carriedOut: this.#carriedOut };
   }
 
   run(rng: Rng, trace: Trace): void {
-    const world = makeWorld(rng, trace);
+    const world = makeWorld(rng, trace, this.alone);
     const play = new Play(rng, trace, world);
     for (let step = 0; step < STEPS; step++) play.step();
     this.#checks += play.checks;

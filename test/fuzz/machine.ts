@@ -89,7 +89,14 @@ export class FuzzMachine extends LocalMachine {
   readonly peerQueue: SimPeerQueue | undefined;
   #writes = 0;
 
-  constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>, model = 'vtd') {
+  /** @param carriesOut plain commands by itself, where it may */
+  constructor(
+    rng: Rng,
+    memory: GuestMemory,
+    options: Readonly<Record<string, string>>,
+    model = 'vtd',
+    carriesOut = rng.chance(0.7),
+  ) {
     const counting = new CountingMemory(memory);
     const page = sharedPage(modelRegisterBytes(model));
     super(counting, options, model, undefined, page.registers);
@@ -121,7 +128,7 @@ export class FuzzMachine extends LocalMachine {
         this.#waiting.push({ rid, pasid: pasid - 1, tables });
       },
     });
-    this.peerQueue = rng.chance(0.7) ? this.#makePeer() : undefined;
+    this.peerQueue = carriesOut ? this.#makePeer() : undefined;
   }
 
   #makePeer(): SimPeerQueue {

@@ -45,12 +45,15 @@ export class SmmuDriverFuzzer implements Fuzzer {
   readonly name = 'smmu-driver';
   readonly #facts = { checks: 0, ahead: 0, stalls: 0, groups: 0, carriedOut: 0 };
 
+  /** @param alone only with bridges that may carry out plain commands all the time */
+  constructor(private readonly alone = false) {}
+
   facts(): Readonly<Record<string, number>> {
     return this.#facts;
   }
 
   run(rng: Rng, trace: Trace): void {
-    const world = makeSmmuWorld(rng, trace);
+    const world = makeSmmuWorld(rng, trace, this.alone);
     const play = new Play(rng, trace, world);
     for (let step = 0; step < STEPS; step++) play.step();
     play.end();
