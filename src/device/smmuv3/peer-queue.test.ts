@@ -79,7 +79,9 @@ describe('the Command queue described as data', () => {
       { stage1: true, stage2: true, range: false },
     ],
   ])('%s: what is plain, and what it does', (_name, options, shape) => {
-    const { commands } = described(new TestSmmu(options).start());
+    const vm = new TestSmmu(options).start();
+    const { commands } = described(vm);
+    let index = 0;
     const rng = new Rng(2);
     const isRam = (gpa: number): boolean => gpa + 4 <= RAM_BYTES;
     const seen = { drops: 0, stores: 0, nothing: 0, none: 0 };
@@ -91,7 +93,11 @@ describe('the Command queue described as data', () => {
       const text = `0x${entry.toString(16)}`;
       expect(found !== undefined, text).toBe(fits);
       const { entry: _, ...effect } = found ?? { entry: undefined };
-      if (fits) expect(effect, text).toEqual(expected);
+      if (fits) {
+        expect(effect, text).toEqual(expected);
+        index = (index + 1) & 0x1f;
+        expect(peerOf(vm).ran(run(entry), 0, 1, index), text).toBe(true);
+      }
       const kind =
         'drops' in (expected ?? {}) ? 'drops' : 'stores' in (expected ?? {}) ? 'stores' : 'nothing';
       seen[fits ? kind : 'none']++;

@@ -75,6 +75,7 @@ describe('the invalidation queue described as data', () => {
   it.each(['legacy', 'scalable'] as const)('%s: what is plain, and what it does', (mode) => {
     const machine = unit(mode);
     const { commands, entryLog2 } = described(machine);
+    let index = 0;
     const rng = new Rng(1);
     const isRam = (gpa: number): boolean => gpa + 4 <= RAM_BYTES;
     const seen = { drops: 0, stores: 0, none: 0 };
@@ -88,7 +89,11 @@ describe('the invalidation queue described as data', () => {
       const { entry: _, ...effect } = found ?? { entry: words };
       const text = `0x${bits.toString(16)}`;
       expect(found !== undefined, text).toBe(fits);
-      if (fits) expect(effect, text).toEqual(expected);
+      if (fits) {
+        expect(effect, text).toEqual(expected);
+        index = (index + 2 ** entryLog2) % 4096;
+        expect(peerOf(machine).ran(words, 0, 1, index), text).toBe(true);
+      }
       seen[!fits ? 'none' : 'drops' in expected ? 'drops' : 'stores']++;
     }
     expect(Math.min(seen.drops, seen.stores, seen.none)).toBeGreaterThan(500);
