@@ -6,7 +6,7 @@ import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, HEADER_BYTES, MAX_BODY_BYTES, MESSAGE } from '../wire/frame.js';
 import { prepareSession, type SessionOptions } from './host.js';
 import { FAKE } from './testing/fake-model.js';
-import { type Connected, connected } from './testing/vm.js';
+import { type Connected, connected, PAGE_BYTES } from './testing/vm.js';
 
 const open: Connected[] = [];
 
@@ -308,7 +308,7 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
 
   it('HELLO without its descriptors: MISSING_DESCRIPTOR', async () => {
     const { vm, host } = start();
-    const hello = { ...CODEC.Hello.create(), version: 1, model: 'fake', sharedBytes: 12288 };
+    const hello = { ...CODEC.Hello.create(), version: 1, model: 'fake', sharedBytes: PAGE_BYTES };
     expect(() => vm.client.request(MESSAGE.HELLO, hello)).toThrow(
       expect.objectContaining({ reason: 'MISSING_DESCRIPTOR' }),
     );

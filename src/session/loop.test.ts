@@ -3,10 +3,10 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { CodedError } from '../base/errors.js';
 import { clearWake, closeFd, PollSet, socketPair, wake, wakeFd } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
-import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, SHARED, VERSION } from '../wire/frame.js';
+import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, VERSION } from '../wire/frame.js';
 import { SessionLoop } from './loop.js';
 import { FAKE, fakeModels } from './testing/fake-model.js';
-import { TestVm } from './testing/vm.js';
+import { PAGE_BYTES, TestVm } from './testing/vm.js';
 
 const REMOTE = 0x10_0000;
 const RID = 8;
@@ -62,7 +62,7 @@ function answeredBeforeSleep(
   const hello = {
     ...CODEC.Hello.create(),
     ...{ version: VERSION, features: ALL_FEATURES & ~FEATURE.MAILBOX, model },
-    sharedBytes: SHARED.REGISTERS + FAKE.BYTES,
+    sharedBytes: PAGE_BYTES,
   };
   client.send(MESSAGE.HELLO, FLAG.NEED_REPLY, 1, CODEC.Hello, hello, [client.backendPeer, vm.pageFd]);
   const region = { ...CODEC.MemAdd.create(), region: 1, gpaLo: REMOTE, sizeLo: 65536 };

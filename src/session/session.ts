@@ -133,8 +133,8 @@ export class Session {
   #publishQueue(): void {
     const { model } = this;
     if (model === undefined) return;
-    const alone =
-      this.devices.notifiedRids.length === 0 && this.assigned.idle && this.outputs.pendingAcks() === 0;
+    const nobody = this.devices.notifiedRids.length === 0 && this.assigned.idle && this.shadowing.shadow.idle;
+    const alone = nobody && this.outputs.pendingAcks() === 0;
     this.peerCommands.publish(model, alone);
   }
 

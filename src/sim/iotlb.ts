@@ -14,6 +14,14 @@ export interface Scope {
   readonly log2Size: number;
 }
 
+/** What a command names that the peer carries out itself: translations of these tags within [first, end). */
+export interface Dropped {
+  readonly space: number;
+  readonly sub: number;
+  readonly first: bigint;
+  readonly end: bigint;
+}
+
 interface Entry {
   readonly space: number;
   readonly sub: number;
@@ -43,6 +51,9 @@ export class Iotlb {
   readonly #sizes = new Map<number, number>();
   readonly #epochs = new Map<number, number>();
   #globalEpoch = 0;
+  /** Counts what was dropped without an epoch: what was asked or looked for before it may be older. */
+  generation = 0;
+  readonly #generations = new Map<number, number>();
 
   get size(): number {
     return this.#entries.size;
@@ -62,7 +73,7 @@ export class Iotlb {
 
   /**
    * Keeps the spans of an answer, unless it is older than an invalidation that its space has seen since.
-   * Returns false when it was dropped as stale.
+   * Returns false when it was dropped as stale. `since`: the generation when it was asked for, or the walk began.
    */
   fill(
     rid: number,
@@ -71,9 +82,11 @@ export class Iotlb {
     sub: number,
     epoch: number,
     spans: readonly number[],
+    since = this.generation,
   ): boolean {
     const last = this.#epochs.get(space) ?? this.#globalEpoch;
-    if (older(epoch, last) || older(epoch, this.#globalEpoch)) {
+    const dropped = this.#generations.get(space) ?? 0;
+    if (older(epoch, last) || older(epoch, this.#globalEpoch) || since < dropped) {
       this.counters.staleFills++;
       return false;
     }
@@ -92,6 +105,18 @@ export class Iotlb {
     else this.#epochs.set(scope.space, epoch);
     for (const [name, entry] of this.#entries) {
       if (!matches(scope, entry)) continue;
+      this.#entries.delete(name);
+      this.#count(entry.log2Size, -1);
+      this.counters.invalidated++;
+    }
+  }
+
+  /** Drops what a command that the peer carries out itself names: there is no epoch then. */
+  drop({ space, sub, first, end }: Dropped): void {
+    this.#generations.set(space, ++this.generation);
+    for (const [name, entry] of this.#entries) {
+      if (entry.space !== space || (sub !== ANY && entry.sub !== sub)) continue;
+      if (entry.input >= end || entry.input + (1n << BigInt(entry.log2Size)) <= first) continue;
       this.#entries.delete(name);
       this.#count(entry.log2Size, -1);
       this.counters.invalidated++;

@@ -115,6 +115,8 @@ export class SmmuDriver {
   readonly #options: SmmuDriverOptions;
   readonly #variety: Variety;
   readonly #attached = new Map<number, StreamState>();
+  /** Stages 2 that a stage 1 stands on. */
+  readonly #parents = new Set<SmmuDomain>();
   #nextVmid = 1;
   #nextAsid = 1;
 
@@ -194,6 +196,7 @@ export class SmmuDriver {
     options: DomainOptions = {},
     tableAddress: (gpa: number) => bigint = BigInt,
   ): SmmuDomain {
+    this.#parents.add(parent);
     return this.#domain('nested', parent, options, tableAddress);
   }
 
@@ -296,7 +299,7 @@ export class SmmuDriver {
       else {
         commands.intermediateAddresses(domain.vmid, input, domain.granule, pages);
         // What both stages made is not found by intermediate address (§4.4.3.1).
-        commands.firstStage(domain.vmid);
+        if (this.#parents.has(domain)) commands.firstStage(domain.vmid);
       }
     } else if (width === WIDTH.TAGGED) {
       if (this.#variety.pauses()) commands.firstStage(domain.vmid);

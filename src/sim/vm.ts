@@ -18,6 +18,7 @@ import type {
   MsiWrite,
   Translation,
 } from './machine.js';
+import { SimPeerQueue } from './peer-queue.js';
 import { type RamRegion, SimRam } from './ram.js';
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
@@ -84,6 +85,10 @@ export class SimVm implements Machine {
   assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
   readonly hosts = new Map<number, SimHost>();
+  /** Carries out plain invalidations by itself; undefined: they are sent. */
+  peerQueue: SimPeerQueue | undefined;
+  /** Devices with notifiers, by handle. */
+  readonly #notified = new Set<number>();
   /** Pages, by number, whose stores the daemon wants to hear of. */
   readonly tracked = new Set<number>();
   readonly #shared: boolean;
@@ -98,7 +103,7 @@ export class SimVm implements Machine {
   private constructor(path: string, options: SimVmOptions) {
     this.#shared = options.sharedMemory ?? true;
     this.ram.onStore = (gpa, size) => this.#stored(gpa, size);
-    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000;
+    this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000 + SHARED.RING_BYTES;
     this.client = Client.connect(path, {
       invalidate: (message) => this.#invalidate(message),
       interrupt: (message) => this.#interrupt(message),
@@ -111,6 +116,7 @@ export class SimVm implements Machine {
       deviceTlb: (message) => this.onDeviceTlb(message),
       hostBatch: (message) => this.#hostBatch(message),
       track: (message) => this.#track(message),
+      queue: (message) => this.peerQueue?.take(message),
       hostOperation: (type, message) => (this.assigned as AssignedHost).operation(type, message),
       hostRespond: (message) => this.assigned?.respond(message),
     });
@@ -191,6 +197,7 @@ export class SimVm implements Machine {
   }
 
   writeRegister(offset: number, size: number, value: bigint): void {
+    if (this.#aloneWithTranslations && this.peerQueue?.ring(offset, size, value, this.#sent)) return;
     this.#sent = (this.#sent + 1) >>> 0;
     Atomics.store(this.#sharedWords, CONTROL.SENT, this.#sent | 0);
     const lo = Number(value & 0xffff_ffffn);
@@ -207,6 +214,11 @@ export class SimVm implements Machine {
     else this.held.push(handed);
   }
 
+  /** Nobody but the own IOTLB keeps any. Devices of the simulation are done with theirs before anything else happens. */
+  get #aloneWithTranslations(): boolean {
+    return this.hosts.size === 0 && this.assigned === undefined && this.#notified.size === 0;
+  }
+
   /** Does what came with the answer to a register write, and says so. */
   carryOut(handed: M.RegWriteReply): void {
     this.client.answer(MESSAGE.HOST_BATCH, handed.batch, this.#hostBatch(handed));
@@ -215,11 +227,12 @@ export class SimVm implements Machine {
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
     const hit = this.iotlb.lookup(rid, pasid, access, address);
     if (hit !== undefined) return hit;
+    const since = this.iotlb.generation;
     const reply = this.askTranslation(rid, pasid, access, address);
     this.#writeCounters();
     if (reply.status !== 0) return undefined;
     const spans = Array.from(reply.spans);
-    if (!reply.once) this.iotlb.fill(rid, pasid, reply.space, reply.sub, reply.epoch, spans);
+    if (!reply.once) this.iotlb.fill(rid, pasid, reply.space, reply.sub, reply.epoch, spans, since);
     return throughSpan(spans, 0, address);
   }
 
@@ -285,11 +298,18 @@ export class SimVm implements Machine {
     const host = new SimHost();
     this.hosts.set(device, host);
     this.addDevice(device, rid, name);
-    this.client.post(MESSAGE.NOTIFIER, { device, flags: NOTIFY.UNMAP | NOTIFY.MAP });
+    this.notify(device, NOTIFY.UNMAP | NOTIFY.MAP);
     const all = { firstLo: 0, firstHi: 0, lastLo: 0xffff_ffff, lastHi: 0xffff_ffff };
     this.client.post(MESSAGE.HOST_LISTEN, { device, ...all });
     this.settle();
     return host;
+  }
+
+  /** What a device wants to be told of, flags of NOTIFY. */
+  notify(device: number, flags: number): void {
+    if (flags === 0) this.#notified.delete(device);
+    else this.#notified.add(device);
+    this.client.post(MESSAGE.NOTIFIER, { device, flags });
   }
 
   /** Waits until the hosts have mapped what the guest's tables say. */
@@ -303,12 +323,14 @@ export class SimVm implements Machine {
   }
 
   removeDevice(device: number): void {
+    this.#notified.delete(device);
     this.client.post(MESSAGE.DEVICE_REMOVED, { device });
   }
 
   /** Unplugs the VM: everything it had is gone. */
   close(): void {
     this.client.close();
+    this.peerQueue = undefined;
     this.ram.close();
     if (this.#sharedFd < 0) return;
     this.#sharedWords = new Int32Array(SHARED.REGISTERS / 4);
@@ -339,6 +361,13 @@ export class SimVm implements Machine {
     }
     this.registerBytes = reply.registerBytes;
     this.session = reply.session;
+    if ((reply.features & FEATURE.QUEUES) === 0) return;
+    this.peerQueue = new SimPeerQueue({
+      file: this.#sharedWords.buffer,
+      ram: this.ram,
+      drop: (what) => this.iotlb.drop(what),
+      tell: () => this.client.post(MESSAGE.QUEUE_RAN, {}),
+    });
   }
 
   /** Words of the control page. */

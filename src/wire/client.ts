@@ -27,6 +27,8 @@ export interface BackendService {
   hostRespond?(message: M.HostRespond): void;
   /** Absent: the peer asks for every translation, which is always allowed. */
   tables?(message: M.Tables): void;
+  /** Absent: the peer carries out nothing by itself, which is always allowed. */
+  queue?(message: M.Queue): void;
 }
 
 type HostRequest = typeof MESSAGE.HOST_SPACE_CREATE;
@@ -295,6 +297,8 @@ export class Client {
       service.hostRespond?.(this.backend.body(CODEC.HostRespond));
     } else if (type === MESSAGE.TABLES) {
       service.tables?.(this.backend.body(CODEC.Tables));
+    } else if (type === MESSAGE.QUEUE) {
+      service.queue?.(this.backend.body(CODEC.Queue));
     } else if (type === MESSAGE.ERROR) {
       throw peerError(this.backend.body(CODEC.Error));
     } else {

@@ -33,15 +33,21 @@ interface Page {
 export class DriverFuzzer implements Fuzzer {
   readonly name = 'driver';
   #checks = 0;
+  #carriedOut = 0;
+
+  /** @param alone only with bridges that may carry out plain commands all the time */
+  constructor(private readonly alone = false) {}
 
   facts(): Readonly<Record<string, number>> {
-    return { checks: this.#checks };
+    return { checks: this.#checks, carriedOut: this.#carriedOut };
   }
 
   run(rng: Rng, trace: Trace): void {
-    const play = new Play(rng, trace, makeWorld(rng, trace));
+    const world = makeWorld(rng, trace, this.alone);
+    const play = new Play(rng, trace, world);
     for (let step = 0; step < STEPS; step++) play.step();
     this.#checks += play.checks;
+    this.#carriedOut += world.machine.peerQueue?.commands ?? 0;
   }
 }
 

@@ -19,6 +19,7 @@ const FRONT = [
   MESSAGE.TABLE_WRITE,
   MESSAGE.HOST_LISTEN,
   MESSAGE.HOST_SETTLE,
+  MESSAGE.QUEUE_RAN,
 ] as const;
 
 /** Registers that do something when they are written, within what both models have. */
@@ -35,6 +36,7 @@ const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.TABLE_WRITE]: FEATURE.TRACKING,
   [MESSAGE.HOST_LISTEN]: FEATURE.HOST_BATCH,
   [MESSAGE.HOST_SETTLE]: FEATURE.HOST_BATCH,
+  [MESSAGE.QUEUE_RAN]: FEATURE.QUEUES,
 };
 
 /** Requests that are answered at once. */

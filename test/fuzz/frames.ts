@@ -13,9 +13,10 @@ import {
   Frame,
   MAX_FRAME_BYTES,
   MESSAGE,
+  SHARED,
   VERSION,
 } from '../../src/wire/frame.js';
-import type { RegWriteReply } from '../../src/wire/messages.js';
+import type { Queue, RegWriteReply } from '../../src/wire/messages.js';
 import { Receiver } from '../../src/wire/receiver.js';
 import { CountingMemory } from './counting-memory.js';
 import { putTables, startFrames } from './first-tables.js';
@@ -23,6 +24,7 @@ import { firstFrames, frameBytes, hostFrames, plausibleFrame, replyDue, spoiled 
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { WORDS_PER_WRITE } from './limits.js';
 import { MemoryPeer } from './memory-peer.js';
+import { RingMaker } from './ring-maker.js';
 import type { Rng } from './rng.js';
 
 const STEPS = 150;
@@ -74,10 +76,17 @@ export class FramesFuzzer implements Fuzzer {
   #frames = 0;
   #ended = 0;
   #early = 0;
+  #runs = 0;
   readonly #reasons: Record<string, number> = {};
 
   facts(): Readonly<Record<string, number>> {
-    return { frames: this.#frames, ended: this.#ended, early: this.#early, ...this.#reasons };
+    return {
+      frames: this.#frames,
+      ended: this.#ended,
+      early: this.#early,
+      runs: this.#runs,
+      ...this.#reasons,
+    };
   }
 
   run(rng: Rng, trace: Trace): void {
@@ -98,6 +107,7 @@ export class FramesFuzzer implements Fuzzer {
       talk.end();
       this.#frames += talk.frames;
       this.#early += talk.early;
+      this.#runs += talk.runs;
     }
   }
 }
@@ -108,6 +118,8 @@ class Talk {
   strayed = false;
   /** Answers that came while memory was asked for. */
   early = 0;
+  /** Runs of commands that the peer has carried out. */
+  runs = 0;
   readonly #ram = new ArrayMemory([{ base: 0, bytes: RAM_BYTES }]);
   readonly #peer: MemoryPeer;
   readonly #memory: FuzzMemory;
@@ -123,18 +135,24 @@ class Talk {
   readonly #session: Session;
   #nextId = 1;
   #delivering = false;
+  readonly #ring = new RingMaker();
+  #page: SharedPage | undefined;
+  /** Nobody but the peer's own cache keeps translations: it may carry out commands. */
+  readonly #alone: boolean;
 
   constructor(
     private readonly rng: Rng,
     private readonly trace: Trace,
   ) {
     const ram = this.#ram;
+    this.#alone = rng.chance(0.4);
     this.#peer = new MemoryPeer(ram, RAM_BYTES, () => this.#answerEarly());
     this.#memory = new FuzzMemory(rng.chance(0.5) ? this.#peer.memory : ram);
     const outlet = (sent: (frame: Sent) => void, channel: ChannelName): Outlet => ({
       put: (type, flags, id, codec, message) => {
         const { ops, batch } = message as Partial<RegWriteReply>;
         const operations = (ops?.length ?? 0) / HOST_OPERATION_WORDS;
+        if (type === MESSAGE.QUEUE) this.#ring.take(message as unknown as Queue);
         if (channel === CHANNEL.BACKEND) this.#peer.ask(type, flags, id, codec, message);
         sent({ type, flags, id, channel, operations });
         // A batch that comes with the answer to a write is answered where it came.
@@ -147,7 +165,10 @@ class Talk {
       memory: this.#memory,
       models: { createModel, modelRegisterBytes },
       openBackend: () => outlet((frame) => this.#ask(frame), CHANNEL.BACKEND),
-      mapSharedPage: (_fd, _bytes, registerBytes) => sharedPage(registerBytes),
+      mapSharedPage: (_fd, _bytes, registerBytes, ringBytes) => {
+        this.#page = sharedPage(registerBytes, ringBytes);
+        return this.#page;
+      },
       fileBytes: () => 2 ** 20,
       log: () => {},
       event: () => {},
@@ -164,29 +185,42 @@ class Talk {
     const { rng } = this;
     const features = rng.pick([...new Array<number>(5).fill(ALL_FEATURES), 1, rng.u32()]);
     const model = rng.chance(0.7) ? 'vtd' : 'smmuv3';
-    const sharedBytes = 8192 + modelRegisterBytes(model);
+    const sharedBytes = SHARED.REGISTERS + modelRegisterBytes(model) + SHARED.RING_BYTES;
     const options = model === 'smmuv3' && rng.chance(0.7) ? { ats: 'on' } : {};
     const given = { version: VERSION, features, vm: 'fuzz', model, sharedBytes, options };
     const message = { ...CODEC.Hello.create(), ...given };
     this.#features = features & ALL_FEATURES;
     const flags = VERSION | FLAG.NEED_REPLY;
     this.#receive(frameBytes(MESSAGE.HELLO, flags, 0, CODEC.Hello, message), [NO_FD, NO_FD + 1]);
-    for (const bytes of firstFrames(this.#features)) this.#receive(bytes, []);
+    for (const bytes of firstFrames(this.#plausible)) this.#receive(bytes, []);
     if (rng.chance(0.7)) {
       putTables(this.#ram, model);
       for (const bytes of startFrames(model)) this.#receive(bytes, []);
     }
-    if ((this.#features & FEATURE.NESTING) === 0 || rng.chance(0.3)) return;
+    if ((this.#plausible & FEATURE.NESTING) === 0 || rng.chance(0.3)) return;
     for (const bytes of hostFrames(rng, model)) this.#receive(bytes, []);
+  }
+
+  /** Features whose messages are sent now and then. */
+  get #plausible(): number {
+    const others = FEATURE.NOTIFIERS | FEATURE.HOST_BATCH | FEATURE.NESTING;
+    return this.#alone ? this.#features & ~others : this.#features;
   }
 
   step(): void {
     const { rng } = this;
+    if (this.#page !== undefined && rng.chance(0.3)) {
+      const ran = this.#ring.put(rng, this.#page);
+      if (ran !== undefined) {
+        this.runs++;
+        this.trace.say(ran);
+      }
+    }
     if (rng.chance(0.3) && this.#asked.length > 0) {
       this.#acknowledge();
       return;
     }
-    const { type, bytes, descriptor } = plausibleFrame(rng, this.#nextId++, this.#features);
+    const { type, bytes, descriptor } = plausibleFrame(rng, this.#nextId++, this.#plausible);
     const wrong = rng.chance(0.005);
     const descriptors = descriptor !== rng.chance(0.002) ? [NO_FD] : [];
     const sent = wrong ? spoiled(rng, bytes) : bytes;
@@ -318,9 +352,10 @@ class Talk {
   }
 }
 
-function sharedPage(registerBytes: number): SharedPage {
+function sharedPage(registerBytes: number, ringBytes: number): SharedPage {
   const control = new Uint32Array(1024);
   control[0] = CONTROL_MAGIC;
   const registers = new Uint32Array(registerBytes / 4);
-  return { control, registers, registerBytes: new Uint8Array(registers.buffer) };
+  const ring = ringBytes > 0 ? new Uint32Array(ringBytes / 4) : undefined;
+  return { control, registers, registerBytes: new Uint8Array(registers.buffer), ring };
 }

@@ -1,15 +1,25 @@
-import { ANY, SPAN_WORDS, TRANSLATE_STATUS, type WalkTables } from '../../src/device/iommu.js';
+import {
+  ANY,
+  SPAN_WORDS,
+  TRANSLATE_STATUS,
+  type TranslateResult,
+  type WalkTables,
+} from '../../src/device/iommu.js';
+import { modelRegisterBytes } from '../../src/device/models.js';
 import type { GuestMemory } from '../../src/memory/port.js';
 import { DeviceTable } from '../../src/session/devices.js';
 import { Invalidations } from '../../src/session/invalidation.js';
+import { PeerCommands } from '../../src/session/peer-commands.js';
+import type { SharedPage } from '../../src/session/ports.js';
 import { PeerWalks } from '../../src/session/walks.js';
 import { Iotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
-import type { Translation } from '../../src/sim/machine.js';
-import { MESSAGE, NOTIFY } from '../../src/wire/frame.js';
-import type { Invalidate, Tables } from '../../src/wire/messages.js';
+import type { BusPageRequest, Translation } from '../../src/sim/machine.js';
+import { SimPeerQueue } from '../../src/sim/peer-queue.js';
+import { CONTROL, MESSAGE, NOTIFY, SHARED } from '../../src/wire/frame.js';
+import type { Invalidate, Queue, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Walker } from '../support/peer-walks.js';
-import { heard } from '../support/spoil.js';
+import { heard, peerSpoilt } from '../support/spoil.js';
 import { CountingMemory } from './counting-memory.js';
 import { must } from './fuzzer.js';
 import { WORDS_PER_TRANSLATION, WORDS_PER_WRITE } from './limits.js';
@@ -22,10 +32,12 @@ interface Fill {
   readonly space: number;
   readonly sub: number;
   readonly epoch: number;
+  /** The cache's generation when it was asked for, or its walk began. */
+  readonly since: number;
   readonly spans: readonly number[];
 }
 
-/** A message on its way to the bridge: an INVALIDATE, or TABLES. */
+/** A message on its way to the bridge: an INVALIDATE, TABLES, or QUEUE. */
 type Message =
   | {
       readonly id: number;
@@ -34,13 +46,17 @@ type Message =
       readonly structures: boolean;
       readonly devices: readonly number[];
     }
-  | { readonly rid: number; readonly pasid: number; readonly tables: WalkTables };
+  | { readonly rid: number; readonly pasid: number; readonly tables: WalkTables }
+  | { readonly queue: Queue };
 
 /**
  * A model with the session's bookkeeping of invalidations, a bridge's cache in front of it, and a bridge that walks
  * tables itself where it is told of them. An invalidation
  * reaches that cache late, at a random moment before it is acknowledged, and so do answers: a completion that
  * is published too early, or an invalidation that was left out, shows as a stale translation.
+ *
+ * Often that bridge carries out plain commands itself, in the store that rings their doorbell. The model gets its copies late, but
+ * before anything else that comes in.
  */
 export class FuzzMachine extends LocalMachine {
   readonly bridge = new Iotlb();
@@ -67,17 +83,33 @@ export class FuzzMachine extends LocalMachine {
   /** Messages that the bridge has not taken yet, oldest first. */
   readonly #waiting: Message[] = [];
   readonly #late: Fill[] = [];
+  readonly #page: SharedPage & { readonly ring: Uint32Array };
+  readonly #commands = new PeerCommands();
+  /** Carries out what it may; undefined: everything is a write. */
+  readonly peerQueue: SimPeerQueue | undefined;
+  #writes = 0;
 
-  constructor(rng: Rng, memory: GuestMemory, options: Readonly<Record<string, string>>, model = 'vtd') {
+  /** @param carriesOut plain commands by itself, where it may */
+  constructor(
+    rng: Rng,
+    memory: GuestMemory,
+    options: Readonly<Record<string, string>>,
+    model = 'vtd',
+    carriesOut = rng.chance(0.7),
+  ) {
     const counting = new CountingMemory(memory);
-    super(counting, options, model);
+    const page = sharedPage(modelRegisterBytes(model));
+    super(counting, options, model, undefined, page.registers);
+    this.#page = page;
     this.counting = counting;
     this.#rng = rng;
     this.#walker = new Walker(memory);
     this.outputs.holdAcks = true;
     this.outputs.invalidate = (scope) => {
       const told = heard(scope);
-      if (told !== undefined) this.#invalidations.invalidate(told, this.model);
+      if (told === undefined) return;
+      if (this.#commands.following) this.#invalidations.carriedOut(told);
+      else this.#invalidations.invalidate(told, this.model);
     };
     this.outputs.pendingAcks = () => this.#invalidations.pending;
     this.#invalidations.open({
@@ -96,10 +128,68 @@ export class FuzzMachine extends LocalMachine {
         this.#waiting.push({ rid, pasid: pasid - 1, tables });
       },
     });
+    this.peerQueue = carriesOut ? this.#makePeer() : undefined;
+  }
+
+  #makePeer(): SimPeerQueue {
+    this.#commands.open(
+      {
+        put: (type, _flags, _id, _codec, message) => {
+          must(type === MESSAGE.QUEUE, () => `a message of type ${type}`);
+          const { commands, ...rest } = message as unknown as Queue;
+          const told = Uint32Array.from(commands);
+          peerSpoilt().describes?.(told);
+          this.#waiting.push({ queue: { ...rest, commands: told } });
+        },
+      },
+      this.#page,
+    );
+    const { ram, bridge } = this;
+    const file = this.#page.registers.buffer;
+    return new SimPeerQueue({ file, ram, drop: (what) => bridge.drop(what), tell: () => {} });
   }
 
   override writeRegister(offset: number, size: number, value: bigint): void {
-    this.#bounded('write', WORDS_PER_WRITE, () => super.writeRegister(offset, size, value));
+    const done = this.#listeners.size === 0 && this.peerQueue?.ring(offset, size, value, this.#writes);
+    if (done === true) return;
+    this.#writes++;
+    this.#input('write', WORDS_PER_WRITE, () => super.writeRegister(offset, size, value));
+    Atomics.store(this.#page.control, CONTROL.HANDLED, this.#writes);
+  }
+
+  override ask(...request: Parameters<LocalMachine['ask']>): TranslateResult {
+    this.#input('translation', WORDS_PER_TRANSLATION, () => super.ask(...request));
+    return this.result;
+  }
+
+  override requestPage(request: BusPageRequest): void {
+    this.#takeRun();
+    super.requestPage(request);
+    this.#publishQueue();
+  }
+
+  override tellDevices(): boolean {
+    this.#takeRun();
+    const some = super.tellDevices();
+    this.#publishQueue();
+    return some;
+  }
+
+  /** Something reaches the model: after what the peer has done by itself, and before it may do more. */
+  #input(what: 'write' | 'translation' | 'acknowledgement', limit: number, work: () => void): void {
+    if (what !== 'translation' || peerSpoilt().takesLate !== true) this.#takeRun();
+    this.#bounded(what, limit, work);
+    this.#publishQueue();
+  }
+
+  #takeRun(): void {
+    if (this.peerQueue !== undefined) this.#commands.take(this.model);
+  }
+
+  #publishQueue(): void {
+    if (this.peerQueue === undefined) return;
+    const alone = this.#listeners.size === 0 && this.#invalidations.pending === 0;
+    this.#commands.publish(this.model, alone);
   }
 
   /** Serves every invalidation that waits, and what follows from that. */
@@ -154,15 +244,16 @@ export class FuzzMachine extends LocalMachine {
   #translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
     const hit = this.bridge.lookup(rid, pasid, access, address);
     if (hit !== undefined) return hit;
+    const since = this.bridge.generation;
     const walked = this.#walker.find(rid, pasid, access, address);
     if (walked !== undefined) {
       this.walksFound++;
       this.onSpans(rid, pasid, walked.spans);
-      this.#fillSometime({ rid, pasid, epoch: this.#newest, ...walked });
+      this.#fillSometime({ rid, pasid, epoch: this.#newest, since, ...walked });
       return throughSpan(walked.spans, 0, address);
     }
     this.#asked = address;
-    this.#bounded('translation', WORDS_PER_TRANSLATION, () => this.ask(rid, pasid, access, address));
+    this.ask(rid, pasid, access, address);
     const { status, count, space, sub } = this.result;
     must(count <= 64 && (status === TRANSLATE_STATUS.OK) === count > 0, () => 'status and count disagree');
     if (status !== TRANSLATE_STATUS.OK) return undefined;
@@ -172,7 +263,7 @@ export class FuzzMachine extends LocalMachine {
     const { epoch } = this.#invalidations;
     const told = this.#walks.answered(rid, pasid, Number(address >> 32n) | 0, this.model);
     if (told !== undefined) this.#invalidations.handOut(rid, told.space >>> 0, told.sub >>> 0);
-    this.#fillSometime({ rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, spans });
+    this.#fillSometime({ rid, pasid, space: space >>> 0, sub: sub >>> 0, epoch, since, spans });
     return throughSpan(spans, 0, address);
   }
 
@@ -181,8 +272,9 @@ export class FuzzMachine extends LocalMachine {
     else this.#fill(fill);
   }
 
-  #fill({ rid, pasid, space, sub, epoch, spans }: Fill): void {
-    this.bridge.fill(rid, pasid, space, sub, epoch, spans);
+  #fill({ rid, pasid, space, sub, epoch, since, spans }: Fill): void {
+    const forgets = peerSpoilt().forgetsGeneration === true;
+    this.bridge.fill(rid, pasid, space, sub, epoch, spans, forgets ? this.bridge.generation : since);
   }
 
   #ackOne(): void {
@@ -192,13 +284,17 @@ export class FuzzMachine extends LocalMachine {
       this.#walker.take(next.rid, next.pasid, next.tables);
       return;
     }
+    if ('queue' in next) {
+      this.peerQueue?.take(next.queue);
+      return;
+    }
     if (next.structures) this.#walker.dropAll();
     this.#newest = next.epoch;
     this.bridge.invalidate(next.scope, next.epoch);
     const all = { ...next.scope, space: ANY, sub: ANY, rid: ANY, pasid: ANY };
     for (const device of next.devices) this.#listeners.get(device)?.kept.invalidate(all, 0);
     if (this.#invalidations.acknowledge(next.id)) {
-      this.#bounded('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());
+      this.#input('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());
     }
   }
 
@@ -210,4 +306,16 @@ export class FuzzMachine extends LocalMachine {
     else this.mostPerWrite = Math.max(this.mostPerWrite, words);
     must(words <= limit, () => `one ${what} touched ${words} words of memory`);
   }
+}
+
+/** A shared page file, in memory. */
+function sharedPage(registerBytes: number): SharedPage & { readonly ring: Uint32Array } {
+  const ringAt = SHARED.REGISTERS + registerBytes;
+  const file = new ArrayBuffer(ringAt + SHARED.RING_BYTES);
+  return {
+    control: new Uint32Array(file, SHARED.CONTROL, SHARED.SAVED / 4),
+    registers: new Uint32Array(file, SHARED.REGISTERS, registerBytes / 4),
+    registerBytes: new Uint8Array(file, SHARED.REGISTERS, registerBytes),
+    ring: new Uint32Array(file, ringAt, SHARED.RING_BYTES / 4),
+  };
 }

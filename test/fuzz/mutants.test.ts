@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
-import { type Spoiler, spoiling } from '../support/spoil.js';
+import { PLAIN, PLAIN_KIND, PLAIN_WORDS } from '../../src/device/peer-queue.js';
+import { type PeerSpoiler, type Spoiler, spoiling, spoilingPeer } from '../support/spoil.js';
 import { DriverFuzzer } from './driver.js';
 import { type Fuzzer, Trace, Violation } from './fuzzer.js';
 import { Rng } from './rng.js';
@@ -58,17 +59,19 @@ const SEED = 1000;
 /** Cases until a fuzzer finds what is spoilt; undefined: it does not. */
 function found(fuzzer: Fuzzer, kind: Kind, change: Change): number | undefined {
   const by: Spoiler = (scope) => (kindOf(scope) === kind ? CHANGES[change](scope) : scope);
-  return spoiling(by, () => {
-    for (let n = 0; n < MOST_CASES; n++) {
-      try {
-        fuzzer.run(new Rng(SEED + n), new Trace());
-      } catch (error) {
-        if (error instanceof Violation) return n + 1;
-        throw error;
-      }
+  return spoiling(by, () => casesUntilFound(fuzzer));
+}
+
+function casesUntilFound(fuzzer: Fuzzer): number | undefined {
+  for (let n = 0; n < MOST_CASES; n++) {
+    try {
+      fuzzer.run(new Rng(SEED + n), new Trace());
+    } catch (error) {
+      if (error instanceof Violation) return n + 1;
+      throw error;
     }
-    return undefined;
-  });
+  }
+  return undefined;
 }
 
 /** What each fuzzer has to find. */
@@ -115,6 +118,58 @@ for (const [name, kinds] of Object.entries(TABLE)) {
           expect(found(FUZZERS[name as keyof typeof FUZZERS](), kind, change)).toBeDefined();
         });
       }
+    }
+  });
+}
+
+/** A peer that carries out one kind of command, and does nothing: by the first word of its entries. */
+function without(kind: number, mask: number): PeerSpoiler {
+  return {
+    describes: (commands) => {
+      for (let at = 0; at < commands.length; at += PLAIN_WORDS) {
+        const described = (commands[at + PLAIN.VALUE] as number) & mask;
+        if (described === kind) commands[at + PLAIN.KIND] = PLAIN_KIND.NOTHING;
+      }
+    },
+  };
+}
+
+/** Type and granularity of a descriptor; opcode of a command. */
+const DESCRIPTOR_KIND = 0x3f;
+const OPCODE = 0xff;
+
+const LATE: readonly (readonly [string, PeerSpoiler])[] = [
+  ['what was asked for before is kept', { forgetsGeneration: true }],
+  ['the copies are taken after an answer', { takesLate: true }],
+];
+
+/** Of a peer that carries out commands itself. */
+const PEERS: Readonly<Record<'driver' | 'smmu-driver', readonly (readonly [string, PeerSpoiler])[]>> = {
+  driver: [
+    ['iotlb_inv_dsc, pages', without(0x32, DESCRIPTOR_KIND)],
+    ['iotlb_inv_dsc, a domain', without(0x22, DESCRIPTOR_KIND)],
+    ['p_iotlb_inv_dsc, pages', without(0x36, DESCRIPTOR_KIND)],
+    ['p_iotlb_inv_dsc, a PASID', without(0x26, DESCRIPTOR_KIND)],
+    ...LATE,
+  ],
+  'smmu-driver': [
+    ['CMD_TLBI_NH_VA', without(0x12, OPCODE)],
+    ['CMD_TLBI_NH_VAA', without(0x13, OPCODE)],
+    ['CMD_TLBI_NH_ASID', without(0x11, OPCODE)],
+    ['CMD_TLBI_NH_ALL', without(0x10, OPCODE)],
+    ['CMD_TLBI_S2_IPA', without(0x2a, OPCODE)],
+    ['CMD_TLBI_S12_VMALL', without(0x28, OPCODE)],
+    ...LATE,
+  ],
+};
+
+for (const [name, mutants] of Object.entries(PEERS)) {
+  describe(`${name} finds a peer that carries out commands wrongly`, () => {
+    for (const [what, by] of mutants) {
+      it(what, () => {
+        const fuzzer = name === 'driver' ? new DriverFuzzer(true) : new SmmuDriverFuzzer(true);
+        expect(spoilingPeer(by, () => casesUntilFound(fuzzer))).toBeDefined();
+      });
     }
   });
 }

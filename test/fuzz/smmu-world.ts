@@ -4,7 +4,7 @@ import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import type { Trace } from './fuzzer.js';
 import { FuzzMachine } from './machine.js';
 import type { Rng } from './rng.js';
-import { DATA, RAM, TABLES, varietyOf } from './world.js';
+import { DATA, isFaithful, RAM, TABLES, varietyOf } from './world.js';
 
 /** Where a stage 2 shows guest memory. */
 const OFFSET = 2n ** 33n;
@@ -35,9 +35,11 @@ export interface SmmuWorld {
   readonly domains: readonly SmmuDomain[];
 }
 
-export function makeSmmuWorld(rng: Rng, trace: Trace): SmmuWorld {
-  const options = rng.pick(SMMU_OPTIONS);
-  const machine = new FuzzMachine(rng, new ArrayMemory([{ base: 0, bytes: RAM }]), options, 'smmuv3');
+/** @param alone the bridge may carry out plain commands all the time */
+export function makeSmmuWorld(rng: Rng, trace: Trace, alone = false): SmmuWorld {
+  const options = rng.pick(alone ? SMMU_OPTIONS.filter(isFaithful) : SMMU_OPTIONS);
+  const memory = new ArrayMemory([{ base: 0, bytes: RAM }]);
+  const machine = new FuzzMachine(rng, memory, options, 'smmuv3', alone || rng.chance(0.7));
   const driver = new SmmuDriver(machine, {
     pages: [TABLES[0], TABLES[1]],
     streamTable: 'linear',
@@ -46,7 +48,7 @@ export function makeSmmuWorld(rng: Rng, trace: Trace): SmmuWorld {
     checkTranslated: rng.chance(0.7),
     variety: varietyOf(rng),
   });
-  const listeners = SIDS.filter(() => rng.chance(0.3));
+  const listeners = !alone && rng.chance(0.5) ? SIDS.filter(() => rng.chance(0.5)) : [];
   for (const sid of listeners) machine.listen(sid);
   trace.say(`world ${JSON.stringify(options)}, listening: ${listeners.join(' ')}`);
   driver.start();

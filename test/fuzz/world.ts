@@ -30,6 +30,10 @@ const OPTIONS: readonly Readonly<Record<string, string>>[] = [
   { 'cache-policy': 'hostile', 'caching-mode': 'on' },
 ];
 
+/** Caches keep what they may. */
+export const isFaithful = (options: Readonly<Record<string, string>>): boolean =>
+  options['cache-policy'] === undefined;
+
 /** First words of an IOTLB and of a context-cache invalidate descriptor, global. VT-d §6.5.2 */
 const GLOBAL_IOTLB = 0x12n;
 const GLOBAL_CONTEXT = 0x11n;
@@ -47,17 +51,20 @@ export interface World {
   readonly domains: readonly Domain[];
 }
 
-export function makeWorld(rng: Rng, trace: Trace): World {
-  const options = rng.pick(OPTIONS);
-  const machine = new FuzzMachine(rng, new ArrayMemory([{ base: 0, bytes: RAM }]), options);
+/** @param alone the bridge may carry out plain commands all the time */
+export function makeWorld(rng: Rng, trace: Trace, alone = false): World {
+  const options = rng.pick(alone ? OPTIONS.filter(isFaithful) : OPTIONS);
+  const memory = new ArrayMemory([{ base: 0, bytes: RAM }]);
+  const machine = new FuzzMachine(rng, memory, options, 'vtd', alone || rng.chance(0.7));
   const scalable = options['scalable-mode'] !== 'off' && rng.chance(0.6);
   const mode = scalable ? 'scalable' : 'legacy';
-  const queued = scalable || rng.chance(0.8);
+  const queued = scalable || alone || rng.chance(0.8);
   const invalidation = queued ? 'queue' : 'registers';
   const pasidDevices = rng.chance(0.6);
   const variety = varietyOf(rng);
   const driver = new Driver(machine, { mode, pages: TABLES, invalidation, pasidDevices, variety });
-  const listeners = RIDS.filter(() => rng.chance(0.4));
+  // Where somebody listens the bridge carries out nothing by itself.
+  const listeners = !alone && rng.chance(0.5) ? RIDS.filter(() => rng.chance(0.6)) : [];
   for (const rid of listeners) machine.listen(rid);
   const devices = `${pasidDevices ? 'with' : 'without'} PASIDs, listening: ${listeners.join(' ')}`;
   trace.say(`world ${JSON.stringify(options)} ${mode} ${invalidation}, devices ${devices}`);

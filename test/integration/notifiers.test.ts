@@ -66,7 +66,7 @@ describe('notifiers and replay', () => {
     vm.addDevice(2, OTHER, 'two');
   });
   beforeEach(() => {
-    for (const device of [1, 2]) vm.client.post(MESSAGE.NOTIFIER, { device, flags: 0 });
+    for (const device of [1, 2]) vm.notify(device, 0);
     vm.reset();
     heard.length = 0;
     vm.onInvalidate = (message) => heard.push(Array.from(message.devices));
@@ -120,8 +120,8 @@ describe('notifiers and replay', () => {
     const [one, two] = [driver.createDomain('second'), driver.createDomain('second')];
     driver.attach(RID, one);
     driver.attach(OTHER, two);
-    vm.client.post(MESSAGE.NOTIFIER, { device: 1, flags: NOTIFY.UNMAP | NOTIFY.MAP });
-    vm.client.post(MESSAGE.NOTIFIER, { device: 2, flags: NOTIFY.UNMAP });
+    vm.notify(1, NOTIFY.UNMAP | NOTIFY.MAP);
+    vm.notify(2, NOTIFY.UNMAP);
     heard.length = 0;
     driver.map(one, IOVA, DATA, 4096);
     expect(heard.flat(), 'a new mapping is announced under caching mode').toEqual([1]);
@@ -132,7 +132,7 @@ describe('notifiers and replay', () => {
     driver.invalidate.iotlbGlobal();
     driver.invalidate.sync();
     expect(new Set(heard.flat())).toEqual(new Set([1, 2]));
-    vm.client.post(MESSAGE.NOTIFIER, { device: 1, flags: 0 });
+    vm.notify(1, 0);
     heard.length = 0;
     driver.unmap(one, IOVA, 4096);
     expect(heard.flat(), 'a device without notifiers is not named').toEqual([]);
@@ -142,7 +142,7 @@ describe('notifiers and replay', () => {
     const driver = startDriver(vm, 'legacy');
     const domain = driver.createDomain('second');
     driver.attach(RID, domain);
-    vm.client.post(MESSAGE.NOTIFIER, { device: 1, flags: NOTIFY.UNMAP | NOTIFY.MAP });
+    vm.notify(1, NOTIFY.UNMAP | NOTIFY.MAP);
     const before = driver.queue?.completed();
     let during: number | undefined;
     vm.onInvalidate = () => {
@@ -155,7 +155,7 @@ describe('notifiers and replay', () => {
 
   it('forgets a removed device', () => {
     vm.addDevice(9, 0x40, 'nine');
-    vm.client.post(MESSAGE.NOTIFIER, { device: 9, flags: NOTIFY.UNMAP });
+    vm.notify(9, NOTIFY.UNMAP);
     vm.removeDevice(9);
     const driver = startDriver(vm, 'legacy');
     driver.invalidate.iotlbGlobal();

@@ -4,13 +4,13 @@ import { closeFd, memoryFile } from '../../src/base/native.js';
 import { SimVm, type SimVmOptions } from '../../src/sim/vm.js';
 import { type BackendService, Client } from '../../src/wire/client.js';
 import { CODEC } from '../../src/wire/codec.js';
-import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, VERSION } from '../../src/wire/frame.js';
+import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, SHARED, VERSION } from '../../src/wire/frame.js';
 import type { Hello } from '../../src/wire/messages.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { DATA, device, expectReaches, MIB, RID, startDriver } from '../support/rig.js';
 
 const IOVA = 0x4000_0000n;
-const SHARED_BYTES = 8192 + 65536;
+const SHARED_BYTES = SHARED.REGISTERS + 65536 + SHARED.RING_BYTES;
 
 const NOBODY: BackendService = {
   invalidate: () => ({ code: 0, text: '' }),

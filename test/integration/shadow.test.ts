@@ -233,7 +233,7 @@ describe('assigned devices', () => {
     const named: number[] = [];
     vm.onInvalidate = (message) => named.push(...Array.from(message.devices));
     vm.addDevice(1, RID);
-    vm.client.post(MESSAGE.NOTIFIER, { device: 1, flags: NOTIFY.UNMAP | NOTIFY.MAP });
+    vm.notify(1, NOTIFY.UNMAP | NOTIFY.MAP);
     const { driver, domain } = attached('legacy');
     named.length = 0;
     driver.map(domain, IOVA, DATA, 4096);

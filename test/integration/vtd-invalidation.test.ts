@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
 import type { Machine } from '../../src/sim/machine.js';
+import { SimVm } from '../../src/sim/vm.js';
 import type { Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import type { Invalidations } from '../../src/sim/vtd-invalidate.js';
 import {
@@ -170,13 +171,16 @@ onBothTransports('VT-d invalidation', (rig) => {
 
       for (const one of granularities) {
         it(`${one.name}`, () => {
-          const scene = forgotten(rig().machine, mode, kind, pasid);
+          const { machine } = rig();
+          const scene = forgotten(machine, mode, kind, pasid);
           one.ask(scene.driver.invalidate, scene);
           scene.driver.invalidate.sync();
           // What a page-selective invalidation must leave alone it may drop as well; nothing may survive it.
           const left = alive(scene, RID);
           expect(left.filter((page) => !one.left.includes(page))).toEqual([]);
-          expect(left).toEqual([...one.left]);
+          // A peer that completes by itself is not told which stage a domain has, and drops all of it.
+          const whole = mode === 'scalable' && kind === 'second' && machine instanceof SimVm;
+          if (!whole) expect(left).toEqual([...one.left]);
           expect(alive(scene, OTHER_RID)).toEqual([...one.otherLeft]);
         });
       }

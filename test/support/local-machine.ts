@@ -115,11 +115,12 @@ export class LocalMachine implements Machine {
     options: Readonly<Record<string, string>> = {},
     name = 'vtd',
     pasids?: PasidSpace,
+    registers: Uint32Array = new Uint32Array(modelRegisterBytes(name) / 4),
   ) {
     this.ram = new PortRam(memory);
     this.registerBytes = modelRegisterBytes(name);
-    this.registers = new Uint32Array(this.registerBytes / 4);
-    const { registers, outputs } = this;
+    this.registers = registers;
+    const { outputs } = this;
     this.model = createModel(name, options, { memory, registers, outputs, ...(pasids && { pasids }) });
   }
 

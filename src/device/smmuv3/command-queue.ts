@@ -97,7 +97,7 @@ export class CommandQueue {
   get atRest(): boolean {
     const { file, devices } = this;
     if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
-    if (this.waiting || devices.pending > 0 || devices.timedOut || this.stalls.held > 0) return false;
+    if (this.waiting || devices.pending > 0 || devices.timedOut) return false;
     const mask = indexMask(file);
     return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
   }

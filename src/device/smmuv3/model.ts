@@ -167,7 +167,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.survey = new Survey(config, formats, lookup, memory);
     this.spaces = new AddressSpaces(config, formats, lookup);
     this.nested = new SmmuNestedView(lookup, this.control, this.events, config.stage2);
-    this.peerQueue = new SmmuPeerQueue(config, file, walks, this.queue);
+    this.peerQueue = new SmmuPeerQueue(config, file, walks, this.queue, stalls);
     this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }

@@ -6,6 +6,7 @@ import type { RegisterFile } from '../registers.js';
 import { type CommandQueue, indexMask, queueBase } from './command-queue.js';
 import type { SmmuConfig } from './config.js';
 import { plainCommandsOf } from './plain-commands.js';
+import type { Stalls } from './stalls.js';
 import type { Walks } from './walks.js';
 
 const ENTRY_LOG2 = Math.log2(COMMAND_BYTES);
@@ -22,6 +23,7 @@ export class SmmuPeerQueue implements PeerQueue {
     private readonly file: RegisterFile,
     private readonly walks: Walks,
     private readonly queue: CommandQueue,
+    private readonly stalls: Stalls,
   ) {
     this.commands = plainCommandsOf(config);
     this.faithful = config.cachePolicy === 'faithful';
@@ -29,7 +31,15 @@ export class SmmuPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
   get ready(): boolean {
-    return this.faithful && !this.walks.handedOutLoose && this.queue.atRest;
+    return this.mayRun && !this.walks.handedOutLoose && this.stalls.held === 0;
+  }
+
+  /**
+   * What only register writes change. A request that the peer sent before may have been answered loosely, or stalled, since it
+   * began: what it drops by its commands' VMID it does not keep of that answer, and is not in need of more.
+   */
+  private get mayRun(): boolean {
+    return this.faithful && this.queue.atRest;
   }
 
   /** See {@link PeerQueue.version}. */
@@ -62,7 +72,7 @@ export class SmmuPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
-    if (!this.ready) return false;
+    if (!this.mayRun) return false;
     const { file } = this;
     const mask = indexMask(file);
     if (count * 2 > mask + 1 || ((file.get(CMDQ_CONS.offset) + count) & mask) !== index) return false;

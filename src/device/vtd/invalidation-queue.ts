@@ -21,7 +21,16 @@ import {
   PC_INV_DSC,
   RESPONSE_CODE,
 } from '../../spec/vtd/descriptors.js';
-import { ICS_REG, IECTL_REG, IQA_REG, IQEI, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
+import {
+  ICS_REG,
+  IECTL_REG,
+  IOTLB_GRANULARITY,
+  IQA_REG,
+  IQEI,
+  IQH_REG,
+  IQT_REG,
+  TTM,
+} from '../../spec/vtd/registers.js';
 import { type IommuOutputs, type ModelCounters, NO_PASID } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
@@ -114,8 +123,12 @@ export class InvalidationQueue {
     if (this.rules.check(type, this.words, size === 8, this.lookup.mode) !== IQEI.NONE) return false;
     if (type === DESCRIPTOR.WAIT) {
       if (INV_WAIT_DSC.get.SW(this.words) !== 1 || INV_WAIT_DSC.get.IF(this.words) !== 0) return false;
-    } else if (type === DESCRIPTOR.IOTLB || type === DESCRIPTOR.PASID_IOTLB) this.execute(type);
-    else return false;
+    } else if (type === DESCRIPTOR.IOTLB || type === DESCRIPTOR.PASID_IOTLB) {
+      // The peer drops what is of one domain; a global one is not described to it.
+      const global = IOTLB_INV_DSC.get.G(this.words) === IOTLB_GRANULARITY.GLOBAL;
+      if (type === DESCRIPTOR.IOTLB && global) return false;
+      this.execute(type);
+    } else return false;
     this.counters.commands++;
     return true;
   }

@@ -32,7 +32,7 @@ export class Bench {
   readonly sent: Sent[] = [];
   readonly events: ViommuEvent[] = [];
   readonly log: string[] = [];
-  readonly page = new Uint32Array((SHARED.REGISTERS + FAKE.BYTES) / 4);
+  readonly page = new Uint32Array((SHARED.REGISTERS + FAKE.BYTES + SHARED.RING_BYTES) / 4);
   readonly ram: GuestRam;
   readonly #bytes = new Uint8Array(65536 * 2);
   readonly #writer = new BodyWriter();
@@ -47,10 +47,11 @@ export class Bench {
         memory: this.ram,
         models: options.models ?? fakeModels,
         openBackend: () => this.#outlet(CHANNEL.BACKEND),
-        mapSharedPage: (_fd, _bytes, registerBytes) => ({
+        mapSharedPage: (_fd, bytes, registerBytes, ringBytes) => ({
           control: new Uint32Array(buffer, SHARED.CONTROL, 1024),
           registers: new Uint32Array(buffer, SHARED.REGISTERS, registerBytes / 4),
           registerBytes: new Uint8Array(buffer, SHARED.REGISTERS, registerBytes),
+          ring: ringBytes > 0 ? new Uint32Array(buffer, bytes - ringBytes, ringBytes / 4) : undefined,
         }),
         fileBytes: () => options.fileBytes ?? 0,
         log: (level, message) => this.log.push(`${level} ${message}`),

@@ -7,7 +7,8 @@ import type * as M from '../../wire/messages.js';
 import { type SessionClosed, type SessionHost, type SessionOptions, startSession } from '../host.js';
 import { FAKE } from './fake-model.js';
 
-const PAGE_BYTES = SHARED.REGISTERS + FAKE.BYTES;
+/** Of the shared page file, the ring included. */
+export const PAGE_BYTES = SHARED.REGISTERS + FAKE.BYTES + SHARED.RING_BYTES;
 
 /** Module of the fake model, as compiled. */
 export const FAKE_MODELS = new URL('../../../dist/session/testing/fake-model.js', import.meta.url).href;
