@@ -172,7 +172,7 @@ class Play {
         if (pasid !== undefined) this.unmap(index, pasid);
         break;
       case 6:
-        if (pasid !== undefined && this.cell.strategy.choice === 'nest') this.exchange(index, pasid);
+        if (pasid !== undefined) this.exchange(index, pasid);
         break;
       default:
         if (pasid !== undefined) this.map(index, pasid);
