@@ -28,8 +28,6 @@ const DATA_PAGES = 32;
 const DATA = 0x10_0000;
 /** Address spaces that one guest has at a time, beside that of requests without PASID. */
 const MOST_PASIDS = 5;
-/** Steps from one look at what the checks of completions have found to the next. */
-const LOOK_EVERY = 20;
 
 /** Each has a daemon for each kind of host. */
 export const FORCED_MODES = ['shadow', 'nest'] as const;
@@ -107,7 +105,6 @@ class Play {
   refused = 0;
   /** Completions of shadowed guests that were checked. */
   completions = 0;
-  private steps = 0;
   private readonly host: SimHost;
   private readonly guests: CellGuest[];
   private readonly names = ['', ''];
@@ -177,8 +174,9 @@ class Play {
       default:
         if (pasid !== undefined) this.map(index, pasid);
     }
+    // Before devices are tried: they would find only what they happen to reach.
+    this.checked(index);
     this.check();
-    if (++this.steps % LOOK_EVERY === 0) for (const guest of [0, 1]) this.checked(guest);
   }
 
   /** What the guest's daemon has found by now; returns how many completions it has looked at. */
