@@ -27,6 +27,12 @@ const DISK_BYTES = MIB;
 /** Pages of the device's: the disk's queue, and a buffer. */
 const [QUEUE, BUFFER] = [300, 301];
 
+/** Of the monitor. */
+interface BlockStats {
+  readonly device: string;
+  readonly stats: { readonly rd_operations: number };
+}
+
 let daemon: Daemon;
 let machine: SmmuAssigned;
 let disk: VirtioDisk;
@@ -106,6 +112,12 @@ async function slow(on: boolean): Promise<void> {
   await machine.qemu.command('block_set_io_throttle', { device: 'virtio', ...limits });
 }
 
+/** Reads of the disk that have ended. */
+async function reads(): Promise<number> {
+  const all = (await machine.qemu.command('query-blockstats')) as BlockStats[];
+  return all.find(({ device }) => device === 'virtio')?.stats.rd_operations ?? -1;
+}
+
 /** The disk has been given a request for the page of a table, and holds a bounce buffer until {@link slow} ends. */
 async function hold(table: number): Promise<void> {
   await mapBuffer(machine.data + 17 * MIB, 1);
@@ -171,8 +183,9 @@ it('a buffer that is in use when all overlays go with their daemon: nothing is s
   await daemon.exited;
   await eventually(() => machine.qemu.text.includes('get no DMA through'), 'QEMU to notice');
   expect(await machine.trackedPages()).toEqual([]);
+  expect(await reads()).toBe(1);
   await slow(false);
-  await machine.qemu.command('query-status');
+  await eventually(async () => (await reads()) === 2, 'the end of the transfer');
   await expectHolds(table, Buffer.alloc(PAGE));
   await machine.qemu.command('system_reset');
   await machine.qemu.command('query-status');
