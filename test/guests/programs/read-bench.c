@@ -2,7 +2,8 @@
 /*
  * viommu-read-bench: random reads of 4 KiB past the page cache, each a DMA with a mapping of its own. Every line of the input is
  * one round, `DISK DEPTH COUNT`: so many reads in all by DEPTH threads, each of which has one under way. Prints the nanoseconds
- * of the round.
+ * of the round. The line `latency` asks for the time that single reads took in the rounds of depth 1 since the last such line, which
+ * is what a driver sees from the doorbell to the completion, and what the kernel does around it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -11,13 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/fs.h>
 #include "container.h"
+#include "now.h"
 #include "random.h"
 
 #define MAX_DEPTH 64
+#define MAX_LATENCIES (1u << 20)
 
 struct reader {
 	pthread_t thread;
@@ -26,15 +28,39 @@ struct reader {
 	uint64_t state;
 	unsigned int count;
 	void *page;
+	int alone;
 	int failed;
 };
 
-static uint64_t now(void)
-{
-	struct timespec t;
+/* Nanoseconds of single reads with nothing else under way, until they are asked for. */
+static uint32_t latencies[MAX_LATENCIES];
+static size_t latency_count;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
+static void keep_latency(uint64_t ns)
+{
+	if (latency_count < MAX_LATENCIES)
+		latencies[latency_count++] = ns < UINT32_MAX ? ns : UINT32_MAX;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* So many of a thousand samples took no longer. */
+static uint32_t permille(unsigned int of)
+{
+	return latency_count ? latencies[(latency_count * of + 999) / 1000 - 1] : 0;
+}
+
+static void say_latencies(void)
+{
+	qsort(latencies, latency_count, sizeof(latencies[0]), compare);
+	say("latency samples=%zu p50_ns=%u p999_ns=%u max_ns=%u", latency_count, permille(500), permille(999),
+	    permille(1000));
+	latency_count = 0;
 }
 
 static void *read_pages(void *opaque)
@@ -42,8 +68,13 @@ static void *read_pages(void *opaque)
 	struct reader *r = opaque;
 	unsigned int i;
 
-	for (i = 0; i < r->count && !r->failed; i++)
+	for (i = 0; i < r->count && !r->failed; i++) {
+		uint64_t began = r->alone ? now() : 0;
+
 		r->failed = pread(r->disk, r->page, PAGE, random_below(&r->state, r->pages) * PAGE) != (ssize_t)PAGE;
+		if (r->alone)
+			keep_latency(now() - began);
+	}
 	return NULL;
 }
 
@@ -62,6 +93,7 @@ static void run(int disk, uint64_t bytes, unsigned int depth, unsigned int count
 		r->pages = bytes / PAGE;
 		r->state = i + 1;
 		r->count = count / depth;
+		r->alone = depth == 1;
 		r->failed = 0;
 	}
 	took = now();
@@ -87,6 +119,10 @@ int main(void)
 	job = "read-bench";
 	say("state=ready");
 	while (fgets(text, sizeof(text), stdin) && strncmp(text, "end", 3)) {
+		if (!strncmp(text, "latency", 7)) {
+			say_latencies();
+			continue;
+		}
 		if (sscanf(text, "%31s %u %u", name, &depth, &count) != 3 || !depth || depth > MAX_DEPTH || count < depth)
 			fail("reason=\"no round: DISK DEPTH COUNT\"");
 		snprintf(path, sizeof(path), "/dev/%s", name);
