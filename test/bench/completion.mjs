@@ -10,7 +10,8 @@ import { inTurns, strictName } from './strict-rules.mjs';
 /** What ours may take beside stock. */
 const REACH = 1.5;
 const WARM_UP_ROUNDS = 10;
-const INVALIDATIONS = 200;
+/** Of one round. */
+const INVALIDATIONS = { quiet: 200, load: 20 };
 
 /** What the two units call it. */
 const NAMES = {
@@ -29,12 +30,13 @@ export async function completionRows({ unit, part, scratch, daemon, rounds, load
     machines.push(await start('ours', [part.bridge, shim], unit.ours(daemon.socket)));
     machines.push(await start('stock', [shim], unit.stock));
     for (const machine of machines) await machine.command('setup 4');
-    const round = async (at) => (await machines[at].time(`invalidate-page ${INVALIDATIONS}`)).median;
+    const round = async (at, count) => (await machines[at].time(`invalidate-page ${count}`)).median;
     // Until the daemon's code is compiled hot, its first thousands of completions say nothing.
-    for (let n = 0; n < WARM_UP_ROUNDS; n++) await round(0);
+    for (let n = 0; n < WARM_UP_ROUNDS; n++) await round(0, INVALIDATIONS.quiet);
+    const count = load === 0 ? INVALIDATIONS.quiet : INVALIDATIONS.load;
     await loaded(() =>
       inTurns({ turns: rounds }, async (at) => {
-        samples[at].push(await round(at));
+        samples[at].push(await round(at, count));
       }),
     );
   } finally {

@@ -192,10 +192,10 @@ export async function startMapper(options, device = 'viommu-testdev,assigned=on'
   };
 }
 
-/** Frames as they leave a guest; a round takes some 100 ms on stock. */
-const FRAME = { bytes: 64, count: 200 };
-
-/** A guest that waits to read two disks and to send frames to a peer that returns them. */
+/**
+ * A guest that waits to read two disks and to send frames to a peer that returns them. Rounds give how many, and the
+ * nanoseconds.
+ */
 export async function startSmallIo(options) {
   const guest = new Guest({
     ...options,
@@ -204,11 +204,11 @@ export async function startSmallIo(options) {
   const names = valuesOf(await guest.expect('read-bench nvme='));
   await guest.expect('read-bench state=ready');
   return {
-    /** Reads a second in one round. */
-    async reads(kind, { depth, count }) {
-      guest.say(`${names[kind]} ${depth} ${count}`);
+    /** Reads one round: `count` of them, or as many as begin in `ms`. */
+    async reads(kind, { depth, count, ms }) {
+      guest.say(`${names[kind]} ${depth} ${count} ${ms}`);
       const { ns, reads } = valuesOf(await guest.expect('read-bench ns='));
-      return (reads * 1e9) / ns;
+      return { ns, count: reads };
     },
     /** Nanoseconds of single reads since it was asked for last. */
     async latency() {
@@ -220,11 +220,11 @@ export async function startSmallIo(options) {
       guest.say('end');
       await guest.expect('net-bench state=ready');
     },
-    /** Frames that came back, a second, in one round. */
-    async frames() {
-      guest.say(`${FRAME.bytes} ${FRAME.count}`);
+    /** Frames there and back, one round in the same way. */
+    async frames({ bytes, count, ms }) {
+      guest.say(`${bytes} ${count} ${ms}`);
       const { ns, rounds } = valuesOf(await guest.expect('net-bench ns='));
-      return (rounds * 1e9) / ns;
+      return { ns, count: rounds };
     },
     /** Ends it; what its kernel says took too long. */
     async stop() {

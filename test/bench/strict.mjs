@@ -16,17 +16,27 @@ const DEPTHS = [
   { depth: 1, count: 200 },
   { depth: 32, count: 640 },
 ];
+const FRAMES = { bytes: 64, count: 200 };
 const DISKS = { nvme: 'NVMe', 'virtio-blk': 'virtio-blk' };
 /** What a pair of guests is measured with: reads of each disk in each shape, and frames. */
 const MEASUREMENTS = Object.keys(DISKS).length * DEPTHS.length + 1;
-const WARM_UP_ROUNDS = 3;
-const MAPS = { memory: 'large', size: 4 * KIB, skew: 0, count: 64, strays: 0 };
-/** What is unmapped is tried once: the rounds that count have no faults between them. */
-const TRIED = { ...MAPS, strays: 1 };
-/** The program tries the first and the last word. */
-const FAULTS = 2;
-/** Beside a load a guest is silent for longer: it has a few hundredths of a processor. */
-const LOADED_SILENCE_MS = 600_000;
+/**
+ * How much is measured: reads and frames of a round, times `scale`, or what begins in `ms`; mappings of a round; rounds that do
+ * not count; turns. Beside a load a guest has a few hundredths of a processor: a round is what it does in a time, and it may
+ * say nothing for longer before it counts as hung.
+ */
+const QUIET = { scale: 1, ms: 60_000, maps: 64, warmUp: 3, turns: 16, quickTurns: 6 };
+const LOADED = {
+  ...{ scale: 100, ms: 3000, maps: 16, warmUp: 1, turns: 8, quickTurns: 4 },
+  silenceMs: 600_000,
+};
+/** A round at this pace. */
+const paced = (shape, pace) => ({ ...shape, count: shape.count * pace.scale, ms: pace.ms });
+const MAPS = { memory: 'large', size: 4 * KIB, skew: 0 };
+/** What is unmapped is tried once, before: the rounds that count have no faults between them. */
+const TRIED = { ...MAPS, count: 1, strays: 1 };
+/** It tries the first and the last 8 bytes; QEMU may move each in two pieces. */
+const FAULTS = 4;
 
 function devicesOf(scratch, name, echo) {
   const [nvme, virtio] = ['nvme', 'virtio'].map((kind) => makeDisk(scratch, `${name}-${kind}.raw`, DISK_MIB));
@@ -40,9 +50,9 @@ function devicesOf(scratch, name, echo) {
 }
 
 /** Rounds of both guests in turns, after a few that do not count, and what is to be done between. Returns what they gave, by side. */
-async function collect(length, round, warm = async () => {}) {
+async function collect({ pace, ...length }, round, warm = async () => {}) {
   const results = [[], []];
-  for (const side of [0, 1]) for (let n = 0; n < WARM_UP_ROUNDS; n++) await round(side);
+  for (const side of [0, 1]) for (let n = 0; n < pace.warmUp; n++) await round(side);
   await warm();
   await inTurns(length, async (side) => {
     results[side].push(await round(side));
@@ -55,8 +65,9 @@ async function measureReads(guests, { unit, cpus, length, load }) {
   for (const [kind, name] of Object.entries(DISKS)) {
     for (const shape of DEPTHS) {
       const what = `${cpus} vCPU, ${name} 4 KiB at depth ${shape.depth}`;
+      const round = paced(shape, length.pace);
       const forget = () => Promise.all(guests.map((guest) => guest.latency()));
-      const rates = await collect(length, (side) => guests[side].reads(kind, shape), forget);
+      const rates = await collect(length, (side) => guests[side].reads(kind, round), forget);
       rows.push(rateRow(unit, what, 'reads/s', load, rates));
       if (shape.depth > 1) continue;
       rows.push(latencyRow(unit, what, load, [await guests[0].latency(), await guests[1].latency()]));
@@ -72,7 +83,8 @@ async function smallIo({ unit, sides, cpus, length, load, loaded, stalls }) {
   const rows = await loaded(async () => {
     const reads = await measureReads(guests, { unit, cpus, length, load });
     for (const guest of guests) await guest.readsEnd();
-    const frames = await collect(length, (side) => guests[side].frames());
+    const round = paced(FRAMES, length.pace);
+    const frames = await collect(length, (side) => guests[side].frames(round));
     const what = `${cpus} vCPU, virtio-net, 64 bytes there and back`;
     return [...reads, rateRow(unit, what, 'rounds/s', load, frames)];
   });
@@ -85,13 +97,15 @@ async function mapsInTurns({ unit, sides, length, load, loaded, stalls }) {
   const mappers = [];
   for (const side of sides) mappers.push(await startMapper(side, 'viommu-testdev', 'iommu.strict=1'));
   for (const mapper of mappers) await mapper.round(TRIED);
-  const samples = await loaded(() => collect(length, (side) => mappers[side].round(MAPS)));
+  const round = { ...MAPS, count: length.pace.maps, strays: 0 };
+  const samples = await loaded(() => collect(length, (side) => mappers[side].round(round)));
   for (const [side, mapper] of mappers.entries()) stalls[side].push(...(await mapper.stop(FAULTS)));
   return vfioRows(unit, load, samples);
 }
 
 /** @returns {Promise<import('./report.mjs').Row[]>} */
 export async function strictRows({ unit, part, scratch, daemon, quick, load, minutes, progress }) {
+  const pace = load === 0 ? QUIET : LOADED;
   const echo = await startEcho(scratch);
   const initramfs = withPrograms(part, scratch, `strict-${unit.target}`);
   // The bridge is on stock's side, too, for its test device alone.
@@ -101,7 +115,7 @@ export async function strictRows({ unit, part, scratch, daemon, quick, load, min
   ].map(({ name, side }) => ({
     ...{ unit, part, initramfs, side, preload: [part.bridge] },
     devices: devicesOf(scratch, `strict-${unit.target}-${name}`, echo),
-    ...(load === 0 ? {} : { silenceMs: LOADED_SILENCE_MS }),
+    silenceMs: pace.silenceMs,
   }));
   const stalls = [[], []];
   // Guests start and end without it: that takes minutes beside a load, and measures nothing.
@@ -115,11 +129,11 @@ export async function strictRows({ unit, part, scratch, daemon, quick, load, min
     const ms = (minutes * 60_000) / (counts.length * MEASUREMENTS);
     for (const cpus of counts) {
       progress(`${unit.name}: small reads and frames in strict mode, ${cpus} vCPU, in turns`);
-      const length = { turns: quick ? 6 : 16, ms };
+      const length = { pace, turns: quick ? pace.quickTurns : pace.turns, ms };
       rows.push(...(await smallIo({ ...common, sides, cpus, length, stalls })));
     }
     progress(`${unit.name}: VFIO in strict mode, in turns`);
-    const length = { turns: quick ? 8 : 24 };
+    const length = { pace, turns: quick ? 8 : 24 };
     rows.push(...(await mapsInTurns({ ...common, sides, length, stalls })));
     return [...rows, stallRow(unit, load, stalls)];
   } finally {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * viommu-net-bench INTERFACE: sends a frame and waits until it comes back, one after the other. The peer returns every frame as
- * it came, so each is addressed to this interface. Every line of the input is one round, `BYTES COUNT`: the size of a
- * frame with its header, and how many. Prints the nanoseconds of the round.
+ * it came, so each is addressed to this interface. Every line of the input is one round, `BYTES COUNT MS`: the size of a
+ * frame with its header, and how many, or fewer where none begins any more after so many milliseconds. Prints the nanoseconds
+ * of the round, and how many came back.
  */
 #include <arpa/inet.h>
 #include <net/if.h>
@@ -66,9 +67,9 @@ static void round_trip(int fd, struct frame *frame, unsigned int bytes)
 int main(int argc, char **argv)
 {
 	static struct frame frame;
-	unsigned int bytes, count, i;
+	unsigned int bytes, count, ms, i;
 	char text[128];
-	uint64_t took;
+	uint64_t began;
 	int fd;
 
 	job = "net-bench";
@@ -79,13 +80,14 @@ int main(int argc, char **argv)
 		frame.rest[i] = i;
 	say("state=ready");
 	while (fgets(text, sizeof(text), stdin) && strncmp(text, "end", 3)) {
-		if (sscanf(text, "%u %u", &bytes, &count) != 2 || bytes < MIN_BYTES || bytes > MAX_BYTES || !count)
-			fail("reason=\"no round: BYTES COUNT\"");
-		took = now();
-		for (i = 0; i < count; i++)
+		if (sscanf(text, "%u %u %u", &bytes, &count, &ms) != 3 || bytes < MIN_BYTES || bytes > MAX_BYTES || !count)
+			fail("reason=\"no round: BYTES COUNT MS\"");
+		began = now();
+		i = 0;
+		do
 			round_trip(fd, &frame, bytes);
-		took = now() - took;
-		say("ns=%llu rounds=%u", (unsigned long long)took, count);
+		while (++i < count && now() < began + ms * 1000000ull);
+		say("ns=%llu rounds=%u", (unsigned long long)(now() - began), i);
 	}
 	return 0;
 }
