@@ -32,6 +32,13 @@ export function verdict(row) {
   return `missed by ${Math.max(1, Math.round(off * 100))} %`;
 }
 
+/** Rows of strict mode first, which users feel most, then what no unit is named for, then the units'. */
+export function ordered(rows, unitNames) {
+  const place = ({ name }) =>
+    name.includes(': strict, ') ? -2 : unitNames.findIndex((unit) => name.startsWith(`${unit}: `));
+  return [...rows].sort((a, b) => place(a) - place(b));
+}
+
 function number(value, unit) {
   if (unit === COUNT) return `${value} ${unit}`;
   const digits = value >= 1000 ? 0 : value >= 100 ? 1 : 2;

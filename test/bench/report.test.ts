@@ -16,6 +16,7 @@ const report = (await import(new URL('./report.mjs', import.meta.url).href)) as 
   summary(samples: readonly number[]): { min: number; median: number; count: number };
   verdict(row: Row): string;
   format(rows: readonly Row[]): string;
+  ordered(rows: readonly Row[], unitNames: readonly string[]): Row[];
   valuesOf(text: string): Record<string, number | string>;
 };
 
@@ -46,6 +47,18 @@ describe('the benchmark table', () => {
     expect(report.verdict(row({ ours: 2, reference: 5, atMost: 0 }))).toBe('missed by 2');
     const line = report.format([row({ unit: 'lines', ours: 2, reference: 0, atMost: 0 })]).split('\n')[2];
     expect(line).toMatch(/2 lines +0 lines \(stock\) +– +≤ 0 lines +missed by 2$/);
+  });
+
+  it('has strict mode first, and a unit beside itself', () => {
+    const names = ['A: strict, b', 'B: strict, a', 'A: hit', 'nesting: c', 'B: hit', 'A: boot', 'B: boot'];
+    const rows = report.ordered(
+      names.map((name) => row({ name })),
+      ['A', 'B'],
+    );
+    expect(rows.map(({ name }) => name)).toEqual([
+      ...['A: strict, b', 'B: strict, a', 'nesting: c'],
+      ...['A: hit', 'A: boot', 'B: hit', 'B: boot'],
+    ]);
   });
 
   it('reads the words of a guest', () => {

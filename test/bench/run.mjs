@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { removeAtExit, track } from './children.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
-import { format, summary } from './report.mjs';
+import { format, ordered, summary } from './report.mjs';
 import { shadowRows } from './shadow.mjs';
 import { buildShim } from './shim.mjs';
 import { strictRows } from './strict.mjs';
@@ -242,8 +242,10 @@ async function measure(values, paths, scratch) {
   } finally {
     await daemon?.stop();
   }
-  const place = (row) => units.findIndex((unit) => row.name.startsWith(`${unit.name}: `));
-  return rows.sort((a, b) => place(a) - place(b));
+  return ordered(
+    rows,
+    units.map((unit) => unit.name),
+  );
 }
 
 async function main() {
