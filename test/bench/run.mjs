@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { removeAtExit, track } from './children.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
+import { manyRows } from './many.mjs';
 import { format, ordered, summary } from './report.mjs';
 import { shadowRows } from './shadow.mjs';
 import { buildShim } from './shim.mjs';
@@ -25,7 +26,7 @@ const ROOT = resolve(HERE, '../..');
 const HELP = `Usage: npm run bench [-- options]
 
   --quick          fewer rounds (about ten minutes)
-  --only PART,…    of: strict, translate, walk, assignment, shadow, guests
+  --only PART,…    of: strict, translate, walk, assignment, shadow, guests, many
   --load N         strict: beside so many programs that never sleep (0)
   --minutes N      strict: how long the guests of a unit go on, at least (0)
   --unit UNIT      vtd or smmuv3; both unless it is named
@@ -60,6 +61,7 @@ async function startDaemon(scratch) {
   }
   return {
     socket,
+    pid: child.pid,
     async stop() {
       if (child.exitCode !== null) return;
       child.kill('SIGTERM');
@@ -200,12 +202,12 @@ async function assignmentRows(scratch, quick) {
 }
 
 async function measure(values, paths, scratch) {
-  const parts = new Set((values.only ?? 'strict,translate,walk,assignment,shadow,guests').split(','));
+  const parts = new Set((values.only ?? 'strict,translate,walk,assignment,shadow,guests,many').split(','));
   const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
   const { quick } = values;
   const rows = [];
   const misses = new Map();
-  const daemon = ['strict', 'translate', 'shadow', 'guests'].some((part) => parts.has(part))
+  const daemon = ['strict', 'translate', 'shadow', 'guests', 'many'].some((part) => parts.has(part))
     ? await startDaemon(scratch)
     : undefined;
   try {
@@ -239,6 +241,7 @@ async function measure(values, paths, scratch) {
     for (const unit of parts.has('guests') ? units : []) {
       rows.push(...(await benchGuests({ unit, part: unit.part(paths), scratch, daemon, quick })));
     }
+    if (parts.has('many')) rows.push(...(await manyRows({ daemon, quick, progress })));
   } finally {
     await daemon?.stop();
   }
