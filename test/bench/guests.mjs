@@ -108,12 +108,6 @@ export class Guest {
     for (let next = await this.#lines.next(); !next.done; next = await this.#lines.next());
   }
 
-  /** Ends it as it is. */
-  async kill() {
-    this.#child.kill('SIGKILL');
-    for (let next = await this.#lines.next(); !next.done; next = await this.#lines.next());
-  }
-
   #failure(what) {
     return new Error(
       `a guest on ${[this.#side.machine, ...this.#side.iommu].join(' ')}: ${what}\n${this.#tail.join('\n')}`,
