@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ALL_RULES, movesOf, type Rules, type Scenario, start } from './queues.js';
+import { movesOf } from './queues.js';
+import { ALL_RULES, type Rules, type Scenario, start } from './queues-state.js';
 import { search } from './search.js';
 
 const NOBODY: Scenario = {
