@@ -1,5 +1,5 @@
 /** The daemon's side of the model: what it keeps, and how it handles what comes. */
-import type { FrontFrame, Rules, Scenario, State } from './queues-state.js';
+import type { Rules, Scenario, State } from './queues-state.js';
 import type { Move } from './search.js';
 
 /** What the peer has carried out, the daemon does to its own cache. */

@@ -3,6 +3,7 @@
  * in the guest's tables, what the peer and the daemon keep of it, the words that the two share and the frames between them.
  * Everything else is left out. A translation is the version of the entry that it was made from: 0 before the guest's change, 1 after.
  */
+
 /** What may be taken out, to see that it is needed. */
 export interface Rules {
   /** What was asked for before entries were dropped is not cached. */
