@@ -6,6 +6,7 @@
  */
 #include "compat.h"
 #include "backend.h"
+#include "completion.h"
 #include "endpoints.h"
 #include "front.h"
 #include "guest-memory.h"
@@ -127,6 +128,9 @@ static void serve(ViommuCore *core, const WireFrame *frame)
         break;
     case viommu_MessageType_TABLES:
         ok = serve_tables(core, frame);
+        break;
+    case viommu_MessageType_QUEUE:
+        ok = viommu_completion_take_queue(core, frame);
         break;
     case viommu_MessageType_TRACK:
         ok = viommu_backend_queue_track(core, frame);

@@ -96,22 +96,58 @@ uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size)
     return 0;
 }
 
-uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found)
+/* The word at an address, in RAM that can be written; NULL otherwise. */
+static uint32_t *word_at(uint64_t gpa, MemoryRegion **mr, hwaddr *offset)
 {
-    hwaddr xlat, len = sizeof(uint32_t);
+    hwaddr length = sizeof(uint32_t);
+
+    *mr = ram_at(gpa, offset, &length);
+    if (gpa % sizeof(uint32_t) || length < sizeof(uint32_t) || !is_writable_ram(*mr)) {
+        return NULL;
+    }
+    return (uint32_t *)((uint8_t *)memory_region_get_ram_ptr(*mr) + *offset);
+}
+
+bool viommu_guest_can_store(uint64_t gpa)
+{
     MemoryRegion *mr;
-    uint32_t *word, old;
+    hwaddr offset;
 
     RCU_READ_LOCK_GUARD();
-    mr = ram_at(gpa, &xlat, &len);
-    if (gpa % sizeof(uint32_t) || len < sizeof(uint32_t) || !is_writable_ram(mr)) {
+    return word_at(gpa, &mr, &offset);
+}
+
+bool viommu_guest_store(uint64_t gpa, uint32_t value)
+{
+    MemoryRegion *mr;
+    hwaddr offset;
+    uint32_t *word;
+
+    RCU_READ_LOCK_GUARD();
+    word = word_at(gpa, &mr, &offset);
+    if (!word) {
+        return false;
+    }
+    qatomic_store_release(word, cpu_to_le32(value));
+    memory_region_set_dirty(mr, offset, sizeof(uint32_t));
+    return true;
+}
+
+uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found)
+{
+    MemoryRegion *mr;
+    uint32_t *word, old;
+    hwaddr offset;
+
+    RCU_READ_LOCK_GUARD();
+    word = word_at(gpa, &mr, &offset);
+    if (!word) {
         return CODE_NOT_RAM;
     }
-    word = (uint32_t *)((uint8_t *)memory_region_get_ram_ptr(mr) + xlat);
     old = qatomic_cmpxchg(word, cpu_to_le32(expected), cpu_to_le32(value));
     *found = le32_to_cpu(old);
     if (*found == expected) {
-        memory_region_set_dirty(mr, xlat, sizeof(uint32_t));
+        memory_region_set_dirty(mr, offset, sizeof(uint32_t));
     }
     return 0;
 }

@@ -274,6 +274,8 @@ int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flag
         core->assigned += !!(new_flags & IOMMU_NOTIFIER_MAP);
         core->assigned -= !!(space->notifier_flags & IOMMU_NOTIFIER_MAP);
     }
+    core->listening += !!new_flags;
+    core->listening -= !!space->notifier_flags;
     space->notifier_flags = new_flags;
     msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? WIRE_NOTIFY_UNMAP : 0) |
                 (new_flags & IOMMU_NOTIFIER_MAP ? WIRE_NOTIFY_MAP : 0);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The register window. Writes are posted, but for those that may change what an assigned device has mapped. Reads come from
+ * The register window. Writes are posted, but for those that may change what an assigned device has mapped, and doorbells of
+ * invalidations that complete here (completion.c). Reads come from
  * the shared page when the daemon has handled every write that was sent, and otherwise ask it: a read after a write sees
  * the write. What a register means is the daemon's business; here any size and alignment passes.
  */
 #include "compat.h"
+#include "completion.h"
 #include "device.h"
 #include "front.h"
 #include "host.h"
@@ -91,6 +93,10 @@ static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned siz
     }
     qemu_mutex_lock(&core->front.lock);
     viommu_spaces_refresh_locked(core);
+    if (viommu_completion_locked(core, offset, value, size)) {
+        qemu_mutex_unlock(&core->front.lock);
+        return;
+    }
     /* Counted first: who reads between here and the daemon's answer must ask. */
     qatomic_set(&core->writes_sent, core->writes_sent + 1);
     qatomic_set(viommu_control(core, CONTROL_WORD_SENT), core->writes_sent);

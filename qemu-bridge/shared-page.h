@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The layout of the file that bridge and daemon share (proto/viommu.proto, Hello.shared_bytes): the control page with
- * its words and the mailbox, the state page, the registers.
+ * its words and the mailbox, the state page, the registers, the ring.
  */
 #ifndef VIOMMU_SHARED_PAGE_H
 #define VIOMMU_SHARED_PAGE_H
@@ -14,6 +14,8 @@
 typedef enum ControlWord {
     CONTROL_WORD_MAGIC = 0,
     CONTROL_WORD_HANDLED = 1,
+    CONTROL_WORD_QUEUE = 2,
+    CONTROL_WORD_RING_TAKEN = 3,
     CONTROL_WORD_HITS_LO = 4,
     CONTROL_WORD_HITS_HI = 5,
     CONTROL_WORD_MISSES_LO = 6,
@@ -27,6 +29,7 @@ typedef enum ControlWord {
     CONTROL_WORD_DAEMON_SLEEPS = 17,
     CONTROL_WORD_DAEMON_CPU = 18,
     CONTROL_WORD_SENT = 32,
+    CONTROL_WORD_RING_FILLED = 33,
     CONTROL_WORD_MAIL_SENT = 256,
     CONTROL_WORD_MAIL_AFTER = 257,
     CONTROL_WORD_FRONT_SENT = 258,
@@ -40,5 +43,10 @@ typedef enum ControlWord {
 /* Bytes of the mailbox's two places. */
 #define MAIL_BYTES 496
 #define MAIL_ANSWER_BYTES 2040
+
+/* The ring of commands that were carried out here, at the file's end. */
+#define RING_SLOT_BYTES 16
+#define RING_SLOTS 16384
+#define RING_BYTES (RING_SLOTS * RING_SLOT_BYTES)
 
 #endif

@@ -48,6 +48,7 @@ struct ViommuSpace {
 /* A translation request's answer, on the stack of the thread that asked. */
 typedef struct ViommuAnswer {
     viommu_TranslateReply reply;
+    uint32_t own; /* newest of ViommuCore.own when it was asked for */
     WireSpans spans;
 } ViommuAnswer;
 

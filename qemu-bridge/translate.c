@@ -21,11 +21,14 @@
 /* The widest block that one translation reports: a block of 2^64 has a length that 64 bits cannot hold. */
 #define MAX_REPORTED_BITS 52
 
-/* Whether what was found may be kept: nothing was invalidated since that it does not know, and the requester is the same. */
-static bool is_fresh_locked(const ViommuSpace *space, uint16_t rid, uint32_t tag, uint32_t epoch)
+/*
+ * Whether what was found may be kept: nothing was invalidated since that it does not know, by the daemon or here, and the requester is
+ * the same.
+ */
+static bool is_fresh_locked(const ViommuSpace *space, uint16_t rid, uint32_t tag, uint32_t epoch, uint32_t own)
 {
     return viommu_core_alive(space->core) && space->rid == rid &&
-           iotlb_epochs_fresh(&space->core->epochs, tag, epoch);
+           iotlb_epochs_fresh(&space->core->epochs, tag, epoch) && iotlb_epochs_fresh(&space->core->own, tag, own);
 }
 
 static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
@@ -35,7 +38,7 @@ static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
     uint32_t i, count = wire_span_count(&answer->spans);
 
     qemu_mutex_lock(&space->tlb.lock);
-    if (!is_fresh_locked(space, rid, answer->reply.space, answer->reply.epoch)) {
+    if (!is_fresh_locked(space, rid, answer->reply.space, answer->reply.epoch, answer->own)) {
         qatomic_inc(&core->stale_fills);
     } else {
         for (i = 0; i < count; i++, w += SPAN_WORDS) {
@@ -65,6 +68,7 @@ bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAn
     ok = viommu_space_announce_locked(space);
     *rid = space->rid;
     msg.rid = space->rid;
+    answer->own = iotlb_epochs_newest(&core->own);
     ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
                                            viommu_TranslateReply_fields, &answer->reply) &&
          viommu_spans_are_whole(core, &answer->spans);
@@ -154,7 +158,7 @@ static bool refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
 static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkBlock *asked)
 {
     ViommuCore *core = space->core;
-    uint32_t epoch = iotlb_epochs_newest(&core->epochs);
+    uint32_t epoch = iotlb_epochs_newest(&core->epochs), own = iotlb_epochs_newest(&core->own);
     const WalkTables *tables;
     WalkFound found;
     uint32_t i;
@@ -166,7 +170,7 @@ static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkB
         return false;
     }
     qemu_mutex_lock(&space->tlb.lock);
-    ok = is_fresh_locked(space, tables->rid, tables->space, epoch);
+    ok = is_fresh_locked(space, tables->rid, tables->space, epoch, own);
     for (i = 0; ok && i < found.count; i++) {
         const WalkBlock *b = &found.block[i];
 

@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include "qemu/memfd.h"
 #include "backend.h"
+#include "completion.h"
 #include "endpoints.h"
 #include "front.h"
 #include "guest-memory.h"
@@ -22,7 +23,8 @@
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
                       FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING) | \
-                      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX))
+                      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX) | \
+                      FEATURE_BIT(QUEUES))
 
 static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
@@ -47,6 +49,8 @@ void viommu_core_describe_properties(ObjectClass *klass)
                                           "(default: that of -name, or the process id)");
     object_class_property_set_description(klass, "timeout-ms", "how long an answer of the daemon may take before "
                                           "it counts as gone");
+    object_class_property_set_description(klass, "queues", "off: the daemon is asked for every invalidation, also where it "
+                                          "lets QEMU complete it");
     object_class_property_set_description(klass, "walks", "off: the daemon is asked for every translation that is not "
                                           "cached, also where it lets QEMU walk the guest's tables");
 }
@@ -162,7 +166,7 @@ static int connect_socket(const char *path, Error **errp)
 
 static bool create_page(ViommuCore *core, Error **errp)
 {
-    core->page_bytes = PAGE_REGISTERS_OFFSET + core->max_register_bytes;
+    core->page_bytes = PAGE_REGISTERS_OFFSET + core->max_register_bytes + RING_BYTES;
     /* May not shrink: the daemon maps it. */
     core->page = qemu_memfd_alloc("viommu-page", core->page_bytes, F_SEAL_GROW | F_SEAL_SHRINK, &core->page_fd,
                                   errp);
@@ -170,14 +174,14 @@ static bool create_page(ViommuCore *core, Error **errp)
         return false;
     }
     *viommu_control(core, CONTROL_WORD_MAGIC) = CONTROL_MAGIC;
-    core->writes_sent = 0;
+    core->writes_sent = core->ring_filled = 0;
     core->front.sent = core->front.mail_sent = core->front.mail_answers = 0;
     return true;
 }
 
 static uint32_t features_offered(const ViommuCore *core)
 {
-    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS)) &
+    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS)) & ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
            ~(core->maps_in_silence ? 0 : FEATURE_BIT(TRACKING));
 }
 
@@ -289,6 +293,7 @@ void viommu_core_disconnect(ViommuCore *core)
     qatomic_set(&core->alive, false);
     wire_shutdown(&core->front.wire);
     viommu_backend_stop(core);
+    viommu_completion_stop(core);
     wire_close(&core->front.wire);
     if (core->page) {
         qemu_memfd_free(core->page, core->page_bytes, core->page_fd);

@@ -33,12 +33,14 @@ struct ViommuCore {
     char *vm_name;
     uint32_t timeout_ms;
     bool walks;          /* whether misses may walk tables here */
+    bool queues;         /* whether plain invalidations may complete here */
 
     /* Set by the device before viommu_core_connect. */
     const char *model;
     uint8_t aw_bits;     /* of input addresses, at most 64 */
     bool caching_mode;
     bool maps_in_silence; /* the guest does not say when it maps something: stores to its tables are trapped */
+    uint32_t listening;  /* spaces with any notifiers; big lock */
     uint32_t assigned;   /* spaces with MAP notifiers that HOST_BATCH serves; big lock */
     const char *no_map_events; /* why notifiers cannot be told of new mappings, without caching_mode */
     qemu_irq wires[VIOMMU_MAX_WIRES];
@@ -62,6 +64,8 @@ struct ViommuCore {
     uint32_t page_bytes;
     uint32_t register_bytes;
     uint32_t writes_sent; /* front.lock to change */
+    struct QueueShape *queue; /* of the newest QUEUE; RCU, changed by the backend thread */
+    uint32_t ring_filled; /* slots, modulo 2^32; front.lock */
     MemoryRegion registers;
 
     MemoryListener memory_listener;
@@ -84,6 +88,7 @@ struct ViommuCore {
     QLIST_HEAD(, ViommuSpace) spaces;
     uint32_t next_handle;
     IotlbEpochs epochs;
+    IotlbEpochs own;     /* the same for what was dropped here without the daemon; front.lock to change */
     MemoryRegion void_memory; /* where iothreads' refused accesses go */
     AddressSpace void_as;
 

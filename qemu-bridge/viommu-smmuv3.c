@@ -189,6 +189,7 @@ static const Property smmuv3_properties[] = {
     DEFINE_PROP_STRING("name", ViommuSmmuv3, core.vm_name),
     DEFINE_PROP_UINT32("timeout-ms", ViommuSmmuv3, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("walks", ViommuSmmuv3, core.walks, true),
+    DEFINE_PROP_BOOL("queues", ViommuSmmuv3, core.queues, true),
 #define OPTION_PROPERTY(number, name, text) DEFINE_PROP_STRING(name, ViommuSmmuv3, options[OPTION_##number]),
     MODEL_OPTIONS(OPTION_PROPERTY)
 };

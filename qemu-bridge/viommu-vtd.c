@@ -130,6 +130,7 @@ static const Property vtd_properties[] = {
     DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
     DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("walks", ViommuVtd, core.walks, true),
+    DEFINE_PROP_BOOL("queues", ViommuVtd, core.queues, true),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
     DEFINE_PROP_BOOL("first-stage", ViommuVtd, first_stage, true),
     DEFINE_PROP_BOOL("page-requests", ViommuVtd, page_requests, false),

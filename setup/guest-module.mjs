@@ -27,6 +27,7 @@ const PROGRAMS = {
   'vfio-bench': ['vfio-bench.c', 'container.c', 'testdev.c'],
   'vfio-tables': ['vfio-tables.c', 'container.c', 'testdev.c'],
   'read-bench': ['read-bench.c', 'container.c'],
+  'net-bench': ['net-bench.c', 'container.c'],
 };
 
 /** Compilers by architecture. */

@@ -195,7 +195,9 @@ export class Daemon {
   #closed(id: string, code: string, text: string, report: SessionReport | undefined): void {
     const name = this.#nameOf(id);
     this.#vms.delete(id);
-    this.#options.log.info({ vm: name, code }, `disconnected: ${text}`);
+    const { commandsByPeer = 0, counters } = report ?? {};
+    const fields = { vm: name, code, commands: counters?.commands ?? 0, commandsByPeer };
+    this.#options.log.info(fields, `disconnected: ${text}`);
     const event = { kind: 'disconnected', detail: text } as const;
     this.#control?.publish({ vm: name, time: this.#options.context.now(), event });
     for (const listener of this.#closedListeners) listener({ vm: name, code, text, report });

@@ -55,8 +55,8 @@ function daemonRows(report: SessionReport): string[] {
     row('misses', `${count(bridge.walks)} walked inside QEMU, ${count(bridge.misses)} asked of the daemon`),
     row(
       'invalidations',
-      `${count(counters.invalidations)} by the guest in ${count(counters.commands)} ${report.model === 'vtd' ? 'descriptors' : 'commands'}; ` +
-        `${count(report.invalidationsSent)} messages to QEMU, ${count(report.invalidationsSuppressed)} not needed`,
+      `${count(counters.invalidations)} by the guest in ${count(counters.commands)} ${report.model === 'vtd' ? 'descriptors' : 'commands'}, ` +
+        `${count(report.commandsByPeer)} completed inside QEMU; ${count(report.invalidationsSent)} messages to QEMU, ${count(report.invalidationsSuppressed)} not needed`,
     ),
   ];
 }

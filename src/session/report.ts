@@ -72,6 +72,8 @@ export interface SessionReport {
   readonly frontFrames: number;
   readonly backendFrames: number;
   readonly counters: ModelCounters;
+  /** Of `counters.commands`, those that the peer has carried out itself. */
+  readonly commandsByPeer: number;
   readonly bridge: BridgeCounters;
 }
 
@@ -113,6 +115,7 @@ export function reportOf(session: Session): SessionReport {
     nesting: session.assigned.nesting.report,
     frontFrames: session.frames[0] as number,
     backendFrames: session.frames[1] as number,
+    commandsByPeer: session.peerCommands.taken,
     counters: { ...(session.model?.counters ?? NO_COUNTERS) },
     bridge: bridgeCounters(session.page?.control ?? NO_CONTROL),
   };

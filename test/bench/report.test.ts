@@ -8,6 +8,7 @@ interface Row {
   what: string;
   reach?: number;
   atLeast?: boolean;
+  atMost?: number;
 }
 
 /** The benchmark is plain JavaScript, so that it runs without a build of its own. */
@@ -15,6 +16,8 @@ const report = (await import(new URL('./report.mjs', import.meta.url).href)) as 
   summary(samples: readonly number[]): { min: number; median: number; count: number };
   verdict(row: Row): string;
   format(rows: readonly Row[]): string;
+  ordered(rows: readonly Row[], unitNames: readonly string[]): Row[];
+  valuesOf(text: string): Record<string, number | string>;
 };
 
 const row = (changes: Partial<Row>): Row => ({
@@ -36,6 +39,34 @@ describe('the benchmark table', () => {
   it('turns round where more is better', () => {
     expect(report.verdict(row({ ours: 90, reach: 0.9, atLeast: true }))).toBe('met');
     expect(report.verdict(row({ ours: 45, reach: 0.9, atLeast: true }))).toBe('missed by 50 %');
+  });
+
+  it('counts what may not be at all, whatever the reference has', () => {
+    expect(report.verdict(row({ ours: 0, reference: 0, atMost: 0 }))).toBe('met');
+    expect(report.verdict(row({ ours: 0, reference: 5, atMost: 0 }))).toBe('met');
+    expect(report.verdict(row({ ours: 2, reference: 5, atMost: 0 }))).toBe('missed by 2');
+    const line = report.format([row({ unit: 'lines', ours: 2, reference: 0, atMost: 0 })]).split('\n')[2];
+    expect(line).toMatch(/2 lines +0 lines \(stock\) +– +≤ 0 lines +missed by 2$/);
+  });
+
+  it('has strict mode first, and a unit beside itself', () => {
+    const names = ['A: strict, b', 'B: strict, a', 'A: hit', 'nesting: c', 'B: hit', 'A: boot', 'B: boot'];
+    const rows = report.ordered(
+      names.map((name) => row({ name })),
+      ['A', 'B'],
+    );
+    expect(rows.map(({ name }) => name)).toEqual([
+      ...['A: strict, b', 'B: strict, a', 'nesting: c'],
+      ...['A: hit', 'A: boot', 'B: hit', 'B: boot'],
+    ]);
+  });
+
+  it('reads the words of a guest', () => {
+    expect(report.valuesOf('read-bench nvme=nvme0n1 ns=1200 reads=3')).toEqual({
+      nvme: 'nvme0n1',
+      ns: 1200,
+      reads: 3,
+    });
   });
 
   it('judges nothing that has no reach', () => {

@@ -12,8 +12,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { removeAtExit, track } from './children.mjs';
 import { bootSeconds, makeDisk, startReader } from './guests.mjs';
-import { format, summary } from './report.mjs';
+import { manyRows } from './many.mjs';
+import { format, ordered, summary } from './report.mjs';
 import { shadowRows } from './shadow.mjs';
+import { buildShim } from './shim.mjs';
 import { strictRows } from './strict.mjs';
 import { benchTranslate, stockMiss, translateRows } from './translate.mjs';
 import { UNITS } from './units.mjs';
@@ -24,8 +26,9 @@ const ROOT = resolve(HERE, '../..');
 const HELP = `Usage: npm run bench [-- options]
 
   --quick          fewer rounds (about ten minutes)
-  --only PART,…    of: strict, translate, walk, assignment, shadow, guests
+  --only PART,…    of: strict, translate, walk, assignment, shadow, guests, many
   --load N         strict: beside so many programs that never sleep (0)
+  --minutes N      strict: how long the guests of a unit go on, at least (0)
   --unit UNIT      vtd or smmuv3; both unless it is named
   --json           the rows as JSON instead of a table
   --help
@@ -37,12 +40,6 @@ const READ_MIB = 256;
 
 function progress(text) {
   process.stderr.write(`bench: ${text}\n`);
-}
-
-function buildShim({ target }, part, scratch) {
-  const args = ['-s', '-C', join(ROOT, 'test/shim'), `QEMU_HEADERS=${part.headers}`, `OUT=${scratch}`];
-  execFileSync('make', [...args, `TARGET=${target}`], { stdio: ['ignore', 2, 2] });
-  return join(scratch, `viommu-shim-${target}.so`);
 }
 
 /** The daemon, alone, as `viommu serve`. */
@@ -64,6 +61,7 @@ async function startDaemon(scratch) {
   }
   return {
     socket,
+    pid: child.pid,
     async stop() {
       if (child.exitCode !== null) return;
       child.kill('SIGTERM');
@@ -204,18 +202,19 @@ async function assignmentRows(scratch, quick) {
 }
 
 async function measure(values, paths, scratch) {
-  const parts = new Set((values.only ?? 'strict,translate,walk,assignment,shadow,guests').split(','));
+  const parts = new Set((values.only ?? 'strict,translate,walk,assignment,shadow,guests,many').split(','));
   const units = values.unit === undefined ? Object.values(UNITS) : [UNITS[values.unit]];
   const { quick } = values;
   const rows = [];
   const misses = new Map();
-  const daemon = ['strict', 'translate', 'shadow', 'guests'].some((part) => parts.has(part))
+  const daemon = ['strict', 'translate', 'shadow', 'guests', 'many'].some((part) => parts.has(part))
     ? await startDaemon(scratch)
     : undefined;
   try {
     for (const unit of parts.has('strict') ? units : []) {
-      const options = { unit, part: unit.part(paths), scratch, daemon, quick, load: Number(values.load) };
-      rows.push(...(await strictRows({ ...options, progress })));
+      const options = { unit, part: unit.part(paths), scratch, daemon, quick, progress };
+      const length = { load: Number(values.load), minutes: Number(values.minutes) };
+      rows.push(...(await strictRows({ ...options, ...length })));
     }
     for (const unit of parts.has('translate') ? units : []) {
       progress(`hits and misses, in turns with stock ${unit.stockName} and a bare echo`);
@@ -242,11 +241,14 @@ async function measure(values, paths, scratch) {
     for (const unit of parts.has('guests') ? units : []) {
       rows.push(...(await benchGuests({ unit, part: unit.part(paths), scratch, daemon, quick })));
     }
+    if (parts.has('many')) rows.push(...(await manyRows({ daemon, quick, progress })));
   } finally {
     await daemon?.stop();
   }
-  const place = (row) => units.findIndex((unit) => row.name.startsWith(`${unit.name}: `));
-  return rows.sort((a, b) => place(a) - place(b));
+  return ordered(
+    rows,
+    units.map((unit) => unit.name),
+  );
 }
 
 async function main() {
@@ -256,6 +258,7 @@ async function main() {
       only: { type: 'string' },
       unit: { type: 'string' },
       load: { type: 'string', default: '0' },
+      minutes: { type: 'string', default: '0' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -267,6 +270,7 @@ async function main() {
   if (values.unit !== undefined && !Object.hasOwn(UNITS, values.unit))
     throw new Error(`there is no unit ${values.unit}: ${Object.keys(UNITS).join(' and ')} are measured`);
   if (!/^\d{1,3}$/.test(values.load)) throw new Error(`--load is a number of programs, not "${values.load}"`);
+  if (!/^\d{1,3}$/.test(values.minutes)) throw new Error(`--minutes is a number, not "${values.minutes}"`);
   const file = process.env.VIOMMU_PATHS;
   if (!file) throw new Error('VIOMMU_PATHS is not set: run this as `npm run bench`.');
   const paths = JSON.parse(readFileSync(file, 'utf8'));

@@ -1,11 +1,21 @@
 /** A QEMU under -S with the stop watch loaded: one IOMMU, one PCI device, commands over a socket. */
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { track } from './children.mjs';
 
 const COMMAND_TIMEOUT_MS = 120_000;
+
+const SOURCES = fileURLToPath(new URL('../shim', import.meta.url));
+
+/** Compiles the stop watch for a unit's QEMU. Returns its path. */
+export function buildShim({ target }, part, scratch) {
+  const args = ['-s', '-C', SOURCES, `QEMU_HEADERS=${part.headers}`, `OUT=${scratch}`];
+  execFileSync('make', [...args, `TARGET=${target}`], { stdio: ['ignore', 2, 2] });
+  return join(scratch, `viommu-shim-${target}.so`);
+}
 
 /** Lines of one connection, one at a time. */
 class Lines {

@@ -1,13 +1,13 @@
 /**
- * Strict invalidation beside stock: every read of a disk is mapped, unmapped and invalidated before the guest goes on. Small
- * random reads by NVMe and virtio-blk, and maps and unmaps of an emulated device by the guest's own VFIO; with `load`, beside so
- * many programs that never sleep.
+ * Strict invalidation beside stock: every read of a disk is mapped, unmapped and invalidated before the guest goes on, and so is
+ * every frame that it sends. Small random reads by NVMe and virtio-blk, frames by virtio-net, and maps and unmaps of an emulated
+ * device by the guest's own VFIO; with `load`, beside so many programs that never sleep.
  */
 
-import { spawn } from 'node:child_process';
-import { track } from './children.mjs';
-import { Guest, makeDisk, startMapper, withPrograms } from './guests.mjs';
-import { summary } from './report.mjs';
+import { completionRows } from './completion.mjs';
+import { startEcho } from './echo.mjs';
+import { makeDisk, startMapper, startSmallIo, withPrograms } from './guests.mjs';
+import { inTurns, latencyRow, rateRow, stallRow, underLoad, vfioRows } from './strict-rules.mjs';
 
 const DISK_MIB = 64;
 const KIB = 1024;
@@ -16,131 +16,127 @@ const DEPTHS = [
   { depth: 1, count: 200 },
   { depth: 32, count: 640 },
 ];
-const WARM_UP_ROUNDS = 3;
-const MAPS = { memory: 'large', size: 4 * KIB, skew: 0, count: 64 };
+const FRAMES = { bytes: 64, count: 200 };
+const DISKS = { nvme: 'NVMe', 'virtio-blk': 'virtio-blk' };
+/** What a pair of guests is measured with: reads of each disk in each shape, and frames. */
+const MEASUREMENTS = Object.keys(DISKS).length * DEPTHS.length + 1;
+/**
+ * How much is measured: reads and frames of a round, times `scale`, or what begins in `ms`; mappings of a round; rounds that do
+ * not count; turns. Beside a load a guest has a few hundredths of a processor: a round is what it does in a time, and it may
+ * say nothing for longer before it counts as hung.
+ */
+const QUIET = { scale: 1, ms: 60_000, maps: 64, warmUp: 3, turns: 16, quickTurns: 6 };
+const LOADED = {
+  ...{ scale: 100, ms: 3000, maps: 16, warmUp: 1, turns: 8, quickTurns: 4 },
+  silenceMs: 600_000,
+};
+/** A round at this pace. */
+const paced = (shape, pace) => ({ ...shape, count: shape.count * pace.scale, ms: pace.ms });
+const MAPS = { memory: 'large', size: 4 * KIB, skew: 0 };
+/** What is unmapped is tried once, before: the rounds that count have no faults between them. */
+const TRIED = { ...MAPS, count: 1, strays: 1 };
+/** It tries the first and the last 8 bytes; QEMU may move each in two pieces. */
+const FAULTS = 4;
 
-/** What ours has to reach beside stock, on a quiet machine and under load. */
-const REACH = { quiet: 0.95, load: 0.8, unmap: 1.3 };
-
-/** A guest that waits to read its two disks. */
-async function startDisks(options, disks) {
-  const guest = new Guest({
-    ...options,
-    devices: disks,
-    append: 'iommu.strict=1 viommu.run=read-bench',
-  });
-  const words = (await guest.expect('read-bench nvme=')).split(' ').slice(1);
-  const names = Object.fromEntries(words.map((word) => word.split('=')));
-  await guest.expect('read-bench state=ready');
-  return {
-    /** Reads a second in one round. */
-    async rate(kind, { depth, count }) {
-      guest.say(`${names[kind]} ${depth} ${count}`);
-      const found = /ns=(\d+) reads=(\d+)/.exec(await guest.expect('read-bench ns='));
-      return (Number(found[2]) * 1e9) / Number(found[1]);
-    },
-    async stop() {
-      guest.say('end');
-      await guest.finish();
-    },
-  };
-}
-
-function diskArguments(scratch, name) {
+function devicesOf(scratch, name, echo) {
   const [nvme, virtio] = ['nvme', 'virtio'].map((kind) => makeDisk(scratch, `${name}-${kind}.raw`, DISK_MIB));
   return [
     ...['-drive', `if=none,id=d0,file=${nvme},format=raw`, '-device', 'nvme,drive=d0,serial=viommu-bench'],
     ...['-drive', `if=none,id=d1,file=${virtio},format=raw`],
     ...['-device', 'virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on'],
+    ...['-netdev', `stream,id=n0,server=off,addr.type=unix,addr.path=${echo.socket}`],
+    ...['-device', 'virtio-net-pci,netdev=n0,iommu_platform=on,disable-legacy=on,romfile='],
   ];
 }
 
-/** Both guests run, and take turns. Returns rows. */
-async function readsInTurns({ unit, sides, cpus, turns, load }) {
-  const guests = [];
-  for (const side of sides) guests.push(await startDisks({ ...side, cpus }, side.disks));
+/** Rounds of both guests in turns, after a few that do not count, and what is to be done between. Returns what they gave, by side. */
+async function collect({ pace, ...length }, round, warm = async () => {}) {
+  const results = [[], []];
+  for (const side of [0, 1]) for (let n = 0; n < pace.warmUp; n++) await round(side);
+  await warm();
+  await inTurns(length, async (side) => {
+    results[side].push(await round(side));
+  });
+  return results;
+}
+
+async function measureReads(guests, { unit, cpus, length, load }) {
   const rows = [];
-  for (const kind of ['nvme', 'virtio-blk']) {
+  for (const [kind, name] of Object.entries(DISKS)) {
     for (const shape of DEPTHS) {
-      const rates = [[], []];
-      for (const guest of guests) for (let n = 0; n < WARM_UP_ROUNDS; n++) await guest.rate(kind, shape);
-      for (let turn = 0; turn < turns; turn++) {
-        // The side that goes first follows itself the next time.
-        const order = turn % 2 === 0 ? [0, 1] : [1, 0];
-        for (const at of order) rates[at].push(await guests[at].rate(kind, shape));
-      }
-      const name = kind === 'nvme' ? 'NVMe' : kind;
-      const beside = load === 0 ? '' : `, load ${load}`;
-      rows.push({
-        name: `${unit.name}: strict, ${cpus} vCPU, ${name} 4 KiB at depth ${shape.depth}${beside}`,
-        unit: 'reads/s',
-        ours: summary(rates[0]).median,
-        reference: summary(rates[1]).median,
-        what: 'stock',
-        reach: load === 0 ? REACH.quiet : REACH.load,
-        atLeast: true,
-      });
+      const what = `${cpus} vCPU, ${name} 4 KiB at depth ${shape.depth}`;
+      const round = paced(shape, length.pace);
+      const forget = () => Promise.all(guests.map((guest) => guest.latency()));
+      const rates = await collect(length, (side) => guests[side].reads(kind, round), forget);
+      rows.push(rateRow(unit, what, 'reads/s', load, rates));
+      if (shape.depth > 1) continue;
+      rows.push(latencyRow(unit, what, load, [await guests[0].latency(), await guests[1].latency()]));
     }
   }
-  for (const guest of guests) await guest.stop();
+  return rows;
+}
+
+/** Both guests run, and take turns. */
+async function smallIo({ unit, sides, cpus, length, load, loaded, stalls }) {
+  const guests = [];
+  for (const side of sides) guests.push(await startSmallIo({ ...side, cpus }));
+  const rows = await loaded(async () => {
+    const reads = await measureReads(guests, { unit, cpus, length, load });
+    for (const guest of guests) await guest.readsEnd();
+    const round = paced(FRAMES, length.pace);
+    const frames = await collect(length, (side) => guests[side].frames(round));
+    const what = `${cpus} vCPU, virtio-net, 64 bytes there and back`;
+    return [...reads, rateRow(unit, what, 'rounds/s', load, frames)];
+  });
+  for (const [side, guest] of guests.entries()) stalls[side].push(...(await guest.stop()));
   return rows;
 }
 
 /** VFIO of the guest on a device that QEMU emulates: no notifier hears what is mapped. */
-async function mapsInTurns({ unit, sides, turns, load }) {
+async function mapsInTurns({ unit, sides, length, load, loaded, stalls }) {
   const mappers = [];
   for (const side of sides) mappers.push(await startMapper(side, 'viommu-testdev', 'iommu.strict=1'));
-  const samples = [[], []];
-  for (const mapper of mappers) for (let n = 0; n < WARM_UP_ROUNDS; n++) await mapper.round(MAPS);
-  for (let turn = 0; turn < turns; turn++) {
-    const order = turn % 2 === 0 ? [0, 1] : [1, 0];
-    for (const at of order) samples[at].push(await mappers[at].round(MAPS));
-  }
-  // What is unmapped is tried, too, and faults: the guest's log is not empty.
-  for (const mapper of mappers) await mapper.kill();
-  const beside = load === 0 ? '' : `, load ${load}`;
-  const row = (what, of) => ({
-    name: `${unit.name}: strict, VFIO ${what} of 4 KiB, emulated device${beside}`,
-    unit: 'µs',
-    ours: summary(samples[0].map(of)).median / 1000,
-    reference: summary(samples[1].map(of)).median / 1000,
-    what: 'stock',
-    ...(what === 'unmap' ? { reach: REACH.unmap } : {}),
-  });
-  return [row('map', (s) => s.map_ns), row('unmap', (s) => s.unmap_ns)];
-}
-
-/** Programs that never sleep. Returns what ends them. */
-function startLoad(count) {
-  const children = Array.from({ length: count }, () =>
-    track(spawn('/bin/sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' })),
-  );
-  return () => {
-    for (const child of children) child.kill('SIGKILL');
-  };
+  for (const mapper of mappers) await mapper.round(TRIED);
+  const round = { ...MAPS, count: length.pace.maps, strays: 0 };
+  const samples = await loaded(() => collect(length, (side) => mappers[side].round(round)));
+  for (const [side, mapper] of mappers.entries()) stalls[side].push(...(await mapper.stop(FAULTS)));
+  return vfioRows(unit, load, samples);
 }
 
 /** @returns {Promise<import('./report.mjs').Row[]>} */
-export async function strictRows({ unit, part, scratch, daemon, quick, load, progress }) {
+export async function strictRows({ unit, part, scratch, daemon, quick, load, minutes, progress }) {
+  const pace = load === 0 ? QUIET : LOADED;
+  const echo = await startEcho(scratch);
   const initramfs = withPrograms(part, scratch, `strict-${unit.target}`);
-  const common = { unit, part, initramfs };
-  const disks = (name) => diskArguments(scratch, `strict-${unit.target}-${name}`);
   // The bridge is on stock's side, too, for its test device alone.
   const sides = [
-    { ...common, preload: [part.bridge], side: unit.ours(daemon.socket), disks: disks('ours') },
-    { ...common, preload: [part.bridge], side: unit.stock, disks: disks('stock') },
-  ];
-  const end = startLoad(load);
+    { name: 'ours', side: unit.ours(daemon.socket) },
+    { name: 'stock', side: unit.stock },
+  ].map(({ name, side }) => ({
+    ...{ unit, part, initramfs, side, preload: [part.bridge] },
+    devices: devicesOf(scratch, `strict-${unit.target}-${name}`, echo),
+    silenceMs: pace.silenceMs,
+  }));
+  const stalls = [[], []];
+  // Guests start and end without it: that takes minutes beside a load, and measures nothing.
+  const loaded = (what) => underLoad(load, what);
+  const common = { unit, load, loaded };
   try {
     const rows = [];
-    for (const cpus of quick ? [1, 2] : [1, 2, 4]) {
-      progress(`${unit.name}: small reads in strict mode, ${cpus} vCPU, in turns`);
-      rows.push(...(await readsInTurns({ unit, sides, cpus, turns: quick ? 6 : 16, load })));
+    progress(`${unit.name}: one invalidation and its completion, in turns`);
+    rows.push(...(await completionRows({ ...common, part, scratch, daemon, rounds: quick ? 12 : 30 })));
+    const counts = quick ? [1, 2] : [1, 2, 4];
+    const ms = (minutes * 60_000) / (counts.length * MEASUREMENTS);
+    for (const cpus of counts) {
+      progress(`${unit.name}: small reads and frames in strict mode, ${cpus} vCPU, in turns`);
+      const length = { pace, turns: quick ? pace.quickTurns : pace.turns, ms };
+      rows.push(...(await smallIo({ ...common, sides, cpus, length, stalls })));
     }
     progress(`${unit.name}: VFIO in strict mode, in turns`);
-    rows.push(...(await mapsInTurns({ unit, sides, turns: quick ? 8 : 24, load })));
-    return rows;
+    const length = { pace, turns: quick ? 8 : 24 };
+    rows.push(...(await mapsInTurns({ ...common, sides, length, stalls })));
+    return [...rows, stallRow(unit, load, stalls)];
   } finally {
-    end();
+    await echo.stop();
   }
 }

@@ -1,6 +1,7 @@
 import { openSync, writeSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HOST_KINDS } from '../../src/assignment/request.js';
+import { CompletionWatch } from '../support/completion-watch.js';
 import { Daemon } from '../support/daemon.js';
 import { DriverFuzzer } from './driver.js';
 import { FramesFuzzer } from './frames.js';
@@ -84,6 +85,7 @@ describe.runIf(wanted('socket'))(`fuzz over a socket, seed ${seed}`, () => {
 describe.runIf(wanted('isolation'))(`fuzz of two guests at a daemon, seed ${seed}`, () => {
   /** By kind of host and mode. */
   const daemons = new Map<string, Daemon>();
+  const watch = new CompletionWatch();
   beforeAll(async () => {
     const started = HOST_KINDS.flatMap((kind) =>
       FORCED_MODES.map(async (mode) => {
@@ -94,15 +96,21 @@ describe.runIf(wanted('isolation'))(`fuzz of two guests at a daemon, seed ${seed
     await Promise.all(started);
   });
   afterAll(async () => {
+    await watch.close();
     await Promise.all([...daemons.values()].map((daemon) => daemon.dispose()));
   });
   it(
     'isolation',
     () => {
-      fuzz(new IsolationFuzzer((kind, mode) => (daemons.get(`${kind} ${mode}`) as Daemon).socket));
+      const fuzzer = new IsolationFuzzer(
+        (kind, mode) => (daemons.get(`${kind} ${mode}`) as Daemon).socket,
+        watch,
+      );
+      fuzz(fuzzer);
       for (const daemon of daemons.values()) {
         expect(daemon.running).toBe(true);
         expect(daemon.text()).not.toContain('internal error');
+        expect(daemon.text()).not.toContain('a check of completions failed');
       }
     },
     timeout,

@@ -9,6 +9,8 @@ import {
   nativeGuest,
 } from '../../src/assignment/request.js';
 import { SimHost } from '../../src/host/sim/host.js';
+import { CAUSE } from '../../src/shadow/check.js';
+import type { CompletionWatch } from '../support/completion-watch.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
 import type { CellGuest } from '../table/guest.js';
 import { makeWiredGuest } from '../table/wired.js';
@@ -67,33 +69,45 @@ class Model {
 
 /**
  * Two guests, VMs of their own at a daemon, one host (mdevs: one parent device), random operations. After each one every device
- * reaches what its guest has mapped and nothing else, and no word of the other guest has changed.
+ * reaches what its guest has mapped and nothing else, and no word of the other guest has changed. Each daemon checks each completion
+ * from outside, as `viommu diff --watch` has it do: the host has followed what the guest invalidated.
  */
 export class IsolationFuzzer implements Fuzzer {
   readonly name = 'isolation';
   #probes = 0;
   #refused = 0;
+  #completions = 0;
 
-  constructor(private readonly socketOf: SocketOf) {}
+  constructor(
+    private readonly socketOf: SocketOf,
+    private readonly watch: CompletionWatch,
+  ) {}
 
   facts(): Readonly<Record<string, number>> {
-    return { probes: this.#probes, refused: this.#refused };
+    return { probes: this.#probes, refused: this.#refused, completions: this.#completions };
   }
 
   run(rng: Rng, trace: Trace): void {
-    const play = new Play(rng, trace, rng.pick(CELLS), this.socketOf);
+    const play = new Play(rng, trace, rng.pick(CELLS), this.socketOf, this.watch);
     for (let step = 0; step < STEPS; step++) play.step();
     play.end();
     this.#probes += play.probes;
     this.#refused += play.refused;
+    this.#completions += play.completions;
   }
 }
+
+/** Machines have names of their own: one that goes may be known for a moment while the next one is there. */
+let machines = 0;
 
 class Play {
   probes = 0;
   refused = 0;
+  /** Completions of shadowed guests that were checked. */
+  completions = 0;
   private readonly host: SimHost;
   private readonly guests: CellGuest[];
+  private readonly names = ['', ''];
   private readonly models = [new Model(0), new Model(1)];
   /** vt-d2 nests with PASID only: requests without are the guest's memory as it is. */
   private readonly ownSpace: boolean;
@@ -103,6 +117,7 @@ class Play {
     private readonly trace: Trace,
     private readonly cell: Cell,
     private readonly socketOf: SocketOf,
+    private readonly watch: CompletionWatch,
   ) {
     const { kind, device, strategy } = cell;
     trace.say(`${kind}, ${device}, ${strategy.choice}, PASIDs ${cell.pasids}`);
@@ -115,8 +130,11 @@ class Play {
   private makeGuest(index: number): CellGuest {
     const { kind, device, strategy, pasids, mode } = this.cell;
     const hostRid = device === 'mdev' ? HOST_RID : HOST_RID + index;
-    const making = { host: this.host, kind, deviceKind: device, name: `${index}`, hostRid, strategy, pasids };
+    const name = `${index} of ${++machines}`;
+    const making = { host: this.host, kind, deviceKind: device, name, hostRid, strategy, pasids };
     const made = makeWiredGuest(making, this.socketOf(kind, mode));
+    this.names[index] = name;
+    this.checked(index);
     this.models[index] = new Model(index);
     for (const [page, words] of this.models[index].words.entries()) {
       words.forEach((word, at) => {
@@ -151,12 +169,30 @@ class Play {
         if (pasid !== undefined) this.unmap(index, pasid);
         break;
       case 6:
-        if (pasid !== undefined && this.cell.strategy.choice === 'nest') this.exchange(index, pasid);
+        if (pasid !== undefined) this.exchange(index, pasid);
         break;
       default:
         if (pasid !== undefined) this.map(index, pasid);
     }
+    // Before devices are tried: they would find only what they happen to reach.
+    this.checked(index);
     this.check();
+  }
+
+  /** What the guest's daemon has found by now; returns how many completions it has looked at. */
+  private checked(index: number): number {
+    const { kind, mode } = this.cell;
+    const { completions, differences, more } = this.watch.ask(this.socketOf(kind, mode), this.names[index]);
+    const found = differences.find(({ cause }) => cause === CAUSE.NOT_FOLLOWED);
+    must(found === undefined && !more, () => `guest ${index}: not followed: ${JSON.stringify(found)}`);
+    return completions;
+  }
+
+  private close(index: number): void {
+    const completions = this.checked(index);
+    if (this.cell.strategy.choice === 'shadow') this.completions += completions;
+    this.watch.leave(this.names[index]);
+    this.guests[index].close();
   }
 
   private map(index: number, pasid: number): void {
@@ -225,7 +261,7 @@ class Play {
   /** A guest goes, and another one comes in its place. */
   private replace(index: number): void {
     this.trace.say(`guest ${index} goes, another one comes`);
-    this.guests[index].close();
+    this.close(index);
     this.guests[index] = this.makeGuest(index);
   }
 
@@ -283,7 +319,9 @@ class Play {
   }
 
   end(): void {
-    for (const guest of this.guests) guest.close();
+    for (const index of [0, 1]) this.close(index);
+    const { choice } = this.cell.strategy;
+    must(choice !== 'shadow' || this.completions > 0, () => 'no completion was checked');
     const left = leftovers(this.host);
     must(Object.keys(left).length === 0, () => `left over: ${JSON.stringify(left)}`);
   }

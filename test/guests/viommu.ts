@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type Daemon, MAIN } from '../support/daemon.js';
+import { type Daemon, eventually, MAIN } from '../support/daemon.js';
 
 /** A `viommu` command that looks at a daemon, in a process of its own as people run it. */
 export class ViommuCommand {
@@ -31,6 +31,14 @@ export class ViommuCommand {
 /** Runs one to its end. */
 export async function viommu(daemon: Daemon, ...args: string[]): Promise<{ code: number; text: string }> {
   return await new ViommuCommand(daemon, args).end();
+}
+
+/** Which share of a machine's commands QEMU completed itself, as the daemon's log says when the machine has gone. */
+export async function shareInQemu(daemon: Daemon, name: string): Promise<number> {
+  const gone = (): ReturnType<Daemon['log']>[number] | undefined =>
+    daemon.log().find(({ vm, commandsByPeer }) => vm === name && commandsByPeer !== undefined);
+  const end = await eventually(gone, `the end of ${name}'s session`);
+  return Number(end['commandsByPeer']) / Math.max(1, Number(end['commands']));
 }
 
 /** What `viommu diff --watch` printed at its end. */

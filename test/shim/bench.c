@@ -195,6 +195,32 @@ static void command_invalidate(ShimDevice *shim, int64_t rounds, int64_t unused)
     stats_answer(&stats, shim->stream);
 }
 
+/* invalidate-page ROUNDS: from the doorbell to the completion of one page, cached before each. */
+static void command_invalidate_page(ShimDevice *shim, int64_t rounds, int64_t unused)
+{
+    const char *problem = guest_use_queue(true);
+    Stats stats = { 0 };
+
+    for (int64_t i = 0; !problem && i < rounds; i++) {
+        bql_lock();
+        translate(shim, DENSE_IOVA);
+        bql_unlock();
+        int64_t start = get_clock();
+        if (!guest_invalidate_page(DENSE_IOVA)) {
+            problem = "an invalidation was not completed";
+        }
+        stats_add(&stats, get_clock() - start);
+    }
+    if (!problem) {
+        problem = guest_use_queue(false);
+    }
+    if (problem) {
+        shim_answer(shim, "error %s", problem);
+        return;
+    }
+    stats_answer(&stats, shim->stream);
+}
+
 static const struct {
     const char *name;
     bool needs_region;
@@ -207,6 +233,7 @@ static const struct {
     { "miss", true, command_miss },
     { "dense", true, command_dense },
     { "invalidate", true, command_invalidate },
+    { "invalidate-page", true, command_invalidate_page },
 };
 
 bool bench_command(ShimDevice *shim, const char *name, int64_t a, int64_t b)

@@ -40,8 +40,14 @@
 #define COMMAND_BYTES 16
 
 #define CMD_CFGI_ALL 0x04u /* CMD_CFGI_STE_RANGE with Range 31 */
+#define CMD_TLBI_NH_VA 0x12u
 #define CMD_TLBI_NSNH_ALL 0x30u
 #define CMD_SYNC 0x46u
+
+/* Of the one context descriptor. */
+#define ASID 1ull
+#define COMMAND_ASID (ASID << 48)
+#define LEAF 1ull
 
 /* Valid, a table or a page; AF, inner shareable, AP 0b01, nG as Linux sets it. */
 #define TABLE 3ull
@@ -74,22 +80,22 @@ static void build_stage(void)
     }
 }
 
-/* STE: V, Config 0b101. CD: T0SZ 16, EPD1, V, IPS 40 bits, AA64, R, A, ASET, ASID 1; MAIR is of no account. */
+/* STE: V, Config 0b101. CD: T0SZ 16, EPD1, V, IPS 40 bits, AA64, R, A, ASET, ASID; MAIR is of no account. */
 static void build_stream(uint16_t rid)
 {
     uint64_t ste = STREAM_TABLE + (uint64_t)rid * STREAM_BYTES;
 
     guest_store(ste, CONTEXT | 5u << 1 | 1u, 8);
     guest_store(CONTEXT, 16ull | 1ull << 30 | 1ull << 31 | 2ull << 32 | 1ull << 41 | 1ull << 45 | 1ull << 46 |
-                1ull << 47 | 1ull << 48, 8);
+                1ull << 47 | ASID << 48, 8);
     guest_store(CONTEXT + 8, TABLE_0, 8);
 }
 
-static void command(uint32_t opcode, uint64_t second)
+static void command(uint64_t first, uint64_t second)
 {
     uint64_t slot = COMMANDS + (uint64_t)(produced & ((1u << COMMANDS_LOG2) - 1)) * COMMAND_BYTES;
 
-    guest_store(slot, opcode, 8);
+    guest_store(slot, first, 8);
     guest_store(slot + 8, second, 8);
     produced = (produced + 1) & ((2u << COMMANDS_LOG2) - 1);
 }
@@ -139,6 +145,19 @@ void guest_invalidate_all(void)
     command(CMD_TLBI_NSNH_ALL, 0);
     command(CMD_SYNC, 0);
     consume();
+}
+
+/* The queue is how this unit is told of everything. */
+const char *guest_use_queue(bool on)
+{
+    return NULL;
+}
+
+bool guest_invalidate_page(uint64_t iova)
+{
+    command(CMD_TLBI_NH_VA | COMMAND_ASID, iova | LEAF);
+    command(CMD_SYNC, 0);
+    return consume();
 }
 
 uint64_t guest_read_register(int offset, int size)

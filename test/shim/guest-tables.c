@@ -14,6 +14,11 @@
 #define GSTS 0x1c
 #define RTADDR 0x20
 #define CCMD 0x28
+#define IQT 0x88
+#define IQA 0x90
+
+#define TE (1u << 31)
+#define QIE (1u << 26)
 
 /* Guest RAM used; nothing runs there under -S. */
 #define ROOT_TABLE 0x2000000ull
@@ -24,6 +29,8 @@
 #define TABLE_1_DENSE 0x2006000ull
 #define TABLE_2_SPARSE 0x2008000ull /* two of them: 1024 leaf tables */
 #define TABLE_1_SPARSE 0x2100000ull
+#define QUEUE 0x2010000ull /* 256 descriptors of 16 bytes */
+#define STATUS 0x2011000ull
 #define OUTPUT 0x4000000ull
 /* Of guest_tables_map_ram. */
 #define RAM_TABLES_3 0x2003000ull
@@ -37,7 +44,16 @@
 
 #define DOMAIN 1ull
 
+#define QUEUE_BYTES 4096
+#define DESCRIPTOR_BYTES 16
+/* Page-selective invalidation of the IOTLB: AM is 0. An invalidation wait that writes its status. */
+#define IOTLB_PAGE (DOMAIN << 16 | 3u << 4 | 2u)
+#define WAIT_STATUS (1u << 5 | 5u)
+
 static uint64_t iotlb_register;
+/* As IQT has it: the offset of the next descriptor. */
+static uint32_t queue_tail;
+static uint32_t status;
 
 static void write_register(int offset, uint64_t value, int size)
 {
@@ -100,8 +116,8 @@ static const char *enable(uint16_t rid, uint64_t top, int levels)
         return "the context cache was not invalidated";
     }
     guest_invalidate_all();
-    write_register(GCMD, 1u << 31, 4);
-    if (!wait_for(GSTS, 4, 1u << 31, 1u << 31)) {
+    write_register(GCMD, TE, 4);
+    if (!wait_for(GSTS, 4, TE, TE)) {
         return "translation was not enabled";
     }
     return NULL;
@@ -175,4 +191,42 @@ void guest_invalidate_all(void)
 {
     write_register(iotlb_register, 1ull << 63 | 1ull << 60, 8);
     wait_for(iotlb_register, 8, 1ull << 63, 0);
+}
+
+/* Registers that invalidate are not to be used while the queue is on. */
+const char *guest_use_queue(bool on)
+{
+    if (on) {
+        queue_tail = 0;
+        write_register(IQT, 0, 8);
+        write_register(IQA, QUEUE, 8);
+    }
+    write_register(GCMD, TE | (on ? QIE : 0), 4);
+    if (!wait_for(GSTS, 4, QIE, on ? QIE : 0)) {
+        return "the invalidation queue was not switched";
+    }
+    return NULL;
+}
+
+static void queue(uint64_t low, uint64_t high)
+{
+    guest_store(QUEUE + queue_tail, low, 8);
+    guest_store(QUEUE + queue_tail + 8, high, 8);
+    queue_tail = (queue_tail + DESCRIPTOR_BYTES) % QUEUE_BYTES;
+}
+
+bool guest_invalidate_page(uint64_t iova)
+{
+    int64_t deadline = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+
+    queue(IOTLB_PAGE, iova);
+    queue(WAIT_STATUS | (uint64_t)++status << 32, STATUS);
+    write_register(IQT, queue_tail, 8);
+    /* A guest looks into its memory, which takes no lock. */
+    while ((uint32_t)guest_load(STATUS, 4) != status) {
+        if (g_get_monotonic_time() > deadline) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -37,6 +37,14 @@ void guest_invalidate_domain(void);
 /* Invalidates the whole IOTLB through the registers and waits for the unit to say so. Without the BQL. */
 void guest_invalidate_all(void);
 
+/*
+ * Invalidates one page by the queue, as a driver in strict mode does: by page-selective IOTLB invalidation and invalidation wait,
+ * or CMD_TLBI_NH_VA and CMD_SYNC. False when it is not complete in five seconds. The queue is switched on before and off after,
+ * since the other functions go by registers where a unit has those. All without the BQL.
+ */
+const char *guest_use_queue(bool on);
+bool guest_invalidate_page(uint64_t iova);
+
 /* Reads a register of the unit. Without the BQL. */
 uint64_t guest_read_register(int offset, int size);
 

@@ -121,11 +121,18 @@ class VtdGuest extends WiredGuest {
     const next = { ...domain, did: driver.createDomain('pass-through').did };
     this.spaces.set(pasid, next);
     const entry = Math.max(pasid, 0);
-    const fields = { P: 1, PWSNP: 1, PGTT: PGTT.FIRST_STAGE, DID: next.did, FSPTPTR: root };
-    driver.scalable?.setPasid(GUEST_RID, entry, fields);
-    if (first) driver.invalidate.pasidIotlb(domain.did, entry);
+    const stage =
+      domain.kind === 'first'
+        ? { PGTT: PGTT.FIRST_STAGE, FSPTPTR: root }
+        : { PGTT: PGTT.SECOND_STAGE, SSPTPTR: root, AW: domain.levels - 2 };
+    driver.scalable?.setPasid(GUEST_RID, entry, { P: 1, PWSNP: 1, DID: next.did, ...stage });
+    const translations = (): void => {
+      if (domain.kind === 'first') driver.invalidate.pasidIotlb(domain.did, entry);
+      else driver.invalidate.iotlbDomain(domain.did);
+    };
+    if (first) translations();
     driver.invalidate.pasidCache(domain.did, entry);
-    driver.invalidate.pasidIotlb(domain.did, entry);
+    translations();
     driver.invalidate.sync();
   }
 

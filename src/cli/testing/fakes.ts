@@ -99,7 +99,7 @@ export function fakeReport(session: string): SessionReport {
     ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
     deviceTlbInvalidations: 0,
     ...{ shadow: [], assigned: [], nesting: zeroNesting, shadowPasses: 0 },
-    ...{ frontFrames: 0, backendFrames: 0, counters: zero, bridge },
+    ...{ frontFrames: 0, backendFrames: 0, counters: zero, commandsByPeer: 0, bridge },
   };
 }
 

@@ -45,6 +45,13 @@ count_faults() {
   faults | grep -c -E "$DMAR_FAULT|$SMMU_FAULT"
 }
 
+# Kernel messages that report that something did not come, or took too long. The second line that some make of it is left out.
+IOMMU_STALL='CMD_SYNC timeout|QI (wait|invalidation).*too long|detected Invalidation Time-out'
+TASK_STALL='blocked for more than|(soft|hard) lockup|detected (expedited )?stalls?|self-detected stall'
+stalls() {
+  dmesg | grep -i -E "$IOMMU_STALL|$TASK_STALL|nvme.* timeout, |transmit queue .*timed out"
+}
+
 # wait_for SECONDS COMMAND…: until the command succeeds.
 wait_for() {
   tries=$(($1 * 20))

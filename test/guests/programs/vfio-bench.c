@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * viommu-vfio-bench DEVICE: times VFIO_IOMMU_MAP_DMA and UNMAP_DMA for viommu-testdev,assigned=on. Every line of the input
- * is one round, `MEMORY SIZE SKEW COUNT`: so many mappings of so many bytes are made, each at an address of its own, and
+ * is one round, `MEMORY SIZE SKEW COUNT [STRAYS]`: so many mappings of so many bytes are made, each at an address of its own, and
  * then undone.
  *
  * MEMORY: `large` is as contiguous as the kernel gives it, `scattered` was got page by page in disorder. SKEW is what the
@@ -10,16 +10,17 @@
  *
  * Prints nanoseconds of one mapping and of one unmapping, the mean of the round; what the host was asked for meanwhile, by
  * all COUNT of them; and `extents`, how many aligned powers of two the contiguous pieces of the memory have at these addresses:
- * the fewest mappings that an IOMMU notifier can be told of. What is mapped must be reached, and what is unmapped must not.
+ * the fewest mappings that an IOMMU notifier can be told of. What is mapped must be reached, and what is unmapped must not: of
+ * that the first STRAYS are tried, or all. For a device that an IOMMU translates for, each is a fault.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #include "container.h"
+#include "now.h"
 #include "random.h"
 #include "testdev.h"
 
@@ -36,6 +37,7 @@ struct round {
 	uint64_t size;
 	uint64_t skew;
 	unsigned int count;
+	unsigned int strays;
 };
 
 static struct container container;
@@ -77,14 +79,6 @@ static void get_large(void)
 	large = get_memory(MAX_SIZE);
 	madvise(large, MAX_SIZE, MADV_HUGEPAGE);
 	memset(large, 1, MAX_SIZE);
-}
-
-static uint64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
 /* Where the kernel has put a page of this program. */
@@ -181,7 +175,7 @@ static void run(const struct round *r)
 	}
 	unmapped = now() - unmapped;
 	unmaps = testdev_host_unmaps(&testdev) - unmaps;
-	for (i = 0; i < r->count; i++)
+	for (i = 0; i < r->strays; i++)
 		check(r, i, false);
 	say("map_ns=%llu unmap_ns=%llu maps=%u unmaps=%u extents=%u", (unsigned long long)mapped / r->count,
 	    (unsigned long long)unmapped / r->count, maps, unmaps, extents);
@@ -191,10 +185,12 @@ static void read_round(const char *text, struct round *r)
 {
 	unsigned long long size, skew;
 	char memory[16];
+	int words = sscanf(text, "%15s %llu %llu %u %u", memory, &size, &skew, &r->count, &r->strays);
 
-	if (sscanf(text, "%15s %llu %llu %u", memory, &size, &skew, &r->count) != 4 || !size || size % PAGE || skew % PAGE ||
-	    !r->count || r->count > MAX_COUNT)
+	if (words < 4 || !size || size % PAGE || skew % PAGE || !r->count || r->count > MAX_COUNT)
 		fail("reason=\"no round: %s\"", text);
+	if (words == 4 || r->strays > r->count)
+		r->strays = r->count;
 	r->size = size;
 	r->skew = skew;
 	r->memory = strcmp(memory, "scattered") ? large : scattered;
