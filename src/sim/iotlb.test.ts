@@ -65,6 +65,27 @@ describe('the simulated IOTLB', () => {
     expect(tlb.fill(1, -1, 9, ANY, 5, PAGE), 'a space never named').toBe(false);
   });
 
+  it('drops what a command names that has no epoch, and does not keep what was asked for before', () => {
+    const tlb = new Iotlb();
+    const before = tlb.generation;
+    tlb.fill(1, -1, 7, 5, 0, PAGE);
+    tlb.fill(1, -1, 7, 6, 0, [0x4000, 0, 0x8000, 0, 12, 3]);
+    tlb.fill(1, -1, 8, 5, 0, [0x6000, 0, 0x8000, 0, 12, 3]);
+    tlb.drop({ space: 7, sub: 5, first: 0n, end: 0x1000n });
+    expect(tlb.size, 'the page behind').toBe(3);
+    tlb.drop({ space: 7, sub: 5, first: 0x1000n, end: 0x2000n });
+    expect(tlb.lookup(1, -1, 1, 0x1000n)).toBeUndefined();
+    expect(tlb.size, 'another sub, another space').toBe(2);
+    expect(tlb.fill(1, -1, 7, 5, 0, PAGE, before), 'asked for before').toBe(false);
+    expect(tlb.fill(1, -1, 7, 9, 0, PAGE, before), 'of the same space').toBe(false);
+    expect(tlb.fill(1, -1, 9, 5, 0, PAGE, before), 'of another space').toBe(true);
+    expect(tlb.fill(1, -1, 7, 5, 0, PAGE, tlb.generation), 'asked for after').toBe(true);
+    tlb.drop({ space: 7, sub: ANY, first: 0x1fffn, end: 0x2000n });
+    expect(tlb.lookup(1, -1, 1, 0x4000n), 'not in the range').toBeDefined();
+    tlb.drop({ space: 7, sub: ANY, first: 0n, end: 1n << 64n });
+    expect(tlb.lookup(1, -1, 1, 0x4000n)).toBeUndefined();
+  });
+
   it('compares epochs modulo 2^32', () => {
     const tlb = new Iotlb();
     tlb.invalidate(EVERYTHING, 0xffff_fffe);
