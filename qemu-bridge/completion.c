@@ -27,12 +27,17 @@ bool viommu_completion_take_queue(ViommuCore *core, const WireFrame *frame)
     g_autofree viommu_Queue *msg = g_new0(viommu_Queue, 1);
     QueueShape *queue, *old = core->queue;
 
+    if (!viommu_core_has(core, viommu_Feature_FEATURE_QUEUES)) {
+        viommu_core_gone(core, "backend channel: QUEUE, which was not agreed on");
+        return true;
+    }
     if (!wire_decode(frame, viommu_Queue_fields, msg)) {
         return false;
     }
     queue = queue_shape_new(msg, core->register_bytes);
     if (!queue) {
-        return false;
+        viommu_core_gone(core, "backend channel: QUEUE %" PRIu32 " describes no queue that can be", msg->number);
+        return true;
     }
     qatomic_rcu_set(&core->queue, queue);
     if (old) {
