@@ -144,10 +144,10 @@ export class QueueMachine extends TestdevMachine {
 
   /** The store is carried out by the bridge. */
   async expectRun(store: () => Promise<void>, after: Partial<Seen>): Promise<void> {
-    const [writes, asked] = [this.daemon.writes.length, this.count('REG_READ')];
+    const sent = this.daemon.controlWord(CONTROL.SENT);
     await store();
     expect(await this.seen(), this.qemu.text).toMatchObject(after);
-    expect([this.daemon.writes.length, this.count('REG_READ')]).toEqual([writes, asked]);
+    expect(this.daemon.controlWord(CONTROL.SENT)).toBe(sent);
   }
 
   /** The store is the daemon's, and nothing else has happened: also not to what `kept` are translated to. */
