@@ -18,6 +18,7 @@ typedef struct Run {
     const QueueShape *queue;
     uint32_t count;
     uint32_t index; /* in both registers, when it is done */
+    uint32_t used;  /* slots of the ring, before */
     uint32_t entries[MOST_ENTRIES * QUEUE_ENTRY_WORDS];
     QueueStep steps[MOST_ENTRIES];
 } Run;
@@ -27,12 +28,17 @@ bool viommu_completion_take_queue(ViommuCore *core, const WireFrame *frame)
     g_autofree viommu_Queue *msg = g_new0(viommu_Queue, 1);
     QueueShape *queue, *old = core->queue;
 
+    if (!viommu_core_has(core, viommu_Feature_FEATURE_QUEUES)) {
+        viommu_core_gone(core, "backend channel: QUEUE, which was not agreed on");
+        return true;
+    }
     if (!wire_decode(frame, viommu_Queue_fields, msg)) {
         return false;
     }
     queue = queue_shape_new(msg, core->register_bytes);
     if (!queue) {
-        return false;
+        viommu_core_gone(core, "backend channel: QUEUE %" PRIu32 " describes no queue that can be", msg->number);
+        return true;
     }
     qatomic_rcu_set(&core->queue, queue);
     if (old) {
@@ -121,7 +127,7 @@ static void put_slot(const ViommuCore *core, uint32_t position, const uint32_t *
     }
 }
 
-/* Slots in use, with those that are on their way to the daemon. */
+/* Slots that the daemon has not taken; more than there are, if it says that it has taken what was never filled. */
 static uint32_t ring_used(const ViommuCore *core)
 {
     return core->ring_filled - qatomic_load_acquire(viommu_control(core, CONTROL_WORD_RING_TAKEN));
@@ -136,7 +142,7 @@ static uint32_t slots_of(const Run *run)
 static void tell(ViommuCore *core, const Run *run)
 {
     const uint32_t head[] = { run->count, run->queue->number, run->index, 0 };
-    uint32_t used = ring_used(core), slots = slots_of(run), i;
+    uint32_t used = run->used, slots = slots_of(run), i;
 
     put_slot(core, core->ring_filled, head);
     for (i = 1; i < slots; i++) {
@@ -154,10 +160,12 @@ static void drop(void *opaque, const IotlbScope *scope)
     viommu_spaces_invalidate(opaque, scope, IOTLB_ANY, IOTLB_ANY);
 }
 
+/* In the order of the queue: what is stored may be an entry of a table, which a drop behind it is about. */
 static void carry_out(ViommuCore *core, const Run *run)
 {
     uint32_t i;
 
+    tell(core, run);
     for (i = 0; i < run->count; i++) {
         const QueueStep *step = &run->steps[i];
 
@@ -165,12 +173,8 @@ static void carry_out(ViommuCore *core, const Run *run)
             /* What was read before now, and is kept after the drop, would be stale. */
             iotlb_epochs_note(&core->own, step->space, iotlb_epochs_newest(&core->own) + 1);
             queue_scopes(step, drop, core);
-        }
-    }
-    tell(core, run);
-    for (i = 0; i < run->count; i++) {
-        if (run->steps[i].kind == QUEUE_STORE) {
-            viommu_guest_store(run->steps[i].address, run->steps[i].data);
+        } else if (step->kind == QUEUE_STORE) {
+            viommu_guest_store(step->address, step->data);
         }
     }
     set_index(core, run->queue->head, run->queue, run->index);
@@ -185,26 +189,30 @@ static bool in_force(const ViommuCore *core, const QueueShape *q)
     return handled == core->writes_sent && qatomic_read(viommu_control(core, CONTROL_WORD_QUEUE)) == q->number;
 }
 
-bool viommu_completion_locked(ViommuCore *core, hwaddr offset, uint64_t value, unsigned size)
+/* Everything that the store announces, or nothing. */
+static bool run_to(ViommuCore *core, const QueueShape *q, uint32_t index)
 {
+    uint32_t head = register_value(core, q->head) & q->index_mask;
     Run run;
-    const QueueShape *q;
-    uint32_t head;
 
-    RCU_READ_LOCK_GUARD();
-    q = qatomic_rcu_read(&core->queue);
-    if (!q || offset != q->tail || (size != 4 && size != 8) || value & ~(uint64_t)q->index_mask ||
-        !viommu_core_alive(core) || !is_alone(core) || !in_force(core, q)) {
-        return false;
-    }
-    head = register_value(core, q->head) & q->index_mask;
     run.queue = q;
-    run.index = value;
-    run.count = queue_distance(q, head, value);
-    if (!run.count || run.count > MIN(MOST_ENTRIES, 1u << q->entries_log2) ||
-        ring_used(core) + slots_of(&run) > RING_SLOTS || !fetch(&run, head) || !match(&run)) {
+    run.index = index;
+    run.used = ring_used(core);
+    run.count = queue_distance(q, head, index);
+    if (!run.count || run.count > MIN(MOST_ENTRIES, 1u << q->entries_log2) || run.used > RING_SLOTS ||
+        slots_of(&run) > RING_SLOTS - run.used || !fetch(&run, head) || !match(&run)) {
         return false;
     }
     carry_out(core, &run);
     return true;
+}
+
+bool viommu_completion_locked(ViommuCore *core, hwaddr offset, uint64_t value, unsigned size)
+{
+    const QueueShape *q;
+
+    RCU_READ_LOCK_GUARD();
+    q = qatomic_rcu_read(&core->queue);
+    return q && offset == q->tail && (size == 4 || size == 8) && !(value & ~(uint64_t)q->index_mask) &&
+           viommu_core_alive(core) && is_alone(core) && in_force(core, q) && run_to(core, q, value);
 }

@@ -310,6 +310,7 @@ export interface Posts {
   [MESSAGE.HOST_PAGE_REQUEST]: H.HostPageRequest;
   [MESSAGE.HOST_PASID_REFUSED]: H.HostPasidRefused;
   [MESSAGE.HOST_RESPOND]: H.HostRespond;
+  [MESSAGE.QUEUE]: Queue;
   [MESSAGE.INTERRUPT]: Interrupt;
   [MESSAGE.RESUME]: Resume;
   [MESSAGE.PAGE_RESPONSE]: PageResponse;

@@ -49,8 +49,11 @@ export class TestdevMachine {
   daemon!: ScriptedDaemon;
   memory!: PhysicalMemory;
   device!: TestdevDriver;
-  /** Preloaded beside the bridge. */
+  /** Preloaded beside the bridge, and what it asks for (`VIOMMU_PROBE`). */
   preload: string | undefined;
+  probeAsks = '';
+  /** Of the IOMMU, with a comma before each. */
+  options = '';
   #reply: ((answer: Partial<TranslateReply>) => void) | undefined;
 
   async start(
@@ -71,8 +74,8 @@ export class TestdevMachine {
 
   async #power(device: readonly string[], rid: number): Promise<void> {
     const gdb = this.qemu.path('gdb');
-    const probe = this.preload === undefined ? undefined : { asks: '', object: this.preload };
-    this.qemu.start('', ['-S', ...device, '-gdb', `unix:${gdb},server=on,wait=off`], probe);
+    const probe = this.preload === undefined ? undefined : { asks: this.probeAsks, object: this.preload };
+    this.qemu.start(this.options, ['-S', ...device, '-gdb', `unix:${gdb},server=on,wait=off`], probe);
     this.memory = await PhysicalMemory.connect(gdb).catch((error: Error) => {
       throw new Error(`${error.message}: ${this.qemu.text}`);
     });
