@@ -160,21 +160,36 @@ static void drop(void *opaque, const IotlbScope *scope)
     viommu_spaces_invalidate(opaque, scope, IOTLB_ANY, IOTLB_ANY);
 }
 
-/* In the order of the queue: what is stored may be an entry of a table, which a drop behind it is about. */
+static void drop_step(ViommuCore *core, const QueueStep *step)
+{
+    /* What was read before now, and is kept after the drop, would be stale. */
+    iotlb_epochs_note(&core->own, step->space, iotlb_epochs_newest(&core->own) + 1);
+    queue_scopes(step, drop, core);
+}
+
+/*
+ * The daemon is told of what has been dropped, and of nothing that is not: it may leave out invalidations of its own for what is no longer
+ * kept. What is stored may be an entry of a table, which a drop behind it is about: that one is done again.
+ */
 static void carry_out(ViommuCore *core, const Run *run)
 {
+    bool stored = false;
     uint32_t i;
 
+    for (i = 0; i < run->count; i++) {
+        if (run->steps[i].kind == QUEUE_DROP) {
+            drop_step(core, &run->steps[i]);
+        }
+    }
     tell(core, run);
     for (i = 0; i < run->count; i++) {
         const QueueStep *step = &run->steps[i];
 
-        if (step->kind == QUEUE_DROP) {
-            /* What was read before now, and is kept after the drop, would be stale. */
-            iotlb_epochs_note(&core->own, step->space, iotlb_epochs_newest(&core->own) + 1);
-            queue_scopes(step, drop, core);
-        } else if (step->kind == QUEUE_STORE) {
+        if (step->kind == QUEUE_STORE) {
             viommu_guest_store(step->address, step->data);
+            stored = true;
+        } else if (step->kind == QUEUE_DROP && stored) {
+            drop_step(core, step);
         }
     }
     set_index(core, run->queue->head, run->queue, run->index);
