@@ -173,6 +173,17 @@ describe('when the Command queue is ready for the peer', () => {
     expect(peerOf(vm).ready).toBe(false);
   });
 
+  it('not where it has one entry only', () => {
+    const vm = new TestSmmu();
+    vm.write64(CMDQ_BASE, COMMAND_QUEUE);
+    vm.write32(CR0, 8);
+    expect(peerOf(vm).ready).toBe(false);
+    vm.write32(CR0, 0);
+    vm.write64(CMDQ_BASE, COMMAND_QUEUE + 1);
+    vm.write32(CR0, 8);
+    expect(peerOf(vm).ready).toBe(true);
+  });
+
   it('not while a CMD_SYNC waits', () => {
     const vm = new TestSmmu().start();
     vm.acks = 1;

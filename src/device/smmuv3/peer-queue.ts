@@ -29,8 +29,9 @@ export class SmmuPeerQueue implements PeerQueue {
     this.faithful = config.cachePolicy === 'faithful';
   }
 
-  /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
+  /** See {@link PeerQueue.ready}. A queue of one entry is not worth describing. What invalidations by address may miss outside, only the model knows to find. */
   get ready(): boolean {
+    if (indexMask(this.file) <= 1) return false;
     return this.mayRun && !this.walks.handedOutLoose && this.stalls.held === 0;
   }
 
