@@ -113,6 +113,14 @@ describe('an SMMUv3', () => {
     expect(await reads()).toEqual([0x5000]);
   });
 
+  it('completes with a message to where the command itself stands, as Linux has it', async () => {
+    const command = QUEUE + 16;
+    expect(await ring([tlbi({ Address: 0x5000 }), message(command), tlbi({ Address: 0x6000 })])).toBe(false);
+    expect(await memory.readWord(command)).toBe(0x1234_5678);
+    expect(registers()).toEqual([3, 3]);
+    expect(await reads()).toEqual([0x5000, 0x6000]);
+  });
+
   it('completes without one, by its index, whose neighbours stay', async () => {
     daemon.setControlWord((SHARED.REGISTERS + CMDQ_CONS.offset) / 4, 0x0100_0000);
     expect(await ring([tlbi({ Opcode: CMD.TLBI_NH_ASID }), sync()])).toBe(false);
