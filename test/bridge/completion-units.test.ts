@@ -1,4 +1,5 @@
-import { symlinkSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseSmmuConfig } from '../../src/device/smmuv3/config.js';
 import { plainCommandsOf } from '../../src/device/smmuv3/plain-commands.js';
@@ -10,6 +11,7 @@ import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL, FLAG, MESSAGE, SHARED } from '../../src/wire/frame.js';
 import { Daemon, eventually, sleep } from '../support/daemon.js';
 import { PhysicalMemory } from './physical-memory.js';
+import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { contextCache, iotlb, wait } from './queue-machine.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
@@ -21,9 +23,15 @@ const RID = 0x10;
 
 const bytesOf = (words: Words): Uint8Array => new Uint8Array(Uint32Array.from(words).buffer);
 
-async function power(qemu: BridgeQemu, options: string, more: readonly string[], machine?: string) {
+async function power(
+  qemu: BridgeQemu,
+  options: string,
+  more: readonly string[],
+  machine?: string,
+  probe?: Parameters<BridgeQemu['start']>[2],
+): Promise<PhysicalMemory> {
   const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
-  qemu.start(options, ['-S', '-device', 'viommu-testdev', '-gdb', gdb, ...more], undefined, machine);
+  qemu.start(options, ['-S', '-device', 'viommu-testdev', '-gdb', gdb, ...more], probe, machine);
   await qemu.command('query-status');
   return PhysicalMemory.connect(qemu.path('gdb'));
 }
@@ -113,6 +121,14 @@ describe('an SMMUv3', () => {
     expect(await reads()).toEqual([0x5000]);
   });
 
+  it('completes with a message to where the command itself stands, as Linux has it', async () => {
+    const command = QUEUE + 16;
+    expect(await ring([tlbi({ Address: 0x5000 }), message(command), tlbi({ Address: 0x6000 })])).toBe(false);
+    expect(await memory.readWord(command)).toBe(0x1234_5678);
+    expect(registers()).toEqual([3, 3]);
+    expect(await reads()).toEqual([0x5000, 0x6000]);
+  });
+
   it('completes without one, by its index, whose neighbours stay', async () => {
     daemon.setControlWord((SHARED.REGISTERS + CMDQ_CONS.offset) / 4, 0x0100_0000);
     expect(await ring([tlbi({ Opcode: CMD.TLBI_NH_ASID }), sync()])).toBe(false);
@@ -140,7 +156,7 @@ describe('an SMMUv3', () => {
   });
 });
 
-describe('a daemon that stands still', () => {
+describe('a real daemon', () => {
   const UNIT = 0xfed9_0000;
   const [ROOT, CONTEXT, TOP, NEXT, LAST] = [0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000, 0x10_4000];
   const [LEAVES, QUEUE, STATUS_AT, DATA] = [0x11_0000, 0x20_0000, 0x30_0000, 0x200_0000];
@@ -184,10 +200,10 @@ describe('a daemon that stands still', () => {
     return (await device.buffer(0, 4)).toString();
   }
 
-  async function start(options: string): Promise<void> {
+  async function start(options: string, probe?: Parameters<typeof power>[4]): Promise<void> {
     qemu = new BridgeQemu();
     symlinkSync(daemon.socket, qemu.socket);
-    memory = await power(qemu, options, []);
+    memory = await power(qemu, options, [], undefined, probe);
     device = await TestdevDriver.start(qemu, memory, RID, 0);
     await memory.write(DATA, Buffer.from('old '));
     await memory.write(DATA + 0x1000, Buffer.from('new '));
@@ -223,7 +239,7 @@ describe('a daemon that stands still', () => {
   it.each([
     ['walks', ''],
     ['asks', ',walks=off'],
-  ])('completes what is plain, and nothing else: the bridge %s', async (how, options) => {
+  ])('may stand still: what is plain completes, and nothing else; the bridge %s', async (how, options) => {
     await start(options);
     expect(await reached()).toBe('old ');
     await memory.readWord(UNIT + GSTS_REG.offset);
@@ -252,4 +268,34 @@ describe('a daemon that stands still', () => {
     expect(qemu.text).toBe('');
     expect(daemon.log().filter(({ level }) => level > 30)).toEqual([]);
   });
+
+  it.each([
+    ['walks', ''],
+    ['asks', ',walks=off'],
+  ])(
+    'is no help to a thread that was slow to keep what it %s',
+    async (_, options) => {
+      const out = buildProbes();
+      await start(options, { asks: IOVA.toString(16), object: join(out, 'x86_64/late-probe.so') });
+      const [REPORT, LATE_MS] = [0x31_0000, 100];
+      const rounds = 3;
+      for (let n = 0; n < rounds; n++) await memory.write(DATA + n * 4096, Uint8Array.of(n + 1, 0, 0, 0));
+      for (let n = 0; n < rounds; n++) {
+        // The first makes it learn anew, the second one comes before it keeps what it has learned.
+        for (const page of [n === 0 ? rounds - 1 : n - 1, n]) {
+          await map(DATA + page * 4096);
+          const data = 2 + tail / 16;
+          await announce(iotlb(DID, { ADDR: IOVA }), data);
+          expect(await status()).toBe(data);
+          if (page !== n) await sleep(LATE_MS / 2);
+        }
+        await sleep(6 * LATE_MS);
+        const reads = await memory.readWord(REPORT);
+        await eventually(async () => (await memory.readWord(REPORT)) > reads + 1, 'later reads');
+        expect(await memory.readWord(REPORT + 4), `round ${n}`).toBe(n + 1);
+      }
+      rmSync(out, { recursive: true, force: true });
+    },
+    30_000,
+  );
 });
