@@ -120,8 +120,9 @@ export class Session {
     this.#goOn();
     if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
     if (this.#settling.length > 0) this.#settle();
-    this.shadowing.answerWrite(this.ports.front);
+    // Before an answer: that of a write may be seen at once.
     this.#publishQueue();
+    this.shadowing.answerWrite(this.ports.front);
   }
 
   /** Takes what the peer has carried out by itself. Throws `BAD_ARGUMENT`. */
