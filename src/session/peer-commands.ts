@@ -20,6 +20,11 @@ export class PeerCommands {
   taken = 0;
   /** The model's own state follows what the peer has done: nobody is to be told. */
   following = false;
+  /**
+   * Meanwhile: the peer has dropped all that the model names. Otherwise it may have begun before it could know that
+   * something was handed out of which the model drops more than the commands say.
+   */
+  exactly = false;
   readonly #description = noQueue();
   readonly #message: Queue = CODEC.Queue.create();
   #run = new Uint32Array(256);
@@ -79,6 +84,7 @@ export class PeerCommands {
     const left = (filled - this.#ringTaken) >>> 0;
     if (left > slots) throw new CodedError('BAD_ARGUMENT', `${left} slots filled in a ring of ${slots}`);
     this.following = true;
+    this.exactly = model.peerQueue?.ready === true;
     for (let done = 0; done < left; ) done += this.#takeOne(model, ring, left - done);
     this.following = false;
     Atomics.store(page.control, CONTROL.RING_TAKEN, this.#ringTaken);

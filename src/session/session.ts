@@ -120,8 +120,9 @@ export class Session {
     this.#goOn();
     if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
     if (this.#settling.length > 0) this.#settle();
-    this.shadowing.answerWrite(this.ports.front);
+    // Before an answer: that of a write may be seen at once.
     this.#publishQueue();
+    this.shadowing.answerWrite(this.ports.front);
   }
 
   /** Takes what the peer has carried out by itself. Throws `BAD_ARGUMENT`. */
@@ -129,12 +130,18 @@ export class Session {
     if (this.model !== undefined) this.peerCommands.take(this.model);
   }
 
+  /** Checks of completions are wanted by one more, or one less: while any are, each of them is made here. */
+  watchCompletions(on: boolean): void {
+    this.shadowing.watch(on);
+    this.#publishQueue();
+  }
+
   /** Nobody but the peer's own cache keeps translations, and nothing that a completion would wait for is on its way. */
   #publishQueue(): void {
     const { model } = this;
     if (model === undefined) return;
     const nobody = this.devices.notifiedRids.length === 0 && this.assigned.idle && this.shadowing.shadow.idle;
-    const alone = nobody && this.outputs.pendingAcks() === 0;
+    const alone = nobody && !this.shadowing.watched && this.outputs.pendingAcks() === 0;
     this.peerCommands.publish(model, alone);
   }
 
@@ -165,7 +172,7 @@ export class Session {
     invalidate: (scope) => {
       if (this.model === undefined) return;
       if (this.peerCommands.following) {
-        this.invalidations.carriedOut(scope);
+        if (this.peerCommands.exactly) this.invalidations.carriedOut(scope);
         return;
       }
       this.invalidations.invalidate(scope, this.model);

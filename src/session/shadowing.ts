@@ -169,6 +169,11 @@ export class Shadowing {
     if (this.#watchers === 0) this.#audit = undefined;
   }
 
+  /** Somebody wants completions to be checked. */
+  get watched(): boolean {
+    return this.#watchers > 0;
+  }
+
   /** The guest is about to write a register. `registers`: the unit's, as the guest sees them. */
   asking(model: Iommu, registers: Uint32Array, offset: number, size: number, lo: number, hi: number): void {
     if (this.#watchers === 0) return;

@@ -55,7 +55,7 @@ function answerOf(session: Session, request: ToWorker): Answer {
       if (model === undefined) return { devices: 0, mappings: 0, differences: [], more: false };
       return differences(session.shadowing.shadow, model, session.ports.memory, request.rid, request.most);
     case 'watchCompletions':
-      session.shadowing.watch(request.on);
+      session.watchCompletions(request.on);
       return session.shadowing.checked(0);
     case 'completions':
       return session.shadowing.checked(request.from);

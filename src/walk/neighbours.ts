@@ -39,6 +39,12 @@ export class Neighbours {
   #count = 0;
   #inLo = 0;
   #inHi = 0;
+  readonly #alike: number;
+
+  /** @param alike bits of a (first stage's) leaf's low half that a neighbour must have as the asked one has them */
+  constructor(alike = 0) {
+    this.#alike = alike;
+  }
 
   /**
    * After `walk(format, memory, …, lo, hi, access, result)` returned OK: fills `spans` with the span that
@@ -178,6 +184,7 @@ export class Neighbours {
     access: number,
   ): number {
     if ((lo & format.presentMask) === 0 || (lo & at.leafMask) !== at.leafValue) return 0;
+    if (((lo ^ result.entryLo) & this.#alike) !== 0) return 0;
     if ((((lo ^ at.flip) & at.leafReservedLo) | (hi & at.leafReservedHi)) !== 0) return 0;
     const rights = rightsOf(format, result.aboveLo & lo, hi, result.aboveHi, access);
     const kept = cachable(format, result.aboveLo, lo, rights);

@@ -10,6 +10,8 @@ import type { Stalls } from './stalls.js';
 import type { Walks } from './walks.js';
 
 const ENTRY_LOG2 = Math.log2(COMMAND_BYTES);
+/** Bits 19:0 of CMDQ_PROD and CMDQ_CONS, whatever the size of the queue. */
+const INDEXES = 0xfffff;
 
 export class SmmuPeerQueue implements PeerQueue {
   private readonly commands: Uint32Array;
@@ -29,10 +31,17 @@ export class SmmuPeerQueue implements PeerQueue {
     this.faithful = config.cachePolicy === 'faithful';
   }
 
-  /** See {@link PeerQueue.ready}. A queue of one entry is not worth describing. What invalidations by address may miss outside, only the model knows to find. */
+  /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
   get ready(): boolean {
-    if (indexMask(this.file) <= 1) return false;
-    return this.mayRun && !this.walks.handedOutLoose && this.stalls.held === 0;
+    return this.mayRun && this.plainIndexes && !this.walks.handedOutLoose && this.stalls.held === 0;
+  }
+
+  /** The peer leaves bits beside the index as they are, where a store would clear them; and a queue of one entry is not described. */
+  private get plainIndexes(): boolean {
+    const { file } = this;
+    const mask = indexMask(file);
+    const beyond = (file.get(CMDQ_PROD.offset) | file.get(CMDQ_CONS.offset)) & ~mask & INDEXES;
+    return beyond === 0 && mask > 1;
   }
 
   /**

@@ -23,7 +23,8 @@ import type { Streams } from './streams.js';
 import { NOT_GLOBAL, RIGHTS, type Walks } from './walks.js';
 
 export class Translator {
-  private readonly neighbours = new Neighbours();
+  /** All spans of an answer have its tags: none that is global comes with one that is not. */
+  private readonly neighbours = new Neighbours(NOT_GLOBAL);
 
   constructor(
     private readonly config: SmmuConfig,

@@ -36,7 +36,7 @@ export class Walks {
   readonly stage2: StageTwo;
   /**
    * Translations were handed out that an invalidation by address and ASID would miss outside: parts of a larger
-   * stage-1 block, addresses with a tag in the top byte, entries of every ASID.
+   * stage-1 block, addresses whose top byte is ignored (in the command it may be another one), entries of every ASID.
    */
   handedOutLoose = false;
 
@@ -131,7 +131,7 @@ export class Walks {
   handOutKept(stream: Stream, request: TranslateRequest, slot: number): number {
     const { tlb } = this;
     if (stream.kind === KIND.SECOND) return tlb.blockLog2Of(slot);
-    const tagged = stream.canonical(request.hi) !== (request.hi | 0);
+    const tagged = stream.ignoresTopByte(request.hi);
     const global = tlb.tagOf(slot) === GLOBAL_TAG >>> 0;
     const block = tlb.blockLog2Of(slot);
     // A part of a first-stage block that the second stage scatters can't be handed out as one.
@@ -142,7 +142,7 @@ export class Walks {
 
   private isLoose(stream: Stream, request: TranslateRequest, walked: WalkResult): boolean {
     if (stream.kind === KIND.SECOND) return false;
-    if ((walked.entryLo & NOT_GLOBAL) === 0 || stream.canonical(request.hi) !== (request.hi | 0)) return true;
+    if ((walked.entryLo & NOT_GLOBAL) === 0 || stream.ignoresTopByte(request.hi)) return true;
     return stream.kind === KIND.NESTED && firstBlockLog2(stream, walked) > walked.log2Size;
   }
 

@@ -34,8 +34,7 @@ export class Invalidator {
 
   /** Everything outside; the model's own caches stay. */
   outside(): void {
-    this.translator.firstStageHandedOut.fill(0);
-    this.translator.firstStageWalked.fill(0);
+    this.translator.droppedOutside();
     this.caches.everything();
   }
 

@@ -155,7 +155,7 @@ export class VtdModel implements Iommu, RegisterListener {
     this.survey = new Survey(formats, this.lookup, memory);
     this.spaces = new AddressSpaces(formats, this.lookup);
     this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
-    this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.queue);
+    this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.translator, this.queue);
     this.dumper = new Dumper(formats, this.file, this.lookup, memory);
     this.reset();
   }

@@ -6,6 +6,7 @@ import type { VtdConfig } from './config.js';
 import type { InvalidationQueue } from './invalidation-queue.js';
 import type { Lookup } from './lookup.js';
 import { plainDescriptors } from './plain-descriptors.js';
+import type { Translator } from './translate.js';
 
 /** log2 of the bytes of a queue whose QS is 0. */
 const SMALLEST_LOG2 = 12;
@@ -23,6 +24,7 @@ export class VtdPeerQueue implements PeerQueue {
     config: VtdConfig,
     private readonly file: RegisterFile,
     private readonly lookup: Lookup,
+    private readonly translator: Translator,
     private readonly queue: InvalidationQueue,
   ) {
     this.legacy = plainDescriptors(config, false);
@@ -30,8 +32,15 @@ export class VtdPeerQueue implements PeerQueue {
     this.faithful = config.cachePolicy === 'faithful';
   }
 
-  /** See {@link PeerQueue.ready}. */
+  /**
+   * See {@link PeerQueue.ready}. What the IOTLB kept of a first stage in scalable mode it may hand out in legacy mode, where the
+   * peer drops pages.
+   */
   get ready(): boolean {
+    return this.mayRun && (this.lookup.isScalable || !this.translator.firstStageOut);
+  }
+
+  private get mayRun(): boolean {
     return this.faithful && this.queue.atRest;
   }
 
@@ -69,7 +78,7 @@ export class VtdPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
-    if (!this.ready) return false;
+    if (!this.mayRun) return false;
     const size = 4 * 2 ** IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2);
     const bytes = 2 ** (SMALLEST_LOG2 + IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2));
     const head = this.file.get(IQH_REG.offset);

@@ -41,6 +41,8 @@ export class Translator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
+  /** Some were, of any domain, since everything outside was dropped. */
+  firstStageOut = false;
   /** Domain-ids whose first stages somebody outside walks: 1 each. */
   readonly firstStageWalked = new Uint8Array(0x10000);
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
@@ -64,8 +66,19 @@ export class Translator {
   /** Power-on. */
   reset(): void {
     this.iotlb.invalidateAll();
+    this.droppedOutside();
+  }
+
+  /** Nobody outside holds anything. */
+  droppedOutside(): void {
     this.firstStageHandedOut.fill(0);
     this.firstStageWalked.fill(0);
+    this.firstStageOut = false;
+  }
+
+  private handOutFirstStage(did: number): void {
+    this.firstStageHandedOut[did] = 1;
+    this.firstStageOut = true;
   }
 
   /** Remapping is off: every address is its own translation. */
@@ -167,7 +180,7 @@ export class Translator {
     beginAnswer(result, domain.did, domain.tag);
     result.count = this.collect(request, access, result);
     keepClear(result, request.lo >>> 0, request.hi >>> 0, request.pasid === NO_PASID);
-    if (stageOf(domain) === STAGE.FIRST) this.firstStageHandedOut[domain.did] = 1;
+    if (stageOf(domain) === STAGE.FIRST) this.handOutFirstStage(domain.did);
     return OK;
   }
 
@@ -251,7 +264,7 @@ export class Translator {
       inputToo,
     );
     addSpan(result, request.lo, request.hi, outLo, outHi, size, permissions);
-    if (stage === STAGE.FIRST) this.firstStageHandedOut[did] = 1;
+    if (stage === STAGE.FIRST) this.handOutFirstStage(did);
     return OK;
   }
 }

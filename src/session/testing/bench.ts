@@ -24,6 +24,8 @@ export interface BenchOptions {
   readonly models?: ModelFactory;
   readonly access?: RemoteAccess;
   readonly fileBytes?: number;
+  /** Of the shared page file; those of the model that is made up by default. */
+  readonly registerBytes?: number;
 }
 
 export class Bench {
@@ -32,7 +34,7 @@ export class Bench {
   readonly sent: Sent[] = [];
   readonly events: ViommuEvent[] = [];
   readonly log: string[] = [];
-  readonly page = new Uint32Array((SHARED.REGISTERS + FAKE.BYTES + SHARED.RING_BYTES) / 4);
+  readonly page: Uint32Array<ArrayBuffer>;
   readonly ram: GuestRam;
   readonly #bytes = new Uint8Array(65536 * 2);
   readonly #writer = new BodyWriter();
@@ -40,6 +42,8 @@ export class Bench {
 
   constructor(options: BenchOptions = {}) {
     this.ram = new GuestRam(options.access ?? NO_REMOTE);
+    const registerBytes = options.registerBytes ?? FAKE.BYTES;
+    this.page = new Uint32Array((SHARED.REGISTERS + registerBytes + SHARED.RING_BYTES) / 4);
     const { buffer } = this.page;
     this.session = new Session(
       {
