@@ -169,6 +169,8 @@ describe('a real daemon', () => {
   let memory: PhysicalMemory;
   let device: TestdevDriver;
   let tail: number;
+  /** Of the probes, where a test has any. */
+  let out: string | undefined;
 
   async function store(address: number, value: bigint): Promise<void> {
     const bytes = Buffer.alloc(8);
@@ -234,6 +236,8 @@ describe('a real daemon', () => {
     memory.close();
     qemu.dispose();
     await daemon.dispose();
+    if (out !== undefined) rmSync(out, { recursive: true, force: true });
+    out = undefined;
   });
 
   it.each([
@@ -276,7 +280,7 @@ describe('a real daemon', () => {
   ])(
     'is no help to a thread that was slow to keep what it %s',
     async (_, options, midwayMs) => {
-      const out = buildProbes();
+      out = buildProbes();
       await start(options, { asks: IOVA.toString(16), object: join(out, 'x86_64/late-probe.so') });
       const REPORT = 0x31_0000;
       const rounds = 3;
@@ -295,7 +299,6 @@ describe('a real daemon', () => {
         await eventually(async () => (await memory.readWord(REPORT)) > reads + 1, 'later reads');
         expect(await memory.readWord(REPORT + 4), `round ${n}`).toBe(n + 1);
       }
-      rmSync(out, { recursive: true, force: true });
     },
     30_000,
   );
