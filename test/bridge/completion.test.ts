@@ -38,6 +38,8 @@ const PLAIN = [iotlb(1, { ADDR: FIRST }), wait(0xabcd)];
 const AFTER = PLAIN.length * ENTRY;
 
 let machine: QueueMachine;
+/** Of the probes, where a test has any. */
+let out: string | undefined;
 
 beforeEach(() => {
   machine = new QueueMachine();
@@ -45,6 +47,8 @@ beforeEach(() => {
 
 afterEach(async () => {
   await machine.dispose();
+  if (out !== undefined) rmSync(out, { recursive: true, force: true });
+  out = undefined;
 });
 
 /** In force, with pages of two domains in the cache. */
@@ -246,7 +250,7 @@ describe('a store is the daemon’s, and changes nothing,', () => {
   });
 
   it('while somebody listens to what is mapped', async () => {
-    const out = buildProbes();
+    out = buildProbes();
     machine.preload = join(out, 'x86_64/notifier-probe.so');
     machine.probeAsks = 'unmap';
     await machine.startWith();
@@ -255,7 +259,6 @@ describe('a store is the daemon’s, and changes nothing,', () => {
     await eventually(() => machine.qemu.text.includes('probe: registered'), 'the probe');
     await machine.asks(FIRST);
     await machine.expectLeft(() => machine.ring(AFTER), [FIRST]);
-    rmSync(out, { recursive: true, force: true });
   });
 
   it('where queues=off, or the daemon has none', async () => {
