@@ -108,8 +108,9 @@ export class FuzzMachine extends LocalMachine {
     this.outputs.invalidate = (scope) => {
       const told = heard(scope);
       if (told === undefined) return;
-      if (this.#commands.following) this.#invalidations.carriedOut(told);
-      else this.#invalidations.invalidate(told, this.model);
+      if (this.#commands.following) {
+        if (this.#commands.exactly) this.#invalidations.carriedOut(told);
+      } else this.#invalidations.invalidate(told, this.model);
     };
     this.outputs.pendingAcks = () => this.#invalidations.pending;
     this.#invalidations.open({
