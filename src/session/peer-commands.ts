@@ -42,7 +42,9 @@ export class PeerCommands {
     this.#backend = backend;
     this.#page = page;
     Atomics.store(page.control, CONTROL.QUEUE, 0);
-    Atomics.store(page.control, CONTROL.RING_TAKEN, 0);
+    // The file may have served an earlier connection, as its magic may say.
+    this.#ringTaken = Atomics.load(page.control, CONTROL.RING_FILLED);
+    Atomics.store(page.control, CONTROL.RING_TAKEN, this.#ringTaken);
   }
 
   /** Says whether the peer may: to be called before it can see that a store of its own was handled, or an answer. */

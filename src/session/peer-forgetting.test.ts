@@ -69,6 +69,17 @@ describe('after a run of the peer', () => {
   });
 });
 
+describe('a page file that an earlier connection has used', () => {
+  it('is counted on from where its ring ended', () => {
+    const bench = new Bench();
+    bench.page[CONTROL.RING_FILLED] = 0xffff_fff0;
+    bench.page[CONTROL.RING_TAKEN] = 0xffff_fff0;
+    bench.hello();
+    expect(bench.translate(0x1000).status).toBe(0);
+    expect(bench.page[CONTROL.RING_TAKEN]).toBe(0xffff_fff0);
+  });
+});
+
 describe('while completions are watched', () => {
   it('the peer carries out none', () => {
     const { bench } = smmu();
