@@ -36,9 +36,9 @@ interface Case extends Pick<GuestOptions, 'series' | 'acpi'> {
 }
 
 const cases: readonly Case[] = [
-  { series: '6.12', acpi: false, policy: 'strict', stray: 'read', mib: 64 },
-  { series: '6.12', acpi: true, policy: 'lazy', stray: 'write', mib: 64 },
-  { series: '6.1', acpi: false, policy: 'lazy', stray: 'write', mib: 64 },
+  { series: '6.12', acpi: false, policy: 'strict', stray: 'read', mib: 32 },
+  { series: '6.12', acpi: true, policy: 'lazy', stray: 'write', mib: 32 },
+  { series: '6.1', acpi: false, policy: 'lazy', stray: 'write', mib: 32 },
   { series: '6.1', acpi: true, policy: 'strict', stray: 'read', mib: 16 },
 ];
 

@@ -10,7 +10,7 @@ import { shareInQemu } from './viommu.js';
  */
 
 const MIB = 1 << 20;
-const DISK_BYTES = 64 * MIB;
+const DISK_BYTES = 32 * MIB;
 const NET_MIB = 8;
 const STRAY = 0xdead0000;
 /** Much more than a guest needs, even on a machine that does other things. */
