@@ -27,7 +27,6 @@ export function plainDescriptors(config: VtdConfig, scalable: boolean): Uint32Ar
       .is('G', granularity)
       .field(PLAIN.SPACE, 'DID');
   const pages = iotlb(IOTLB_GRANULARITY.PAGE);
-  // First-stage and nested mappings of the domain go whatever their address (§6.5.2.3).
   const most = config.maximumAddressMask;
   const found: Plain<string>[] = [];
   if (scalable) {
@@ -41,6 +40,7 @@ export function plainDescriptors(config: VtdConfig, scalable: boolean): Uint32Ar
     found.push(
       pasid(P_IOTLB_GRANULARITY.PAGE).blocks(12, 'AM', MOST_MASK).address(PAGE, 0xffff_ffff),
       pasid(P_IOTLB_GRANULARITY.PASID),
+      // First-stage and nested mappings of the domain go whatever their address (§6.5.2.3).
       pages.blocks(64, 'AM', most),
     );
   } else {
