@@ -56,11 +56,9 @@ export class Daemon {
     });
   }
 
-  /** Starts a daemon and waits until it listens. `directory` = one that exists already, with what is in it. */
-  static async start(
-    args: readonly string[] = [],
-    directory = mkdtempSync(join(tmpdir(), 'viommu-it-')),
-  ): Promise<Daemon> {
+  /** Starts a daemon and waits until it listens. `directory` = one that exists already, with what is in it: it stays when the start fails. */
+  static async start(args: readonly string[] = [], given?: string): Promise<Daemon> {
+    const directory = given ?? mkdtempSync(join(tmpdir(), 'viommu-it-'));
     const daemon = new Daemon(directory, args);
     let code: number | undefined;
     void daemon.exited.then((value) => {
@@ -71,8 +69,10 @@ export class Daemon {
       `the daemon to listen; its log:\n${daemon.text()}`,
       START_MS,
     );
-    if (code !== undefined) throw new Error(`the daemon ended with ${code}:\n${daemon.text()}`);
-    return daemon;
+    if (code === undefined) return daemon;
+    const text = daemon.text();
+    if (given === undefined) rmSync(directory, { recursive: true, force: true });
+    throw new Error(`the daemon ended with ${code}:\n${text}`);
   }
 
   get pid(): number {
