@@ -50,7 +50,7 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           jobs: ['dma'],
           parameters: {
             'dma-mode': strict ? 'strict' : 'lazy',
-            'dma-seconds': tasks > 1 ? 6 : 10,
+            'dma-seconds': 10,
             'dma-seed': SEED,
             'dma-tasks': tasks,
           },
