@@ -8,8 +8,6 @@ import type { PageTableFormat } from '../spec/pagetable/format.js';
 import type { NestedView } from './nested-view.js';
 import type { PeerQueue } from './peer-queue.js';
 
-export { noQueue, type PeerQueue, type QueueDescription } from './peer-queue.js';
-
 /** Access bits of a request and permissions of a translation. */
 export const ACCESS = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
 

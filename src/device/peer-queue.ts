@@ -1,6 +1,6 @@
 /**
- * The queue of commands as somebody outside may run it: described as data, so that he who rings its doorbell can carry out by
- * himself what concerns nothing but the translations that he keeps, and hand the engine a copy (docs/protocol.md, "Queues").
+ * The guest's queue of commands, described as data: from it the peer carries out, in the store that rings the doorbell, what
+ * concerns only translations in its own cache, and hands the engine a copy (docs/protocol.md, "Queues").
  */
 import type { Field, Layout } from '../spec/define.js';
 
@@ -55,15 +55,7 @@ export interface QueueDescription {
   commands: ArrayLike<number>;
 }
 
-/** An object to be filled. */
-export function noQueue(): QueueDescription {
-  return {
-    ...{ tail: 0, head: 0, indexMask: 0, indexShift: 0, wraps: false },
-    ...{ baseLo: 0, baseHi: 0, entryLog2: 4, entriesLog2: 0, commands: [] },
-  };
-}
-
-/** What a model lets others see of its queue. */
+/** The queue of a model, as the session uses it. */
 export interface PeerQueue {
   /** Nothing of the queue is under way or has stopped it, and no translation handed out lies outside of what commands name. */
   readonly ready: boolean;
@@ -72,13 +64,13 @@ export interface PeerQueue {
   describe(out: QueueDescription): void;
   /**
    * The peer has carried out `count` entries, which begin at word `at` of `words`, and shows `index` in both registers. Does the
-   * same to the model's own state, and tells nobody. False: these are none that it may carry out now.
+   * same to the model's own caches; registers and memory stay as the peer left them. False: it may not carry these out now.
    */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean;
 }
 
 /** A field as one word: 0 is none. Fields stand within a word. */
-export function fieldWord({ lsb, msb }: Field): number {
+function fieldWord({ lsb, msb }: Field): number {
   return (lsb >> 5) | ((lsb & 31) << 8) | ((msb - lsb + 1) << 16);
 }
 

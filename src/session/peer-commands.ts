@@ -4,7 +4,7 @@
  * model knows before it answers what was asked later (ordering rule 6).
  */
 import { CodedError } from '../base/errors.js';
-import { type Iommu, noQueue } from '../device/iommu.js';
+import type { Iommu } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { CONTROL, MESSAGE } from '../wire/frame.js';
 import type { Queue } from '../wire/messages.js';
@@ -18,20 +18,19 @@ const HEAD = { COUNT: 0, NUMBER: 1, INDEX: 2 } as const;
 export class PeerCommands {
   /** Commands that were taken from the ring. */
   taken = 0;
-  /** The model's own state follows what the peer has done: nobody is to be told. */
+  /** The model's own state follows what the peer has done: its scopes are not announced. */
   following = false;
   /**
-   * Meanwhile: the peer has dropped all that the model names. Otherwise it may have begun before it could know that
-   * something was handed out of which the model drops more than the commands say.
+   * While `following`: the peer has dropped all that the model names. Otherwise the peer may have begun before it could see
+   * that something was handed out of which the model drops more than the commands say.
    */
   exactly = false;
-  readonly #description = noQueue();
+  /** The newest QUEUE; number 0: none was told. */
   readonly #message: Queue = CODEC.Queue.create();
   #run = new Uint32Array(256);
   #backend: Outlet | undefined;
   #page: SharedPage | undefined;
-  /** Of the newest QUEUE, and of the model's queue that it describes. */
-  #number = 0;
+  /** Of the model's queue that it describes. */
   #version = -1;
   /** What stands in the control page. */
   #inForce = 0;
@@ -55,7 +54,7 @@ export class PeerCommands {
     let inForce = 0;
     if (alone && peerQueue?.ready === true) {
       if (peerQueue.version !== this.#version) this.#tell(model);
-      inForce = this.#number;
+      inForce = this.#message.number;
     }
     if (inForce === this.#inForce) return;
     this.#inForce = inForce;
@@ -66,12 +65,9 @@ export class PeerCommands {
     const { peerQueue } = model;
     if (peerQueue === undefined) return;
     this.#version = peerQueue.version;
-    this.#number = (this.#number % 0xffff_ffff) + 1;
     const message = this.#message;
-    const description = this.#description;
-    peerQueue.describe(description);
-    Object.assign(message, description);
-    message.number = this.#number;
+    peerQueue.describe(message);
+    message.number = (message.number % 0xffff_ffff) + 1;
     this.#backend?.put(MESSAGE.QUEUE, 0, 0, CODEC.Queue, message);
   }
 
@@ -99,8 +95,9 @@ export class PeerCommands {
     const count = ring[at + HEAD.COUNT] as number;
     const number = ring[at + HEAD.NUMBER] as number;
     const index = ring[at + HEAD.INDEX] as number;
-    const slots = count * 2 ** (this.#description.entryLog2 - 4);
-    if (number !== this.#number || count === 0 || slots >= left) {
+    const queue = this.#message;
+    const slots = count * 2 ** (queue.entryLog2 - 4);
+    if (number === 0 || number !== queue.number || count === 0 || slots >= left) {
       throw new CodedError('BAD_ARGUMENT', `${count} commands of queue ${number} in the ring`);
     }
     // A copy: the peer may write there, and a run may go on at the ring's beginning.

@@ -103,7 +103,7 @@ const DROP = [0x0005_0001, 0, 0, 0];
 const STORE = (value: number, at = 0x1010): number[] => [2, value, at, 0];
 
 describe('a peer that completes by itself', () => {
-  it('puts a run into the ring, drops, stores, and shows the index in both registers', () => {
+  it('drops, puts the run into the ring, stores, and shows the index in both registers', () => {
     const { peer, control, registers, ring, log, dropped, entry } = start();
     registers[TAIL >> 2] = 0xffff_0002;
     registers[HEAD >> 2] = 0x1200_0002;
@@ -111,11 +111,19 @@ describe('a peer that completes by itself', () => {
     entry(3, STORE(99));
     expect(peer.ring(TAIL, 4, 4n, 0)).toBe(true);
     expect(dropped).toEqual([{ space: 5, sub: ANY, ...EVERY }]);
-    expect(log).toEqual(['drop 5, filled 3', 'store 0x1010 99']);
+    expect(log).toEqual(['drop 5, filled 0', 'store 0x1010 99']);
     expect(Array.from(ring.subarray(0, 12))).toEqual([2, 7, 4, 0, ...DROP, ...STORE(99)]);
     expect(control[CONTROL.RING_FILLED]).toBe(3);
     expect(registers[TAIL >> 2]).toBe(0xffff_0004);
     expect(registers[HEAD >> 2], 'its other bits stay').toBe(0x1200_0004);
+  });
+
+  it('drops once more what stands behind a store', () => {
+    const { peer, log, entry } = start();
+    entry(0, STORE(99));
+    entry(1, DROP);
+    expect(peer.ring(TAIL, 4, 2n, 0)).toBe(true);
+    expect(log).toEqual(['drop 5, filled 0', 'store 0x1010 99', 'drop 5, filled 3']);
   });
 
   it('takes blocks from the one that the address is in', () => {

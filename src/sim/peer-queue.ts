@@ -82,10 +82,15 @@ export class SimPeerQueue {
     const index = Number(value);
     const from = (Atomics.load(registers, queue.head >> 2) & mask) >>> queue.indexShift;
     const steps = this.#steps(queue, from, index >>> queue.indexShift);
-    if (steps === undefined || !this.#publish(queue, index, steps)) return false;
+    if (steps === undefined || !this.#hasRoom(queue, steps.length)) return false;
     for (const { drops } of steps) if (drops !== undefined) this.ports.drop(drops);
-    for (const { stores } of steps) {
-      if (stores !== undefined) this.ports.ram.store32(stores.address, stores.value);
+    this.#publish(queue, index, steps);
+    let stored = false;
+    for (const { drops, stores } of steps) {
+      if (stores !== undefined) {
+        this.ports.ram.store32(stores.address, stores.value);
+        stored = true;
+      } else if (drops !== undefined && stored) this.ports.drop(drops);
     }
     for (const register of [queue.head, queue.tail]) {
       const at = register >> 2;
@@ -96,7 +101,7 @@ export class SimPeerQueue {
     return true;
   }
 
-  /** What the entries from one index to another ask for; undefined: somebody else has to see to them. */
+  /** What the entries from one index to another ask for; undefined: they are for the daemon. */
   #steps(queue: Queue, from: number, to: number): Step[] | undefined {
     const entries = 2 ** queue.entriesLog2;
     const indexes = queue.wraps ? entries * 2 : entries;
@@ -117,18 +122,24 @@ export class SimPeerQueue {
     return steps;
   }
 
-  /** Puts a run into the ring. False: there is no room. */
-  #publish(queue: Queue, index: number, steps: readonly Step[]): boolean {
+  /** Slots that the daemon has not taken. */
+  get #used(): number {
+    return (this.#filled - Atomics.load(this.#control, CONTROL.RING_TAKEN)) >>> 0;
+  }
+
+  #hasRoom(queue: Queue, entries: number): boolean {
+    const room = this.#used + slotsOf(queue, entries) <= this.#ring.length / SLOT_WORDS;
+    if (!room) this.full++;
+    return room;
+  }
+
+  /** Puts a run into the ring, which has room for it. */
+  #publish(queue: Queue, index: number, steps: readonly Step[]): void {
     const control = this.#control;
     const ring = this.#ring;
     const slots = ring.length / SLOT_WORDS;
-    const perEntry = 2 ** queue.entryLog2 / (SLOT_WORDS * 4);
-    const needed = HEAD_SLOTS + steps.length * perEntry;
-    const before = (this.#filled - Atomics.load(control, CONTROL.RING_TAKEN)) >>> 0;
-    if (before + needed > slots) {
-      this.full++;
-      return false;
-    }
+    const needed = slotsOf(queue, steps.length);
+    const before = this.#used;
     let slot = this.#filled;
     const put = (words: ArrayLike<number>, at: number): void => {
       for (let n = 0; n < SLOT_WORDS; n++) {
@@ -143,8 +154,12 @@ export class SimPeerQueue {
     this.#filled = slot;
     Atomics.store(control, CONTROL.RING_FILLED, slot);
     if (before < slots / 2 && before + needed >= slots / 2) this.ports.tell();
-    return true;
   }
+}
+
+/** Slots of a run. */
+function slotsOf(queue: Queue, entries: number): number {
+  return HEAD_SLOTS + (entries * 2 ** queue.entryLog2) / (SLOT_WORDS * 4);
 }
 
 /** What the first command that fits an entry asks for; undefined: none does. `isRam`: of the word at an address. */

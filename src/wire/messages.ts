@@ -2,6 +2,7 @@
  * The messages of `proto/viommu.proto` as types; meanings and units stand there. Which message belongs to
  * which frame is in {@link Requests} and {@link Posts}.
  */
+import type { QueueDescription } from '../device/peer-queue.js';
 import type { MESSAGE } from './frame.js';
 import type * as H from './host-messages.js';
 
@@ -162,19 +163,8 @@ export interface Tables {
   holeLast: number;
   holeInput: boolean;
 }
-/** See `QueueDescription` of the device interface. */
-export interface Queue {
+export interface Queue extends QueueDescription {
   number: number;
-  tail: number;
-  head: number;
-  indexMask: number;
-  indexShift: number;
-  wraps: boolean;
-  baseLo: number;
-  baseHi: number;
-  entryLog2: number;
-  entriesLog2: number;
-  commands: ArrayLike<number>;
 }
 /** Nothing: what there is to say is in the ring. */
 export type QueueRan = Record<never, never>;

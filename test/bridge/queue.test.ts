@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ANY, type InvalidateScope, noQueue, type QueueDescription } from '../../src/device/iommu.js';
+import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
+import type { QueueDescription } from '../../src/device/peer-queue.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
@@ -91,7 +92,7 @@ interface Unit {
 }
 
 function describeQueue(machine: LocalMachine): QueueDescription {
-  const description = noQueue();
+  const description = CODEC.Queue.create();
   expect(machine.model.peerQueue?.ready).toBe(true);
   machine.model.peerQueue?.describe(description);
   machine.outputs.onInvalidate = () => {};
@@ -213,7 +214,7 @@ function wholeDomain(words: Uint32Array): string {
 
 function storeText(machine: LocalMachine, words: Uint32Array): string {
   const smmu = machine.model.model === 'smmuv3';
-  const haw = smmu ? 52 : machine.model.registerBytes && hostWidth(machine);
+  const haw = smmu ? 52 : hostWidth(machine);
   const address = ((BigInt(words[3]) << 32n) | BigInt((words[2] & ~3) >>> 0)) & ((1n << BigInt(haw)) - 1n);
   const data = smmu ? CMD_SYNC.get.MSIData(words) : INV_WAIT_DSC.get.StatusData(words);
   return `store ${(address & ~3n).toString(16)} ${hex(data)}`;

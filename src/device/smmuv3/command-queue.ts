@@ -93,16 +93,20 @@ export class CommandQueue {
     this.busy = false;
   }
 
-  /** Nothing is under way, nothing is left, nothing is wrong: whoever rings the doorbell next finds a queue at rest. */
+  /** Enabled, and no error stops it. */
+  private get running(): boolean {
+    return (this.file.get(CR0.offset) & CMDQEN) !== 0 && !this.errors.active(GERROR_BIT.CMDQ_ERR);
+  }
+
+  /** Running, with no command left and none under way. */
   get atRest(): boolean {
     const { file, devices } = this;
-    if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
-    if (this.waiting || devices.pending > 0 || devices.timedOut) return false;
+    if (!this.running || this.waiting || devices.pending > 0 || devices.timedOut) return false;
     const mask = indexMask(file);
     return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
   }
 
-  /** A plain command that somebody else has carried out, and completed, from word `at` of `words`. False: it is none. */
+  /** A plain command that the peer has carried out, from word `at` of `words`. False: it is none. */
   ran(words: Uint32Array, at: number): boolean {
     for (let word = 0; word < WORDS; word++) this.words[word] = words[at + word];
     const opcode = ANY_COMMAND.get.Opcode(this.words);
@@ -118,8 +122,8 @@ export class CommandQueue {
 
   /** Handles one command. False when nothing more can be done now. */
   private step(): boolean {
+    if (!this.running) return false;
     const { file } = this;
-    if ((file.get(CR0.offset) & CMDQEN) === 0 || this.errors.active(GERROR_BIT.CMDQ_ERR)) return false;
     const mask = indexMask(file);
     const cons = file.get(CMDQ_CONS.offset) & mask;
     if (cons === (file.get(CMDQ_PROD.offset) & mask)) return false;

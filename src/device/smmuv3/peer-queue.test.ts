@@ -12,7 +12,8 @@ import {
 } from '../../../test/support/smmu-unit.js';
 import { plainStep } from '../../sim/peer-queue.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { DEVICE_TLB, noQueue, TRANSLATE_STATUS } from '../iommu.js';
+import { CODEC } from '../../wire/codec.js';
+import { DEVICE_TLB, TRANSLATE_STATUS } from '../iommu.js';
 
 const ASID = 5;
 const STATUS = 0x6000;
@@ -45,7 +46,7 @@ function peerOf(vm: TestSmmu) {
 }
 
 function described(vm: TestSmmu) {
-  const description = noQueue();
+  const description = CODEC.Queue.create();
   peerOf(vm).describe(description);
   return { ...description, commands: Uint32Array.from(description.commands) };
 }

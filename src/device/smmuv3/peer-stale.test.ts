@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { wordsOf } from '../../../test/support/plain-entries.js';
 import { NG, READ, S1_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
 import { plainStep } from '../../sim/peer-queue.js';
-import { ANY, type InvalidateScope, MAX_SPANS, NO_PASID, noQueue, SPAN_WORDS } from '../iommu.js';
+import { CODEC } from '../../wire/codec.js';
+import { ANY, type InvalidateScope, MAX_SPANS, NO_PASID, SPAN_WORDS } from '../iommu.js';
 import type { PeerQueue } from '../peer-queue.js';
 
 const IOVA = 0x12_3456_0000n;
@@ -57,7 +58,7 @@ function isDropped(held: Held, scopes: readonly InvalidateScope[]): boolean {
 /** What of an address is left outside when the command is complete; by the peer itself, where it may. */
 function leftBy(vm: TestSmmu, held: readonly Held[], command: bigint, address: bigint): Held[] {
   const here = held.filter((one) => covers(one, address));
-  const description = noQueue();
+  const description = CODEC.Queue.create();
   const words = wordsOf(command, 16);
   if (peerOf(vm).ready) {
     peerOf(vm).describe(description);

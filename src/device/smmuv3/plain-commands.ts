@@ -1,5 +1,5 @@
 /**
- * Commands that whoever rings the doorbell may carry out himself: they concern cached translations and nothing else. IHI 0070
+ * Commands that the peer may carry out itself: they concern cached translations and nothing else. IHI 0070
  * §4.4, §4.7.3. CMD_TLBI_NSNH_ALL is rare, and left out.
  */
 import { CMD, CMD_SYNC, CMD_TLBI, CS, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
@@ -27,12 +27,11 @@ export function plainCommandsOf(config: SmmuConfig): Uint32Array {
     for (const va of byAddress(config, () => tlbi(CMD.TLBI_NH_VA), 0xffff_ffff))
       found.push(va.field(PLAIN.SUB, 'ASID'));
   }
-  // The wire is an interrupt: an address of 0 (§3.18) is not for others to act on.
+  // An address of 0 is the wire (§3.18): an interrupt, which the peer can't raise.
   const stores = sync(PLAIN_KIND.STORE, CS.SIG_IRQ)
+    .some('MSIAddress')
     .address(0xffff_fffc, PHYSICAL_HI)
     .field(PLAIN.DATA, 'MSIData');
-  stores.words[PLAIN.SOME + 2] = 0xffff_fffc;
-  stores.words[PLAIN.SOME + 3] = PHYSICAL_HI;
   found.push(stores, sync(PLAIN_KIND.NOTHING, CS.SIG_NONE), sync(PLAIN_KIND.NOTHING, CS.SIG_SEV));
   if (config.stage1) {
     found.push(tlbi(CMD.TLBI_NH_ASID).field(PLAIN.SUB, 'ASID'), tlbi(CMD.TLBI_NH_ALL));

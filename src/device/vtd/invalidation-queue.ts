@@ -102,7 +102,7 @@ export class InvalidationQueue {
     this.busy = false;
   }
 
-  /** Nothing is under way, nothing is left, nothing is wrong: whoever rings the doorbell next finds a queue at rest. */
+  /** Enabled and usable, with no descriptor left and none under way. */
   get atRest(): boolean {
     if (!this.enabled || this.waiting || this.faults.queueStopped || this.deviceTlbs.pending > 0)
       return false;
@@ -116,7 +116,7 @@ export class InvalidationQueue {
     return this.checkQueue(head, head, wide, bytes) === IQEI.NONE;
   }
 
-  /** A plain descriptor that somebody else has carried out, and completed, from word `at` of `words`. False: it is none. */
+  /** A plain descriptor that the peer has carried out, from word `at` of `words`. False: it is none. */
   ran(words: Uint32Array, at: number, size: number): boolean {
     for (let word = 0; word < 8; word++) this.words[word] = word < size ? words[at + word] : 0;
     const type = ANY_DESCRIPTOR.get.TypeLow(this.words) | (ANY_DESCRIPTOR.get.TypeHigh(this.words) << 4);

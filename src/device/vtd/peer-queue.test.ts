@@ -4,7 +4,8 @@ import { vtdEffect, wordsOf } from '../../../test/support/plain-entries.js';
 import { contextEntry, QUEUE, RAM_BYTES, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { plainStep } from '../../sim/peer-queue.js';
 import { TTM } from '../../spec/vtd/registers.js';
-import { DEVICE_TLB, noQueue } from '../iommu.js';
+import { CODEC } from '../../wire/codec.js';
+import { DEVICE_TLB } from '../iommu.js';
 
 const RID = 0x0018;
 const DID = 6;
@@ -40,7 +41,7 @@ function peerOf(machine: TestMachine) {
 }
 
 function described(machine: TestMachine) {
-  const description = noQueue();
+  const description = CODEC.Queue.create();
   peerOf(machine).describe(description);
   return { ...description, commands: Uint32Array.from(description.commands) };
 }

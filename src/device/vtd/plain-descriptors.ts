@@ -1,5 +1,5 @@
 /**
- * Descriptors that whoever rings the doorbell may carry out himself: they concern cached translations and nothing else. VT-d
+ * Descriptors that the peer may carry out itself: they concern cached translations and nothing else. VT-d
  * §6.5.2.3, §6.5.2.4, §6.5.2.9. Global IOTLB invalidations are rare, and left out.
  */
 import {
