@@ -38,8 +38,9 @@ class FakeQueue {
   }
 }
 
-function start(features = ALL_FEATURES) {
+function start(features = ALL_FEATURES, ready = true) {
   const queue = new FakeQueue();
+  queue.ready = ready;
   const bench: Bench = new Bench({
     models: {
       ...fakeModels,
@@ -138,6 +139,13 @@ describe('the QUEUE that is in force', () => {
     expect(ring.inForce).toBe(0);
     const bench = new Bench().hello();
     expect(bench.sent.filter(({ type }) => type === MESSAGE.QUEUE)).toEqual([]);
+  });
+
+  it('has a number: commands of queue 0, where none was told, end the connection', () => {
+    const { queue, told, ring } = start(ALL_FEATURES, false);
+    expect(told()).toEqual([]);
+    expect(() => ring.put([entry(1)], 1, 0).bench.session.takeRun()).toThrow(badArgument);
+    expect(queue.runs).toEqual([]);
   });
 
   it('is none while an INVALIDATE is not answered, and the same one after that', () => {
