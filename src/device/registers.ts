@@ -99,7 +99,7 @@ export class RegisterFile {
     Atomics.store(this.shared, word, this.values[word] & this.readable[word]);
   }
 
-  /** The bits of `mask` in a word, where the guest sees them already: whoever shares the words has stored them there. */
+  /** The bits of `mask` in a word, which the peer has already stored in the shared words. */
   adopt(offset: number, mask: number, value: number): void {
     this.values[offset >> 2] = (this.values[offset >> 2] & ~mask) | (value & mask);
   }

@@ -93,7 +93,7 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     body(CODEC.Mail, () => {}),
     FEATURE.MAILBOX,
   );
-  // Whoever it woke up has taken what is in the ring.
+  // The input that it caused has emptied the ring already.
   table[MESSAGE.QUEUE_RAN] = entry(
     body(CODEC.QueueRan, () => {}),
     FEATURE.QUEUES,

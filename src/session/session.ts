@@ -136,12 +136,13 @@ export class Session {
     this.#publishQueue();
   }
 
-  /** Nobody but the peer's own cache keeps translations, and nothing that a completion would wait for is on its way. */
+  /** Opens the peer's queue where only the peer's cache keeps translations and no completion would wait; closes it otherwise. */
   #publishQueue(): void {
     const { model } = this;
     if (model === undefined) return;
-    const nobody = this.devices.notifiedRids.length === 0 && this.assigned.idle && this.shadowing.shadow.idle;
-    const alone = nobody && !this.shadowing.watched && this.outputs.pendingAcks() === 0;
+    const unshared =
+      this.devices.notifiedRids.length === 0 && this.assigned.idle && this.shadowing.shadow.idle;
+    const alone = unshared && !this.shadowing.watched && this.outputs.pendingAcks() === 0;
     this.peerCommands.publish(model, alone);
   }
 

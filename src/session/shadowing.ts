@@ -169,7 +169,7 @@ export class Shadowing {
     if (this.#watchers === 0) this.#audit = undefined;
   }
 
-  /** Somebody wants completions to be checked. */
+  /** Completions are being checked. */
   get watched(): boolean {
     return this.#watchers > 0;
   }

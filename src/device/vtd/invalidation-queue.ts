@@ -111,9 +111,7 @@ export class InvalidationQueue {
   }
 
   private usable(head: number): boolean {
-    const wide = IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2) === 1;
-    const bytes = 4096 * 2 ** IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2);
-    return this.checkQueue(head, head, wide, bytes) === IQEI.NONE;
+    return this.checkQueue(head, head, isWide(this.file), queueBytes(this.file)) === IQEI.NONE;
   }
 
   /** A plain descriptor that the peer has carried out, from word `at` of `words`. False: it is none. */
@@ -143,12 +141,12 @@ export class InvalidationQueue {
   private step(): boolean {
     if (!this.enabled || this.faults.queueStopped) return false;
     if (this.waiting) return this.finishWait();
-    const wide = IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2) === 1;
+    const wide = isWide(this.file);
     // Bit 4 of the head is always 0 with 256-bit descriptors (§11.4.9.1), even if software changed DW under it.
     const head = this.file.get(IQH_REG.offset) & (wide ? POINTER & ~0x10 : POINTER);
     const tail = this.file.get(IQT_REG.offset) & POINTER;
     if (head === tail) return false;
-    const bytes = 4096 * 2 ** IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2);
+    const bytes = queueBytes(this.file);
     const info = this.checkQueue(head, tail, wide, bytes);
     if (info !== IQEI.NONE) return this.fail(info, 'queue');
     if (!this.fetch(head, wide)) return this.fail(IQEI.FETCH, 'fetch');
@@ -343,6 +341,16 @@ export class InvalidationQueue {
   controlWritten(): void {
     this.event.controlWritten();
   }
+}
+
+/** Descriptors have 256 bits instead of 128. §11.4.9.3 */
+export function isWide(file: RegisterFile): boolean {
+  return IQA_REG.get.DW(file.words, IQA_REG.offset >> 2) === 1;
+}
+
+/** Of the whole queue. §11.4.9.3 */
+export function queueBytes(file: RegisterFile): number {
+  return 4096 * 2 ** IQA_REG.get.QS(file.words, IQA_REG.offset >> 2);
 }
 
 /** Names of {@link IQEI} values. */

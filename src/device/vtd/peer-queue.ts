@@ -3,13 +3,10 @@ import { IQA_REG, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
 import type { PeerQueue, QueueDescription } from '../peer-queue.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
-import type { InvalidationQueue } from './invalidation-queue.js';
+import { type InvalidationQueue, isWide, queueBytes } from './invalidation-queue.js';
 import type { Lookup } from './lookup.js';
 import { plainDescriptors } from './plain-descriptors.js';
 import type { Translator } from './translate.js';
-
-/** log2 of the bytes of a queue whose QS is 0. */
-const SMALLEST_LOG2 = 12;
 
 export class VtdPeerQueue implements PeerQueue {
   private readonly legacy: Uint32Array;
@@ -60,16 +57,14 @@ export class VtdPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.describe}. */
   describe(out: QueueDescription): void {
-    const { get } = IQA_REG;
-    const at = IQA_REG.offset >> 2;
-    const base = get.IQA(this.file.words, at);
-    const bytesLog2 = SMALLEST_LOG2 + get.QS(this.file.words, at);
+    const base = IQA_REG.get.IQA(this.file.words, IQA_REG.offset >> 2);
+    const bytes = queueBytes(this.file);
     out.tail = IQT_REG.offset;
     out.head = IQH_REG.offset;
-    out.entryLog2 = 4 + get.DW(this.file.words, at);
-    out.entriesLog2 = bytesLog2 - out.entryLog2;
+    out.entryLog2 = isWide(this.file) ? 5 : 4;
+    out.entriesLog2 = Math.log2(bytes) - out.entryLog2;
     out.indexShift = out.entryLog2;
-    out.indexMask = 2 ** bytesLog2 - 2 ** out.entryLog2;
+    out.indexMask = bytes - 2 ** out.entryLog2;
     out.wraps = false;
     out.baseLo = base % 2 ** 32;
     out.baseHi = Math.floor(base / 2 ** 32);
@@ -79,8 +74,8 @@ export class VtdPeerQueue implements PeerQueue {
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
     if (!this.mayRun) return false;
-    const size = 4 * 2 ** IQA_REG.get.DW(this.file.words, IQA_REG.offset >> 2);
-    const bytes = 2 ** (SMALLEST_LOG2 + IQA_REG.get.QS(this.file.words, IQA_REG.offset >> 2));
+    const size = isWide(this.file) ? 8 : 4;
+    const bytes = queueBytes(this.file);
     const head = this.file.get(IQH_REG.offset);
     if (count * size * 4 >= bytes || (head + count * size * 4) % bytes !== index) return false;
     for (let entry = 0; entry < count; entry++) {

@@ -69,7 +69,7 @@ export class Translator {
     this.droppedOutside();
   }
 
-  /** Nobody outside holds anything. */
+  /** Caches outside are empty. */
   droppedOutside(): void {
     this.firstStageHandedOut.fill(0);
     this.firstStageWalked.fill(0);
