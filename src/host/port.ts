@@ -105,7 +105,7 @@ export type NestedTable =
       readonly supervisor: boolean;
     };
 
-/** Stands for the whole address space in {@link Invalidations}. */
+/** Stands for the whole address space in {@link HostInvalidations}. */
 export const ALL_PAGES = 0xffffffff;
 
 /**
@@ -113,7 +113,7 @@ export const ALL_PAGES = 0xffffffff;
  * - SMMUv3: the guest's commands, four words each; StreamIDs are the guest's (see {@link HostIommu.identify}).
  * - VT-d: [device, PASID + 1 (0: none), address low, address high, pages] each.
  */
-export class Invalidations {
+export class HostInvalidations {
   count = 0;
   words = new Uint32Array(640);
 
@@ -231,7 +231,7 @@ export interface HostIommu {
    * Invalidations of guest tables on top of one space. Stops at the first one that is not allowed: VT-d, of what is not nested;
    * SMMUv3, of a StreamID that is not known. Its other commands are good whatever is attached.
    */
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, done: HostDone): void;
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, done: HostDone): void;
 
   /** A PASID of the parent device for the guest, to be used on this mdev. `value` of the outcome is the PASID. */
   allocatePasid(device: HostDevice, done: HostDone): void;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ALL_PAGES, Invalidations } from '../host/port.js';
+import { ALL_PAGES, HostInvalidations } from '../host/port.js';
 import { Binding, BOUND } from './binding.js';
 import { ForwardQueue } from './forward-queue.js';
 
@@ -12,7 +12,7 @@ function inForce(device: number, pasid: number): Binding {
 
 /** [device, PASID, first page, pages] of what was asked for. */
 function drained(queue: ForwardQueue): number[][] {
-  const out = new Invalidations();
+  const out = new HostInvalidations();
   queue.drain(out);
   const { words } = out;
   return Array.from({ length: out.count }, (_, index) => {

@@ -1,5 +1,5 @@
 /** Invalidations of the guest on their way to the host. What they are for may change before they are sent. */
-import { ALL_PAGES, type Invalidations } from '../host/port.js';
+import { ALL_PAGES, type HostInvalidations } from '../host/port.js';
 import { type Binding, takes } from './binding.js';
 
 /** Words of a range: address low and high, pages. Of a command: all four. */
@@ -53,7 +53,7 @@ export class ForwardQueue {
   }
 
   /** Adds to `out` what the host can be asked for now. */
-  drain(out: Invalidations): void {
+  drain(out: HostInvalidations): void {
     const { words, targets } = this;
     let at = 0;
     for (let index = 0; index < this.count; index++) {

@@ -14,7 +14,7 @@ import { MUTANTS, type Mutant, OTHER_RID } from '../../test/support/nesting-muta
 import { firstStageFields, type SmmuDomain } from '../sim/smmu-domain.js';
 import { command } from '../sim/smmu-queue.js';
 import { storeStructure } from '../sim/structure.js';
-import type { Domain } from '../sim/vtd-driver.js';
+import type { VtdDomain } from '../sim/vtd-driver.js';
 import { CMD, CMD_CFGI_STE_RANGE } from '../spec/smmuv3/commands.js';
 import { CD, STE_CONFIG } from '../spec/smmuv3/structures.js';
 import { PASID_TABLE_ENTRY, PGTT } from '../spec/vtd/structures.js';
@@ -239,7 +239,7 @@ function vtdReady(change: (guest: VtdGuest, at: Vtd) => void): Ready {
   driver.start();
   memory.store32(0x6000, 6);
   memory.store32(0x7000, 7);
-  const made = (rid: number, pasid?: number): Domain => {
+  const made = (rid: number, pasid?: number): VtdDomain => {
     const domain = driver.createDomain('first');
     driver.map(domain, BigInt(IOVA), 0x6000, 0x1000);
     driver.attach(rid, domain, pasid === undefined ? {} : { pasid });
@@ -282,7 +282,7 @@ function vtdReady(change: (guest: VtdGuest, at: Vtd) => void): Ready {
 }
 
 interface Vtd {
-  readonly own: Domain;
+  readonly own: VtdDomain;
   /** The PASID-table entry has other tables. */
   readonly setEntry: () => void;
   /** The context entry has another PASID directory, with such an entry. */

@@ -14,7 +14,7 @@ import {
   type HostFault,
   type HostIommu,
   type HostPageRequest,
-  Invalidations,
+  HostInvalidations,
   type PasidRefusal,
 } from '../host/port.js';
 import { type Binding, Bindings } from './binding.js';
@@ -54,7 +54,7 @@ export class Nesting {
   private readonly bindings: Bindings;
   private readonly devices = new Map<HostDevice, NestedDevice>();
   private readonly queue = new ForwardQueue();
-  private readonly list = new Invalidations();
+  private readonly list = new HostInvalidations();
   /** More has to be dropped than is in the queue. */
   private overflow = false;
   /** SMMUv3: the host's TLB may hold what the guest has taken away, so nothing is bound until all of it has gone. */
@@ -288,7 +288,7 @@ export class Nesting {
 
   /** @param device whom it concerns, for observers */
   private invalidate(
-    list: Invalidations,
+    list: HostInvalidations,
     device: HostDevice,
     failed: () => void,
     succeeded: () => void = () => {},

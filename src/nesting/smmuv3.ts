@@ -5,7 +5,7 @@
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
 import { WHOLE_SPACE } from '../device/spans.js';
-import type { Invalidations } from '../host/port.js';
+import type { HostInvalidations } from '../host/port.js';
 import { pack } from '../spec/define.js';
 import { CMD, CMD_CFGI_CD_ALL, CMD_TLBI } from '../spec/smmuv3/commands.js';
 import { STE, STE_CONFIG_BIT } from '../spec/smmuv3/structures.js';
@@ -145,13 +145,13 @@ export class SmmuNesting {
   }
 
   /** The command that drops the context descriptors of one stream. */
-  contexts(device: NestedDevice, out: Invalidations): Invalidations {
+  contexts(device: NestedDevice, out: HostInvalidations): HostInvalidations {
     const [word0, word1] = pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: device.rid });
     return out.clear().command(word0, word1, 0, 0);
   }
 
   /** The command that drops everything that this guest has in the TLB. It names no StreamID, so it can't be refused for one. */
-  translations(out: Invalidations): Invalidations {
+  translations(out: HostInvalidations): HostInvalidations {
     return out.clear().command(CMD.TLBI_NSNH_ALL, 0, 0, 0);
   }
 

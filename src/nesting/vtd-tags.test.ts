@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { dmaRead } from '../../test/support/host-rig.js';
 import { GUEST_RID, VtdGuest as Guest, IOVA, vtd3 } from '../../test/support/nested-guests.js';
-import type { Invalidations as Invalidate } from '../sim/vtd-invalidate.js';
+import type { VtdInvalidations as Invalidate } from '../sim/vtd-invalidate.js';
 import { PGTT } from '../spec/vtd/structures.js';
 
 describe('domain-ids of the guest, which are no tags of the host', () => {

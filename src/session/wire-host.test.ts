@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fullHost } from '../assignment/request.js';
 import { decodeTable, encodeTable, toWords } from '../host/kernel-structures.js';
-import { ALL_PAGES, type HostOutcome, Invalidations, MapChanges, type NestedTable } from '../host/port.js';
+import { ALL_PAGES, type HostOutcome, HostInvalidations, MapChanges, type NestedTable } from '../host/port.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
 import { hostResult } from '../wire/host-results.js';
 import type * as M from '../wire/messages.js';
@@ -101,7 +101,7 @@ describe('host operations on the wire', () => {
 
   it('batch invalidations of a VT-d by whose tables they are of', () => {
     host.createSpace(0, 4, true, done);
-    const list = new Invalidations()
+    const list = new HostInvalidations()
       .range(4, -1, 0x1000, 2, 1)
       .range(4, -1, 0x3000, 2, 8)
       .range(4, 7, 0, 0, ALL_PAGES);
@@ -123,7 +123,7 @@ describe('host operations on the wire', () => {
   it('give an SMMUv3 its commands as they are', () => {
     host.createSpace(0, 5, true, done);
     host.identify(5, 0x18, done);
-    host.invalidate(0, new Invalidations().command(1, 2, 3, 4), done);
+    host.invalidate(0, new HostInvalidations().command(1, 2, 3, 4), done);
     const message = sent[2].message as M.HostInvalidate;
     expect([message.type, message.size, [...(message.targets as number[])]]).toEqual([1, 16, []]);
     expect([...toWords(message.entries)]).toEqual([1, 2, 3, 4]);

@@ -20,7 +20,7 @@ import type {
   HostEvents,
   HostIommu,
   HostLimits,
-  Invalidations,
+  HostInvalidations,
   MapChanges,
   NestedTable,
   SpaceNumber,
@@ -151,7 +151,7 @@ export class WireHost implements HostIommu {
     this.ask(MESSAGE.HOST_IDENTIFY, CODEC.HostIdentify, { device, idLo: streamId, idHi: 0 }, done);
   }
 
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, done: HostDone): void {
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, done: HostDone): void {
     const smmu = this.smmuSpaces.has(parent);
     const most = smmu ? MOST_COMMANDS : MOST_RANGES;
     const parts: M.HostInvalidate[] = [];
@@ -270,14 +270,14 @@ function pageHigh(page: number): number {
   return Math.floor(page / 2 ** 20);
 }
 
-function commandsOf(space: number, { words }: Invalidations, from: number, count: number): M.HostInvalidate {
+function commandsOf(space: number, { words }: HostInvalidations, from: number, count: number): M.HostInvalidate {
   const size = INVALIDATE_WORDS.SMMUV3;
   const entries = toBytes(words.subarray(from * size, (from + count) * size));
   return { space, type: INVALIDATE_TYPE.SMMUV3, size: size * 4, targets: [], entries };
 }
 
 /** Neighbours of one device and PASID are one target. */
-function rangesOf(space: number, { words }: Invalidations, from: number, count: number): M.HostInvalidate {
+function rangesOf(space: number, { words }: HostInvalidations, from: number, count: number): M.HostInvalidate {
   const size = INVALIDATE_WORDS.VTD * 4;
   const entries = new Uint8Array(count * size);
   const view = new DataView(entries.buffer);

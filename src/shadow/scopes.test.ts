@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../test/support/shadow-machine.js';
 import { ArrayMemory } from '../memory/array.js';
-import { type Domain, type DriverOptions, VtdDriver } from '../sim/vtd-driver.js';
+import { type VtdDomain, type DriverOptions, VtdDriver } from '../sim/vtd-driver.js';
 
 const MIB = 2 ** 20;
 const RID = 0x18;
@@ -23,13 +23,13 @@ const MODES: readonly (readonly [string, Mode])[] = [
   ['legacy, by registers', { mode: 'legacy', invalidation: 'registers' }],
 ];
 
-class Scene {
+class ScopeScene {
   readonly machine = new ShadowMachine(new ArrayMemory([{ base: 0, bytes: 16 * MIB }]), {
     'caching-mode': 'on',
   });
   readonly driver: VtdDriver;
-  readonly one: Domain;
-  readonly two: Domain;
+  readonly one: VtdDomain;
+  readonly two: VtdDomain;
 
   constructor(mode: Mode) {
     const { machine } = this;
@@ -62,7 +62,7 @@ class Scene {
 
 describe.each(MODES)('an assigned device in %s mode', (_name, mode) => {
   it('reaches nothing of a domain that it was detached from', () => {
-    const scene = new Scene(mode);
+    const scene = new ScopeScene(mode);
     expect(scene.at()).toBe(DATA);
     scene.driver.detach(RID, scene.one);
     expect(scene.at()).toBeUndefined();
@@ -70,13 +70,13 @@ describe.each(MODES)('an assigned device in %s mode', (_name, mode) => {
   });
 
   it('reaches the new domain when its entry was replaced in place', () => {
-    const scene = new Scene(mode);
+    const scene = new ScopeScene(mode);
     scene.driver.replace(RID, scene.one, scene.two);
     expect(scene.at()).toBe(DATA + 4096);
   });
 
   it('follows what a domain-selective invalidation of the old domain says', () => {
-    const scene = new Scene(mode);
+    const scene = new ScopeScene(mode);
     const { invalidate } = scene.driver;
     scene.clearEntry();
     if (mode.mode === 'legacy') invalidate.contextDomain(scene.one.did);
@@ -87,7 +87,7 @@ describe.each(MODES)('an assigned device in %s mode', (_name, mode) => {
   });
 
   it('is no longer concerned by a domain that it has left', () => {
-    const scene = new Scene(mode);
+    const scene = new ScopeScene(mode);
     scene.driver.replace(RID, scene.one, scene.two);
     const before = scene.machine.shadow.passes;
     scene.driver.unmap(scene.one, INPUT, 4096);
@@ -96,7 +96,7 @@ describe.each(MODES)('an assigned device in %s mode', (_name, mode) => {
   });
 
   it('is concerned by a domain until all of it has been invalidated, however often its entry changed', () => {
-    const scene = new Scene(mode);
+    const scene = new ScopeScene(mode);
     const { driver, machine } = scene;
     const third = driver.createDomain('second');
     // Somebody else's reason to look at the entry while it is in between: RAM that comes.

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../test/support/shadow-machine.js';
 import { ACCESS, TRANSLATE_STATUS, type TranslateResult } from '../device/iommu.js';
 import { ArrayMemory } from '../memory/array.js';
-import { type Domain, VtdDriver } from '../sim/vtd-driver.js';
+import { type VtdDomain, VtdDriver } from '../sim/vtd-driver.js';
 import { differences } from './check.js';
 
 const MIB = 2 ** 20;
@@ -31,11 +31,11 @@ const KINDS: readonly (readonly [Kind, typeof FIRST])[] = [
   ['nested', FIRST],
 ];
 
-class Scene {
+class UnsnoopedScene {
   readonly memory = new ArrayMemory([{ base: 0, bytes: END }]);
   readonly machine = new ShadowMachine(this.memory, { 'caching-mode': 'on' });
   readonly driver: VtdDriver;
-  readonly #domain: Domain;
+  readonly #domain: VtdDomain;
   readonly #entry: number;
 
   constructor(kind: Kind) {
@@ -45,7 +45,7 @@ class Scene {
     const { driver } = this;
     driver.start();
     const parent = kind === 'nested' ? driver.createDomain('second') : undefined;
-    const domain = kind === 'nested' ? driver.createNested(parent as Domain) : driver.createDomain(kind);
+    const domain = kind === 'nested' ? driver.createNested(parent as VtdDomain) : driver.createDomain(kind);
     this.#domain = domain;
     // What the second stage does not keep needs nothing set: the first stage of a nested domain decides.
     if (parent !== undefined) driver.map(parent, 0n, 0, END);
@@ -123,7 +123,7 @@ class Scene {
 describe.each(KINDS)('a %s-stage device whose walks are not snooped', (kind, { accessed, dirty }) => {
   it('reaches what needs no bit set, and no bit is set for it', () => {
     const stage = kind === 'second' ? 'second' : 'first';
-    const scene = new Scene(kind);
+    const scene = new UnsnoopedScene(kind);
     const tables = scene.tables();
     expect(scene.rights).toEqual({ host: [0, 0, 0], model: [0, 0, 0] });
     expect([scene.tables().equals(tables), scene.differences]).toEqual([true, 0]);
@@ -144,7 +144,7 @@ describe.each(KINDS)('a %s-stage device whose walks are not snooped', (kind, { a
   });
 
   it('has bits set for it from when they are', () => {
-    const scene = new Scene(kind);
+    const scene = new UnsnoopedScene(kind);
     scene.change(8, PWSNP);
     expect([scene.rights.host, scene.differences]).toEqual([[3, 3, 3], 0]);
     scene.change(8, 0, PWSNP);
@@ -153,7 +153,7 @@ describe.each(KINDS)('a %s-stage device whose walks are not snooped', (kind, { a
 });
 
 it('a nested device reaches nothing where the second stage would have to set a bit', () => {
-  const scene = new Scene('nested');
+  const scene = new UnsnoopedScene('nested');
   scene.change(0, SSADE);
   scene.set('first', FIRST.accessed | FIRST.dirty, () => true);
   scene.invalidate();

@@ -6,7 +6,7 @@ import { CONTAINERS, DEVICE_KINDS } from '../assignment/request.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { HostError } from '../host/errors.js';
 import { decodeTable, EVENT_TYPE, INVALIDATE_TYPE, toBytes, toWords } from '../host/kernel-structures.js';
-import { ALL_PAGES, type HostDone, type HostOutcome, Invalidations, MapChanges } from '../host/port.js';
+import { ALL_PAGES, type HostDone, type HostOutcome, HostInvalidations, MapChanges } from '../host/port.js';
 import type { SimDevice } from '../host/sim/device.js';
 import type { SimGuest } from '../host/sim/guest.js';
 import type { SimHost } from '../host/sim/host.js';
@@ -164,8 +164,8 @@ function changesOf(ops: ArrayLike<number>): MapChanges {
   return changes;
 }
 
-function invalidationsOf({ type, targets, entries }: M.HostInvalidate): Invalidations {
-  const out = new Invalidations();
+function invalidationsOf({ type, targets, entries }: M.HostInvalidate): HostInvalidations {
+  const out = new HostInvalidations();
   const words = toWords(entries);
   if (type === INVALIDATE_TYPE.SMMUV3) {
     for (let at = 0; at < words.length; at += 4) {

@@ -6,7 +6,7 @@ import { READ_ONLY } from './page-table.js';
 import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './report.js';
 import { SmmuStory } from './smmu-demo.js';
 import { SimVm } from './vm.js';
-import { type Domain, type DriverOptions, VtdDriver } from './vtd-driver.js';
+import { type VtdDomain, type DriverOptions, VtdDriver } from './vtd-driver.js';
 import type { FaultRecord } from './vtd-faults.js';
 
 const RAM_BYTES = 96 * 2 ** 20;
@@ -85,13 +85,13 @@ class Story {
   }
 
   /** The kinds of address space that this mode and unit have; −1 = requests without PASID. */
-  #domains(driver: VtdDriver, mode: 'legacy' | 'scalable'): (readonly [string, Domain, number])[] {
+  #domains(driver: VtdDriver, mode: 'legacy' | 'scalable'): (readonly [string, VtdDomain, number])[] {
     const { cap, ecap } = driver.capabilities;
     const fourLevels = (CAP_REG.get.SAGAW(cap) & 4) !== 0;
     const levels = fourLevels ? 4 : 3;
     const second = driver.createDomain('second', levels);
     if (mode === 'legacy') return [[`second-stage, ${levels} levels`, second, -1]];
-    const found: (readonly [string, Domain, number])[] = [['second-stage, RID_PASID', second, -1]];
+    const found: (readonly [string, VtdDomain, number])[] = [['second-stage, RID_PASID', second, -1]];
     if (ECAP_REG.get.FSTS(ecap) === 1) {
       found.push(['first-stage, PASID 5', driver.createDomain('first'), 5]);
     }
@@ -104,7 +104,7 @@ class Story {
     return found;
   }
 
-  #dma(driver: VtdDriver, name: string, domain: Domain, pasid: number): void {
+  #dma(driver: VtdDriver, name: string, domain: VtdDomain, pasid: number): void {
     driver.attach(RID, domain, pasid >= 0 ? { pasid } : {});
     const device = new DmaDevice(this.vm, RID, pasid);
     const bytes = this.#bytes;
@@ -128,7 +128,7 @@ class Story {
   }
 
   /** Withdrawn pages, read-only pages and addresses that never were mapped are refused, and said so. */
-  #refusals(driver: VtdDriver, name: string, domain: Domain, device: DmaDevice): void {
+  #refusals(driver: VtdDriver, name: string, domain: VtdDomain, device: DmaDevice): void {
     driver.unmap(domain, IOVA, this.#bytes);
     this.#expectFault(driver, device, IOVA + 0x3000n, `${name}: after unmap`);
     this.#expectFault(driver, device, STRAY, `${name}: stray`);
@@ -140,7 +140,7 @@ class Story {
   }
 
   /** Every page of the buffer at an address that is not next to its neighbour's. */
-  #mapScattered(driver: VtdDriver, domain: Domain, bytes: number): void {
+  #mapScattered(driver: VtdDriver, domain: VtdDomain, bytes: number): void {
     const base = outputBase(domain);
     for (let at = 0; at < bytes; at += 4096) {
       const output = base + this.#page(at, bytes);
@@ -201,7 +201,7 @@ class Story {
 }
 
 /** Where guest memory begins in what the domain's own table maps to. */
-function outputBase(domain: Domain): number {
+function outputBase(domain: VtdDomain): number {
   return domain.kind === 'nested' ? Number(NESTED_OFFSET) : 0;
 }
 

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { ANY } from '../device/iommu.js';
-import { Iotlb, type Scope } from './iotlb.js';
+import { SimIotlb, type Scope } from './iotlb.js';
 
 const PAGE = [0x1000, 0, 0x8000, 0, 12, 3];
 const EVERYTHING: Scope = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, base: 0n, log2Size: 64 };
 
 describe('the simulated IOTLB', () => {
   it('answers inside a span, with the offset, for the rights it has', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     expect(tlb.lookup(1, -1, 1, 0x1234n)).toBeUndefined();
     tlb.fill(1, -1, 7, ANY, 0, [0x1000, 0, 0x8000, 0, 12, 1]);
     expect(tlb.lookup(1, -1, 1, 0x1234n)).toEqual({ gpa: 0x8234, permissions: 1, length: 0xdcc });
@@ -18,7 +18,7 @@ describe('the simulated IOTLB', () => {
   });
 
   it('covers the whole input space with one span of 2^64', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     tlb.fill(1, -1, 7, ANY, 0, [0, 0, 0, 0, 64, 3]);
     expect(tlb.lookup(1, -1, 3, 0x12_3456_7000n)?.gpa).toBe(0x12_3456_7000);
   });
@@ -40,7 +40,7 @@ describe('the simulated IOTLB', () => {
       [{ base: 0x4000n, log2Size: 14 }, false],
     ];
     for (const [change, drops] of scopes) {
-      const tlb = new Iotlb();
+      const tlb = new SimIotlb();
       tlb.fill(1, 5, 7, 5, 0, PAGE);
       tlb.invalidate({ ...EVERYTHING, ...change }, 1);
       expect(tlb.lookup(1, 5, 1, 0x1000n) === undefined, JSON.stringify(change, text)).toBe(drops);
@@ -48,14 +48,14 @@ describe('the simulated IOTLB', () => {
   });
 
   it('drops a large span when a part of it is withdrawn', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     tlb.fill(1, -1, 7, ANY, 0, [0, 0, 0, 0, 21, 3]);
     tlb.invalidate({ ...EVERYTHING, base: 0x5000n, log2Size: 12 }, 1);
     expect(tlb.size).toBe(0);
   });
 
   it('does not keep an answer older than the last invalidation of its space', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     tlb.invalidate({ ...EVERYTHING, space: 7 }, 5);
     expect(tlb.fill(1, -1, 7, ANY, 4, PAGE)).toBe(false);
     expect(tlb.size).toBe(0);
@@ -66,7 +66,7 @@ describe('the simulated IOTLB', () => {
   });
 
   it('drops what a command names that has no epoch, and does not keep what was asked for before', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     const before = tlb.generation;
     tlb.fill(1, -1, 7, 5, 0, PAGE);
     tlb.fill(1, -1, 7, 6, 0, [0x4000, 0, 0x8000, 0, 12, 3]);
@@ -87,7 +87,7 @@ describe('the simulated IOTLB', () => {
   });
 
   it('compares epochs modulo 2^32', () => {
-    const tlb = new Iotlb();
+    const tlb = new SimIotlb();
     tlb.invalidate(EVERYTHING, 0xffff_fffe);
     expect(tlb.fill(1, -1, 7, ANY, 0xffff_fffd, PAGE)).toBe(false);
     expect(tlb.fill(1, -1, 7, ANY, 1, PAGE)).toBe(true);

@@ -44,7 +44,7 @@ export interface IotlbCounters {
  * The simulated bridge's translation cache. It keeps the epoch rule of the wire (docs/protocol.md): an answer
  * computed before the last invalidation of its space is used for the access in hand and not kept.
  */
-export class Iotlb {
+export class SimIotlb {
   readonly counters: IotlbCounters = { hits: 0, misses: 0, staleFills: 0, invalidated: 0 };
   readonly #entries = new Map<string, Entry>();
   /** How many entries there are of each size, so that a look-up tries only sizes that exist. */

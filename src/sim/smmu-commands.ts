@@ -23,7 +23,7 @@ interface Range {
 const TG: Readonly<Record<number, number>> = { 12: 1, 14: 2, 16: 3 };
 
 /** Every command that a driver gives. Nothing is complete before `sync` has returned. */
-export class SmmuCommands {
+export class SmmuDriverCommands {
   constructor(
     readonly queue: SmmuCommandQueue,
     /** IDR3.RIL */

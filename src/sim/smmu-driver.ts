@@ -24,7 +24,7 @@ import { ArmPageTable } from './arm-page-table.js';
 import { type Machine, PageAllocator } from './machine.js';
 import type { Rights } from './page-table.js';
 import { DeviceRegisters } from './registers.js';
-import { SmmuCommands } from './smmu-commands.js';
+import { SmmuDriverCommands } from './smmu-commands.js';
 import { type DomainOptions, firstStageFields, type SmmuDomain, secondStageFields } from './smmu-domain.js';
 import { EventRing, PageRequestRing } from './smmu-output.js';
 import { SmmuCommandQueue } from './smmu-queue.js';
@@ -109,7 +109,7 @@ export class SmmuDriver {
   readonly pages: PageAllocator;
   readonly streams: StreamTable;
   readonly queue: SmmuCommandQueue;
-  readonly commands: SmmuCommands;
+  readonly commands: SmmuDriverCommands;
   readonly events: EventRing;
   readonly pageRequests: PageRequestRing;
   readonly #options: SmmuDriverOptions;
@@ -135,7 +135,7 @@ export class SmmuDriver {
     this.streams = new StreamTable(machine.ram, this.pages, bits, levels === 'two-level');
     const log2 = options.queueLog2 ?? 6;
     this.queue = new SmmuCommandQueue(this.registers, this.pages, log2, options.sync === 'message');
-    this.commands = new SmmuCommands(this.queue, ranges);
+    this.commands = new SmmuDriverCommands(this.queue, ranges);
     this.events = new EventRing(this.registers, this.pages, log2);
     this.pageRequests = new PageRequestRing(this.registers, this.pages, log2);
   }

@@ -7,8 +7,8 @@ import { ALL_FEATURES, CONTROL, FEATURE, MESSAGE, NOTIFY, SHARED, VERSION } from
 import { PeerMailbox } from '../wire/mailbox.js';
 import type * as M from '../wire/messages.js';
 import type { AssignedHost } from './assigned-host.js';
-import { SimHost } from './host.js';
-import { Iotlb, throughSpan } from './iotlb.js';
+import { SimContainer } from './container.js';
+import { SimIotlb, throughSpan } from './iotlb.js';
 import type {
   BusAnswer,
   BusPageRequest,
@@ -61,7 +61,7 @@ export interface Traffic {
  */
 export class SimVm implements Machine {
   readonly ram = new SimRam();
-  readonly iotlb = new Iotlb();
+  readonly iotlb = new SimIotlb();
   readonly interrupts: MsiWrite[] = [];
   readonly edges: number[] = [];
   readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0, handedBatches: 0 };
@@ -84,7 +84,7 @@ export class SimVm implements Machine {
   /** The host of devices that were assigned with objects of its IOMMU. */
   assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
-  readonly hosts = new Map<number, SimHost>();
+  readonly hosts = new Map<number, SimContainer>();
   /** Carries out plain invalidations by itself; undefined: they are sent. */
   peerQueue: SimPeerQueue | undefined;
   /** Devices with notifiers, by handle. */
@@ -294,8 +294,8 @@ export class SimVm implements Machine {
   }
 
   /** An assigned device: from now on its host maps for it what the daemon says, and nothing else reaches memory. */
-  assignDevice(device: number, rid: number, name = ''): SimHost {
-    const host = new SimHost();
+  assignDevice(device: number, rid: number, name = ''): SimContainer {
+    const host = new SimContainer();
     this.hosts.set(device, host);
     this.addDevice(device, rid, name);
     this.notify(device, NOTIFY.UNMAP | NOTIFY.MAP);

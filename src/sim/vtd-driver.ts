@@ -5,8 +5,8 @@ import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js'
 import type { Values } from './structure.js';
 import { PLAIN, type Variety, WIDTH } from './variety.js';
 import { FaultHandler } from './vtd-faults.js';
-import { type Invalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
-import { InvalidationQueue } from './vtd-queue.js';
+import { type VtdInvalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
+import { VtdDriverQueue } from './vtd-queue.js';
 import { Registers } from './vtd-registers.js';
 import { LegacyTables, ScalableTables } from './vtd-tables.js';
 
@@ -27,14 +27,14 @@ export interface User {
 }
 
 /** One address space and how the unit is told of it. */
-export interface Domain {
+export interface VtdDomain {
   readonly did: number;
   readonly kind: DomainKind;
   readonly levels: number;
   /** The table that map and unmap edit: second stage, or first stage of first and nested. */
   readonly table: PageTable | undefined;
   /** Nested only: the second stage below. */
-  readonly parent: Domain | undefined;
+  readonly parent: VtdDomain | undefined;
   /** Who uses it: first-stage invalidations name the PASID. */
   readonly users: User[];
 }
@@ -91,8 +91,8 @@ export class VtdDriver {
   readonly faults: FaultHandler;
   readonly legacy: LegacyTables | undefined;
   readonly scalable: ScalableTables | undefined;
-  readonly queue: InvalidationQueue | undefined;
-  readonly invalidate: Invalidations;
+  readonly queue: VtdDriverQueue | undefined;
+  readonly invalidate: VtdInvalidations;
   readonly #options: DriverOptions;
   readonly #variety: Variety;
   /** DID 0 is reserved under caching mode (§6.2), so it is never given out. */
@@ -114,7 +114,7 @@ export class VtdDriver {
       this.invalidate = new RegisterInvalidations(this.registers);
     } else {
       const wide = options.wideDescriptors ?? options.mode === 'scalable';
-      this.queue = new InvalidationQueue(this.registers, this.pages, wide, options.queueSize ?? 0);
+      this.queue = new VtdDriverQueue(this.registers, this.pages, wide, options.queueSize ?? 0);
       this.invalidate = new QueuedInvalidations(this.queue);
     }
   }
@@ -154,7 +154,7 @@ export class VtdDriver {
   }
 
   /** A new, empty address space. `levels`: 3, 4 or 5. */
-  createDomain(kind: 'first' | 'second' | 'pass-through', levels = 4): Domain {
+  createDomain(kind: 'first' | 'second' | 'pass-through', levels = 4): VtdDomain {
     const table =
       kind === 'pass-through'
         ? undefined
@@ -166,13 +166,13 @@ export class VtdDriver {
    * An address space whose first stage stands on `parent`'s second stage. `tableAddress` says at which
    * intermediate address the parent maps a table page.
    */
-  createNested(parent: Domain, levels = 4, tableAddress: (gpa: number) => bigint = BigInt): Domain {
+  createNested(parent: VtdDomain, levels = 4, tableAddress: (gpa: number) => bigint = BigInt): VtdDomain {
     const table = new PageTable(this.machine.ram, this.pages, { stage: 'first', levels, tableAddress });
     return { did: parent.did, kind: 'nested', levels, table, parent, users: [] };
   }
 
   /** Makes requests of `rid` (with `pasid`, if given) go through the domain. */
-  attach(rid: number, domain: Domain, options: AttachOptions = {}): void {
+  attach(rid: number, domain: VtdDomain, options: AttachOptions = {}): void {
     const { pasid = RID_PASID, ats = false } = options;
     if (this.legacy !== undefined) this.#attachLegacy(this.legacy, rid, domain, options);
     else if (this.scalable !== undefined) this.#attachScalable(this.scalable, rid, domain, options);
@@ -180,7 +180,7 @@ export class VtdDriver {
   }
 
   /** Makes requests of `rid` (with `pasid`) fault, and waits until nothing uses the domain through it. */
-  detach(rid: number, domain: Domain, pasid: number = RID_PASID): void {
+  detach(rid: number, domain: VtdDomain, pasid: number = RID_PASID): void {
     const at = domain.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
     const gone = at >= 0 ? domain.users.splice(at, 1) : [];
     if (this.legacy !== undefined) {
@@ -198,7 +198,7 @@ export class VtdDriver {
    * Makes requests of `rid` (with `pasid`) go through another domain, by an entry that is never not present: only the old
    * domain is invalidated, as nothing of the new one can be held (§6.5.3.3).
    */
-  replace(rid: number, from: Domain, to: Domain, options: AttachOptions = {}): void {
+  replace(rid: number, from: VtdDomain, to: VtdDomain, options: AttachOptions = {}): void {
     const { pasid = RID_PASID, ats = false } = options;
     const at = from.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
     const gone = at >= 0 ? from.users.splice(at, 1) : [];
@@ -216,7 +216,7 @@ export class VtdDriver {
 
   /** Maps and, under caching mode, announces. Sizes and alignment as {@link PageTable.map}. */
   map(
-    domain: Domain,
+    domain: VtdDomain,
     input: bigint,
     output: number,
     bytes: number,
@@ -230,14 +230,14 @@ export class VtdDriver {
   }
 
   /** Unmaps, invalidates and waits: afterwards no request reaches the pages. */
-  unmap(domain: Domain, input: bigint, bytes: number, log2 = 12): void {
+  unmap(domain: VtdDomain, input: bigint, bytes: number, log2 = 12): void {
     domain.table?.unmap(input, bytes, log2);
     this.invalidateRange(domain, input, bytes);
     this.invalidate.sync();
   }
 
   /** Asks for the invalidation of a range in the granularity that covers it; does not wait. §6.5.2.3, §6.5.2.4 */
-  invalidateRange(domain: Domain, input: bigint, bytes: number): void {
+  invalidateRange(domain: VtdDomain, input: bigint, bytes: number): void {
     const am = addressMask(input, bytes);
     const width = this.#variety.width();
     const all = am > this.capabilities.maxAddressMask || width === WIDTH.TAGGED;
@@ -261,7 +261,7 @@ export class VtdDriver {
     }
   }
 
-  #attachLegacy(tables: LegacyTables, rid: number, domain: Domain, options: AttachOptions): void {
+  #attachLegacy(tables: LegacyTables, rid: number, domain: VtdDomain, options: AttachOptions): void {
     tables.setContext(rid, this.#contextEntry(domain, options));
     if (!this.capabilities.cachingMode) return;
     // Entries that were not present may be cached, tagged with domain 0. §6.1, §6.2
@@ -270,7 +270,7 @@ export class VtdDriver {
     this.invalidate.sync();
   }
 
-  #contextEntry(domain: Domain, options: AttachOptions): Values<typeof CONTEXT_ENTRY> {
+  #contextEntry(domain: VtdDomain, options: AttachOptions): Values<typeof CONTEXT_ENTRY> {
     if (domain.kind === 'first' || domain.kind === 'nested') {
       throw new Error('simulated guest: legacy mode has no first stage');
     }
@@ -285,7 +285,7 @@ export class VtdDriver {
     };
   }
 
-  #attachScalable(tables: ScalableTables, rid: number, domain: Domain, options: AttachOptions): void {
+  #attachScalable(tables: ScalableTables, rid: number, domain: VtdDomain, options: AttachOptions): void {
     const ecap = this.capabilities.ecap;
     const { pasid = RID_PASID } = options;
     tables.setPasid(rid, pasid, this.#pasidEntry(domain, options.fpd ? 1 : 0));
@@ -306,7 +306,7 @@ export class VtdDriver {
     this.invalidate.sync();
   }
 
-  #pasidEntry(domain: Domain, fpd: number): Record<string, number> {
+  #pasidEntry(domain: VtdDomain, fpd: number): Record<string, number> {
     // Page walks are snooped where the unit can, as Accessed and Dirty updates need. §9.6
     const snooped = ECAP_REG.get.SMPWCS(this.capabilities.ecap);
     const common = { P: 1, FPD: fpd, DID: domain.did, PWSNP: snooped };
@@ -329,7 +329,7 @@ export class VtdDriver {
   }
 
   /** Context-cache and IOTLB invalidations after a legacy context entry that was present changed. §6.5.3.3 */
-  #forgetContext(domain: Domain, rid: number): void {
+  #forgetContext(domain: VtdDomain, rid: number): void {
     const { invalidate } = this;
     const width = this.#variety.width();
     if (width === WIDTH.ALL) invalidate.contextGlobal();
@@ -344,7 +344,7 @@ export class VtdDriver {
    * PASID-cache and IOTLB invalidations after a PASID-table entry changed. §6.5.3.3. `fresh`: from not present, and what is
    * cached of that has another domain-id (§6.2.3).
    */
-  #forgetPasid(domain: Domain, pasid: number, fresh = false): void {
+  #forgetPasid(domain: VtdDomain, pasid: number, fresh = false): void {
     const width = this.#variety.width();
     if (width === WIDTH.ALL) this.invalidate.pasidCacheGlobal();
     else if (width === WIDTH.TAGGED && !fresh) this.invalidate.pasidCacheDomain(domain.did);

@@ -11,11 +11,11 @@ import {
   PC_INV_DSC,
 } from '../spec/vtd/descriptors.js';
 import { CC_GRANULARITY, CCMD_REG, IOTLB_GRANULARITY, IOTLB_REG, IVA_REG } from '../spec/vtd/registers.js';
-import type { InvalidationQueue } from './vtd-queue.js';
+import type { VtdDriverQueue } from './vtd-queue.js';
 import type { Registers } from './vtd-registers.js';
 
 /** Every invalidation that a driver asks for. `sync` returns when all asked before are complete. */
-export interface Invalidations {
+export interface VtdInvalidations {
   contextGlobal(): void;
   contextDomain(did: number): void;
   /** `functionMask` as FM: how many of the function number's highest bits are ignored (0..3). */
@@ -73,8 +73,8 @@ export function descriptor<K extends string>(
 }
 
 /** Invalidation through the queue. VT-d §6.5.2 */
-export class QueuedInvalidations implements Invalidations {
-  constructor(readonly queue: InvalidationQueue) {}
+export class QueuedInvalidations implements VtdInvalidations {
+  constructor(readonly queue: VtdDriverQueue) {}
 
   contextGlobal(): void {
     this.#context({ G: CC_GRANULARITY.GLOBAL });
@@ -147,7 +147,7 @@ export class QueuedInvalidations implements Invalidations {
 }
 
 /** Invalidation through CCMD_REG and IOTLB_REG; legacy mode only. VT-d §6.5.1 */
-export class RegisterInvalidations implements Invalidations {
+export class RegisterInvalidations implements VtdInvalidations {
   constructor(readonly registers: Registers) {}
 
   contextGlobal(): void {

@@ -13,7 +13,7 @@ import { PAGE_REQ_DSC } from '../spec/vtd/structures.js';
 import type { PageAllocator } from './machine.js';
 import { loadStructure } from './structure.js';
 import { descriptor } from './vtd-invalidate.js';
-import type { InvalidationQueue } from './vtd-queue.js';
+import type { VtdDriverQueue } from './vtd-queue.js';
 import type { Registers } from './vtd-registers.js';
 
 /** One page request as the queue has it. */
@@ -41,7 +41,7 @@ export class PageRequestQueue {
   /** `size` as PQA_REG.PQS: the ring has 2^size pages. Responses go out through the invalidation queue. */
   constructor(
     private readonly registers: Registers,
-    private readonly responses: InvalidationQueue,
+    private readonly responses: VtdDriverQueue,
     pages: PageAllocator,
     readonly size = 0,
   ) {

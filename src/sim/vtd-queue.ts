@@ -33,7 +33,7 @@ export interface WaitOptions {
 }
 
 /** The guest's side of the invalidation queue. VT-d §6.5.2 */
-export class InvalidationQueue {
+export class VtdDriverQueue {
   /** Guest-physical address of the ring. */
   readonly base: number;
   /** Guest-physical address of the word that wait descriptors store to. */

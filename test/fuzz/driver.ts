@@ -1,6 +1,6 @@
 import { ACCESS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { throughSpan } from '../../src/sim/iotlb.js';
-import type { Domain } from '../../src/sim/vtd-driver.js';
+import type { VtdDomain } from '../../src/sim/vtd-driver.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 import {
@@ -56,9 +56,9 @@ class Play {
   /** While the driver is between the beginning of a change and its completion. */
   #changing = false;
   /** What each domain maps, by page number within its window. */
-  readonly #pages = new Map<Domain, Map<number, Page>>();
+  readonly #pages = new Map<VtdDomain, Map<number, Page>>();
   /** Who is attached to what. */
-  readonly #users = new Map<string, { readonly user: User; readonly domain: Domain }>();
+  readonly #users = new Map<string, { readonly user: User; readonly domain: VtdDomain }>();
 
   constructor(
     private readonly rng: Rng,
@@ -111,7 +111,7 @@ class Play {
     return { user, address, access: rng.pick([ACCESS.READ, ACCESS.WRITE]) };
   }
 
-  #map(domain: Domain): void {
+  #map(domain: VtdDomain): void {
     const { rng } = this;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
@@ -126,7 +126,7 @@ class Play {
     this.world.driver.map(domain, input, outputOf(domain, gpa), count * 4096, allowed);
   }
 
-  #unmap(domain: Domain): void {
+  #unmap(domain: VtdDomain): void {
     const { rng } = this;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
@@ -137,7 +137,7 @@ class Play {
     this.world.driver.unmap(domain, input, count * 4096);
   }
 
-  #attach(domain: Domain): void {
+  #attach(domain: VtdDomain): void {
     const user = pickUser(this.rng, this.world.driver);
     const name = describeUser(user);
     if (this.#users.has(name)) return;
@@ -155,7 +155,7 @@ class Play {
     this.world.driver.detach(user.rid, domain, attachOptions(user).pasid);
   }
 
-  #replace(to: Domain): void {
+  #replace(to: VtdDomain): void {
     const users = [...this.#users.entries()];
     if (users.length === 0) return;
     const [name, { user, domain }] = this.rng.pick(users);

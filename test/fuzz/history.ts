@@ -1,4 +1,4 @@
-import type { SimHost } from '../../src/sim/host.js';
+import type { SimContainer } from '../../src/sim/container.js';
 import { must } from './fuzzer.js';
 import { type Entries, type NaiveFormat, readNaively } from './naive-tables.js';
 import type { PlugMemory } from './plug-memory.js';
@@ -81,7 +81,7 @@ export class Possible {
     else if (!known.includes(to)) known.push(to);
   }
 
-  check(host: SimHost, what: string): void {
+  check(host: SimContainer, what: string): void {
     for (const [page, to] of mappedBy(host)) {
       must(
         this.#pages.get(page)?.includes(to) === true,

@@ -12,7 +12,7 @@ import { Invalidations } from '../../src/session/invalidation.js';
 import { PeerCommands } from '../../src/session/peer-commands.js';
 import type { SharedPage } from '../../src/session/ports.js';
 import { PeerWalks } from '../../src/session/walks.js';
-import { Iotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
+import { SimIotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
 import type { BusPageRequest, Translation } from '../../src/sim/machine.js';
 import { SimPeerQueue } from '../../src/sim/peer-queue.js';
 import { CONTROL, MESSAGE, NOTIFY, SHARED } from '../../src/wire/frame.js';
@@ -59,7 +59,7 @@ type Message =
  * before anything else that comes in.
  */
 export class FuzzMachine extends LocalMachine {
-  readonly bridge = new Iotlb();
+  readonly bridge = new SimIotlb();
   readonly counting: CountingMemory;
   mostPerWrite = 0;
   mostPerTranslation = 0;
@@ -72,7 +72,7 @@ export class FuzzMachine extends LocalMachine {
   readonly #devices = new DeviceTable();
   readonly #invalidations = new Invalidations(this.#devices, this.#walks);
   /** What devices keep that are told of invalidations by name, as vhost does, by their handles. */
-  readonly #listeners = new Map<number, { readonly rid: number; readonly kept: Iotlb }>();
+  readonly #listeners = new Map<number, { readonly rid: number; readonly kept: SimIotlb }>();
   readonly #walker: Walker;
   /** Walks of the bridge that found what it needed. */
   walksFound = 0;
@@ -220,7 +220,7 @@ export class FuzzMachine extends LocalMachine {
     const device = this.#listeners.size + 1;
     this.#devices.add(device, rid, `listener ${device}`);
     this.#devices.notify(device, NOTIFY.UNMAP);
-    this.#listeners.set(device, { rid, kept: new Iotlb() });
+    this.#listeners.set(device, { rid, kept: new SimIotlb() });
   }
 
   override translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
@@ -236,7 +236,7 @@ export class FuzzMachine extends LocalMachine {
     return found;
   }
 
-  #keptBy(rid: number): Iotlb | undefined {
+  #keptBy(rid: number): SimIotlb | undefined {
     if (!this.model.answersMayBeKept) return undefined;
     for (const listener of this.#listeners.values()) if (listener.rid === rid) return listener.kept;
     return undefined;

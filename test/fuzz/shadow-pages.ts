@@ -3,14 +3,14 @@ import type { Audit } from '../../src/shadow/audit/audit.js';
 import type { BlockSet } from '../../src/shadow/blocks.js';
 import { CAUSE } from '../../src/shadow/check.js';
 import type { DeviceSpace } from '../../src/shadow/device-space.js';
-import type { SimHost } from '../../src/sim/host.js';
+import type { SimContainer } from '../../src/sim/container.js';
 import { must } from './fuzzer.js';
 
 /** Memory address and access bits, by input page. */
 export type Pages = Map<number, number>;
 
 /** What a host has mapped. */
-export function mappedBy(host: SimHost): Pages {
+export function mappedBy(host: SimContainer): Pages {
   const mapped: Pages = new Map();
   for (const { first, last, gpa, access } of host.mappings.values()) {
     const page = Number(first >> 12n);
@@ -33,7 +33,7 @@ function pagesOf(blocks: BlockSet): Pages {
 }
 
 /** The host has mapped what the shadow thinks, and that is what is wanted, less what was refused. */
-export function checkDevice(space: DeviceSpace, host: SimHost, wanted: Pages): void {
+export function checkDevice(space: DeviceSpace, host: SimContainer, wanted: Pages): void {
   const held = pagesOf(space.held);
   const failed = pagesOf(space.failed);
   same(mappedBy(host), held, () => `device ${space.device}: the host has mapped other than is thought`);

@@ -1,5 +1,5 @@
 import { ACCESS } from '../../src/device/iommu.js';
-import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { ShadowMachine } from '../support/shadow-machine.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import { History, Possible } from './history.js';
@@ -32,7 +32,7 @@ const OPTIONS: readonly Readonly<Record<string, string>>[] = [
 ];
 
 interface Tree {
-  readonly domain: Domain;
+  readonly domain: VtdDomain;
   readonly naive: NaiveFormat;
   readonly root: number;
 }

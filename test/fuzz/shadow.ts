@@ -3,7 +3,7 @@ import { ArrayMemory } from '../../src/memory/array.js';
 import { pageOf } from '../../src/shadow/pages.js';
 import { HOST_ERROR } from '../../src/sim/host.js';
 import { levelShift } from '../../src/sim/page-table.js';
-import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { newResult } from '../support/local-machine.js';
 import { NO_PASID, ShadowMachine } from '../support/shadow-machine.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
@@ -64,8 +64,8 @@ class Play {
   checks = 0;
   readonly machine: ShadowMachine;
   readonly #driver: VtdDriver;
-  readonly #domains: Domain[] = [];
-  readonly #attached = new Map<number, Domain>();
+  readonly #domains: VtdDomain[] = [];
+  readonly #attached = new Map<number, VtdDomain>();
   readonly #pieces = new Set<number>();
   readonly #trouble: number;
   #refusing = false;
@@ -137,7 +137,7 @@ class Play {
   }
 
   /** Maps or unmaps something, pages or a large page, over whatever was there, and announces it. */
-  #edit(domain: Domain, map: boolean): void {
+  #edit(domain: VtdDomain, map: boolean): void {
     const { table } = domain;
     if (table === undefined) return;
     const { rng } = this;
@@ -171,7 +171,7 @@ class Play {
     this.#announce(domain, input, count);
   }
 
-  #scatter(domain: Domain, input: bigint, count: number, rights: { read: boolean; write: boolean }): void {
+  #scatter(domain: VtdDomain, input: bigint, count: number, rights: { read: boolean; write: boolean }): void {
     for (let n = 0; n < count; n++) {
       const gpa = DATA + this.rng.below(PIECES * 512) * 4096;
       const output = domain.kind === 'nested' ? NESTED_OFFSET + gpa : gpa;
@@ -180,7 +180,7 @@ class Play {
   }
 
   /** Address of the unit's entry of level 2, which holds a table afterwards, or none when a large page is to stand there. */
-  #makeWay(domain: Domain, unit: bigint, large: boolean): number {
+  #makeWay(domain: VtdDomain, unit: bigint, large: boolean): number {
     const table = domain.table;
     if (table === undefined) throw new Error('no table');
     let entry = table.entryAddress(unit, 2);
@@ -203,13 +203,13 @@ class Play {
     return entry;
   }
 
-  #announce(domain: Domain, input: bigint, pages: number): void {
+  #announce(domain: VtdDomain, input: bigint, pages: number): void {
     if (this.rng.chance(0.1)) this.#invalidateDomain(domain);
     else this.#driver.invalidateRange(domain, input, pages * 4096);
     this.#driver.invalidate.sync();
   }
 
-  #invalidateDomain(domain: Domain): void {
+  #invalidateDomain(domain: VtdDomain): void {
     const { invalidate } = this.#driver;
     if (domain.kind === 'second' || domain.kind === 'pass-through') invalidate.iotlbDomain(domain.did);
     else for (const { pasid } of domain.users) invalidate.pasidIotlb(domain.did, pasid);
@@ -241,7 +241,7 @@ class Play {
     invalidate.sync();
   }
 
-  #attach(domain: Domain): void {
+  #attach(domain: VtdDomain): void {
     const rid = this.rng.pick(RIDS);
     if (this.#attached.has(rid)) return;
     // The driver writes entries with PWSNP set.
@@ -259,7 +259,7 @@ class Play {
     this.#driver.detach(rid, domain);
   }
 
-  #replace(to: Domain): void {
+  #replace(to: VtdDomain): void {
     if (this.#attached.size === 0) return;
     const [rid, from] = this.rng.pick([...this.#attached]);
     if (from.did === to.did) return;
@@ -354,7 +354,7 @@ class Play {
 }
 
 /** Input addresses that this domain is used at. */
-function windowOf(domain: Domain): bigint {
+function windowOf(domain: VtdDomain): bigint {
   if (domain.kind === 'first' || domain.kind === 'nested') return 0xffff_ffff_c000_0000n;
   return domain.levels === 3 ? 0x4000_0000n : BigInt(2 ** levelShift(4)) - BigInt(2 * PIECE);
 }

@@ -3,7 +3,7 @@ import { throughSpan } from '../../src/sim/iotlb.js';
 import { PageAllocator } from '../../src/sim/machine.js';
 import { READ_WRITE } from '../../src/sim/page-table.js';
 import { DeviceRegisters } from '../../src/sim/registers.js';
-import { SmmuCommands } from '../../src/sim/smmu-commands.js';
+import { SmmuDriverCommands } from '../../src/sim/smmu-commands.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import { SmmuCommandQueue } from '../../src/sim/smmu-queue.js';
 import { CMD } from '../../src/spec/smmuv3/commands.js';
@@ -168,7 +168,7 @@ class Madness {
     const queue = new SmmuCommandQueue(registers, new PageAllocator(machine.ram, ...LAST_RING), 4, false);
     queue.program();
     driver.control(enables);
-    const commands = new SmmuCommands(queue, driver.capabilities.ranges);
+    const commands = new SmmuDriverCommands(queue, driver.capabilities.ranges);
     commands.configurationAll();
     commands.translationsAll();
     commands.sync();

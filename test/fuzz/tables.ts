@@ -2,9 +2,9 @@ import { ACCESS, SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js'
 import { throughSpan } from '../../src/sim/iotlb.js';
 import { PageAllocator } from '../../src/sim/machine.js';
 import { READ_WRITE } from '../../src/sim/page-table.js';
-import type { Domain } from '../../src/sim/vtd-driver.js';
+import type { VtdDomain } from '../../src/sim/vtd-driver.js';
 import { QueuedInvalidations, RegisterInvalidations } from '../../src/sim/vtd-invalidate.js';
-import { InvalidationQueue } from '../../src/sim/vtd-queue.js';
+import { VtdDriverQueue } from '../../src/sim/vtd-queue.js';
 import { Registers } from '../../src/sim/vtd-registers.js';
 import { RTADDR_REG } from '../../src/spec/vtd/registers.js';
 import { LocalMachine } from '../support/local-machine.js';
@@ -90,7 +90,7 @@ class Madness {
   readonly #freshMemory: CountingMemory;
   /** Stores that the unit had made when everything was invalidated. */
   #settled = 0;
-  readonly #users: (User & { readonly domain: Domain })[] = [];
+  readonly #users: (User & { readonly domain: VtdDomain })[] = [];
 
   constructor(
     private readonly rng: Rng,
@@ -175,7 +175,7 @@ class Madness {
       return;
     }
     const pages = new PageAllocator(machine.ram, LAST_RING[0], LAST_RING[1]);
-    const queue = new InvalidationQueue(registers, pages, driver.scalable !== undefined);
+    const queue = new VtdDriverQueue(registers, pages, driver.scalable !== undefined);
     queue.enable();
     const invalidate = new QueuedInvalidations(queue);
     invalidate.contextGlobal();
@@ -265,7 +265,7 @@ class Madness {
   }
 
   /** A leaf as it ought to be, also where something else stands by now. */
-  #map(domain: Domain, page: number): void {
+  #map(domain: VtdDomain, page: number): void {
     const { table } = domain;
     if (table === undefined) return;
     const input = windowOf(domain) + BigInt(page) * 4096n;

@@ -1,6 +1,6 @@
 import { ArrayMemory } from '../../src/memory/array.js';
 import { type Variety, WIDTH } from '../../src/sim/variety.js';
-import type { AttachOptions, Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import type { AttachOptions, VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VtdDriver as Driver } from '../../src/sim/vtd-driver.js';
 import type { Trace } from './fuzzer.js';
 import { FuzzMachine } from './machine.js';
@@ -48,7 +48,7 @@ export interface World {
   readonly machine: FuzzMachine;
   readonly driver: VtdDriver;
   readonly options: Readonly<Record<string, string>>;
-  readonly domains: readonly Domain[];
+  readonly domains: readonly VtdDomain[];
 }
 
 /** @param alone the bridge may carry out plain commands all the time */
@@ -71,7 +71,7 @@ export function makeWorld(rng: Rng, trace: Trace, alone = false): World {
   driver.start();
   fillRing(driver);
   const narrow = options['aw-bits'] === '39';
-  const domains: Domain[] = [];
+  const domains: VtdDomain[] = [];
   for (let n = 1 + rng.below(3); n > 0; n--)
     domains.push(makeDomain(rng, driver, scalable && !narrow, narrow));
   return { machine, driver, options, domains };
@@ -96,7 +96,7 @@ export function fillRing(driver: VtdDriver): void {
   }
 }
 
-function makeDomain(rng: Rng, driver: VtdDriver, firstStage: boolean, narrow: boolean): Domain {
+function makeDomain(rng: Rng, driver: VtdDriver, firstStage: boolean, narrow: boolean): VtdDomain {
   const wide = (driver.capabilities.cap[0] & (8 << 8)) !== 0;
   const levels = narrow ? 3 : rng.pick(wide ? [3, 4, 5] : [3, 4]);
   if (firstStage && rng.chance(0.6)) {
@@ -110,13 +110,13 @@ function makeDomain(rng: Rng, driver: VtdDriver, firstStage: boolean, narrow: bo
 }
 
 /** Input addresses that this domain is used at. */
-export function windowOf(domain: Domain): bigint {
+export function windowOf(domain: VtdDomain): bigint {
   if (domain.kind === 'first' || domain.kind === 'nested') return 0xffff_ffff_c000_0000n;
   return domain.levels === 3 ? 0x40_0000_0000n : 0x4000_0000n;
 }
 
 /** What the domain's own table must hold to reach guest-physical `gpa`. */
-export function outputOf(domain: Domain, gpa: number): number {
+export function outputOf(domain: VtdDomain, gpa: number): number {
   return domain.kind === 'nested' ? Number(NESTED_OFFSET) + gpa : gpa;
 }
 

@@ -4,7 +4,7 @@ import { AtsDevice } from '../../src/sim/ats-device.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { PageRequestQueue } from '../../src/sim/vtd-pages.js';
-import type { InvalidationQueue } from '../../src/sim/vtd-queue.js';
+import type { VtdDriverQueue } from '../../src/sim/vtd-queue.js';
 import {
   CC_GRANULARITY,
   CCMD_REG,
@@ -25,7 +25,7 @@ function pause(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
-function queueOf(driver: VtdDriver): InvalidationQueue {
+function queueOf(driver: VtdDriver): VtdDriverQueue {
   if (driver.queue === undefined) throw new Error('no queue');
   return driver.queue;
 }

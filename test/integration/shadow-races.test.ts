@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { SimHost } from '../../src/sim/host.js';
+import type { SimContainer } from '../../src/sim/container.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { Daemon, MAIN } from '../support/daemon.js';
 import { DATA, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
@@ -44,7 +44,7 @@ const WRITER = `
 
 interface Guest {
   readonly vm: SimVm;
-  readonly host: SimHost;
+  readonly host: SimContainer;
   /** The leaf table, and the bits of an entry beside its address. */
   readonly table: number;
   readonly bits: number;

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { SimHost } from '../../src/sim/host.js';
+import type { SimContainer } from '../../src/sim/container.js';
 import { READ_ONLY } from '../../src/sim/page-table.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import type { SmmuDriver } from '../../src/sim/smmu-driver.js';
@@ -20,7 +20,7 @@ let daemon: Daemon;
 let vm: SimVm;
 let driver: SmmuDriver;
 let domain: SmmuDomain;
-let host: SimHost;
+let host: SimContainer;
 
 beforeAll(async () => {
   daemon = await Daemon.start();
@@ -41,7 +41,7 @@ afterEach(() => {
 });
 
 /** What a host has mapped, by rising address. */
-function mapped(of: SimHost = host): string[] {
+function mapped(of: SimContainer = host): string[] {
   return [...of.mappings.values()]
     .sort((a, b) => (a.first < b.first ? -1 : 1))
     .map(

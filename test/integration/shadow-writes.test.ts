@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { SimHost } from '../../src/sim/host.js';
+import type { SimContainer } from '../../src/sim/container.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDriver } from '../../src/sim/vtd-driver.js';
-import type { InvalidationQueue } from '../../src/sim/vtd-queue.js';
+import type { VtdDriverQueue } from '../../src/sim/vtd-queue.js';
 import { CODEC } from '../../src/wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import type { RegWriteReply } from '../../src/wire/messages.js';
@@ -17,10 +17,10 @@ const PAGE = 4096;
 
 let daemon: Daemon;
 let vm: SimVm;
-let host: SimHost;
+let host: SimContainer;
 let driver: VtdDriver;
 let domain: ReturnType<VtdDriver['createDomain']>;
-let queue: InvalidationQueue;
+let queue: VtdDriverQueue;
 
 beforeAll(async () => {
   daemon = await Daemon.start();
@@ -35,7 +35,7 @@ function start(features = ALL_FEATURES & ~FEATURE.WALKS): void {
   driver = startDriver(vm, 'legacy');
   domain = driver.createDomain('second');
   driver.attach(RID, domain);
-  queue = driver.queue as InvalidationQueue;
+  queue = driver.queue as VtdDriverQueue;
 }
 
 afterEach(() => {

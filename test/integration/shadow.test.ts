@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
-import { HOST_ERROR, type SimHost } from '../../src/sim/host.js';
+import { HOST_ERROR, type SimContainer } from '../../src/sim/container.js';
 import { READ_ONLY } from '../../src/sim/page-table.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDriver } from '../../src/sim/vtd-driver.js';
@@ -33,7 +33,7 @@ afterEach(() => {
 });
 
 /** What a host has mapped, by rising address. */
-function mapped(host: SimHost): string[] {
+function mapped(host: SimContainer): string[] {
   return [...host.mappings.values()]
     .sort((a, b) => (a.first < b.first ? -1 : 1))
     .map(

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { ACCESS, DEVICE_TLB, REQUEST, TRANSLATE_STATUS } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
 import type { DeviceDrop, Machine } from '../../src/sim/machine.js';
-import type { Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { InvalidationQueueError } from '../../src/sim/vtd-queue.js';
 import { FECTL_REG, FSTS_REG, IQERCD_REG, IQH_REG } from '../../src/spec/vtd/registers.js';
 import { DATA, device, expectFault, expectReaches, MIB, NO_PASID, RID, startDriver } from '../support/rig.js';
@@ -29,7 +29,7 @@ function queueOf(driver: VtdDriver): NonNullable<VtdDriver['queue']> {
 interface Scene {
   readonly machine: Machine;
   readonly driver: VtdDriver;
-  readonly domain: Domain;
+  readonly domain: VtdDomain;
   readonly ats: AtsDevice;
   /** Invalidation requests that the device was sent. */
   readonly drops: DeviceDrop[];

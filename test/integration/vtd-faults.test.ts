@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
 import { READ_ONLY, WRITE_ONLY } from '../../src/sim/page-table.js';
-import type { Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import type { FaultName } from '../../src/spec/vtd/faults.js';
 import { FEADDR_REG, FECTL_REG, FSTS_REG } from '../../src/spec/vtd/registers.js';
 import {
@@ -32,7 +32,7 @@ interface FaultCase {
   readonly pasid?: number;
   readonly options?: Options;
   /** Spoils what was right. The page at IOVA is mapped read-write and attached when this is called. */
-  readonly spoil?: (driver: VtdDriver, domain: Domain) => void;
+  readonly spoil?: (driver: VtdDriver, domain: VtdDomain) => void;
 }
 
 /** Changes the 64-bit word at `at`. */
@@ -41,7 +41,7 @@ function edit(driver: VtdDriver, at: number, change: (value: bigint) => bigint):
   ram.store64(at, change(ram.load64(at)));
 }
 
-function entry(domain: Domain, level: number): number {
+function entry(domain: VtdDomain, level: number): number {
   const at = domain.table?.entryAddress(IOVA, level);
   if (at === undefined) throw new Error('not mapped');
   return at;

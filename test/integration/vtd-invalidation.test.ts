@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
 import type { Machine } from '../../src/sim/machine.js';
 import { SimVm } from '../../src/sim/vm.js';
-import type { Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
-import type { Invalidations } from '../../src/sim/vtd-invalidate.js';
+import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import type { VtdInvalidations } from '../../src/sim/vtd-invalidate.js';
 import {
   DATA,
   device,
@@ -22,9 +22,9 @@ const OTHER_RID = RID + 8;
 interface Scene {
   readonly machine: Machine;
   readonly driver: VtdDriver;
-  readonly domain: Domain;
+  readonly domain: VtdDomain;
   /** Of another domain, at the same address. */
-  readonly other: Domain;
+  readonly other: VtdDomain;
   readonly pasid: number;
 }
 
@@ -43,7 +43,7 @@ function forgotten(
   pasid = NO_PASID,
 ): Scene {
   const driver = startDriver(machine, mode);
-  const make = (): Domain => {
+  const make = (): VtdDomain => {
     if (kind !== 'nested') return driver.createDomain(kind);
     const parent = driver.createDomain('second');
     parent.table?.map(0n, 0, RAM_BYTES, undefined, 21);
@@ -83,7 +83,7 @@ const range = (from: number, to: number): number[] => ALL.filter((page) => page 
 
 interface Granularity {
   readonly name: string;
-  readonly ask: (invalidate: Invalidations, scene: Scene) => void;
+  readonly ask: (invalidate: VtdInvalidations, scene: Scene) => void;
   /** Pages of the domain's requester that must be left, and of the other's. */
   readonly left: readonly number[];
   readonly otherLeft: readonly number[];
@@ -230,7 +230,7 @@ onBothTransports('VT-d invalidation', (rig) => {
   it('scalable: PASID-cache invalidation by PASID, domain and globally', () => {
     const { machine } = rig();
     const driver = startDriver(machine, 'scalable');
-    const ways: ((i: Invalidations, did: number, pasid: number) => void)[] = [
+    const ways: ((i: VtdInvalidations, did: number, pasid: number) => void)[] = [
       (i, did, pasid) => i.pasidCache(did, pasid),
       (i, did) => i.pasidCacheDomain(did),
       (i) => i.pasidCacheGlobal(),

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { ACCESS, PAGE_RESPONSE, REQUEST } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
 import type { Machine } from '../../src/sim/machine.js';
-import type { Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { PageRequestQueue, type PageRequestRecord } from '../../src/sim/vtd-pages.js';
 import { RESPONSE_CODE } from '../../src/spec/vtd/descriptors.js';
 import { PECTL_REG } from '../../src/spec/vtd/registers.js';
@@ -18,7 +18,7 @@ const MSI = { address: 0xfee0_4000, data: 0x61 };
 interface Scene {
   readonly machine: Machine;
   readonly driver: VtdDriver;
-  readonly domain: Domain;
+  readonly domain: VtdDomain;
   readonly queue: PageRequestQueue;
   readonly ats: AtsDevice;
   /** Gives pages out as they are asked for, one after the other from DATA on. */

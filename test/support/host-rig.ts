@@ -4,7 +4,7 @@ import type {
   HostFault,
   HostOutcome,
   HostPageRequest,
-  Invalidations,
+  HostInvalidations,
   NestedTable,
   PasidRefusal,
 } from '../../src/host/port.js';
@@ -90,7 +90,7 @@ export class RigGuest {
     return this.outcome((port, done) => port.detach(device.number, pasid, done));
   }
 
-  invalidate(parent: number, invalidations: Invalidations): HostOutcome {
+  invalidate(parent: number, invalidations: HostInvalidations): HostOutcome {
     return this.outcome((port, done) => port.invalidate(parent, invalidations, done));
   }
 

@@ -1,6 +1,6 @@
 /** What may be wrong with an invalidation that nesting forwards: as the model says it, or as the host is asked for it. */
 import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
-import { type HostDone, type Invalidations, MapChanges } from '../../src/host/port.js';
+import { type HostDone, type HostInvalidations, MapChanges } from '../../src/host/port.js';
 import { PARENT_SPACE } from '../../src/nesting/parent.js';
 import { GUEST_RID } from './nested-guests.js';
 import type { NestedMachine } from './nested-machine.js';
@@ -45,7 +45,7 @@ function scopes(change: (scope: InvalidateScope) => InvalidateScope | undefined 
   };
 }
 
-function host(change: (words: Uint32Array, list: Invalidations, size: number) => void) {
+function host(change: (words: Uint32Array, list: HostInvalidations, size: number) => void) {
   return (machine: NestedMachine): void => {
     const { guest } = machine;
     const invalidate = guest.invalidate.bind(guest);

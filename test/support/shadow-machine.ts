@@ -5,7 +5,7 @@ import { SmmuCommands } from '../../src/shadow/audit/smmuv3.js';
 import { VtdCommands } from '../../src/shadow/audit/vtd.js';
 import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
 import { Shadow } from '../../src/shadow/shadow.js';
-import { SimHost } from '../../src/sim/host.js';
+import { SimContainer } from '../../src/sim/container.js';
 import { LocalMachine } from './local-machine.js';
 import { heard } from './spoil.js';
 
@@ -38,7 +38,7 @@ export class ShadowMachine extends LocalMachine {
   /** How the audit looks: without disturbing whoever counts what the engine reads. */
   aside: (look: () => void) => void = (look) => look();
   readonly shadowEvents: ShadowEvent[] = [];
-  readonly hosts = new Map<number, SimHost>();
+  readonly hosts = new Map<number, SimContainer>();
   /** Every batch that was sent, for tests that look at them. */
   readonly batches: Sent[] = [];
   /** Pages whose stores are trapped now. */
@@ -85,8 +85,8 @@ export class ShadowMachine extends LocalMachine {
   }
 
   /** A device whose host takes operations from input page `first` on. */
-  addHost(device: number, rid: number, first = 0): SimHost {
-    const host = new SimHost();
+  addHost(device: number, rid: number, first = 0): SimContainer {
+    const host = new SimContainer();
     this.hosts.set(device, host);
     this.shadow.attach(device, rid, this.model);
     this.shadow.listen(device, first, LAST_PAGE);

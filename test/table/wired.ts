@@ -10,7 +10,7 @@ import { firstStageFields, type SmmuDomain } from '../../src/sim/smmu-domain.js'
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { storeStructure } from '../../src/sim/structure.js';
-import { type Domain, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
 import { CD, STE_CONFIG } from '../../src/spec/smmuv3/structures.js';
 import { faultName } from '../../src/spec/vtd/faults.js';
@@ -83,7 +83,7 @@ export abstract class WiredGuest implements CellGuest {
 
 class VtdGuest extends WiredGuest {
   private driver!: VtdDriver;
-  private readonly spaces = new Map<number, Domain>();
+  private readonly spaces = new Map<number, VtdDomain>();
   private nextPasid = 1;
 
   constructor(making: Making, socket: string) {
@@ -107,7 +107,7 @@ class VtdGuest extends WiredGuest {
     return this.driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
   }
 
-  private attach(pasid: number, domain: Domain): void {
+  private attach(pasid: number, domain: VtdDomain): void {
     this.spaces.set(pasid, domain);
     this.driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
   }
@@ -115,7 +115,7 @@ class VtdGuest extends WiredGuest {
   /** The same tables, emptied, under another domain-id; told with the one that they had, as Linux does. */
   exchange(pasid: number, first: boolean, address: number, bytes: number): void {
     const { driver } = this;
-    const domain = this.spaces.get(pasid) as Domain;
+    const domain = this.spaces.get(pasid) as VtdDomain;
     const root = Number(domain.table?.rootAddress ?? 0n);
     domain.table?.unmap(BigInt(address), bytes);
     const next = { ...domain, did: driver.createDomain('pass-through').did };
@@ -137,10 +137,10 @@ class VtdGuest extends WiredGuest {
   }
 
   map(pasid: number, address: number, gpa: number): void {
-    this.driver.map(this.spaces.get(pasid) as Domain, BigInt(address), gpa, 4096);
+    this.driver.map(this.spaces.get(pasid) as VtdDomain, BigInt(address), gpa, 4096);
   }
   unmap(pasid: number, address: number): void {
-    this.driver.unmap(this.spaces.get(pasid) as Domain, BigInt(address), 4096);
+    this.driver.unmap(this.spaces.get(pasid) as VtdDomain, BigInt(address), 4096);
   }
   createPasid(): number {
     const pasid = this.allocate();
@@ -156,7 +156,7 @@ class VtdGuest extends WiredGuest {
     return pasid;
   }
   destroyPasid(pasid: number): void {
-    this.driver.detach(GUEST_RID, this.spaces.get(pasid) as Domain, pasid);
+    this.driver.detach(GUEST_RID, this.spaces.get(pasid) as VtdDomain, pasid);
     this.spaces.delete(pasid);
     const commands = new VirtualCommands(this.driver.registers);
     if (commands.offered && !commands.free(pasid)) throw new Error('PASID not freed');

@@ -4,18 +4,18 @@ import { KIND } from '../leaves.js';
 import { NO_DOMAIN } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
-import type { Formats } from './formats.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuFormats } from './formats.js';
+import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
-export class AddressSpaces {
+export class SmmuAddressSpaces {
   private readonly stream: Stream;
   private readonly fault = new Fault();
 
   constructor(
     private readonly config: SmmuConfig,
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: SmmuFormats,
+    private readonly lookup: SmmuLookup,
   ) {
     this.stream = new Stream(formats.none);
   }

@@ -26,11 +26,11 @@ import type { RegisterFile } from '../registers.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { ABORTED, OK } from './fault.js';
-import type { Formats } from './formats.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuFormats } from './formats.js';
+import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 import type { Streams } from './streams.js';
-import type { Translator } from './translate.js';
+import type { SmmuTranslator } from './translate.js';
 import type { Walks } from './walks.js';
 
 const { READ, WRITE, EXECUTE, PRIVILEGED } = ACCESS;
@@ -53,12 +53,12 @@ export class Ats {
 
   constructor(
     private readonly config: SmmuConfig,
-    formats: Formats,
+    formats: SmmuFormats,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
+    private readonly lookup: SmmuLookup,
     private readonly streams: Streams,
     private readonly walks: Walks,
-    private readonly translator: Translator,
+    private readonly translator: SmmuTranslator,
   ) {
     this.stream = new Stream(formats.none);
     this.unit = Math.min(...config.granules);

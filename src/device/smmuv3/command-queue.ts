@@ -34,7 +34,7 @@ import { QUEUE_LOG2, type SmmuConfig, STREAM_ID_BITS } from './config.js';
 import type { DeviceInvalidations } from './device-invalidations.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';
 import type { Interrupts } from './interrupts.js';
-import type { Invalidator } from './invalidation.js';
+import type { SmmuInvalidator } from './invalidation.js';
 import type { Stalls } from './stalls.js';
 
 const WORDS = COMMAND_BYTES / 4;
@@ -62,7 +62,7 @@ export class CommandQueue {
     private readonly config: SmmuConfig,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
-    private readonly invalidator: Invalidator,
+    private readonly invalidator: SmmuInvalidator,
     private readonly devices: DeviceInvalidations,
     private readonly stalls: Stalls,
     private readonly errors: GlobalErrors,

@@ -25,7 +25,7 @@ import {
 import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { CommandQueue } from './command-queue.js';
-import type { Invalidator } from './invalidation.js';
+import type { SmmuInvalidator } from './invalidation.js';
 import type { Stalls } from './stalls.js';
 
 const SMMUEN = 1 << CR0.fields.SMMUEN.lsb;
@@ -80,7 +80,7 @@ for (const [enable, configuration] of INTERRUPTS) {
 export class Control {
   constructor(
     private readonly file: RegisterFile,
-    private readonly invalidator: Invalidator,
+    private readonly invalidator: SmmuInvalidator,
     private readonly queue: CommandQueue,
     private readonly stalls: Stalls,
     private readonly outputs: IommuOutputs,

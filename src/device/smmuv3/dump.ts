@@ -10,8 +10,8 @@ import { KIND, Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';
 import { ABORTED, Fault, OK } from './fault.js';
-import type { Formats } from './formats.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuFormats } from './formats.js';
+import type { SmmuLookup } from './lookup.js';
 import type { Stalls } from './stalls.js';
 import { Stream } from './stream.js';
 
@@ -29,7 +29,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   FMT: ['linear', '2-level', 'reserved', 'reserved'],
 };
 
-export class Dumper {
+export class SmmuDumper {
   private readonly stream: Stream;
   private readonly fault = new Fault();
   private readonly leaves: Leaves;
@@ -37,9 +37,9 @@ export class Dumper {
 
   constructor(
     private readonly config: SmmuConfig,
-    formats: Formats,
+    formats: SmmuFormats,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
+    private readonly lookup: SmmuLookup,
     private readonly stalls: Stalls,
     memory: GuestMemory,
   ) {

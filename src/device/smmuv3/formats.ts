@@ -29,7 +29,7 @@ const STE_WORD5 = 0x01e7c0ff;
 /** A guest that tries every combination must not fill memory. */
 const MOST_KEPT = 1024;
 
-export class Formats {
+export class SmmuFormats {
   private readonly firsts = new Map<number, PageTableFormat | undefined>();
   private readonly seconds = new Map<number, PageTableFormat | undefined>();
   /** Stands where no table is described yet. */

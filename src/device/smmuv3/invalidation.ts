@@ -9,7 +9,7 @@ import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
 import { Outside } from '../outside.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuLookup } from './lookup.js';
 import { GLOBAL_TAG, type Walks } from './walks.js';
 
 /** A range of StreamIDs up to this size is dropped one by one, a larger one with everything else. */
@@ -17,11 +17,11 @@ const MOST_STREAMS = 256;
 /** Blocks of which a range is made, until everything of its owner is dropped instead. */
 const MOST_BLOCKS = 64;
 
-export class Invalidator {
+export class SmmuInvalidator {
   private readonly caches: Outside;
 
   constructor(
-    private readonly lookup: Lookup,
+    private readonly lookup: SmmuLookup,
     private readonly walks: Walks,
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,

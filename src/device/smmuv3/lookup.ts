@@ -27,7 +27,7 @@ import type { RegisterFile } from '../registers.js';
 import { NO_DOMAIN } from '../spans.js';
 import { type SmmuConfig, STREAM_ID_BITS } from './config.js';
 import { ABORTED, type Fault, OK } from './fault.js';
-import type { Formats } from './formats.js';
+import type { SmmuFormats } from './formats.js';
 import { cdLegal, steLegal } from './rules.js';
 import type { Stream } from './stream.js';
 import { stage2Fault } from './walk-fault.js';
@@ -35,7 +35,7 @@ import { stage2Fault } from './walk-fault.js';
 const STE_WORDS = STE.wordCount;
 const CD_WORDS = CD.wordCount;
 
-export class Lookup {
+export class SmmuLookup {
   readonly steCache: EntryCache;
   /** Keyed by StreamID and SubstreamID, tagged with the StreamID. */
   readonly cdCache: EntryCache;
@@ -48,7 +48,7 @@ export class Lookup {
 
   constructor(
     private readonly config: SmmuConfig,
-    private readonly formats: Formats,
+    private readonly formats: SmmuFormats,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
     /** SubstreamIDs that the guest has; undefined: all are its own. */

@@ -48,28 +48,28 @@ import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import type { PeerQueue } from '../peer-queue.js';
 import { RegisterFile, type RegisterListener } from '../registers.js';
 import { refuse } from '../spans.js';
-import { AddressSpaces } from './address-space.js';
+import { SmmuAddressSpaces } from './address-space.js';
 import { Ats } from './ats.js';
 import { CommandQueue } from './command-queue.js';
 import { aidr, idr0, idr1, idr3, idr5, type SmmuConfig } from './config.js';
 import { Control } from './control.js';
 import { DeviceInvalidations } from './device-invalidations.js';
-import { Dumper } from './dump.js';
+import { SmmuDumper } from './dump.js';
 import { EventQueue } from './event-queue.js';
 import { ABORTED, type Fault, OK } from './fault.js';
-import { Formats } from './formats.js';
+import { SmmuFormats } from './formats.js';
 import { GlobalErrors } from './global-errors.js';
 import { Interrupts } from './interrupts.js';
-import { Invalidator } from './invalidation.js';
-import { Lookup } from './lookup.js';
+import { SmmuInvalidator } from './invalidation.js';
+import { SmmuLookup } from './lookup.js';
 import { SmmuNestedView } from './nested-view.js';
-import { PageRequests } from './page-requests.js';
+import { SmmuPageRequests } from './page-requests.js';
 import { SmmuPeerQueue } from './peer-queue.js';
 import { Stalls } from './stalls.js';
 import { Streams } from './streams.js';
-import { Survey } from './survey.js';
-import { Translator } from './translate.js';
-import { identifyVirtualCommands, VirtualCommand } from './virtual-command.js';
+import { SmmuSurvey } from './survey.js';
+import { SmmuTranslator } from './translate.js';
+import { identifyVirtualCommands, SmmuVirtualCommand } from './virtual-command.js';
 import { Walks } from './walks.js';
 
 /** Where page 0 shows the registers of page 1. §6.1 */
@@ -94,24 +94,24 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly file: RegisterFile;
   /** Absent without IDR0.PRI. */
   readonly pageRequest?: (request: PageRequest) => void;
-  private readonly lookup: Lookup;
+  private readonly lookup: SmmuLookup;
   private readonly streams: Streams;
   private readonly walks: Walks;
-  private readonly translator: Translator;
+  private readonly translator: SmmuTranslator;
   private readonly ats: Ats;
   private readonly events: EventQueue;
   private readonly stalls: Stalls;
   private readonly devices: DeviceInvalidations;
   private readonly queue: CommandQueue;
   private readonly control: Control;
-  private readonly virtualCommand: VirtualCommand | undefined;
-  private readonly survey: Survey;
-  private readonly spaces: AddressSpaces;
+  private readonly virtualCommand: SmmuVirtualCommand | undefined;
+  private readonly survey: SmmuSurvey;
+  private readonly spaces: SmmuAddressSpaces;
   /** See {@link Iommu.nested}. */
   readonly nested: NestedView;
   /** See {@link Iommu.peerQueue}. */
   readonly peerQueue: PeerQueue;
-  private readonly dumper: Dumper;
+  private readonly dumper: SmmuDumper;
 
   constructor(
     config: SmmuConfig,
@@ -123,7 +123,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
     this.pasidBits = config.ssidBits;
-    const formats = new Formats(config);
+    const formats = new SmmuFormats(config);
     const virtual = config.virtualCommands ? VIRTUAL_COMMAND_REGISTERS : [];
     this.file = new RegisterFile(registers, [...SMMU_REGISTERS, ...virtual], 4);
     identify(this.file, config);
@@ -131,16 +131,16 @@ export class SmmuModel implements Iommu, RegisterListener {
     const interrupts = new Interrupts(file, memory, outputs, counters);
     const errors = new GlobalErrors(file, interrupts);
     const owned = config.virtualCommands ? new OwnedPasids(config.ssidBits) : undefined;
-    this.lookup = new Lookup(config, formats, file, memory, owned);
+    this.lookup = new SmmuLookup(config, formats, file, memory, owned);
     const { lookup } = this;
     this.streams = new Streams(config, formats, lookup);
     this.walks = new Walks(config, memory, counters);
     const { streams, walks } = this;
-    this.translator = new Translator(config, streams, walks, memory, counters);
+    this.translator = new SmmuTranslator(config, streams, walks, memory, counters);
     this.ats = new Ats(config, formats, file, lookup, streams, walks, this.translator);
     this.events = new EventQueue(file, memory, interrupts, errors, outputs, counters);
     this.stalls = new Stalls(this.events, outputs);
-    const invalidator = new Invalidator(lookup, walks, outputs, counters);
+    const invalidator = new SmmuInvalidator(lookup, walks, outputs, counters);
     this.devices = new DeviceInvalidations(config, outputs);
     const { stalls, devices } = this;
     this.queue = new CommandQueue(
@@ -158,17 +158,17 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.control = new Control(file, invalidator, this.queue, stalls, outputs);
     if (owned !== undefined) {
       const space = pasids ?? new PrivatePasids(config.ssidBits);
-      this.virtualCommand = new VirtualCommand(file, owned, space, invalidator, outputs, counters);
+      this.virtualCommand = new SmmuVirtualCommand(file, owned, space, invalidator, outputs, counters);
     }
     if (config.pri) {
-      const requests = new PageRequests(config, file, memory, lookup, interrupts, errors, outputs);
+      const requests = new SmmuPageRequests(config, file, memory, lookup, interrupts, errors, outputs);
       this.pageRequest = (request) => requests.take(request);
     }
-    this.survey = new Survey(config, formats, lookup, memory);
-    this.spaces = new AddressSpaces(config, formats, lookup);
+    this.survey = new SmmuSurvey(config, formats, lookup, memory);
+    this.spaces = new SmmuAddressSpaces(config, formats, lookup);
     this.nested = new SmmuNestedView(lookup, this.control, this.events, config.stage2);
     this.peerQueue = new SmmuPeerQueue(config, file, walks, this.queue, stalls);
-    this.dumper = new Dumper(config, formats, file, lookup, stalls, memory);
+    this.dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
     this.reset();
   }
 

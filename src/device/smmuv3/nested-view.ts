@@ -5,14 +5,14 @@ import { type ForwardedFault, type NestedView, STREAM, type StreamEntryView } fr
 import type { Control } from './control.js';
 import type { EventQueue } from './event-queue.js';
 import { Fault, OK } from './fault.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuLookup } from './lookup.js';
 
 export class SmmuNestedView implements NestedView {
   readonly format = 'smmuv3';
   private readonly looked = new Fault();
 
   constructor(
-    private readonly lookup: Lookup,
+    private readonly lookup: SmmuLookup,
     private readonly control: Control,
     private readonly events: EventQueue,
     /** IDR0.S2P. Without stage 2 there are no VMIDs. */

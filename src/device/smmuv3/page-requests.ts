@@ -17,7 +17,7 @@ import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';
 import type { Interrupts } from './interrupts.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuLookup } from './lookup.js';
 import { OutputQueue } from './output-queue.js';
 
 const SMMUEN = 1 << CR0.fields.SMMUEN.lsb;
@@ -38,7 +38,7 @@ const BIT = {
   SSV: bitOf('SSV'),
 };
 
-export class PageRequests {
+export class SmmuPageRequests {
   private readonly queue: OutputQueue;
   private readonly words = new Uint32Array(WORDS);
   private readonly fault = new Fault();
@@ -47,7 +47,7 @@ export class PageRequests {
     private readonly config: SmmuConfig,
     private readonly file: RegisterFile,
     memory: GuestMemory,
-    private readonly lookup: Lookup,
+    private readonly lookup: SmmuLookup,
     private readonly interrupts: Interrupts,
     private readonly errors: GlobalErrors,
     private readonly outputs: IommuOutputs,

@@ -3,10 +3,10 @@ import type { Words } from '../../spec/define.js';
 import { HTTU } from '../../spec/smmuv3/registers.js';
 import { CD, EATS, S1FMT, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import type { SmmuConfig } from './config.js';
-import type { Formats } from './formats.js';
+import type { SmmuFormats } from './formats.js';
 
 /** True when a valid STE may be used. Fields of stages that Config leaves out are not looked at. §5.2.2 */
-export function steLegal(ste: Words, config: SmmuConfig, formats: Formats): boolean {
+export function steLegal(ste: Words, config: SmmuConfig, formats: SmmuFormats): boolean {
   const stages = STE.get.Config(ste);
   // 0b0xx aborts, whatever the rest says.
   if ((stages & STE_CONFIG_BIT.PASS) === 0) return true;
@@ -39,7 +39,7 @@ function firstLegal(ste: Words, second: boolean, config: SmmuConfig): boolean {
   return size === 0 || !twoLevel || config.twoLevel;
 }
 
-function secondLegal(ste: Words, config: SmmuConfig, formats: Formats): boolean {
+function secondLegal(ste: Words, config: SmmuConfig, formats: SmmuFormats): boolean {
   // TTF says AArch64 only, TTENDIAN little-endian only.
   if (STE.get.S2AA64(ste) === 0 || STE.get.S2ENDI(ste) === 1) return false;
   if (STE.get.S2S(ste) === 1 && !config.stall) return false;
@@ -49,7 +49,7 @@ function secondLegal(ste: Words, config: SmmuConfig, formats: Formats): boolean 
 }
 
 /** True when a valid context descriptor that was reached through `ste` may be used. §5.4.2 */
-export function cdLegal(cd: Words, ste: Words, config: SmmuConfig, formats: Formats): boolean {
+export function cdLegal(cd: Words, ste: Words, config: SmmuConfig, formats: SmmuFormats): boolean {
   // TTF says AArch64 only. TERM_MODEL is set: terminations are aborts.
   if (CD.get.AA64(cd) === 0 || CD.get.A(cd) === 0) return false;
   if (CD.get.S(cd) === 1 && (!config.stall || STE.get.S1STALLD(ste) === 1)) return false;

@@ -4,8 +4,8 @@
  */
 import type { SmmuConfig } from './config.js';
 import { type Fault, OK } from './fault.js';
-import type { Formats } from './formats.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuFormats } from './formats.js';
+import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
 const SLOTS = 256;
@@ -22,8 +22,8 @@ export class Streams {
 
   constructor(
     config: SmmuConfig,
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: SmmuFormats,
+    private readonly lookup: SmmuLookup,
   ) {
     for (let slot = 0; slot < SLOTS; slot++) this.slots.push(new Stream(formats.none));
     this.stream = this.slots[0];
@@ -36,7 +36,7 @@ export class Streams {
     this.sids.fill(EMPTY);
   }
 
-  /** As {@link Lookup.resolve}, with caches. `ssid` may be NO_PASID. */
+  /** As {@link SmmuLookup.resolve}, with caches. `ssid` may be NO_PASID. */
   resolve(sid: number, ssid: number, fault: Fault): number {
     if (this.generation !== this.lookup.generation) {
       this.generation = this.lookup.generation;

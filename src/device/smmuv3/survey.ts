@@ -5,22 +5,22 @@ import { appendLeaves, KIND, Leaves } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';
-import type { Formats } from './formats.js';
-import type { Lookup } from './lookup.js';
+import type { SmmuFormats } from './formats.js';
+import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
 /** Bit 55 of an address, in its high half: TTB1. */
 const UPPER = 1 << 23;
 
-export class Survey {
+export class SmmuSurvey {
   private readonly stream: Stream;
   private readonly fault = new Fault();
   private readonly leaves: Leaves;
 
   constructor(
     private readonly config: SmmuConfig,
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: SmmuFormats,
+    private readonly lookup: SmmuLookup,
     memory: GuestMemory,
   ) {
     this.stream = new Stream(formats.none);

@@ -22,7 +22,7 @@ import type { Stream } from './stream.js';
 import type { Streams } from './streams.js';
 import { NOT_GLOBAL, RIGHTS, type Walks } from './walks.js';
 
-export class Translator {
+export class SmmuTranslator {
   /** All spans of an answer have its tags: none that is global comes with one that is not. */
   private readonly neighbours = new Neighbours(NOT_GLOBAL);
 

@@ -19,13 +19,13 @@ import { type OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-command
 import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';
-import type { Invalidator } from './invalidation.js';
+import type { SmmuInvalidator } from './invalidation.js';
 
 const BUSY = 1 << VCRSP.fields.BUSY.lsb;
 const SC_SHIFT = VCRSP.fields.SC.lsb;
 const SSID_SHIFT = VCRSP.fields.SubstreamID.lsb;
 
-export class VirtualCommand {
+export class SmmuVirtualCommand {
   private readonly commands: PasidCommands;
   /** VCRSP of a command that has ended; 0 and {@link ending} clear when there is none. */
   private response = 0;
@@ -35,7 +35,7 @@ export class VirtualCommand {
     private readonly file: RegisterFile,
     owned: OwnedPasids,
     pasids: PasidSpace,
-    invalidator: Invalidator,
+    invalidator: SmmuInvalidator,
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {

@@ -1,15 +1,15 @@
 /** Which tables a requester goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
 import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
-import { Domain, type Formats, KIND } from './domain.js';
-import { type Lookup, OK } from './lookup.js';
+import { Domain, type VtdFormats, KIND } from './domain.js';
+import { type VtdLookup, OK } from './lookup.js';
 import { INTERRUPT_PAGES, NO_DOMAIN, WHOLE_SPACE } from './spans.js';
 
-export class AddressSpaces {
+export class VtdAddressSpaces {
   private readonly domain: Domain;
 
   constructor(
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: VtdFormats,
+    private readonly lookup: VtdLookup,
   ) {
     this.domain = new Domain(formats);
   }

@@ -15,7 +15,7 @@ import {
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
 import type { FaultRecorder } from './fault-recorder.js';
-import { GATE, type Lookup, OK } from './lookup.js';
+import { GATE, type VtdLookup, OK } from './lookup.js';
 import { addSpan, beginAnswer, clearOfInterrupts, inInterruptRange, refuse } from './spans.js';
 import type { TableWalk } from './table-walk.js';
 import { interruptReason, keptReason } from './translate.js';
@@ -30,7 +30,7 @@ export class DeviceTlbRequests {
 
   constructor(
     private readonly config: VtdConfig,
-    private readonly lookup: Lookup,
+    private readonly lookup: VtdLookup,
     private readonly tables: TableWalk,
     private readonly faults: FaultRecorder,
   ) {

@@ -13,7 +13,7 @@ const MOST_PER_FUNCTION = 32;
 /** Sizes up to this have their lowest clear address bit in the low half. */
 const PAGE_LOG2 = 12;
 
-export class DeviceTlbs {
+export class VtdDeviceTlbs {
   private readonly sids = new Uint16Array(MOST);
   /** The physical function that each counts for. */
   private readonly functions = new Uint16Array(MOST);

@@ -28,14 +28,14 @@ export class Domain {
   /** Width of the input of a pass-through request (AW in legacy mode, HAW otherwise). */
   passThroughWidth = 64;
 
-  constructor(formats: Formats) {
+  constructor(formats: VtdFormats) {
     this.secondFormat = formats.second(1, false);
     this.firstFormat = formats.first(0, false);
   }
 }
 
 /** Every page-table format of one unit, made once. */
-export class Formats {
+export class VtdFormats {
   private readonly seconds: readonly PageTableFormat[];
   private readonly firsts: readonly PageTableFormat[];
 

@@ -15,24 +15,24 @@ import {
 import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
-import { Domain, type Formats, KIND } from './domain.js';
+import { Domain, type VtdFormats, KIND } from './domain.js';
 import { fieldText, kindText, leavesNode } from './dump-text.js';
-import { type Lookup, OK } from './lookup.js';
+import { type VtdLookup, OK } from './lookup.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */
 const MOST_CONTEXTS = 512;
 const MOST_PASIDS = 64;
 const FPD = 2;
 
-export class Dumper {
+export class VtdDumper {
   private readonly domain: Domain;
   private readonly leaves: Leaves;
   private contexts = 0;
 
   constructor(
-    formats: Formats,
+    formats: VtdFormats,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
+    private readonly lookup: VtdLookup,
     private readonly memory: GuestMemory,
   ) {
     this.domain = new Domain(formats);

@@ -10,9 +10,9 @@ import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import type { FaultRecorder } from './fault-recorder.js';
-import type { Invalidator } from './invalidation.js';
+import type { VtdInvalidator } from './invalidation.js';
 import type { InvalidationQueue } from './invalidation-queue.js';
-import type { Lookup } from './lookup.js';
+import type { VtdLookup } from './lookup.js';
 
 const SRTP = 1 << GCMD_REG.fields.SRTP.lsb;
 const QIE = 1 << GCMD_REG.fields.QIE.lsb;
@@ -32,8 +32,8 @@ export class GlobalCommand {
   constructor(
     private readonly config: VtdConfig,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
-    private readonly invalidator: Invalidator,
+    private readonly lookup: VtdLookup,
+    private readonly invalidator: VtdInvalidator,
     private readonly queue: InvalidationQueue,
     private readonly faults: FaultRecorder,
     private readonly outputs: IommuOutputs,

@@ -35,11 +35,11 @@ import { type IommuOutputs, type ModelCounters, NO_PASID } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { DescriptorRules, descriptorName } from './descriptor-rules.js';
-import { DeviceTlbs } from './device-tlbs.js';
+import { VtdDeviceTlbs } from './device-tlbs.js';
 import { EventInterrupt } from './event-interrupt.js';
 import type { FaultRecorder } from './fault-recorder.js';
-import type { Invalidator } from './invalidation.js';
-import type { Lookup } from './lookup.js';
+import type { VtdInvalidator } from './invalidation.js';
+import type { VtdLookup } from './lookup.js';
 
 const IWC = 1 << ICS_REG.fields.IWC.lsb;
 /** Bits of QH and QT. §11.4.9.1 */
@@ -49,7 +49,7 @@ export class InvalidationQueue {
   private readonly event: EventInterrupt;
   private readonly rules: DescriptorRules;
   private readonly words = new Uint32Array(8);
-  private readonly deviceTlbs: DeviceTlbs;
+  private readonly deviceTlbs: VtdDeviceTlbs;
   private enabled = false;
   /**
    * A wait descriptor was taken (the head is past it) and what it waits for is not complete: its words are in `wait`,
@@ -65,8 +65,8 @@ export class InvalidationQueue {
     private readonly config: VtdConfig,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
-    private readonly lookup: Lookup,
-    private readonly invalidator: Invalidator,
+    private readonly lookup: VtdLookup,
+    private readonly invalidator: VtdInvalidator,
     private readonly faults: FaultRecorder,
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
@@ -74,7 +74,7 @@ export class InvalidationQueue {
     this.event = new EventInterrupt(file, outputs, counters, IECTL_REG.offset);
     this.rules = new DescriptorRules(config);
     this.memoryEnd = 2 ** config.hostAddressWidth;
-    this.deviceTlbs = new DeviceTlbs(outputs, faults);
+    this.deviceTlbs = new VtdDeviceTlbs(outputs, faults);
   }
 
   /** Power-on; the registers are reset by their file. */

@@ -9,16 +9,16 @@
 import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
 import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
 import { Outside } from '../outside.js';
-import type { Lookup } from './lookup.js';
+import type { VtdLookup } from './lookup.js';
 import { WHOLE_SPACE } from './spans.js';
-import type { Translator } from './translate.js';
+import type { VtdTranslator } from './translate.js';
 
-export class Invalidator {
+export class VtdInvalidator {
   private readonly caches: Outside;
 
   constructor(
-    private readonly lookup: Lookup,
-    private readonly translator: Translator,
+    private readonly lookup: VtdLookup,
+    private readonly translator: VtdTranslator,
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {

@@ -19,7 +19,7 @@ import {
 } from '../../spec/vtd/structures.js';
 import { ACCESS, ANY, NO_PASID } from '../iommu.js';
 import type { VtdConfig } from './config.js';
-import { type Domain, type Formats, KIND } from './domain.js';
+import { type Domain, type VtdFormats, KIND } from './domain.js';
 import { checkPasidEntry, fillFromPasidEntry } from './pasid-entry.js';
 import { ReservedBits, violates } from './reserved.js';
 import { NO_DOMAIN } from './spans.js';
@@ -34,7 +34,7 @@ const FPD = 1 << 1;
 const CONTEXT_WORDS = SM_CONTEXT_ENTRY.wordCount;
 const PASID_WORDS = PASID_TABLE_ENTRY.wordCount;
 
-export class Lookup {
+export class VtdLookup {
   readonly contextCache: EntryCache;
   readonly pasidCache: EntryCache;
   /** The root table in force: latched by Set Root Table Pointer. */
@@ -47,7 +47,7 @@ export class Lookup {
 
   constructor(
     private readonly config: VtdConfig,
-    private readonly formats: Formats,
+    private readonly formats: VtdFormats,
     private readonly memory: GuestMemory,
   ) {
     this.contextCache = new EntryCache(config.cachePolicy, 10, CONTEXT_WORDS);

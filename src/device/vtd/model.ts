@@ -42,7 +42,7 @@ import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import type { PeerQueue } from '../peer-queue.js';
 import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
-import { AddressSpaces } from './address-space.js';
+import { VtdAddressSpaces } from './address-space.js';
 import { DeviceTlbRequests } from './ats.js';
 import {
   capabilityWords,
@@ -51,21 +51,21 @@ import {
   type VtdConfig,
   versionWords,
 } from './config.js';
-import { Formats } from './domain.js';
-import { Dumper } from './dump.js';
+import { VtdFormats } from './domain.js';
+import { VtdDumper } from './dump.js';
 import { FaultRecorder } from './fault-recorder.js';
 import { GlobalCommand } from './global-command.js';
-import { Invalidator } from './invalidation.js';
+import { VtdInvalidator } from './invalidation.js';
 import { InvalidationQueue } from './invalidation-queue.js';
-import { Lookup, OK } from './lookup.js';
+import { VtdLookup, OK } from './lookup.js';
 import { VtdNestedView } from './nested-view.js';
-import { PageRequests } from './page-requests.js';
+import { VtdPageRequests } from './page-requests.js';
 import { VtdPeerQueue } from './peer-queue.js';
 import { RegisterInvalidation } from './register-invalidation.js';
-import { Survey } from './survey.js';
+import { VtdSurvey } from './survey.js';
 import { TableWalk } from './table-walk.js';
-import { Translator } from './translate.js';
-import { VIRTUAL_COMMANDS, VirtualCommand } from './virtual-command.js';
+import { VtdTranslator } from './translate.js';
+import { VIRTUAL_COMMANDS, VtdVirtualCommand } from './virtual-command.js';
 
 export class VtdModel implements Iommu, RegisterListener {
   readonly model = 'vtd';
@@ -74,23 +74,23 @@ export class VtdModel implements Iommu, RegisterListener {
   readonly answersMayBeKept: boolean;
   readonly pasidBits: number;
   private readonly file: RegisterFile;
-  private readonly lookup: Lookup;
-  private readonly translator: Translator;
+  private readonly lookup: VtdLookup;
+  private readonly translator: VtdTranslator;
   private readonly faults: FaultRecorder;
-  private readonly invalidator: Invalidator;
+  private readonly invalidator: VtdInvalidator;
   private readonly queue: InvalidationQueue;
   private readonly commands: GlobalCommand;
   private readonly registerInvalidation: RegisterInvalidation;
   private readonly deviceTlbRequests: DeviceTlbRequests;
-  private readonly pageRequests: PageRequests;
-  private readonly virtualCommand: VirtualCommand | undefined;
-  private readonly survey: Survey;
-  private readonly spaces: AddressSpaces;
+  private readonly pageRequests: VtdPageRequests;
+  private readonly virtualCommand: VtdVirtualCommand | undefined;
+  private readonly survey: VtdSurvey;
+  private readonly spaces: VtdAddressSpaces;
   /** See {@link Iommu.nested}. */
   readonly nested: NestedView;
   /** See {@link Iommu.peerQueue}. */
   readonly peerQueue: PeerQueue;
-  private readonly dumper: Dumper;
+  private readonly dumper: VtdDumper;
 
   constructor(
     private readonly config: VtdConfig,
@@ -102,14 +102,14 @@ export class VtdModel implements Iommu, RegisterListener {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
     this.pasidBits = config.pasidBits;
-    const formats = new Formats(config);
+    const formats = new VtdFormats(config);
     this.file = new RegisterFile(registers, declaredRegisters(config), 4);
     setCapabilities(this.file, config);
-    this.lookup = new Lookup(config, formats, memory);
+    this.lookup = new VtdLookup(config, formats, memory);
     const tables = new TableWalk(config, formats, memory, counters);
-    this.translator = new Translator(config, this.lookup, tables, memory, counters);
+    this.translator = new VtdTranslator(config, this.lookup, tables, memory, counters);
     this.faults = new FaultRecorder(this.file, outputs, counters, config);
-    this.invalidator = new Invalidator(this.lookup, this.translator, outputs, counters);
+    this.invalidator = new VtdInvalidator(this.lookup, this.translator, outputs, counters);
     this.queue = new InvalidationQueue(
       config,
       this.file,
@@ -137,7 +137,7 @@ export class VtdModel implements Iommu, RegisterListener {
       outputs,
     );
     this.deviceTlbRequests = new DeviceTlbRequests(config, this.lookup, tables, this.faults);
-    this.pageRequests = new PageRequests(
+    this.pageRequests = new VtdPageRequests(
       config,
       this.file,
       memory,
@@ -150,13 +150,13 @@ export class VtdModel implements Iommu, RegisterListener {
     );
     if (config.virtualCommands) {
       const space = pasids ?? new PrivatePasids(config.pasidBits);
-      this.virtualCommand = new VirtualCommand(this.file, config.pasidBits, space, outputs, counters);
+      this.virtualCommand = new VtdVirtualCommand(this.file, config.pasidBits, space, outputs, counters);
     }
-    this.survey = new Survey(formats, this.lookup, memory);
-    this.spaces = new AddressSpaces(formats, this.lookup);
+    this.survey = new VtdSurvey(formats, this.lookup, memory);
+    this.spaces = new VtdAddressSpaces(formats, this.lookup);
     this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
     this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.translator, this.queue);
-    this.dumper = new Dumper(formats, this.file, this.lookup, memory);
+    this.dumper = new VtdDumper(formats, this.file, this.lookup, memory);
     this.reset();
   }
 

@@ -3,10 +3,10 @@ import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
 import { ACCESS, REQUEST, type TranslateRequest } from '../iommu.js';
 import { ENTRY, type ForwardedFault, type NestedView, type PasidEntryView, STREAM } from '../nested-view.js';
-import { Domain, type Formats, KIND } from './domain.js';
+import { Domain, type VtdFormats, KIND } from './domain.js';
 import type { FaultRecorder } from './fault-recorder.js';
 import type { GlobalCommand } from './global-command.js';
-import { type Lookup, OK } from './lookup.js';
+import { type VtdLookup, OK } from './lookup.js';
 
 /** Extended-Accessed, bit 10 of first-stage entries. §9.7 */
 const EA = 1 << 10;
@@ -25,8 +25,8 @@ export class VtdNestedView implements NestedView {
   };
 
   constructor(
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: VtdFormats,
+    private readonly lookup: VtdLookup,
     private readonly commands: GlobalCommand,
     private readonly faults: FaultRecorder,
   ) {

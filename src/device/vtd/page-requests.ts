@@ -22,8 +22,8 @@ import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
 import { EventInterrupt } from './event-interrupt.js';
 import type { FaultRecorder } from './fault-recorder.js';
-import type { Invalidator } from './invalidation.js';
-import { GATE, type Lookup, OK } from './lookup.js';
+import type { VtdInvalidator } from './invalidation.js';
+import { GATE, type VtdLookup, OK } from './lookup.js';
 
 const PPR = 1 << PRS_REG.fields.PPR.lsb;
 const PRO = 1 << PRS_REG.fields.PRO.lsb;
@@ -40,15 +40,15 @@ const LPIG = 1 << (PAGE_REQ_DSC.fields.LPIG.lsb - 64);
 const PRGI_SHIFT = PAGE_REQ_DSC.fields.PRGI.lsb - 64;
 const PAGE_MASK = -1 << 12;
 
-export class PageRequests {
+export class VtdPageRequests {
   private readonly event: EventInterrupt;
 
   constructor(
     private readonly config: VtdConfig,
     private readonly file: RegisterFile,
     private readonly memory: GuestMemory,
-    private readonly lookup: Lookup,
-    private readonly invalidator: Invalidator,
+    private readonly lookup: VtdLookup,
+    private readonly invalidator: VtdInvalidator,
     private readonly faults: FaultRecorder,
     private readonly outputs: IommuOutputs,
     counters: ModelCounters,

@@ -1,7 +1,7 @@
 /** Reading a scalable-mode PASID-table entry. VT-d §9.6. */
 import { FSPM, PASID_TABLE_ENTRY, PGTT } from '../../spec/vtd/structures.js';
 import type { VtdConfig } from './config.js';
-import { type Domain, type Formats, KIND } from './domain.js';
+import { type Domain, type VtdFormats, KIND } from './domain.js';
 
 const get = PASID_TABLE_ENTRY.get;
 
@@ -25,7 +25,7 @@ export function checkPasidEntry(words: Uint32Array, config: VtdConfig): boolean 
 export function fillFromPasidEntry(
   words: Uint32Array,
   config: VtdConfig,
-  formats: Formats,
+  formats: VtdFormats,
   domain: Domain,
 ): void {
   domain.scalable = true;

@@ -4,9 +4,9 @@ import type { PeerQueue, QueueDescription } from '../peer-queue.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { type InvalidationQueue, isWide, queueBytes } from './invalidation-queue.js';
-import type { Lookup } from './lookup.js';
+import type { VtdLookup } from './lookup.js';
 import { plainDescriptors } from './plain-descriptors.js';
-import type { Translator } from './translate.js';
+import type { VtdTranslator } from './translate.js';
 
 export class VtdPeerQueue implements PeerQueue {
   private readonly legacy: Uint32Array;
@@ -20,8 +20,8 @@ export class VtdPeerQueue implements PeerQueue {
   constructor(
     config: VtdConfig,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
-    private readonly translator: Translator,
+    private readonly lookup: VtdLookup,
+    private readonly translator: VtdTranslator,
     private readonly queue: InvalidationQueue,
   ) {
     this.legacy = plainDescriptors(config, false);

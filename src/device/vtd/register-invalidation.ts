@@ -17,8 +17,8 @@ import {
 import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
-import type { Invalidator } from './invalidation.js';
-import type { Lookup } from './lookup.js';
+import type { VtdInvalidator } from './invalidation.js';
+import type { VtdLookup } from './lookup.js';
 
 /** In the high words. */
 const ICC = 1 << (CCMD_REG.fields.ICC.lsb - 32);
@@ -38,8 +38,8 @@ export class RegisterInvalidation {
   constructor(
     private readonly config: VtdConfig,
     private readonly file: RegisterFile,
-    private readonly lookup: Lookup,
-    private readonly invalidator: Invalidator,
+    private readonly lookup: VtdLookup,
+    private readonly invalidator: VtdInvalidator,
     private readonly outputs: IommuOutputs,
   ) {}
 

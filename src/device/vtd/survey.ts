@@ -2,19 +2,19 @@
 import type { GuestMemory } from '../../memory/port.js';
 import { ACCESS, ANY, type InvalidateScope, NO_PASID, type TranslateResult } from '../iommu.js';
 import { appendLeaves, Leaves } from '../leaves.js';
-import { Domain, type Formats, KIND } from './domain.js';
-import { type Lookup, OK } from './lookup.js';
+import { Domain, type VtdFormats, KIND } from './domain.js';
+import { type VtdLookup, OK } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
 
-export class Survey {
+export class VtdSurvey {
   private readonly domain: Domain;
   private readonly leaves: Leaves;
   /** Of tables in which no bit may be set (PWSNP clear): without what needs one. §9.6 */
   private readonly unsnooped: Leaves;
 
   constructor(
-    formats: Formats,
-    private readonly lookup: Lookup,
+    formats: VtdFormats,
+    private readonly lookup: VtdLookup,
     memory: GuestMemory,
   ) {
     this.domain = new Domain(formats);

@@ -10,7 +10,7 @@ import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
 import { ACCESS, type ModelCounters } from '../iommu.js';
 import type { VtdConfig } from './config.js';
-import { Domain, type Formats, KIND } from './domain.js';
+import { Domain, type VtdFormats, KIND } from './domain.js';
 import { OK } from './lookup.js';
 import { walkReason } from './reasons.js';
 
@@ -36,7 +36,7 @@ export class TableWalk {
 
   constructor(
     private readonly config: VtdConfig,
-    formats: Formats,
+    formats: VtdFormats,
     private readonly memory: GuestMemory,
     private readonly counters: ModelCounters,
   ) {

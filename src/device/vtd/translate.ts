@@ -18,7 +18,7 @@ import {
 } from '../iommu.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
-import { type Lookup, OK } from './lookup.js';
+import { type VtdLookup, OK } from './lookup.js';
 import { permissionReason } from './reasons.js';
 import {
   addSpan,
@@ -37,7 +37,7 @@ const DATA = ACCESS.READ | ACCESS.WRITE;
 /** Bytes of an interrupt request. */
 const DOUBLEWORD = 4;
 
-export class Translator {
+export class VtdTranslator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
@@ -53,7 +53,7 @@ export class Translator {
 
   constructor(
     private readonly config: VtdConfig,
-    private readonly lookup: Lookup,
+    private readonly lookup: VtdLookup,
     private readonly tables: TableWalk,
     private readonly memory: GuestMemory,
     private readonly counters: ModelCounters,

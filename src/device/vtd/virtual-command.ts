@@ -18,7 +18,7 @@ const PASID_HIGH_BITS = 0xf;
 export const VIRTUAL_COMMANDS =
   (1 << VCCAP_REG.fields.NS.lsb) | (1 << VCCAP_REG.fields.PAS.lsb) | (1 << VCCAP_REG.fields.FPS.lsb);
 
-export class VirtualCommand {
+export class VtdVirtualCommand {
   private readonly commands: PasidCommands;
 
   constructor(

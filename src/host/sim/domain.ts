@@ -41,7 +41,7 @@ export class Endpoints {
 }
 
 /** Says at a domain that something is attached to it, and no longer to another one. */
-export function moveEndpoint(endpoint: Endpoint, from: Domain | undefined, to: Domain | undefined): void {
+export function moveEndpoint(endpoint: Endpoint, from: HostDomain | undefined, to: HostDomain | undefined): void {
   from?.endpoints.delete(endpoint);
   to?.endpoints.add(endpoint);
 }
@@ -69,10 +69,10 @@ export class NestedDomain {
   ) {}
 }
 
-export type Domain = PagingDomain | NestedDomain;
+export type HostDomain = PagingDomain | NestedDomain;
 
 /** Numbers from a range, the lowest that were never used first, then those given back: DIDs, VMIDs, ASIDs. */
-export class Tags {
+export class HostTags {
   live = 0;
   private readonly free: number[] = [];
 

@@ -5,8 +5,8 @@
 import type { HostCapabilities, Level } from '../../assignment/request.js';
 import type { TranslateResult } from '../../device/iommu.js';
 import { HostError } from '../errors.js';
-import type { Invalidations, NestedTable, PageRange } from '../port.js';
-import type { Domain, Endpoint, NestedDomain, PagingDomain } from './domain.js';
+import type { HostInvalidations, NestedTable, PageRange } from '../port.js';
+import type { HostDomain, Endpoint, NestedDomain, PagingDomain } from './domain.js';
 
 /** A fault record, with the requester that it names. */
 export interface RecordedFault extends Endpoint {
@@ -43,18 +43,18 @@ export interface HostDriver {
   destroyNested(domain: NestedDomain): void;
 
   /** Makes the structures name a domain's tables; replaces what they named there. Throws {@link HostError}. */
-  attach(endpoint: Endpoint, domain: Domain): void;
+  attach(endpoint: Endpoint, domain: HostDomain): void;
   /** True when there was something. */
   detach(endpoint: Endpoint): boolean;
   /** The domain that requests of an endpoint go through. */
-  attached(endpoint: Endpoint): Domain | undefined;
+  attached(endpoint: Endpoint): HostDomain | undefined;
 
   /** Host tables have changed there: drops cached translations, also those of guest tables on top. */
   flush(domain: PagingDomain, page: number, pages: number): void;
   /** Drops what caches hold of PASIDs that nothing is attached to: others may get them. */
   clean(): void;
   /** Forwards one of a guest's invalidations; `index` counts them. Throws {@link HostError} BAD_INVALIDATION. */
-  invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void;
+  invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void;
   /** Waits until what was forwarded is done. */
   sync(): void;
 

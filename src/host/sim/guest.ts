@@ -12,7 +12,7 @@ import {
   type HostIommu,
   type HostLimits,
   type HostOutcome,
-  Invalidations,
+  HostInvalidations,
   MapChanges,
   type NestedTable,
   type PasidRefusal,
@@ -125,8 +125,8 @@ export class SimGuest implements HostIommu {
     this.ask(done, () => this.kernel.identify(this.endpoint(device, -1), streamId));
   }
 
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, done: HostDone): void {
-    const copy = new Invalidations();
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, done: HostDone): void {
+    const copy = new HostInvalidations();
     const entry = this.machine.driver.capabilities.kind === 'smmuv3' ? 4 : 5;
     copy.words = invalidations.words.slice(0, invalidations.count * entry);
     copy.count = invalidations.count;
@@ -232,7 +232,7 @@ export class SimGuest implements HostIommu {
   }
 
   /** VT-d: the port's devices become requester ids, and their own PASIDs stand for none. */
-  private resolve({ words, count }: Invalidations): void {
+  private resolve({ words, count }: HostInvalidations): void {
     let device = -1;
     let field = -1;
     let endpoint: Endpoint = { rid: -1, pasid: -1 };

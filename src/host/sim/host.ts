@@ -15,10 +15,10 @@ import { type GuestMachine, SimGuest } from './guest.js';
 import { IommufdKernel } from './iommufd-kernel.js';
 import type { KernelPorts } from './kernel.js';
 import { type GuestWindow, HostMemory } from './memory.js';
-import { SmmuDriver } from './smmuv3.js';
+import { HostSmmuDriver } from './smmuv3.js';
 import { Type1Kernel } from './type1.js';
-import { Vtd2Driver } from './vtd2.js';
-import { Vtd3Driver } from './vtd3.js';
+import { HostVtd2Driver } from './vtd2.js';
+import { HostVtd3Driver } from './vtd3.js';
 
 export interface SimHostOptions {
   readonly kind: HostKind;
@@ -323,10 +323,10 @@ function partsOf(guest: SimGuest, rid: number): SimDevice[] {
 function makeDriver(kind: HostKind, memory: HostMemory): HostDriver {
   switch (kind) {
     case 'smmuv3':
-      return new SmmuDriver(memory);
+      return new HostSmmuDriver(memory);
     case 'vtd2':
-      return new Vtd2Driver(memory);
+      return new HostVtd2Driver(memory);
     default:
-      return new Vtd3Driver(memory);
+      return new HostVtd3Driver(memory);
   }
 }

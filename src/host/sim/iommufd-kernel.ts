@@ -1,6 +1,6 @@
 /** The port's operations as calls on iommufd objects: what a monitor that holds /dev/iommu does for its guest. */
 import { HostError } from '../errors.js';
-import type { HostPageRequest, Invalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
+import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
 import { type Endpoint, endpointKey, isOf } from './domain.js';
 import { Iommufd, type ObjectId } from './iommufd.js';
 import type { GuestKernel, KernelPorts } from './kernel.js';
@@ -147,7 +147,7 @@ export class IommufdKernel implements GuestKernel {
     for (const space of this.spaces.values()) this.makeDevice(space, streamId, endpoint);
   }
 
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, progress: { done: number }): void {
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void {
     const { viommu } = this.find(parent);
     if (viommu === undefined) throw new HostError('BAD_INVALIDATION', `space ${parent} is no nest parent`);
     this.fd.invalidate(viommu, invalidations, progress);

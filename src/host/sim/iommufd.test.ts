@@ -4,7 +4,7 @@ import { MapChanges, type NestedTable } from '../port.js';
 import { Failures } from './failures.js';
 import { Iommufd } from './iommufd.js';
 import { HostMemory } from './memory.js';
-import { Vtd3Driver } from './vtd3.js';
+import { HostVtd3Driver } from './vtd3.js';
 
 const RID = 0x0408;
 const DEVICE = { rid: RID, pasid: -1 };
@@ -19,7 +19,7 @@ const TABLE: NestedTable = {
 
 function open() {
   const memory = new HostMemory(2 ** 22);
-  const driver = new Vtd3Driver(memory);
+  const driver = new HostVtd3Driver(memory);
   driver.addFunction(RID);
   const window = memory.addGuest(new ArrayMemory([{ base: 0, bytes: 2 ** 20 }]), 2 ** 20);
   const fd = new Iommufd({ driver, window, failures: new Failures(), pinLimit: 100 });

@@ -4,7 +4,7 @@
  */
 import { NO_PASID } from '../../device/iommu.js';
 import { HostError } from '../errors.js';
-import type { HostPageRequest, Invalidations, MapChanges, NestedTable } from '../port.js';
+import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable } from '../port.js';
 import { AddressSpace } from './address-space.js';
 import { type Endpoint, endpointKey, type NestedDomain, type PagingDomain } from './domain.js';
 import type { KernelPorts } from './kernel.js';
@@ -130,7 +130,7 @@ export class Iommufd {
   }
 
   /** IOMMU_HWPT_INVALIDATE: on a nested HWPT's parent (VT-d) or a vIOMMU (SMMUv3). */
-  invalidate(id: ObjectId, invalidations: Invalidations, progress: { done: number }): void {
+  invalidate(id: ObjectId, invalidations: HostInvalidations, progress: { done: number }): void {
     const object = this.find(id);
     if (object.type !== 'viommu') throw wrongType(id, 'viommu');
     const { driver, failures } = this.ports;

@@ -3,7 +3,7 @@
  * once, throwing {@link HostError}.
  */
 import type { Container } from '../../assignment/request.js';
-import type { HostPageRequest, Invalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
+import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
 import type { Endpoint } from './domain.js';
 import type { HostDriver } from './driver.js';
 import type { Failures } from './failures.js';
@@ -18,7 +18,7 @@ export interface GuestKernel {
   attachNested(endpoint: Endpoint, parent: SpaceNumber, table: NestedTable): void;
   detach(endpoint: Endpoint): void;
   identify(endpoint: Endpoint, streamId: number): void;
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, progress: { done: number }): void;
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void;
   /** A page request for guest tables. False: nobody takes it. */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean;
   /** Page requests that wait for the process. */

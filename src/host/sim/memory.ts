@@ -18,7 +18,7 @@ const MOST_ORDER = 10;
 export type PageUse = 'fixed' | 'tables';
 
 /** Pages for tables, in naturally aligned blocks of 2^order pages. */
-export class TablePool {
+export class HostTablePool {
   readonly end: number;
   readonly memory: ArrayMemory;
   /** Pages in use, by purpose. */
@@ -107,13 +107,13 @@ export class GuestWindow {
 export class HostMemory implements GuestMemory {
   lo = 0;
   hi = 0;
-  readonly pool: TablePool;
+  readonly pool: HostTablePool;
   readonly windows: GuestWindow[] = [];
   private readonly tables: ArrayMemory;
   private readonly tablesEnd: number;
 
   constructor(poolBytes: number) {
-    this.pool = new TablePool(poolBytes);
+    this.pool = new HostTablePool(poolBytes);
     this.tables = this.pool.memory;
     this.tablesEnd = this.pool.end;
   }

@@ -7,7 +7,7 @@ import { CMD, CMD_CFGI_CD, CMD_CFGI_STE, CMD_TLBI } from '../../spec/smmuv3/comm
 import { CLASS, EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
-import { ALL_PAGES, Invalidations, type NestedTable } from '../port.js';
+import { ALL_PAGES, HostInvalidations, type NestedTable } from '../port.js';
 import type { SimDevice } from './device.js';
 import type { SimHost } from './host.js';
 
@@ -69,7 +69,7 @@ class NestedGuest extends RigGuest {
 
   /** Tells the host that one page of the tables has changed, or all. */
   forget(page?: number): string {
-    const invalidations = new Invalidations();
+    const invalidations = new HostInvalidations();
     if (this.of.kind === 'smmuv3') {
       const words =
         page === undefined
@@ -290,7 +290,7 @@ describe('invalidations', () => {
   it('stop at the first that is not allowed, and say how many were done', () => {
     const { guest } = setUp(arm);
     guest.enter();
-    const list = new Invalidations();
+    const list = new HostInvalidations();
     const put = (words: ArrayLike<number>) => list.command(words[0], words[1], words[2], words[3]);
     put(pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_ALL }));
     put(pack(CMD_CFGI_CD, { Opcode: CMD.CFGI_CD, StreamID: GUEST_SID }));
@@ -320,7 +320,7 @@ describe('invalidations', () => {
       expect(who.read(IOVA)).toBe(1);
       who.tables.map(BigInt(IOVA), 0x4000);
     }
-    const list = new Invalidations();
+    const list = new HostInvalidations();
     for (let VMID = 0; VMID < 8; VMID++) {
       for (const Opcode of [CMD.TLBI_NH_ALL, CMD.TLBI_NSNH_ALL, CMD.TLBI_NH_ASID, CMD.TLBI_NH_VAA]) {
         const words = pack(CMD_TLBI, { Opcode, VMID, ASID: 77, Address: IOVA });
@@ -383,7 +383,7 @@ describe('invalidations', () => {
     const { host, guest } = setUp(vtd);
     guest.enter();
     const list = (pasid: number, device = guest.device.number) =>
-      new Invalidations().range(device, pasid, 0, 0, ALL_PAGES);
+      new HostInvalidations().range(device, pasid, 0, 0, ALL_PAGES);
     expect(guest.invalidate(PARENT, list(33)).code).toBe('OK');
     expect(guest.invalidate(PARENT, list(34)).code).toBe('BAD_INVALIDATION');
     expect(guest.invalidate(PARENT, list(-1)).code).toBe('BAD_INVALIDATION');
@@ -404,7 +404,7 @@ describe('invalidations', () => {
     expect(guest.read(IOVA)).toBe(3);
     writeCd(guest.memory, guest.cd, 0, 79);
     expect(guest.read(IOVA)).toBe(3);
-    const list = new Invalidations();
+    const list = new HostInvalidations();
     const words = pack(CMD_CFGI_CD, { Opcode: CMD.CFGI_CD, StreamID: GUEST_SID });
     list.command(words[0], words[1], words[2], words[3]);
     expect(guest.invalidate(PARENT, list).code).toBe('OK');

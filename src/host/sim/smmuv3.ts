@@ -18,8 +18,8 @@ import { CR0, IDR0, STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import { HostError } from '../errors.js';
 import { KERNEL_TYPE, smmuInfo } from '../kernel-structures.js';
-import type { Invalidations, NestedTable, PageRange } from '../port.js';
-import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
+import type { HostInvalidations, NestedTable, PageRange } from '../port.js';
+import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, HostTags } from './domain.js';
 import {
   fieldInUse,
   type HostDriver,
@@ -50,13 +50,13 @@ interface Stream {
   readonly rid: number;
   readonly ste: number;
   /** Requests without SubstreamID. */
-  own: Domain | undefined;
+  own: HostDomain | undefined;
   /** Requests with one, by the host's CD table. */
   readonly substreams: Map<number, PagingDomain>;
   cds: CdTable | undefined;
 }
 
-export class SmmuDriver implements HostDriver {
+export class HostSmmuDriver implements HostDriver {
   readonly capabilities = {
     kind: 'smmuv3',
     stage1: true,
@@ -71,8 +71,8 @@ export class SmmuDriver implements HostDriver {
   private readonly level1: number;
   /** Second-level tables by index, and how many of their STEs are in use. */
   private readonly level2 = new Map<number, { readonly table: number; users: number }>();
-  private readonly asids = new Tags(1, 2 ** 16);
-  private readonly vmids = new Tags(1, 2 ** 16);
+  private readonly asids = new HostTags(1, 2 ** 16);
+  private readonly vmids = new HostTags(1, 2 ** 16);
   private domains = 0;
 
   constructor(private readonly memory: HostMemory) {
@@ -161,14 +161,14 @@ export class SmmuDriver implements HostDriver {
     this.domains--;
   }
 
-  attach(endpoint: Endpoint, domain: Domain): void {
+  attach(endpoint: Endpoint, domain: HostDomain): void {
     const stream = this.stream(endpoint.rid);
     if (endpoint.pasid === NO_PASID) this.attachStream(stream, endpoint, domain);
     else this.attachSubstream(stream, endpoint, domain);
   }
 
   /** The STE is rewritten: only where its fields are not in use for PASIDs. */
-  private attachStream(stream: Stream, endpoint: Endpoint, domain: Domain): void {
+  private attachStream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
     const stage1 = domain.kind === 'paging' && domain.level === 'first';
     if (!stage1 && stream.substreams.size > 0) {
       throw fieldInUse(
@@ -187,7 +187,7 @@ export class SmmuDriver implements HostDriver {
   }
 
   /** A CD is written: it can name host stage-1 tables, and only if the CD table is the host's. */
-  private attachSubstream(stream: Stream, endpoint: Endpoint, domain: Domain): void {
+  private attachSubstream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
     const { pasid, rid } = endpoint;
     if (domain.kind === 'nested') {
       throw noPlace(
@@ -235,7 +235,7 @@ export class SmmuDriver implements HostDriver {
     return true;
   }
 
-  attached(endpoint: Endpoint): Domain | undefined {
+  attached(endpoint: Endpoint): HostDomain | undefined {
     const stream = this.streams.get(endpoint.rid);
     // A guest's CD table is that of every substream.
     if (endpoint.pasid === NO_PASID || stream?.own?.kind === 'nested') return stream?.own;
@@ -266,7 +266,7 @@ export class SmmuDriver implements HostDriver {
     this.queues.sync();
   }
 
-  invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void {
+  invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void {
     this.queues.push(convertCommand(invalidations.words, index * 4, guest));
   }
 

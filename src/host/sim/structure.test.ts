@@ -7,8 +7,8 @@ import { STE } from '../../spec/smmuv3/structures.js';
 import { EXTENDED_CONTEXT_ENTRY } from '../../spec/vtd/extended.js';
 import type { NestedTable } from '../port.js';
 import type { SimDevice } from './device.js';
-import type { SmmuDriver } from './smmuv3.js';
-import type { Vtd2Driver } from './vtd2.js';
+import type { HostSmmuDriver } from './smmuv3.js';
+import type { HostVtd2Driver } from './vtd2.js';
 
 /** What a host cannot do, and that its structures are why. */
 
@@ -104,7 +104,7 @@ describe('the hardware behind the refusals', () => {
   it('SMMUv3: who writes his S2TTB into the STE takes the whole stream', () => {
     const { host, guest } = rig('smmuv3', 'iommufd');
     const device = host.addVf(RID, guest.port);
-    const driver = host.driver as SmmuDriver;
+    const driver = host.driver as HostSmmuDriver;
     guest.space(PARENT, device, true);
     guest.mapAll(PARENT);
     guest.attach(device, PARENT);
@@ -129,7 +129,7 @@ describe('the hardware behind the refusals', () => {
   it('vt-d2: without NESTE the same first level is read at host addresses', () => {
     const { host, guest } = rig('vtd2', 'iommufd');
     const device = host.addVf(RID, guest.port);
-    const driver = host.driver as Vtd2Driver;
+    const driver = host.driver as HostVtd2Driver;
     guest.space(PARENT, device, true);
     guest.mapAll(PARENT);
     const tables = new GuestTables(guest.memory, guest.pages, 'vtd');

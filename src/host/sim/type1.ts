@@ -4,7 +4,7 @@
  * tables on top.
  */
 import { HostError } from '../errors.js';
-import type { HostPageRequest, Invalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
+import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
 import { AddressSpace } from './address-space.js';
 import { type Endpoint, endpointKey, isOf, type NestedDomain, type PagingDomain } from './domain.js';
 import type { GuestKernel, KernelPorts } from './kernel.js';
@@ -138,7 +138,7 @@ export class Type1Kernel implements GuestKernel {
     this.streams.set(streamId, endpoint.rid);
   }
 
-  invalidate(parent: SpaceNumber, invalidations: Invalidations, progress: { done: number }): void {
+  invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void {
     const container = this.find(parent);
     const domain = [...container.users.keys()].find(({ level }) => level === 'second');
     if (domain === undefined || !this.nesting)

@@ -15,8 +15,8 @@ import { ECAP_REG, FRCD_REG } from '../../spec/vtd/registers.js';
 import { AW } from '../../spec/vtd/structures.js';
 import { HostError } from '../errors.js';
 import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
-import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange, RIGHTS } from '../port.js';
-import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, Tags } from './domain.js';
+import { ALL_PAGES, type HostInvalidations, type NestedTable, type PageRange, RIGHTS } from '../port.js';
+import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, HostTags } from './domain.js';
 import {
   fieldInUse,
   type HostDriver,
@@ -49,14 +49,14 @@ interface Entry {
   readonly did: number;
   /** Requests without PASID. */
   own: PagingDomain | undefined;
-  readonly pasids: Map<number, Domain>;
+  readonly pasids: Map<number, HostDomain>;
   /** Host-physical address of the PASID table; 0: none. */
   table: number;
   /** The second level in which that table can be read, for nesting. */
   shownIn: PagingDomain | undefined;
 }
 
-export class Vtd2Driver implements HostDriver {
+export class HostVtd2Driver implements HostDriver {
   readonly capabilities = {
     kind: 'vtd2',
     stage1: true,
@@ -70,7 +70,7 @@ export class Vtd2Driver implements HostDriver {
   private readonly contextTables = new Map<number, { readonly table: number; users: number }>();
   /** A second level that maps nothing. */
   private readonly empty: number;
-  private readonly dids = new Tags(1, 2 ** 16);
+  private readonly dids = new HostTags(1, 2 ** 16);
   private domains = 0;
 
   constructor(private readonly memory: HostMemory) {
@@ -155,13 +155,13 @@ export class Vtd2Driver implements HostDriver {
     this.domains--;
   }
 
-  attach(endpoint: Endpoint, domain: Domain): void {
+  attach(endpoint: Endpoint, domain: HostDomain): void {
     const entry = this.entry(endpoint.rid);
     if (endpoint.pasid === NO_PASID) this.attachFunction(entry, endpoint, domain);
     else this.attachPasid(entry, endpoint, domain);
   }
 
-  private attachFunction(entry: Entry, endpoint: Endpoint, domain: Domain): void {
+  private attachFunction(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
     if (domain.kind === 'nested') {
       throw noPlace('requests without PASID go through SLPTPTR alone: no first level to nest');
     }
@@ -176,7 +176,7 @@ export class Vtd2Driver implements HostDriver {
     moveEndpoint(endpoint, before, domain);
   }
 
-  private attachPasid(entry: Entry, endpoint: Endpoint, domain: Domain): void {
+  private attachPasid(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
     const { pasid, rid } = endpoint;
     if (pasid < 0 || pasid >= 2 ** PASID_BITS) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     if (domain.kind === 'paging' && domain.level === 'second') {
@@ -195,7 +195,7 @@ export class Vtd2Driver implements HostDriver {
   }
 
   /** A PASID table where the unit will look for it; without memory for it nothing has changed. */
-  private provideTable(entry: Entry, domain: Domain): void {
+  private provideTable(entry: Entry, domain: HostDomain): void {
     const fresh = entry.table === 0;
     if (fresh) entry.table = this.memory.pool.take('tables', TABLE_ORDER);
     try {
@@ -208,7 +208,7 @@ export class Vtd2Driver implements HostDriver {
   }
 
   /** NESTE is one bit, and with it SLPTPTR is below every PASID. */
-  private checkNesting(entry: Entry, pasid: number, domain: Domain): void {
+  private checkNesting(entry: Entry, pasid: number, domain: HostDomain): void {
     for (const [other, there] of entry.pasids) {
       if (other === pasid) continue;
       if (there.kind !== domain.kind) {
@@ -246,7 +246,7 @@ export class Vtd2Driver implements HostDriver {
     return true;
   }
 
-  attached({ rid, pasid }: Endpoint): Domain | undefined {
+  attached({ rid, pasid }: Endpoint): HostDomain | undefined {
     const entry = this.entries.get(rid);
     return pasid === NO_PASID ? entry?.own : entry?.pasids.get(pasid);
   }
@@ -267,7 +267,7 @@ export class Vtd2Driver implements HostDriver {
     this.unit.iotlb.invalidateAll();
   }
 
-  invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void {
+  invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void {
     const { words } = invalidations;
     const at = index * 5;
     const endpoint = { rid: words[at] as number, pasid: (words[at + 1] as number) - 1 };
@@ -408,7 +408,7 @@ export class Vtd2Driver implements HostDriver {
   }
 }
 
-function rootOf(domain: Domain): number {
+function rootOf(domain: HostDomain): number {
   if (domain.kind === 'paging') return domain.table.root;
   return domain.stage1.format === 'vtd' ? domain.stage1.root : 0;
 }

@@ -5,7 +5,7 @@
  */
 import { HostError } from '../errors.js';
 import type { PagingDomain } from './domain.js';
-import { Tags } from './domain.js';
+import { HostTags } from './domain.js';
 
 interface SharedId {
   readonly did: number;
@@ -14,7 +14,7 @@ interface SharedId {
 
 export class DomainIds {
   /** Domain-ID 0 is reserved for caching mode (§6.1). */
-  private readonly tags = new Tags(1, 2 ** 16);
+  private readonly tags = new HostTags(1, 2 ** 16);
   /** By nest parent, then by requester id. */
   private readonly shared = new Map<PagingDomain, Map<number, SharedId>>();
 

@@ -11,7 +11,7 @@ import {
   SM_ROOT_ENTRY,
 } from '../../spec/vtd/structures.js';
 import { HostError } from '../errors.js';
-import type { Domain } from './domain.js';
+import type { HostDomain } from './domain.js';
 import type { HostMemory } from './memory.js';
 
 /** The PASID-table entry of requests without PASID. */
@@ -25,7 +25,7 @@ export interface PciFunction {
   directory: number;
   /** PASID tables by index, and how many of their entries are in use. */
   readonly tables: Map<number, { readonly table: number; users: number }>;
-  readonly entries: Map<number, Domain>;
+  readonly entries: Map<number, HostDomain>;
 }
 
 export class VtdTables {
@@ -82,7 +82,7 @@ export class VtdTables {
   }
 
   /** Writes a PASID-table entry. Throws {@link HostError} NO_TABLE_MEMORY, and then nothing has changed. */
-  setEntry(found: PciFunction, pasid: number, domain: Domain, did: number): void {
+  setEntry(found: PciFunction, pasid: number, domain: HostDomain, did: number): void {
     if (pasid < 0 || pasid >= 2 ** this.pasidBits) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     try {
       if (found.directory === 0) found.directory = this.memory.pool.take('tables', this.order);
@@ -144,7 +144,7 @@ export class VtdTables {
   }
 }
 
-function entryOf(domain: Domain, DID: number): Words {
+function entryOf(domain: HostDomain, DID: number): Words {
   if (domain.kind === 'paging') {
     const root = domain.table.root;
     return domain.level === 'first'

@@ -29,8 +29,8 @@ import {
 } from '../../spec/vtd/registers.js';
 import { HostError } from '../errors.js';
 import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
-import { ALL_PAGES, type Invalidations, type NestedTable, type PageRange } from '../port.js';
-import { type Domain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain } from './domain.js';
+import { ALL_PAGES, type HostInvalidations, type NestedTable, type PageRange } from '../port.js';
+import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain } from './domain.js';
 import { type HostDriver, noPlace, type RecordedFault, ridText, type VirtualIommu } from './driver.js';
 import { VTD_FIRST, VTD_SECOND } from './encodings.js';
 import type { HostMemory } from './memory.js';
@@ -46,7 +46,7 @@ const FAULT_RECORDS = 16;
 /** Largest AM of a page-selective invalidation (CAP.MAMV of the unit). */
 const MAMV = 18;
 
-export class Vtd3Driver implements HostDriver {
+export class HostVtd3Driver implements HostDriver {
   readonly capabilities = {
     kind: 'vtd3',
     stage1: true,
@@ -125,7 +125,7 @@ export class Vtd3Driver implements HostDriver {
     this.domains--;
   }
 
-  attach(endpoint: Endpoint, domain: Domain): void {
+  attach(endpoint: Endpoint, domain: HostDomain): void {
     const found = this.function(endpoint.rid);
     const index = entryIndex(endpoint);
     const before = found.entries.get(index);
@@ -156,7 +156,7 @@ export class Vtd3Driver implements HostDriver {
     return true;
   }
 
-  attached(endpoint: Endpoint): Domain | undefined {
+  attached(endpoint: Endpoint): HostDomain | undefined {
     return this.functions.get(endpoint.rid)?.entries.get(entryIndex(endpoint));
   }
 
@@ -179,7 +179,7 @@ export class Vtd3Driver implements HostDriver {
     this.queue.sync();
   }
 
-  invalidate(guest: VirtualIommu, invalidations: Invalidations, index: number): void {
+  invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void {
     const { words } = invalidations;
     const at = index * 5;
     const { endpoint } = this;
@@ -231,15 +231,15 @@ export class Vtd3Driver implements HostDriver {
   }
 
   /** The domain-id in the PASID-table entry of an endpoint that is attached to a domain. */
-  private idOf({ rid }: Endpoint, domain: Domain): number {
+  private idOf({ rid }: Endpoint, domain: HostDomain): number {
     return domain.kind === 'nested' ? this.dids.of(domain.parent, rid) : domain.tag;
   }
 
-  private takeId({ rid }: Endpoint, domain: Domain): number {
+  private takeId({ rid }: Endpoint, domain: HostDomain): number {
     return domain.kind === 'nested' ? this.dids.share(domain.parent, rid) : domain.tag;
   }
 
-  private giveId({ rid }: Endpoint, domain: Domain): void {
+  private giveId({ rid }: Endpoint, domain: HostDomain): void {
     if (domain.kind !== 'nested') return;
     const did = this.dids.of(domain.parent, rid);
     if (!this.dids.unshare(domain.parent, rid)) return;

@@ -5,7 +5,7 @@ import { ShadowMachine } from '../../../test/support/shadow-machine.js';
 import { spoiling } from '../../../test/support/spoil.js';
 import { ANY, type InvalidateScope } from '../../device/iommu.js';
 import { ArrayMemory } from '../../memory/array.js';
-import { type Domain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
+import { type VtdDomain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
 import { pack } from '../../spec/define.js';
 import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0ACK, IDR1 } from '../../spec/smmuv3/registers.js';
 import { FSTS_REG, IQT_REG } from '../../spec/vtd/registers.js';
@@ -20,13 +20,13 @@ const DATA = 8 * MIB;
 const INPUT = 0x4000_0000n;
 const PAGE = Number(INPUT) / 4096;
 
-class Scene {
+class AuditScene {
   readonly machine = new ShadowMachine(new ArrayMemory([{ base: 0, bytes: 16 * MIB }]), {
     'caching-mode': 'on',
   });
   readonly driver: VtdDriver;
-  readonly one: Domain;
-  readonly two: Domain;
+  readonly one: VtdDomain;
+  readonly two: VtdDomain;
 
   constructor(options: Partial<DriverOptions> = {}) {
     const { machine } = this;
@@ -62,7 +62,7 @@ describe.each([
   ['legacy, by registers', { mode: 'legacy', invalidation: 'registers' }],
 ] as const)('the audit of completions, %s', (_name, options) => {
   it('finds nothing where everything is announced and followed', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     scene.driver.unmap(scene.one, INPUT, 4096);
     scene.driver.map(scene.one, INPUT, DATA, 4096);
     scene.driver.replace(RID, scene.one, scene.two);
@@ -73,7 +73,7 @@ describe.each([
   });
 
   it('finds an unmapping that the model does not announce', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     spoiling(
       () => undefined,
       () => scene.driver.unmap(scene.one, INPUT, 4096),
@@ -85,7 +85,7 @@ describe.each([
 
   it('finds one that is announced of another domain, or of another page', () => {
     for (const change of [{ space: 77 }, { lo: 0x5000_0000 }]) {
-      const scene = new Scene(options);
+      const scene = new AuditScene(options);
       spoiling(
         (scope) => ({ ...scope, ...change }),
         () => scene.driver.unmap(scene.one, INPUT, 4096),
@@ -95,7 +95,7 @@ describe.each([
   });
 
   it('finds an entry that was cleared, of which the shadow hears by no tag that it knows', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     spoiling(
       (scope) => ({ ...scope, ...(scope.rid === ANY ? { space: 77 } : { rid: 0x99 }) }),
       () => scene.driver.detach(RID, scene.one),
@@ -104,7 +104,7 @@ describe.each([
   });
 
   it('tells that the guest has forgotten to invalidate, after a while', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     scene.one.table?.unmap(INPUT, 4096);
     scene.others(4);
     expect(scene.causes).toEqual([]);
@@ -114,7 +114,7 @@ describe.each([
   });
 
   it('tells that an entry was changed and never invalidated', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     scene.driver.legacy?.setContext(RID, {});
     scene.driver.scalable?.setPasid(RID, 0, {});
     scene.others(800, scene.two);
@@ -122,7 +122,7 @@ describe.each([
   });
 
   it('finds what the host has lost or gained while tables stayed the same', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     scene.others(100);
     scene.machine.shadow.deviceSpace(1)?.held.removeRange(PAGE, PAGE);
     scene.others(100);
@@ -130,7 +130,7 @@ describe.each([
   });
 
   it('has no verdict on a page that changes behind the invalidation that names it', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     const meanwhile = (scope: InvalidateScope): InvalidateScope => {
       // Another processor maps the next page while this one is being invalidated with its neighbour.
       scene.one.table?.map(INPUT + 4096n, DATA, 4096);
@@ -149,7 +149,7 @@ describe.each([
   });
 
   it('says what the host refused', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     const host = scene.machine.hosts.get(1);
     if (host !== undefined) host.refuse = (access) => (access === 0 ? 0 : 12);
     scene.driver.map(scene.one, INPUT + 4096n, DATA, 4096);
@@ -158,7 +158,7 @@ describe.each([
   });
 
   it('knows from its beginning what a device went through', () => {
-    const scene = new Scene(options);
+    const scene = new AuditScene(options);
     const { machine, driver } = scene;
     const audit = new Audit(
       machine.shadow,
@@ -203,7 +203,7 @@ describe('what is asked for', () => {
   });
 
   it('of another domain in legacy mode says nothing of this one', () => {
-    const scene = new Scene({ mode: 'legacy' });
+    const scene = new AuditScene({ mode: 'legacy' });
     scene.one.table?.unmap(INPUT, 4096);
     scene.driver.invalidate.contextDomain(scene.two.did);
     scene.driver.invalidate.sync();
@@ -225,7 +225,7 @@ describe('what is asked for', () => {
   });
 
   it('while its queue is off is nothing', () => {
-    const scene = new Scene();
+    const scene = new AuditScene();
     scene.driver.stop();
     const { machine } = scene;
     const commands = new VtdCommands(machine.registers, machine.memory);
@@ -234,7 +234,7 @@ describe('what is asked for', () => {
   });
 
   it('of tables too large to look at has no verdict, and what it costs is bounded', () => {
-    const scene = new Scene();
+    const scene = new AuditScene();
     const { machine, driver, one } = scene;
     const counting = new CountingMemory(machine.memory);
     const audit = new Audit(

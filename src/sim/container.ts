@@ -19,7 +19,7 @@ export interface HostMapping {
   readonly access: number;
 }
 
-export class SimHost {
+export class SimContainer {
   /** By first address, as text of its number in hexadecimal: 64-bit keys. */
   readonly mappings = new Map<bigint, HostMapping>();
   /** Most mappings, as `dma_entry_limit`. */
