@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Choice, type Plan, plan } from './plan.js';
+import { RULES, type RuleCode } from './plan-rules.js';
 import { remedies } from './remedies.js';
 import {
   type AssignmentRequest,
@@ -15,7 +16,6 @@ import {
   type Mode,
   nativeGuest,
 } from './request.js';
-import { RULES, type RuleCode } from './rules.js';
 import { COLUMNS, type Column, planTable } from './table.js';
 
 /** The table as the mail has it (Jean-Philippe Brucker, 2018-09-13), typed off the mail and not made from the planner. */

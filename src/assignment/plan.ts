@@ -2,9 +2,10 @@
  * The planner: which way a device's requests are translated, or which rule forbids it. Pure: the same request has the
  * same answer. The rules are those of the table that the project is about (docs/assignment.md).
  */
+
+import { RULES, type RuleCode } from './plan-rules.js';
 import type { AssignmentRequest, GuestModel, Level } from './request.js';
 import { nativeGuest } from './request.js';
-import { RULES, type RuleCode } from './rules.js';
 
 /** Bypass: host mappings say where guest-physical addresses are. */
 export type Choice = 'bypass' | 'shadow' | 'nest';

@@ -5,10 +5,10 @@ import type { CliContext } from './context.js';
 import { CliError, EXIT } from './context.js';
 import type { Daemon } from './daemon.js';
 import { type DemoFlavour, demoFlavour } from './demo-arch.js';
-import { ByteServer, type Transfer } from './guest/byte-server.js';
+import { ByteServer, type ServedTransfer } from './guest/byte-server.js';
 import type { GuestRecord } from './guest/console.js';
 import { sparseDisk } from './guest/disk.js';
-import { MACHINE_DEFAULTS, type Machine, machineArguments } from './guest/machine.js';
+import { MACHINE_DEFAULTS, machineArguments, type QemuMachine } from './guest/qemu-machine.js';
 import { type GuestEnd, GuestRun } from './guest/run.js';
 import { type GuestVerdict, judge } from './guest/verdict.js';
 import { bridgePath, firmwarePath, kernelPaths, qemuPath } from './paths.js';
@@ -124,7 +124,7 @@ export class DemoGuest {
     return this.#context.now() - this.#started;
   }
 
-  #machine(socket: string, port: number): Machine {
+  #machine(socket: string, port: number): QemuMachine {
     const { kernel, initramfs, strict, accel, acpi, firmware } = this.#options;
     const { arch, choice, words } = this.#flavour;
     if ((kernel === undefined) !== (initramfs === undefined)) {
@@ -164,7 +164,7 @@ export class DemoGuest {
     this.#context.stdout.write(`[${(milliseconds / 1000).toFixed(1).padStart(6)} s] ${text}\n`);
   }
 
-  #outcome(run: GuestRun, end: GuestEnd, served: readonly Transfer[]): DemoOutcome {
+  #outcome(run: GuestRun, end: GuestEnd, served: readonly ServedTransfer[]): DemoOutcome {
     return {
       verdict: judge(run, end, JOBS, served),
       end,

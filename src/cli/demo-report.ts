@@ -1,5 +1,5 @@
 import type { SessionReport } from '../session/report.js';
-import type { SimReport } from '../sim/report.js';
+import type { SimReport } from '../sim/sim-report.js';
 import type { SessionEnd } from './daemon.js';
 import type { DemoOutcome } from './demo-guest.js';
 

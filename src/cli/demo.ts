@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { LogLevel } from '../observe/log.js';
-import type { SimDemoOptions } from '../sim/report.js';
+import type { SimDemoOptions } from '../sim/sim-report.js';
 import type { Arch } from './arch.js';
 import { type CliContext, CliError, EXIT, type LogChoice, messageOf, signalExitCode } from './context.js';
 import type { Daemon, SessionEnd } from './daemon.js';
@@ -10,11 +10,11 @@ import { demoFlavour } from './demo-arch.js';
 import { DemoGuest, type DemoGuestOptions } from './demo-guest.js';
 import { guestReport, simReport } from './demo-report.js';
 import { privateDir } from './runtime-dir.js';
-import { type CachePolicy, logFor, type Services, startDaemon } from './services.js';
+import { type CachePolicyName, logFor, type Services, startDaemon } from './services.js';
 
 export interface DemoOptions extends Partial<LogChoice>, DemoGuestOptions {
   readonly sim?: boolean;
-  readonly cachePolicy: CachePolicy;
+  readonly cachePolicy: CachePolicyName;
 }
 
 const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { RULES } from '../assignment/rules.js';
+import { RULES } from '../assignment/plan-rules.js';
 import { ERRORS } from '../base/errors.js';
-import { HOST_ERRORS } from '../host/errors.js';
+import { HOST_ERRORS } from '../host/host-errors.js';
 import type { Field } from '../spec/define.js';
 import { VCMD_COMMAND, VCRSP_STATUS, VIRTUAL_COMMAND_REGISTERS } from '../spec/smmuv3/virtual-commands.js';
 import { MESSAGE } from '../wire/frame.js';

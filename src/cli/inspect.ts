@@ -1,5 +1,5 @@
 import { formatDiff } from '../observe/diff.js';
-import { formatDump, parseRid } from '../observe/dump.js';
+import { formatDump, parseRid } from '../observe/dump-lines.js';
 import { formatEvent } from '../observe/event.js';
 import { timeOfDay } from '../observe/log.js';
 import { type CliContext, CliError, EXIT } from './context.js';

@@ -1,3 +1,4 @@
+import { RULES } from '../assignment/plan-rules.js';
 import {
   CONTAINER_NAMES,
   type Container,
@@ -13,7 +14,6 @@ import {
   type Mode,
   nativeGuest,
 } from '../assignment/request.js';
-import { RULES } from '../assignment/rules.js';
 import { type Cell, COLUMN_NAMES, COLUMNS, planTable } from '../assignment/table.js';
 import { type CliContext, EXIT } from './context.js';
 

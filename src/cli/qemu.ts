@@ -26,7 +26,7 @@ import {
 } from './qemu-arguments.js';
 import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
-import { type CachePolicy, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
+import { type CachePolicyName, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
 
 export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings {
   readonly arch?: Arch;
@@ -38,7 +38,7 @@ export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings
   readonly hugePages?: HugePageChoice;
   readonly print?: boolean;
   readonly report?: string;
-  readonly cachePolicy: CachePolicy;
+  readonly cachePolicy: CachePolicyName;
 }
 
 /** Signals that end QEMU in an orderly way; the second one of any kind ends it at once. */

@@ -3,12 +3,12 @@ import type { AssignmentSettings } from '../assignment/offer.js';
 import { checkAssignment } from './assignment-options.js';
 import { type CliContext, EXIT, type LogChoice } from './context.js';
 import { runtimeDir } from './runtime-dir.js';
-import { type CachePolicy, logFor, type Services, startDaemon } from './services.js';
+import { type CachePolicyName, logFor, type Services, startDaemon } from './services.js';
 
 export interface ServeOptions extends LogChoice, AssignmentSettings {
   readonly socket?: string;
   readonly control?: string;
-  readonly cachePolicy: CachePolicy;
+  readonly cachePolicy: CachePolicyName;
 }
 
 /** Where `viommu serve` listens when nobody says otherwise. */

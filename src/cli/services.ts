@@ -1,17 +1,17 @@
 import type { AssignmentSettings } from '../assignment/offer.js';
 import { createLog, type Logger } from '../observe/log.js';
-import type { SimDemoOptions, SimReport } from '../sim/report.js';
+import type { SimDemoOptions, SimReport } from '../sim/sim-report.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
 import { Daemon, type Listen, type StartSession } from './daemon.js';
 
 /** How translation, configuration and PASID caches behave. DESIGN §5 */
 export const CACHE_POLICIES = ['faithful', 'none', 'hostile'] as const;
-export type CachePolicy = (typeof CACHE_POLICIES)[number];
+export type CachePolicyName = (typeof CACHE_POLICIES)[number];
 
 /** What `main.ts` composes the commands from; tests put their own in. */
 export interface Services {
   readonly listen: Listen;
-  readonly sessions: (policy: CachePolicy, assignment: AssignmentSettings) => StartSession;
+  readonly sessions: (policy: CachePolicyName, assignment: AssignmentSettings) => StartSession;
   /** Runs the simulated machine against a socket, in a thread of its own. */
   readonly simulate: (
     socket: string,
@@ -55,7 +55,7 @@ export function startDaemon(
   options: {
     socket: string;
     control?: string | undefined;
-    policy: CachePolicy;
+    policy: CachePolicyName;
     /** How assigned devices are served; default: mode `auto`. */
     assignment?: AssignmentSettings;
     command: string;

@@ -1,6 +1,6 @@
 /** The IOMMU models by name. */
 import { CodedError } from '../base/errors.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Iommu, IommuOutputs } from './iommu.js';
 import type { PasidSpace } from './pasid-space.js';
 import { parseSmmuConfig, SMMU_REGISTER_BYTES } from './smmuv3/config.js';

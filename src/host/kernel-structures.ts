@@ -4,7 +4,7 @@
  */
 import { IDR0, IDR1 } from '../spec/smmuv3/registers.js';
 import { CAP_REG, ECAP_REG } from '../spec/vtd/registers.js';
-import { HostError } from './errors.js';
+import { HostError } from './host-errors.js';
 import { ALL_PAGES, type NestedTable } from './port.js';
 
 /** enum iommu_hw_info_type, iommu_hwpt_data_type; enum iommu_hwpt_invalidate_data_type counts from 0. */

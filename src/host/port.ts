@@ -8,7 +8,7 @@
  * Addresses are in pages of 4 KiB, so that 64-bit ones are exact numbers. Arguments are read before a call returns.
  */
 import type { HostCapabilities } from '../assignment/request.js';
-import type { HostErrorName } from './errors.js';
+import type { HostErrorName } from './host-errors.js';
 
 /** A device that the host has assigned to the guest; the host's number. */
 export type HostDevice = number;

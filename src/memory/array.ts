@@ -1,5 +1,5 @@
 import { join, type PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from './port.js';
+import type { GuestMemory } from './guest-memory.js';
 
 /** One range of simulated RAM. `base` and `bytes` are multiples of 4096. */
 export interface ArrayRegion {

@@ -14,7 +14,7 @@
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';
 import type { PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from './port.js';
+import type { GuestMemory } from './guest-memory.js';
 import { type Region, RegionTable } from './regions.js';
 
 const WINDOW_BYTES = 2 ** 30;

@@ -4,8 +4,8 @@
  */
 import { CodedError } from '../base/errors.js';
 import { highHalf, lowHalf, type PhysicalAddress } from '../base/u64.js';
+import type { GuestMemory } from './guest-memory.js';
 import { MappedMemory } from './mapped.js';
-import type { GuestMemory } from './port.js';
 import { type Region, RegionTable } from './regions.js';
 
 /** Asks the peer and waits. All return false when the peer refused, or is gone. */

@@ -12,9 +12,9 @@ import type { NestedView } from '../device/nested-view.js';
 import {
   type HostDevice,
   type HostFault,
+  HostInvalidations,
   type HostIommu,
   type HostPageRequest,
-  HostInvalidations,
   type PasidRefusal,
 } from '../host/port.js';
 import { type Binding, Bindings } from './binding.js';

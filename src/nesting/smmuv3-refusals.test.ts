@@ -9,8 +9,8 @@ import {
   smmu,
 } from '../../test/support/nested-guests.js';
 import { ANY } from '../device/iommu.js';
-import { HostError } from '../host/errors.js';
-import type { SimDevice } from '../host/sim/device.js';
+import { HostError } from '../host/host-errors.js';
+import type { SimDevice } from '../host/sim/sim-device.js';
 import { firstStageFields } from '../sim/smmu-domain.js';
 import { storeStructure } from '../sim/structure.js';
 import { CMD } from '../spec/smmuv3/commands.js';

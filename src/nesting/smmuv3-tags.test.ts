@@ -10,7 +10,7 @@ import {
   smmu,
 } from '../../test/support/nested-guests.js';
 import { ANY } from '../device/iommu.js';
-import { HostError } from '../host/errors.js';
+import { HostError } from '../host/host-errors.js';
 import { firstStageFields } from '../sim/smmu-domain.js';
 import { storeStructure } from '../sim/structure.js';
 import { CMD } from '../spec/smmuv3/commands.js';

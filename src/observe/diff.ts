@@ -1,5 +1,5 @@
 import { CAUSE, type DiffAnswer, type HostDifference } from '../shadow/check.js';
-import { formatRid } from './dump.js';
+import { formatRid } from './dump-lines.js';
 
 const REASON = {
   [CAUSE.NOT_INVALIDATED]: 'the guest has changed its tables and not invalidated',

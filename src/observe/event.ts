@@ -1,7 +1,7 @@
 import { hex, hex64 } from '../base/u64.js';
 import { ACCESS, NO_PASID } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
-import { formatRid } from './dump.js';
+import { formatRid } from './dump-lines.js';
 
 /** One line of text for one happening, in the specification's names. */
 export function formatEvent(event: ViommuEvent): string {

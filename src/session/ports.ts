@@ -6,8 +6,8 @@ import type { AssignmentSettings } from '../assignment/offer.js';
 import type { Iommu, IommuOutputs } from '../device/iommu.js';
 import type { PasidSpace } from '../device/pasid-space.js';
 import type { ViommuEvent } from '../events/events.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import type { SharedRegion } from '../memory/mapped.js';
-import type { GuestMemory } from '../memory/port.js';
 import type { Region } from '../memory/regions.js';
 import type { Codec } from '../wire/codec.js';
 

@@ -1,7 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fullHost } from '../assignment/request.js';
 import { decodeTable, encodeTable, toWords } from '../host/kernel-structures.js';
-import { ALL_PAGES, type HostOutcome, HostInvalidations, MapChanges, type NestedTable } from '../host/port.js';
+import {
+  ALL_PAGES,
+  HostInvalidations,
+  type HostOutcome,
+  MapChanges,
+  type NestedTable,
+} from '../host/port.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
 import { hostResult } from '../wire/host-results.js';
 import type * as M from '../wire/messages.js';

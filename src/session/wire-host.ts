@@ -6,7 +6,7 @@
 import type { HostCapabilities } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
 import { lowHalf } from '../base/u64.js';
-import { HostError } from '../host/errors.js';
+import { HostError } from '../host/host-errors.js';
 import {
   encodeTable,
   INVALIDATE_TYPE,
@@ -18,9 +18,9 @@ import type {
   HostDevice,
   HostDone,
   HostEvents,
+  HostInvalidations,
   HostIommu,
   HostLimits,
-  HostInvalidations,
   MapChanges,
   NestedTable,
   SpaceNumber,
@@ -270,14 +270,24 @@ function pageHigh(page: number): number {
   return Math.floor(page / 2 ** 20);
 }
 
-function commandsOf(space: number, { words }: HostInvalidations, from: number, count: number): M.HostInvalidate {
+function commandsOf(
+  space: number,
+  { words }: HostInvalidations,
+  from: number,
+  count: number,
+): M.HostInvalidate {
   const size = INVALIDATE_WORDS.SMMUV3;
   const entries = toBytes(words.subarray(from * size, (from + count) * size));
   return { space, type: INVALIDATE_TYPE.SMMUV3, size: size * 4, targets: [], entries };
 }
 
 /** Neighbours of one device and PASID are one target. */
-function rangesOf(space: number, { words }: HostInvalidations, from: number, count: number): M.HostInvalidate {
+function rangesOf(
+  space: number,
+  { words }: HostInvalidations,
+  from: number,
+  count: number,
+): M.HostInvalidate {
   const size = INVALIDATE_WORDS.VTD * 4;
   const entries = new Uint8Array(count * size);
   const view = new DataView(entries.buffer);

@@ -4,7 +4,7 @@
  */
 
 import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
 import { TableMirror } from './mirror.js';

@@ -2,7 +2,7 @@
  * Shadows that live in address spaces of a host port: one space for each device, or PASID of one, whose guest tables are
  * shadowed. An mdev is shadowed into its own PASID, and each guest PASID into that PASID.
  */
-import type { HostErrorName } from '../host/errors.js';
+import type { HostErrorName } from '../host/host-errors.js';
 import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import { OPERATION_WORDS } from './operations.js';
 import type { Batch } from './outbox.js';

@@ -10,7 +10,7 @@
  */
 
 import { join, type PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
 import { flawOf, rightsOf } from '../walk/walk.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Bench, FIRST, OUT, out } from '../../test/support/shadow-unit.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 
 /** The guest does `change` when the shadow is about to read at `gpa` for the nth time. */
 function meanwhile(bench: Bench, gpa: number, nth: number, change: () => void): void {

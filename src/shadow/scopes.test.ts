@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../test/support/shadow-machine.js';
 import { ArrayMemory } from '../memory/array.js';
-import { type VtdDomain, type DriverOptions, VtdDriver } from '../sim/vtd-driver.js';
+import { type DriverOptions, type VtdDomain, VtdDriver } from '../sim/vtd-driver.js';
 
 const MIB = 2 ** 20;
 const RID = 0x18;

@@ -25,7 +25,7 @@ import {
 } from '../device/iommu.js';
 import { names } from '../device/tags.js';
 import type { ShadowEvent } from '../events/events.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import { DeviceSpace } from './device-space.js';
 import { Difference } from './difference.js';
 import { GuestSpace } from './guest-space.js';

@@ -4,12 +4,12 @@
  */
 import { CONTAINERS, DEVICE_KINDS } from '../assignment/request.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
-import { HostError } from '../host/errors.js';
+import { HostError } from '../host/host-errors.js';
 import { decodeTable, EVENT_TYPE, INVALIDATE_TYPE, toBytes, toWords } from '../host/kernel-structures.js';
-import { ALL_PAGES, type HostDone, type HostOutcome, HostInvalidations, MapChanges } from '../host/port.js';
-import type { SimDevice } from '../host/sim/device.js';
-import type { SimGuest } from '../host/sim/guest.js';
-import type { SimHost } from '../host/sim/host.js';
+import { ALL_PAGES, type HostDone, HostInvalidations, type HostOutcome, MapChanges } from '../host/port.js';
+import type { SimDevice } from '../host/sim/sim-device.js';
+import type { SimGuest } from '../host/sim/sim-guest.js';
+import type { SimHost } from '../host/sim/sim-host.js';
 import type { Client } from '../wire/client.js';
 import { MESSAGE } from '../wire/frame.js';
 import { hostResult } from '../wire/host-results.js';

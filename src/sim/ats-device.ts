@@ -1,6 +1,6 @@
 import { ACCESS, ATS, DEVICE_TLB, PAGE_RESPONSE, REQUEST, TRANSLATE_STATUS } from '../device/iommu.js';
-import { throughSpan } from './iotlb.js';
 import type { BusPageResponse, DeviceDrop, Machine, Translation } from './machine.js';
+import { throughSpan } from './sim-iotlb.js';
 
 /** One translation that the device keeps. */
 interface Kept {

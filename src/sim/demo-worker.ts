@@ -1,6 +1,6 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { runSimDemo } from './demo.js';
-import type { SimDemoOptions, SimReport } from './report.js';
+import type { SimDemoOptions, SimReport } from './sim-report.js';
 
 /** What the worker says to the thread that started it. */
 type Said =

@@ -1,12 +1,12 @@
 import { hex64 } from '../base/u64.js';
 import { CAP_REG, ECAP_REG } from '../spec/vtd/registers.js';
-import { checksum, DmaDevice, pattern } from './device.js';
-import { rightsText } from './iotlb.js';
+import { checksum, DmaDevice, pattern } from './dma-device.js';
 import { READ_ONLY } from './page-table.js';
-import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './report.js';
+import { rightsText } from './sim-iotlb.js';
+import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './sim-report.js';
 import { SmmuStory } from './smmu-demo.js';
 import { SimVm } from './vm.js';
-import { type VtdDomain, type DriverOptions, VtdDriver } from './vtd-driver.js';
+import { type DriverOptions, type VtdDomain, VtdDriver } from './vtd-driver.js';
 import type { FaultRecord } from './vtd-faults.js';
 
 const RAM_BYTES = 96 * 2 ** 20;

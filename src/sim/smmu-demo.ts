@@ -1,9 +1,9 @@
 import { hex64 } from '../base/u64.js';
 import { PRI_RESP } from '../spec/smmuv3/commands.js';
 import { AtsDevice } from './ats-device.js';
-import { checksum, DmaDevice, pattern } from './device.js';
+import { checksum, DmaDevice, pattern } from './dma-device.js';
 import { READ_ONLY } from './page-table.js';
-import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './report.js';
+import { emptyReport, SimDemoFailure, type SimDemoOptions, type SimReport } from './sim-report.js';
 import type { SmmuDomain } from './smmu-domain.js';
 import { SmmuDriver, type SmmuDriverOptions } from './smmu-driver.js';
 import type { SmmuEvent } from './smmu-output.js';

@@ -21,9 +21,9 @@ import {
 } from '../spec/smmuv3/registers.js';
 import { EATS, S1DSS, S1FMT, STE_CONFIG } from '../spec/smmuv3/structures.js';
 import { ArmPageTable } from './arm-page-table.js';
+import { DeviceRegisters } from './driver-registers.js';
 import { type Machine, PageAllocator } from './machine.js';
 import type { Rights } from './page-table.js';
-import { DeviceRegisters } from './registers.js';
 import { SmmuDriverCommands } from './smmu-commands.js';
 import { type DomainOptions, firstStageFields, type SmmuDomain, secondStageFields } from './smmu-domain.js';
 import { EventRing, PageRequestRing } from './smmu-output.js';

@@ -8,8 +8,8 @@ import {
   PRIQ_CONS,
   PRIQ_PROD,
 } from '../spec/smmuv3/registers.js';
+import type { DeviceRegisters } from './driver-registers.js';
 import type { PageAllocator } from './machine.js';
-import type { DeviceRegisters } from './registers.js';
 import { loadStructure } from './structure.js';
 
 /** An event as a driver's handler reads it. */

@@ -1,8 +1,8 @@
 import { type Layout, pack } from '../spec/define.js';
 import { CMD, CMD_SYNC, COMMAND_BYTES, CS } from '../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, GERROR, GERRORN } from '../spec/smmuv3/registers.js';
+import type { DeviceRegisters } from './driver-registers.js';
 import type { PageAllocator } from './machine.js';
-import type { DeviceRegisters } from './registers.js';
 
 /** Names of CMDQ_CONS.ERR. */
 export type CommandErrorName = 'CERROR_NONE' | 'CERROR_ILL' | 'CERROR_ABT' | 'CERROR_ATC_INV_SYNC';

@@ -8,7 +8,7 @@ import {
   VCRSP,
   VCRSP_STATUS,
 } from '../spec/smmuv3/virtual-commands.js';
-import type { DeviceRegisters } from './registers.js';
+import type { DeviceRegisters } from './driver-registers.js';
 
 /** SubstreamIDs from the unit, as a driver that knows our registers asks for them. docs/pv-pasid.md */
 export class SmmuVirtualCommands {

@@ -1,6 +1,6 @@
 import { ACCESS, REQUEST, RESUME, TRANSLATE_STATUS } from '../device/iommu.js';
-import { throughSpan } from './iotlb.js';
 import type { Machine } from './machine.js';
+import { throughSpan } from './sim-iotlb.js';
 
 /** An access of a device that can wait. */
 export interface HeldAccess {

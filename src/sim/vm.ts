@@ -8,7 +8,6 @@ import { PeerMailbox } from '../wire/mailbox.js';
 import type * as M from '../wire/messages.js';
 import type { AssignedHost } from './assigned-host.js';
 import { SimContainer } from './container.js';
-import { SimIotlb, throughSpan } from './iotlb.js';
 import type {
   BusAnswer,
   BusPageRequest,
@@ -18,8 +17,9 @@ import type {
   MsiWrite,
   Translation,
 } from './machine.js';
-import { SimPeerQueue } from './peer-queue.js';
-import { type RamRegion, SimRam } from './ram.js';
+import { SimIotlb, throughSpan } from './sim-iotlb.js';
+import { SimPeerQueue } from './sim-peer-queue.js';
+import { type RamRegion, SimRam } from './sim-ram.js';
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
 const NOT_MEMORY = 40;

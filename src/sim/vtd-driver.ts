@@ -5,7 +5,7 @@ import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js'
 import type { Values } from './structure.js';
 import { PLAIN, type Variety, WIDTH } from './variety.js';
 import { FaultHandler } from './vtd-faults.js';
-import { type VtdInvalidations, QueuedInvalidations, RegisterInvalidations } from './vtd-invalidate.js';
+import { QueuedInvalidations, RegisterInvalidations, type VtdInvalidations } from './vtd-invalidate.js';
 import { VtdDriverQueue } from './vtd-queue.js';
 import { Registers } from './vtd-registers.js';
 import { LegacyTables, ScalableTables } from './vtd-tables.js';

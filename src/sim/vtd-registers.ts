@@ -1,5 +1,5 @@
 import { GCMD_REG, GSTS_REG } from '../spec/vtd/registers.js';
-import { DeviceRegisters } from './registers.js';
+import { DeviceRegisters } from './driver-registers.js';
 
 /** Commands of GCMD_REG that stand on their own in GSTS_REG; the rest are one-shot. VT-d §11.4.4.1 */
 const LEVELS = GCMD_REG_MASK('TE') | GCMD_REG_MASK('QIE') | GCMD_REG_MASK('IRE') | GCMD_REG_MASK('CFI');

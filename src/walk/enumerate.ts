@@ -5,7 +5,7 @@
  */
 
 import { belowHi, belowLo, compare, join, type PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import type { FormatLevel, PageTableFormat } from '../spec/pagetable/format.js';
 import { indexIn, levelOf } from './neighbours.js';
 import { both, type StageTwo } from './nested.js';

@@ -4,7 +4,7 @@
  */
 
 import { hex, hex64, join, type PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import { ReadOnlyMemory } from '../memory/read-only.js';
 import { decode } from '../spec/define.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';

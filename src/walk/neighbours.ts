@@ -5,7 +5,7 @@
  */
 
 import { belowHi, belowLo, highHalf, join, lowHalf } from '../base/u64.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { both, type StageTwo } from './nested.js';
 import { WALK, WalkResult } from './types.js';

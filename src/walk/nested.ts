@@ -9,7 +9,7 @@
  */
 
 import { belowHi, belowLo, highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
-import type { GuestMemory } from '../memory/port.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
 import { ReadOnlyMemory } from '../memory/read-only.js';
 import { type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, WalkResult } from './types.js';

@@ -1,7 +1,7 @@
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
 import { ERRORS } from '../base/errors.js';
-import { HOST_ERRORS, type HostErrorName } from '../host/errors.js';
+import { HOST_ERRORS, type HostErrorName } from '../host/host-errors.js';
 import { bodyCodec, CODEC, type Codec, contract, isMessage, replyCodec } from './codec.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from './frame.js';
 import { hostCode, hostResult } from './host-results.js';

@@ -1,5 +1,5 @@
 /** Codes of HostReply: `HostResult` of the contract, in the order of the port's own errors. */
-import { HOST_ERRORS, type HostErrorName } from '../host/errors.js';
+import { HOST_ERRORS, type HostErrorName } from '../host/host-errors.js';
 import type { HostOutcome } from '../host/port.js';
 
 const NAMES = Object.keys(HOST_ERRORS) as HostErrorName[];

@@ -4,7 +4,7 @@
  */
 import { ANY } from '../../src/device/iommu.js';
 import { ENTRY, type NestedView, STREAM } from '../../src/device/nested-view.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { Nesting } from '../../src/nesting/nesting.js';
 

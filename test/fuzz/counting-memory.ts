@@ -1,4 +1,4 @@
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 
 /** Guest memory that counts what the engine does to it, so that work per input can be bounded. */
 export class CountingMemory implements GuestMemory {

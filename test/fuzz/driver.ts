@@ -1,5 +1,5 @@
 import { ACCESS, SPAN_WORDS } from '../../src/device/iommu.js';
-import { throughSpan } from '../../src/sim/iotlb.js';
+import { throughSpan } from '../../src/sim/sim-iotlb.js';
 import type { VtdDomain } from '../../src/sim/vtd-driver.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';

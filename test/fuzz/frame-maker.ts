@@ -1,4 +1,4 @@
-import { SimHost } from '../../src/host/sim/host.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { bodyCodec, type Codec } from '../../src/wire/codec.js';
 import { FEATURE, FLAG, HEADER_BYTES, MESSAGE, NOTIFY, VERSION } from '../../src/wire/frame.js';
 import { BodyWriter } from '../../src/wire/writer.js';

@@ -3,7 +3,7 @@ import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import type { Outlet, SessionMemory, SessionPorts, SharedPage } from '../../src/session/ports.js';
 import { CHANNEL, type ChannelName, Session } from '../../src/session/session.js';
-import { HOST_OPERATION_WORDS } from '../../src/sim/host.js';
+import { HOST_OPERATION_WORDS } from '../../src/sim/container.js';
 import { CODEC } from '../../src/wire/codec.js';
 import {
   ALL_FEATURES,

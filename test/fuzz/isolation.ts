@@ -8,7 +8,7 @@ import {
   type Mode,
   nativeGuest,
 } from '../../src/assignment/request.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { CAUSE } from '../../src/shadow/check.js';
 import type { CompletionWatch } from '../support/completion-watch.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';

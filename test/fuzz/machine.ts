@@ -6,15 +6,15 @@ import {
   type WalkTables,
 } from '../../src/device/iommu.js';
 import { modelRegisterBytes } from '../../src/device/models.js';
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { DeviceTable } from '../../src/session/devices.js';
 import { Invalidations } from '../../src/session/invalidation.js';
 import { PeerCommands } from '../../src/session/peer-commands.js';
 import type { SharedPage } from '../../src/session/ports.js';
 import { PeerWalks } from '../../src/session/walks.js';
-import { SimIotlb, type Scope, throughSpan } from '../../src/sim/iotlb.js';
 import type { BusPageRequest, Translation } from '../../src/sim/machine.js';
-import { SimPeerQueue } from '../../src/sim/peer-queue.js';
+import { type Scope, SimIotlb, throughSpan } from '../../src/sim/sim-iotlb.js';
+import { SimPeerQueue } from '../../src/sim/sim-peer-queue.js';
 import { CONTROL, MESSAGE, NOTIFY, SHARED } from '../../src/wire/frame.js';
 import type { Invalidate, Queue, Tables } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';

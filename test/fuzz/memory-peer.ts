@@ -1,5 +1,5 @@
 import { closeFd, socketPair, wakeFd } from '../../src/base/native.js';
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { RemoteMemory } from '../../src/memory/remote.js';
 import { BackendMemory, type MemoryChannel } from '../../src/session/remote-access.js';
 import { Channel, FILL } from '../../src/wire/channel.js';

@@ -1,7 +1,7 @@
 import { ACCESS, MAX_SPANS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { pageOf } from '../../src/shadow/pages.js';
-import { HOST_ERROR } from '../../src/sim/host.js';
+import { HOST_ERROR } from '../../src/sim/container.js';
 import { levelShift } from '../../src/sim/page-table.js';
 import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { newResult } from '../support/local-machine.js';

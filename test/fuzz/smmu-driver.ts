@@ -1,6 +1,6 @@
 import { ACCESS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
-import { throughSpan } from '../../src/sim/iotlb.js';
+import { throughSpan } from '../../src/sim/sim-iotlb.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import type { StreamOptions } from '../../src/sim/smmu-driver.js';
 import type { SmmuEvent } from '../../src/sim/smmu-output.js';

@@ -1,5 +1,5 @@
 import { ACCESS } from '../../src/device/iommu.js';
-import { HOST_ERROR } from '../../src/sim/host.js';
+import { HOST_ERROR } from '../../src/sim/container.js';
 import { firstStageFields, type SmmuDomain } from '../../src/sim/smmu-domain.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { loadStructure, storeStructure } from '../../src/sim/structure.js';

@@ -1,8 +1,8 @@
 import { ACCESS, SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js';
-import { throughSpan } from '../../src/sim/iotlb.js';
+import { DeviceRegisters } from '../../src/sim/driver-registers.js';
 import { PageAllocator } from '../../src/sim/machine.js';
 import { READ_WRITE } from '../../src/sim/page-table.js';
-import { DeviceRegisters } from '../../src/sim/registers.js';
+import { throughSpan } from '../../src/sim/sim-iotlb.js';
 import { SmmuDriverCommands } from '../../src/sim/smmu-commands.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import { SmmuCommandQueue } from '../../src/sim/smmu-queue.js';

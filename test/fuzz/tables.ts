@@ -1,7 +1,7 @@
 import { ACCESS, SPAN_WORDS, TRANSLATE_STATUS } from '../../src/device/iommu.js';
-import { throughSpan } from '../../src/sim/iotlb.js';
 import { PageAllocator } from '../../src/sim/machine.js';
 import { READ_WRITE } from '../../src/sim/page-table.js';
+import { throughSpan } from '../../src/sim/sim-iotlb.js';
 import type { VtdDomain } from '../../src/sim/vtd-driver.js';
 import { QueuedInvalidations, RegisterInvalidations } from '../../src/sim/vtd-invalidate.js';
 import { VtdDriverQueue } from '../../src/sim/vtd-queue.js';

@@ -1,8 +1,8 @@
 import { fstatSync } from 'node:fs';
 import { join } from '../../src/base/u64.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { MappedMemory } from '../../src/memory/mapped.js';
 import { AssignedHost } from '../../src/sim/assigned-host.js';
 import type { Client } from '../../src/wire/client.js';

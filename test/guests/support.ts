@@ -15,9 +15,9 @@ import { type KernelFault, parseKernelFaults } from '../../src/cli/guest/kernel-
 import {
   type GuestIommu,
   MACHINE_DEFAULTS,
-  type Machine,
   machineArguments,
-} from '../../src/cli/guest/machine.js';
+  type QemuMachine,
+} from '../../src/cli/guest/qemu-machine.js';
 import { type GuestEnd, GuestRun } from '../../src/cli/guest/run.js';
 import type { KernelPaths } from '../../src/cli/paths.js';
 import type { DeviceChoice } from '../../src/cli/qemu-arguments.js';
@@ -67,7 +67,7 @@ export interface GuestOptions {
   readonly parameters?: Readonly<Record<string, string | number>>;
   /** With our kernel module and its programs (test/guests/module). */
   readonly module?: boolean;
-  readonly machine?: Partial<Machine>;
+  readonly machine?: Partial<QemuMachine>;
   /** Socket of a vhost-user backend whose disk is there instead of the virtio-blk one. */
   readonly vhostUserBlk?: string;
   /** Milliseconds for everything; default five minutes. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ACCESS, PAGE_RESPONSE } from '../../src/device/iommu.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';
 import { PageRequestQueue } from '../../src/sim/vtd-pages.js';

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { planOffer } from '../../src/assignment/offer.js';
-import type { ParentPasids } from '../../src/assignment/pasids.js';
+import type { ParentPasids } from '../../src/assignment/parent-pasids.js';
+import type { RuleCode } from '../../src/assignment/plan-rules.js';
 import {
   DEVICE_KINDS,
   type DeviceKind,
@@ -9,10 +10,9 @@ import {
   type HostKind,
   nativeGuest,
 } from '../../src/assignment/request.js';
-import type { RuleCode } from '../../src/assignment/rules.js';
 import { ERRORS } from '../../src/base/errors.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { SmmuVirtualCommands } from '../../src/sim/smmu-virtual.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';

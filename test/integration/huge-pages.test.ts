@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { HUGE_PAGE, HugePages, hugePagesOrWhy } from '../../src/base/testing/huge-pages.js';
-import type { RamRegion } from '../../src/sim/ram.js';
+import type { RamRegion } from '../../src/sim/sim-ram.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { MESSAGE } from '../../src/wire/frame.js';
 import { Daemon, eventually } from '../support/daemon.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { SimDemoOptions, SimReport } from '../../src/sim/report.js';
+import type { SimDemoOptions, SimReport } from '../../src/sim/sim-report.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { GCMD_REG } from '../../src/spec/vtd/registers.js';
 import { MESSAGE } from '../../src/wire/frame.js';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SimHost } from '../../src/host/sim/host.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { firstStageFields } from '../../src/sim/smmu-domain.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { storeStructure } from '../../src/sim/structure.js';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { DmaDevice } from '../../src/sim/device.js';
+import type { DmaDevice } from '../../src/sim/dma-device.js';
 import type { Machine } from '../../src/sim/machine.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import type { SmmuDriver } from '../../src/sim/smmu-driver.js';

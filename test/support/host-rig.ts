@@ -2,16 +2,16 @@
 import type { Container, HostKind } from '../../src/assignment/request.js';
 import type {
   HostFault,
+  HostInvalidations,
   HostOutcome,
   HostPageRequest,
-  HostInvalidations,
   NestedTable,
   PasidRefusal,
 } from '../../src/host/port.js';
 import { MapChanges } from '../../src/host/port.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { GuestPages } from './guest-tables.js';
 

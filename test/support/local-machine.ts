@@ -14,8 +14,7 @@ import {
 } from '../../src/device/iommu.js';
 import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import type { PasidSpace } from '../../src/device/pasid-space.js';
-import type { GuestMemory } from '../../src/memory/port.js';
-import { throughSpan } from '../../src/sim/iotlb.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import type {
   BusAnswer,
   BusPageRequest,
@@ -26,6 +25,7 @@ import type {
   MsiWrite,
   Translation,
 } from '../../src/sim/machine.js';
+import { throughSpan } from '../../src/sim/sim-iotlb.js';
 import { DeviceOutputs } from './device-outputs.js';
 
 /** The guest's own hand on the memory that the model reads through its port. */

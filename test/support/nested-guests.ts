@@ -1,6 +1,6 @@
 /** Guests that a simulated host has assigned devices to, nested: model, nesting and host called directly. */
-import type { SimDevice } from '../../src/host/sim/device.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
 import { VtdDriver } from '../../src/sim/vtd-driver.js';

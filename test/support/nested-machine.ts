@@ -1,10 +1,10 @@
 /** A model that is called directly, with devices that a simulated host has assigned: nested, or given guest memory as it is. */
 import type { Container } from '../../src/assignment/request.js';
 import { PASID_ANSWER, type PasidSpace } from '../../src/device/pasid-space.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
-import type { SimHost } from '../../src/host/sim/host.js';
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
+import type { SimHost } from '../../src/host/sim/sim-host.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { Nesting } from '../../src/nesting/nesting.js';
 import type { NestingEvent } from '../../src/nesting/operations.js';
 import { HostPasids } from '../../src/nesting/pasids.js';

@@ -1,6 +1,6 @@
 /** A peer that walks tables itself, as the bridge does: what it was told, and what it finds. */
 import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { WALK, WalkResult } from '../../src/walk/types.js';
 import { walk } from '../../src/walk/walk.js';
 import { big, highOf, lowOf } from '../walk/world.js';

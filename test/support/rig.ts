@@ -2,7 +2,7 @@ import { expect } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { describe as describeFault } from '../../src/sim/demo.js';
-import { DmaDevice, pattern } from '../../src/sim/device.js';
+import { DmaDevice, pattern } from '../../src/sim/dma-device.js';
 import type { Machine } from '../../src/sim/machine.js';
 import { type DriverOptions, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { FAULT, type FaultName } from '../../src/spec/vtd/faults.js';

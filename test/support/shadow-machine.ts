@@ -1,5 +1,5 @@
 import type { ShadowEvent } from '../../src/events/events.js';
-import type { GuestMemory } from '../../src/memory/port.js';
+import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { Audit } from '../../src/shadow/audit/audit.js';
 import { SmmuCommands } from '../../src/shadow/audit/smmuv3.js';
 import { VtdCommands } from '../../src/shadow/audit/vtd.js';

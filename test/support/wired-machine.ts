@@ -1,8 +1,8 @@
 /** A simulated VM at a real daemon, with devices that a simulated host has assigned to it: all over the protocol. */
 
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
-import type { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
+import type { SimHost } from '../../src/host/sim/sim-host.js';
 import { MappedMemory } from '../../src/memory/mapped.js';
 import { AssignedHost } from '../../src/sim/assigned-host.js';
 import { SimVm } from '../../src/sim/vm.js';

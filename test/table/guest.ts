@@ -1,9 +1,9 @@
 /** What the scenarios of the table ask of a guest, however it is served. */
 import type { Strategy } from '../../src/assignment/plan.js';
 import type { DeviceKind, HostKind } from '../../src/assignment/request.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
-import type { SimHost } from '../../src/host/sim/host.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
+import type { SimHost } from '../../src/host/sim/sim-host.js';
 import type { GuestRam } from '../../src/sim/machine.js';
 
 export const RAM = 2 ** 24;

@@ -13,7 +13,7 @@ import {
   nativeGuest,
 } from '../../src/assignment/request.js';
 import { COLUMN_NAMES, COLUMNS, type Column } from '../../src/assignment/table.js';
-import { SimHost } from '../../src/host/sim/host.js';
+import { SimHost } from '../../src/host/sim/sim-host.js';
 import { Daemon } from '../support/daemon.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
 import { BypassGuest } from './bypass.js';

@@ -3,8 +3,8 @@
  * VM has, and the daemon makes of that what its plan says.
  */
 import type { Choice } from '../../src/assignment/plan.js';
-import type { SimDevice } from '../../src/host/sim/device.js';
-import type { SimGuest } from '../../src/host/sim/guest.js';
+import type { SimDevice } from '../../src/host/sim/sim-device.js';
+import type { SimGuest } from '../../src/host/sim/sim-guest.js';
 import type { GuestRam } from '../../src/sim/machine.js';
 import { firstStageFields, type SmmuDomain } from '../../src/sim/smmu-domain.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';

@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 const LIMIT = 1 << 30;
 
 /** One transfer, as the host saw it. */
-export interface Transfer {
+export interface ServedTransfer {
   readonly direction: 'down' | 'up';
   readonly bytes: number;
   readonly md5: string;
@@ -29,7 +29,7 @@ export function pattern(bytes: number): Buffer {
  * /upload` answers with the MD5 of what came. Keeps a list of both, to compare with what the guest says.
  */
 export class ByteServer {
-  readonly transfers: Transfer[] = [];
+  readonly transfers: ServedTransfer[] = [];
   readonly #server: Server;
 
   private constructor() {

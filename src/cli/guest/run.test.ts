@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { until } from '../testing/fakes.js';
-import type { Transfer } from './byte-server.js';
+import type { ServedTransfer } from './byte-server.js';
 import { GuestRun, type GuestRunOptions } from './run.js';
 import { judge } from './verdict.js';
 
@@ -88,9 +88,9 @@ describe('judge', () => {
     'VIOMMU-GUEST: net status=0',
     'VIOMMU-GUEST: faults count=0',
   ];
-  const SERVED: Transfer[] = [{ direction: 'down', bytes: 10, md5: 'cc' }];
+  const SERVED: ServedTransfer[] = [{ direction: 'down', bytes: 10, md5: 'cc' }];
 
-  async function verdict(lines: readonly string[], served: readonly Transfer[] = SERVED, tail = '') {
+  async function verdict(lines: readonly string[], served: readonly ServedTransfer[] = SERVED, tail = '') {
     const guest = start(say(...lines) + tail);
     return judge(guest, await guest.end, ['nvme', 'net'], served);
   }

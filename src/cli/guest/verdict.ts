@@ -1,4 +1,4 @@
-import type { Transfer } from './byte-server.js';
+import type { ServedTransfer } from './byte-server.js';
 import { type KernelFault, parseKernelFaults } from './kernel-faults.js';
 import type { GuestEnd, GuestRun } from './run.js';
 
@@ -45,7 +45,7 @@ export function judge(
   run: GuestRun,
   end: GuestEnd,
   jobs: readonly string[],
-  served: readonly Transfer[],
+  served: readonly ServedTransfer[],
 ): GuestVerdict {
   const problems: string[] = [];
   if (end.killed !== undefined) problems.push(`the guest did not finish: ${end.killed}`);
@@ -94,7 +94,7 @@ function diskResults(run: GuestRun, job: string): DiskResult[] {
 }
 
 /** Both sides' sums of a transfer must agree: the guest alone could agree with itself on wrong bytes. */
-function netResults(run: GuestRun, served: readonly Transfer[]): NetResult[] {
+function netResults(run: GuestRun, served: readonly ServedTransfer[]): NetResult[] {
   return run
     .of('net')
     .filter(({ values }) => 'direction' in values)

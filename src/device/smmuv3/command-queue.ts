@@ -6,7 +6,7 @@
  * devices have not acknowledged, or a CMD_ATC_INV finds too many of them under way. Work per kick is bounded by the
  * queue's size, as only software moves the producer.
  */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   ANY_COMMAND,
   ATC_INV_ALL,

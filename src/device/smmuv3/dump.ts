@@ -1,6 +1,6 @@
 /** The SMMU as a tree for people: registers with named bits, then streams → context descriptors → translations. */
 import { hex, hex64 } from '../../base/u64.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { eventName } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';

@@ -1,5 +1,5 @@
 /** The Event queue. IHI 0070 §3.5, §7.2, §7.3, §7.4. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CLASS, EVENT, EVENT_BYTES, eventName } from '../../spec/smmuv3/events.js';
 import {
   CR0,

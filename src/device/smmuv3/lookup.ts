@@ -3,7 +3,7 @@
  * cache. IHI 0070 §3.3, §3.21.1, §5.1 to §5.4; events §7.3.
  */
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { rootBytes } from '../../spec/pagetable/vmsa.js';
 import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';

@@ -1,5 +1,5 @@
 /** The SMMUv3: puts its parts together and takes the session's calls. Arm IHI 0070. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   AIDR,
   CMDQ_PROD,

@@ -1,5 +1,5 @@
 /** A queue that the SMMU fills and software empties: Event queue and PRI queue. IHI 0070 §3.5. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CR0, EVENTQ_BASE, EVENTQ_PROD, PAGE_1 } from '../../spec/smmuv3/registers.js';
 import type { RegisterFile } from '../registers.js';
 import { QUEUE_LOG2 } from './config.js';

@@ -1,5 +1,5 @@
 /** Page requests: the PRI queue, its overflow, and the answers that the SMMU gives by itself. IHI 0070 chapter 8. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { PRI_ENTRY } from '../../spec/smmuv3/events.js';
 import {
   CR0,

@@ -10,7 +10,7 @@ import {
   SID,
   TestSmmu,
 } from '../../../test/support/smmu-unit.js';
-import { plainStep } from '../../sim/peer-queue.js';
+import { plainStep } from '../../sim/sim-peer-queue.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import { CODEC } from '../../wire/codec.js';
 import { DEVICE_TLB, TRANSLATE_STATUS } from '../iommu.js';

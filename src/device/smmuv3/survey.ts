@@ -1,5 +1,5 @@
 /** Looking at an SMMU without touching it: enumeration for replay, and who an invalidation concerns. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ACCESS, ANY, type InvalidateScope, NO_PASID, type TranslateResult } from '../iommu.js';
 import { appendLeaves, KIND, Leaves } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';

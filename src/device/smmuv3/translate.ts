@@ -1,7 +1,7 @@
 /** Answering transactions: IHI 0070 §3.3.2, §3.4, §3.12, §7.3. */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import { WALK } from '../../walk/types.js';

@@ -4,7 +4,7 @@
  */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';

@@ -1,7 +1,7 @@
 /** Which tables a requester goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
 import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
-import { Domain, type VtdFormats, KIND } from './domain.js';
-import { type VtdLookup, OK } from './lookup.js';
+import { Domain, KIND, type VtdFormats } from './domain.js';
+import { OK, type VtdLookup } from './lookup.js';
 import { INTERRUPT_PAGES, NO_DOMAIN, WHOLE_SPACE } from './spans.js';
 
 export class VtdAddressSpaces {

@@ -15,7 +15,7 @@ import {
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
 import type { FaultRecorder } from './fault-recorder.js';
-import { GATE, type VtdLookup, OK } from './lookup.js';
+import { GATE, OK, type VtdLookup } from './lookup.js';
 import { addSpan, beginAnswer, clearOfInterrupts, inInterruptRange, refuse } from './spans.js';
 import type { TableWalk } from './table-walk.js';
 import { interruptReason, keptReason } from './translate.js';

@@ -1,6 +1,6 @@
 /** The unit as a tree for people: registers with named bits, then root → context → PASID → translations. */
 import { hex, hex64 } from '../../base/u64.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { faultName } from '../../spec/vtd/faults.js';
 import { FRCD_OFFSET, FRCD_REG, GCMD_REG, IVA_REG, TTM } from '../../spec/vtd/registers.js';
 import {
@@ -15,9 +15,9 @@ import {
 import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
 import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
-import { Domain, type VtdFormats, KIND } from './domain.js';
+import { Domain, KIND, type VtdFormats } from './domain.js';
 import { fieldText, kindText, leavesNode } from './dump-text.js';
-import { type VtdLookup, OK } from './lookup.js';
+import { OK, type VtdLookup } from './lookup.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */
 const MOST_CONTEXTS = 512;

@@ -5,7 +5,7 @@
  * takes descriptors until the queue is empty, an error stops it, or what comes next has to wait for the caches outside
  * or for Device-TLBs. Work per kick is bounded by the queue's size, as only software moves the tail.
  */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   ANY_DESCRIPTOR,
   CC_INV_DSC,

@@ -3,7 +3,7 @@
  * and the PASID-cache. VT-d §3.4, §6.2.2, §6.2.3, chapter 9; fault conditions §7.1.3.
  */
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { TTM } from '../../spec/vtd/registers.js';
 import {
@@ -19,7 +19,7 @@ import {
 } from '../../spec/vtd/structures.js';
 import { ACCESS, ANY, NO_PASID } from '../iommu.js';
 import type { VtdConfig } from './config.js';
-import { type Domain, type VtdFormats, KIND } from './domain.js';
+import { type Domain, KIND, type VtdFormats } from './domain.js';
 import { checkPasidEntry, fillFromPasidEntry } from './pasid-entry.js';
 import { ReservedBits, violates } from './reserved.js';
 import { NO_DOMAIN } from './spans.js';

@@ -1,5 +1,5 @@
 /** The VT-d unit: puts its parts together and takes the session's calls. Intel VT-d Rev. 5.10. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   BASE_REGISTERS,
   CAP_REG,
@@ -57,7 +57,7 @@ import { FaultRecorder } from './fault-recorder.js';
 import { GlobalCommand } from './global-command.js';
 import { VtdInvalidator } from './invalidation.js';
 import { InvalidationQueue } from './invalidation-queue.js';
-import { VtdLookup, OK } from './lookup.js';
+import { OK, VtdLookup } from './lookup.js';
 import { VtdNestedView } from './nested-view.js';
 import { VtdPageRequests } from './page-requests.js';
 import { VtdPeerQueue } from './peer-queue.js';

@@ -3,10 +3,10 @@ import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
 import { ACCESS, REQUEST, type TranslateRequest } from '../iommu.js';
 import { ENTRY, type ForwardedFault, type NestedView, type PasidEntryView, STREAM } from '../nested-view.js';
-import { Domain, type VtdFormats, KIND } from './domain.js';
+import { Domain, KIND, type VtdFormats } from './domain.js';
 import type { FaultRecorder } from './fault-recorder.js';
 import type { GlobalCommand } from './global-command.js';
-import { type VtdLookup, OK } from './lookup.js';
+import { OK, type VtdLookup } from './lookup.js';
 
 /** Extended-Accessed, bit 10 of first-stage entries. §9.7 */
 const EA = 1 << 10;

@@ -1,5 +1,5 @@
 /** Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1, §11.4.11. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   IOTLB_GRANULARITY,
   PECTL_REG,
@@ -23,7 +23,7 @@ import { type Domain, KIND } from './domain.js';
 import { EventInterrupt } from './event-interrupt.js';
 import type { FaultRecorder } from './fault-recorder.js';
 import type { VtdInvalidator } from './invalidation.js';
-import { GATE, type VtdLookup, OK } from './lookup.js';
+import { GATE, OK, type VtdLookup } from './lookup.js';
 
 const PPR = 1 << PRS_REG.fields.PPR.lsb;
 const PRO = 1 << PRS_REG.fields.PRO.lsb;

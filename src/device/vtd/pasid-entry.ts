@@ -1,7 +1,7 @@
 /** Reading a scalable-mode PASID-table entry. VT-d §9.6. */
 import { FSPM, PASID_TABLE_ENTRY, PGTT } from '../../spec/vtd/structures.js';
 import type { VtdConfig } from './config.js';
-import { type Domain, type VtdFormats, KIND } from './domain.js';
+import { type Domain, KIND, type VtdFormats } from './domain.js';
 
 const get = PASID_TABLE_ENTRY.get;
 

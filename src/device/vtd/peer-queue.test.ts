@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Rng } from '../../../test/fuzz/rng.js';
 import { vtdEffect, wordsOf } from '../../../test/support/plain-entries.js';
 import { contextEntry, QUEUE, RAM_BYTES, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
-import { plainStep } from '../../sim/peer-queue.js';
+import { plainStep } from '../../sim/sim-peer-queue.js';
 import { TTM } from '../../spec/vtd/registers.js';
 import { CODEC } from '../../wire/codec.js';
 import { DEVICE_TLB } from '../iommu.js';

@@ -1,9 +1,9 @@
 /** Looking at a unit without touching it: enumeration for replay, and who an invalidation concerns. */
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ACCESS, ANY, type InvalidateScope, NO_PASID, type TranslateResult } from '../iommu.js';
 import { appendLeaves, Leaves } from '../leaves.js';
-import { Domain, type VtdFormats, KIND } from './domain.js';
-import { type VtdLookup, OK } from './lookup.js';
+import { Domain, KIND, type VtdFormats } from './domain.js';
+import { OK, type VtdLookup } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
 
 export class VtdSurvey {

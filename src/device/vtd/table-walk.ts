@@ -3,14 +3,14 @@
  * shared by all who translate: what it found is in {@link TableWalk.walked} until the next walk.
  */
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ReadOnlyMemory } from '../../memory/read-only.js';
 import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
 import { ACCESS, type ModelCounters } from '../iommu.js';
 import type { VtdConfig } from './config.js';
-import { Domain, type VtdFormats, KIND } from './domain.js';
+import { Domain, KIND, type VtdFormats } from './domain.js';
 import { OK } from './lookup.js';
 import { walkReason } from './reasons.js';
 

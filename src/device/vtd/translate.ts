@@ -2,7 +2,7 @@
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { type Iotlb, STAGE } from '../../cache/iotlb.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import type { WalkResult } from '../../walk/types.js';
@@ -18,7 +18,7 @@ import {
 } from '../iommu.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
-import { type VtdLookup, OK } from './lookup.js';
+import { OK, type VtdLookup } from './lookup.js';
 import { permissionReason } from './reasons.js';
 import {
   addSpan,

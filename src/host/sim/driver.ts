@@ -4,9 +4,9 @@
  */
 import type { HostCapabilities, Level } from '../../assignment/request.js';
 import type { TranslateResult } from '../../device/iommu.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import type { HostInvalidations, NestedTable, PageRange } from '../port.js';
-import type { HostDomain, Endpoint, NestedDomain, PagingDomain } from './domain.js';
+import type { Endpoint, HostDomain, NestedDomain, PagingDomain } from './host-domain.js';
 
 /** A fault record, with the requester that it names. */
 export interface RecordedFault extends Endpoint {

@@ -1,5 +1,5 @@
 /** Failures on demand: the nth operation of a kind fails, or invalidations get lost. */
-import { HostError, type HostErrorName } from '../errors.js';
+import { HostError, type HostErrorName } from '../host-errors.js';
 
 export type FailureKind = 'map' | 'unmap' | 'attach' | 'invalidate' | 'pasid';
 

@@ -4,7 +4,7 @@ import { MapChanges, type NestedTable } from '../port.js';
 import { Failures } from './failures.js';
 import { Iommufd } from './iommufd.js';
 import { HostMemory } from './memory.js';
-import { HostVtd3Driver } from './vtd3.js';
+import { HostVtd3Driver } from './vtd3-driver.js';
 
 const RID = 0x0408;
 const DEVICE = { rid: RID, pasid: -1 };

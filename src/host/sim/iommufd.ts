@@ -3,10 +3,10 @@
  * none of them destroyed while another one uses it.
  */
 import { NO_PASID } from '../../device/iommu.js';
-import { HostError } from '../errors.js';
-import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable } from '../port.js';
-import { AddressSpace } from './address-space.js';
-import { type Endpoint, endpointKey, type NestedDomain, type PagingDomain } from './domain.js';
+import { HostError } from '../host-errors.js';
+import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable } from '../port.js';
+import { AddressSpace } from './host-address-space.js';
+import { type Endpoint, endpointKey, type NestedDomain, type PagingDomain } from './host-domain.js';
 import type { KernelPorts } from './kernel.js';
 
 export type ObjectId = number;

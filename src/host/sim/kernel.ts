@@ -3,10 +3,10 @@
  * once, throwing {@link HostError}.
  */
 import type { Container } from '../../assignment/request.js';
-import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
-import type { Endpoint } from './domain.js';
+import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable, SpaceNumber } from '../port.js';
 import type { HostDriver } from './driver.js';
 import type { Failures } from './failures.js';
+import type { Endpoint } from './host-domain.js';
 import type { GuestWindow } from './memory.js';
 
 export interface GuestKernel {

@@ -4,8 +4,8 @@
  */
 import type { PhysicalAddress } from '../../base/u64.js';
 import { ArrayMemory } from '../../memory/array.js';
-import type { GuestMemory } from '../../memory/port.js';
-import { HostError } from '../errors.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
+import { HostError } from '../host-errors.js';
 
 const PAGE = 4096;
 /** Tables stand here: below 2 GiB, where addresses are small integers. */

@@ -8,8 +8,8 @@ import { CLASS, EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
 import { ALL_PAGES, HostInvalidations, type NestedTable } from '../port.js';
-import type { SimDevice } from './device.js';
-import type { SimHost } from './host.js';
+import type { SimDevice } from './sim-device.js';
+import type { SimHost } from './sim-host.js';
 
 const RID = 0x0210;
 const PARENT = 1;

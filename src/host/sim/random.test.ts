@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { dmaRead, leftovers, RigGuest, rig } from '../../../test/support/host-rig.js';
 import { CONTAINERS, HOST_KINDS } from '../../assignment/request.js';
-import type { SimDevice } from './device.js';
+import type { SimDevice } from './sim-device.js';
 
 /**
  * Two guests, VFs and mdevs, operations at random; after each one every device reaches exactly what a plain model says:

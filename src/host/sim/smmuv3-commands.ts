@@ -8,7 +8,7 @@ import {
   COMMAND_BYTES,
   commandName,
 } from '../../spec/smmuv3/commands.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import type { VirtualIommu } from './driver.js';
 
 /** The command `words[from…]` of a guest, with the host's VMID or StreamID. Throws {@link HostError} BAD_INVALIDATION. */

@@ -10,8 +10,8 @@ import {
   STE_CONFIG,
   STE_CONFIG_BIT,
 } from '../../spec/smmuv3/structures.js';
-import { HostError } from '../errors.js';
-import type { PagingDomain } from './domain.js';
+import { HostError } from '../host-errors.js';
+import type { PagingDomain } from './host-domain.js';
 import type { HostMemory } from './memory.js';
 
 /** 48 bits of input, as S2T0SZ, T0SZ and in S2PS, IPS. */

@@ -6,9 +6,9 @@ import { CMD, CMD_CFGI_STE } from '../../spec/smmuv3/commands.js';
 import { STE } from '../../spec/smmuv3/structures.js';
 import { EXTENDED_CONTEXT_ENTRY } from '../../spec/vtd/extended.js';
 import type { NestedTable } from '../port.js';
-import type { SimDevice } from './device.js';
-import type { HostSmmuDriver } from './smmuv3.js';
-import type { HostVtd2Driver } from './vtd2.js';
+import type { SimDevice } from './sim-device.js';
+import type { HostSmmuDriver } from './smmuv3-driver.js';
+import type { HostVtd2Driver } from './vtd2-driver.js';
 
 /** What a host cannot do, and that its structures are why. */
 

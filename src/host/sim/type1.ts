@@ -3,10 +3,10 @@
  * default (the first, where there is one), a nesting one (VFIO_TYPE1_NESTING_IOMMU) fills the second level and takes guest
  * tables on top.
  */
-import { HostError } from '../errors.js';
-import type { HostPageRequest, HostInvalidations, MapChanges, NestedTable, SpaceNumber } from '../port.js';
-import { AddressSpace } from './address-space.js';
-import { type Endpoint, endpointKey, isOf, type NestedDomain, type PagingDomain } from './domain.js';
+import { HostError } from '../host-errors.js';
+import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable, SpaceNumber } from '../port.js';
+import { AddressSpace } from './host-address-space.js';
+import { type Endpoint, endpointKey, isOf, type NestedDomain, type PagingDomain } from './host-domain.js';
 import type { GuestKernel, KernelPorts } from './kernel.js';
 
 /** VFIO's limit of mappings for each container. */

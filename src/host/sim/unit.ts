@@ -13,7 +13,7 @@ import {
   type TranslateResult,
 } from '../../device/iommu.js';
 import { createModel, modelRegisterBytes } from '../../device/models.js';
-import type { Endpoint } from './domain.js';
+import type { Endpoint } from './host-domain.js';
 import type { HostMemory } from './memory.js';
 
 /** A result to be filled by translations. */

@@ -1,8 +1,8 @@
 /** What both generations of host VT-d units share. */
 import type { Level } from '../../assignment/request.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import type { NestedTable, PageRange } from '../port.js';
-import { TABLE_PAGES } from './page-table.js';
+import { TABLE_PAGES } from './host-page-table.js';
 
 /** 0xFEE00000 to 0xFEEFFFFF are interrupts. §3.15 */
 const INTERRUPTS = { first: 0xfee00, last: 0xfeeff } as const;

@@ -10,7 +10,7 @@ import { belowHi, belowLo } from '../../base/u64.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import { NO_PASID, TRANSLATE_STATUS, type TranslateResult } from '../../device/iommu.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { pack } from '../../spec/define.js';
 import {
   EXTENDED_CONTEXT_ENTRY,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { GuestTables } from '../../../test/support/guest-tables.js';
 import { dmaRead, leftovers, RigGuest } from '../../../test/support/host-rig.js';
 import type { NestedTable } from '../port.js';
-import { SimHost } from './host.js';
+import { SimHost } from './sim-host.js';
 
 const PARENT = 1;
 const RID = 0x0210;

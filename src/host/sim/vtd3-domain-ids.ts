@@ -3,9 +3,9 @@
  * second stage can share an id where their PASIDs differ: in one function they do, because it has one PASID table. So each
  * function has one id on each nest parent, and 16 bits are no limit for PASIDs.
  */
-import { HostError } from '../errors.js';
-import type { PagingDomain } from './domain.js';
-import { HostTags } from './domain.js';
+import { HostError } from '../host-errors.js';
+import type { PagingDomain } from './host-domain.js';
+import { HostTags } from './host-domain.js';
 
 interface SharedId {
   readonly did: number;

@@ -10,8 +10,8 @@ import {
   SM_CONTEXT_ENTRY,
   SM_ROOT_ENTRY,
 } from '../../spec/vtd/structures.js';
-import { HostError } from '../errors.js';
-import type { HostDomain } from './domain.js';
+import { HostError } from '../host-errors.js';
+import type { HostDomain } from './host-domain.js';
 import type { HostMemory } from './memory.js';
 
 /** The PASID-table entry of requests without PASID. */

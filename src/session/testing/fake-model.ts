@@ -18,7 +18,7 @@ import {
   type TranslateResult,
   zeroCounters,
 } from '../../device/iommu.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import type { ModelFactory, ModelPorts } from '../ports.js';
 
 /** Byte offsets of the registers that do something; all others just store. */

@@ -5,7 +5,7 @@ import { ShadowMachine } from '../../../test/support/shadow-machine.js';
 import { spoiling } from '../../../test/support/spoil.js';
 import { ANY, type InvalidateScope } from '../../device/iommu.js';
 import { ArrayMemory } from '../../memory/array.js';
-import { type VtdDomain, type DriverOptions, VtdDriver } from '../../sim/vtd-driver.js';
+import { type DriverOptions, type VtdDomain, VtdDriver } from '../../sim/vtd-driver.js';
 import { pack } from '../../spec/define.js';
 import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0ACK, IDR1 } from '../../spec/smmuv3/registers.js';
 import { FSTS_REG, IQT_REG } from '../../spec/vtd/registers.js';

@@ -1,6 +1,6 @@
 /** Guest memory for an observer: no writes, and a bounded number of reads. */
 import type { PhysicalAddress } from '../../base/u64.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ReadOnlyMemory } from '../../memory/read-only.js';
 
 /** What a guest has made is too much to look at. */

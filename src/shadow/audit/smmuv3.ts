@@ -3,7 +3,7 @@
  * no verdict. (Where stores to tables are trapped, none is needed.)
  */
 import { ANY } from '../../device/iommu.js';
-import type { GuestMemory } from '../../memory/port.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_COMMAND, CMD, CMD_TLBI, COMMAND_BYTES, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
 import {
   CMDQ_BASE,

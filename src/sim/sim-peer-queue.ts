@@ -6,8 +6,8 @@ import { ANY } from '../device/iommu.js';
 import { PLAIN } from '../device/peer-queue.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { Queue } from '../wire/messages.js';
-import type { Dropped } from './iotlb.js';
 import type { GuestRam } from './machine.js';
+import type { Dropped } from './sim-iotlb.js';
 
 const COMMAND_WORDS = 32;
 const ENTRY_WORDS = 8;

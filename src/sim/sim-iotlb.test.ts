@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ANY } from '../device/iommu.js';
-import { SimIotlb, type Scope } from './iotlb.js';
+import { type Scope, SimIotlb } from './sim-iotlb.js';
 
 const PAGE = [0x1000, 0, 0x8000, 0, 12, 3];
 const EVERYTHING: Scope = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, base: 0n, log2Size: 64 };

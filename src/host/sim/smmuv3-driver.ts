@@ -16,10 +16,9 @@ import { CMD, CMD_CFGI_CD, CMD_CFGI_CD_ALL, CMD_CFGI_STE, CMD_TLBI } from '../..
 import { EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 import { CR0, IDR0, STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import { KERNEL_TYPE, smmuInfo } from '../kernel-structures.js';
 import type { HostInvalidations, NestedTable, PageRange } from '../port.js';
-import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, HostTags } from './domain.js';
 import {
   fieldInUse,
   type HostDriver,
@@ -29,8 +28,16 @@ import {
   type VirtualIommu,
 } from './driver.js';
 import { VMSA_STAGE1, VMSA_STAGE2 } from './encodings.js';
+import {
+  type Endpoint,
+  type HostDomain,
+  HostTags,
+  moveEndpoint,
+  NestedDomain,
+  PagingDomain,
+} from './host-domain.js';
+import { HostPageTable, TABLE_PAGES } from './host-page-table.js';
 import type { HostMemory } from './memory.js';
-import { HostPageTable, TABLE_PAGES } from './page-table.js';
 import { convertCommand } from './smmuv3-commands.js';
 import { SmmuQueues } from './smmuv3-queues.js';
 import { CdTable, nestedSte, secondSte, stage1Ste } from './smmuv3-structures.js';

@@ -1,9 +1,9 @@
 /** Mappings of guest memory for devices, in the tables of one or more domains: what a container and an IOAS are. */
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import type { MapChanges, PageRange } from '../port.js';
-import type { PagingDomain } from './domain.js';
 import type { HostDriver } from './driver.js';
 import type { Failures } from './failures.js';
+import type { PagingDomain } from './host-domain.js';
 import type { GuestWindow } from './memory.js';
 import { type MappedRange, RangeMap } from './range-map.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FREED, NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from './pasids.js';
+import { FREED, NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from './parent-pasids.js';
 
 /** Invalidates everything in quarantine. Returns what it was. */
 function clean(space: ParentPasids): number[] {

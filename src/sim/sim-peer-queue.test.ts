@@ -3,9 +3,9 @@ import { ANY } from '../device/iommu.js';
 import { PLAIN } from '../device/peer-queue.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { Queue } from '../wire/messages.js';
-import type { Dropped } from './iotlb.js';
 import type { GuestRam } from './machine.js';
-import { SimPeerQueue } from './peer-queue.js';
+import type { Dropped } from './sim-iotlb.js';
+import { SimPeerQueue } from './sim-peer-queue.js';
 
 const TAIL = 0x40;
 const HEAD = 0x48;

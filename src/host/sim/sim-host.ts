@@ -2,23 +2,23 @@
  * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests that these are assigned
  * to. DESIGN §8.
  */
-import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/pasids.js';
+import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/parent-pasids.js';
 import type { Container, HostKind } from '../../assignment/request.js';
 import { NO_PASID, PAGE_RESPONSE, type TranslateResult } from '../../device/iommu.js';
-import type { GuestMemory } from '../../memory/port.js';
-import { HostError } from '../errors.js';
-import { type DeviceBus, SimDevice, type SimPageRequest } from './device.js';
-import type { Endpoint } from './domain.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
+import { HostError } from '../host-errors.js';
 import { type HostDriver, ridText } from './driver.js';
 import { Failures } from './failures.js';
-import { type GuestMachine, SimGuest } from './guest.js';
+import type { Endpoint } from './host-domain.js';
 import { IommufdKernel } from './iommufd-kernel.js';
 import type { KernelPorts } from './kernel.js';
 import { type GuestWindow, HostMemory } from './memory.js';
-import { HostSmmuDriver } from './smmuv3.js';
+import { type DeviceBus, SimDevice, type SimPageRequest } from './sim-device.js';
+import { type GuestMachine, SimGuest } from './sim-guest.js';
+import { HostSmmuDriver } from './smmuv3-driver.js';
 import { Type1Kernel } from './type1.js';
-import { HostVtd2Driver } from './vtd2.js';
-import { HostVtd3Driver } from './vtd3.js';
+import { HostVtd2Driver } from './vtd2-driver.js';
+import { HostVtd3Driver } from './vtd3-driver.js';
 
 export interface SimHostOptions {
   readonly kind: HostKind;

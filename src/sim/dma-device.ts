@@ -2,7 +2,7 @@ import { ACCESS } from '../device/iommu.js';
 import type { Machine } from './machine.js';
 
 /** How a transfer ended. */
-export interface Transfer {
+export interface DmaResult {
   readonly done: number;
   /** First address that the IOMMU refused, or that led to no memory; undefined when all went well. */
   readonly failedAt: bigint | undefined;
@@ -21,20 +21,20 @@ export class DmaDevice {
   ) {}
 
   /** Device to memory. `data` in 32-bit words, `address` 4-byte aligned. */
-  write(address: bigint, data: Uint32Array): Transfer {
+  write(address: bigint, data: Uint32Array): DmaResult {
     return this.#move(address, data.length * 4, ACCESS.WRITE, (gpa, at) => {
       this.machine.ram.store32(gpa, data[at]);
     });
   }
 
   /** Memory to device: fills `data`. */
-  read(address: bigint, data: Uint32Array): Transfer {
+  read(address: bigint, data: Uint32Array): DmaResult {
     return this.#move(address, data.length * 4, ACCESS.READ, (gpa, at) => {
       data[at] = this.machine.ram.load32(gpa);
     });
   }
 
-  #move(address: bigint, bytes: number, access: number, word: (gpa: number, at: number) => void): Transfer {
+  #move(address: bigint, bytes: number, access: number, word: (gpa: number, at: number) => void): DmaResult {
     let done = 0;
     while (done < bytes) {
       const at = address + BigInt(done);

@@ -4,11 +4,11 @@ import type { DeviceKind } from '../../assignment/request.js';
 import { belowHi, belowLo, join } from '../../base/u64.js';
 import { ACCESS, NO_PASID } from '../../device/iommu.js';
 import type { HostDevice } from '../port.js';
-import type { Endpoint } from './domain.js';
+import type { Endpoint } from './host-domain.js';
 import { newResult } from './unit.js';
 
 /** How a transfer ended. */
-export interface Transfer {
+export interface HostDmaResult {
   /** Bytes moved. */
   readonly done: number;
   /** Address that was refused, low and high half; undefined when all went well. */
@@ -76,12 +76,12 @@ export class SimDevice {
   }
 
   /** Device to memory: 32-bit words at a 4-byte aligned address. */
-  write(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): Transfer {
+  write(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): HostDmaResult {
     return this.move(lo, hi, data, pasid, ACCESS.WRITE);
   }
 
   /** Memory to device: fills `data`. */
-  read(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): Transfer {
+  read(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): HostDmaResult {
     return this.move(lo, hi, data, pasid, ACCESS.READ);
   }
 
@@ -92,7 +92,7 @@ export class SimDevice {
     else this.bus.pageRequest(this, endpoint, request);
   }
 
-  private move(lo: number, hi: number, data: Uint32Array, pasid: number, access: number): Transfer {
+  private move(lo: number, hi: number, data: Uint32Array, pasid: number, access: number): HostDmaResult {
     const bytes = data.length * 4;
     const endpoint = this.endpoint(pasid);
     if (this.gone) return { done: 0, failedAt: [lo, hi] };

@@ -3,25 +3,25 @@
  * ({@link SimGuest.run}), so that whoever does not wait for completions is found out.
  */
 import type { HostCapabilities } from '../../assignment/request.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import {
   type HostDevice,
   type HostDone,
   type HostEvents,
   type HostFault,
+  HostInvalidations,
   type HostIommu,
   type HostLimits,
   type HostOutcome,
-  HostInvalidations,
   MapChanges,
   type NestedTable,
   type PasidRefusal,
   type SpaceNumber,
 } from '../port.js';
-import type { SimDevice } from './device.js';
-import type { Endpoint } from './domain.js';
 import type { HostDriver } from './driver.js';
+import type { Endpoint } from './host-domain.js';
 import type { GuestKernel } from './kernel.js';
+import type { SimDevice } from './sim-device.js';
 import { TYPE1_MAPPINGS } from './type1.js';
 
 /** What a guest asks of the machine around it. */

@@ -12,8 +12,8 @@ import {
   VTD_FIRST,
   VTD_SECOND,
 } from './encodings.js';
+import { HostPageTable } from './host-page-table.js';
 import { HostMemory } from './memory.js';
-import { HostPageTable } from './page-table.js';
 
 const common = {
   granule: GRANULE.KIB_4,

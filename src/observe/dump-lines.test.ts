@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DumpNode } from '../device/iommu.js';
-import { DEFAULT_DUMP_STYLE, formatDump, formatRid, parseRid } from './dump.js';
+import { DEFAULT_DUMP_STYLE, formatDump, formatRid, parseRid } from './dump-lines.js';
 
 const TREE: DumpNode[] = [
   {

@@ -9,7 +9,7 @@ export type GuestIommu =
   | { readonly kind: 'none' };
 
 /** A q35 or virt machine with devices whose DMA goes through its IOMMU. */
-export interface Machine {
+export interface QemuMachine {
   readonly arch: Arch;
   readonly iommu: GuestIommu;
   /** UEFI firmware of an arm64 machine: the guest uses ACPI. Without, it gets a device tree. */
@@ -47,7 +47,7 @@ export const MACHINE_DEFAULTS = {
   testDevice: false,
   sharedMemory: true,
   extra: [],
-} as const satisfies Partial<Machine>;
+} as const satisfies Partial<QemuMachine>;
 
 /**
  * Emulated processors. la57 would make the kernel pick 5-level first-stage tables, which a 48-bit unit does not
@@ -56,7 +56,7 @@ export const MACHINE_DEFAULTS = {
 const EMULATED_CPU: Readonly<Record<Arch, string>> = { amd64: 'max,la57=off', arm64: 'cortex-a57' };
 
 /** The QEMU arguments of a machine; its serial console is on stdio. */
-export function machineArguments(machine: Machine): string[] {
+export function machineArguments(machine: QemuMachine): string[] {
   const size = `${machine.memoryMib}M`;
   const usual = machine.sharedMemory ? 'memory-backend-memfd,share=on' : 'memory-backend-ram';
   const backend = `${machine.memoryBackend ?? usual},id=ram0,size=${size}`;
@@ -92,7 +92,7 @@ function iommuArguments(arch: Arch, iommu: GuestIommu): string[] {
   }
 }
 
-function diskArguments({ nvme, virtioBlk }: Machine): string[] {
+function diskArguments({ nvme, virtioBlk }: QemuMachine): string[] {
   const drive = (id: string, file: string): string =>
     `if=none,id=${id},format=raw,cache=unsafe,file=${file.replaceAll(',', ',,')}`;
   return [

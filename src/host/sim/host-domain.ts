@@ -1,7 +1,7 @@
 /** What devices are attached to: host tables, or guest tables on top of some. */
 import type { Level } from '../../assignment/request.js';
 import type { NestedTable } from '../port.js';
-import type { HostPageTable } from './page-table.js';
+import type { HostPageTable } from './host-page-table.js';
 
 /** Where requests come from: a function, and a PASID of it or none (−1). */
 export interface Endpoint {
@@ -41,7 +41,11 @@ export class Endpoints {
 }
 
 /** Says at a domain that something is attached to it, and no longer to another one. */
-export function moveEndpoint(endpoint: Endpoint, from: HostDomain | undefined, to: HostDomain | undefined): void {
+export function moveEndpoint(
+  endpoint: Endpoint,
+  from: HostDomain | undefined,
+  to: HostDomain | undefined,
+): void {
   from?.endpoints.delete(endpoint);
   to?.endpoints.add(endpoint);
 }

@@ -13,10 +13,9 @@ import {
 } from '../../spec/vtd/extended.js';
 import { ECAP_REG, FRCD_REG } from '../../spec/vtd/registers.js';
 import { AW } from '../../spec/vtd/structures.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
 import { ALL_PAGES, type HostInvalidations, type NestedTable, type PageRange, RIGHTS } from '../port.js';
-import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain, HostTags } from './domain.js';
 import {
   fieldInUse,
   type HostDriver,
@@ -26,8 +25,16 @@ import {
   type VirtualIommu,
 } from './driver.js';
 import { VTD_FIRST, VTD_SECOND } from './encodings.js';
+import {
+  type Endpoint,
+  type HostDomain,
+  HostTags,
+  moveEndpoint,
+  NestedDomain,
+  PagingDomain,
+} from './host-domain.js';
+import { HostPageTable, TABLE_PAGES } from './host-page-table.js';
 import type { HostMemory } from './memory.js';
-import { HostPageTable, TABLE_PAGES } from './page-table.js';
 import { alignedMask, checkVtdTable, vtdRanges } from './vtd-common.js';
 import { Vtd2Unit } from './vtd2-unit.js';
 

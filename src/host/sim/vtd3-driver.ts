@@ -27,14 +27,14 @@ import {
   RTADDR_REG,
   TTM,
 } from '../../spec/vtd/registers.js';
-import { HostError } from '../errors.js';
+import { HostError } from '../host-errors.js';
 import { KERNEL_TYPE, vtdInfo } from '../kernel-structures.js';
 import { ALL_PAGES, type HostInvalidations, type NestedTable, type PageRange } from '../port.js';
-import { type HostDomain, type Endpoint, moveEndpoint, NestedDomain, PagingDomain } from './domain.js';
 import { type HostDriver, noPlace, type RecordedFault, ridText, type VirtualIommu } from './driver.js';
 import { VTD_FIRST, VTD_SECOND } from './encodings.js';
+import { type Endpoint, type HostDomain, moveEndpoint, NestedDomain, PagingDomain } from './host-domain.js';
+import { HostPageTable } from './host-page-table.js';
 import type { HostMemory } from './memory.js';
-import { HostPageTable } from './page-table.js';
 import { HostUnit } from './unit.js';
 import { alignedMask, checkVtdTable, vtdRanges } from './vtd-common.js';
 import { DomainIds } from './vtd3-domain-ids.js';
