@@ -3,7 +3,7 @@
  * An entry is kept until software invalidates it or another one needs its slot, never because memory changed.
  */
 
-/** How long a cache keeps what it holds: see DESIGN §5. */
+/** How long a cache keeps its entries. ARCHITECTURE.md, Models */
 export type RetentionPolicy = 'faithful' | 'none' | 'hostile';
 
 /** `find` found nothing. */

@@ -4,7 +4,7 @@ import type { SimDemoOptions, SimReport } from '../sim/sim-report.js';
 import { type CliContext, CliError, EXIT, type LogChoice } from './context.js';
 import { Daemon, type Listen, type StartSession } from './daemon.js';
 
-/** How translation, configuration and PASID caches behave. DESIGN §5 */
+/** How translation, configuration and PASID caches behave. ARCHITECTURE.md, Models */
 export const CACHE_POLICIES = ['faithful', 'none', 'hostile'] as const;
 export type CachePolicyName = (typeof CACHE_POLICIES)[number];
 

@@ -1,7 +1,8 @@
 /**
- * What every guest-visible IOMMU model is to the session that runs it (DESIGN §2, §5), and what it may ask
- * of the session in turn. A model is synchronous and deterministic: it is called with a message or an
- * acknowledgement, it reads guest memory through its port, and all it does comes out through `IommuOutputs`.
+ * What every guest-visible IOMMU model is to the session that runs it, and what it may ask of the
+ * session in turn (ARCHITECTURE.md, The engine). A model is synchronous and deterministic: it is
+ * called with a message or an acknowledgement, it reads guest memory through its port, and all it
+ * does comes out through `IommuOutputs`.
  */
 
 import type { PageTableFormat } from '../spec/pagetable/format.js';

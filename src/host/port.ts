@@ -1,5 +1,6 @@
 /**
- * A host's IOMMU, as shadowing and nesting use it (DESIGN §8). One object serves one guest.
+ * A host's IOMMU, as shadowing and nesting use it (ARCHITECTURE.md, Hosts). One object serves one
+ * guest.
  *
  * Operations are carried out in the order in which they were given. Each ends with a call of its completion, which never
  * comes from within the call that gave it: for the engine it is an input of its own. What an operation promises

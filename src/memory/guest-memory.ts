@@ -1,8 +1,9 @@
 import type { PhysicalAddress } from '../base/u64.js';
 
 /**
- * Guest memory as the engine sees it (DESIGN §4). Everything is little-endian. An access that is not wholly
- * inside one RAM region does nothing and returns false; the model turns that into its own fetch fault.
+ * Guest memory as the engine sees it (ARCHITECTURE.md, Guest memory). Everything is little-endian.
+ * An access that is not wholly inside one RAM region does nothing and returns false; the model
+ * turns that into its own fetch fault.
  * Values come back in `lo` and `hi` (signed or unsigned 32-bit halves), so that no access allocates.
  *
  * The guest changes memory while it is read. `load64` is tear-free: the two halves are of one store.

@@ -1,5 +1,6 @@
 /**
- * Guest memory that the peer shares: files mapped into this process, read and written in place (DESIGN §4).
+ * Guest memory that the peer shares: files mapped into this process, read and written in place
+ * (ARCHITECTURE.md, Guest memory).
  *
  * A region is one mapping, in pages of whatever size its file has (hugetlbfs), seen through windows of at most 1 GiB, since
  * Node 20 aborts on larger views. The

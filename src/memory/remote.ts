@@ -1,6 +1,7 @@
 /**
- * Guest memory that stays with the peer: every access is a message and a wait (DESIGN §4). Slow, and works with
- * any monitor's command line. {@link GuestRam} puts it behind mapped memory, in one port.
+ * Guest memory that stays with the peer: every access is a message and a wait (ARCHITECTURE.md,
+ * Guest memory). Slow, and works with any monitor's command line. {@link GuestRam} puts it behind
+ * mapped memory, in one port.
  */
 import { CodedError } from '../base/errors.js';
 import { highHalf, lowHalf, type PhysicalAddress } from '../base/u64.js';

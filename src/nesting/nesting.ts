@@ -1,6 +1,7 @@
 /**
- * Nesting: hardware walks the guest's own stage 1 on top of a host stage 2 (DESIGN §7). Follows what the guest sets up,
- * forwards its invalidations in batches, and gives it the faults and page requests of its devices.
+ * Nesting: hardware walks the guest's own stage 1 on top of a host stage 2
+ * (ARCHITECTURE.md, Nesting). Follows what the guest sets up, forwards its invalidations in
+ * batches, and gives it the faults and page requests of its devices.
  *
  * The model tells what the guest invalidates (`touch`); `work` looks at what has changed and asks the host for what makes it
  * so, in order: bindings first, then what caches have to drop. Until `pending` is 0 nothing that the guest waits for may

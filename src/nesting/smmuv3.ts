@@ -1,6 +1,6 @@
 /**
  * SMMUv3: the guest's CD table is handed over as it stands, as the stage-1 part of its STE; PASIDs are the guest's own
- * matter. Invalidations are commands again. DESIGN §7
+ * matter. Invalidations are commands again. ARCHITECTURE.md, Nesting
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';

@@ -1,6 +1,6 @@
 /**
  * VT-d: the host owns the PASID table, and each guest first stage is bound to one PASID of it; requests without PASID are
- * those of the entry that RID_PASID names. DESIGN §7
+ * those of the entry that RID_PASID names. ARCHITECTURE.md, Nesting
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import {

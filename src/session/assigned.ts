@@ -1,6 +1,7 @@
 /**
  * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind them: HOST_DEVICE brings one, the
- * planner decides, and it is nested, shadowed into spaces of the host, or refused. DESIGN §7, §8.
+ * planner decides, and it is nested, shadowed into spaces of the host, or refused.
+ * ARCHITECTURE.md, Nesting.
  */
 import { guestOf, lackingOptions, planOffer } from '../assignment/offer.js';
 import type { Choice, Strategy } from '../assignment/plan.js';

@@ -1,11 +1,11 @@
 /**
- * One virtual machine: what its bridge asks, in order, of one model (DESIGN §3).
+ * One virtual machine: what its bridge asks, in order, of one model (ARCHITECTURE.md, Ordering).
  *
  * All that ever reaches the engine enters through {@link Session.input}, and all that leaves it goes through
  * {@link SessionPorts}: no clock, no waiting, no randomness in here. What cannot finish now (a completion that
  * waits for the bridge) is state of the model, which goes on when the acknowledgement comes in.
  *
- * Ordering rules of DESIGN §3, and where they are kept:
+ * The rules of ARCHITECTURE.md, Ordering, and where they are kept:
  *   1 frames are handled in the order of their channel, to the end, one at a time;
  *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so;
  *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model goes on;

@@ -1,5 +1,6 @@
 /**
- * Shadowing: keeps the host's mappings of assigned devices equal to the guest's tables, by difference (DESIGN §6).
+ * Shadowing: keeps the host's mappings of assigned devices equal to the guest's tables, by
+ * difference (ARCHITECTURE.md, Shadowing).
  *
  * An invalidation makes pages stale (`touch`). `work` looks at the stale pages of the tables, once for all devices that go
  * through them, compares what changed with what each device has mapped, and writes host operations into the outbox:

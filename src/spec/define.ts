@@ -200,7 +200,7 @@ function reservedMasks(wordCount: number, fields: { readonly [name: string]: Fie
 
 /**
  * Getters are generated as source so that each is a constant shift and mask that the engine inlines; a
- * closure over `msb`/`lsb` costs several times as much (see ARCHITECTURE.md, "Speed").
+ * closure over `msb`/`lsb` costs several times as much (ARCHITECTURE.md, Speed).
  */
 function makeGetter(field: Field): Getter {
   const { msb, lsb } = field;

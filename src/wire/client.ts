@@ -1,6 +1,7 @@
 /**
  * The virtual machine monitor's side of the wire, for the simulated VM, tests and benchmarks: asks and waits,
- * and serves the backend channel while it waits, as every peer must (DESIGN §3). Blocks its thread.
+ * and serves the backend channel while it waits, as every peer must (ARCHITECTURE.md, The wire).
+ * Blocks its thread.
  */
 import { CodedError, ERRORS, type ErrorName, errorName } from '../base/errors.js';
 import { closeFd, connectUnix, POLL, PollSet, socketPair } from '../base/native.js';

@@ -13,7 +13,7 @@ import { pack } from '../../spec/define.js';
 import type { VtdPagingCapabilities } from '../../spec/pagetable/vtd.js';
 import { CAP_REG, ECAP_REG, FRCD_OFFSET, IOTLB_OFFSET, VER_REG } from '../../spec/vtd/registers.js';
 
-/** How long the model's caches keep what they hold (DESIGN §5). */
+/** How long the model's caches keep their entries. ARCHITECTURE.md, Models */
 export const CACHE_POLICY = { FAITHFUL: 'faithful', NONE: 'none', HOSTILE: 'hostile' } as const;
 export type CachePolicy = (typeof CACHE_POLICY)[keyof typeof CACHE_POLICY];
 

@@ -1,6 +1,7 @@
 /**
- * GCMD_REG and GSTS_REG: every command is taken when it is written, and its status bit shows it only after the
- * caches outside have acknowledged what it invalidated (DESIGN §3, rule 2). VT-d §11.4.4, §6.6.
+ * GCMD_REG and GSTS_REG: every command is taken when it is written, and its status bit shows it
+ * only after the downstream caches have acknowledged what it invalidated (rule 2 of
+ * ARCHITECTURE.md, Ordering). VT-d §11.4.4, §6.6.
  *
  * TE and QIE are levels: each write carries their wanted state. SRTP is one-shot: writing 0 does nothing. WBF,
  * SIRTP, IRE and CFI belong to capabilities that are not there (RWBF, IR) and are ignored.

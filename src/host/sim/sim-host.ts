@@ -1,6 +1,6 @@
 /**
  * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests that these are assigned
- * to. DESIGN §8.
+ * to. ARCHITECTURE.md, Hosts.
  */
 import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/parent-pasids.js';
 import type { Container, HostKind } from '../../assignment/request.js';
