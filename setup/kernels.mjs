@@ -30,7 +30,7 @@ export const ALL_SERIES = Object.keys(SERIES).reverse();
 
 /** Parts of the module tree that are kept: what a guest of ours may ever load. */
 const KEPT =
-  /\/kernel\/(arch|block|crypto|lib|drivers\/(block|char|dca|dma|i2c\/algos|iommu|misc|net|nvme|pci|vfio|virt|virtio)|fs\/(9p|netfs|configfs)|net\/(9p|core|packet)|virt)\//;
+  /\/kernel\/(arch|block|crypto|lib|drivers\/(block|char|crypto\/ccp|dca|dma|i2c\/algos|iommu|misc|net|nvme|pci|vfio|virt|virtio)|fs\/(9p|netfs|configfs)|net\/(9p|core|packet)|virt)\//;
 const DROPPED = /\/drivers\/net\/(wireless|usb|can|hamradio|ieee802154|ethernet\/(?!intel))/;
 
 /** How many releases of a series to try: the newest may be announced and not yet on the mirror. */

@@ -1,4 +1,4 @@
-/** What `npm run test:vfio` needs besides: archives for a level-1 machine, and for the level-2 guest inside it. */
+/** What `npm run test:vfio` and `test:kvm` need besides: archives for a level-1 machine, and for the level-2 guest inside it. */
 import { join } from 'node:path';
 import { ARCHES, HOST_ARCH } from './arches.mjs';
 import { ensureArm64Machine } from './arm64-machine.mjs';
@@ -13,6 +13,8 @@ const LEVEL_1 = join(ROOT, 'test/vfio/level1');
 const IOMMUFD = join(ROOT, 'test/vfio/iommufd');
 const IOMMUFD_KERNEL = join(ROOT, 'test/vfio/kernels/iommufd.config');
 const LEVEL_2 = join(ROOT, 'test/vfio/level2');
+const KVM_LEVEL_1 = { amd64: join(ROOT, 'test/kvm/level1'), arm64: join(ROOT, 'test/kvm/level1-arm64') };
+const KVM_LEVEL_2 = join(ROOT, 'test/kvm/level2');
 
 /**
  * @param {object} paths what was prepared (paths.json)
@@ -41,6 +43,30 @@ export async function ensureLevels(paths, { arch, level1, iommufd }) {
   return {
     level1: level(level1, own, [LEVEL_1, IOMMUFD], 'level1-iommufd'),
     level2: level2(arch === HOST_ARCH ? own : debian(arch)),
+  };
+}
+
+/**
+ * For `npm run test:kvm`: level 1 with KVM, and level 2 with the programs that measure, both of one architecture.
+ * @returns {Promise<{level1: object, level2: object}>} as ensureLevels
+ */
+export async function ensureKvmLevels(paths, arch) {
+  const cache = new Cache(cacheRoot());
+  const part = arch === HOST_ARCH ? paths : paths[arch];
+  const kernel = part.kernels['6.12'];
+  const level = (images, name) => ({
+    arch,
+    kernel: kernel.image,
+    initramfs: ensureInitramfs(
+      ...[cache, kernel.release],
+      ...[cache.path(ARCHES[arch].busybox, 'busybox'), cache.path(ARCHES[HOST_ARCH].busybox, 'busybox')],
+      ...[images, name],
+    ),
+  });
+  const programs = arch === HOST_ARCH ? undefined : await programsFor(cache);
+  return {
+    level1: { ...level([LEVEL_1, KVM_LEVEL_1[arch]], 'kvm-level1'), programs },
+    level2: { ...level([GUEST, KVM_LEVEL_2], 'kvm-level2'), programs: kernel.module },
   };
 }
 

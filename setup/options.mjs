@@ -15,12 +15,13 @@ export const HELP = `Usage: npm run demo|setup|bench|fuzz|oracle|tree [-- option
   oracle  compares the models with stock QEMU's own
   shadow  maps and unmaps through VFIO in a guest: npm run test:shadow -- --minutes 10
   vfio    assigns a real device to a guest, in a virtual machine that has one: npm run test:vfio
+  kvm     guests under a real KVM, in a virtual machine that has one: npm run test:kvm
   tree    compiles the bridge inside the source tree of another QEMU: npm run tree -- 10.2.2
 
 Options here; all others go on to the command:
   --sim               demo: a simulated machine; needs no QEMU and no set-up but npm's
   --without-guests    test: leave out the tests that need QEMU, and say so
-  --arch amd64|arm64  demo, vfio: the guest's architecture (amd64); setup: the only one to prepare (both)
+  --arch amd64|arm64  demo, vfio, kvm: the guest's architecture (amd64); setup: the only one to prepare (both)
   --level1 amd64      vfio: the machine around an arm64 guest is of this kind, which takes no arm64 programs (arm64)
   --iommufd           vfio: through iommufd; compiles a kernel that has it, once
   --mdev              vfio: a mediated device, through iommufd

@@ -9,7 +9,7 @@ import { ALL_ARCHES, HOST_ARCH } from './arches.mjs';
 import { cacheRoot } from './cache.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
-import { ensureLevels } from './levels.mjs';
+import { ensureKvmLevels, ensureLevels } from './levels.mjs';
 import { HELP, ownFiles, parse } from './options.mjs';
 import { checkMachine, prepare } from './prepare.mjs';
 import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
@@ -160,6 +160,15 @@ async function vfio(values, rest) {
   return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
 }
 
+/** Guests under a real KVM, in a virtual machine that has one. */
+async function kvm(values, rest) {
+  const script = scriptPath('test/kvm/run.mjs');
+  const arch = values.arch ?? HOST_ARCH;
+  const paths = await everything({}, kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']), undefined, true);
+  const settings = JSON.stringify({ arch, ...(await ensureKvmLevels(paths, arch)) });
+  return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));
+}
+
 /** A guest that maps and unmaps through VFIO for as long as one likes. */
 async function shadow(_values, rest) {
   const options = { minutes: { type: 'string', default: '10' }, seed: { type: 'string' } };
@@ -192,7 +201,7 @@ async function tree(_values, [version]) {
   return 0;
 }
 
-const COMMANDS = { demo, test, table, shadow, vfio, bench, fuzz, oracle, build, setup, tree };
+const COMMANDS = { demo, test, table, shadow, vfio, kvm, bench, fuzz, oracle, build, setup, tree };
 
 async function main([name, ...argv]) {
   const { values, rest } = parse(argv);

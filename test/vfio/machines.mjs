@@ -43,13 +43,13 @@ const LEVEL_2 = {
 export const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /** What this project prepared for an architecture. */
-const partOf = (paths, arch) => paths[arch] ?? paths;
+export const partOf = (paths, arch) => paths[arch] ?? paths;
 
 /** Where level 1 has a file of this machine. */
-const inLevel1 = ({ level1: { programs } }, file) => `${programs?.machine ?? ''}${file}`;
+export const inLevel1 = ({ level1: { programs } }, file) => `${programs?.machine ?? ''}${file}`;
 
 /** What level 1 runs: this machine's programs, or those of its own file system. */
-function programsOf(paths, { arch, level1: { programs } }) {
+export function programsOf(paths, { arch, level1: { programs } }) {
   return programs ?? { node: process.execPath, ...partOf(paths, arch) };
 }
 
@@ -80,7 +80,7 @@ export function settings(paths, levels, { frames, locked }) {
 }
 
 /** Level 1's file system: this machine's, or its own, with this machine's files in it. */
-function fileSystem(levels) {
+export function fileSystem(levels) {
   const share = (tag, path) => [
     ...['-fsdev', `local,id=${tag},path=${path},security_model=none,readonly=on`],
     ...['-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],

@@ -4,12 +4,11 @@
  * function is bound to vfio-pci and given to a stock QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and
  * level 1's own IOMMU must have been told what our daemon asked for, no more and no less. docs/testing.md says more.
  */
-import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { runLevel1 } from './level1.mjs';
 import { level1Command, quote, settings } from './machines.mjs';
 import { buildProgram, nestCommand, nestVerdicts } from './nest.mjs';
 
@@ -29,58 +28,6 @@ const HELP = `Usage: npm run test:vfio [-- --arch amd64|arm64] [--iommufd] [opti
   --help
 
 Takes three to ten minutes: two levels of emulation. Exit status 0 when everything held.`;
-
-/** Level 1 may be silent for so long while level 2's kernel starts. */
-const SILENCE_MS = 600_000;
-/** How often to say for how long it has been running. */
-const PROGRESS_MS = 60_000;
-
-/** The lines that level 1 and level 2 print for us: [who, what, fields]. */
-function parseLine(line) {
-  const match = /VIOMMU-(L1|GUEST): (\S+) ?(.*)$/.exec(line);
-  if (match === null) return undefined;
-  const [, who, what, rest] = match;
-  const fields = Object.fromEntries(
-    [...rest.matchAll(/(\w+)=("[^"]*"|\S+)/g)].map(([, name, value]) => [name, value.replaceAll('"', '')]),
-  );
-  return { who, what, rest, fields };
-}
-
-/** Runs level 1 to its end; resolves with what it said. */
-function runLevel1([command, args], options) {
-  const said = { lines: [], found: new Map() };
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const stop = () => child.kill('SIGKILL');
-  process.once('exit', stop);
-  for (const name of ['SIGINT', 'SIGTERM'])
-    process.once(name, () => process.exit(name === 'SIGINT' ? 130 : 143));
-  let silence = setTimeout(stop, SILENCE_MS);
-  const started = Date.now();
-  const progress = setInterval(() => {
-    console.log(`  … ${Math.round((Date.now() - started) / 1000)} s`);
-  }, PROGRESS_MS);
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    clearTimeout(silence);
-    silence = setTimeout(stop, SILENCE_MS);
-    said.lines.push(line);
-    if (options.console) console.log(line);
-    const parsed = parseLine(line);
-    if (parsed === undefined) return;
-    const key = `${parsed.who} ${parsed.what}`;
-    said.found.set(key, { ...parsed, fields: { ...said.found.get(key)?.fields, ...parsed.fields } });
-    if (!options.console && parsed.what !== 'report')
-      console.log(`  ${parsed.who === 'L1' ? 'level 1' : 'level 2'}: ${parsed.what} ${parsed.rest}`);
-  });
-  return new Promise((done, failed) => {
-    child.once('error', failed);
-    child.once('exit', () => {
-      clearTimeout(silence);
-      clearInterval(progress);
-      process.off('exit', stop);
-      done(said);
-    });
-  });
-}
 
 /** What has to hold: [holds, sentence]. */
 function verdicts({ found, lines }, { iommufd }, { frames, locked }) {
