@@ -59,6 +59,11 @@ export interface QueueDescription {
 export interface PeerQueue {
   /** Nothing of the queue is under way or has stopped it, and no translation handed out lies outside of what commands name. */
   readonly ready: boolean;
+  /**
+   * A translation handed out lies outside of what commands name, or a request is held that they may concern. Then the
+   * queue is not {@link ready}, and translations change nothing else of that.
+   */
+  readonly loose: boolean;
   /** Changes with what {@link describe} says. */
   readonly version: number;
   describe(out: QueueDescription): void;

@@ -21,6 +21,7 @@ import type { Batch } from '../shadow/outbox.js';
 import type { Shadow } from '../shadow/shadow.js';
 import type * as M from '../wire/messages.js';
 import { announcedDevice, deviceKind, faultOf } from './assigned-messages.js';
+import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet, SessionPorts, SessionSettings } from './ports.js';
 import { WireHost } from './wire-host.js';
@@ -47,7 +48,7 @@ export interface AssignedReport {
   readonly batches: boolean;
 }
 
-export class AssignedDevices {
+export class AssignedDevices implements PendingWork {
   readonly host = new WireHost();
   readonly nesting: Nesting;
   readonly spaces: HostSpaces;
@@ -72,12 +73,12 @@ export class AssignedDevices {
     private readonly table: DeviceTable,
     shadow: Shadow,
     private readonly model: () => Iommu | undefined,
-    /** The host has done all that it was asked for. */
-    settled: () => void,
+    /** Something that was asked of the host has ended. */
+    ended: () => void,
   ) {
     const tell = (event: NestingEvent): void => this.tell(event);
-    this.nesting = new Nesting(this.host, model, this.result, tell, settled);
-    this.spaces = new HostSpaces(this.host, shadow, this.nesting.operations, settled);
+    this.nesting = new Nesting(this.host, model, this.result, tell, ended);
+    this.spaces = new HostSpaces(this.host, shadow, this.nesting.operations, ended);
     this.hostPasids = new HostPasids(
       this.host,
       this.nesting.operations,
@@ -96,7 +97,10 @@ export class AssignedDevices {
 
   /** More than 0 while hardware is not known to do what the guest has set up. */
   get pending(): number {
-    return this.nesting.pending + this.spaces.underWay;
+    const { nesting, spaces } = this;
+    // Asked with every invalidation: without devices only operations that are in flight count.
+    const nested = this.devices.size > 0 ? nesting.pending : nesting.operations.pending;
+    return nested + spaces.underWay;
   }
 
   get idle(): boolean {
@@ -195,14 +199,11 @@ export class AssignedDevices {
     this.devices.delete(device);
   }
 
-  /** The guest invalidates. True when it concerns a device that is nested. */
-  touch(scope: InvalidateScope): boolean {
-    if (this.devices.size === 0) return false;
-    this.nesting.touch(scope);
-    return true;
+  invalidated(scope: InvalidateScope): void {
+    if (this.devices.size > 0) this.nesting.touch(scope);
   }
 
-  work(): void {
+  advance(): void {
     if (this.devices.size > 0) this.nesting.work();
   }
 

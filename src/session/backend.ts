@@ -5,11 +5,13 @@
  * whoever asks stands and waits for them.
  */
 import { CodedError } from '../base/errors.js';
+import type { Iommu } from '../device/iommu.js';
 import { isMessage, replyCodec } from '../wire/codec.js';
 import { type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { expectDescriptors } from './descriptors.js';
 import type { Session } from './session.js';
+import { notWaitedFor } from './unexpected-reply.js';
 
 type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
 
@@ -32,20 +34,19 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
   const table: (Handler | undefined)[] = [];
   table[MESSAGE.INVALIDATE] = answer(MESSAGE.INVALIDATE, (session, { type, id }, status) => {
     mustBeDone(type, status);
-    if (session.invalidations.acknowledge(id)) session.shadowing.owe();
+    session.invalidations.acknowledge(id);
   });
-  table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (session, { id }, { result }) =>
-    session.deviceAnswered(id, result),
-  );
+  table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (session, { id }, { result }) => {
+    if (!session.deviceTlbs.answer(id, result, session.model as Iommu)) session.completions.wakeModel();
+  });
   table[MESSAGE.HOST_BATCH] = answer(MESSAGE.HOST_BATCH, (session, { type, id }, { failures }) => {
     // One that went with an answer on the front channel is answered there.
-    if (id === session.shadowing.handed) throw notWaitedFor(type, id);
+    if (id === session.shadowing.writeReply.batch) throw notWaitedFor(type, id);
     session.shadowing.answered(id, failures);
   });
   table[MESSAGE.TRACK] = answer(MESSAGE.TRACK, (session, { type, id }, status) => {
     mustBeDone(type, status);
     session.shadowing.shadow.trackAnswered(id);
-    session.shadowing.owe();
   });
   const host = answer(MESSAGE.HOST_SPACE_CREATE, (session, { type, id }, reply) =>
     session.assigned.host.answered(type, id, reply),
@@ -55,11 +56,6 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
   }
   return table;
 })();
-
-/** An answer that no request waits for. */
-export function notWaitedFor(type: number, id: number): CodedError {
-  return new CodedError('UNEXPECTED_REPLY', `a reply to ${messageName(type)}, ${id}, that is not waited for`);
-}
 
 /**
  * Who handles a frame of the backend channel, now or later. Throws `UNKNOWN_TYPE`, `OUT_OF_ORDER`, `UNEXPECTED_REPLY`,

@@ -1,27 +1,26 @@
 /**
- * ATS invalidation requests on their way to devices (DEVICE_TLB). The model is told how each ended, always after
- * the input in which it asked: a peer without the feature has no such devices, which is known at once and said later.
+ * ATS invalidation requests on their way to devices (DEVICE_TLB). The model is told how each ended, always after the
+ * call in which it asked. A peer without the feature has no such devices: that is known at once, and delivered later.
  */
-import { DEVICE_TLB } from '../device/iommu.js';
+import { DEVICE_TLB, type Iommu } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
 import type { DeviceTlb } from '../wire/messages.js';
+import type { EndedRequests } from './completions.js';
 import type { Outlet } from './ports.js';
+import { notWaitedFor } from './unexpected-reply.js';
 
 /** Above this the model waits before it sends more. */
 const MAX_PENDING = 1024;
-/** A request from before a reset: its answer is taken and told nobody. */
+/** Tag of a request from before a reset: the model is not told of its end. */
 const FORGOTTEN = -1;
 
-/** Takes an ended request: the model's tag and a result of {@link DEVICE_TLB}. */
-export type DeviceTlbEnded = (tag: number, result: number) => void;
-
-export class DeviceTlbs {
+export class DeviceTlbs implements EndedRequests {
   /** Requests that were sent to the peer. */
   sent = 0;
   /** Tags by frame id. */
   readonly #pending = new Map<number, number>();
-  /** Ended without being sent, and not told yet: tags and results. */
+  /** Ended without being sent, and not delivered yet: tags and results. */
   #known: { readonly tag: number; readonly result: number }[] = [];
   readonly #message: DeviceTlb = CODEC.DeviceTlb.create();
   #backend: Outlet | undefined;
@@ -76,25 +75,27 @@ export class DeviceTlbs {
   }
 
   /**
-   * Takes an answer. False: nobody asked. `room` is called instead of `ended` for a request from before a reset: a model
-   * that was refused meanwhile, and waits for no other one, hears that there is room.
+   * Takes an answer. False: the request that it ends is from before a reset, and only makes room: a model that was refused
+   * and waits for no other request has to hear of that. Throws `UNEXPECTED_REPLY`.
    */
-  answer(id: number, result: number, ended: DeviceTlbEnded, room: () => void): boolean {
+  answer(id: number, result: number, model: Iommu): boolean {
     const tag = this.#pending.get(id);
-    if (tag === undefined) return false;
+    if (tag === undefined) throw notWaitedFor(MESSAGE.DEVICE_TLB, id);
     this.#pending.delete(id);
-    if (tag === FORGOTTEN) room();
-    else ended(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
+    if (tag === FORGOTTEN) return false;
+    model.deviceTlbInvalidated?.(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
     return true;
   }
 
-  /** Tells what is known without asking; what the model asks then, too. */
-  settle(ended: DeviceTlbEnded): void {
+  /** Tells the model of what ended without being sent, also of what it asks for then. True: there was something. */
+  deliver(model: Iommu): boolean {
+    if (this.#known.length === 0) return false;
     while (this.#known.length > 0) {
       const known = this.#known;
       this.#known = [];
-      for (const { tag, result } of known) ended(tag, result);
+      for (const { tag, result } of known) model.deviceTlbInvalidated?.(tag, result);
     }
+    return true;
   }
 
   /** The model was reset and waits for nothing. */

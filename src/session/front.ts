@@ -17,6 +17,8 @@ interface Entry {
   readonly feature: number;
   /** Whether the handler looks after descriptors itself; otherwise none may come. */
   readonly descriptors: boolean;
+  /** Whether it may change what a completion waits for, or what the peer may do by itself. */
+  readonly changes: boolean;
 }
 
 function body<T extends object>(
@@ -27,9 +29,12 @@ function body<T extends object>(
 }
 
 const entry = (handle: Handler, feature = 0, descriptors = false): Entry => ({
-  handle,
-  feature,
-  descriptors,
+  ...{ handle, feature, descriptors, changes: true },
+});
+
+/** A handler that changes nothing, or marks the completions itself where it does. */
+const look = (handle: Handler, feature = 0): Entry => ({
+  ...{ handle, feature, descriptors: false, changes: false },
 });
 
 /** By message number. */
@@ -46,8 +51,8 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
   );
   table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, frame, m) => session.regWrite(frame, m)));
-  table[MESSAGE.REG_READ] = entry(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
-  table[MESSAGE.TRANSLATE] = entry(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
+  table[MESSAGE.REG_READ] = look(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
+  table[MESSAGE.TRANSLATE] = look(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
   table[MESSAGE.DEVICE_ADDED] = entry(
     body(CODEC.DeviceAdded, (session, _, m) => {
       const { rid } = session.devices.find(m.device) ?? m;
@@ -73,7 +78,7 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
       session.replyWhenHostIsDone(frame, CODEC.Status, DONE);
     }),
   );
-  table[MESSAGE.REPLAY] = entry(
+  table[MESSAGE.REPLAY] = look(
     body(CODEC.Replay, (session, frame, m) => session.replay(frame, m)),
     FEATURE.NOTIFIERS,
   );
@@ -89,12 +94,12 @@ export const FRONT: readonly (Entry | undefined)[] = (() => {
     FEATURE.PRI,
   );
   // Whoever it woke up looks into the mailbox.
-  table[MESSAGE.MAIL] = entry(
+  table[MESSAGE.MAIL] = look(
     body(CODEC.Mail, () => {}),
     FEATURE.MAILBOX,
   );
   // The input that it caused has emptied the ring already.
-  table[MESSAGE.QUEUE_RAN] = entry(
+  table[MESSAGE.QUEUE_RAN] = look(
     body(CODEC.QueueRan, () => {}),
     FEATURE.QUEUES,
   );

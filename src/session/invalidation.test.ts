@@ -38,7 +38,7 @@ function movedOn(walks?: { space: number }) {
   bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 1, flags: NOTIFY.UNMAP });
   const invalidate = (scope: Partial<InvalidateScope>): unknown => {
     const before = bench.invalidations.length;
-    bench.session.outputs.invalidate({
+    bench.invalidate({
       ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
       ...scope,
     });

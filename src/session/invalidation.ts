@@ -21,24 +21,15 @@ import { Tags } from '../device/tags.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
 import type { Invalidate } from '../wire/messages.js';
+import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet } from './ports.js';
+import { EVERYTHING } from './recorded-scopes.js';
 import type { PeerWalks } from './walks.js';
 
 const MAX_PENDING = 4096;
 
-const EVERYTHING: InvalidateScope = {
-  space: ANY,
-  sub: ANY,
-  rid: ANY,
-  pasid: ANY,
-  lo: 0,
-  hi: 0,
-  log2Size: 64,
-  structures: true,
-};
-
-export class Invalidations {
+export class Invalidations implements PendingWork {
   /** Of the last invalidation sent; what answers carry. Counts modulo 2^32. */
   epoch = 0;
   sent = 0;
@@ -111,7 +102,7 @@ export class Invalidations {
   }
 
   /** Tells the bridge, unless it has nothing to drop. */
-  invalidate(scope: InvalidateScope, model: Iommu): void {
+  invalidated(scope: InvalidateScope, model: Iommu): void {
     const devices: number[] = [];
     const notified = this.#devices.notifiedRids;
     if (notified.length > 0) {
@@ -150,8 +141,8 @@ export class Invalidations {
     return devices;
   }
 
-  /** Takes an acknowledgement; returns whether none is missing now. Throws `UNEXPECTED_REPLY`. */
-  acknowledge(id: number): boolean {
+  /** Takes an acknowledgement. Throws `UNEXPECTED_REPLY`. */
+  acknowledge(id: number): void {
     if (!this.#unacknowledged.delete(id)) {
       throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
     }
@@ -161,7 +152,6 @@ export class Invalidations {
       // It clears the tags of every requester, so it names every notified device.
       this.#send(EVERYTHING, this.#everyone());
     }
-    return this.pending === 0;
   }
 
   #invalidate(scope: InvalidateScope, devices: number[]): void {

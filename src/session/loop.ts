@@ -201,14 +201,14 @@ export class SessionLoop {
   #mostLooks(): number {
     const { shadowing } = this.session;
     const { looks } = this.#patience;
-    if (shadowing.handed !== 0) return Math.max(HOST_SPINS, looks);
+    if (shadowing.writeReply.batch !== 0) return Math.max(HOST_SPINS, looks);
     return shadowing.shadow.idle || this.#backendOwes ? SPINS : looks;
   }
 
   /** An answer is to come on the backend channel, where nobody looks meanwhile. */
   get #backendOwes(): boolean {
-    const { shadowing, outputs } = this.session;
-    return shadowing.handed === 0 && outputs.pendingAcks() > 0;
+    const { shadowing, completions } = this.session;
+    return shadowing.writeReply.batch === 0 && completions.pending > 0;
   }
 
   #wait(milliseconds: number): boolean {

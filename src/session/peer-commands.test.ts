@@ -13,6 +13,7 @@ const WHOLE: InvalidateScope = { space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0
 /** A queue that says what a test wants, and keeps what it was told. */
 class FakeQueue {
   ready = true;
+  loose = false;
   version = 1;
   entryLog2 = 4;
   plain = true;
@@ -115,19 +116,23 @@ describe('the QUEUE that is in force', () => {
     bench.translate(0x1000);
     expect(told(), 'not told again').toHaveLength(1);
     queue.ready = false;
-    bench.translate(0x1000);
+    bench.write(FAKE.OFFSET, 1);
     expect(ring.inForce).toBe(0);
     queue.ready = true;
-    bench.translate(0x1000);
+    bench.write(FAKE.OFFSET, 1);
     expect(ring.inForce, 'the same one').toBe(number);
     expect(told()).toHaveLength(1);
+    queue.ready = false;
+    queue.loose = true;
+    bench.translate(0x1000);
+    expect(ring.inForce, 'by a translation').toBe(0);
   });
 
   it('is another one when the model describes it anew', () => {
     const { bench, queue, told, ring } = start();
     const before = ring.inForce;
     queue.version = 2;
-    bench.translate(0x1000);
+    bench.write(FAKE.OFFSET, 1);
     expect(told()).toHaveLength(2);
     expect(ring.inForce).toBe(told()[1]?.['number']);
     expect(ring.inForce).not.toBe(before);
@@ -289,11 +294,11 @@ describe('what the peer has carried out', () => {
     expect(bench.invalidations).toEqual([]);
     expect(bench.session.outputs.pendingAcks()).toBe(0);
     // Nothing of the space is out any more, so there is nothing to tell of.
-    bench.session.outputs.invalidate(WHOLE);
+    bench.invalidate(WHOLE);
     expect(bench.invalidations).toEqual([]);
     expect(bench.session.invalidations.suppressed).toBe(1);
     expect(bench.translate(0x1000).epoch).toBe(epoch);
-    bench.session.outputs.invalidate(WHOLE);
+    bench.invalidate(WHOLE);
     expect(bench.invalidations, 'it is out again').toHaveLength(1);
   });
 
@@ -303,7 +308,7 @@ describe('what the peer has carried out', () => {
     queue.onRun = () => bench.session.outputs.invalidate({ ...WHOLE, lo: 0x1000, log2Size: 12 });
     ring.put([entry(1)], 1);
     bench.session.takeRun();
-    bench.session.outputs.invalidate(WHOLE);
+    bench.invalidate(WHOLE);
     expect(bench.invalidations).toHaveLength(1);
   });
 

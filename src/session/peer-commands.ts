@@ -56,9 +56,18 @@ export class PeerCommands {
       if (peerQueue.version !== this.#version) this.#tell(model);
       inForce = this.#message.number;
     }
-    if (inForce === this.#inForce) return;
-    this.#inForce = inForce;
-    Atomics.store(page.control, CONTROL.QUEUE, inForce);
+    this.#putInForce(page, inForce);
+  }
+
+  /** A translation was handed out. Closes the queue if its commands may miss that: to be called before the answer goes. */
+  handedOut(model: Iommu): void {
+    if (this.#inForce !== 0 && model.peerQueue?.loose === true) this.#putInForce(this.#page as SharedPage, 0);
+  }
+
+  #putInForce(page: SharedPage, number: number): void {
+    if (number === this.#inForce) return;
+    this.#inForce = number;
+    Atomics.store(page.control, CONTROL.QUEUE, number);
   }
 
   #tell(model: Iommu): void {
@@ -71,13 +80,16 @@ export class PeerCommands {
     this.#backend?.put(MESSAGE.QUEUE, 0, 0, CODEC.Queue, message);
   }
 
-  /** Takes what is in the ring. Throws `BAD_ARGUMENT` for commands that the peer may not carry out. */
-  take(model: Iommu): void {
+  /**
+   * Takes what is in the ring. True: there was something. Throws `BAD_ARGUMENT` for commands that the peer may not carry
+   * out.
+   */
+  take(model: Iommu): boolean {
     const page = this.#page;
     const ring = page?.ring;
-    if (page === undefined || ring === undefined) return;
+    if (page === undefined || ring === undefined) return false;
     const filled = Atomics.load(page.control, CONTROL.RING_FILLED);
-    if (filled === this.#ringTaken) return;
+    if (filled === this.#ringTaken) return false;
     const slots = ring.length / SLOT_WORDS;
     const left = (filled - this.#ringTaken) >>> 0;
     if (left > slots) throw new CodedError('BAD_ARGUMENT', `${left} slots filled in a ring of ${slots}`);
@@ -86,6 +98,7 @@ export class PeerCommands {
     for (let done = 0; done < left; ) done += this.#takeOne(model, ring, left - done);
     this.following = false;
     Atomics.store(page.control, CONTROL.RING_TAKEN, this.#ringTaken);
+    return true;
   }
 
   /** One run: a head, and the commands. Returns how many slots it took. */

@@ -9,7 +9,8 @@ import type { RemoteAccess } from '../memory/remote.js';
 import { type Channel, FILL } from '../wire/channel.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, Frame, MESSAGE } from '../wire/frame.js';
-import { answerHandler, notWaitedFor } from './backend.js';
+import { answerHandler } from './backend.js';
+import { notWaitedFor } from './unexpected-reply.js';
 
 const FRONT = 0;
 const BACKEND = 1;

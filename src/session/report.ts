@@ -101,7 +101,7 @@ export function reportOf(session: Session): SessionReport {
     invalidationsSuppressed: invalidations.suppressed,
     invalidationsMerged: invalidations.merged,
     deviceTlbInvalidations: session.deviceTlbs.sent,
-    pendingAcks: session.outputs.pendingAcks(),
+    pendingAcks: session.completions.pending,
     shadow: Array.from(session.shadowing.shadow.devices, (space) => ({
       device: space.device,
       rid: space.rid,

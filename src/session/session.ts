@@ -7,7 +7,7 @@
  *
  * The rules of ARCHITECTURE.md, Ordering, and where they are kept:
  *   1 frames are handled in the order of their channel, to the end, one at a time;
- *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so;
+ *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so (completions.ts);
  *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model goes on;
  *   4 RESET and the end of the connection drop everything;
  *   5 nothing here waits, so translations are answered whatever is pending;
@@ -28,7 +28,8 @@ import { CODEC, type Codec, isMessage } from '../wire/codec.js';
 import { CONTROL, FEATURE, FLAG, type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { AssignedDevices } from './assigned.js';
-import { answerHandler, notWaitedFor } from './backend.js';
+import { answerHandler } from './backend.js';
+import { Completions } from './completions.js';
 import { expectDescriptors } from './descriptors.js';
 import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
@@ -59,6 +60,7 @@ export class Session {
   readonly deviceTlbs = new DeviceTlbs();
   readonly shadowing: Shadowing;
   readonly assigned: AssignedDevices;
+  readonly completions: Completions;
   /** Frames handled, by channel. */
   readonly frames = new Uint32Array(2);
   agreement: Agreement | undefined;
@@ -71,7 +73,9 @@ export class Session {
   readonly remoteRegions = new Set<number>();
   /** Why files could not be mapped; each is said in the log once. */
   readonly unmappable = new Set<ErrorName>();
+  /** REG_WRITEs that were handled, and what of that stands in the control page. Modulo 2^32. */
   #handled = 0;
+  #published = 0;
   readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false, size: 0 };
   readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
   readonly #result: TranslateResult = {
@@ -87,20 +91,17 @@ export class Session {
   readonly #answer = CODEC.TranslateReply.create();
   readonly #replayed = CODEC.ReplayReply.create();
   readonly #value = CODEC.RegReadReply.create();
-  /** Answers that wait until the host has done all that it was asked for. */
-  #whenHostIsDone: (() => void)[] = [];
-  /** HOST_SETTLEs that wait for their answer. */
-  #settling: { readonly type: number; readonly id: number }[] = [];
-
   constructor(ports: SessionPorts, settings: SessionSettings) {
     this.ports = ports;
     this.settings = settings;
     this.shadowing = new Shadowing(ports, this.devices);
     const model = (): Iommu | undefined => this.model;
+    this.completions = new Completions(this.deviceTlbs, () => this.shadowing.completing());
     this.assigned = new AssignedDevices(ports, settings, this.devices, this.shadowing.shadow, model, () =>
-      this.shadowing.owe(),
+      this.completions.mark(),
     );
     this.shadowing.assigned = this.assigned;
+    for (const work of [this.invalidations, this.assigned, this.shadowing]) this.completions.register(work);
     this.#views = Array.from({ length: MAX_SPANS + 1 }, (_, n) =>
       this.#result.spans.subarray(0, n * SPAN_WORDS),
     );
@@ -113,21 +114,28 @@ export class Session {
   input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames[channel]++;
     this.takeRun();
-    if (channel === CHANNEL.BACKEND) answerHandler(frame)(this, frame, bytes);
-    else this.#fromFront(frame, bytes);
-    this.#goOn();
-    this.deviceTlbs.settle(this.#deviceTlbEnded);
-    this.#goOn();
-    if (this.#whenHostIsDone.length > 0 && this.assigned.pending === 0) this.#hostIsDone();
-    if (this.#settling.length > 0) this.#settle();
+    if (channel === CHANNEL.FRONT) this.#fromFront(frame, bytes);
+    else {
+      this.completions.mark();
+      answerHandler(frame)(this, frame, bytes);
+    }
+    if (this.completions.marked) this.#settle();
+  }
+
+  /** Does what is due after a change. Nothing of it is seen outside before all of it is done. */
+  #settle(): void {
+    const { model, completions } = this;
+    if (model === undefined) return;
+    completions.settle(model);
     // Before an answer: that of a write may be seen at once.
     this.#publishQueue();
-    this.shadowing.answerWrite(this.ports.front);
+    this.#publishHandled();
+    completions.answer();
   }
 
   /** Takes what the peer has carried out by itself. Throws `BAD_ARGUMENT`. */
   takeRun(): void {
-    if (this.model !== undefined) this.peerCommands.take(this.model);
+    if (this.model !== undefined && this.peerCommands.take(this.model)) this.completions.mark();
   }
 
   /** Checks of completions are wanted by one more, or one less: while any are, each of them is made here. */
@@ -142,7 +150,7 @@ export class Session {
     if (model === undefined) return;
     const unshared =
       this.devices.notifiedRids.length === 0 && this.assigned.idle && this.shadowing.shadow.idle;
-    const alone = unshared && !this.shadowing.watched && this.outputs.pendingAcks() === 0;
+    const alone = unshared && !this.shadowing.watched && this.completions.pending === 0;
     this.peerCommands.publish(model, alone);
   }
 
@@ -176,11 +184,9 @@ export class Session {
         if (this.peerCommands.exactly) this.invalidations.carriedOut(scope);
         return;
       }
-      this.invalidations.invalidate(scope, this.model);
-      this.shadowing.touch(scope, this.model);
-      if (this.assigned.touch(scope)) this.shadowing.owe();
+      this.completions.record(scope);
     },
-    pendingAcks: () => this.invalidations.pending + this.shadowing.shadow.pending + this.assigned.pending,
+    pendingAcks: () => this.completions.pendingForModel(),
     interrupt: (addressLo, addressHi, data) => this.#interrupt(addressLo, addressHi, data, 0),
     wire: (line) => this.#interrupt(0, 0, 0, line + 1),
     resume: (stall, action) => {
@@ -192,27 +198,14 @@ export class Session {
       const message = { rid, pasid: pasid + 1, group, code };
       this.#tell(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
     },
-    invalidateDeviceTlb: (tag, rid, pasid, lo, hi, log2Size, global) =>
+    invalidateDeviceTlb: (tag, rid, pasid, lo, hi, log2Size, global) => {
+      this.completions.mark();
       // A host invalidates the device as it invalidates its IOMMU; the completion waits for that anyway.
-      this.assigned.serves(rid)
-        ? this.deviceTlbs.end(tag, DEVICE_TLB.DONE)
-        : this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global),
+      if (this.assigned.serves(rid)) return this.deviceTlbs.end(tag, DEVICE_TLB.DONE);
+      return this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global);
+    },
     event: (event) => this.ports.event(event),
   };
-
-  readonly #deviceTlbEnded = (tag: number, result: number): void => {
-    this.model?.deviceTlbInvalidated?.(tag, result);
-  };
-
-  readonly #deviceTlbRoom = (): void => {
-    this.shadowing.owe();
-  };
-
-  /** A device has answered an invalidation request. Throws `UNEXPECTED_REPLY`. */
-  deviceAnswered(id: number, result: number): void {
-    if (this.deviceTlbs.answer(id, result, this.#deviceTlbEnded, this.#deviceTlbRoom)) return;
-    throw notWaitedFor(MESSAGE.DEVICE_TLB, id);
-  }
 
   regWrite(frame: Frame, message: M.RegWrite): void {
     const { offset, size } = message;
@@ -224,11 +217,22 @@ export class Session {
       model.writeRegister(offset, size, message.lo, message.hi);
     }
     this.#handled = (this.#handled + 1) >>> 0;
-    this.#publishQueue();
-    // Last: who sees this count sees everything the write has done.
-    Atomics.store((this.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
     const { features } = this.agreement as Agreement;
-    if (frame.needsReply && (features & FEATURE.WRITE_REPLY) !== 0) this.shadowing.answersWrite(frame.id);
+    if (!frame.needsReply || (features & FEATURE.WRITE_REPLY) === 0) return;
+    this.shadowing.writeReply.begin(frame.id);
+    this.completions.hold(this.#answerWrite);
+  }
+
+  readonly #answerWrite = (): boolean => {
+    this.shadowing.writeReply.send(this.ports.front);
+    return true;
+  };
+
+  /** Last: who sees this count sees everything that the writes have done. */
+  #publishHandled(): void {
+    if (this.#handled === this.#published) return;
+    this.#published = this.#handled;
+    Atomics.store((this.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
   }
 
   regRead(frame: Frame, message: M.RegRead): void {
@@ -274,6 +278,7 @@ export class Session {
       const told = this.walks.answered(rid, pasid - 1, message.hi, model);
       if (told !== undefined) this.invalidations.handOut(rid, told.space >>> 0, told.sub >>> 0);
     }
+    this.peerCommands.handedOut(model);
   }
 
   replay(frame: Frame, message: M.Replay): void {
@@ -320,48 +325,35 @@ export class Session {
   /** A reply that promises something of the host: sent when that is so, at once where there is nothing to wait for. */
   replyWhenHostIsDone<T extends object>(frame: Frame, codec: Codec<T>, message: T): void {
     const { type, id } = frame;
+    const { assigned } = this;
     const send = (): void => this.ports.front.put(type, FLAG.REPLY, id, codec, message);
-    if (this.assigned.idle) send();
-    else this.#whenHostIsDone.push(send);
+    if (assigned.idle) {
+      send();
+      return;
+    }
+    this.completions.hold(() => {
+      if (assigned.pending > 0) return false;
+      send();
+      return true;
+    });
   }
-
-  #hostIsDone(): void {
-    const sends = this.#whenHostIsDone;
-    this.#whenHostIsDone = [];
-    for (const send of sends) send();
-  }
-
-  /** The model hears when nothing is pending any more; what it does then may make more. */
-  #goOn(): void {
-    if (this.model === undefined) return;
-    this.assigned.work();
-    this.shadowing.goOn(this.model, this.#others);
-  }
-
-  /** What else than the shadow a completion waits for, when all that can be asked for now has been. */
-  readonly #others = (): number => {
-    this.assigned.work();
-    return this.invalidations.pending + this.assigned.pending;
-  };
 
   /** Handler of HOST_SETTLE and TABLE_WRITE: answered when there is something to say. */
-  settle(frame: Frame): void {
-    this.#settling.push({ type: frame.type, id: frame.id });
+  settle({ type, id }: Frame): void {
+    this.completions.hold(() => this.#answerSettle(type, id));
   }
 
-  #settle(): void {
+  #answerSettle(type: number, id: number): boolean {
     const { shadowing, invalidations } = this;
-    const settled = this.outputs.pendingAcks() === 0;
+    const settled = this.completions.pending === 0;
     // What the peer answers by itself (host objects, too) is waited for; what its main loop has to do, it has to be told.
     const batches = shadowing.shadow.underWay - this.assigned.spaces.underWay;
     const working = batches > 0 || invalidations.pendingNamed > 0;
     const tracking = !working && shadowing.shadow.trackPending > 0;
-    if (!settled && !working && !tracking) return;
+    if (!settled && !working && !tracking) return false;
     const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0, tracking };
-    for (const { type, id } of this.#settling) {
-      this.ports.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
-    }
-    this.#settling = [];
+    this.ports.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
+    return true;
   }
 
   /** The backend channel, if the feature is in force. */
@@ -382,7 +374,8 @@ export class Session {
     if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
     if (frame.reply) {
       // Only what went with an answer is answered here.
-      if (type === MESSAGE.HOST_BATCH && this.shadowing.handed === frame.id && frame.id !== 0) {
+      if (type === MESSAGE.HOST_BATCH && this.shadowing.writeReply.batch === frame.id && frame.id !== 0) {
+        this.completions.mark();
         this.#hostAnswered(frame, bytes);
         return;
       }
@@ -400,6 +393,7 @@ export class Session {
       throw new CodedError('NOT_NEGOTIATED', `${messageName(type)} needs a feature that is not in force`);
     }
     if (!entry.descriptors) expectDescriptors(frame, 0);
+    if (entry.changes) this.completions.mark();
     entry.handle(this, frame, bytes);
   }
 

@@ -15,19 +15,19 @@ import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE, NOTIFY } from '../wire/frame.js';
 import type { HostListen, TableWrite } from '../wire/messages.js';
+import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
 import type { Outlet, SessionPorts } from './ports.js';
+import { WriteReply } from './write-reply.js';
 
-/** Completions that one input may bring before an answer of the host is waited for. */
-const MOST_ROUNDS = 64;
 const PAGE_MASK = 0xfff;
 /** Bytes of one store. */
 const MOST_STORED = 4096;
 const MOST_HI = 1 << 20;
-const NO_OPERATIONS = new Uint32Array(0);
 
-export class Shadowing {
+export class Shadowing implements PendingWork {
   readonly shadow: Shadow;
+  readonly writeReply = new WriteReply();
   /** Devices that are served by host objects, and their batches. */
   assigned: { takes(batch: Batch): boolean; has(device: number): boolean } | undefined;
   /** HOST_BATCHes and TRACKs sent, modulo 2^32. */
@@ -35,19 +35,10 @@ export class Shadowing {
   readonly #devices: DeviceTable;
   readonly #message = CODEC.HostBatch.create();
   readonly #track = CODEC.Track.create();
-  readonly #written = CODEC.RegWriteReply.create();
-  /** A REG_WRITE is to be answered when what it leads to is known. */
-  #writing = false;
-  #writeId = 0;
-  /** The batch that went with such an answer and is not answered itself; 0: none. */
-  #handed = 0;
   #backend: Outlet | undefined;
-  /** The model waits to hear that nothing is pending. */
-  #owed = false;
   #audit: Audit | undefined;
   #watchers = 0;
   readonly #completing = (): void => this.#audit?.completing();
-
   /** Devices of which the log says that something is refused. */
   readonly #refused = new Set<number>();
   /** Devices of which it says that their tables change in silence. */
@@ -104,63 +95,36 @@ export class Shadowing {
     if (this.#audit !== undefined) this.#audit.stored();
   }
 
-  /** The guest invalidates. */
-  touch(scope: InvalidateScope, model: Iommu): void {
-    if (this.shadow.idle) return;
-    this.#owed = true;
-    this.shadow.touch(scope, model);
+  get pending(): number {
+    return this.shadow.pending;
   }
 
-  /** The model is to hear of it when nothing is pending. */
-  owe(): void {
-    this.#owed = true;
+  invalidated(scope: InvalidateScope, model: Iommu): void {
+    if (!this.shadow.idle) this.shadow.touch(scope, model);
   }
 
-  /** The batch that was handed over with an answer and is being carried out: its own answer comes soon. 0: none. */
-  get handed(): number {
-    return this.#handed;
+  advance(): void {
+    if (this.shadow.pending === 0) return;
+    this.shadow.work();
+    this.#send();
   }
 
-  /** A REG_WRITE, which {@link answerWrite} answers: until then a batch can go with the answer. */
-  answersWrite(id: number): void {
-    this.#writing = true;
-    this.#writeId = id;
-    this.#written.batch = 0;
-    this.#written.device = 0;
-    this.#written.ops = NO_OPERATIONS;
-  }
-
-  /** Answers the REG_WRITE that was handled, if one is waited for. */
-  answerWrite(front: Outlet): void {
-    if (!this.#writing) return;
-    this.#writing = false;
-    front.put(MESSAGE.REG_WRITE, FLAG.REPLY, this.#writeId, CODEC.RegWriteReply, this.#written);
+  /** An empty batch is answered when the host has seen it. */
+  pause(): boolean {
+    if (this.shadow.idle) return false;
+    this.shadow.pause();
+    return true;
   }
 
   /** The host has done a batch. Throws as {@link Shadow.answered}. */
   answered(id: number, failures: ArrayLike<number>): void {
-    if (id === this.#handed) this.#handed = 0;
+    this.writeReply.carriedOut(id);
     this.shadow.answered(id, failures);
-    this.#owed = true;
   }
 
-  /** Goes on as far as that is possible now. `others`: what else is unanswered. */
-  goOn(model: Iommu, others: () => number): void {
-    const { shadow } = this;
-    for (let round = 0; ; round++) {
-      shadow.work();
-      this.#send();
-      if (!this.#owed || others() > 0 || shadow.pending > 0) return;
-      this.#owed = false;
-      if (round === MOST_ROUNDS && !shadow.idle) {
-        this.#owed = true;
-        shadow.pause();
-        this.#send();
-        return;
-      }
-      if (this.#audit !== undefined) this.#looking(this.#completing);
-      model.acknowledged();
-    }
+  /** The model is about to hear that nothing is pending. */
+  completing(): void {
+    if (this.#audit !== undefined) this.#looking(this.#completing);
   }
 
   /** Checks of completions are wanted by one more, or one less. They begin with the next register write. */
@@ -228,21 +192,21 @@ export class Shadowing {
   }
 
   #send(): void {
-    // What is handed over is carried out at once, and what follows it must not overtake it on the other channel.
-    if (this.#handed !== 0) return;
+    const { shadow, writeReply } = this;
+    // What goes with an answer is carried out at once. What follows it must not overtake it on the other channel.
+    if (writeReply.batch !== 0) return;
     const backend = this.#backend;
-    for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
+    for (let track = shadow.takeTrack(); track !== undefined; track = shadow.takeTrack()) {
       this.#track.pages = track.words;
       this.sent = (this.sent + 1) >>> 0;
       backend?.put(MESSAGE.TRACK, FLAG.NEED_REPLY, track.id, CODEC.Track, this.#track);
     }
     const message = this.#message;
-    const { shadow } = this;
-    let first = this.#writing && shadow.trackPending === 0 && shadow.sent === 0;
+    let first = writeReply.takesBatch && shadow.trackPending === 0 && shadow.sent === 0;
     for (let batch = shadow.take(); batch !== undefined; batch = shadow.take()) {
       if (this.assigned?.takes(batch) === true || backend === undefined) continue;
       if (first) {
-        this.#handOver(batch);
+        writeReply.carry(batch);
         return;
       }
       first = false;
@@ -251,13 +215,5 @@ export class Shadowing {
       this.sent = (this.sent + 1) >>> 0;
       backend.put(MESSAGE.HOST_BATCH, FLAG.NEED_REPLY, batch.id, CODEC.HostBatch, message);
     }
-  }
-
-  #handOver(batch: Batch): void {
-    const reply = this.#written;
-    reply.batch = batch.id;
-    reply.device = batch.space.device;
-    reply.ops = batch.words;
-    this.#handed = batch.id;
   }
 }

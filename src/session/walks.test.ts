@@ -33,7 +33,7 @@ function walkable(features = ALL_FEATURES) {
   }).hello({ features });
   const told = () => bench.sent.filter((sent) => sent.type === MESSAGE.TABLES).map((sent) => sent.message);
   const invalidate = (change: Partial<InvalidateScope>): void =>
-    bench.session.outputs.invalidate({
+    bench.invalidate({
       ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
       ...change,
     });

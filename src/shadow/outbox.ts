@@ -83,7 +83,7 @@ export class Outbox {
 
   /** Batches that are not answered, sent or not. */
   get pending(): number {
-    return this.waiting + this.#sent;
+    return this.#tail - this.#head + this.#sent;
   }
 
   /** Batches that are not sent. */

@@ -90,7 +90,7 @@ export class Shadow {
 
   /** More than 0 while the host's mappings are not known to equal the guest's tables. */
   get pending(): number {
-    return this.#outbox.pending + this.trackPending + (this.#unfinished() ? 1 : 0);
+    return this.#outbox.pending + (this.#tracked?.pending ?? 0) + (this.#unfinished() ? 1 : 0);
   }
 
   /** The part of {@link pending} that waits for answers to TRACK. */

@@ -7,6 +7,7 @@ import {
 } from '../../src/device/iommu.js';
 import { modelRegisterBytes } from '../../src/device/models.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
+import { Completions } from '../../src/session/completions.js';
 import { DeviceTable } from '../../src/session/devices.js';
 import { Invalidations } from '../../src/session/invalidation.js';
 import { PeerCommands } from '../../src/session/peer-commands.js';
@@ -71,6 +72,7 @@ export class FuzzMachine extends LocalMachine {
   readonly #walks = new PeerWalks();
   readonly #devices = new DeviceTable();
   readonly #invalidations = new Invalidations(this.#devices, this.#walks);
+  readonly #completions = new Completions({ deliver: () => false }, () => {});
   /** What devices keep that are told of invalidations by name, as vhost does, by their handles. */
   readonly #listeners = new Map<number, { readonly rid: number; readonly kept: SimIotlb }>();
   readonly #walker: Walker;
@@ -110,9 +112,10 @@ export class FuzzMachine extends LocalMachine {
       if (told === undefined) return;
       if (this.#commands.following) {
         if (this.#commands.exactly) this.#invalidations.carriedOut(told);
-      } else this.#invalidations.invalidate(told, this.model);
+      } else this.#completions.record(told);
     };
-    this.outputs.pendingAcks = () => this.#invalidations.pending;
+    this.outputs.pendingAcks = () => this.#completions.pendingForModel();
+    this.#completions.register(this.#invalidations);
     this.#invalidations.open({
       put: (_type, _flags, id, _codec, message) => {
         const { lo, hi, epoch, structures, devices, ...rest } = message as unknown as Invalidate;
@@ -166,20 +169,27 @@ export class FuzzMachine extends LocalMachine {
   override requestPage(request: BusPageRequest): void {
     this.#takeRun();
     super.requestPage(request);
-    this.#publishQueue();
+    this.#settle();
   }
 
   override tellDevices(): boolean {
     this.#takeRun();
     const some = super.tellDevices();
-    this.#publishQueue();
+    this.#settle();
     return some;
   }
 
   /** Something reaches the model: after what the peer has done by itself, and before it may do more. */
   #input(what: 'write' | 'translation' | 'acknowledgement', limit: number, work: () => void): void {
     if (what !== 'translation' || peerSpoilt().takesLate !== true) this.#takeRun();
-    this.#bounded(what, limit, work);
+    this.#bounded(what, limit, () => {
+      work();
+      this.#settle();
+    });
+  }
+
+  #settle(): void {
+    if (this.#completions.marked) this.#completions.settle(this.model);
     this.#publishQueue();
   }
 
@@ -294,9 +304,9 @@ export class FuzzMachine extends LocalMachine {
     this.bridge.invalidate(next.scope, next.epoch);
     const all = { ...next.scope, space: ANY, sub: ANY, rid: ANY, pasid: ANY };
     for (const device of next.devices) this.#listeners.get(device)?.kept.invalidate(all, 0);
-    if (this.#invalidations.acknowledge(next.id)) {
-      this.#input('acknowledgement', WORDS_PER_WRITE, () => this.model.acknowledged());
-    }
+    this.#completions.mark();
+    this.#invalidations.acknowledge(next.id);
+    if (this.#invalidations.pending === 0) this.#input('acknowledgement', WORDS_PER_WRITE, () => {});
   }
 
   #bounded(what: 'write' | 'translation' | 'acknowledgement', limit: number, work: () => void): void {

@@ -33,7 +33,12 @@ export class SmmuPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
   get ready(): boolean {
-    return this.mayRun && this.plainIndexes && !this.walks.handedOutLoose && this.stalls.held === 0;
+    return this.mayRun && this.plainIndexes && !this.loose;
+  }
+
+  /** See {@link PeerQueue.loose}. */
+  get loose(): boolean {
+    return this.walks.handedOutLoose || this.stalls.held > 0;
   }
 
   /** The peer leaves bits beside the index as they are, where a store would clear them; and a queue of one entry is not described. */

@@ -34,7 +34,12 @@ export class VtdPeerQueue implements PeerQueue {
    * peer drops pages.
    */
   get ready(): boolean {
-    return this.mayRun && (this.lookup.isScalable || !this.translator.firstStageOut);
+    return this.mayRun && !this.loose;
+  }
+
+  /** See {@link PeerQueue.loose}. */
+  get loose(): boolean {
+    return this.translator.firstStageOut && !this.lookup.isScalable;
   }
 
   private get mayRun(): boolean {

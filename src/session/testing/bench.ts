@@ -1,4 +1,5 @@
 /** A session without threads or sockets: frames are put in by hand, what comes out is kept. */
+import type { InvalidateScope } from '../../device/iommu.js';
 import type { ViommuEvent } from '../../events/events.js';
 import { GuestRam, type RemoteAccess } from '../../memory/remote.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from '../../wire/codec.js';
@@ -104,6 +105,12 @@ export class Bench {
 
   write(offset: number, lo: number): void {
     this.input(MESSAGE.REG_WRITE, CODEC.RegWrite, { offset, size: 4, lo, hi: 0 });
+  }
+
+  /** The model invalidates, and its call returns. */
+  invalidate(scope: InvalidateScope): void {
+    this.session.outputs.invalidate(scope);
+    this.input(MESSAGE.MAIL, CODEC.Mail, {});
   }
 
   translate(lo: number, hi = 0): M.TranslateReply {
