@@ -110,7 +110,7 @@ export interface TranslateResult {
 /** What stands between a requester and memory: nothing goes through, everything as it is, or tables decide. */
 export const THROUGH = { NOTHING: 0, IDENTITY: 1, TABLES: 2, NESTED: 3 } as const;
 
-/** The tables of one requester: what somebody needs who keeps translations of his own. Filled by the model; reused. */
+/** The tables of one requester, for a cache that keeps mappings of its own. Filled by the model; reused. */
 export interface AddressSpaceTables {
   /** {@link THROUGH} */
   through: number;
@@ -159,14 +159,14 @@ export function noTables(): AddressSpaceTables {
   };
 }
 
-/** Tables of one stage that somebody outside may walk for a requester. Filled by the model; reused. */
+/** Tables of one stage that the peer may walk for a requester. Filled by the model; reused. */
 export interface WalkTables {
   format: PageTableFormat | undefined;
   root: number;
   /** Tags of what is found, as in {@link TranslateResult}. */
   space: number;
   sub: number;
-  /** Bits of a leaf's low half, and how they must be in one that is understood outside. */
+  /** Bits of a leaf's low half, and how they must be in one that the peer understands. */
   expectedMask: number;
   expected: number;
   /** Pages of 4 KiB, both included, that are no output (`holeInput`: and no input) of a walk; `holeFirst` > `holeLast`: none. */
@@ -204,11 +204,14 @@ export const WIRE = { EVENTQ: 0, PRIQ: 1, CMD_SYNC: 2, GERROR: 3 } as const;
 /** What the model may do to the world. Implemented by the session. */
 export interface IommuOutputs {
   /**
-   * Drops translations outside of the engine. Does not wait: the model finds out through
-   * {@link IommuOutputs.pendingAcks} and {@link Iommu.acknowledged}. The scope object is read before return.
+   * Drops translations in caches outside of the model, after the model's present call: the scope is recorded, and counts in
+   * {@link IommuOutputs.pendingAcks} at once. The scope object is read before return.
    */
   invalidate(scope: InvalidateScope): void;
-  /** How many invalidations and host operations have not been acknowledged yet. */
+  /**
+   * How many invalidations and host operations have not been acknowledged yet. A model that is told of more than 0 hears
+   * {@link Iommu.acknowledged} when there are none left.
+   */
   pendingAcks(): number;
   /** Raises a message-signalled interrupt: a 32-bit write of `data` to the guest-physical address. */
   interrupt(addressLo: number, addressHi: number, data: number): void;
@@ -223,7 +226,7 @@ export interface IommuOutputs {
   pageResponse(rid: number, pasid: number, group: number, code: number): void;
   /**
    * Sends a device an ATS invalidation request for the aligned block (`log2Size` ≥ 64: all addresses; `global`:
-   * whatever the PASID). The answer comes as {@link Iommu.deviceTlbInvalidated} with the same `tag`, which the
+   * whatever the PASID). The answer comes as {@link DeviceView.invalidated} with the same `tag`, which the
    * model chooses (≥ 0), later and never from within this call. Not counted by {@link IommuOutputs.pendingAcks}.
    * False: too many are under way, nothing was sent; there is room when one has ended.
    */
@@ -309,6 +312,55 @@ export interface DumpOptions {
   readonly maxLeaves: number;
 }
 
+/** A look at a model from outside: reads tables afresh, changes nothing, records no fault. */
+export interface SurveyView {
+  /** Registers and tables as a tree. */
+  dump(options: DumpOptions): DumpNode[];
+  /**
+   * Translations of a requester at or above `lo:hi`, for replay. Fills `result`: at most {@link MAX_SPANS}, ascending,
+   * permissions as mapped, no Accessed or Dirty bit set. True: more follow above the last one.
+   */
+  enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean;
+}
+
+/** Which address space each requester has, for caches that keep mappings of their own. */
+export interface SpacesView {
+  /** True: the guest does not announce new mappings, so stores to its tables have to be trapped. */
+  readonly mapsInSilence?: boolean;
+  /** Requesters among `rids` to which translations of this scope may belong. Written to `out` from 0 on; returns how many. */
+  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
+  /** The tables that translate a requester, read afresh. Absent: the model's requesters can't be shadowed. */
+  tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
+}
+
+/** Tables that the peer may walk by itself. */
+export interface PeerWalkView {
+  /**
+   * The tables that translate a requester's ordinary requests around an address. The peer walks them until structures are
+   * invalidated. It asks where a walk fails, where an Accessed or Dirty bit would have to be set, and where it finds
+   * anything that is not described. False: every request is to be asked for.
+   */
+  describe(rid: number, pasid: number, hi: number, out: WalkTables): boolean;
+}
+
+/** The PASIDs that the guest allocates through registers. */
+export interface PasidView {
+  /** Width in bits. */
+  readonly bits: number;
+  /** Takes what a `PasidSpace` (pasid-space.ts) promised to answer later: a PASID > 0, or one of PASID_ANSWER. */
+  answered(answer: number): void;
+  /** A PASID is no longer the guest's. Nothing happens if the guest did not have it. */
+  revoked(pasid: number): void;
+}
+
+/** Messages of devices that translate ahead. */
+export interface DeviceView {
+  /** Takes a page request. Absent: the model has none, and the session answers that it is invalid. */
+  pageRequest?(request: PageRequest): void;
+  /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
+  invalidated(tag: number, result: number): void;
+}
+
 /** A guest-visible IOMMU. */
 export interface Iommu {
   readonly model: 'vtd' | 'smmuv3';
@@ -317,8 +369,18 @@ export interface Iommu {
   readonly counters: ModelCounters;
   /** False: an answer is good for the request that asked, and no cache outside may keep it (cache policy `none`). */
   readonly answersMayBeKept: boolean;
-  /** True: the guest does not say when it maps something. Who keeps mappings has to watch its stores to the tables. */
-  readonly mapsInSilence?: boolean;
+  readonly survey: SurveyView;
+  readonly spaces: SpacesView;
+  /** Absent: devices send nothing to the model. */
+  readonly devices?: DeviceView;
+  /** Absent: the guest has no registers that allocate PASIDs. */
+  readonly pasids?: PasidView | undefined;
+  /** Absent: the model's requesters can't be nested. */
+  readonly nested?: NestedView;
+  /** Absent: the peer asks for every translation. */
+  readonly peerWalk?: PeerWalkView;
+  /** The queue whose plain commands the peer may carry out itself. Absent: it forwards every doorbell. */
+  readonly peerQueue?: PeerQueue;
   /**
    * A guest store of 1, 2, 4 or 8 bytes. Sizes or alignments that the specification does not allow are ignored (and traced).
    * All that it changes at once is visible in the register memory when this returns.
@@ -326,42 +388,8 @@ export interface Iommu {
   writeRegister(offset: number, size: number, lo: number, hi: number): void;
   /** Answers one request; records the architected fault when there is one. Fills `result` completely. */
   translate(request: TranslateRequest, result: TranslateResult): void;
-  /** Takes a page request. Absent: the model has none, and the session answers that it is invalid. */
-  pageRequest?(request: PageRequest): void;
-  /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
-  deviceTlbInvalidated?(tag: number, result: number): void;
-  /** Width of the PASIDs that the guest can use. Default 20. */
-  readonly pasidBits?: number;
-  /** What a `PasidSpace` (pasid-space.ts) said it would answer later: a PASID > 0, or one of PASID_ANSWER. */
-  pasidAnswered?(answer: number): void;
-  /** A PASID that the guest had is no longer its own, whoever took it away. One that it had not is nothing new. */
-  pasidRevoked?(pasid: number): void;
-  /** The session's pending acknowledgements reached zero: go on with what waits for them. */
+  /** Nothing is pending any more ({@link IommuOutputs.pendingAcks}): go on with what waits for that. */
   acknowledged(): void;
   /** Machine reset. All state as at power-on, all caches dropped (the session tells the bridge). */
   reset(): void;
-  /**
-   * Enumerates translations of a requester at or above `lo:hi`, for replay: fills `result` (at most
-   * {@link MAX_SPANS}, ascending, permissions as mapped) and returns true when more follow above the last one.
-   * Never faults, sets no Accessed/Dirty bit, reads tables afresh.
-   */
-  enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean;
-  /** Requesters among `rids` that translations tagged by this scope may belong to. Written to `out` from 0 on; returns how many. */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
-  /**
-   * Which tables translate a requester, read afresh; sets and caches nothing. Absent: the model's requesters can't be
-   * shadowed.
-   */
-  tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
-  /** What hardware that nests has to know, and what it reports. Absent: the model's requesters can't be nested. */
-  readonly nested?: NestedView;
-  /**
-   * Which tables translate a requester's ordinary requests around an address, for somebody outside who walks them until
-   * structures are invalidated, and asks where a walk fails, where an Accessed or Dirty bit would have to be set, and
-   * where he finds what he was not told of. False: every request is to be asked for.
-   */
-  walkable?(rid: number, pasid: number, hi: number, out: WalkTables): boolean;
-  /** The queue whose plain commands the peer may carry out itself. Absent: it asks for every one. */
-  readonly peerQueue?: PeerQueue;
-  dump(options: DumpOptions): DumpNode[];
 }

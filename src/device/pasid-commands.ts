@@ -79,7 +79,7 @@ export class PasidCommands {
     this.begin(WAITING.FREE, answer);
   }
 
-  /** See `Iommu.pasidAnswered`. */
+  /** See {@link PasidView.answered}. */
   answered(answer: number): void {
     const { waiting } = this;
     if (waiting === WAITING.FOR_NOTHING) return;
@@ -87,7 +87,7 @@ export class PasidCommands {
     this.finish(waiting, answer);
   }
 
-  /** See `Iommu.pasidRevoked`. */
+  /** See {@link PasidView.revoked}. */
   revoked(pasid: number): void {
     if (this.owned.delete(pasid)) this.lost(pasid);
   }

@@ -5,7 +5,7 @@ export const PASID_ANSWER = {
   DONE: 0,
   /** Nothing to allocate, or not the caller's to free. */
   REFUSED: -1,
-  /** {@link Iommu.pasidAnswered} brings it. One question at a time: none is asked meanwhile. */
+  /** {@link PasidView.answered} brings it. One question at a time: none is asked meanwhile. */
   LATER: -2,
 } as const;
 

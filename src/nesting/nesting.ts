@@ -28,7 +28,7 @@ import { SmmuNesting } from './smmuv3.js';
 import { VtdNesting } from './vtd.js';
 
 /** What nesting needs of a model. */
-export type NestedModel = Pick<Iommu, 'nested' | 'translate' | 'pageRequest'>;
+export type NestedModel = Pick<Iommu, 'nested' | 'translate' | 'devices'>;
 
 /** What nesting has done. */
 export interface NestingReport {
@@ -402,11 +402,11 @@ export class Nesting {
   private hostPageRequest({ device, pasid, access, lo, hi, group, last }: HostPageRequest): void {
     const model = this.model();
     const found = this.devices.get(device);
-    if (model?.pageRequest === undefined || found === undefined) {
+    if (model?.devices?.pageRequest === undefined || found === undefined) {
       if (last) this.host.respond(device, pasid, group, PAGE_RESPONSE.INVALID);
       return;
     }
-    model.pageRequest(
+    model.devices.pageRequest(
       Object.assign(this.pageRequest, { rid: found.rid, pasid, access, lo, hi, group, last }),
     );
   }

@@ -83,12 +83,12 @@ export class AssignedDevices implements PendingWork {
       this.host,
       this.nesting.operations,
       () => this.mdev(),
-      (answer) => this.model()?.pasidAnswered?.(answer),
+      (answer) => this.model()?.pasids?.answered(answer),
       (pasid, live) => this.pasidChanged(pasid, live),
       (pasid) => this.pasids.private(pasid),
     );
     const hosts = (): HostPasids | undefined => (this.mdev() === undefined ? undefined : this.hostPasids);
-    this.pasids = new GuestPasids(hosts, () => this.model()?.pasidBits);
+    this.pasids = new GuestPasids(hosts, () => this.model()?.pasids?.bits);
   }
 
   open(backend: Outlet | undefined): void {
@@ -266,8 +266,8 @@ export class AssignedDevices implements PendingWork {
     const { rid, strategy } = this.find(device);
     const model = this.model();
     const rights = access & 0xf;
-    if (strategy.choice === 'shadow' && model?.tables !== undefined) {
-      model.tables(rid, pasid - 1, this.looked);
+    if (strategy.choice === 'shadow' && model?.spaces.tables !== undefined) {
+      model.spaces.tables(rid, pasid - 1, this.looked);
       if (this.looked.through === THROUGH.NOTHING) {
         const request = Object.assign(this.request, { rid, pasid: pasid - 1, access: rights, lo, hi });
         model.translate(request, this.result);
@@ -295,7 +295,7 @@ export class AssignedDevices implements PendingWork {
   private pasidChanged(pasid: number, live: boolean): void {
     if (!live) {
       this.nesting.forgetPasid(pasid);
-      this.model()?.pasidRevoked?.(pasid);
+      this.model()?.pasids?.revoked(pasid);
     }
     for (const { device, rid, strategy, batches } of this.mdevs()) {
       if (strategy.choice !== 'shadow' || batches) continue;

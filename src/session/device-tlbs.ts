@@ -83,7 +83,7 @@ export class DeviceTlbs implements EndedRequests {
     if (tag === undefined) throw notWaitedFor(MESSAGE.DEVICE_TLB, id);
     this.#pending.delete(id);
     if (tag === FORGOTTEN) return false;
-    model.deviceTlbInvalidated?.(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
+    model.devices?.invalidated(tag, result > DEVICE_TLB.UNSUPPORTED ? DEVICE_TLB.UNSUPPORTED : result);
     return true;
   }
 
@@ -93,7 +93,7 @@ export class DeviceTlbs implements EndedRequests {
     while (this.#known.length > 0) {
       const known = this.#known;
       this.#known = [];
-      for (const { tag, result } of known) model.deviceTlbInvalidated?.(tag, result);
+      for (const { tag, result } of known) model.devices?.invalidated(tag, result);
     }
     return true;
   }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   DEVICE_TLB,
+  type DeviceView,
   type IommuOutputs,
   PAGE_RESPONSE,
   type PageRequest,
@@ -28,13 +29,13 @@ class AheadModel extends FakeModel {
     super.acknowledged();
   }
 
-  pageRequest(request: PageRequest): void {
-    this.pages.push({ ...request });
-  }
-  deviceTlbInvalidated(tag: number, result: number): void {
-    this.ended.push([tag, result]);
-    if (this.again-- > 0) this.outputs.invalidateDeviceTlb(tag + 1, 8, -1, 0, 0, 64, false);
-  }
+  readonly devices: DeviceView = {
+    pageRequest: (request) => void this.pages.push({ ...request }),
+    invalidated: (tag, result) => {
+      this.ended.push([tag, result]);
+      if (this.again-- > 0) this.outputs.invalidateDeviceTlb(tag + 1, 8, -1, 0, 0, 64, false);
+    },
+  };
 }
 
 function bench(features: number = ALL_FEATURES): { bench: Bench; model: AheadModel } {

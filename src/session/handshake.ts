@@ -67,7 +67,8 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
     ...(nesting ? { pasids: session.assigned.pasids } : {}),
   });
   const shadows = (hello.features & FEATURE.HOST_BATCH) !== 0;
-  const tracking = shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.mapsInSilence === true;
+  const tracking =
+    shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.spaces.mapsInSilence === true;
   session.shadowing.open(shadows ? backend : undefined, tracking);
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),

@@ -20,11 +20,13 @@ const FORMAT = vtdSecondStage(
 /** A device that wants to hear of unmapping, behind a model whose structures say that no scope is its own. */
 function movedOn(walks?: { space: number }) {
   const change = {
-    affected: () => 0,
+    spaces: { affected: () => 0 },
     ...(walks && {
-      walkable: (_rid: number, _pasid: number, _hi: number, out: WalkTables) => {
-        Object.assign(out, { format: FORMAT, root: 0x3000, space: walks.space, sub: ANY });
-        return true;
+      peerWalk: {
+        describe: (_rid: number, _pasid: number, _hi: number, out: WalkTables) => {
+          Object.assign(out, { format: FORMAT, root: 0x3000, space: walks.space, sub: ANY });
+          return true;
+        },
       },
     }),
   };

@@ -23,9 +23,9 @@ import { FLAG, MESSAGE } from '../wire/frame.js';
 import type { Invalidate } from '../wire/messages.js';
 import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
+import type { PeerWalks } from './peer-walks.js';
 import type { Outlet } from './ports.js';
 import { EVERYTHING } from './recorded-scopes.js';
-import type { PeerWalks } from './walks.js';
 
 const MAX_PENDING = 4096;
 
@@ -114,7 +114,7 @@ export class Invalidations implements PendingWork {
   /** Leaves in `#rids` the requesters that may hold something of a scope, or waits for what comes; returns how many. */
   #concerned(scope: InvalidateScope, model: Iommu, notified: readonly number[]): number {
     const rids = this.#rids;
-    let count = model.affected(scope, notified, rids);
+    let count = model.spaces.affected(scope, notified, rids);
     for (const rid of notified) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
       if (this.#tags.get(rid)?.matches(scope) !== true || has(rids, count, rid)) continue;

@@ -1,7 +1,6 @@
 /**
- * The thread of one session: waits for its two channels and for the main thread, feeds the engine, sends what
- * comes out. Nothing is sent in a way that could block; a channel that does not take what it is sent is
- * written again when it can be, while the other one is served.
+ * The thread of one session: waits for its two channels and for the main thread, feeds the engine, and sends its output.
+ * No send blocks. A channel that is full is written again when it has room, and the other one is served until then.
  */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
@@ -13,9 +12,9 @@ import { CODEC, type Codec } from '../wire/codec.js';
 import { SPINS } from '../wire/echo.js';
 import { FEATURE, FLAG, type Frame, MESSAGE } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
+import { AdaptivePoll } from './adaptive-poll.js';
 import { tellWhy } from './ending.js';
 import { MappedPage } from './mapped-page.js';
-import { Patience } from './patience.js';
 import type {
   LogFields,
   LogLevel,
@@ -32,15 +31,15 @@ const FRONT = 0;
 const BACKEND = 1;
 const WAKE = 2;
 
-/** Replies that the peer does not read; above this no more requests are taken from it. */
+/** Bytes of replies that the peer has not read. Above this no more of its requests are taken. */
 const FRONT_BACKLOG = 256 * 1024;
-/** Milliseconds after which the wait is begun again: only a net, for a wake that got lost. */
+/** Longest sleep in milliseconds: a safety net for a lost wake-up. */
 const WAIT_MS = 2000;
-/** Times that one turn finds something. */
+/** Polls of one turn that may find something. */
 const MOST_FOUND = 32;
-/** Looks for the answer to a batch that somebody carries out already. */
+/** Polls for the answer to a batch that the peer is carrying out. */
 const HOST_SPINS = 32;
-/** Looks into the mailbox that take about as long as one at the socket, which is a system call. */
+/** Reads of the mailbox that take about as long as one read of the socket, a system call. */
 const MAIL_LOOKS = 256;
 const NO_MAIL = {};
 
@@ -53,8 +52,8 @@ export interface LoopObserver {
   log(level: LogLevel, message: string, fields?: LogFields): void;
   event(event: ViommuEvent): void;
   /**
-   * The main thread wants something; returns an error when it is the session's end. `midway`: the engine waits
-   * for memory in the middle of an input, and can be asked for nothing that reads memory; a call without it follows.
+   * The main thread wants something. Returns an error if the session has to end. `midway`: the engine waits for memory in
+   * the middle of an input, so it must not be asked for anything that reads memory; a call without it follows.
    */
   wake(midway: boolean): CodedError | undefined;
 }
@@ -69,7 +68,7 @@ export class SessionLoop {
   readonly #observer: LoopObserver;
   readonly #requireSealed: boolean;
   readonly #poll = new PollSet(3);
-  readonly #patience = new Patience();
+  readonly #adaptive = new AdaptivePoll();
   #backend: Channel | undefined;
   /** Frames of the front channel that have been handled, modulo 2^32. */
   #handled = 0;
@@ -123,10 +122,10 @@ export class SessionLoop {
   }
 
   #turn(): void {
-    // While memory was waited for, requests may have been read that nothing announces any more.
+    // A wait for memory may have read requests into the buffer, where poll does not see them.
     this.#feedFront();
     let busy = this.#spin();
-    // So they may have been here: then this is no time to sleep.
+    // Or answers of devices: then there is work, and no time to sleep.
     if (this.#takeDeviceAnswers()) busy = true;
     if (this.#wokenMidway) {
       this.#wake();
@@ -144,22 +143,21 @@ export class SessionLoop {
     this.session.takeRun();
     const end = this.#observer.wake(false);
     if (end !== undefined) throw end;
-    // What it was asked for may have read memory, and so have waited for it.
+    // The answer may have read memory, and so have waited for it.
     this.#catchUp();
     this.#flush();
   }
 
   /**
-   * Looks at the front channel a few times more before sleeping: the next request often follows at once. A
-   * peer that never pauses is left after a while, for the sake of the other channel. Where it did not follow, that
-   * is time taken from whoever was just answered, maybe on the same core: then it is not tried for a while. Who was
-   * handed a batch is at it, and answers before a sleep would end; what it maps next often comes soon, too.
+   * Busy-polls the front channel before a sleep, since the next request often follows at once. A peer that never pauses is
+   * left after a while, so that the other channel gets its turn. Polling in vain takes time from the peer, perhaps on the
+   * same CPU, so the next turns skip it. A peer that carries out a batch answers before a sleep would end.
    * Returns whether there may be more at once.
    */
   #spin(): boolean {
     const front = this.#front;
     let most = this.#mostLooks();
-    if (most === SPINS && this.#patience.without()) return false;
+    if (most === SPINS && this.#adaptive.skipTurn()) return false;
     let found = 0;
     for (let empty = 0; empty < most && found < MOST_FOUND && front.unsent === 0; ) {
       const filled = this.#look(front);
@@ -174,20 +172,20 @@ export class SessionLoop {
         most = this.#backendOwes ? SPINS : Math.max(most, this.#mostLooks());
       }
     }
-    if (found === 0) this.#patience.inVain();
+    if (found === 0) this.#adaptive.foundNothing();
     return found === MOST_FOUND;
   }
 
-  /** False: the peer's thread and this one are on one processor, where looking is in vain. */
+  /** False: the peer's thread and this one are on the same CPU, where polling only delays the peer. */
   #apart(): boolean {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return true;
     const cpu = currentCpu();
     if (mailbox.apart(cpu)) return true;
-    return this.#patience.leave(cpu, performance.now()) && mailbox.apart(currentCpu());
+    return this.#adaptive.leaveCpu(cpu, performance.now()) && mailbox.apart(currentCpu());
   }
 
-  /** One look at the front channel, or as long a look into the mailbox: the peer says there what it sends where. */
+  /** Polls the front channel once, or the mailbox for as long. The mailbox says what the peer sent on either. */
   #look(front: Channel): number {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return front.fill();
@@ -200,12 +198,12 @@ export class SessionLoop {
 
   #mostLooks(): number {
     const { shadowing } = this.session;
-    const { looks } = this.#patience;
-    if (shadowing.writeReply.batch !== 0) return Math.max(HOST_SPINS, looks);
-    return shadowing.shadow.idle || this.#backendOwes ? SPINS : looks;
+    const { polls } = this.#adaptive;
+    if (shadowing.writeReply.batch !== 0) return Math.max(HOST_SPINS, polls);
+    return shadowing.shadow.idle || this.#backendOwes ? SPINS : polls;
   }
 
-  /** An answer is to come on the backend channel, where nobody looks meanwhile. */
+  /** An answer is due on the backend channel, which polling does not see. */
   get #backendOwes(): boolean {
     const { shadowing, completions } = this.session;
     return shadowing.writeReply.batch === 0 && completions.pending > 0;
@@ -215,7 +213,7 @@ export class SessionLoop {
     const mailbox = this.#mailbox;
     if (mailbox === undefined || milliseconds === 0) return this.#sleep(milliseconds);
     mailbox.sleep(true);
-    // What came before the peer could see that.
+    // For a frame that the peer put there before it could see this.
     const ready = this.#sleep(mailbox.due(this.#handled) ? 0 : milliseconds);
     mailbox.apart(currentCpu());
     mailbox.sleep(false);
@@ -233,11 +231,11 @@ export class SessionLoop {
     if (this.session.shadowing.shadow.idle || milliseconds === 0) return poll.wait(milliseconds) > 0;
     const before = performance.now();
     const ready = poll.wait(milliseconds) > 0;
-    this.#patience.slept(performance.now() - before);
+    this.#adaptive.slept(performance.now() - before);
     return ready;
   }
 
-  /** Receives once from a channel that is ready, handles what came, sends. */
+  /** Receives once from a channel that is ready, handles what came, and sends the output. */
   #serve(channel: Channel, name: typeof CHANNEL.FRONT | typeof CHANNEL.BACKEND): void {
     const backlog = channel.unsent;
     if (backlog > 0) channel.flush();
@@ -256,7 +254,7 @@ export class SessionLoop {
   }
 
   /**
-   * What was sent on the front channel before what was just received on the backend channel is there, and is handled
+   * Reads what the peer sent on the front channel before it sent what has just come on the backend channel. It is handled
    * first: a device's page requests come before its answer to an invalidation request (docs/protocol.md, rule 7).
    */
   #readFront(): void {
@@ -286,8 +284,8 @@ export class SessionLoop {
   }
 
   /**
-   * Handles every whole frame of the front channel, and of the mailbox, in the order in which they were sent, and sends the
-   * answers: backend first.
+   * Handles every whole frame of the front channel and of the mailbox, in the order in which they were sent. Then it sends
+   * the output, backend channel first.
    */
   #feedFront(): void {
     const front = this.#front;
@@ -295,7 +293,7 @@ export class SessionLoop {
     for (;;) {
       const mailbox = this.#mailbox;
       if (mailbox?.due(this.#handled) === true) {
-        // A peer that puts one after the other there is left after a while, too.
+        // A peer that never pauses here is left after a while, too.
         if (++mails > MOST_FOUND) break;
         mailbox.take();
         this.#mail = mailbox.frame;
@@ -329,11 +327,11 @@ export class SessionLoop {
     const both = FEATURE.WRITE_REPLY | FEATURE.MAILBOX;
     if (this.#page !== undefined && (features & both) === both) {
       this.#mailbox = new DaemonMailbox(this.#page.control);
-      this.#patience.mail = true;
+      this.#adaptive.mailbox = true;
     }
   }
 
-  /** What goes out on the front channel, but for the answer to a frame of the mailbox. */
+  /** Sends a frame on the front channel, or in the mailbox if it answers a frame from there. */
   #put<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): void {
     const front = this.#front;
     const mailbox = this.#mailbox as DaemonMailbox;
@@ -356,12 +354,12 @@ export class SessionLoop {
     this.#front.flush();
   }
 
-  /** The input before this made the engine wait for memory, and something came then: to be asked after every input. */
+  /** The last input waited for memory, and frames came during the wait. To be checked after every input. */
   get #waited(): boolean {
     return this.#access.setAside.length > 0 || this.#access.failure !== undefined;
   }
 
-  /** Handles what came on the backend channel while memory was asked for. */
+  /** Handles the frames that came on the backend channel during a wait for memory. */
   #catchUp(): void {
     const { setAside } = this.#access;
     for (;;) {
@@ -381,8 +379,8 @@ export class SessionLoop {
   }
 
   /**
-   * A peer that goes away closes both channels, in any order, and what is sent to it fails from then on: whichever of
-   * these was noticed first, the front channel knows whether it happened within a frame.
+   * A peer that goes away closes both channels in any order, and writes to it fail. Whichever of these was noticed first,
+   * the front channel knows whether it happened within a frame.
    */
   #endingOf(reason: CodedError): CodedError {
     if (reason.reason !== 'PEER_CLOSED') return reason;
@@ -395,13 +393,13 @@ export class SessionLoop {
     return front.ending();
   }
 
-  /** Tells the peer why, as far as it listens, and gives everything back. */
+  /** Tells the peer why, as far as it still reads, and releases everything. */
   #close(reason: CodedError): void {
-    // On both: a peer that asks nothing at the moment looks at the backend channel only.
+    // On both: a peer with no open request reads the backend channel only.
     tellWhy([this.#front, this.#backend], reason);
     this.#giveBack(() => this.session.takeRun());
     this.lastReport = reportOf(this.session);
-    // Whatever one of these fails at, the others give back what they have.
+    // If one of these fails, the others still release what they hold.
     this.#giveBack(() => this.session.end());
     this.#giveBack(() => this.#page?.unmap());
     this.#mailbox = undefined;

@@ -37,9 +37,9 @@ import { FRONT } from './front.js';
 import type { Agreement } from './handshake.js';
 import { Invalidations } from './invalidation.js';
 import { PeerCommands } from './peer-commands.js';
+import { PeerWalks } from './peer-walks.js';
 import type { Outlet, SessionPorts, SessionSettings, SharedPage } from './ports.js';
 import { Shadowing } from './shadowing.js';
-import { PeerWalks } from './walks.js';
 
 /** The two channels of a session. */
 export const CHANNEL = { FRONT: 0, BACKEND: 1 } as const;
@@ -285,7 +285,7 @@ export class Session {
     checkRequester(message.rid, message.pasid);
     const result = this.#result;
     const model = this.model as Iommu;
-    const more = model.enumerate(message.rid, message.pasid - 1, message.lo, message.hi, result);
+    const more = model.survey.enumerate(message.rid, message.pasid - 1, message.lo, message.hi, result);
     if (result.count > 0) this.invalidations.handOut(message.rid, result.space >>> 0, result.sub >>> 0);
     this.#replayed.spans = this.#views[result.count] as Uint32Array;
     this.#replayed.more = more;
@@ -298,7 +298,7 @@ export class Session {
     checkRequester(rid, pasid);
     if (group > MAX_GROUP) throw new CodedError('BAD_ARGUMENT', `page request group ${group}`);
     const model = this.model as Iommu;
-    if (model.pageRequest === undefined) {
+    if (model.devices?.pageRequest === undefined) {
       if (message.last) this.outputs.pageResponse(rid, pasid - 1, group, PAGE_RESPONSE.INVALID);
       return;
     }
@@ -310,7 +310,7 @@ export class Session {
     request.hi = message.hi;
     request.group = group;
     request.last = message.last;
-    model.pageRequest(request);
+    model.devices.pageRequest(request);
   }
 
   reset(): void {

@@ -48,7 +48,7 @@ function answerOf(session: Session, request: ToWorker): Answer {
   const { model } = session;
   switch (request.method) {
     case 'dump':
-      return model?.dump(request.options) ?? [];
+      return model?.survey.dump(request.options) ?? [];
     case 'report':
       return reportOf(session);
     case 'diff':

@@ -82,7 +82,7 @@ function compareDevice(
   found: HostDifference[],
 ): void {
   const tables = noTables();
-  model.tables?.(space.rid, space.pasid, tables);
+  model.spaces.tables?.(space.rid, space.pasid, tables);
   visitPieces(shadow.ram, space, tables, memory, space.listened, (first, last, ...places) => {
     const difference = differenceOf(space, tables, memory, first, last, ...places);
     if (difference !== undefined) found.push(difference);

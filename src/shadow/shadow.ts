@@ -19,9 +19,9 @@ import {
   type AddressSpaceTables,
   ANY,
   type InvalidateScope,
-  type Iommu,
   NO_TAG,
   noTables,
+  type SpacesView,
   THROUGH,
 } from '../device/iommu.js';
 import { names } from '../device/tags.js';
@@ -48,7 +48,9 @@ const NO_PASID = -1;
 const PAGE_BYTES = 4096;
 
 /** What the engine needs of a model. */
-export type ShadowedModel = Pick<Iommu, 'tables'>;
+export interface ShadowedModel {
+  readonly spaces: Pick<SpacesView, 'tables'>;
+}
 
 export class Shadow {
   readonly ram = new RamMap();
@@ -311,7 +313,7 @@ export class Shadow {
   #read(space: DeviceSpace, model: ShadowedModel): AddressSpaceTables {
     const tables = this.#tables;
     clear(tables);
-    model.tables?.(space.rid, space.pasid, tables);
+    model.spaces.tables?.(space.rid, space.pasid, tables);
     return tables;
   }
 

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
 import type { ArrayMemory } from '../../src/memory/array.js';
-import { PeerWalks } from '../../src/session/walks.js';
+import { PeerWalks } from '../../src/session/peer-walks.js';
 import { WalkResult } from '../../src/walk/types.js';
 import { type Codec, contract } from '../../src/wire/codec.js';
 import { prepared } from '../guests/support.js';
@@ -124,11 +124,11 @@ function messageOf(tables: WalkTables): Uint8Array {
       bytes = contract.lookupType(`viommu.${codec.name}`).encode(message).finish().slice();
     },
   });
-  const walkable = (_rid: number, _pasid: number, _hi: number, to: WalkTables): boolean => {
+  const describe = (_rid: number, _pasid: number, _hi: number, to: WalkTables): boolean => {
     Object.assign(to, tables);
     return true;
   };
-  walks.answered(8, -1, 0, { walkable } as unknown as Iommu);
+  walks.answered(8, -1, 0, { peerWalk: { describe } } as unknown as Iommu);
   if (bytes === undefined) throw new Error('nothing was sent');
   return bytes;
 }

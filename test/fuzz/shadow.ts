@@ -336,7 +336,7 @@ class Play {
     };
     let [lo, hi] = [0, 0];
     for (let more = true; more; ) {
-      more = model.enumerate(rid, NO_PASID, lo, hi, result);
+      more = model.survey.enumerate(rid, NO_PASID, lo, hi, result);
       must(result.count <= MAX_SPANS, () => 'too many spans');
       let end = 0n;
       for (let at = 0; at < result.count * SPAN_WORDS; at += SPAN_WORDS) {

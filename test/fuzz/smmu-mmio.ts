@@ -222,7 +222,7 @@ function requestPage(rng: Rng, machine: LocalMachine, trace: Trace): void {
   const request = { rid: rng.below(4), pasid, access: rng.below(16), lo, hi, group: rng.below(512) };
   const last = rng.chance(0.5);
   trace.say(`page request ${JSON.stringify({ ...request, last })}`);
-  machine.model.pageRequest?.({ ...request, last });
+  machine.model.devices?.pageRequest?.({ ...request, last });
 }
 
 function endInvalidation(rng: Rng, machine: LocalMachine, trace: Trace): void {
@@ -232,7 +232,7 @@ function endInvalidation(rng: Rng, machine: LocalMachine, trace: Trace): void {
   machine.outputs.deviceTlbRoom = true;
   const result = rng.below(3);
   trace.say(`device invalidation ${tag} ends with ${result}`);
-  machine.model.deviceTlbInvalidated?.(tag, result);
+  machine.model.devices?.invalidated(tag, result);
 }
 
 /** Memory half full of things that look like entries, descriptors and commands that point into it. */

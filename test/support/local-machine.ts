@@ -180,7 +180,7 @@ export class LocalMachine implements Machine {
   requestPage({ rid, pasid, access, address, group, last }: BusPageRequest): void {
     const lo = Number(address & 0xffff_ffffn);
     const hi = Number((address >> 32n) & 0xffff_ffffn);
-    this.model.pageRequest?.({ rid, pasid, access, lo, hi, group, last });
+    this.model.devices?.pageRequest?.({ rid, pasid, access, lo, hi, group, last });
     this.tellDevices();
   }
 
@@ -194,7 +194,7 @@ export class LocalMachine implements Machine {
       const { tag, rid, pasid, lo, hi, log2Size, global } = deviceTlbs.splice(0, 1)[0];
       const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
       const result = this.deviceTlbs.get(rid)?.({ pasid, address, log2Size, global });
-      this.model.deviceTlbInvalidated?.(tag, result ?? DEVICE_TLB.UNSUPPORTED);
+      this.model.devices?.invalidated(tag, result ?? DEVICE_TLB.UNSUPPORTED);
     }
     return some;
   }

@@ -68,7 +68,7 @@ export class NestedMachine extends LocalMachine {
       this.guest,
       this.nesting.operations,
       () => [...this.guest.devices.values()].find(({ kind }) => kind === 'mdev')?.number,
-      (answer) => this.model.pasidAnswered?.(answer),
+      (answer) => this.model.pasids?.answered(answer),
       (pasid, live) => {
         if (!live) this.nesting.forgetPasid(pasid);
       },

@@ -54,7 +54,7 @@ export class Walker {
   /** What a TABLES that is sent at this moment says: the model is asked once more. */
   describe(model: Iommu, rid: number, pasid: number, hi: number): WalkTables {
     const tables = noWalkTables();
-    model.walkable?.(rid, pasid, hi, tables);
+    model.peerWalk?.describe(rid, pasid, hi, tables);
     return tables;
   }
 

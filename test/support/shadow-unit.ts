@@ -51,16 +51,18 @@ export class Bench {
   #next = 0x2000;
 
   readonly model: ShadowedModel = {
-    tables: (_rid, _pasid, out) => {
-      out.through = this.through;
-      out.reach = 48;
-      out.count = this.through === THROUGH.TABLES ? 1 : 0;
-      out.formats[0] = this.format;
-      out.roots[0] = this.root;
-      out.addressed = true;
-      out.space = 1;
-      out.holeFirst = 0xfee00;
-      out.holeLast = 0xfeeff;
+    spaces: {
+      tables: (_rid, _pasid, out) => {
+        out.through = this.through;
+        out.reach = 48;
+        out.count = this.through === THROUGH.TABLES ? 1 : 0;
+        out.formats[0] = this.format;
+        out.roots[0] = this.root;
+        out.addressed = true;
+        out.space = 1;
+        out.holeFirst = 0xfee00;
+        out.holeLast = 0xfeeff;
+      },
     },
   };
 

@@ -294,7 +294,7 @@ export class TestSmmu {
 
   requestPage(request: Partial<PageRequest>): void {
     const usual = { rid: SID, pasid: NO_PASID, access: READ, lo: 0x5000, hi: 7, group: 3, last: true };
-    this.model.pageRequest?.({ ...usual, ...request });
+    this.model.devices?.pageRequest?.({ ...usual, ...request });
   }
 
   /** A transaction of a device that can wait. */

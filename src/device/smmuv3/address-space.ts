@@ -1,14 +1,25 @@
-/** Which tables a stream goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
-import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
+/** Which address space each stream has. Reads structures afresh, caches nothing. */
+import {
+  type AddressSpaceTables,
+  ANY,
+  type InvalidateScope,
+  NO_PASID,
+  NO_TAG,
+  type SpacesView,
+  THROUGH,
+} from '../iommu.js';
 import { KIND } from '../leaves.js';
 import { NO_DOMAIN } from '../spans.js';
 import type { SmmuConfig } from './config.js';
+import type { Control } from './control.js';
 import { Fault, OK } from './fault.js';
 import type { SmmuFormats } from './formats.js';
 import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
-export class SmmuAddressSpaces {
+export class SmmuAddressSpaces implements SpacesView {
+  /** An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070 §4.4). */
+  readonly mapsInSilence = true;
   private readonly stream: Stream;
   private readonly fault = new Fault();
 
@@ -16,13 +27,14 @@ export class SmmuAddressSpaces {
     private readonly config: SmmuConfig,
     formats: SmmuFormats,
     private readonly lookup: SmmuLookup,
+    private readonly control: Control,
   ) {
     this.stream = new Stream(formats.none);
   }
 
-  /** See `Iommu.tables`. `aborting`: GBPA.ABORT, which counts while the SMMU is off. */
-  fill(enabled: boolean, aborting: boolean, rid: number, pasid: number, out: AddressSpaceTables): void {
+  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
     const { stream } = this;
+    const { enabled } = this.control;
     out.count = 0;
     out.holeFirst = 1;
     out.holeLast = 0;
@@ -32,7 +44,8 @@ export class SmmuAddressSpaces {
     out.reach = this.config.outputBits;
     out.space = NO_DOMAIN;
     out.sub = ANY;
-    out.through = !enabled && aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
+    // GBPA.ABORT counts while the SMMU is off.
+    out.through = !enabled && this.control.aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
     if (!enabled) return;
     if (this.lookup.resolve(rid, pasid, false, stream, this.fault) !== OK) {
       out.through = THROUGH.NOTHING;
@@ -60,5 +73,30 @@ export class SmmuAddressSpaces {
       out.roots[out.count] = stream.firstRoot;
       out.count++;
     }
+  }
+
+  /** See {@link SpacesView.affected}. May name too many: a substream other than the default one has its own ASID. */
+  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
+    let count = 0;
+    for (const rid of rids) {
+      if (scope.rid !== ANY && scope.rid !== rid) continue;
+      if (!this.concerns(scope, rid)) continue;
+      out[count++] = rid;
+    }
+    return count;
+  }
+
+  private concerns(scope: InvalidateScope, rid: number): boolean {
+    if (scope.space === ANY || scope.rid === rid) return true;
+    if (!this.control.enabled) return scope.space === NO_DOMAIN;
+    if (this.tagged(rid, false, scope) || this.tagged(rid, true, scope)) return true;
+    return this.lookup.usesSubstreams(rid, this.fault);
+  }
+
+  /** True when the default address space of a requester carries the scope's tags, by its tables or what is cached of them. */
+  private tagged(rid: number, cached: boolean, scope: InvalidateScope): boolean {
+    const { stream } = this;
+    if (this.lookup.resolve(rid, NO_PASID, cached, stream, this.fault) !== OK) return false;
+    return stream.vmid === scope.space && (scope.sub === ANY || stream.asid === scope.sub);
   }
 }

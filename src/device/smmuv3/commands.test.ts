@@ -350,7 +350,7 @@ describe('CMD_ATC_INV', () => {
     return words;
   };
   const done = (vm: TestSmmu, tag: number, result: number = DEVICE_TLB.DONE): void =>
-    vm.model.deviceTlbInvalidated?.(tag, result);
+    vm.model.devices?.invalidated(tag, result);
 
   it('says which addresses, of which stream and substream', () => {
     const vm = new TestSmmu({ ats: 'on' }).start();

@@ -47,7 +47,7 @@ export class SmmuDumper {
     this.leaves = new Leaves(memory);
   }
 
-  /** See `Iommu.dump`. Reads tables afresh, changes nothing. */
+  /** See {@link SurveyView.dump}. Reads tables afresh, changes nothing. */
   dump(options: DumpOptions): DumpNode[] {
     const nodes: DumpNode[] = [];
     this.looks = 0;

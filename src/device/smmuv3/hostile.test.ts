@@ -110,13 +110,13 @@ describe.each(['faithful', 'none', 'hostile'])(
           expect(result.count).toBe(0);
         }
         if (random.below(100) === 0) {
-          vm.model.enumerate(rid, pasid, 0, 0, result);
-          vm.model.affected(
+          vm.model.survey.enumerate(rid, pasid, 0, 0, result);
+          vm.model.spaces.affected(
             { space: 7, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
             [rid],
             [],
           );
-          vm.model.dump({ registers: true, tables: random.below(4) === 0, rid, maxLeaves: 4 });
+          vm.model.survey.dump({ registers: true, tables: random.below(4) === 0, rid, maxLeaves: 4 });
         }
       }
       expect(answered).toBeGreaterThan(50);

@@ -27,19 +27,18 @@ import {
 } from '../../spec/smmuv3/registers.js';
 import { VCMD, VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js';
 import {
-  type AddressSpaceTables,
-  type DumpNode,
-  type DumpOptions,
-  type InvalidateScope,
+  type DeviceView,
   type Iommu,
   type IommuOutputs,
   type ModelCounters,
-  type PageRequest,
+  type PasidView,
+  type PeerWalkView,
   REQUEST,
+  type SpacesView,
+  type SurveyView,
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
-  type WalkTables,
   zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
@@ -88,12 +87,7 @@ export class SmmuModel implements Iommu, RegisterListener {
   readonly registerBytes = SMMU_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
-  readonly pasidBits: number;
-  /** An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070 §4.4). */
-  readonly mapsInSilence = true;
   private readonly file: RegisterFile;
-  /** Absent without IDR0.PRI. */
-  readonly pageRequest?: (request: PageRequest) => void;
   private readonly lookup: SmmuLookup;
   private readonly streams: Streams;
   private readonly walks: Walks;
@@ -101,17 +95,17 @@ export class SmmuModel implements Iommu, RegisterListener {
   private readonly ats: Ats;
   private readonly events: EventQueue;
   private readonly stalls: Stalls;
-  private readonly devices: DeviceInvalidations;
+  private readonly deviceInvalidations: DeviceInvalidations;
   private readonly queue: CommandQueue;
   private readonly control: Control;
   private readonly virtualCommand: SmmuVirtualCommand | undefined;
-  private readonly survey: SmmuSurvey;
-  private readonly spaces: SmmuAddressSpaces;
-  /** See {@link Iommu.nested}. */
+  readonly survey: SurveyView;
+  readonly spaces: SpacesView;
+  readonly devices: DeviceView;
+  readonly pasids: PasidView | undefined;
   readonly nested: NestedView;
-  /** See {@link Iommu.peerQueue}. */
+  readonly peerWalk: PeerWalkView;
   readonly peerQueue: PeerQueue;
-  private readonly dumper: SmmuDumper;
 
   constructor(
     config: SmmuConfig,
@@ -122,7 +116,6 @@ export class SmmuModel implements Iommu, RegisterListener {
   ) {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
-    this.pasidBits = config.ssidBits;
     const formats = new SmmuFormats(config);
     const virtual = config.virtualCommands ? VIRTUAL_COMMAND_REGISTERS : [];
     this.file = new RegisterFile(registers, [...SMMU_REGISTERS, ...virtual], 4);
@@ -141,34 +134,45 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.events = new EventQueue(file, memory, interrupts, errors, outputs, counters);
     this.stalls = new Stalls(this.events, outputs);
     const invalidator = new SmmuInvalidator(lookup, walks, outputs, counters);
-    this.devices = new DeviceInvalidations(config, outputs);
-    const { stalls, devices } = this;
+    this.deviceInvalidations = new DeviceInvalidations(config, outputs);
+    const { stalls, deviceInvalidations } = this;
     this.queue = new CommandQueue(
       config,
       file,
       memory,
       invalidator,
-      devices,
+      deviceInvalidations,
       stalls,
       errors,
       interrupts,
       outputs,
       counters,
     );
-    this.control = new Control(file, invalidator, this.queue, stalls, outputs);
+    const { queue } = this;
+    this.control = new Control(file, invalidator, queue, stalls, outputs);
+    const { control } = this;
     if (owned !== undefined) {
       const space = pasids ?? new PrivatePasids(config.ssidBits);
       this.virtualCommand = new SmmuVirtualCommand(file, owned, space, invalidator, outputs, counters);
+      this.pasids = this.virtualCommand;
     }
+    const dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
+    this.survey = new SmmuSurvey(config, formats, lookup, control, dumper, memory);
+    this.spaces = new SmmuAddressSpaces(config, formats, lookup, control);
+    const invalidated = (_tag: number, result: number): void => {
+      deviceInvalidations.ended(result);
+      queue.kick();
+    };
     if (config.pri) {
       const requests = new SmmuPageRequests(config, file, memory, lookup, interrupts, errors, outputs);
-      this.pageRequest = (request) => requests.take(request);
-    }
-    this.survey = new SmmuSurvey(config, formats, lookup, memory);
-    this.spaces = new SmmuAddressSpaces(config, formats, lookup);
-    this.nested = new SmmuNestedView(lookup, this.control, this.events, config.stage2);
-    this.peerQueue = new SmmuPeerQueue(config, file, walks, this.queue, stalls);
-    this.dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
+      this.devices = { invalidated, pageRequest: (request) => requests.take(request) };
+    } else this.devices = { invalidated };
+    const { translator } = this;
+    this.peerWalk = {
+      describe: (rid, pasid, hi, out) => control.enabled && translator.describeWalk(rid, pasid, hi, out),
+    };
+    this.nested = new SmmuNestedView(lookup, control, this.events, config.stage2);
+    this.peerQueue = new SmmuPeerQueue(config, file, walks, queue, stalls);
     this.reset();
   }
 
@@ -179,7 +183,7 @@ export class SmmuModel implements Iommu, RegisterListener {
     this.walks.reset();
     this.events.reset();
     this.stalls.reset();
-    this.devices.reset();
+    this.deviceInvalidations.reset();
     this.queue.reset();
     this.virtualCommand?.reset();
     this.file.reset();
@@ -268,56 +272,11 @@ export class SmmuModel implements Iommu, RegisterListener {
     result.stall = stall;
   }
 
-  /** See {@link Iommu.deviceTlbInvalidated}. */
-  deviceTlbInvalidated(_tag: number, result: number): void {
-    this.devices.ended(result);
-    this.queue.kick();
-  }
-
-  /** See {@link Iommu.pasidAnswered}. */
-  pasidAnswered(answer: number): void {
-    this.virtualCommand?.answered(answer);
-  }
-
-  /** See {@link Iommu.pasidRevoked}. */
-  pasidRevoked(pasid: number): void {
-    this.virtualCommand?.revoked(pasid);
-  }
-
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
     this.control.publish();
     this.virtualCommand?.publish();
     this.queue.kick();
-  }
-
-  /** See {@link Iommu.enumerate}. */
-  enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
-    if (!this.control.enabled && this.control.aborting) {
-      refuse(result);
-      return false;
-    }
-    return this.survey.enumerate(this.control.enabled, rid, pasid, lo, hi, result);
-  }
-
-  /** See {@link Iommu.affected}. */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-    return this.survey.affected(this.control.enabled, scope, rids, out);
-  }
-
-  /** See {@link Iommu.tables}. */
-  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
-    this.spaces.fill(this.control.enabled, this.control.aborting, rid, pasid, out);
-  }
-
-  /** See {@link Iommu.walkable}. */
-  walkable(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
-    return this.control.enabled && this.translator.walkable(rid, pasid, hi, out);
-  }
-
-  /** See {@link Iommu.dump}. */
-  dump(options: DumpOptions): DumpNode[] {
-    return this.dumper.dump(options);
   }
 }
 

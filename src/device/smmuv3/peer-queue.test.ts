@@ -211,7 +211,7 @@ describe('when the Command queue is ready for the peer', () => {
     vm.submit(...words(0x40n | (BigInt(SID) << 32n) | (52n << 64n)));
     expect(vm.devices.deviceTlbs).toHaveLength(1);
     expect(peerOf(vm).ready).toBe(false);
-    vm.model.deviceTlbInvalidated?.((vm.devices.deviceTlbs[0] as { tag: number }).tag, DEVICE_TLB.TIMEOUT);
+    vm.model.devices?.invalidated((vm.devices.deviceTlbs[0] as { tag: number }).tag, DEVICE_TLB.TIMEOUT);
     expect(peerOf(vm).ready, 'the next CMD_SYNC fails').toBe(false);
   });
 

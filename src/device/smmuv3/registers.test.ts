@@ -97,7 +97,7 @@ describe('identification', () => {
       const { registers, model } = new TestSmmu(options);
       expect([IDR0.get.ATS(registers), IDR0.get.PRI(registers)]).toEqual([ats, pri]);
       expect(IDR1.get.PRIQS(registers, 1)).toBe(pri === 1 ? 15 : 0);
-      expect(model.pageRequest !== undefined).toBe(pri === 1);
+      expect(model.devices?.pageRequest !== undefined).toBe(pri === 1);
     },
   );
 

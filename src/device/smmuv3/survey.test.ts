@@ -18,7 +18,7 @@ function enumerate(vm: TestSmmu, sid: number, from = 0n) {
   const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
   const result: TranslateResult = { status: -1, count: 0, spans, space: 0, sub: 0, stall: 0 };
   const lo = Number(from & 0xffff_ffffn);
-  const more = vm.model.enumerate(sid, NO_PASID, lo, Number(from >> 32n), result);
+  const more = vm.model.survey.enumerate(sid, NO_PASID, lo, Number(from >> 32n), result);
   const found = [];
   for (let index = 0; index < result.count; index++) {
     const [inLo, inHi, outLo, , log2, permissions] = spans.subarray(index * SPAN_WORDS);
@@ -40,7 +40,7 @@ const scope = (fields: Partial<InvalidateScope>): InvalidateScope => ({
 
 function affected(vm: TestSmmu, fields: Partial<InvalidateScope>): number[] {
   const out: number[] = [];
-  const count = vm.model.affected(scope(fields), [1, 2, 3], out);
+  const count = vm.model.spaces.affected(scope(fields), [1, 2, 3], out);
   expect(count).toBe(out.length);
   return out;
 }
@@ -125,7 +125,7 @@ describe('dump', () => {
     vm.map(root, 0x2000n, 0x40_1000n, S1_LEAF);
     vm.ste(1, { Config: STE_CONFIG.BYPASS });
     const before = vm.memory.peek(root);
-    const nodes = vm.model.dump({ registers: true, tables: true, maxLeaves: 8 });
+    const nodes = vm.model.survey.dump({ registers: true, tables: true, maxLeaves: 8 });
     const text = labels(nodes);
     expect(text).toContain('SMMU_CR0ACK');
     expect(text).toContain('linear stream table at 0x8000');
@@ -133,7 +133,7 @@ describe('dump', () => {
     expect(text).toContain('0x0000000000001000-0x0000000000002fff');
     expect(text.filter((label) => label.startsWith('STE'))).toHaveLength(2);
     expect(vm.memory.peek(root)).toBe(before);
-    const one = vm.model.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    const one = vm.model.survey.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
     expect(labels(one)).toEqual(['linear stream table at 0x8000', 'STE 00:00.1', 'no SubstreamID']);
     expect(vm.translate(SID, 0x1000n, READ).ok).toBe(true);
   });
@@ -142,14 +142,14 @@ describe('dump', () => {
     const vm = new TestSmmu().start();
     for (const sid of [0, 1, 2, 6]) vm.ste(sid, { Config: STE_CONFIG.ABORT });
     vm.ste(3, { Config: STE_CONFIG.BYPASS });
-    const [table] = vm.model.dump({ registers: false, tables: true, maxLeaves: 8 });
+    const [table] = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 8 });
     expect(table.children?.map(({ label, note }) => [label, note])).toEqual([
       ['STE 00:00.0-00:00.2', '3 entries: abort'],
       ['STE 00:00.3', undefined],
       ['STE 00:00.6', undefined],
     ]);
     expect(table.children?.[2]).toMatchObject({ raw: '0x0000000000000001', fields: { Config: '0 (abort)' } });
-    const [one] = vm.model.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    const [one] = vm.model.survey.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
     expect(one.children?.map(({ label }) => label)).toEqual(['STE 00:00.1']);
   });
 });

@@ -298,7 +298,7 @@ describe('nested', () => {
 describe('tables for somebody outside to walk', () => {
   const told = (vm: TestSmmu, sid = SID, hi = 0): WalkTables | undefined => {
     const tables = noWalkTables();
-    return vm.model.walkable?.(sid, NO_PASID, hi, tables) === true ? tables : undefined;
+    return vm.model.peerWalk?.describe(sid, NO_PASID, hi, tables) === true ? tables : undefined;
   };
 
   it('stage 1: with the tags of its answers, and only leaves of one ASID', () => {

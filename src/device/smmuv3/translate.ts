@@ -142,10 +142,10 @@ export class SmmuTranslator {
   }
 
   /**
-   * See {@link Iommu.walkable}; SMMUEN is set. `hi`: which of TTB0 and TTB1. Leaves for every ASID are not understood outside,
+   * See {@link PeerWalkView.describe}; SMMUEN is set. `hi`: which of TTB0 and TTB1. The peer does not take leaves for every ASID,
    * as they have another tag, and neither are addresses with a tag in their top byte.
    */
-  walkable(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
+  describeWalk(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
     const { config } = this;
     if (config.cachePolicy !== 'faithful') return false;
     if (this.streams.resolve(rid, pasid, this.walks.fault) !== OK) return false;

@@ -108,17 +108,17 @@ describe('virtual commands', () => {
     expect(command(vm, FREE, 7)).toEqual(busy);
     expect(VCMD.get.CMD(vm.registers, VCMD.offset >> 2)).toBe(ALLOCATE);
     vm.acks = 1;
-    vm.model.pasidAnswered?.(0x1234);
+    vm.model.pasids?.answered(0x1234);
     expect([response(vm), command(vm, ALLOCATE)]).toEqual([busy, busy]);
     expect(space.asked).toEqual(['release', 'allocate']);
     vm.acks = 0;
     vm.model.acknowledged();
     expect(response(vm)).toEqual(done(0x1234));
     expect(command(vm, FREE, 0x1234)).toEqual(busy);
-    vm.model.pasidAnswered?.(PASID_ANSWER.REFUSED);
+    vm.model.pasids?.answered(PASID_ANSWER.REFUSED);
     expect(response(vm)).toEqual(failed(17));
     expect(command(vm, ALLOCATE)).toEqual(busy);
-    vm.model.pasidAnswered?.(PASID_ANSWER.REFUSED);
+    vm.model.pasids?.answered(PASID_ANSWER.REFUSED);
     expect(response(vm)).toEqual(failed(16));
   });
 
@@ -129,9 +129,9 @@ describe('virtual commands', () => {
     expect(space.asked).toEqual(['release', 'allocate', 'free 0x100']);
     space.answer = PASID_ANSWER.LATER;
     expect(command(vm, ALLOCATE)).toEqual(busy);
-    vm.model.pasidAnswered?.(0xfffff);
+    vm.model.pasids?.answered(0xfffff);
     expect(response(vm)).toEqual(busy);
-    vm.model.pasidAnswered?.(PASID_ANSWER.DONE);
+    vm.model.pasids?.answered(PASID_ANSWER.DONE);
     expect(response(vm)).toEqual(failed(16));
     space.answer = 0xff;
     expect(command(vm, ALLOCATE)).toEqual(done(0xff));
@@ -152,7 +152,7 @@ describe('virtual commands', () => {
     command(vm, ALLOCATE);
     vm.model.reset();
     expect(space.asked.at(-1)).toBe('release');
-    vm.model.pasidAnswered?.(9);
+    vm.model.pasids?.answered(9);
     expect(response(vm)).toEqual(done());
     const own = withSubstreams(new TestSmmu(ON).start());
     command(own, ALLOCATE);
@@ -192,8 +192,8 @@ describe('a SubstreamID that is not the guest’s', () => {
     expect(vm.invalidations).toMatchObject([{ rid: 0xffff_ffff, structures: true, log2Size: 64 }]);
     expect(vm.fault(SID, IOVA, READ, 1)).toEqual(bad(1));
     expect(vm.translate(SID, IOVA, READ, 2).ok).toBe(true);
-    vm.model.pasidRevoked?.(2);
-    vm.model.pasidRevoked?.(2);
+    vm.model.pasids?.revoked(2);
+    vm.model.pasids?.revoked(2);
     expect(vm.invalidations).toHaveLength(2);
     expect(vm.fault(SID, IOVA, READ, 2)).toEqual(bad(2));
     expect(command(vm, FREE, 3)).toEqual(failed(17));
@@ -228,11 +228,11 @@ describe('a SubstreamID that is not the guest’s', () => {
     expect(vm.ask(SID, IOVA, READ, 2, REQUEST.TRANSLATION).status).toBe(TRANSLATE_STATUS.COMPLETER_ABORT);
     const through = (ssid: number): number => {
       const tables = noTables();
-      vm.model.tables?.(SID, ssid, tables);
+      vm.model.spaces.tables?.(SID, ssid, tables);
       return tables.through;
     };
     expect([1, 2, NO_PASID].map(through)).toEqual([THROUGH.TABLES, THROUGH.NOTHING, THROUGH.TABLES]);
-    const walks = (ssid: number) => vm.model.walkable?.(SID, ssid, 0x12, noWalkTables());
+    const walks = (ssid: number) => vm.model.peerWalk?.describe(SID, ssid, 0x12, noWalkTables());
     expect([1, 2, NO_PASID].map(walks)).toEqual([true, false, true]);
   });
 });

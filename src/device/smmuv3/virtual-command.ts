@@ -14,7 +14,7 @@ import {
   VCRSP,
   VCRSP_STATUS,
 } from '../../spec/smmuv3/virtual-commands.js';
-import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { IommuOutputs, ModelCounters, PasidView } from '../iommu.js';
 import { type OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';
@@ -25,7 +25,8 @@ const BUSY = 1 << VCRSP.fields.BUSY.lsb;
 const SC_SHIFT = VCRSP.fields.SC.lsb;
 const SSID_SHIFT = VCRSP.fields.SubstreamID.lsb;
 
-export class SmmuVirtualCommand {
+export class SmmuVirtualCommand implements PasidView {
+  readonly bits: number;
   private readonly commands: PasidCommands;
   /** VCRSP of a command that has ended; 0 and {@link ending} clear when there is none. */
   private response = 0;
@@ -39,6 +40,7 @@ export class SmmuVirtualCommand {
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
+    this.bits = Math.log2(owned.limit);
     const lost = (): void => invalidator.substreamLost();
     const ended = (outcome: number, ssid: number): void => this.respond(statusOf(outcome), ssid);
     this.commands = new PasidCommands(owned, pasids, outputs, lost, ended);
@@ -76,12 +78,12 @@ export class SmmuVirtualCommand {
     }
   }
 
-  /** See `Iommu.pasidAnswered`. */
+  /** See {@link PasidView.answered}. */
   answered(answer: number): void {
     this.commands.answered(answer);
   }
 
-  /** See `Iommu.pasidRevoked`. */
+  /** See {@link PasidView.revoked}. */
   revoked(ssid: number): void {
     this.commands.revoked(ssid);
   }

@@ -1,21 +1,30 @@
-/** Which tables a requester goes through, for those who keep a copy of them. Reads structures afresh, caches nothing. */
-import { type AddressSpaceTables, ANY, NO_TAG, THROUGH } from '../iommu.js';
+/** Which address space each requester has. Reads structures afresh, caches nothing. */
+import {
+  type AddressSpaceTables,
+  ANY,
+  type InvalidateScope,
+  NO_PASID,
+  NO_TAG,
+  type SpacesView,
+  THROUGH,
+} from '../iommu.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
+import type { GlobalCommand } from './global-command.js';
 import { OK, type VtdLookup } from './lookup.js';
 import { INTERRUPT_PAGES, NO_DOMAIN, WHOLE_SPACE } from './spans.js';
 
-export class VtdAddressSpaces {
+export class VtdAddressSpaces implements SpacesView {
   private readonly domain: Domain;
 
   constructor(
     formats: VtdFormats,
     private readonly lookup: VtdLookup,
+    private readonly commands: GlobalCommand,
   ) {
     this.domain = new Domain(formats);
   }
 
-  /** See `Iommu.tables`. */
-  fill(translating: boolean, rid: number, pasid: number, out: AddressSpaceTables): void {
+  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
     const { domain } = this;
     out.count = 0;
     // No table translates requests there (§3.15).
@@ -28,7 +37,7 @@ export class VtdAddressSpaces {
     out.reach = WHOLE_SPACE;
     out.space = NO_DOMAIN;
     out.sub = ANY;
-    if (!translating) return;
+    if (!this.commands.translating) return;
     if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       out.through = THROUGH.NOTHING;
       out.space = NO_TAG;
@@ -50,5 +59,30 @@ export class VtdAddressSpaces {
     out.addressed = second;
     // Caching mode (§6.1) is about second stages: what is not present in first-stage tables is never cached, so not invalidated.
     out.silent = !second;
+  }
+
+  /**
+   * See {@link SpacesView.affected}. May name too many: a PASID other than RID_PASID may carry any domain-id, so in
+   * scalable mode a requester that may use PASIDs is never ruled out by the domain-id.
+   */
+  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
+    let count = 0;
+    for (const rid of rids) {
+      if (scope.rid !== ANY && scope.rid !== rid) continue;
+      if (!this.concerns(scope, rid)) continue;
+      out[count++] = rid;
+    }
+    return count;
+  }
+
+  private concerns(scope: InvalidateScope, rid: number): boolean {
+    if (scope.space === ANY || scope.rid === rid) return true;
+    if (!this.commands.translating) return scope.space === NO_DOMAIN;
+    const { domain } = this;
+    if (this.lookup.resolve(rid, NO_PASID, 0, false, domain) === OK && domain.did === scope.space)
+      return true;
+    // What the caches still hold counts too: the tables may have moved on.
+    if (this.lookup.resolve(rid, NO_PASID, 0, true, domain) === OK && domain.did === scope.space) return true;
+    return this.lookup.usesPasids(rid);
   }
 }

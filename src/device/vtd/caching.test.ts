@@ -178,7 +178,7 @@ describe('tables for somebody outside to walk', () => {
   it('are those of the requester, with the tags of its answers, less the interrupt range', () => {
     const { vm, root } = legacy();
     const tables = noWalkTables();
-    expect(vm.model.walkable?.(RID, NO_PASID, 0, tables)).toBe(true);
+    expect(vm.model.peerWalk?.describe(RID, NO_PASID, 0, tables)).toBe(true);
     expect(tables).toMatchObject({
       root,
       space: 5,
@@ -187,14 +187,14 @@ describe('tables for somebody outside to walk', () => {
       holeLast: 0xfeeff,
       holeInput: true,
     });
-    expect(vm.model.walkable?.(RID + 1, NO_PASID, 0, tables)).toBe(false);
+    expect(vm.model.peerWalk?.describe(RID + 1, NO_PASID, 0, tables)).toBe(false);
   });
 
   it.each([{ 'caching-mode': 'on' }, { 'cache-policy': 'none' }, { 'cache-policy': 'hostile' }])(
     'are none with %o: an entry that becomes present is not to be found at once',
     (options) => {
       const { vm } = legacy(options);
-      expect(vm.model.walkable?.(RID, NO_PASID, 0, noWalkTables())).toBe(false);
+      expect(vm.model.peerWalk?.describe(RID, NO_PASID, 0, noWalkTables())).toBe(false);
     },
   );
 
@@ -206,7 +206,7 @@ describe('tables for somebody outside to walk', () => {
     vm.setRoot(1);
     vm.enable();
     vm.enableQueue(true);
-    expect(vm.model.walkable?.(RID, NO_PASID, 0, noWalkTables())).toBe(true);
+    expect(vm.model.peerWalk?.describe(RID, NO_PASID, 0, noWalkTables())).toBe(true);
     for (let n = 0; n < 2; n++) {
       vm.invalidations.length = 0;
       vm.submit(page(7, 0x1000));

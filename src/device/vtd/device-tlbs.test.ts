@@ -41,7 +41,7 @@ function unit(wide = false, options: Record<string, string> = { 'device-tlb': 'o
 const status = (vm: TestMachine): number => (vm.memory.load32(STATUS) ? vm.memory.lo : -1);
 const flags = (vm: TestMachine): number => vm.read(FSTS_REG.offset) & 0xff;
 const end = (vm: TestMachine, tag: number, result: number = DONE): void =>
-  vm.model.deviceTlbInvalidated?.(tag, result);
+  vm.model.devices?.invalidated(tag, result);
 const itesid = (vm: TestMachine): number => IQERCD_REG.get.ITESID(vm.registers, IQERCD_REG.offset >> 2);
 const sent = (vm: TestMachine) => vm.devices.deviceTlbs;
 

@@ -39,7 +39,7 @@ export class VtdDumper {
     this.leaves = new Leaves(memory);
   }
 
-  /** See `Iommu.dump`. Reads tables afresh, changes nothing. */
+  /** See {@link SurveyView.dump}. Reads tables afresh, changes nothing. */
   dump(options: DumpOptions): DumpNode[] {
     const nodes: DumpNode[] = [];
     if (options.registers) nodes.push({ label: 'registers', children: this.registers() });

@@ -131,7 +131,7 @@ export class InvalidationQueue {
     return true;
   }
 
-  /** An ATS invalidation request has ended; see `Iommu.deviceTlbInvalidated`. */
+  /** An ATS invalidation request has ended; see {@link DeviceView.invalidated}. */
   deviceTlbEnded(tag: number, result: number): void {
     if (!this.deviceTlbs.ended(tag, result)) this.waiting = false;
     this.kick();

@@ -24,18 +24,17 @@ import {
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
 import {
-  type AddressSpaceTables,
-  type DumpNode,
-  type DumpOptions,
-  type InvalidateScope,
+  type DeviceView,
   type Iommu,
   type IommuOutputs,
   type ModelCounters,
-  type PageRequest,
+  type PasidView,
+  type PeerWalkView,
   REQUEST,
+  type SpacesView,
+  type SurveyView,
   type TranslateRequest,
   type TranslateResult,
-  type WalkTables,
   zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
@@ -72,7 +71,6 @@ export class VtdModel implements Iommu, RegisterListener {
   readonly registerBytes = VTD_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
-  readonly pasidBits: number;
   private readonly file: RegisterFile;
   private readonly lookup: VtdLookup;
   private readonly translator: VtdTranslator;
@@ -84,13 +82,13 @@ export class VtdModel implements Iommu, RegisterListener {
   private readonly deviceTlbRequests: DeviceTlbRequests;
   private readonly pageRequests: VtdPageRequests;
   private readonly virtualCommand: VtdVirtualCommand | undefined;
-  private readonly survey: VtdSurvey;
-  private readonly spaces: VtdAddressSpaces;
-  /** See {@link Iommu.nested}. */
+  readonly survey: SurveyView;
+  readonly spaces: SpacesView;
+  readonly devices: DeviceView;
+  readonly pasids: PasidView | undefined;
   readonly nested: NestedView;
-  /** See {@link Iommu.peerQueue}. */
+  readonly peerWalk: PeerWalkView;
   readonly peerQueue: PeerQueue;
-  private readonly dumper: VtdDumper;
 
   constructor(
     private readonly config: VtdConfig,
@@ -101,7 +99,6 @@ export class VtdModel implements Iommu, RegisterListener {
   ) {
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
-    this.pasidBits = config.pasidBits;
     const formats = new VtdFormats(config);
     this.file = new RegisterFile(registers, declaredRegisters(config), 4);
     setCapabilities(this.file, config);
@@ -152,11 +149,20 @@ export class VtdModel implements Iommu, RegisterListener {
       const space = pasids ?? new PrivatePasids(config.pasidBits);
       this.virtualCommand = new VtdVirtualCommand(this.file, config.pasidBits, space, outputs, counters);
     }
-    this.survey = new VtdSurvey(formats, this.lookup, memory);
-    this.spaces = new VtdAddressSpaces(formats, this.lookup);
+    const { commands, lookup, translator, queue, pageRequests } = this;
+    const dumper = new VtdDumper(formats, this.file, lookup, memory);
+    this.survey = new VtdSurvey(formats, lookup, commands, dumper, memory);
+    this.spaces = new VtdAddressSpaces(formats, lookup, commands);
+    this.devices = {
+      pageRequest: (request) => pageRequests.take(request, commands.translating),
+      invalidated: (tag, result) => queue.deviceTlbEnded(tag, result),
+    };
+    this.pasids = this.virtualCommand;
+    this.peerWalk = {
+      describe: (rid, pasid, _hi, out) => commands.translating && translator.describeWalk(rid, pasid, out),
+    };
     this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
     this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.translator, this.queue);
-    this.dumper = new VtdDumper(formats, this.file, this.lookup, memory);
     this.reset();
   }
 
@@ -245,56 +251,11 @@ export class VtdModel implements Iommu, RegisterListener {
     }
   }
 
-  /** See {@link Iommu.pageRequest}. */
-  pageRequest(request: PageRequest): void {
-    this.pageRequests.take(request, this.commands.translating);
-  }
-
-  /** See {@link Iommu.deviceTlbInvalidated}. */
-  deviceTlbInvalidated(tag: number, result: number): void {
-    this.queue.deviceTlbEnded(tag, result);
-  }
-
-  /** See {@link Iommu.pasidAnswered}. */
-  pasidAnswered(answer: number): void {
-    this.virtualCommand?.answered(answer);
-  }
-
-  /** See {@link Iommu.pasidRevoked}. */
-  pasidRevoked(pasid: number): void {
-    this.virtualCommand?.revoked(pasid);
-  }
-
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
     this.commands.publish();
     this.registerInvalidation.publish();
     this.queue.kick();
-  }
-
-  /** See {@link Iommu.enumerate}. */
-  enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
-    return this.survey.enumerate(this.commands.translating, rid, pasid, lo, hi, result);
-  }
-
-  /** See {@link Iommu.affected}. */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-    return this.survey.affected(this.commands.translating, scope, rids, out);
-  }
-
-  /** See {@link Iommu.tables}. */
-  tables(rid: number, pasid: number, out: AddressSpaceTables): void {
-    this.spaces.fill(this.commands.translating, rid, pasid, out);
-  }
-
-  /** See {@link Iommu.walkable}. */
-  walkable(rid: number, pasid: number, _hi: number, out: WalkTables): boolean {
-    return this.commands.translating && this.translator.walkable(rid, pasid, out);
-  }
-
-  /** See {@link Iommu.dump}. */
-  dump(options: DumpOptions): DumpNode[] {
-    return this.dumper.dump(options);
   }
 }
 

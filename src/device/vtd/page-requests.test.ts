@@ -70,7 +70,7 @@ function ask(vm: TestMachine, fields: Partial<PageRequest> = {}): void {
     last: true,
     ...fields,
   };
-  vm.model.pageRequest?.(request);
+  vm.model.devices?.pageRequest?.(request);
 }
 
 const tail = (vm: TestMachine): number => vm.read(PQT_REG.offset);

@@ -150,7 +150,7 @@ describe('a peer that walks', () => {
       const access = 1 + (seed % 3);
       const told = noWalkTables();
       const block =
-        vm.model.walkable?.(RID, pasid, 0, told) === true
+        vm.model.peerWalk?.describe(RID, pasid, 0, told) === true
           ? walkAsPeer(vm.memory, told, access, iova, result)
           : undefined;
       const answer = ask(setup, access);

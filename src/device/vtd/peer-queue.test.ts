@@ -191,7 +191,7 @@ describe('when the invalidation queue is ready for the peer', () => {
     expect(machine.devices.deviceTlbs).toHaveLength(1);
     expect(peerOf(machine).ready).toBe(false);
     const [{ tag }] = machine.devices.deviceTlbs;
-    machine.model.deviceTlbInvalidated?.(tag, DEVICE_TLB.TIMEOUT);
+    machine.model.devices?.invalidated(tag, DEVICE_TLB.TIMEOUT);
     expect(machine.read(FSTS) & 0x40, 'ITE').toBe(0x40);
     expect(peerOf(machine).ready).toBe(false);
     machine.write32(FSTS, 0x40);

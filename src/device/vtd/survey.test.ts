@@ -15,7 +15,7 @@ function enumerate(vm: TestMachine, rid: number, from = 0n, pasid = NO_PASID) {
     stall: 0,
   };
   const lo = Number(from & 0xffffffffn);
-  const more = vm.model.enumerate(rid, pasid, lo, Number(from >> 32n), result);
+  const more = vm.model.survey.enumerate(rid, pasid, lo, Number(from >> 32n), result);
   return { more, ...vm.describe(result, 0n) };
 }
 
@@ -115,7 +115,7 @@ describe('affected', () => {
   const everything = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
   const of = (vm: TestMachine, scope: Partial<typeof everything>): number[] => {
     const out: number[] = [];
-    vm.model.affected({ ...everything, ...scope }, [0x18, 0x20, 0x28], out);
+    vm.model.spaces.affected({ ...everything, ...scope }, [0x18, 0x20, 0x28], out);
     return out;
   };
 
@@ -150,7 +150,7 @@ describe('dump', () => {
   it('prints registers with named bits and faults with their reason', () => {
     const { vm } = legacy();
     vm.translate(RID, 0x7000n, WRITE);
-    const nodes = vm.model.dump({ registers: true, tables: false, maxLeaves: 10 });
+    const nodes = vm.model.survey.dump({ registers: true, tables: false, maxLeaves: 10 });
     expect(find(nodes, 'GSTS_REG')).toMatchObject({
       raw: '0xc0000000',
       fields: { TES: 1, RTPS: 1, QIES: 0 },
@@ -168,7 +168,7 @@ describe('dump', () => {
     const { vm, root } = legacy();
     for (let page = 0n; page < 5n; page++) vm.mapSecond(root, 4, page * 4096n, 0x10_0000n + page * 4096n);
     vm.mapSecond(root, 4, 0x4000_0000n, 0x80_0000n, 2, 1n);
-    const nodes = vm.model.dump({ registers: false, tables: true, maxLeaves: 10 });
+    const nodes = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 10 });
     expect(find(nodes, 'context 00:03.0')?.fields).toMatchObject({ DID: 5, AW: '2 (48-bit)' });
     expect(find(nodes, 'second-stage 4-level')?.children).toEqual([
       {
@@ -180,7 +180,7 @@ describe('dump', () => {
         fields: { to: '0x0000000000800000', access: 'r-', page: '2 MiB', pages: 1 },
       },
     ]);
-    const short = vm.model.dump({ registers: false, tables: true, maxLeaves: 1 });
+    const short = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 1 });
     expect(find(short, 'second-stage')).toMatchObject({ note: 'more translations above' });
   });
 
@@ -194,7 +194,7 @@ describe('dump', () => {
     vm.pasidEntry(directory, 71, 1n);
     vm.setRoot(1);
     vm.enable();
-    const nodes = vm.model.dump({ registers: false, tables: true, maxLeaves: 10, rid: 0x0198 });
+    const nodes = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 10, rid: 0x0198 });
     expect(find(nodes, 'PASID 0x2 (RID_PASID)')?.children).toEqual([{ label: 'pass-through' }]);
     expect(find(nodes, 'PASID 0x46')?.fields).toMatchObject({ PGTT: '1 (first-stage)', DID: 3 });
     expect(find(nodes, 'first-stage 5-level')?.children).toHaveLength(1);

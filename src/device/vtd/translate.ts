@@ -185,10 +185,10 @@ export class VtdTranslator {
   }
 
   /**
-   * See {@link Iommu.walkable}; remapping is on. Only where an entry that becomes present is found at once, as tables have
+   * See {@link PeerWalkView.describe}; remapping is on. Only where an entry that becomes present is found at once, as tables have
    * it: not with caching mode, nor with a cache policy that is after something else.
    */
-  walkable(rid: number, pasid: number, out: WalkTables): boolean {
+  describeWalk(rid: number, pasid: number, out: WalkTables): boolean {
     const { domain, config } = this;
     if (config.cachingMode || config.cachePolicy !== 'faithful') return false;
     if (this.lookup.resolve(rid, pasid, 0, true, domain) !== OK) return false;

@@ -79,10 +79,10 @@ describe('virtual commands', () => {
     expect(VCMD_REG.get.CMD(vm.registers, VCMD_REG.offset >> 2)).toBe(ALLOCATE);
     expect(vm.read(VCMD_EO_REG.offset)).toBe(0);
     expect(space.asked).toEqual(['release', 'allocate']);
-    vm.model.pasidAnswered?.(0x12345);
+    vm.model.pasids?.answered(0x12345);
     expect(response(vm)).toEqual(done(0x12345));
     expect(command(vm, FREE, 7)).toEqual(busy);
-    vm.model.pasidAnswered?.(PASID_ANSWER.REFUSED);
+    vm.model.pasids?.answered(PASID_ANSWER.REFUSED);
     expect(response(vm)).toEqual(failed(16));
   });
 
@@ -91,7 +91,7 @@ describe('virtual commands', () => {
     const vm = new TestMachine(ON, space);
     expect([command(vm, ALLOCATE), command(vm, ALLOCATE)]).toEqual([done(9), failed(16)]);
     expect(space.asked).toEqual(['release', 'allocate', 'allocate', 'free 0x9']);
-    vm.model.pasidRevoked?.(9);
+    vm.model.pasids?.revoked(9);
     expect(command(vm, ALLOCATE)).toEqual(done(9));
   });
 
@@ -101,7 +101,7 @@ describe('virtual commands', () => {
     command(vm, ALLOCATE);
     vm.model.reset();
     expect(space.asked.at(-1)).toBe('release');
-    vm.model.pasidAnswered?.(9);
+    vm.model.pasids?.answered(9);
     expect(response(vm)).toEqual(done());
     const own = new TestMachine(ON);
     command(own, ALLOCATE);

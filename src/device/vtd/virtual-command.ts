@@ -3,7 +3,7 @@
  * VCRSP_REG.IP says that it is in progress, writes to VCMD_REG and VCMD_EO_REG are dropped.
  */
 import { VCCAP_REG, VCMD_REG, VCRSP_REG, VIRTUAL_COMMAND, VIRTUAL_STATUS } from '../../spec/vtd/registers.js';
-import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { IommuOutputs, ModelCounters, PasidView } from '../iommu.js';
 import { OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';
@@ -18,17 +18,17 @@ const PASID_HIGH_BITS = 0xf;
 export const VIRTUAL_COMMANDS =
   (1 << VCCAP_REG.fields.NS.lsb) | (1 << VCCAP_REG.fields.PAS.lsb) | (1 << VCCAP_REG.fields.FPS.lsb);
 
-export class VtdVirtualCommand {
+export class VtdVirtualCommand implements PasidView {
   private readonly commands: PasidCommands;
 
   constructor(
     private readonly file: RegisterFile,
-    pasidBits: number,
+    readonly bits: number,
     pasids: PasidSpace,
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
-    const owned = new OwnedPasids(pasidBits);
+    const owned = new OwnedPasids(bits);
     const ended = (outcome: number, pasid: number): void => this.respond(statusOf(outcome), pasid);
     // What a PASID-table entry says goes on holding: the entry is what guests take away before they free.
     this.commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
@@ -66,12 +66,12 @@ export class VtdVirtualCommand {
     }
   }
 
-  /** See `Iommu.pasidAnswered`. */
+  /** See {@link PasidView.answered}. */
   answered(answer: number): void {
     this.commands.answered(answer);
   }
 
-  /** See `Iommu.pasidRevoked`. */
+  /** See {@link PasidView.revoked}. */
   revoked(pasid: number): void {
     this.commands.revoked(pasid);
   }

@@ -73,8 +73,8 @@ export class HostUnit {
 
   /** A device's page request. False: this hardware has none. */
   pageRequest(request: PageRequest): boolean {
-    this.model.pageRequest?.(request);
-    return this.model.pageRequest !== undefined;
+    this.model.devices?.pageRequest?.(request);
+    return this.model.devices?.pageRequest !== undefined;
   }
 
   /** The simulated devices have no caches, hold no requests, and the kernel looks at queues by itself. */

@@ -6,13 +6,14 @@ import { CodedError } from '../../base/errors.js';
 import {
   ACCESS,
   ANY,
-  type DumpNode,
+  type DeviceView,
   type InvalidateScope,
   type Iommu,
   type IommuOutputs,
   type ModelCounters,
   NO_PASID,
-  type PageRequest,
+  type SpacesView,
+  type SurveyView,
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
@@ -60,6 +61,17 @@ export class FakeModel implements Iommu {
   readonly registerBytes = FAKE.BYTES;
   answersMayBeKept = true;
   readonly counters: ModelCounters = zeroCounters();
+  readonly survey: SurveyView = {
+    dump: () => [{ label: 'OFFSET', raw: String(this.#registers[0]) }],
+    enumerate: (_rid, _pasid, lo, _hi, result) => {
+      result.count = 1;
+      result.space = this.#registers[FAKE.SPACE / 4] as number;
+      result.sub = ANY;
+      result.spans.set([lo, 0, lo, 0, 12, 3], 0);
+      return lo < 0x3000;
+    },
+  };
+  spaces: SpacesView = { affected: requestersNamed };
   readonly #registers: Uint32Array;
   readonly #memory: GuestMemory;
   readonly #outputs: IommuOutputs;
@@ -126,27 +138,6 @@ export class FakeModel implements Iommu {
     this.#waiting = undefined;
   }
 
-  enumerate(_rid: number, _pasid: number, lo: number, _hi: number, result: TranslateResult): boolean {
-    result.count = 1;
-    result.space = this.#registers[FAKE.SPACE / 4] as number;
-    result.sub = ANY;
-    result.spans.set([lo, 0, lo, 0, 12, 3], 0);
-    return lo < 0x3000;
-  }
-
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-    let count = 0;
-    for (const rid of rids) {
-      if (scope.rid !== ANY && scope.rid !== rid) continue;
-      out[count++] = rid;
-    }
-    return count;
-  }
-
-  dump(): DumpNode[] {
-    return [{ label: 'OFFSET', raw: String(this.#registers[0]) }];
-  }
-
   #invalidate(space: number): void {
     this.#waiting = this.#registers[FAKE.TOKEN / 4] as number;
     this.#outputs.invalidate({ space, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 });
@@ -184,8 +175,22 @@ export class FakeModel implements Iommu {
   }
 }
 
+/** Requesters that a scope does not exclude by their ids. */
+function requestersNamed(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
+  let count = 0;
+  for (const rid of rids) {
+    if (scope.rid !== ANY && scope.rid !== rid) continue;
+    out[count++] = rid;
+  }
+  return count;
+}
+
 /** Keeps in which order devices were heard. */
 class HearingModel extends FakeModel {
+  readonly devices: DeviceView = {
+    pageRequest: () => this.#hear(1),
+    invalidated: () => this.#invalidated(),
+  };
   readonly #heard: Uint32Array;
   readonly #registers: Uint32Array;
 
@@ -195,16 +200,16 @@ class HearingModel extends FakeModel {
     this.#heard = ports.registers.subarray(FAKE.HEARD / 4, FAKE.HEARD / 4 + 1);
   }
 
-  pageRequest(_request: PageRequest): void {
-    this.#heard[0] = (this.#heard[0] as number) * 10 + 1;
-  }
-
-  deviceTlbInvalidated(_tag: number, _result: number): void {
-    this.#heard[0] = (this.#heard[0] as number) * 10 + 2;
+  #invalidated(): void {
+    this.#hear(2);
     const address = this.#registers[FAKE.THEN_INVALIDATE / 4] as number;
     if (address === 0) return;
     this.writeRegister(FAKE.INVALIDATE, 4, 1, 0);
     this.writeRegister(FAKE.PEEK64, 4, address, 0);
+  }
+
+  #hear(what: number): void {
+    this.#heard[0] = (this.#heard[0] as number) * 10 + what;
   }
 }
 

@@ -195,7 +195,7 @@ export class Audit {
 
   #tables(space: DeviceSpace): ReturnType<typeof noTables> {
     const tables = noTables();
-    this.model.tables?.(space.rid, space.pasid, tables);
+    this.model.spaces.tables?.(space.rid, space.pasid, tables);
     return tables;
   }
 

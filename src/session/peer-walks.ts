@@ -43,7 +43,8 @@ export class PeerWalks {
     if (this.#told.has(key) || this.#told.size >= MAX_TOLD) return undefined;
     this.#told.add(key);
     const tables = this.#tables;
-    if (model.walkable?.(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid)) return undefined;
+    if (model.peerWalk?.describe(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid))
+      return undefined;
     this.#spaces.add(tables.space >>> 0);
     backend.put(MESSAGE.TABLES, 0, 0, CODEC.Tables, this.#message);
     return tables;

@@ -19,7 +19,7 @@ const FORMAT = vtdSecondStage(
 );
 
 /** A model whose requesters may be walked in the space that `space.now` says. */
-function walkable(features = ALL_FEATURES) {
+function walked(features = ALL_FEATURES) {
   const space = { now: 1, allowed: true };
   const may = (_rid: number, _pasid: number, _hi: number, out: WalkTables): boolean => {
     Object.assign(out, { format: FORMAT, root: 0x12_0000_3000, space: space.now, sub: ANY });
@@ -28,7 +28,8 @@ function walkable(features = ALL_FEATURES) {
   const bench = new Bench({
     models: {
       ...fakeModels,
-      createModel: (_name, _options, ports) => Object.assign(new FakeModel(ports), { walkable: may }),
+      createModel: (_name, _options, ports) =>
+        Object.assign(new FakeModel(ports), { peerWalk: { describe: may } }),
     },
   }).hello({ features });
   const told = () => bench.sent.filter((sent) => sent.type === MESSAGE.TABLES).map((sent) => sent.message);
@@ -42,7 +43,7 @@ function walkable(features = ALL_FEATURES) {
 
 describe('tables that the peer walks', () => {
   it('are told at the first answer, once for each requester', () => {
-    const { bench, told } = walkable();
+    const { bench, told } = walked();
     bench.translate(0x1000);
     bench.translate(0x2000);
     expect(told()).toHaveLength(1);
@@ -55,17 +56,17 @@ describe('tables that the peer walks', () => {
   });
 
   it('are not told to a peer that does not walk, nor where the model says no', () => {
-    const { bench, told } = walkable(ALL_FEATURES & ~FEATURE.WALKS);
+    const { bench, told } = walked(ALL_FEATURES & ~FEATURE.WALKS);
     bench.translate(0x1000);
     expect(told()).toHaveLength(0);
-    const refused = walkable();
+    const refused = walked();
     refused.space.allowed = false;
     refused.bench.translate(0x1000);
     expect(refused.told()).toHaveLength(0);
   });
 
   it('are told anew after an invalidation of structures, which says that all are void', () => {
-    const { bench, told, invalidate } = walkable();
+    const { bench, told, invalidate } = walked();
     bench.translate(0x1000);
     invalidate({ space: 1 });
     bench.translate(0x1000);
@@ -77,7 +78,7 @@ describe('tables that the peer walks', () => {
   });
 
   it('make that no invalidation is left out', () => {
-    const { bench, invalidate } = walkable();
+    const { bench, invalidate } = walked();
     bench.translate(0x1000);
     for (let n = 0; n < 3; n++) invalidate({ space: 1 });
     invalidate({ space: 2 });
@@ -86,7 +87,7 @@ describe('tables that the peer walks', () => {
   });
 
   it('of another requester become void, and what was found in them still has to be dropped', () => {
-    const { bench, invalidate } = walkable();
+    const { bench, invalidate } = walked();
     bench.translate(0x1000);
     invalidate({ space: 1 });
     invalidate({ rid: 0x99, structures: true });
@@ -95,7 +96,7 @@ describe('tables that the peer walks', () => {
   });
 
   it('are void after a reset', () => {
-    const { bench, told } = walkable();
+    const { bench, told } = walked();
     bench.translate(0x1000);
     bench.input(MESSAGE.RESET, CODEC.Reset, {});
     expect(bench.invalidations.at(-1)?.message).toMatchObject({ space: ANY, structures: true });
