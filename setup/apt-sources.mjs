@@ -66,7 +66,9 @@ export function parseDeb822(text) {
 
 const isSecurity = (suite) => suite.endsWith('-security') || suite.endsWith('/updates');
 
-/** Whether an entry is Debian's own archive: others name their suites after Debian's releases too. */
+/**
+ * Whether an entry is Debian's own archive: others name their suites after Debian's releases too.
+ */
 function looksLikeDebian(entry) {
   const keys = entry.signedBy ?? '';
   const named = keys === '' || keys.includes('debian-archive') || keys.includes('BEGIN PGP');

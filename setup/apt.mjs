@@ -1,4 +1,7 @@
-/** apt with a private list, lists directory and cache: the machine's own configuration is not touched. */
+/**
+ * apt with a private list, lists directory and cache: the machine's own configuration is not
+ * touched.
+ */
 import {
   existsSync,
   mkdirSync,
@@ -57,8 +60,9 @@ export class Apt {
   }
 
   /**
-   * apt for the running release (with backports where QEMU comes from there). For another architecture
-   * than the machine's it is one to download from only; dpkg is not told of that architecture.
+   * apt for the running release (with backports where QEMU comes from there). For another
+   * architecture than the machine's it is one to download from only; dpkg is not told of that
+   * architecture.
    */
   static forHost(cache, platform, arch = HOST_ARCH) {
     const { codename } = platform;
@@ -182,8 +186,8 @@ export class Apt {
   }
 
   /**
-   * As `download`, with all that the packages depend on. For another architecture than the machine's only: there nothing
-   * counts as installed.
+   * As `download`, with all that the packages depend on. For another architecture than the
+   * machine's only: there nothing counts as installed.
    */
   async downloadAll(what, packages, directory) {
     mkdirSync(join(directory, 'partial'), { recursive: true });
@@ -195,8 +199,8 @@ export class Apt {
   }
 
   /**
-   * Downloads only the upstream tarball of a source package. The tarball alone, because mirrors keep it
-   * while several Debian revisions share it, also when one revision's .dsc is gone already.
+   * Downloads only the upstream tarball of a source package. The tarball alone, because mirrors
+   * keep it while several Debian revisions share it, also when one revision's .dsc is gone already.
    * @returns {Promise<string>} its path
    */
   async downloadOrig(what, name, version, directory) {

@@ -1,4 +1,6 @@
-/** The guest architectures, by Debian's name: which QEMU runs each, and where its parts are kept. */
+/**
+ * The guest architectures, by Debian's name: which QEMU runs each, and where its parts are kept.
+ */
 
 export const ARCHES = {
   amd64: {

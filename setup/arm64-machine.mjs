@@ -1,6 +1,7 @@
 /**
- * An arm64 machine to emulate, with the programs that this project runs on: Debian 13's, of which QEMU, Node and what they need
- * are unpacked; our bridge from a cross compiler; npm's packages for it.
+ * An arm64 machine to emulate, with the programs that this project runs on: Debian 13's, of which
+ * QEMU, Node and what they need are unpacked; our bridge from a cross compiler; npm's packages for
+ * it.
  */
 import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -45,9 +46,10 @@ function ensureModules(cache) {
 
 /**
  * @param {import('./cache.mjs').Cache} cache locked
- * @returns {Promise<{root: string, machine: string, modules: string, node: string, qemu: string, bridge: string}>}
- *   root: its file system; machine: where in it the emulating machine's files belong; modules: a node_modules directory;
- *   node, qemu: paths in it; bridge: for that QEMU
+ * @returns {Promise<{root: string, machine: string, modules: string, node: string, qemu: string,
+ *   bridge: string}>}
+ *   root: its file system; machine: where in it the emulating machine's files belong; modules: a
+ *   node_modules directory; node, qemu: paths in it; bridge: for that QEMU
  */
 export async function ensureArm64Machine(cache, platform) {
   const apt = Apt.forRelease(cache, platform, RELEASE, 'arm64');

@@ -87,7 +87,7 @@ export class Cache {
     if (existsSync(target)) {
       return target;
     }
-    // Who asks for it while it is being made gets the same one.
+    // A caller that asks for it while it is being made gets the same one.
     const making = this.making.get(name) ?? this.make(name, target, build);
     this.making.set(name, making);
     try {

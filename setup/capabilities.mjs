@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Writes docs/capabilities.md from the register tables and the models: npm run build && npm run capabilities
+// Writes docs/capabilities.md from the register tables and the models: npm run build && npm run
+// capabilities
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

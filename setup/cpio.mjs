@@ -1,6 +1,7 @@
 /**
- * Writes an initramfs: a cpio archive in the "newc" format (Linux, Documentation/driver-api/early-userspace/
- * buffer-format.rst). Written here rather than by cpio(1) because device nodes then need no root.
+ * Writes an initramfs: a cpio archive in the "newc" format (Linux,
+ * Documentation/driver-api/early-userspace/buffer-format.rst). Written here rather than by cpio(1)
+ * because device nodes then need no root.
  */
 
 const S_IFDIR = 0o040000;

@@ -1,6 +1,7 @@
 /**
- * Kernels with what Debian's do not have, compiled from Debian's sources of a recent Linux: a fragment of a configuration on
- * top of tinyconfig. Takes about ten minutes on two cores, once; an interrupted build goes on where it stopped.
+ * Kernels with what Debian's do not have, compiled from Debian's sources of a recent Linux: a
+ * fragment of a configuration on top of tinyconfig. Takes about ten minutes on two cores, once; an
+ * interrupted build goes on where it stopped.
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -73,7 +74,10 @@ async function compile(source, fragment, log) {
   await make('compiling a kernel of our own (some ten minutes, once)', 'vmlinux', 'modules');
 }
 
-/** What is kept of a build: the kernel without symbols, which QEMU starts through its PVH entry, and its modules. */
+/**
+ * What is kept of a build: the kernel without symbols, which QEMU starts through its PVH entry, and
+ * its modules.
+ */
 function keep(source, target) {
   const made = `${target}.new`;
   rmSync(made, { recursive: true, force: true });
@@ -101,7 +105,8 @@ function present(cache, suffix) {
 
 /**
  * @param {string} fragment file with the options that are wanted; its name is the kernel's
- * @returns {Promise<{release: string, image: string}>} release: its directory below the cache's kernels/
+ * @returns {Promise<{release: string, image: string}>} release: its directory below the cache's
+ *   kernels/
  */
 export async function ensureCustomKernel(cache, platform, fragment) {
   const name = basename(fragment, '.config');

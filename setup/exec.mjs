@@ -22,8 +22,8 @@ const PROGRESS_EVERY_MS = 5000;
 export const INTERRUPTED = 130;
 
 /**
- * Environment for building against the system: its own tools only, because a user's own python, meson or protoc
- * in PATH is not what the installed packages go with.
+ * Environment for building against the system: its own tools only, because a user's own python,
+ * meson or protoc in PATH is not what the installed packages go with.
  */
 export const SYSTEM_ENVIRONMENT = {
   ...process.env,
@@ -74,10 +74,13 @@ export function tryCapture(command, args, options = {}) {
   return result.status === 0 ? result.stdout : undefined;
 }
 
-/** How long after a child that failed our own half of a Ctrl-C may come: both get it, in either order. */
+/**
+ * How long after a child that failed our own half of a Ctrl-C may come: both get it, in either
+ * order.
+ */
 const SIGNAL_LAG_MS = 100;
 
-/** Exit status of a command, and whether the person wanted to stop meanwhile. */
+/** Exit status of a command, and whether it was interrupted before it ended. */
 function supervise(command, args, options, patient) {
   return new Promise((resolve, reject) => {
     let stopped = false;
@@ -109,8 +112,10 @@ function supervise(command, args, options, patient) {
  * Runs a long command with its output in a log file, and prints what runs and for how long.
  * @param {string} what the step in words ("fetching the sources of QEMU 10.0.2")
  * @param {string} log path of the log file, appended to
- * @param {object} [options] of spawn; `patient`: an interrupt waits for the command instead of ending it
- * @throws {SetupError} when it fails, with the end of the log; after an interrupt, with exit code 130
+ * @param {object} [options] of spawn; `patient`: an interrupt waits for the command instead of
+ *   ending it
+ * @throws {SetupError} when it fails, with the end of the log; after an interrupt, with exit
+ *   code 130
  */
 export async function runLogged(what, log, command, args, { patient = false, ...options } = {}) {
   const started = Date.now();

@@ -1,6 +1,7 @@
 /**
- * What is compiled for a guest: the kernel module of test/guests/module, for one Debian kernel with that kernel's own
- * headers, and our programs, as an archive that is appended to a guest's initramfs.
+ * What is compiled for a guest: the kernel module of test/guests/module, for one Debian kernel with
+ * that kernel's own headers, and our programs, as an archive that is appended to a guest's
+ * initramfs.
  */
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,8 +44,8 @@ export const MODULE_SERIES = '6.12';
 export const moduleInputs = () => hashOf([SOURCES, PROGRAM_SOURCES]);
 
 /**
- * Debian's headers of a kernel, unpacked and not installed. What they call /usr is where they lie, and the generated
- * tools are the host's, also for another architecture.
+ * Debian's headers of a kernel, unpacked and not installed. What they call /usr is where they lie,
+ * and the generated tools are the host's, also for another architecture.
  */
 function ensureKernelHeaders(cache, apts, arch, release) {
   const version = release.replace(/-[a-z0-9]+$/, '');

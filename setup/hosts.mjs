@@ -1,6 +1,6 @@
 /**
- * The machines that the bridge runs on: this one, and arm64 ones, for which a cross compiler builds it. What differs between them
- * in QEMU's headers and in compiling.
+ * The machines that the bridge runs on: this one, and arm64 ones, for which a cross compiler builds
+ * it. What differs between them in QEMU's headers and in compiling.
  */
 import { basename, join } from 'node:path';
 import { SYSTEM_ENVIRONMENT } from './exec.mjs';

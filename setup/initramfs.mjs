@@ -54,9 +54,9 @@ const listed = (path) =>
     .filter(Boolean);
 
 /**
- * Builds an initramfs of a kernel from busybox, modules and directories such as test/guests/image, each with a list
- * `modules`; where two have the same file, the later one's counts.
- * The archive is not compressed: a guest under emulation unpacks it faster so.
+ * Builds an initramfs of a kernel from busybox, modules and directories such as test/guests/image,
+ * each with a list `modules`; where two have the same file, the later one's counts. The archive is
+ * not compressed: a guest under emulation unpacks it faster so.
  * @param {string} busybox the guest's
  * @param {string} native one that runs here: both packages are built with the same applets
  * @param {string[]} images

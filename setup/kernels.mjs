@@ -17,7 +17,10 @@ import { capture, INTERRUPTED, runLogged, SetupError, say } from './exec.mjs';
 import { ensureInitramfs } from './initramfs.mjs';
 import { ensureVmlinux } from './vmlinux.mjs';
 
-/** Kernel series: which releases of it Debian has, and the Debian release to take it from on another one. */
+/**
+ * Kernel series: which releases of it Debian has, and the Debian release to take it from on another
+ * one.
+ */
 const SERIES = {
   6.12: { release: '6\\.12\\.\\d+\\+deb\\d+(?:\\.\\d+)?', codenames: ['bookworm', 'trixie'] },
   6.1: { release: '6\\.1\\.0-\\d+', codenames: ['bookworm'] },
@@ -89,7 +92,10 @@ async function unpackInto(directory, cache, series, deb, release) {
   rmSync(root, { recursive: true, force: true });
 }
 
-/** Unpacks a kernel. Of one that is there with fewer modules only these change: guests may be using the rest. */
+/**
+ * Unpacks a kernel. Of one that is there with fewer modules only these change: guests may be using
+ * the rest.
+ */
 async function unpack(cache, series, deb, release) {
   const target = cache.path('kernels', release);
   const made = existsSync(target) ? cache.scratch('kernel') : undefined;
@@ -162,7 +168,10 @@ export function ensureBusybox(cache, apts, arch) {
   });
 }
 
-/** What QEMU starts fastest of a Debian kernel. An arm64 one is not compressed, or so that QEMU unpacks it. */
+/**
+ * What QEMU starts fastest of a Debian kernel. An arm64 one is not compressed, or so that QEMU
+ * unpacks it.
+ */
 function bootable(arch, packaged, directory) {
   return arch === 'amd64' ? ensureVmlinux(packaged, join(directory, 'vmlinux')) : packaged;
 }
@@ -171,7 +180,8 @@ function bootable(arch, packaged, directory) {
  * Kernels of one architecture and their initramfs.
  * @param {(arch: string) => Apt} apts the running release's packages, by architecture
  * @param {string[]} wanted series, as in ["6.12"]
- * @returns {Promise<Record<string, {release: string, image: string, packaged: string, initramfs: string}>>}
+ * @returns {Promise<Record<string, {release: string, image: string, packaged: string,
+ *   initramfs: string}>>}
  *   image: what to boot; packaged: Debian's file that it comes from
  */
 export async function ensureKernels(cache, apts, platform, arch, wanted, image) {

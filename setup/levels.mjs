@@ -1,4 +1,7 @@
-/** What `npm run test:vfio` and `test:kvm` need besides: archives for a level-1 machine, and for the level-2 guest inside it. */
+/**
+ * What `npm run test:vfio` and `test:kvm` need besides: archives for a level-1 machine, and for the
+ * level-2 guest inside it.
+ */
 import { join } from 'node:path';
 import { ARCHES, HOST_ARCH } from './arches.mjs';
 import { ensureArm64Machine } from './arm64-machine.mjs';
@@ -18,10 +21,10 @@ const KVM_LEVEL_2 = join(ROOT, 'test/kvm/level2');
 
 /**
  * @param {object} paths what was prepared (paths.json)
- * @param {{arch: string, level1: string, iommufd: boolean}} wanted arch: of level 2; level1: of level 1; iommufd: whether level 1
- *   has it, which takes a kernel of our own
- * @returns {Promise<{level1: object, level2: object}>} of each the architecture, kernel and initramfs; of level 1 the programs
- *   too when this machine's are not for it (arm64-machine.mjs)
+ * @param {{arch: string, level1: string, iommufd: boolean}} wanted arch: of level 2;
+ *   level1: of level 1; iommufd: whether level 1 has it, which takes a kernel of our own
+ * @returns {Promise<{level1: object, level2: object}>} of each the architecture, kernel and
+ *   initramfs; of level 1 the programs too when this machine's are not for it (arm64-machine.mjs)
  */
 export async function ensureLevels(paths, { arch, level1, iommufd }) {
   const cache = new Cache(cacheRoot());

@@ -1,4 +1,6 @@
-/** Kernel modules: what a .ko says of itself, and the order in which a set of them must be loaded. */
+/**
+ * Kernel modules: what a .ko says of itself, and the order in which a set of them must be loaded.
+ */
 
 /** Name of a module from its file: path/virtio-pci.ko.xz → virtio_pci. The kernel takes - for _. */
 export function moduleName(path) {
@@ -9,8 +11,9 @@ export function moduleName(path) {
 }
 
 /**
- * Modules that a module depends on, from the "depends=" string of its .modinfo section (which stands
- * between NUL bytes). A hard dependency is needed for its symbols; soft ones are not followed.
+ * Modules that a module depends on, from the "depends=" string of its .modinfo section (which
+ * stands between NUL bytes). A hard dependency is needed for its symbols; soft ones are not
+ * followed.
  * @param {Buffer} object the uncompressed .ko
  * @returns {string[]} normalized names
  */

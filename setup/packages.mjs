@@ -4,8 +4,8 @@ import { asRoot } from './platform.mjs';
 
 /**
  * Packages and why. `backports`: taken from there on releases whose own version is too old. The
- * order has no meaning. `minimum`: lowest upstream version that will do. `arch`: needed for guests of that
- * architecture only. `modules`: needed to build our kernel module only.
+ * order has no meaning. `minimum`: lowest upstream version that will do. `arch`: needed for guests
+ * of that architecture only. `modules`: needed to build our kernel module only.
  */
 const PACKAGES = [
   // the virtual machine
@@ -35,7 +35,8 @@ const PACKAGES = [
   // unpacking sources, kernels and modules
   { name: 'xz-utils' },
   { name: 'zstd' },
-  // our kernel module and the programs that use it, kernels of our own; libelf for the tools that come with kernels
+  // our kernel module and the programs that use it, kernels of our own; libelf for the tools that
+  // come with kernels
   { name: 'libelf-dev', modules: true },
   { name: 'bc', modules: true },
   { name: 'gcc-aarch64-linux-gnu', arch: 'arm64', modules: true },
@@ -62,7 +63,10 @@ function installedVersions(names) {
 const isAtLeast = (version, minimum) =>
   tryCapture('dpkg', ['--compare-versions', version, 'ge', minimum]) !== undefined;
 
-/** Packages that are absent or too old, for guests of these architectures, with our kernel module or without. */
+/**
+ * Packages that are absent or too old, for guests of these architectures, with our kernel module or
+ * without.
+ */
 export function missingPackages(arches, withModules = false) {
   const needed = PACKAGES.filter(
     ({ arch, modules }) => (arch === undefined || arches.includes(arch)) && (withModules || !modules),
@@ -96,7 +100,7 @@ async function install(apt, cache, what, args) {
   await runLogged(what, cache.log('apt-install'), 'sh', trap, { patient: true });
 }
 
-/** Asks for sudo's password while the terminal is free, and ends what somebody interrupted before. */
+/** Asks for sudo's password while the terminal is free, and ends what was interrupted before. */
 async function readyForRoot(cache) {
   const root = asRoot();
   if (root.length > 0) {

@@ -1,6 +1,6 @@
 /**
- * Everything a virtual machine needs, made once and checked in milliseconds afterwards. The check compares
- * the identities of the few files that matter with those noted in the cache's state.json.
+ * Everything a virtual machine needs, made once and checked in milliseconds afterwards. The check
+ * compares the identities of the few files that matter with those noted in the cache's state.json.
  */
 import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,10 @@ import { ensureUapiHeaders } from './uapi-headers.mjs';
 const IMAGE = join(ROOT, 'test/guests/image');
 const SPACE_FIRST_TIME = 3 * 2 ** 30;
 
-/** Version that a QEMU executable states, as in { version: "10.0.2", package: "Debian 1:10.0.2+ds-2" }. */
+/**
+ * Version that a QEMU executable states, as in { version: "10.0.2", package: "Debian 1:10.0.2+ds-2"
+ * }.
+ */
 function qemuVersions(qemu) {
   const stated = capture(qemu, ['--version']);
   const match = /version (\d+\.\d+\.\d+)(?: \(([^)]*)\))?/.exec(stated);
@@ -62,7 +65,10 @@ function stillValid(cache, print) {
     : undefined;
 }
 
-/** What paths.json says of one architecture: this machine's own at the top, the others below their name. */
+/**
+ * What paths.json says of one architecture: this machine's own at the top, the others below their
+ * name.
+ */
 const partOf = (paths, arch) => (arch === HOST_ARCH ? paths : paths[arch]) ?? {};
 
 /** Files that a part names. */
@@ -206,7 +212,8 @@ function merged(previous, parts) {
  * @param {object} own paths of the user's own { qemu, kernel, initramfs, bridge }, each optional
  * @param {Record<string, string[]>} wanted kernel series, by architecture
  * @param {string} [ownArch] the architecture that the user's own are for
- * @param {boolean} [modules] whether our kernel module is wanted too, which takes compilers and kernel headers
+ * @param {boolean} [modules] whether our kernel module is wanted too, which takes compilers and
+ *   kernel headers
  * @returns {Promise<object>} the contents of paths.json
  */
 export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false) {

@@ -1,4 +1,7 @@
-/** Prints apt sources of a Debian release on this machine's own mirror: node setup/print-sources.mjs trixie */
+/**
+ * Prints apt sources of a Debian release on this machine's own mirror: node setup/print-sources.mjs
+ * trixie
+ */
 
 import { readFileSync } from 'node:fs';
 import { machineSources } from './apt.mjs';

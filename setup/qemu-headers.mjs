@@ -1,6 +1,6 @@
 /**
- * The headers that a shared object for one QEMU version is compiled against: upstream's own, plus those
- * that QEMU's build generates. A configured tree makes the generated ones in seconds, without
+ * The headers that a shared object for one QEMU version is compiled against: upstream's own, plus
+ * those that QEMU's build generates. A configured tree makes the generated ones in seconds, without
  * compiling QEMU. What is kept is a small tree and the compiler flags that go with it.
  */
 import {
@@ -39,9 +39,10 @@ const KEPT = [
 ];
 
 /**
- * Options of configure. Features are off, because only headers are wanted; what changes the layout of a
- * structure has the value of Debian's build: modules and plugins on (CPUState), debugging off.
- * CONFIG_LINUX_AIO and CONFIG_LINUX_IO_URING change AioContext, which a device holds by pointer only.
+ * Options of configure. Features are off, because only headers are wanted; what changes the layout
+ * of a structure has the value of Debian's build: modules and plugins on (CPUState), debugging off.
+ * CONFIG_LINUX_AIO and CONFIG_LINUX_IO_URING change AioContext, which a device holds by pointer
+ * only.
  */
 const CONFIGURE = [
   '--python=/usr/bin/python3',
@@ -69,7 +70,9 @@ export function upstreamVersion(debianVersion) {
   return /^(?:\d+:)?([0-9.]+(?:~?rc\d+)?)/.exec(debianVersion)?.[1];
 }
 
-/** Debian strips these; the build description wants the files to exist, and never reads them here. */
+/**
+ * Debian strips these; the build description wants the files to exist, and never reads them here.
+ */
 function standInForStrippedFiles(source) {
   const lists = [
     { file: 'pc-bios/meson.build', names: /'(edk2-[a-z0-9_-]+\.fd)'/g, suffix: '.bz2' },
@@ -202,7 +205,8 @@ function sourceVersion(apt, version) {
  * @param {string} log file for the output of the steps
  * @param {(source: string) => void} [change] what to do to the sources before they are configured
  * @param {import('./hosts.mjs').Host} [host] the machine that they are configured for
- * @returns {Promise<string>} the source directory, a scratch one, with everything that was configured in build/
+ * @returns {Promise<string>} the source directory, a scratch one, with everything that was
+ *   configured in build/
  */
 export async function configuredSource(cache, apt, version, log, change = () => {}, host = thisMachine()) {
   const source = cache.scratch('qemu-source');

@@ -1,6 +1,7 @@
 /**
- * Compiles the bridge inside the source tree of a QEMU release, as qemu-bridge/README.md says ("Inside a QEMU
- * tree"): links it, has QEMU's own build described, and makes the objects that come from it.
+ * Compiles the bridge inside the source tree of a QEMU release, as qemu-bridge/README.md says
+ * ("Inside a QEMU tree"): links it, has QEMU's own build described, and makes the objects that come
+ * from it.
  */
 import { appendFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +25,10 @@ function link(source) {
   appendFileSync(join(source, 'hw/meson.build'), "subdir('viommu')\n");
 }
 
-/** The objects by the target that they are for: libqemu-x86_64-softmmu.a.p/hw_viommu_wire.c.o → x86_64. */
+/**
+ * The objects by the target that they are for: libqemu-x86_64-softmmu.a.p/hw_viommu_wire.c.o →
+ * x86_64.
+ */
 function countByTarget(objects) {
   const counts = new Map();
   for (const object of objects) {

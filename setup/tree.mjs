@@ -1,6 +1,7 @@
 /**
- * Debian's programs and libraries of another architecture, unpacked and not installed: a root file system for a machine of that
- * architecture under emulation, and what a cross compiler needs of it. No package's scripts are run.
+ * Debian's programs and libraries of another architecture, unpacked and not installed: a root file
+ * system for a machine of that architecture under emulation, and what a cross compiler needs of it.
+ * No package's scripts are run.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -17,7 +18,8 @@ const VERSIONS = 'packages.json';
  * @param {import('./apt.mjs').Apt} apt of a release and an architecture
  * @param {string[]} packages names; what they depend on comes with them
  * @param {string[]} directories to be there besides, such as mount points
- * @returns {Promise<{root: string, versions: Record<string, string>}>} versions: Debian's, by package
+ * @returns {Promise<{root: string, versions: Record<string, string>}>} versions: Debian's,
+ *   by package
  */
 export async function ensureTree(cache, apt, packages, directories) {
   const wanted = [FIRST, ...packages];

@@ -1,6 +1,7 @@
 /**
- * Linux's own headers of iommufd and VFIO, which the bridge is compiled against: newer ones than the running release has,
- * because what it asks of iommufd came with Linux 6.15. They come with Debian's linux-libc-dev and are not installed.
+ * Linux's own headers of iommufd and VFIO, which the bridge is compiled against: newer ones than
+ * the running release has, because what it asks of iommufd came with Linux 6.15. They come with
+ * Debian's linux-libc-dev and are not installed.
  */
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 /**
- * The kernel proper out of Debian's vmlinuz. A guest under emulation spends two seconds in the kernel's own
- * decompressor; QEMU starts the same bytes as they come out of it (an ELF file with a PVH entry)
- * directly. Nothing in the kernel is changed.
+ * The kernel proper out of Debian's vmlinuz. A guest under emulation spends two seconds in the
+ * kernel's own decompressor; QEMU starts the same bytes as they come out of it (an ELF file with a
+ * PVH entry) directly. Nothing in the kernel is changed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
