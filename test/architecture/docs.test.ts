@@ -77,6 +77,13 @@ describe('the check of links', () => {
   ])('finds %s', async (_what, files, finding) => {
     expect(await wrongWith(files)).toEqual([finding]);
   });
+
+  it('finds a path in a code span that leads nowhere, where it is asked to', async () => {
+    const root = tree({ 'A.md': '`src/x.ts` `src/*.ts` `src/y.ts` `test/*`\n', 'src/x.ts': '' });
+    const missing = ['A.md:1: no such path: src/y.ts', 'A.md:1: no such path: test/*'];
+    expect(await findings('links.mjs', '--paths', root)).toEqual(missing);
+    expect(await findings('links.mjs', root)).toEqual([]);
+  });
 });
 
 describe('the check of prose', () => {

@@ -5,15 +5,19 @@
  * - docs/README.md: an index of every page in docs/;
  * - citations in comments ("docs/wire.md, Queues", "ARCHITECTURE.md, Ordering", "docs/x.md §4"): the file, and the
  *   heading or section;
- * - texts that are not in the repository: a name in capitals before a section sign is a citation of one.
+ * - texts that are not in the repository: a name in capitals before a section sign is a citation of one;
+ * - with `--paths`, files and folders that Markdown names in code spans (`src/walk`, `test/oracle/*.ts`).
  *
- * Prints each line that is wrong and exits with 1. `node test/lint/links.mjs [FOLDER]`
+ * Prints each line that is wrong and exits with 1. `node test/lint/links.mjs [--paths] [FOLDER]`
  */
 import { dirname, join, posix, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { commentLines, filesBelow, isMarkdown, isSource, isThere, markdownLines, textOf } from './files.mjs';
 
-const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), '../..'));
+const options = { paths: { type: 'boolean' } };
+const { values, positionals } = parseArgs({ options, allowPositionals: true });
+const root = resolve(positionals[0] ?? join(dirname(fileURLToPath(import.meta.url)), '../..'));
 const files = filesBelow(root);
 const wrong = [];
 
@@ -108,6 +112,32 @@ for (const path of files.filter(isSource).filter((file) => !PLANTED.test(file)))
     const foreign = /\b([A-Z]{4,})(?:\.md)? §/.exec(comment)?.[1];
     if (foreign !== undefined) wrong.push(`${path}:${number}: cites a text that is not here: ${foreign}`);
   });
+}
+
+/** Files that a code span names, with `*` for any part of a name; what only a set-up or build makes is no file. */
+const PATH = /^(?:src|test|setup|qemu-bridge|proto|docker|docs)\/[\w./*-]*$/;
+const folders = new Set(
+  files.flatMap((file) => file.split('/').map((_, at, all) => all.slice(0, at).join('/'))),
+);
+
+function hasPath(name) {
+  if (!name.includes('*')) return isThere(root, name);
+  const pattern = new RegExp(`^${name.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}$`);
+  return files.some((file) => pattern.test(file)) || [...folders].some((folder) => pattern.test(folder));
+}
+
+for (const path of values.paths ? files.filter(isMarkdown) : []) {
+  for (const { number, line, kind } of markdownLines(textOf(root, path))) {
+    if (kind === 'code') continue;
+    for (const [, name] of line.matchAll(/`([^`]+)`/g)) {
+      if (
+        PATH.test(name) &&
+        !name.includes('MODEL') &&
+        ![name, posix.join(posix.dirname(path), name)].some(hasPath)
+      )
+        wrong.push(`${path}:${number}: no such path: ${name}`);
+    }
+  }
 }
 
 for (const line of wrong) console.log(line);
