@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The composition root: the only reader of the command line, the environment and the clock. Everything else
- * gets what it needs handed in.
+ * The composition root: the only reader of the command line, the environment and the clock.
+ * Everything else gets what it needs handed in.
  */
 import { readFileSync } from 'node:fs';
 import { type CliContext, EXIT, outputOf } from './cli/context.js';
@@ -58,7 +58,10 @@ const services: Services = {
 
 let readerGone = false;
 
-/** A reader that went away (`viommu dump | head`) is no failure; who runs a machine ends it as for SIGTERM. */
+/**
+ * A reader that went away (`viommu dump | head`) is no failure. A command that runs a machine
+ * ends it as for SIGTERM.
+ */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.exit(EXIT.FAILED);
   if (readerGone) return;
@@ -66,7 +69,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (!process.emit('SIGTERM', 'SIGTERM')) process.exit(EXIT.OK);
 });
 
-/** A thread or socket that does not end must not keep the process: everything is said and cleaned up by now. */
+/**
+ * A thread or socket that does not end must not keep the process: everything is said and cleaned up
+ * by now.
+ */
 const LINGER_MS = 3000;
 
 process.exitCode = await run(context, services, process.argv.slice(2));

@@ -1,7 +1,7 @@
 /**
- * Everything that observers can hear of, as one typed union. A session's thread sends events to the main thread,
- * which hands them to whoever listens (`Daemon.onEvent`, the control channel, the log): observers come and go
- * without changing one byte of what the engine does.
+ * Everything that observers can hear of, as one typed union. A session's thread sends events to the
+ * main thread, which hands them to its listeners (`Daemon.onEvent`, the control channel, the
+ * log). Observers come and go without changing one byte of what the engine does.
  */
 import type { ModelEvent } from '../device/iommu.js';
 
@@ -46,7 +46,10 @@ export type ShadowEvent =
       readonly rid: number;
       readonly what: 'tables' | 'mappings';
     }
-  /** The guest has chosen tables for a device to which mappings come unannounced: these are not mapped. */
+  /**
+   * The guest has chosen tables for a device to which mappings come unannounced: these are not
+   * mapped.
+   */
   | { readonly kind: 'shadowSilent'; readonly device: number; readonly rid: number };
 
 export type ViommuEvent = ModelEvent | SessionEvent | ShadowEvent;
