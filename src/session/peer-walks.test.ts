@@ -77,6 +77,22 @@ describe('tables that the peer walks', () => {
     expect(bench.invalidations.map((sent) => sent.message['structures'])).toEqual([false, true]);
   });
 
+  it('are told where the model said no, after an invalidation of structures that is not sent', () => {
+    const { bench, space, told, invalidate } = walked();
+    space.allowed = false;
+    bench.translate(0x1000);
+    space.allowed = true;
+    bench.translate(0x1000);
+    expect(told(), 'the model is asked once').toHaveLength(0);
+    invalidate({ space: 2 });
+    bench.translate(0x1000);
+    expect(told(), 'structures are the same').toHaveLength(0);
+    invalidate({ space: 2, structures: true });
+    expect(bench.invalidations).toHaveLength(0);
+    bench.translate(0x1000);
+    expect(told()).toHaveLength(1);
+  });
+
   it('make that no invalidation is left out', () => {
     const { bench, invalidate } = walked();
     bench.translate(0x1000);

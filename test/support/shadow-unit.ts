@@ -27,6 +27,8 @@ const TABLES = 16 * MIB;
 export const DATA = 2 ** 32;
 export const ROOT = 0x1000;
 export const RW = 3;
+/** Words of one page of a TRACK. */
+const TRACK_WORDS = 2;
 
 /** One operation as text: `map 0x1000+0x1000 to 0x… rw`. */
 function describeOperation(words: Uint32Array, at: number): string {
@@ -38,11 +40,22 @@ function describeOperation(words: Uint32Array, at: number): string {
     : `map ${range} to ${pageOf(words[at + 5], words[at + 6]).toString(16)} ${words[at]}`;
 }
 
+/** The pages of a TRACK: `+` and the page for one that begins, `-` for one that ends. */
+export function describeTrack(words: Uint32Array): string[] {
+  const pages: string[] = [];
+  for (let at = 0; at < words.length; at += TRACK_WORDS) {
+    pages.push(`${words[at] % 2 === 1 ? '+' : '-'}${pageOf(words[at], words[at + 1]).toString(16)}`);
+  }
+  return pages;
+}
+
 /** A guest with one set of tables, and a host that says what it was asked for. */
 export class Bench {
   readonly memory = new ArrayMemory([{ base: 0, bytes: TABLES }]);
   readonly events: ShadowEvent[] = [];
   readonly shadow: Shadow;
+  /** Pages of the TRACKs since the test emptied this. */
+  readonly tracks: string[] = [];
   through: number = THROUGH.TABLES;
   format: PageTableFormat = SECOND;
   root = ROOT;
@@ -87,6 +100,10 @@ export class Bench {
     for (let round = 0; this.shadow.pending > 0; round++) {
       if (round > 10_000) throw new Error('no end');
       this.shadow.work();
+      for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
+        this.tracks.push(...describeTrack(track.words));
+        this.shadow.trackAnswered(track.id);
+      }
       for (let batch = this.shadow.take(); batch !== undefined; batch = this.shadow.take()) {
         const failures: number[] = [];
         for (let n = 0; n < batch.count; n++) {
