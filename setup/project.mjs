@@ -1,6 +1,7 @@
 /** What npm and TypeScript make inside the source tree: node_modules and dist. */
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Build, isFresh } from './build-stamp.mjs';
 import { hashOf } from './cache.mjs';
 import { runLogged, SetupError } from './exec.mjs';
 
@@ -31,18 +32,12 @@ export async function ensureNpmPackages(logDirectory) {
 
 /** Compiles src/ to dist/ when a source or the configuration changed since the last time. */
 export async function ensureBuilt(logDirectory) {
-  const inputs = ['src', 'proto', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
   if (!existsSync(join(ROOT, 'tsconfig.build.json'))) {
     throw new SetupError('tsconfig.build.json is missing: this is not a whole checkout.');
   }
-  const hash = hashOf(inputs.map((name) => join(ROOT, name)));
-  const stamp = join(ROOT, 'dist/.viommu-build');
-  if (readOr(stamp) === hash) {
-    return;
-  }
-  rmSync(stamp, { force: true });
+  if (isFresh(ROOT)) return;
+  const build = new Build(ROOT);
   const compiler = join(ROOT, 'node_modules/.bin/tsc');
-  const args = ['-p', 'tsconfig.build.json'];
-  await runLogged('compiling', join(logDirectory, 'tsc.log'), compiler, args, { cwd: ROOT });
-  writeFileSync(stamp, hash);
+  await runLogged('compiling', join(logDirectory, 'tsc.log'), compiler, build.arguments, { cwd: ROOT });
+  build.finish();
 }

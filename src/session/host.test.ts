@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { type Connected, connected, PAGE_BYTES } from '../../test/support/session-vm.js';
 import { closeFd, memoryFile } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, HEADER_BYTES, MAX_BODY_BYTES, MESSAGE } from '../wire/frame.js';
 import { prepareSession, type SessionOptions } from './host.js';
 import { FAKE } from './testing/fake-model.js';
-import { type Connected, connected, PAGE_BYTES } from './testing/vm.js';
 
 const open: Connected[] = [];
 

@@ -1,12 +1,12 @@
 /** When the loop sleeps, seen from inside its thread: not before everything that it has read is answered. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { PAGE_BYTES, TestVm } from '../../test/support/session-vm.js';
 import { CodedError } from '../base/errors.js';
 import { clearWake, closeFd, PollSet, socketPair, wake, wakeFd } from '../base/native.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, VERSION } from '../wire/frame.js';
 import { SessionLoop } from './loop.js';
 import { FAKE, fakeModels } from './testing/fake-model.js';
-import { PAGE_BYTES, TestVm } from './testing/vm.js';
 
 const REMOTE = 0x10_0000;
 const RID = 8;

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { type Connected, connected, type TestVm } from '../../test/support/session-vm.js';
 import type { ErrorName } from '../base/errors.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, FEATURE, FLAG, MAILBOX, MESSAGE, VERSION } from '../wire/frame.js';
 import { DaemonMailbox, PeerMailbox } from '../wire/mailbox.js';
 import { FAKE } from './testing/fake-model.js';
-import { type Connected, connected, type TestVm } from './testing/vm.js';
 
 const { REG_WRITE } = MESSAGE;
 const OFFSET = { offset: FAKE.OFFSET, size: 4, hi: 0 };

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { type Connected, connected } from '../../test/support/session-vm.js';
 import { closeFd, socketPair, wakeFd } from '../base/native.js';
 import { Channel } from '../wire/channel.js';
 import { CODEC, type Codec, replyCodec } from '../wire/codec.js';
@@ -6,7 +7,6 @@ import { FLAG, MESSAGE } from '../wire/frame.js';
 import { BACKEND_ANSWERS } from './backend.js';
 import { BackendMemory } from './remote-access.js';
 import { FAKE } from './testing/fake-model.js';
-import { type Connected, connected } from './testing/vm.js';
 
 const REMOTE = 0x10_0000;
 const open: Connected[] = [];

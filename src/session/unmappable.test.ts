@@ -2,11 +2,11 @@ import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type Connected, connected } from '../../test/support/session-vm.js';
 import { ERRORS, type ErrorName } from '../base/errors.js';
 import { closeFd, memoryFile, SEAL, sealFile, socketPair } from '../base/native.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from '../wire/frame.js';
 import { FAKE } from './testing/fake-model.js';
-import { type Connected, connected } from './testing/vm.js';
 
 /** Guest memory whose file cannot be mapped: it is there all the same, by messages, and the log says why. */
 

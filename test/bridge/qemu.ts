@@ -4,6 +4,7 @@ import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Arch, prepared } from '../guests/support.js';
+import { endWithFile } from '../support/cleanup.js';
 import { eventually } from '../support/daemon.js';
 
 /** The machine and our device, by the guest's architecture. */
@@ -20,6 +21,7 @@ export class BridgeQemu {
   foreignIommu: readonly string[] | undefined;
   #text = '';
   readonly #directory: string;
+  readonly #ended = endWithFile(() => this.dispose());
   #process: ChildProcess | undefined;
   #qmp: Socket | undefined;
   #answers = '';
@@ -123,6 +125,7 @@ export class BridgeQemu {
     this.#qmp?.destroy();
     this.kill();
     rmSync(this.#directory, { recursive: true, force: true });
+    this.#ended();
   }
 
   async #monitor(): Promise<Socket> {

@@ -3,11 +3,18 @@ import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { requireFresh } from '../../setup/build-stamp.mjs';
+import { endWithFile } from './cleanup.js';
 
-/** The compiled command; VIOMMU_MAIN names another build than the project's own. */
-export const MAIN =
-  process.env['VIOMMU_MAIN'] ?? fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+/** The compiled command. VIOMMU_MAIN names another build on purpose; the project's own has to be fresh. */
+export const MAIN = process.env['VIOMMU_MAIN'] ?? ownMain();
 const START_MS = 20_000;
+
+function ownMain(): string {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  requireFresh(root, ', or name another build with VIOMMU_MAIN');
+  return join(root, 'dist/main.js');
+}
 
 /** One line of the daemon's log. */
 export interface LogLine {
@@ -34,22 +41,28 @@ export async function eventually<T>(
   }
 }
 
-/** A real `viommu serve` in a process of its own, its log in a file: whoever drives it may block. */
+/** A real `viommu serve` in a process of its own, its log in a file: a test may block while it runs. */
 export class Daemon {
   readonly socket: string;
   readonly exited: Promise<number>;
   readonly #directory: string;
   readonly #process: ChildProcess;
   readonly #logFile: string;
+  readonly #ended: () => void;
 
   private constructor(directory: string, args: readonly string[]) {
-    if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build`);
+    if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing`);
     this.#directory = directory;
     this.socket = join(directory, 'viommu.sock');
     this.#logFile = join(directory, `log-${Math.floor(process.hrtime()[1])}`);
     const log = openSync(this.#logFile, 'w');
     this.#process = spawn(process.execPath, [MAIN, 'serve', '--socket', this.socket, '--log-json', ...args], {
       stdio: ['ignore', log, log],
+    });
+    this.#ended = endWithFile(async () => {
+      this.signal('SIGKILL');
+      await this.exited;
+      rmSync(directory, { recursive: true, force: true });
     });
     this.exited = new Promise((resolve) => {
       this.#process.on('exit', (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
@@ -153,5 +166,6 @@ export class Daemon {
   async dispose(): Promise<void> {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
+    this.#ended();
   }
 }

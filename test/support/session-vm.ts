@@ -1,17 +1,29 @@
 /** A connected virtual machine for tests of the session: a client, its shared page, and what it was sent. */
-import { closeFd, FileMapping, memoryFile, socketPair } from '../../base/native.js';
-import { highHalf, lowHalf } from '../../base/u64.js';
-import { type BackendService, Client } from '../../wire/client.js';
-import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../../wire/frame.js';
-import type * as M from '../../wire/messages.js';
-import { type SessionClosed, type SessionHost, type SessionOptions, startSession } from '../host.js';
-import { FAKE } from './fake-model.js';
+import { fileURLToPath } from 'node:url';
+import { requireFresh } from '../../setup/build-stamp.mjs';
+import { closeFd, FileMapping, memoryFile, socketPair } from '../../src/base/native.js';
+import { highHalf, lowHalf } from '../../src/base/u64.js';
+import {
+  type SessionClosed,
+  type SessionHost,
+  type SessionOptions,
+  startSession,
+} from '../../src/session/host.js';
+import { FAKE } from '../../src/session/testing/fake-model.js';
+import { type BackendService, Client } from '../../src/wire/client.js';
+import { ALL_FEATURES, CONTROL, MESSAGE, SHARED, VERSION } from '../../src/wire/frame.js';
+import type * as M from '../../src/wire/messages.js';
 
 /** Of the shared page file, the ring included. */
 export const PAGE_BYTES = SHARED.REGISTERS + FAKE.BYTES + SHARED.RING_BYTES;
 
+const ROOT = new URL('../../', import.meta.url);
+
+// A session runs in a thread, and a thread runs compiled code: a stale build would be tested instead of the sources.
+requireFresh(fileURLToPath(ROOT));
+
 /** Module of the fake model, as compiled. */
-export const FAKE_MODELS = new URL('../../../dist/session/testing/fake-model.js', import.meta.url).href;
+const FAKE_MODELS = new URL('dist/session/testing/fake-model.js', ROOT).href;
 
 export class TestVm {
   readonly client: Client;

@@ -1,0 +1,1 @@
+export function requireFresh(root: string, instead?: string): void;

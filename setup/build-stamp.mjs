@@ -1,0 +1,74 @@
+/**
+ * dist, and what it was compiled from. A build carries a hash of its sources, so that tests which start compiled
+ * code can refuse a build of other sources.
+ */
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { filesBelow, hashOf } from './cache.mjs';
+
+const INPUTS = ['src', 'proto', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
+const STAMP = '.viommu-build';
+
+/** Hash of everything that a build is made from. Unit tests stand in src and are no part of it. */
+export function sourcesHash(root) {
+  const files = INPUTS.flatMap((name) => filesBelow(join(root, name)));
+  return hashOf(files.filter((file) => !file.endsWith('.test.ts')));
+}
+
+function stampOf(root) {
+  const stamp = join(root, 'dist', STAMP);
+  return existsSync(stamp) ? readFileSync(stamp, 'utf8') : '';
+}
+
+/** Whether dist was compiled from the sources as they are now. */
+export function isFresh(root) {
+  return stampOf(root) === sourcesHash(root);
+}
+
+/**
+ * @param {string} root of the project
+ * @param {string} [instead] what else can be done than building
+ * @throws {Error} when dist is missing or was compiled from other sources: says which, and what to do
+ */
+export function requireFresh(root, instead = '') {
+  if (isFresh(root)) return;
+  const what = existsSync(join(root, 'dist/main.js'))
+    ? 'dist was not compiled from the sources as they are now'
+    : 'dist is missing';
+  throw new Error(`${what}: run npm run build${instead}`);
+}
+
+/** A compilation: into a folder of its own, so that one which fails leaves dist as it was. */
+export class Build {
+  #root;
+  #hash;
+
+  constructor(root) {
+    this.#root = root;
+    // Before the compiler reads the sources: a file that changes meanwhile makes the result stale.
+    this.#hash = sourcesHash(root);
+    rmSync(this.#next, { recursive: true, force: true });
+  }
+
+  get #next() {
+    return join(this.#root, 'dist.next');
+  }
+
+  /** Arguments of the compiler. */
+  get arguments() {
+    return ['-p', join(this.#root, 'tsconfig.build.json'), '--outDir', this.#next];
+  }
+
+  /** The compiler has succeeded: its output becomes dist, and files of removed sources are gone. */
+  finish() {
+    writeFileSync(join(this.#next, STAMP), this.#hash);
+    const dist = join(this.#root, 'dist');
+    rmSync(dist, { recursive: true, force: true });
+    renameSync(this.#next, dist);
+  }
+
+  /** The compiler has failed. */
+  abandon() {
+    rmSync(this.#next, { recursive: true, force: true });
+  }
+}
