@@ -54,7 +54,6 @@ interface Machines {
 /** One run of a suite: cases by seed, each on the machine that its seed picks. */
 export class Runner<K extends MachineKind> {
   readonly report: Report;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'viommu-oracle-'));
   #shim = '';
   /** Bytes of the arena that cases have stored to. */
   #extent = 0;
@@ -81,13 +80,14 @@ export class Runner<K extends MachineKind> {
 
   async run(): Promise<Report> {
     const { suite, prepared } = this;
+    const directory = mkdtempSync(join(tmpdir(), 'viommu-oracle-'));
     try {
-      this.#shim = buildShim(suite.target, prepared.headers, this.#directory);
+      this.#shim = buildShim(suite.target, prepared.headers, directory);
       for (const kind of suite.kinds) await this.#kind(kind);
       for (const kind of suite.alone) this.#alone(kind);
       return this.report;
     } finally {
-      rmSync(this.#directory, { recursive: true, force: true });
+      rmSync(directory, { recursive: true, force: true });
     }
   }
 
@@ -151,6 +151,8 @@ export class Runner<K extends MachineKind> {
       found = this.#compare(kind, machines.ours, made, seed, (look) => look(stock));
     } catch (error) {
       if (!(error instanceof StockDied)) throw error;
+      // It has a directory, and maybe a socket, even now.
+      await machines.stock.stop();
       machines.stock = await this.#start(kind);
       found = this.#died(kind, made, seed, error.message);
     }

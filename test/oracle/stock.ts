@@ -4,6 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { endWithFile } from '../support/cleanup.js';
 import { BatchAnswers, dumpSizes, encode, type Operation } from './operations.js';
 
 const SHIM = fileURLToPath(new URL('../shim', import.meta.url));
@@ -37,6 +38,7 @@ export class StockMachine {
   readonly #child: ChildProcess;
   readonly #directory: string;
   readonly #exited: Promise<void>;
+  readonly #ended = endWithFile(() => this.stop());
   #socket: Socket | undefined;
   #text = '';
   #received: Buffer[] = [];
@@ -125,6 +127,7 @@ export class StockMachine {
     await this.#exited;
     clearTimeout(timer);
     rmSync(this.#directory, { recursive: true, force: true });
+    this.#ended();
   }
 
   async #line(): Promise<string> {
