@@ -32,6 +32,12 @@ function put(mailbox: PeerMailbox, after: number, lo: number): boolean {
   return mailbox.put(after, REG_WRITE, FLAG.NEED_REPLY, lo, CODEC.RegWrite, { ...OFFSET, lo });
 }
 
+/** Waits without giving way: what is waited for happens in another thread. */
+function spinUntil(done: () => boolean, what: string): void {
+  const end = performance.now() + 5000;
+  while (!done()) if (performance.now() > end) throw new Error(`timed out: ${what}`);
+}
+
 async function until(done: () => boolean, what: string): Promise<void> {
   for (let waited = 0; !done(); waited++) {
     if (waited === 5000) throw new Error(`timed out: ${what}`);
@@ -47,7 +53,7 @@ describe('the mailbox of a session', () => {
       const reply = vm.client.requestByMail(REG_WRITE, { ...OFFSET, lo: value });
       expect(reply).toEqual({ batch: 0, device: 0, ops: [] });
       expect([vm.peek(FAKE.OFFSET), vm.handled]).toEqual([value, value]);
-      if (value % 50 === 0) await sleep(10);
+      if (value % 50 === 0) await until(() => mailbox.daemonSleeps, 'the daemon to sleep');
     }
     // What the peer may wait for: nothing of the last one is still to come.
     await until(() => Atomics.load(vm.page, CONTROL.MAIL_HANDLED) === 200, 'word 513');
@@ -59,12 +65,9 @@ describe('the mailbox of a session', () => {
     await until(() => mailbox.daemonSleeps, 'the daemon to sleep');
     mailbox.sleep(true);
     expect(put(mailbox, AFTER_HELLO, 5)).toBe(true);
-    // Nobody has told the daemon.
-    await sleep(30);
-    expect([mailbox.answered, vm.handled]).toEqual([false, 0]);
     vm.client.post(MESSAGE.MAIL, {});
     await until(() => mailbox.answered, 'the answer');
-    // Who sleeps is told.
+    // This peer sleeps, so it is told.
     vm.client.front.fill();
     await until(() => vm.client.front.next() || vm.client.front.fill() < 0, 'MAIL');
     expect(vm.client.front.frame).toMatchObject({ type: MESSAGE.MAIL, flags: VERSION });
@@ -77,7 +80,8 @@ describe('the mailbox of a session', () => {
     expect(put(mailbox, AFTER_HELLO + 2, 77)).toBe(true);
     vm.write(FAKE.OFFSET, 1);
     await until(() => vm.handled === 1, 'the first write');
-    await sleep(20);
+    // Between two reports the session looks into the mailbox.
+    for (let n = 0; n < 2; n++) await open?.host.report();
     expect([vm.handled, vm.peek(FAKE.OFFSET)]).toEqual([1, 1]);
     expect(put(mailbox, AFTER_HELLO, 78)).toBe(false);
     vm.write(FAKE.OFFSET, 2);
@@ -174,7 +178,7 @@ describe('a peer that goes wrong in the mailbox', () => {
     for (let sent = 1; sent < 2000; sent++) {
       Atomics.store(vm.page, CONTROL.MAIL_SENT, sent);
       vm.client.post(MESSAGE.MAIL, {});
-      while (Atomics.load(vm.page, CONTROL.MAIL_HANDLED) !== sent);
+      spinUntil(() => Atomics.load(vm.page, CONTROL.MAIL_HANDLED) === sent, `frame ${sent} to be handled`);
     }
     expect(vm.translate(0x5123).status).toBe(0);
   });
