@@ -21,6 +21,8 @@ import {
 import { type GuestEnd, GuestRun } from '../../src/cli/guest/run.js';
 import type { KernelPaths } from '../../src/cli/paths.js';
 import type { DeviceChoice } from '../../src/cli/qemu-arguments.js';
+import { endWithFile } from '../support/cleanup.js';
+import { Progress } from './progress.js';
 
 export type Series = '6.1' | '6.12';
 export type { Arch };
@@ -97,10 +99,13 @@ function vhostUserArguments(socket: string | undefined): string[] {
 export class Guest {
   readonly run: GuestRun;
   readonly #directory: string;
+  readonly #progress: Progress;
+  readonly #ended = endWithFile(() => this.dispose());
 
-  private constructor(run: GuestRun, directory: string) {
+  private constructor(run: GuestRun, directory: string, progress: Progress) {
     this.run = run;
     this.#directory = directory;
+    this.#progress = progress;
   }
 
   static boot(options: GuestOptions): Guest {
@@ -143,7 +148,8 @@ export class Guest {
       totalMs: options.totalMs ?? 300_000,
       now: () => performance.now(),
     });
-    return new Guest(run, directory);
+    const progress = new Progress(`${options.socket}.ctl`, options.name, () => run.atWork());
+    return new Guest(run, directory, progress);
   }
 
   /** Waits for QEMU's end; throws with the console's last lines unless the guest's jobs all went well. */
@@ -152,7 +158,9 @@ export class Guest {
     const status = this.run.value('DONE', 'status');
     if (end.exitCode !== 0 || end.killed !== undefined || status !== '0') {
       throw new Error(
-        this.run.describe(`the guest failed: ${end.killed ?? `exit ${end.exitCode}, status ${status}`}`),
+        this.run.describe(
+          `the guest failed: ${end.killed ?? `exit ${end.exitCode}, status ${status}`}; counters: ${this.#progress.counters}`,
+        ),
       );
     }
     return end;
@@ -173,7 +181,9 @@ export class Guest {
   }
 
   async dispose(): Promise<void> {
+    this.#progress.stop();
     await this.run.kill('test is over');
     rmSync(this.#directory, { recursive: true, force: true });
+    this.#ended();
   }
 }

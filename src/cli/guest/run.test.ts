@@ -40,6 +40,14 @@ describe('GuestRun', () => {
     expect(await guest.end).toMatchObject({ killed: 'no console output for 2 s', signal: 'SIGTERM' });
   });
 
+  it('does not kill a silent guest as long as something else shows that it is at work', async () => {
+    const guest = start(`${say('started')} setTimeout(() => console.log('done'), 3000);`, { quietMs: 2000 });
+    const atWork = setInterval(() => guest.atWork(), 200);
+    await expect(guest.waitFor(/done/)).resolves.toBe('done');
+    clearInterval(atWork);
+    expect(await guest.end).toMatchObject({ exitCode: 0, killed: undefined });
+  });
+
   it('kills a guest that talks for ever, even one that ignores SIGTERM', async () => {
     const body = `process.on('SIGTERM', () => {}); setInterval(() => console.log('x'), 20);`;
     const guest = start(body, { totalMs: 2500 });

@@ -122,6 +122,11 @@ export class GuestRun {
     });
   }
 
+  /** Something else than the console shows that the guest is at work: its silence begins anew. */
+  atWork(): void {
+    this.#watchQuiet();
+  }
+
   /** Types text on the guest's console. */
   send(text: string): void {
     this.#child.stdin?.write(text);
