@@ -6,7 +6,7 @@
  * - citations in comments ("docs/wire.md, Queues", "ARCHITECTURE.md, Ordering", "docs/x.md §4"): the file, and the
  *   heading or section;
  * - texts that are not in the repository: a name in capitals before a section sign is a citation of one;
- * - with `--paths`, files and folders that Markdown names in code spans (`src/walk`, `test/oracle/*.ts`).
+ * - with `--paths`, files and folders that Markdown names in code spans (`src/walk`, `test/oracle/*.ts`, `walk.c`).
  *
  * Prints each line that is wrong and exits with 1. `node test/lint/links.mjs [--paths] [FOLDER]`
  */
@@ -114,28 +114,31 @@ for (const path of files.filter(isSource).filter((file) => !PLANTED.test(file)))
   });
 }
 
-/** Files that a code span names, with `*` for any part of a name; what only a set-up or build makes is no file. */
+/** Paths that a code span names, with `*` for any part of a name and MODEL for vtd or smmuv3. */
 const PATH = /^(?:src|test|setup|qemu-bridge|proto|docker|docs)\/[\w./*-]*$/;
-const folders = new Set(
-  files.flatMap((file) => file.split('/').map((_, at, all) => all.slice(0, at).join('/'))),
-);
+/** A file's name without its folder. `x` stands for any. */
+const NAME = /^(?!x\.)[\w-]+(?:\.test)?\.(?:ts|mjs|c|h|md|proto|options)$/;
 
-function hasPath(name) {
-  if (!name.includes('*')) return isThere(root, name);
-  const pattern = new RegExp(`^${name.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}$`);
-  return files.some((file) => pattern.test(file)) || [...folders].some((folder) => pattern.test(folder));
+const folders = files.flatMap((file) => file.split('/').map((_, at, parts) => parts.slice(0, at).join('/')));
+const paths = [...new Set([...files, ...folders])];
+const names = new Set(files.map((file) => posix.basename(file)));
+
+function hasPath(path) {
+  if (!/\*|MODEL/.test(path)) return isThere(root, path);
+  const pattern = path.replaceAll('.', '\\.').replaceAll('*', '[^/]*').replaceAll('MODEL', '(vtd|smmuv3)');
+  return paths.some(
+    (one) => new RegExp(`^${pattern}/?$`).test(one) || new RegExp(`^${pattern}$`).test(`${one}/`),
+  );
 }
 
 for (const path of values.paths ? files.filter(isMarkdown) : []) {
   for (const { number, line, kind } of markdownLines(textOf(root, path))) {
     if (kind === 'code') continue;
-    for (const [, name] of line.matchAll(/`([^`]+)`/g)) {
-      if (
-        PATH.test(name) &&
-        !name.includes('MODEL') &&
-        ![name, posix.join(posix.dirname(path), name)].some(hasPath)
-      )
-        wrong.push(`${path}:${number}: no such path: ${name}`);
+    for (const [, span] of line.matchAll(/`([^`]+)`/g)) {
+      const known = NAME.test(span)
+        ? names.has(span)
+        : !PATH.test(span) || [span, posix.join(posix.dirname(path), span)].some(hasPath);
+      if (!known) wrong.push(`${path}:${number}: no such path: ${span}`);
     }
   }
 }
