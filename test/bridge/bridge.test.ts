@@ -274,8 +274,8 @@ describe('what the daemon asks', () => {
   it('drops translations, and answers', async () => {
     const running = await start({});
     await untilDma(running);
-    // The firmware finds nothing to boot and becomes quiet.
-    await new Promise((wake) => setTimeout(wake, 1500));
+    // The firmware is quiet where its processor stands still.
+    await qemu.command('stop');
     const all = { space: 0xffffffff, sub: 0xffffffff, rid: 0xffffffff, pasid: 0xffffffff, hi: 0 };
     const other = { ...all, space: 1, epoch: 1, lo: 0, log2Size: 64, devices: [], structures: false };
     await running.ask(MESSAGE.INVALIDATE, other);
@@ -294,6 +294,7 @@ describe('what the daemon asks', () => {
     expect(running.controlWord(CONTROL.DROPPED_ENTRIES)).toBeGreaterThan(0);
     const before = running.received.length;
     await qemu.command('system_reset');
+    await qemu.command('cont');
     await eventually(() => running.received.slice(before).includes('TRANSLATE'), 'a new TRANSLATE', 20_000);
     expect(running.received[before]).toBe('RESET');
     expect(await qemu.quit()).toBe(0);

@@ -151,7 +151,7 @@ describe('a daemon', () => {
     use(stuck);
     // An invalidation that will never be answered: nobody looks at the backend channel any more.
     stuck.writeRegister(GCMD_REG.offset, 4, 0n);
-    await sleep(100);
+    await eventually(async () => (await daemon.report('stuck')).pendingAcks > 0, 'the daemon to wait');
     use(other);
     other.close();
     daemon.signal('SIGTERM');

@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { requireFresh } from '../../setup/build-stamp.mjs';
+import { ControlClient } from '../../src/cli/control-client.js';
+import type { ReportAnswer } from '../../src/cli/control-protocol.js';
+import type { SessionReport } from '../../src/session/report.js';
 import { endWithFile } from './cleanup.js';
 
 /** The compiled command. VIOMMU_MAIN names another build on purpose; the project's own has to be fresh. */
@@ -106,6 +109,16 @@ export class Daemon {
 
   text(): string {
     return existsSync(this.#logFile) ? readFileSync(this.#logFile, 'utf8') : '';
+  }
+
+  /** What the daemon reports of a machine, over its control channel. */
+  async report(vm: string): Promise<SessionReport> {
+    const client = await ControlClient.connect(`${this.socket}.ctl`);
+    try {
+      return ((await client.request('report', { vm })) as ReportAnswer).report;
+    } finally {
+      client.close();
+    }
   }
 
   /** Log lines that are JSON, so far. */
