@@ -1,8 +1,16 @@
 /** What `viommu demo` does and shows differently on each architecture. */
 import type { Arch } from './arch.js';
 import { CliError, EXIT } from './context.js';
-import type { DemoGuestOptions } from './demo-guest.js';
 import type { DeviceChoice } from './qemu-arguments.js';
+
+/** The options of the demo's guest that depend on the architecture. */
+interface ArchOptions {
+  readonly arch?: Arch;
+  readonly acpi?: boolean;
+  readonly firmware?: string;
+  readonly mode?: 'legacy' | 'scalable';
+  readonly cachingMode?: boolean;
+}
 
 export interface DemoFlavour {
   readonly arch: Arch;
@@ -18,11 +26,11 @@ export interface DemoFlavour {
 }
 
 /** @throws {CliError} for options that do not go with the architecture. */
-export function demoFlavour(options: DemoGuestOptions): DemoFlavour {
+export function demoFlavour(options: ArchOptions): DemoFlavour {
   return options.arch === 'arm64' ? arm64(options) : amd64(options);
 }
 
-function amd64({ mode, cachingMode, acpi, firmware }: DemoGuestOptions): DemoFlavour {
+function amd64({ mode, cachingMode, acpi, firmware }: ArchOptions): DemoFlavour {
   if (acpi === true || firmware !== undefined) throw only('--acpi and --firmware', 'arm64');
   const scalable = mode === 'scalable';
   return {
@@ -36,7 +44,7 @@ function amd64({ mode, cachingMode, acpi, firmware }: DemoGuestOptions): DemoFla
   };
 }
 
-function arm64({ mode, cachingMode, acpi, firmware }: DemoGuestOptions): DemoFlavour {
+function arm64({ mode, cachingMode, acpi, firmware }: ArchOptions): DemoFlavour {
   if (mode !== undefined || cachingMode === true) throw only('--mode and --caching-mode', 'amd64');
   const uefi = acpi === true || firmware !== undefined;
   return {

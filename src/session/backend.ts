@@ -9,18 +9,33 @@ import type { Iommu } from '../device/iommu.js';
 import { isMessage, replyCodec } from '../wire/codec.js';
 import { type Frame, MESSAGE, messageName } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
+import type { AssignedDevices } from './assigned.js';
+import type { Completions } from './completions.js';
+import type { Connection } from './connection.js';
 import { expectDescriptors } from './descriptors.js';
-import type { Session } from './session.js';
+import type { DeviceTlbs } from './device-tlbs.js';
+import type { Invalidations } from './invalidation.js';
+import type { Shadowing } from './shadowing.js';
 import { notWaitedFor } from './unexpected-reply.js';
 
-type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
+/** Who waits for answers. */
+export interface Asked {
+  readonly connection: Connection;
+  readonly completions: Completions;
+  readonly invalidations: Invalidations;
+  readonly deviceTlbs: DeviceTlbs;
+  readonly shadowing: Shadowing;
+  readonly assigned: AssignedDevices;
+}
+
+type Handler = (asked: Asked, frame: Frame, bytes: Uint8Array) => void;
 
 function answer<T extends keyof M.Requests>(
   type: T,
-  handle: (session: Session, frame: Frame, message: M.Requests[T][1]) => void,
+  handle: (asked: Asked, frame: Frame, message: M.Requests[T][1]) => void,
 ): Handler {
   const codec = replyCodec(type);
-  return (session, frame, bytes) => handle(session, frame, codec.decode(bytes, frame.start, frame.end));
+  return (asked, frame, bytes) => handle(asked, frame, codec.decode(bytes, frame.start, frame.end));
 }
 
 /** What a peer cannot refuse. */
@@ -32,24 +47,24 @@ function mustBeDone(type: number, { code, text }: M.Status): void {
 /** By message number. */
 export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
   const table: (Handler | undefined)[] = [];
-  table[MESSAGE.INVALIDATE] = answer(MESSAGE.INVALIDATE, (session, { type, id }, status) => {
+  table[MESSAGE.INVALIDATE] = answer(MESSAGE.INVALIDATE, (asked, { type, id }, status) => {
     mustBeDone(type, status);
-    session.invalidations.acknowledge(id);
+    asked.invalidations.acknowledge(id);
   });
-  table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (session, { id }, { result }) => {
-    if (!session.deviceTlbs.answer(id, result, session.model as Iommu)) session.completions.wakeModel();
+  table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (asked, { id }, { result }) => {
+    if (!asked.deviceTlbs.answer(id, result, asked.connection.model as Iommu)) asked.completions.wakeModel();
   });
-  table[MESSAGE.HOST_BATCH] = answer(MESSAGE.HOST_BATCH, (session, { type, id }, { failures }) => {
+  table[MESSAGE.HOST_BATCH] = answer(MESSAGE.HOST_BATCH, (asked, { type, id }, { failures }) => {
     // One that went with an answer on the front channel is answered there.
-    if (id === session.shadowing.writeReply.batch) throw notWaitedFor(type, id);
-    session.shadowing.answered(id, failures);
+    if (id === asked.shadowing.writeReply.batch) throw notWaitedFor(type, id);
+    asked.shadowing.answered(id, failures);
   });
-  table[MESSAGE.TRACK] = answer(MESSAGE.TRACK, (session, { type, id }, status) => {
+  table[MESSAGE.TRACK] = answer(MESSAGE.TRACK, (asked, { type, id }, status) => {
     mustBeDone(type, status);
-    session.shadowing.shadow.trackAnswered(id);
+    asked.shadowing.shadow.trackAnswered(id);
   });
-  const host = answer(MESSAGE.HOST_SPACE_CREATE, (session, { type, id }, reply) =>
-    session.assigned.host.answered(type, id, reply),
+  const host = answer(MESSAGE.HOST_SPACE_CREATE, (asked, { type, id }, reply) =>
+    asked.assigned.host.answered(type, id, reply),
   );
   for (let type: number = MESSAGE.HOST_SPACE_CREATE; type <= MESSAGE.HOST_PASID_FREE; type++) {
     table[type] = host;

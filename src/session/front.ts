@@ -1,17 +1,30 @@
-/** What the front channel may ask, by message number, and who handles it. */
+/** What the front channel may ask, by message number, and which part of the session handles it. */
 import type { Iommu } from '../device/iommu.js';
 import { CODEC, type Codec } from '../wire/codec.js';
 import { FEATURE, type Frame, MESSAGE } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
-import { type Agreement, acceptHello } from './handshake.js';
-import { addRegion, removeRegion } from './memory-table.js';
-import type { Session } from './session.js';
+import type { Agreement } from './connection.js';
+import type { DeviceTable } from './devices.js';
+import { acceptHello, type Opened } from './handshake.js';
+import type { HostAnswers } from './host-answers.js';
+import type { MemoryTable } from './memory-table.js';
+import type { RegisterWindow } from './register-window.js';
+import type { Requests } from './requests.js';
 
 const DONE: M.Status = { code: 0, text: '' };
 
-type Handler = (session: Session, frame: Frame, bytes: Uint8Array) => void;
+/** The parts that handle what is asked. */
+export interface FrontParts extends Opened {
+  readonly devices: DeviceTable;
+  readonly memory: MemoryTable;
+  readonly registers: RegisterWindow;
+  readonly requests: Requests;
+  readonly answers: HostAnswers;
+}
 
-interface Entry {
+type Handler = (frame: Frame, bytes: Uint8Array) => void;
+
+export interface FrontEntry {
   readonly handle: Handler;
   /** Features of which one must be in force; 0 = none needed. */
   readonly feature: number;
@@ -21,123 +34,146 @@ interface Entry {
   readonly changes: boolean;
 }
 
-function body<T extends object>(
-  codec: Codec<T>,
-  handle: (session: Session, frame: Frame, message: T) => void,
-): Handler {
-  return (session, frame, bytes) => handle(session, frame, codec.decode(bytes, frame.start, frame.end));
+function body<T extends object>(codec: Codec<T>, handle: (frame: Frame, message: T) => void): Handler {
+  return (frame, bytes) => handle(frame, codec.decode(bytes, frame.start, frame.end));
 }
 
-const entry = (handle: Handler, feature = 0, descriptors = false): Entry => ({
+const entry = (handle: Handler, feature = 0, descriptors = false): FrontEntry => ({
   ...{ handle, feature, descriptors, changes: true },
 });
 
 /** A handler that changes nothing, or marks the completions itself where it does. */
-const look = (handle: Handler, feature = 0): Entry => ({
+const look = (handle: Handler, feature = 0): FrontEntry => ({
   ...{ handle, feature, descriptors: false, changes: false },
 });
 
+const SHARED_OR_REMOTE = FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY;
+
 /** By message number. */
-export const FRONT: readonly (Entry | undefined)[] = (() => {
-  const table: (Entry | undefined)[] = [];
-  table[MESSAGE.HELLO] = entry(body(CODEC.Hello, acceptHello), 0, true);
+export type FrontTable = readonly (FrontEntry | undefined)[];
+
+/** The handlers of one session. */
+export function frontTable(parts: FrontParts): FrontTable {
+  const table: (FrontEntry | undefined)[] = [];
+  const { memory, registers, requests } = parts;
+  table[MESSAGE.HELLO] = entry(
+    body(CODEC.Hello, (frame, m) => acceptHello(parts, frame, m)),
+    0,
+    true,
+  );
   table[MESSAGE.MEM_ADD] = entry(
-    body(CODEC.MemAdd, addRegion),
-    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+    body(CODEC.MemAdd, (frame, m) => memory.add(frame, m)),
+    SHARED_OR_REMOTE,
     true,
   );
   table[MESSAGE.MEM_REMOVE] = entry(
-    body(CODEC.MemRemove, removeRegion),
-    FEATURE.SHARED_MEMORY | FEATURE.REMOTE_MEMORY,
+    body(CODEC.MemRemove, (frame, m) => memory.remove(frame, m)),
+    SHARED_OR_REMOTE,
   );
-  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (session, frame, m) => session.regWrite(frame, m)));
-  table[MESSAGE.REG_READ] = look(body(CODEC.RegRead, (session, frame, m) => session.regRead(frame, m)));
-  table[MESSAGE.TRANSLATE] = look(body(CODEC.Translate, (session, frame, m) => session.translate(frame, m)));
-  table[MESSAGE.DEVICE_ADDED] = entry(
-    body(CODEC.DeviceAdded, (session, _, m) => {
-      const { rid } = session.devices.find(m.device) ?? m;
-      session.devices.add(m.device, m.rid, m.name);
-      if (rid !== m.rid) session.invalidations.renumbered(m.device, rid);
-      session.walks.tellAgain();
-      session.assigned.renumber(m.device, m.rid);
-      session.shadowing.notified(m.device, session.model as Iommu);
-      session.ports.event({ kind: 'deviceAdded', device: m.device, rid: m.rid, name: m.name });
-    }),
-  );
-  table[MESSAGE.DEVICE_REMOVED] = entry(
-    body(CODEC.DeviceRemoved, (session, _, m) => {
-      session.devices.remove(m.device);
-      session.assigned.remove(m.device);
-      session.shadowing.notified(m.device, session.model as Iommu);
-      session.ports.event({ kind: 'deviceRemoved', device: m.device });
-    }),
-  );
-  table[MESSAGE.RESET] = entry(
-    body(CODEC.Reset, (session, frame) => {
-      session.reset();
-      session.replyWhenHostIsDone(frame, CODEC.Status, DONE);
-    }),
-  );
+  table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (frame, m) => registers.write(frame, m)));
+  table[MESSAGE.REG_READ] = look(body(CODEC.RegRead, (frame, m) => registers.read(frame, m)));
+  table[MESSAGE.TRANSLATE] = look(body(CODEC.Translate, (frame, m) => requests.translate(frame, m)));
   table[MESSAGE.REPLAY] = look(
-    body(CODEC.Replay, (session, frame, m) => session.replay(frame, m)),
-    FEATURE.NOTIFIERS,
-  );
-  table[MESSAGE.NOTIFIER] = entry(
-    body(CODEC.Notifier, (session, _, m) => {
-      session.devices.notify(m.device, m.flags);
-      session.shadowing.notified(m.device, session.model as Iommu);
-    }),
+    body(CODEC.Replay, (frame, m) => requests.replay(frame, m)),
     FEATURE.NOTIFIERS,
   );
   table[MESSAGE.PAGE_REQUEST] = entry(
-    body(CODEC.PageRequest, (session, _, m) => session.pageRequest(m)),
+    body(CODEC.PageRequest, (_, m) => requests.pageRequest(m)),
     FEATURE.PRI,
   );
-  // Whoever it woke up looks into the mailbox.
+  // It wakes this session up, which then finds the mailbox filled.
   table[MESSAGE.MAIL] = look(
     body(CODEC.Mail, () => {}),
     FEATURE.MAILBOX,
   );
-  // The input that it caused has emptied the ring already.
+  // The ring was emptied before this was handled.
   table[MESSAGE.QUEUE_RAN] = look(
     body(CODEC.QueueRan, () => {}),
     FEATURE.QUEUES,
   );
+  addDevices(table, parts);
+  addHost(table, parts);
+  return table;
+}
+
+function addDevices(table: (FrontEntry | undefined)[], parts: FrontParts): void {
+  const { connection, ports, devices, invalidations, walks, deviceTlbs, assigned, shadowing } = parts;
+  table[MESSAGE.DEVICE_ADDED] = entry(
+    body(CODEC.DeviceAdded, (_, { device, rid, name }) => {
+      const before = devices.find(device)?.rid ?? rid;
+      devices.add(device, rid, name);
+      if (before !== rid) invalidations.renumbered(device, before);
+      walks.tellAgain();
+      assigned.renumber(device, rid);
+      shadowing.notified(device, connection.model as Iommu);
+      ports.event({ kind: 'deviceAdded', device, rid, name });
+    }),
+  );
+  table[MESSAGE.DEVICE_REMOVED] = entry(
+    body(CODEC.DeviceRemoved, (_, { device }) => {
+      devices.remove(device);
+      assigned.remove(device);
+      shadowing.notified(device, connection.model as Iommu);
+      ports.event({ kind: 'deviceRemoved', device });
+    }),
+  );
+  table[MESSAGE.NOTIFIER] = entry(
+    body(CODEC.Notifier, (_, { device, flags }) => {
+      devices.notify(device, flags);
+      shadowing.notified(device, connection.model as Iommu);
+    }),
+    FEATURE.NOTIFIERS,
+  );
+  table[MESSAGE.RESET] = entry(
+    body(CODEC.Reset, (frame) => {
+      const model = connection.model as Iommu;
+      model.reset();
+      deviceTlbs.forget();
+      invalidations.invalidateAll();
+      shadowing.shadow.touchAll(model);
+      assigned.reset();
+      ports.event({ kind: 'reset' });
+      parts.answers.replyWhenDone(frame, CODEC.Status, DONE);
+    }),
+  );
+}
+
+function addHost(table: (FrontEntry | undefined)[], parts: FrontParts): void {
+  const { connection, assigned, shadowing, answers } = parts;
   table[MESSAGE.HOST_LISTEN] = entry(
-    body(CODEC.HostListen, (session, _, m) => session.shadowing.listen(m)),
+    body(CODEC.HostListen, (_, m) => shadowing.listen(m)),
     FEATURE.HOST_BATCH,
   );
   table[MESSAGE.HOST_SETTLE] = entry(
-    body(CODEC.HostSettle, (session, frame) => session.settle(frame)),
+    body(CODEC.HostSettle, (frame) => answers.replyWhenSettled(frame)),
     FEATURE.HOST_BATCH,
   );
   table[MESSAGE.TABLE_WRITE] = entry(
-    body(CODEC.TableWrite, (session, frame, m) => {
-      session.shadowing.stored(m);
-      session.settle(frame);
+    body(CODEC.TableWrite, (frame, m) => {
+      shadowing.stored(m);
+      answers.replyWhenSettled(frame);
     }),
     FEATURE.TRACKING,
   );
   table[MESSAGE.HOST_DEVICE] = entry(
-    body(CODEC.HostDevice, (session, frame, m) => {
-      const { modelName, options } = session.agreement as Agreement;
-      const reply = session.assigned.announce(m, modelName, options);
-      session.shadowing.notified(m.device, session.model as Iommu);
-      session.reply(frame, CODEC.HostDeviceReply, reply);
+    body(CODEC.HostDevice, (frame, m) => {
+      const { modelName, options } = connection.agreement as Agreement;
+      const reply = assigned.announce(m, modelName, options);
+      shadowing.notified(m.device, connection.model as Iommu);
+      connection.reply(frame, CODEC.HostDeviceReply, reply);
     }),
     FEATURE.NESTING,
   );
   table[MESSAGE.HOST_EVENT] = entry(
-    body(CODEC.HostEvent, (session, _, m) => session.assigned.hostEvent(m)),
+    body(CODEC.HostEvent, (_, m) => assigned.hostEvent(m)),
     FEATURE.NESTING,
   );
   table[MESSAGE.HOST_PAGE_REQUEST] = entry(
-    body(CODEC.HostPageRequest, (session, _, m) => session.assigned.pageRequest(m)),
+    body(CODEC.HostPageRequest, (_, m) => assigned.pageRequest(m)),
     FEATURE.NESTING,
   );
   table[MESSAGE.HOST_PASID_REFUSED] = entry(
-    body(CODEC.HostPasidRefused, (session, _, m) => session.assigned.refusedPasid(m)),
+    body(CODEC.HostPasidRefused, (_, m) => assigned.refusedPasid(m)),
     FEATURE.NESTING,
   );
-  return table;
-})();
+}

@@ -2,32 +2,42 @@
 import { offeredOptions } from '../assignment/offer.js';
 import { CodedError } from '../base/errors.js';
 import { machineName, plainName } from '../base/text.js';
+import type { IommuOutputs } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERSION } from '../wire/frame.js';
 import type { Hello } from '../wire/messages.js';
+import type { AssignedDevices } from './assigned.js';
+import type { Agreement, Connection } from './connection.js';
 import { expectDescriptors } from './descriptors.js';
-import type { Outlet } from './ports.js';
-import type { Session } from './session.js';
+import type { DeviceTlbs } from './device-tlbs.js';
+import type { Invalidations } from './invalidation.js';
+import type { PeerCommands } from './peer-commands.js';
+import type { PeerWalks } from './peer-walks.js';
+import type { SessionPorts, SessionSettings } from './ports.js';
+import type { Shadowing } from './shadowing.js';
 
 /** A shared page file above this is a mistake. */
 const MAX_SHARED_BYTES = 16 * 1024 * 1024;
 /** A peer's own name is for people; longer ones are cut. */
 const MAX_NAME = 256;
 
-/** What both sides agreed on. */
-export interface Agreement {
-  readonly version: number;
-  readonly features: number;
-  readonly vm: string;
-  readonly modelName: string;
-  readonly peer: string;
-  readonly options: Readonly<Record<string, string>>;
-  readonly backend: Outlet;
+/** What HELLO opens. */
+export interface Opened {
+  readonly ports: Pick<SessionPorts, 'models' | 'memory' | 'mapSharedPage' | 'openBackend' | 'log' | 'event'>;
+  readonly settings: SessionSettings;
+  readonly connection: Connection;
+  readonly outputs: IommuOutputs;
+  readonly invalidations: Invalidations;
+  readonly deviceTlbs: DeviceTlbs;
+  readonly peerCommands: PeerCommands;
+  readonly walks: PeerWalks;
+  readonly assigned: AssignedDevices;
+  readonly shadowing: Shadowing;
 }
 
 /** Handler of HELLO. Throws `BAD_VERSION`, `UNKNOWN_MODEL`, `BAD_OPTION`, `BAD_SHARED_PAGE`, `…_DESCRIPTOR`. */
-export function acceptHello(session: Session, frame: Frame, hello: Hello): void {
-  const { ports, settings } = session;
+export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
+  const { ports, settings, connection } = opened;
   if (hello.version < 1)
     throw new CodedError('BAD_VERSION', `version ${hello.version}; this daemon speaks ${VERSION}`);
   expectDescriptors(frame, 2);
@@ -54,22 +64,22 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
   );
   claim(page.control);
   const backend = ports.openBackend(frame.descriptors.shift() as number);
-  session.invalidations.open(backend);
-  session.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
-  session.peerCommands.open(queues ? backend : undefined, page);
-  session.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
-  session.assigned.open(nesting ? backend : undefined);
+  opened.invalidations.open(backend);
+  opened.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
+  opened.peerCommands.open(queues ? backend : undefined, page);
+  opened.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
+  opened.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {
     memory,
     registers: page.registers,
-    outputs: session.outputs,
-    ...(nesting ? { pasids: session.assigned.pasids } : {}),
+    outputs: opened.outputs,
+    ...(nesting ? { pasids: opened.assigned.pasids } : {}),
   });
   const shadows = (hello.features & FEATURE.HOST_BATCH) !== 0;
   const tracking =
     shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.spaces.mapsInSilence === true;
-  session.shadowing.open(shadows ? backend : undefined, tracking);
+  opened.shadowing.open(shadows ? backend : undefined, tracking);
   const agreement: Agreement = {
     version: Math.min(hello.version, VERSION),
     features: hello.features & ALL_FEATURES,
@@ -79,11 +89,11 @@ export function acceptHello(session: Session, frame: Frame, hello: Hello): void 
     options,
     backend,
   };
-  session.begin(agreement, model, page);
+  connection.begin(agreement, model, page);
   const { vm, peer } = agreement;
   ports.log('info', 'connected', { vm, peer, model: hello.model });
   ports.event({ kind: 'hello', vm, model: hello.model, peer });
-  session.reply(frame, CODEC.HelloReply, {
+  connection.reply(frame, CODEC.HelloReply, {
     version: agreement.version,
     features: agreement.features,
     session: settings.session,

@@ -88,8 +88,8 @@ export function reportOf(session: Session): SessionReport {
     model: agreement?.modelName ?? '',
     options: agreement?.options ?? {},
     features: agreement?.features ?? 0,
-    regions: session.regions,
-    remoteRegions: session.remoteRegions.size,
+    regions: session.memory.regions,
+    remoteRegions: session.memory.remote.size,
     devices: Array.from(devices.all(), ({ device, rid, name, flags }) => ({
       device,
       rid,

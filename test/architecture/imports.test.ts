@@ -63,6 +63,40 @@ const imports: Import[] = files.flatMap((file) =>
   })),
 );
 
+/** What a text imports, as files. `path` is where it stands. */
+function importedBy(path: string, text: string): string[] {
+  return [...text.matchAll(IMPORT)].map((match) =>
+    resolve(dirname(path), (match[1] as string).replace(/\.js$/, '.ts')),
+  );
+}
+
+/** Every circle of files that import one another, types included, as names from `src` on. */
+function circles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const found: string[][] = [];
+  const order = new Map<string, number>();
+  const low = new Map<string, number>();
+  const path: string[] = [];
+  const visit = (file: string): void => {
+    order.set(file, order.size);
+    low.set(file, order.get(file) as number);
+    path.push(file);
+    for (const next of graph.get(file) ?? []) {
+      if (!order.has(next)) visit(next);
+      else if (!path.includes(next)) continue;
+      low.set(file, Math.min(low.get(file) as number, low.get(next) as number));
+    }
+    if (low.get(file) !== order.get(file)) return;
+    const circle = path.splice(path.indexOf(file));
+    if (circle.length > 1) found.push(circle.map((name) => relative(src, name)).sort());
+  };
+  for (const file of graph.keys()) if (!order.has(file)) visit(file);
+  return found;
+}
+
+function importGraph(): Map<string, string[]> {
+  return new Map(files.map((file) => [file, importedBy(file, readFileSync(file, 'utf8'))]));
+}
+
 describe('architecture', () => {
   it('sees the sources at all', () => {
     expect(files.length).toBeGreaterThan(20);
@@ -80,6 +114,21 @@ describe('architecture', () => {
       return ORDER.indexOf(to as never) < ORDER.indexOf(from as never);
     });
     expect(wrong).toEqual([]);
+  });
+
+  it('has no circle of imports, of types neither', () => {
+    expect(circles(importGraph())).toEqual([]);
+  });
+
+  it('finds a circle that is planted', () => {
+    const graph = importGraph();
+    const from = join(src, 'session/completions.ts');
+    const to = join(src, 'session/session.ts');
+    const planted = "import type { Session } from './session.js';\n";
+    graph.set(from, importedBy(from, planted + readFileSync(from, 'utf8')));
+    const [circle] = circles(graph);
+    expect(circle).toContain('session/completions.ts');
+    expect(circle).toContain(relative(src, to));
   });
 
   it('keeps BigInt out of hot folders', () => {

@@ -3,7 +3,7 @@ import type { InvalidateScope } from '../../device/iommu.js';
 import type { ViommuEvent } from '../../events/events.js';
 import { GuestRam, type RemoteAccess } from '../../memory/remote.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from '../../wire/codec.js';
-import { ALL_FEATURES, CONTROL, FLAG, Frame, MESSAGE, SHARED } from '../../wire/frame.js';
+import { ALL_FEATURES, CONTROL, FLAG, Frame, MESSAGE, NOTIFY, SHARED } from '../../wire/frame.js';
 import type * as M from '../../wire/messages.js';
 import { BodyWriter } from '../../wire/writer.js';
 import type { ModelFactory, Outlet } from '../ports.js';
@@ -105,6 +105,12 @@ export class Bench {
 
   write(offset: number, lo: number): void {
     this.input(MESSAGE.REG_WRITE, CODEC.RegWrite, { offset, size: 4, lo, hi: 0 });
+  }
+
+  /** A device that wants to hear of unmapping. */
+  notified(device = 1, rid = 8): void {
+    this.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device, rid, name: 'nic' });
+    this.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device, flags: NOTIFY.UNMAP });
   }
 
   /** The model invalidates, and its call returns. */

@@ -1,0 +1,51 @@
+/** Answers that promise something of the host: sent when that is so. */
+import { CODEC, type Codec } from '../wire/codec.js';
+import { FLAG, type Frame } from '../wire/frame.js';
+import type { AssignedDevices } from './assigned.js';
+import type { Completions } from './completions.js';
+import type { Connection } from './connection.js';
+import type { Invalidations } from './invalidation.js';
+import type { Shadowing } from './shadowing.js';
+
+export class HostAnswers {
+  constructor(
+    private readonly connection: Connection,
+    private readonly completions: Completions,
+    private readonly assigned: AssignedDevices,
+    private readonly shadowing: Shadowing,
+    private readonly invalidations: Invalidations,
+  ) {}
+
+  /** Replies when host objects do as was asked, and at once where there are none. */
+  replyWhenDone<T extends object>({ type, id }: Frame, codec: Codec<T>, message: T): void {
+    const { assigned, connection } = this;
+    const send = (): void => connection.front.put(type, FLAG.REPLY, id, codec, message);
+    if (assigned.idle) {
+      send();
+      return;
+    }
+    this.completions.hold(() => {
+      if (assigned.pending > 0) return false;
+      send();
+      return true;
+    });
+  }
+
+  /** HOST_SETTLE and TABLE_WRITE: answered when all is settled, or when the peer has something to do for it. */
+  replyWhenSettled({ type, id }: Frame): void {
+    this.completions.hold(() => this.#settled(type, id));
+  }
+
+  #settled(type: number, id: number): boolean {
+    const { shadowing, invalidations } = this;
+    const settled = this.completions.pending === 0;
+    // What the peer answers by itself (host objects, too) is waited for. The rest needs its main loop, so it has to be told.
+    const batches = shadowing.shadow.underWay - this.assigned.spaces.underWay;
+    const working = batches > 0 || invalidations.pendingNamed > 0;
+    const tracking = !working && shadowing.shadow.trackPending > 0;
+    if (!settled && !working && !tracking) return false;
+    const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0, tracking };
+    this.connection.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
+    return true;
+  }
+}
