@@ -1,5 +1,5 @@
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -115,6 +115,37 @@ describe('the check of prose', () => {
     expect(await wrongWith(files, { src: 1 })).toContain('prose: src: 2 lines are wrong, 1 may be');
     expect(await wrongWith(files, { src: 3 })).toEqual([
       'prose: src: 2 of 3 are left; --update writes that down',
+    ]);
+  });
+});
+
+describe('wrapping of comments', () => {
+  it('changes comments that are too long, and nothing else', () => {
+    const long = 'word '.repeat(24).trim();
+    const half = 'word '.repeat(19).trim();
+    const rest = 'word '.repeat(5).trim();
+    const path = join(tree({ 'x.ts': `/** ${long} */\nconst a = '// ${long}';\n// short\n` }), 'x.ts');
+    execFileSync(process.execPath, [join(lints, 'wrap.mjs'), path]);
+    expect(readFileSync(path, 'utf8')).toBe(
+      `/**\n * ${half}\n * ${rest}\n */\nconst a = '// ${long}';\n// short\n`,
+    );
+  });
+
+  it('keeps items, tags and what is set in', () => {
+    const long = 'word '.repeat(22).trim();
+    const body = [' * Text', ' * - one', ` * - ${long}`, ' *   goes on', ' *', ' *     code', ' * @param x'];
+    const path = join(tree({ 'x.c': ['/*', ...body, ' */', ''].join('\n') }), 'x.c');
+    execFileSync(process.execPath, [join(lints, 'wrap.mjs'), path]);
+    const lines = readFileSync(path, 'utf8').split('\n');
+    expect(lines.filter((line) => line.length > 100)).toEqual([]);
+    expect(lines.slice(0, 4)).toEqual(['/*', ' * Text', ' * - one', ` * - ${'word '.repeat(19).trim()}`]);
+    expect(lines.slice(4)).toEqual([
+      ' *   word word word goes on',
+      ' *',
+      ' *     code',
+      ' * @param x',
+      ' */',
+      '',
     ]);
   });
 });

@@ -21,8 +21,9 @@ export const textOf = (root, path) => readFileSync(join(root, path), 'utf8');
 export const isThere = (root, path) => existsSync(join(root, path));
 
 /**
- * Lines of Markdown, with what each line is: `code` (a fenced block), `table`, `generated` (between two
- * comments that name the code from which the text is made, or with which a test compares it) or `prose`.
+ * Lines of Markdown, with what each line is: `code` (a fenced block), `table`, `generated` (between
+ * two comments that name the code from which the text is made, or with which a test compares it) or
+ * `prose`.
  */
 export function markdownLines(text) {
   let fence = '';
@@ -48,7 +49,9 @@ export function markdownLines(text) {
   });
 }
 
-/** Comments of a source file, a line each; `whole` where nothing but the comment stands on the line. */
+/**
+ * Comments of a source file, a line each; `whole` where nothing but the comment stands on the line.
+ */
 export function commentLines(text) {
   let inBlock = false;
   return text.split('\n').flatMap((line, index) => {

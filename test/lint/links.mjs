@@ -3,10 +3,12 @@
  * Checks, without a network, that everything which names a text names one that is there:
  * - links in Markdown: the file, and the heading where a link has an anchor;
  * - docs/README.md: an index of every page in docs/;
- * - citations in comments ("docs/wire.md, Queues", "ARCHITECTURE.md, Ordering", "docs/x.md §4"): the file, and the
- *   heading or section;
- * - texts that are not in the repository: a name in capitals before a section sign is a citation of one;
- * - with `--paths`, files and folders that Markdown names in code spans (`src/walk`, `test/oracle/*.ts`, `walk.c`).
+ * - citations in comments ("docs/wire.md, Queues", "ARCHITECTURE.md, Ordering", "docs/x.md §4"):
+ *   the file, and the heading or section;
+ * - texts that are not in the repository: a name in capitals before a section sign is a citation of
+ *   one;
+ * - with `--paths`, files and folders that Markdown names in code spans (`src/walk`,
+ *   `test/oracle/*.ts`, `walk.c`).
  *
  * Prints each line that is wrong and exits with 1. `node test/lint/links.mjs [--paths] [FOLDER]`
  */
@@ -81,7 +83,9 @@ function findPage(path, name) {
   return [name, posix.normalize(posix.join(posix.dirname(path), name))].find((file) => isThere(root, file));
 }
 
-/** True where `rest`, the text behind the page's name, names no section, or one that the page has. */
+/**
+ * True where `rest`, the text behind the page's name, names no section, or one that the page has.
+ */
 function hasSection(page, rest) {
   const section = /^,? §([0-9]+(?:\.[0-9]+)*)/.exec(rest)?.[1];
   if (section !== undefined)

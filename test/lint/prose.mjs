@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
- * Checks prose: lines of at most 100 columns and a list of words, in Markdown and in comments. Tables, code and the
- * targets of links have no limit; text that a test compares with code (`<!-- …: checked against … -->`) is left out.
+ * Checks prose: lines of at most 100 columns and a list of words, in Markdown and in comments.
+ * Tables, code and the targets of links have no limit; text that a test compares with code
+ * (`<!-- …: checked against … -->`) is left out.
  *
- * prose.json has how many lines of a folder may still be wrong. The numbers only sink: `--update` writes those of now
- * where they are lower. Folders without a number have to be clean.
+ * prose.json has how many lines of a folder may still be wrong. The numbers only sink: `--update`
+ * writes those of now where they are lower. Folders without a number have to be clean.
  *
  * `node test/lint/prose.mjs [--update] [--all] [FOLDER]`; `--all` prints every line that is wrong.
  */
