@@ -22,12 +22,10 @@ function make(minimumSize: 1 | 2 | 4 = 4) {
   const file = new RegisterFile(shared, [CONTROL, STATUS, BASE], minimumSize);
   file.reset();
   const log: Written[] = [];
-  const listener = {
-    registerWritten: (offset: number, written: number, before: number) =>
-      void log.push({ offset, written, before }),
-  };
+  for (let offset = 0; offset < file.bytes; offset += 4)
+    file.onWrite(offset, (written, before) => void log.push({ offset, written, before }));
   const write = (offset: number, size: number, lo: number, hi = 0): boolean =>
-    file.write(offset, size, lo, hi, listener);
+    file.write(offset, size, lo, hi);
   return { shared, file, log, write };
 }
 
@@ -102,6 +100,11 @@ describe('register file', () => {
     expect(write(0x04, 1, 1)).toBe(true);
     expect(shared[1]).toBe(2);
     expect(log[0]).toEqual({ offset: 0x08, written: 0xff00, before: 0 });
+  });
+
+  it('takes one handler for a word', () => {
+    const { file } = make();
+    expect(() => file.onWrite(0x0c, () => {})).toThrow('0xc has a write handler');
   });
 
   it('ignores stores to words that no register declares', () => {

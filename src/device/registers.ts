@@ -12,14 +12,11 @@ export type AnyRegister = Register<string>;
 const WRITABLE: ReadonlySet<Access> = new Set<Access>(['RW', 'RWS', 'WO']);
 const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
 
-/** Register words by index; the device's reaction to a guest store of one word. */
-export interface RegisterListener {
-  /**
-   * A word was stored by the guest and its plain fields have taken effect: RW and WO bits are stored, RW1C bits
-   * that were written as 1 are cleared. `written` is the raw value, `before` the word as it was.
-   */
-  registerWritten(offset: number, written: number, before: number): void;
-}
+/**
+ * What a guest's store to one word leads to. Its plain fields have taken effect: RW and WO bits are stored,
+ * RW1C bits that were written as 1 are cleared. `written` is the raw value, `before` the word as it was.
+ */
+export type WriteHandler = (written: number, before: number) => void;
 
 export class RegisterFile {
   readonly bytes: number;
@@ -30,6 +27,7 @@ export class RegisterFile {
   private readonly clearable: Uint32Array;
   private readonly readable: Uint32Array;
   private readonly initial: Uint32Array;
+  private readonly handlers: (WriteHandler | undefined)[];
 
   /**
    * @param shared the words that the guest reads
@@ -50,6 +48,7 @@ export class RegisterFile {
     this.clearable = new Uint32Array(words);
     this.readable = new Uint32Array(words).fill(0xffffffff);
     this.initial = new Uint32Array(words);
+    this.handlers = new Array<WriteHandler | undefined>(words).fill(undefined);
     for (const register of declared) this.declare(register);
   }
 
@@ -77,6 +76,16 @@ export class RegisterFile {
     this.writable[word] &= ~mask;
     this.clearable[word] &= ~mask;
     this.initial[word] &= ~mask;
+  }
+
+  /**
+   * The owner of a register says what a store to its word at a 4-byte aligned offset leads to. A word has one
+   * handler: a second one is a mistake of ours, since their order would depend on who was made first.
+   */
+  onWrite(offset: number, handler: WriteHandler): void {
+    const word = offset >> 2;
+    if (this.handlers[word] !== undefined) throw new Error(`0x${offset.toString(16)} has a write handler`);
+    this.handlers[word] = handler;
   }
 
   /** Every word as at power-on. */
@@ -123,28 +132,29 @@ export class RegisterFile {
    * A guest store. A store that crosses a word is taken as its words in ascending order, as hardware may
    * disassemble it (VT-d §11.2). Returns false when size or alignment is not allowed; nothing has then happened.
    */
-  write(offset: number, size: number, lo: number, hi: number, listener: RegisterListener): boolean {
+  write(offset: number, size: number, lo: number, hi: number): boolean {
     if (size < this.minimumSize || (size !== 1 && size !== 2 && size !== 4 && size !== 8)) return false;
     if (!Number.isInteger(offset) || offset < 0 || offset % size !== 0 || offset + size > this.bytes) {
       return false;
     }
     if (size >= 4) {
-      this.store(offset, lo >>> 0, 0xffffffff, listener);
-      if (size === 8) this.store(offset + 4, hi >>> 0, 0xffffffff, listener);
+      this.store(offset, lo >>> 0, 0xffffffff);
+      if (size === 8) this.store(offset + 4, hi >>> 0, 0xffffffff);
       return true;
     }
     const shift = (offset & 3) * 8;
     const lanes = size === 1 ? 0xff : 0xffff;
-    this.store(offset & ~3, ((lo & lanes) << shift) >>> 0, (lanes << shift) >>> 0, listener);
+    this.store(offset & ~3, ((lo & lanes) << shift) >>> 0, (lanes << shift) >>> 0);
     return true;
   }
 
-  private store(offset: number, written: number, lanes: number, listener: RegisterListener): void {
+  private store(offset: number, written: number, lanes: number): void {
     const word = offset >> 2;
     const before = this.values[word];
     const takes = this.writable[word] & lanes;
     const clears = this.clearable[word] & lanes & written;
     this.set(offset, (before & ~takes & ~clears) | (written & takes));
-    listener.registerWritten(offset, written, before);
+    const handler = this.handlers[word];
+    if (handler !== undefined) handler(written, before);
   }
 }

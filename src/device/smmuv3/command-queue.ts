@@ -27,7 +27,7 @@ import {
   RANGE_ALL,
   TLBI_TG_GRANULE,
 } from '../../spec/smmuv3/commands.js';
-import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0 } from '../../spec/smmuv3/registers.js';
+import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0, GERRORN } from '../../spec/smmuv3/registers.js';
 import { ANY, type IommuOutputs, type ModelCounters, NO_PASID, PAGE_RESPONSE, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import { QUEUE_LOG2, type SmmuConfig, STREAM_ID_BITS } from './config.js';
@@ -69,7 +69,14 @@ export class CommandQueue {
     private readonly interrupts: Interrupts,
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
-  ) {}
+  ) {
+    file.onWrite(CMDQ_PROD.offset, () => this.kick());
+    file.onWrite(GERRORN.offset, () => {
+      // An error that stopped this queue, or the Event queue, may be acknowledged now.
+      this.kick();
+      stalls.writeRecords();
+    });
+  }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {

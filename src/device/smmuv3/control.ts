@@ -10,13 +10,16 @@ import {
   CR1,
   CR2,
   EVENTQ_BASE,
+  EVENTQ_CONS,
   EVENTQ_IRQ_CFG0,
   EVENTQ_PROD,
   GBPA,
   GERROR_IRQ_CFG0,
   IRQ_CTRL,
   IRQ_CTRLACK,
+  PAGE_1,
   PRIQ_BASE,
+  PRIQ_CONS,
   PRIQ_IRQ_CFG0,
   PRIQ_PROD,
   STRTAB_BASE,
@@ -35,6 +38,14 @@ const PRIQEN = 1 << CR0.fields.PRIQEN.lsb;
 const QUEUES = CMDQEN | EVENTQEN | PRIQEN;
 const UPDATE = 1 << GBPA.fields.Update.lsb;
 const ABORT = 1 << GBPA.fields.ABORT.lsb;
+
+/** Registers of page 1 that page 0 shows as well. §6.1 */
+const ON_BOTH_PAGES: readonly number[] = [
+  EVENTQ_PROD.offset,
+  EVENTQ_CONS.offset,
+  PRIQ_PROD.offset,
+  PRIQ_CONS.offset,
+];
 
 /** Bits of a register that are read-only while any of `while` of a control register is set, in it or its acknowledgement. */
 interface Guard {
@@ -84,7 +95,12 @@ export class Control {
     private readonly queue: CommandQueue,
     private readonly stalls: Stalls,
     private readonly outputs: IommuOutputs,
-  ) {}
+  ) {
+    file.onWrite(CR0.offset, (_written, before) => this.controlWritten(before));
+    file.onWrite(GBPA.offset, () => this.bypassWritten());
+    file.onWrite(IRQ_CTRL.offset, () => this.interruptControlWritten());
+    for (const offset of ON_BOTH_PAGES) file.onWrite(offset, () => this.indexWritten(offset));
+  }
 
   /** CR0.SMMUEN. */
   get enabled(): boolean {
@@ -94,6 +110,11 @@ export class Control {
   /** GBPA.ABORT: what becomes of transactions while SMMUEN is clear. */
   get aborting(): boolean {
     return (this.file.get(GBPA.offset) & ABORT) !== 0;
+  }
+
+  /** Where a store to a word goes: to page 1, from where page 0 shows a register of it. */
+  place(offset: number): number {
+    return ON_BOTH_PAGES.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
   }
 
   /** Bits of a word that a store leaves as they are: those of registers in use, and all of GBPA without Update. */
@@ -109,14 +130,14 @@ export class Control {
     return bits;
   }
 
-  /** CR0 was written. Effects are at once; the acknowledgement waits for the caches outside. §6.3.9 */
-  controlWritten(before: number): void {
+  /** CR0 was written. Effects are at once; the acknowledgement waits for the downstream caches. §6.3.9 */
+  private controlWritten(before: number): void {
     const now = this.file.get(CR0.offset);
     const changed = now ^ before;
     if ((changed & SMMUEN) !== 0) {
       if (!this.enabled) this.stalls.terminateAll();
       // What passed untranslated, or was translated, is no longer so.
-      this.invalidator.outside();
+      this.invalidator.dropDownstream();
       this.outputs.event({ kind: 'enable', what: 'translation', on: this.enabled });
     }
     if ((changed & now & CMDQEN) !== 0) {
@@ -129,17 +150,23 @@ export class Control {
   }
 
   /** GBPA was written with Update. §6.3.14 */
-  bypassWritten(): void {
-    if (!this.enabled) this.invalidator.outside();
+  private bypassWritten(): void {
+    if (!this.enabled) this.invalidator.dropDownstream();
     this.publish();
   }
 
   /** IRQ_CTRL was written. §6.3.16 */
-  interruptControlWritten(): void {
+  private interruptControlWritten(): void {
     this.file.set(IRQ_CTRLACK.offset, this.file.get(IRQ_CTRL.offset));
   }
 
-  /** Acknowledges what was asked for, once nothing outside is in flight. */
+  /** An index of an output queue was written: there may be room now. */
+  private indexWritten(offset: number): void {
+    this.file.set(offset - PAGE_1, this.file.get(offset));
+    this.stalls.writeRecords();
+  }
+
+  /** Acknowledges what was asked for, once no invalidation is in flight downstream. */
   publish(): void {
     if (this.outputs.pendingAcks() > 0) return;
     if (this.file.get(CR0ACK.offset) !== this.file.get(CR0.offset)) {

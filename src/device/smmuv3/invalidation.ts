@@ -1,12 +1,12 @@
 /**
- * Invalidations: what each command drops from the model's caches, and what is told to the caches outside.
- * IHI 0070 §4.3, §4.4.
+ * Invalidations: what each command drops from the model's caches, and what the downstream caches are
+ * told. IHI 0070 §4.3, §4.4.
  *
- * Outside, configuration invalidations drop translations as well: who shadows a stream must hear of its new
- * configuration. A forgotten TLBI stays visible all the same: the model's own TLB keeps the entry.
+ * Configuration invalidations drop downstream translations as well: a shadow of the stream depends on
+ * its configuration. A forgotten TLBI stays visible: the model's own TLB keeps the entry.
  */
+import { DownstreamCaches } from '../downstream-caches.js';
 import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
-import { Outside } from '../outside.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
 import type { SmmuLookup } from './lookup.js';
@@ -18,7 +18,7 @@ const MOST_STREAMS = 256;
 const MOST_BLOCKS = 64;
 
 export class SmmuInvalidator {
-  private readonly caches: Outside;
+  private readonly caches: DownstreamCaches;
 
   constructor(
     private readonly lookup: SmmuLookup,
@@ -26,11 +26,11 @@ export class SmmuInvalidator {
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
-    this.caches = new Outside(outputs);
+    this.caches = new DownstreamCaches(outputs);
   }
 
-  /** Everything outside; the model's own caches stay. */
-  outside(): void {
+  /** Everything downstream; the model's own caches stay. */
+  dropDownstream(): void {
     this.walks.handedOutLoose = false;
     this.caches.everything();
   }
@@ -47,7 +47,7 @@ export class SmmuInvalidator {
     const count = 2 ** (range + 1);
     if (count > MOST_STREAMS) {
       this.lookup.invalidateAll();
-      this.outside();
+      this.dropDownstream();
       return;
     }
     const first = sid - (sid % count);
@@ -73,7 +73,7 @@ export class SmmuInvalidator {
   /** A SubstreamID is no longer the guest's: no stream may go on using it, whatever its descriptors say. */
   substreamLost(): void {
     this.lookup.ownershipChanged();
-    this.outside();
+    this.dropDownstream();
   }
 
   private dropStream(sid: number): void {
@@ -85,7 +85,7 @@ export class SmmuInvalidator {
   everything(): void {
     this.counters.invalidations++;
     this.walks.tlb.invalidateAll();
-    this.outside();
+    this.dropDownstream();
   }
 
   /** CMD_TLBI_S12_VMALL: both stages of a VMID. §4.4.3 */
@@ -140,7 +140,7 @@ export class SmmuInvalidator {
       this.walks.tlb.invalidateTag(vmid, asid);
       this.walks.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    // By ASID, global entries would stay outside: nesting hardware caches them without telling the daemon.
+    // By ASID, global entries would stay downstream: nesting hardware caches them without telling the daemon.
     this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 

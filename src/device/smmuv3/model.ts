@@ -2,20 +2,14 @@
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   AIDR,
-  CMDQ_PROD,
   CR0,
   CR0ACK,
-  EVENTQ_CONS,
-  EVENTQ_PROD,
-  GBPA,
-  GERRORN,
   IDR0,
   IDR1,
   IDR3,
   IDR5,
   IRQ_CTRL,
   IRQ_CTRLACK,
-  PAGE_1,
   PRIQ_BASE,
   PRIQ_CONS,
   PRIQ_IRQ_CFG0,
@@ -25,7 +19,7 @@ import {
   SMMU_REGISTER_BYTES,
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
-import { VCMD, VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js';
+import { VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js';
 import {
   type DeviceView,
   type Iommu,
@@ -45,7 +39,7 @@ import type { NestedView } from '../nested-view.js';
 import { OwnedPasids } from '../pasid-commands.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import type { PeerQueue } from '../peer-queue.js';
-import { RegisterFile, type RegisterListener } from '../registers.js';
+import { RegisterFile } from '../registers.js';
 import { refuse } from '../spans.js';
 import { SmmuAddressSpaces } from './address-space.js';
 import { Ats } from './ats.js';
@@ -71,18 +65,10 @@ import { SmmuTranslator } from './translate.js';
 import { identifyVirtualCommands, SmmuVirtualCommand } from './virtual-command.js';
 import { Walks } from './walks.js';
 
-/** Where page 0 shows the registers of page 1. §6.1 */
-const ALIASED: readonly number[] = [
-  EVENTQ_PROD.offset,
-  EVENTQ_CONS.offset,
-  PRIQ_PROD.offset,
-  PRIQ_CONS.offset,
-];
-
 /** Registers that exist with IDR0.PRI only. */
 const PRI_REGISTERS = [PRIQ_BASE, PRIQ_PROD, PRIQ_CONS, PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1, PRIQ_IRQ_CFG2] as const;
 
-export class SmmuModel implements Iommu, RegisterListener {
+export class SmmuModel implements Iommu {
   readonly model = 'smmuv3';
   readonly registerBytes = SMMU_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
@@ -202,46 +188,11 @@ export class SmmuModel implements Iommu, RegisterListener {
   }
 
   private writeWord(offset: number, value: number): void {
-    const at = ALIASED.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
+    const at = this.control.place(offset);
     if (this.virtualCommand?.drops(at)) return;
     const guarded = this.control.guarded(at, value);
     if (guarded === -1) return;
-    this.file.write(at, 4, (value & ~guarded) | (this.file.get(at) & guarded), 0, this);
-  }
-
-  /** The register file has stored a word for the guest. */
-  registerWritten(offset: number, _written: number, before: number): void {
-    switch (offset) {
-      case CR0.offset:
-        this.control.controlWritten(before);
-        return;
-      case GBPA.offset:
-        this.control.bypassWritten();
-        return;
-      case IRQ_CTRL.offset:
-        this.control.interruptControlWritten();
-        return;
-      case GERRORN.offset:
-        this.queue.kick();
-        this.stalls.writeRecords();
-        return;
-      case CMDQ_PROD.offset:
-        this.queue.kick();
-        return;
-      case VCMD.offset:
-        this.virtualCommand?.written();
-        return;
-      case EVENTQ_PROD.offset:
-      case EVENTQ_CONS.offset:
-      case PRIQ_PROD.offset:
-      case PRIQ_CONS.offset:
-        this.file.set(offset - PAGE_1, this.file.get(offset));
-        // There may be room now.
-        this.stalls.writeRecords();
-        return;
-      default:
-        return;
-    }
+    this.file.write(at, 4, (value & ~guarded) | (this.file.get(at) & guarded), 0);
   }
 
   /** See {@link Iommu.translate}. A look without access never records an event. */

@@ -1,6 +1,6 @@
 /**
  * Virtual command registers: SubstreamIDs that are allocated for the guest. docs/pv-pasid.md. One command at a time:
- * while VCRSP.BUSY is set, writes to VCMD are dropped. An end is shown when nothing is unacknowledged outside.
+ * while VCRSP.BUSY is set, writes to VCMD are dropped. An end is shown when nothing is in flight downstream.
  */
 import { pack } from '../../spec/define.js';
 import {
@@ -44,6 +44,7 @@ export class SmmuVirtualCommand implements PasidView {
     const lost = (): void => invalidator.substreamLost();
     const ended = (outcome: number, ssid: number): void => this.respond(statusOf(outcome), ssid);
     this.commands = new PasidCommands(owned, pasids, outputs, lost, ended);
+    file.onWrite(VCMD.offset, () => this.written());
   }
 
   /** Power-on; the registers are reset by their file. */
@@ -58,7 +59,7 @@ export class SmmuVirtualCommand implements PasidView {
   }
 
   /** VCMD was written. */
-  written(): void {
+  private written(): void {
     const { words } = this.file;
     const base = VCMD.offset >> 2;
     this.counters.commands++;
@@ -88,7 +89,7 @@ export class SmmuVirtualCommand implements PasidView {
     this.commands.revoked(ssid);
   }
 
-  /** Shows the end of a command, once nothing outside is in flight. */
+  /** Shows the end of a command, once nothing is in flight downstream. */
   publish(): void {
     if (!this.ending || this.outputs.pendingAcks() > 0) return;
     this.ending = false;

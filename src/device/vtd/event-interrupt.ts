@@ -17,7 +17,9 @@ export class EventInterrupt {
     private readonly outputs: IommuOutputs,
     private readonly counters: ModelCounters,
     private readonly control: number,
-  ) {}
+  ) {
+    file.onWrite(control, () => this.controlWritten());
+  }
 
   /**
    * A new interrupt condition. The caller has checked that no earlier one waits for software (a condition on top
@@ -28,8 +30,8 @@ export class EventInterrupt {
     else this.send();
   }
 
-  /** The control register was written: clearing IM lets a held interrupt out. */
-  controlWritten(): void {
+  /** Clearing IM lets a held interrupt out. */
+  private controlWritten(): void {
     const control = this.file.get(this.control);
     if ((control & IM) !== 0 || (control & IP) === 0) return;
     this.file.update(this.control, IP, 0);

@@ -55,6 +55,9 @@ export class FaultRecorder {
     private readonly config: VtdConfig,
   ) {
     this.event = new EventInterrupt(file, outputs, counters, FECTL_REG.offset);
+    const recordWritten = (): void => this.recordWritten();
+    for (let at = 0; at < config.faultRecords * FRCD_BYTES; at += 4)
+      file.onWrite(FRCD_OFFSET + at, recordWritten);
     // FI 63:N is reserved, N being the largest AGAW (§11.4.7.6).
     this.addressLo = -1 << 12;
     this.addressHi = config.addressWidth >= 64 ? -1 : 2 ** (config.addressWidth - 32) - 1;
@@ -169,13 +172,13 @@ export class FaultRecorder {
     return (this.file.get(FSTS) & (IQE | ITE)) !== 0;
   }
 
-  /** Software cleared status bits. */
+  /** Software cleared status bits. FSTS_REG is the invalidation queue's to watch: its errors stop that queue. */
   statusWritten(): void {
     if ((this.file.get(FSTS) & CONDITIONS) === 0) this.event.serviced();
   }
 
   /** Software wrote a fault recording register: PPF is the OR of all F bits. */
-  recordWritten(): void {
+  private recordWritten(): void {
     let pending = false;
     for (let index = 0; index < this.config.faultRecords; index++) {
       if ((this.file.get(FRCD_OFFSET + index * FRCD_BYTES + 12) & WORD3.F) !== 0) pending = true;
@@ -183,10 +186,5 @@ export class FaultRecorder {
     if (pending) return;
     this.file.update(FSTS, PPF, 0);
     this.statusWritten();
-  }
-
-  /** FECTL_REG was written. */
-  controlWritten(): void {
-    this.event.controlWritten();
   }
 }

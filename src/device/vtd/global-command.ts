@@ -38,7 +38,9 @@ export class GlobalCommand {
     private readonly queue: InvalidationQueue,
     private readonly faults: FaultRecorder,
     private readonly outputs: IommuOutputs,
-  ) {}
+  ) {
+    file.onWrite(GCMD_REG.offset, (command) => this.written(command));
+  }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
@@ -48,8 +50,7 @@ export class GlobalCommand {
     this.pending = false;
   }
 
-  /** GCMD_REG was written. */
-  written(command: number): void {
+  private written(command: number): void {
     if ((command & SRTP) !== 0) this.setRootTable();
     this.enableQueue((command & QIE) !== 0);
     this.enableTranslation((command & TE) !== 0);
@@ -75,7 +76,7 @@ export class GlobalCommand {
     const { words } = this.file;
     this.lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
     // ESRTPS is clear: the model's own caches keep what they hold until software invalidates (§6.6).
-    this.invalidator.outside();
+    this.invalidator.dropDownstream();
     this.outputs.event({ kind: 'enable', what: 'root table', on: true });
   }
 
@@ -92,7 +93,7 @@ export class GlobalCommand {
     if (!on) this.faults.remappingDisabled();
     // §11.4.4.1: with scalable mode, disabling invalidates every remapping cache.
     if (!on && this.config.scalableMode) this.invalidator.all();
-    else this.invalidator.outside();
+    else this.invalidator.dropDownstream();
     this.outputs.event({ kind: 'enable', what: 'translation', on });
   }
 }

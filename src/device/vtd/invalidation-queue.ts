@@ -22,6 +22,7 @@ import {
   RESPONSE_CODE,
 } from '../../spec/vtd/descriptors.js';
 import {
+  FSTS_REG,
   ICS_REG,
   IECTL_REG,
   IOTLB_GRANULARITY,
@@ -75,6 +76,13 @@ export class InvalidationQueue {
     this.rules = new DescriptorRules(config);
     this.memoryEnd = 2 ** config.hostAddressWidth;
     this.deviceTlbs = new VtdDeviceTlbs(outputs, faults);
+    file.onWrite(IQT_REG.offset, () => this.kick());
+    file.onWrite(ICS_REG.offset, () => this.statusWritten());
+    file.onWrite(FSTS_REG.offset, () => {
+      faults.statusWritten();
+      // IQE or ITE may be clear now.
+      this.kick();
+    });
   }
 
   /** Power-on; the registers are reset by their file. */
@@ -333,13 +341,8 @@ export class InvalidationQueue {
   }
 
   /** ICS_REG was written. */
-  statusWritten(): void {
+  private statusWritten(): void {
     if ((this.file.get(ICS_REG.offset) & IWC) === 0) this.event.serviced();
-  }
-
-  /** IECTL_REG was written. */
-  controlWritten(): void {
-    this.event.controlWritten();
   }
 }
 

@@ -1,20 +1,20 @@
 /**
- * Invalidations, however they were asked for: what each granularity drops from the model's caches, and what is
- * told to the caches outside. VT-d §6.5.1, §6.5.2, Tables 23 and 24.
+ * Invalidations, however they were asked for: what each granularity drops from the model's caches, and
+ * what the downstream caches are told. VT-d §6.5.1, §6.5.2, Tables 23 and 24.
  *
- * Outside, context- and PASID-cache invalidations drop translations as well. Hardware need not do that, and
- * software has to follow with an IOTLB invalidation; but who shadows a requester must hear of its new
- * configuration. A forgotten IOTLB invalidation stays visible all the same: the model's own IOTLB keeps the entry.
+ * Context- and PASID-cache invalidations drop downstream translations as well. Hardware need not do
+ * that, and software has to follow with an IOTLB invalidation; but a shadow of the requester depends on
+ * its configuration. A forgotten IOTLB invalidation stays visible: the model's own IOTLB keeps the entry.
  */
 import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
+import { DownstreamCaches } from '../downstream-caches.js';
 import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
-import { Outside } from '../outside.js';
 import type { VtdLookup } from './lookup.js';
 import { WHOLE_SPACE } from './spans.js';
 import type { VtdTranslator } from './translate.js';
 
 export class VtdInvalidator {
-  private readonly caches: Outside;
+  private readonly caches: DownstreamCaches;
 
   constructor(
     private readonly lookup: VtdLookup,
@@ -22,19 +22,19 @@ export class VtdInvalidator {
     outputs: IommuOutputs,
     private readonly counters: ModelCounters,
   ) {
-    this.caches = new Outside(outputs);
+    this.caches = new DownstreamCaches(outputs);
   }
 
-  /** Everything: caches inside and outside. */
+  /** Everything: the model's own caches and those downstream. */
   all(): void {
     this.lookup.invalidateAll();
     this.translator.iotlb.invalidateAll();
-    this.outside();
+    this.dropDownstream();
   }
 
-  /** Everything outside; the model's own caches stay. */
-  outside(): void {
-    this.translator.droppedOutside();
+  /** Everything downstream; the model's own caches stay. */
+  dropDownstream(): void {
+    this.translator.droppedDownstream();
     this.caches.everything();
   }
 
@@ -58,7 +58,7 @@ export class VtdInvalidator {
       this.caches.structures(did, ANY, ANY);
     } else {
       cache.invalidateAll();
-      this.outside();
+      this.dropDownstream();
     }
   }
 
@@ -66,7 +66,7 @@ export class VtdInvalidator {
   pasidCacheGlobal(): void {
     this.counters.invalidations++;
     this.lookup.pasidCache.invalidateAll();
-    this.outside();
+    this.dropDownstream();
   }
 
   /** PASID-cache entries of a domain. */
@@ -89,19 +89,19 @@ export class VtdInvalidator {
     const { iotlb, firstStageHandedOut, firstStageWalked } = this.translator;
     if (granularity === IOTLB_GRANULARITY.GLOBAL) {
       iotlb.invalidateAll();
-      this.outside();
+      this.dropDownstream();
     } else if (granularity === IOTLB_GRANULARITY.DOMAIN) {
       iotlb.invalidateDomain(did);
-      this.domainOutside(did);
+      this.dropDomainDownstream(did);
     } else {
       iotlb.invalidatePages(did, lo, hi, addressMask);
       // First-stage and nested mappings of the domain go whatever their address.
-      if ((firstStageHandedOut[did] | firstStageWalked[did]) !== 0) this.domainOutside(did);
+      if ((firstStageHandedOut[did] | firstStageWalked[did]) !== 0) this.dropDomainDownstream(did);
       else this.caches.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
     }
   }
 
-  private domainOutside(did: number): void {
+  private dropDomainDownstream(did: number): void {
     this.translator.firstStageHandedOut[did] = 0;
     this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
   }

@@ -3,21 +3,9 @@ import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   BASE_REGISTERS,
   CAP_REG,
-  CCMD_REG,
   ECAP_REG,
-  FECTL_REG,
-  FRCD_BYTES,
-  FRCD_OFFSET,
-  FSTS_REG,
   faultRecordingRegister,
-  GCMD_REG,
-  ICS_REG,
-  IECTL_REG,
-  IOTLB_REG,
-  IQT_REG,
   PAGE_REQUEST_REGISTERS,
-  PECTL_REG,
-  PRS_REG,
   VCCAP_REG,
   VCMD_REG,
   VER_REG,
@@ -40,7 +28,7 @@ import {
 import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
 import type { PeerQueue } from '../peer-queue.js';
-import { type AnyRegister, RegisterFile, type RegisterListener } from '../registers.js';
+import { type AnyRegister, RegisterFile } from '../registers.js';
 import { VtdAddressSpaces } from './address-space.js';
 import { DeviceTlbRequests } from './ats.js';
 import {
@@ -66,7 +54,7 @@ import { TableWalk } from './table-walk.js';
 import { VtdTranslator } from './translate.js';
 import { VIRTUAL_COMMANDS, VtdVirtualCommand } from './virtual-command.js';
 
-export class VtdModel implements Iommu, RegisterListener {
+export class VtdModel implements Iommu {
   readonly model = 'vtd';
   readonly registerBytes = VTD_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
@@ -91,7 +79,7 @@ export class VtdModel implements Iommu, RegisterListener {
   readonly peerQueue: PeerQueue;
 
   constructor(
-    private readonly config: VtdConfig,
+    config: VtdConfig,
     memory: GuestMemory,
     registers: Uint32Array,
     private readonly outputs: IommuOutputs,
@@ -181,57 +169,13 @@ export class VtdModel implements Iommu, RegisterListener {
   /** See {@link Iommu.writeRegister}. §11.2: aligned doublewords and quadwords. */
   writeRegister(offset: number, size: number, lo: number, hi: number): void {
     if (this.virtualCommand?.drops(offset)) return;
-    if (this.file.write(offset, size, lo, hi, this)) {
+    if (this.file.write(offset, size, lo, hi)) {
       // After both halves of a quadword: the operand reaches into the high one.
       if (offset === VCMD_REG.offset) this.virtualCommand?.written();
       return;
     }
     const detail = `${size} bytes at 0x${offset.toString(16)}`;
     this.outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
-  }
-
-  /** The register file has stored a word for the guest. */
-  registerWritten(offset: number, written: number): void {
-    switch (offset) {
-      case GCMD_REG.offset:
-        this.commands.written(written);
-        return;
-      case CCMD_REG.offset + 4:
-        this.registerInvalidation.contextWritten(written);
-        return;
-      case IOTLB_REG.offset + 4:
-        this.registerInvalidation.iotlbWritten(written);
-        return;
-      case FSTS_REG.offset:
-        this.faults.statusWritten();
-        this.queue.kick();
-        return;
-      case FECTL_REG.offset:
-        this.faults.controlWritten();
-        return;
-      case IQT_REG.offset:
-        this.queue.kick();
-        return;
-      case ICS_REG.offset:
-        this.queue.statusWritten();
-        return;
-      case IECTL_REG.offset:
-        this.queue.controlWritten();
-        return;
-      case PRS_REG.offset:
-        this.pageRequests.statusWritten();
-        return;
-      case PECTL_REG.offset:
-        this.pageRequests.controlWritten();
-        return;
-      default:
-        this.recordWritten(offset);
-    }
-  }
-
-  private recordWritten(offset: number): void {
-    const index = (offset - FRCD_OFFSET) / FRCD_BYTES;
-    if (index >= 0 && index < this.config.faultRecords) this.faults.recordWritten();
   }
 
   /** See {@link Iommu.translate}. A look without access never records a fault. */

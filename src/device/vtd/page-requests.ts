@@ -55,6 +55,7 @@ export class VtdPageRequests {
     private readonly domain: Domain,
   ) {
     this.event = new EventInterrupt(file, outputs, counters, PECTL_REG.offset);
+    file.onWrite(PRS_REG.offset, () => this.statusWritten());
   }
 
   /** Takes a page request. Without remapping, or without the capability, it is invalid. */
@@ -161,13 +162,7 @@ export class VtdPageRequests {
     this.outputs.pageResponse(request.rid, request.pasid, request.group, code);
   }
 
-  /** PRS_REG was written. */
-  statusWritten(): void {
+  private statusWritten(): void {
     if ((this.file.get(PRS_REG.offset) & (PPR | PRO)) === 0) this.event.serviced();
-  }
-
-  /** PECTL_REG was written. */
-  controlWritten(): void {
-    this.event.controlWritten();
   }
 }

@@ -41,7 +41,11 @@ export class RegisterInvalidation {
     private readonly lookup: VtdLookup,
     private readonly invalidator: VtdInvalidator,
     private readonly outputs: IommuOutputs,
-  ) {}
+  ) {
+    // ICC and IVT stand in the high words.
+    file.onWrite(CCMD_REG.offset + 4, (written) => this.contextWritten(written));
+    file.onWrite(IOTLB_REG.offset + 4, (written) => this.iotlbWritten(written));
+  }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
@@ -54,8 +58,7 @@ export class RegisterInvalidation {
     return !queued && this.lookup.mode === TTM.LEGACY;
   }
 
-  /** The high word of CCMD_REG was written. */
-  contextWritten(written: number): void {
+  private contextWritten(written: number): void {
     if ((written & ICC) === 0 || this.contextPending) return;
     const base = CCMD_REG.offset >> 2;
     const { words } = this.file;
@@ -71,8 +74,7 @@ export class RegisterInvalidation {
     this.publish();
   }
 
-  /** The high word of IOTLB_REG was written. */
-  iotlbWritten(written: number): void {
+  private iotlbWritten(written: number): void {
     if ((written & IVT) === 0 || this.iotlbPending) return;
     const { words } = this.file;
     const base = IOTLB_REG.offset >> 2;

@@ -66,11 +66,11 @@ export class VtdTranslator {
   /** Power-on. */
   reset(): void {
     this.iotlb.invalidateAll();
-    this.droppedOutside();
+    this.droppedDownstream();
   }
 
   /** Caches outside are empty. */
-  droppedOutside(): void {
+  droppedDownstream(): void {
     this.firstStageHandedOut.fill(0);
     this.firstStageWalked.fill(0);
     this.firstStageOut = false;
