@@ -23,7 +23,7 @@ typedef struct Run {
     QueueStep steps[MOST_ENTRIES];
 } Run;
 
-bool viommu_completion_take_queue(ViommuCore *core, const WireFrame *frame)
+bool viommu_completion_serve_queue(ViommuCore *core, const WireFrame *frame)
 {
     g_autofree viommu_Queue *msg = g_new0(viommu_Queue, 1);
     QueueShape *queue, *old = core->queue;
@@ -32,10 +32,10 @@ bool viommu_completion_take_queue(ViommuCore *core, const WireFrame *frame)
         viommu_core_gone(core, "backend channel: QUEUE, which was not agreed on");
         return true;
     }
-    if (!wire_decode(frame, viommu_Queue_fields, msg)) {
+    if (!viommu_wire_decode(frame, viommu_Queue_fields, msg)) {
         return false;
     }
-    queue = queue_shape_new(msg, core->register_bytes);
+    queue = viommu_queue_shape_new(msg, core->register_bytes);
     if (!queue) {
         viommu_core_gone(core, "backend channel: QUEUE %" PRIu32 " describes no queue that can be", msg->number);
         return true;
@@ -81,7 +81,7 @@ static void set_index(const ViommuCore *core, uint32_t offset, const QueueShape 
 static bool fetch(Run *run, uint32_t head)
 {
     const QueueShape *q = run->queue;
-    uint32_t place = queue_place(q, head), upto = MIN(run->count, (1u << q->entries_log2) - place);
+    uint32_t place = viommu_queue_place(q, head), upto = MIN(run->count, (1u << q->entries_log2) - place);
     uint32_t words = run->count << (q->entry_log2 - 2), i;
 
     if (viommu_guest_read(q->base + ((uint64_t)place << q->entry_log2), run->entries, upto << q->entry_log2) ||
@@ -102,7 +102,7 @@ static bool match(Run *run)
     for (i = 0; i < run->count; i++) {
         QueueStep *step = &run->steps[i];
 
-        if (!queue_match(run->queue, run->entries + (i << (run->queue->entry_log2 - 2)), step) ||
+        if (!viommu_queue_match(run->queue, run->entries + (i << (run->queue->entry_log2 - 2)), step) ||
             (step->kind == QUEUE_STORE && !viommu_guest_can_store(step->address))) {
             return false;
         }
@@ -163,8 +163,8 @@ static void drop(void *opaque, const IotlbScope *scope)
 static void drop_step(ViommuCore *core, const QueueStep *step)
 {
     /* What was read before now, and is kept after the drop, would be stale. */
-    iotlb_epochs_note(&core->own, step->space, iotlb_epochs_newest(&core->own) + 1);
-    queue_scopes(step, drop, core);
+    viommu_iotlb_epochs_note(&core->own, step->space, viommu_iotlb_epochs_newest(&core->own) + 1);
+    viommu_queue_scopes(step, drop, core);
 }
 
 /*
@@ -213,7 +213,7 @@ static bool run_to(ViommuCore *core, const QueueShape *q, uint32_t index)
     run.queue = q;
     run.index = index;
     run.used = ring_used(core);
-    run.count = queue_distance(q, head, index);
+    run.count = viommu_queue_distance(q, head, index);
     if (!run.count || run.count > MIN(MOST_ENTRIES, 1u << q->entries_log2) || run.used > RING_SLOTS ||
         slots_of(&run) > RING_SLOTS - run.used || !fetch(&run, head) || !match(&run)) {
         return false;

@@ -10,8 +10,8 @@
 
 typedef struct ViommuCore ViommuCore;
 
-/** Takes a QUEUE. False: it cannot be decoded. Backend thread. */
-bool viommu_completion_take_queue(ViommuCore *core, const WireFrame *frame);
+/** Serves a QUEUE. Backend thread. */
+bool viommu_completion_serve_queue(ViommuCore *core, const WireFrame *frame);
 /**
  * Carries out what a store to a register asks for, and completes it. False: nothing has happened, it is for the daemon. Big
  * lock and front.lock.

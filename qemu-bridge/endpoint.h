@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a device of the bridge's own may do beyond ordinary DMA: requests with a PASID, requests that the IOMMU may
- * stall, translations that the device keeps itself (PCI Express ATS) and page requests (PRI).
+ * A device of the bridge's own, and what it may do beyond ordinary DMA: requests with a PASID,
+ * requests that the IOMMU may stall, translations that the device keeps itself (PCI Express ATS) and
+ * page requests (PRI). Calls to it are in endpoints.h, its requests in requests.h.
  *
- * Everything here is called on the main loop with the big lock held, and the callbacks come there too. A device that
- * is not behind an IOMMU of the bridge has no features, and must not ask.
+ * Everything happens on the main loop with the big lock held, the callbacks too. A device that is
+ * not behind an IOMMU of the bridge has no features, and must not ask.
  */
 #ifndef VIOMMU_ENDPOINT_H
 #define VIOMMU_ENDPOINT_H
@@ -81,7 +82,10 @@ typedef struct ViommuEndpointOps {
     void (*page_response)(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t group, uint32_t code);
     /* True: the stalled request was this device's. */
     bool (*resume)(ViommuEndpoint *e, uint32_t stall, ViommuAction action);
-    /* The IOMMU was reset, or its daemon is gone: nothing that is waited for will come, and nothing kept is valid. */
+    /*
+     * The IOMMU was reset, or its daemon is gone: nothing that is waited for will come, and nothing
+     * that is kept is valid.
+     */
     void (*ended)(ViommuEndpoint *e);
 } ViommuEndpointOps;
 
@@ -90,32 +94,5 @@ struct ViommuEndpoint {
     ViommuSpace *space; /* NULL: not behind an IOMMU of the bridge */
     QLIST_ENTRY(ViommuEndpoint) next;
 };
-
-/** From a device's realize. Leaves an endpoint without features when the device is behind no IOMMU of the bridge. */
-void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device, const ViommuEndpointOps *ops);
-/** From a device's exit. What was to be answered later is answered now. */
-void viommu_endpoint_detach(ViommuEndpoint *e);
-
-/** What daemon and bridge have agreed on. */
-bool viommu_endpoint_has_ats(const ViommuEndpoint *e);
-bool viommu_endpoint_has_pri(const ViommuEndpoint *e);
-bool viommu_endpoint_has_stalls(const ViommuEndpoint *e);
-
-/**
- * Around a translation and the accesses that use it: an invalidation that comes meanwhile is answered at the end.
- * Nothing may be waited for in between but the daemon's answer.
- */
-void viommu_endpoint_begin(ViommuEndpoint *e);
-void viommu_endpoint_end(ViommuEndpoint *e);
-
-/** Asks the daemon; nothing is taken from the bridge's cache or put into it. */
-ViommuOutcome viommu_endpoint_translate(ViommuEndpoint *e, const ViommuRequest *request, ViommuTranslation *t);
-
-/** Sends a Page Request Message; access 0 with `last` is a Stop Marker. False: no daemon. */
-bool viommu_endpoint_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t access, uint64_t address,
-                                  uint32_t group, bool last);
-
-/** Answers every invalidation of this device that was to be answered later. */
-void viommu_endpoint_dropped(ViommuEndpoint *e, ViommuDropResult result);
 
 #endif

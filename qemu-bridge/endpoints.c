@@ -9,6 +9,7 @@
 #include "endpoint.h"
 #include "endpoints.h"
 #include "notify.h"
+#include "requesters.h"
 #include "spaces.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -40,7 +41,7 @@ void viommu_endpoints_init(ViommuCore *core)
 void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device, const ViommuEndpointOps *ops)
 {
     e->ops = ops;
-    e->space = viommu_space_of(pci_device_iommu_address_space(device));
+    e->space = viommu_requesters_find(pci_device_iommu_address_space(device));
     if (e->space) {
         QLIST_INSERT_HEAD(&e->space->core->endpoints.list, e, next);
     }
@@ -251,11 +252,11 @@ static bool decode(const WireFrame *frame, ViommuDelivery *d)
 {
     switch (frame->type) {
     case viommu_MessageType_RESUME:
-        return wire_decode(frame, viommu_Resume_fields, &d->resume);
+        return viommu_wire_decode(frame, viommu_Resume_fields, &d->resume);
     case viommu_MessageType_PAGE_RESPONSE:
-        return wire_decode(frame, viommu_PageResponse_fields, &d->page_response);
+        return viommu_wire_decode(frame, viommu_PageResponse_fields, &d->page_response);
     default:
-        return wire_decode(frame, viommu_DeviceTlb_fields, &d->device_tlb);
+        return viommu_wire_decode(frame, viommu_DeviceTlb_fields, &d->device_tlb);
     }
 }
 

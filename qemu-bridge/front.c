@@ -10,22 +10,9 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-bool viommu_frame_is_error(ViommuCore *core, const WireFrame *frame)
-{
-    viommu_Error error = viommu_Error_init_zero;
-
-    if (frame->type != viommu_MessageType_ERROR) {
-        return false;
-    }
-    if (wire_decode(frame, viommu_Error_fields, &error)) {
-        viommu_core_gone(core, "the daemon ended the session: %s (code %" PRIu32 ")", error.text, error.code);
-    } else {
-        viommu_core_gone(core, "the daemon ended the session with an error that cannot be read");
-    }
-    return true;
-}
-
-/* MAIL that nobody waits for any more: the answer was found before the thread that looked for it slept. */
+/*
+ * MAIL that has come too late: the thread that looked for the answer found it before it slept.
+ */
 static bool is_late_mail(const ViommuCore *core, const WireFrame *frame)
 {
     return frame->type == viommu_MessageType_MAIL && viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX);
@@ -37,7 +24,7 @@ static WireResult receive_past_mail(ViommuCore *core, WireFrame *frame)
     WireResult result;
 
     do {
-        result = wire_receive(&core->front.wire, frame);
+        result = viommu_wire_receive(&core->front.wire, frame);
     } while (result == WIRE_OK && is_late_mail(core, frame));
     return result;
 }
@@ -50,16 +37,16 @@ static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uin
     if (!viommu_core_alive(core)) {
         return false;
     }
-    result = wire_send(&core->front.wire, type, flags, id, fields, message, fds, nfds);
+    result = viommu_wire_send(&core->front.wire, type, flags, id, fields, message, fds, nfds);
     if (result != WIRE_OK) {
         WireFrame frame;
 
         /* A daemon that hangs up says why first; that line is worth more than "connection closed". */
         if (result == WIRE_CLOSED && receive_past_mail(core, &frame) == WIRE_OK &&
-            viommu_frame_is_error(core, &frame)) {
+            viommu_core_is_ended_by(core, &frame)) {
             return false;
         }
-        viommu_core_gone(core, "%s", wire_result_text(result));
+        viommu_core_gone(core, "%s", viommu_wire_result_text(result));
         return false;
     }
     /* A daemon that looks into the mailbox learns of it there. */
@@ -77,15 +64,15 @@ bool viommu_front_send_locked(ViommuCore *core, uint32_t type, uint32_t flags, u
 static bool is_frame(ViommuCore *core, WireResult result, const WireFrame *frame)
 {
     if (result != WIRE_OK) {
-        viommu_core_gone(core, "%s", wire_result_text(result));
+        viommu_core_gone(core, "%s", viommu_wire_result_text(result));
         return false;
     }
-    return !viommu_frame_is_error(core, frame);
+    return !viommu_core_is_ended_by(core, frame);
 }
 
 bool viommu_front_next_locked(ViommuCore *core, WireFrame *frame)
 {
-    return is_frame(core, wire_receive(&core->front.wire, frame), frame);
+    return is_frame(core, viommu_wire_receive(&core->front.wire, frame), frame);
 }
 
 bool viommu_front_take_locked(ViommuCore *core, const WireFrame *frame, uint32_t type, uint32_t id,
@@ -96,7 +83,7 @@ bool viommu_front_take_locked(ViommuCore *core, const WireFrame *frame, uint32_t
                          " with message %" PRIu32 " type %" PRIu32, id, type, frame->id, frame->type);
         return false;
     }
-    if (fields && !wire_decode(frame, fields, reply)) {
+    if (fields && !viommu_wire_decode(frame, fields, reply)) {
         viommu_core_gone(core, "the daemon's answer to message type %" PRIu32 " cannot be decoded", type);
         return false;
     }
@@ -112,7 +99,7 @@ bool viommu_front_receive_locked(ViommuCore *core, uint32_t type, uint32_t id, c
            viommu_front_take_locked(core, &frame, type, id, fields, reply);
 }
 
-bool viommu_spans_are_whole(ViommuCore *core, const WireSpans *spans)
+bool viommu_front_spans_are_whole(ViommuCore *core, const WireSpans *spans)
 {
     if (spans->count % SPAN_WORDS) {
         viommu_core_gone(core, "the daemon sent %" PRIu32 " words of spans of %d words each", spans->count,

@@ -9,9 +9,12 @@
 #include "qemu/range.h"
 #include "system/host_iommu_device.h"
 #include "front.h"
-#include "host.h"
-#include "iommufd-host.h"
+#include "host-devices.h"
+#include "iommufd.h"
+#include "iommufd-devices.h"
+#include "iommufd-queues.h"
 #include "notify.h"
+#include "settle.h"
 #include "spaces.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -73,7 +76,7 @@ static void page_request(void *opaque, const HostDevice *device, const struct io
             .last = fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE,
         };
     } else if (fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
-        iommufd_host_respond(core->host, device, has_pasid ? (int32_t)fault->pasid : IOMMUFD_NO_PASID, fault->grpid,
+        viommu_iommufd_host_respond(core->host, device, has_pasid ? (int32_t)fault->pasid : IOMMUFD_NO_PASID, fault->grpid,
                              PCIE_RESPONSE_FAILURE);
     }
 }
@@ -121,12 +124,12 @@ void viommu_hosts_wait(ViommuCore *core)
     bool first = false;
     int result = 0;
 
-    if (wire_has_more(&core->backend.wire)) {
+    if (viommu_wire_has_more(&core->backend.wire)) {
         return;
     }
     qemu_mutex_lock(&core->host_lock);
     if (core->host && !core->host_deaf) {
-        count = iommufd_host_descriptors(core->host, queues, MOST_QUEUES);
+        count = viommu_iommufd_host_descriptors(core->host, queues, MOST_QUEUES);
     }
     qemu_mutex_unlock(&core->host_lock);
     if (!count) {
@@ -142,7 +145,7 @@ void viommu_hosts_wait(ViommuCore *core)
     qemu_mutex_lock(&core->host_lock);
     if (core->host) {
         first = core->host_told->len == 0;
-        result = iommufd_host_poll(core->host);
+        result = viommu_iommufd_host_poll(core->host);
         /* A queue that cannot be read stays readable: to go on listening would be all that this thread does. */
         core->host_deaf = result < 0;
         first = first && core->host_told->len > 0;
@@ -232,7 +235,7 @@ static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name
     }
     if (reply->choice != CHOICE_SHADOW || !msg->batches) {
         /* QEMU's own attachment is not what its requests go through any more. */
-        viommu_host_settle(core);
+        viommu_settle(core);
         viommu_notify_unmap(space);
     }
     return true;
@@ -244,7 +247,7 @@ static IommufdHost *host_of(ViommuCore *core, int fd)
 
     if (!core->host) {
         core->host = g_new(IommufdHost, 1);
-        iommufd_host_init(core->host, &iommufd_kernel, fd, &sink);
+        viommu_iommufd_host_init(core->host, &viommu_iommufd_kernel, fd, &sink);
     }
     return core->host->io.fd == fd ? core->host : NULL;
 }
@@ -258,7 +261,7 @@ static int add_device(ViommuSpace *space, const VFIODevice *vfio)
 
     qemu_mutex_lock(&core->host_lock);
     host = host_of(core, vfio->iommufd->fd);
-    result = host ? iommufd_host_add_device(host, space->handle, vfio->devid, vfio->fd, &space->host_device) : -EXDEV;
+    result = host ? viommu_iommufd_host_add_device(host, space->handle, vfio->devid, vfio->fd, &space->host_device) : -EXDEV;
     qemu_mutex_unlock(&core->host_lock);
     return result;
 }
@@ -308,7 +311,7 @@ void viommu_hosts_remove(ViommuSpace *space)
 
     if (space->host_device) {
         qemu_mutex_lock(&core->host_lock);
-        iommufd_host_remove_device(core->host, space->host_device);
+        viommu_iommufd_host_remove_device(core->host, space->host_device);
         qemu_mutex_unlock(&core->host_lock);
         space->host_device = NULL;
     }
@@ -318,7 +321,7 @@ void viommu_hosts_end(ViommuCore *core)
 {
     qemu_mutex_lock(&core->host_lock);
     if (core->host) {
-        iommufd_host_clear(core->host);
+        viommu_iommufd_host_clear(core->host);
     }
     qemu_mutex_unlock(&core->host_lock);
 }
@@ -333,7 +336,7 @@ void viommu_hosts_close(ViommuCore *core)
 {
     qemu_mutex_lock(&core->host_lock);
     if (core->host) {
-        iommufd_host_close(core->host);
+        viommu_iommufd_host_close(core->host);
     }
     g_clear_pointer(&core->host, g_free);
     g_array_set_size(core->host_told, 0);

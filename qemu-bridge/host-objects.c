@@ -9,9 +9,13 @@
  */
 #include "compat.h"
 #include "backend.h"
-#include "guest-memory.h"
-#include "host.h"
-#include "iommufd-host.h"
+#include "host-objects.h"
+#include "iommufd-attach.h"
+#include "iommufd-devices.h"
+#include "iommufd-queues.h"
+#include "iommufd-spaces.h"
+#include "iommufd-vdevices.h"
+#include "memory-table.h"
 #include "text.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -65,7 +69,7 @@ static void set_error(viommu_HostReply *reply, int result, const ErrnoCode *know
 /* NULL, and the answer says so, when it has gone. */
 static HostDevice *device_of(const ViommuCore *core, uint32_t number, viommu_HostReply *reply)
 {
-    HostDevice *device = iommufd_host_device(core->host, number);
+    HostDevice *device = viommu_iommufd_host_device(core->host, number);
 
     if (!device) {
         reply->code = viommu_HostResult_HOST_NO_SUCH_DEVICE;
@@ -85,12 +89,12 @@ static bool create_space(ViommuCore *core, const WireFrame *frame, viommu_HostRe
     viommu_HostSpaceCreate msg = viommu_HostSpaceCreate_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostSpaceCreate_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostSpaceCreate_fields, &msg)) {
         return false;
     }
     device = device_of(core, msg.device, reply);
     if (device) {
-        set_error(reply, iommufd_host_create_space(core->host, msg.space, device, msg.parent), space_errors);
+        set_error(reply, viommu_iommufd_host_create_space(core->host, msg.space, device, msg.parent), space_errors);
     }
     return true;
 }
@@ -99,10 +103,10 @@ static bool destroy_space(ViommuCore *core, const WireFrame *frame, viommu_HostR
 {
     viommu_HostSpaceDestroy msg = viommu_HostSpaceDestroy_init_zero;
 
-    if (!wire_decode(frame, viommu_HostSpaceDestroy_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostSpaceDestroy_fields, &msg)) {
         return false;
     }
-    set_error(reply, iommufd_host_destroy_space(core->host, msg.space), space_errors);
+    set_error(reply, viommu_iommufd_host_destroy_space(core->host, msg.space), space_errors);
     return true;
 }
 
@@ -132,7 +136,7 @@ static void change(ViommuCore *core, uint32_t space, const uint32_t *w, viommu_H
         return;
     }
     if (!w[0]) {
-        set_error(reply, iommufd_host_unmap(core->host, space, first, size), map_errors);
+        set_error(reply, viommu_iommufd_host_unmap(core->host, space, first, size), map_errors);
         return;
     }
     memory = memory_at(core, gpa, size, w[0] & IOMMU_WO);
@@ -140,7 +144,7 @@ static void change(ViommuCore *core, uint32_t space, const uint32_t *w, viommu_H
         reply->code = viommu_HostResult_HOST_NOT_MEMORY;
         return;
     }
-    set_error(reply, iommufd_host_map(core->host, space, first, memory, size, w[0]), map_errors);
+    set_error(reply, viommu_iommufd_host_map(core->host, space, first, memory, size, w[0]), map_errors);
 }
 
 static bool map(ViommuCore *core, const WireFrame *frame, viommu_HostReply *reply)
@@ -149,8 +153,8 @@ static bool map(ViommuCore *core, const WireFrame *frame, viommu_HostReply *repl
     g_autofree WireOperations *operations = g_new(WireOperations, 1);
     const uint32_t *w = operations->words;
 
-    wire_operations_init(&msg.ops, operations);
-    if (!wire_decode(frame, viommu_HostMap_fields, &msg) || operations->count % HOST_OPERATION_WORDS) {
+    viommu_wire_operations_init(&msg.ops, operations);
+    if (!viommu_wire_decode(frame, viommu_HostMap_fields, &msg) || operations->count % HOST_OPERATION_WORDS) {
         return false;
     }
     for (; w < operations->words + operations->count && !reply->code; w += HOST_OPERATION_WORDS) {
@@ -165,12 +169,12 @@ static bool attach(ViommuCore *core, const WireFrame *frame, viommu_HostReply *r
     viommu_HostAttach msg = viommu_HostAttach_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostAttach_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostAttach_fields, &msg)) {
         return false;
     }
     device = device_of(core, msg.device, reply);
     if (device) {
-        set_error(reply, iommufd_host_attach(core->host, device, pasid_of(msg.pasid), msg.space), attach_errors);
+        set_error(reply, viommu_iommufd_host_attach(core->host, device, pasid_of(msg.pasid), msg.space), attach_errors);
     }
     return true;
 }
@@ -180,12 +184,12 @@ static bool attach_tables(ViommuCore *core, const WireFrame *frame, viommu_HostR
     viommu_HostAttachTables msg = viommu_HostAttachTables_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostAttachTables_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostAttachTables_fields, &msg)) {
         return false;
     }
     device = device_of(core, msg.device, reply);
     if (device) {
-        set_error(reply, iommufd_host_attach_nested(core->host, device, pasid_of(msg.pasid), msg.parent, msg.type,
+        set_error(reply, viommu_iommufd_host_attach_nested(core->host, device, pasid_of(msg.pasid), msg.parent, msg.type,
                                                     msg.data.bytes, msg.data.size), table_errors);
     }
     return true;
@@ -196,12 +200,12 @@ static bool detach(ViommuCore *core, const WireFrame *frame, viommu_HostReply *r
     viommu_HostDetach msg = viommu_HostDetach_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostDetach_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostDetach_fields, &msg)) {
         return false;
     }
     device = device_of(core, msg.device, reply);
     if (device) {
-        set_error(reply, iommufd_host_detach(core->host, device, pasid_of(msg.pasid)), detach_errors);
+        set_error(reply, viommu_iommufd_host_detach(core->host, device, pasid_of(msg.pasid)), detach_errors);
     }
     return true;
 }
@@ -211,12 +215,12 @@ static bool identify(ViommuCore *core, const WireFrame *frame, viommu_HostReply 
     viommu_HostIdentify msg = viommu_HostIdentify_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostIdentify_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostIdentify_fields, &msg)) {
         return false;
     }
     device = device_of(core, msg.device, reply);
     if (device) {
-        set_error(reply, iommufd_host_identify(core->host, device, viommu_u64(msg.id_lo, msg.id_hi)), identify_errors);
+        set_error(reply, viommu_iommufd_host_identify(core->host, device, viommu_u64(msg.id_lo, msg.id_hi)), identify_errors);
     }
     return true;
 }
@@ -241,7 +245,7 @@ static void invalidate_tables(ViommuCore *core, const viommu_HostInvalidate *msg
             return;
         }
         left -= count;
-        set_error(reply, iommufd_host_invalidate_tables(core->host, device, pasid_of(w[1]), msg->type, at, msg->size, &count),
+        set_error(reply, viommu_iommufd_host_invalidate_tables(core->host, device, pasid_of(w[1]), msg->type, at, msg->size, &count),
                   invalidate_errors);
         reply->done += count;
         at += w[2] * msg->size;
@@ -255,9 +259,9 @@ static bool invalidate(ViommuCore *core, const WireFrame *frame, viommu_HostRepl
     g_autofree WireBytes *entries = g_new(WireBytes, 1);
     uint32_t count;
 
-    wire_operations_init(&msg.targets, targets);
-    wire_bytes_init(&msg.entries, entries);
-    if (!wire_decode(frame, viommu_HostInvalidate_fields, &msg) || targets->count % TARGET_WORDS || !msg.size ||
+    viommu_wire_operations_init(&msg.targets, targets);
+    viommu_wire_bytes_init(&msg.entries, entries);
+    if (!viommu_wire_decode(frame, viommu_HostInvalidate_fields, &msg) || targets->count % TARGET_WORDS || !msg.size ||
         entries->size % msg.size) {
         return false;
     }
@@ -266,7 +270,7 @@ static bool invalidate(ViommuCore *core, const WireFrame *frame, viommu_HostRepl
         return true;
     }
     count = entries->size / msg.size;
-    set_error(reply, iommufd_host_invalidate_viommu(core->host, msg.space, msg.type, entries->bytes, msg.size, &count),
+    set_error(reply, viommu_iommufd_host_invalidate_viommu(core->host, msg.space, msg.type, entries->bytes, msg.size, &count),
               invalidate_errors);
     reply->done = count;
     return true;
@@ -277,13 +281,13 @@ static bool respond(ViommuCore *core, const WireFrame *frame)
     viommu_HostRespond msg = viommu_HostRespond_init_zero;
     HostDevice *device;
 
-    if (!wire_decode(frame, viommu_HostRespond_fields, &msg)) {
+    if (!viommu_wire_decode(frame, viommu_HostRespond_fields, &msg)) {
         return false;
     }
-    device = iommufd_host_device(core->host, msg.device);
+    device = viommu_iommufd_host_device(core->host, msg.device);
     /* A group may have gone with the tables that its requests came through. */
     if (device) {
-        iommufd_host_respond(core->host, device, pasid_of(msg.pasid), msg.group, msg.code);
+        viommu_iommufd_host_respond(core->host, device, pasid_of(msg.pasid), msg.group, msg.code);
     }
     return true;
 }
@@ -317,7 +321,7 @@ static bool carry_out(ViommuCore *core, const WireFrame *frame, viommu_HostReply
     }
 }
 
-bool viommu_objects_serve(ViommuCore *core, const WireFrame *frame)
+bool viommu_host_objects_serve(ViommuCore *core, const WireFrame *frame)
 {
     viommu_HostReply reply = viommu_HostReply_init_zero;
     bool ok = true;

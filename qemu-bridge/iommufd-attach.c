@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What devices go through: spaces, guest tables on top of them; invalidations of those. */
 #include "compat.h"
+#include "iommufd.h"
+#include "iommufd-attach.h"
 #include "iommufd-objects.h"
+#include "iommufd-spaces.h"
 
-HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid)
+HostAttachment *viommu_iommufd_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid)
 {
     HostAttachment *a;
 
@@ -15,27 +18,39 @@ HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *devic
     return a;
 }
 
-/* The device has left what it went through. */
-void host_leave(IommufdHost *host, HostAttachment *a)
+/* The kernel answers what came through this attachment. */
+static void forget_groups(IommufdHost *host, const HostAttachment *a)
+{
+    HostGroup *group, *after;
+
+    QLIST_FOREACH_SAFE(group, &host->groups, next, after) {
+        if (group->through == a) {
+            QLIST_REMOVE(group, next);
+            g_free(group);
+        }
+    }
+}
+
+void viommu_iommufd_leave(IommufdHost *host, HostAttachment *a)
 {
     if (a->nested) {
-        iommufd_destroy(&host->io, a->nested);
+        viommu_iommufd_destroy(&host->io, a->nested);
     }
-    host_forget_groups(host, a);
+    forget_groups(host, a);
     a->nested = 0;
     a->space->users--;
 }
 
 static int move(IommufdHost *host, HostDevice *device, int32_t pasid, HostSpace *space, uint32_t nested)
 {
-    HostAttachment *a = host_attachment(host, device, pasid);
-    int result = iommufd_attach(&host->io, device->fd, pasid, nested ?: space->hwpt);
+    HostAttachment *a = viommu_iommufd_attachment(host, device, pasid);
+    int result = viommu_iommufd_attach(&host->io, device->fd, pasid, nested ?: space->hwpt);
 
     if (result) {
         return result;
     }
     if (a) {
-        host_leave(host, a);
+        viommu_iommufd_leave(host, a);
     } else {
         a = g_new0(HostAttachment, 1);
         a->device = device;
@@ -53,9 +68,9 @@ static bool may_attach(const HostDevice *device, int32_t pasid)
     return pasid == IOMMUFD_NO_PASID || host_can(device, HOST_PASIDS);
 }
 
-int iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t number)
+int viommu_iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t number)
 {
-    HostSpace *space = host_space(host, number);
+    HostSpace *space = viommu_iommufd_space(host, number);
     int result;
 
     if (!space) {
@@ -64,29 +79,29 @@ int iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid, ui
     if (!may_attach(device, pasid)) {
         return -EOPNOTSUPP;
     }
-    result = host_make_hwpt(host, space, device);
+    result = viommu_iommufd_make_hwpt(host, space, device);
     return result ?: move(host, device, pasid, space, 0);
 }
 
 static int attach_tables(IommufdHost *host, HostDevice *device, int32_t pasid, HostSpace *space, IommufdHwpt *what)
 {
     uint32_t nested;
-    int result = iommufd_hwpt_alloc(&host->io, what, &nested);
+    int result = viommu_iommufd_hwpt_alloc(&host->io, what, &nested);
 
     if (result) {
         return result;
     }
     result = move(host, device, pasid, space, nested);
     if (result) {
-        iommufd_destroy(&host->io, nested);
+        viommu_iommufd_destroy(&host->io, nested);
     }
     return result;
 }
 
-int iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t parent, uint32_t type,
+int viommu_iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t parent, uint32_t type,
                                const void *data, uint32_t size)
 {
-    HostSpace *space = host_space(host, parent);
+    HostSpace *space = viommu_iommufd_space(host, parent);
     IommufdHwpt what = { .dev_id = device->dev_id, .data_type = type, .data = data, .size = size };
     int result;
 
@@ -111,44 +126,44 @@ int iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int32_t pa
     return result;
 }
 
-int iommufd_host_detach(IommufdHost *host, HostDevice *device, int32_t pasid)
+int viommu_iommufd_host_detach(IommufdHost *host, HostDevice *device, int32_t pasid)
 {
-    HostAttachment *a = host_attachment(host, device, pasid);
+    HostAttachment *a = viommu_iommufd_attachment(host, device, pasid);
     int result;
 
     if (!a) {
         return -ENOENT;
     }
-    result = iommufd_detach(&host->io, device->fd, pasid);
+    result = viommu_iommufd_detach(&host->io, device->fd, pasid);
     if (result) {
         return result;
     }
-    host_leave(host, a);
+    viommu_iommufd_leave(host, a);
     QLIST_REMOVE(a, next);
     g_free(a);
     return 0;
 }
 
-int iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent, uint32_t type, const void *entries,
+int viommu_iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent, uint32_t type, const void *entries,
                                    uint32_t size, uint32_t *count)
 {
-    HostSpace *space = host_space(host, parent);
+    HostSpace *space = viommu_iommufd_space(host, parent);
 
     if (!space || !space->viommu) {
         *count = 0;
         return space ? -EOPNOTSUPP : -ENOENT;
     }
-    return iommufd_hwpt_invalidate(&host->io, space->viommu, type, size, entries, count);
+    return viommu_iommufd_hwpt_invalidate(&host->io, space->viommu, type, size, entries, count);
 }
 
-int iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t type,
+int viommu_iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t type,
                                    const void *entries, uint32_t size, uint32_t *count)
 {
-    HostAttachment *a = host_attachment(host, device, pasid);
+    HostAttachment *a = viommu_iommufd_attachment(host, device, pasid);
 
     if (!a || !a->nested) {
         *count = 0;
         return -ENOENT;
     }
-    return iommufd_hwpt_invalidate(&host->io, a->nested, type, size, entries, count);
+    return viommu_iommufd_hwpt_invalidate(&host->io, a->nested, type, size, entries, count);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the daemon asks of a host's IOMMU (src/host/port.ts), as objects of one iommufd: address spaces (an IOAS with its
- * HWPT), nest parents with vIOMMU and queues, HWPTs of guest tables, vDEVICEs. Each object is destroyed after those that
- * need it. Functions return 0 or a negative errno; one that fails has changed nothing, unless it says otherwise.
+ * What the daemon asks of a host's IOMMU (src/host/port.ts), as objects of one iommufd: address
+ * spaces (an IOAS with its HWPT), nest parents with vIOMMU and queues, HWPTs of guest tables,
+ * vDEVICEs. Each object is destroyed after those that need it. The functions are in
+ * iommufd-spaces.h, -attach.h, -devices.h, -vdevices.h and -queues.h.
  *
- * One thread at a time. Descriptors are their owner's: of /dev/iommu and of the devices.
+ * They return 0 or a negative errno; one that fails has changed nothing, unless it says otherwise.
+ * One thread at a time. The descriptors of /dev/iommu and of the devices belong to the caller.
  */
 #ifndef VIOMMU_IOMMUFD_HOST_H
 #define VIOMMU_IOMMUFD_HOST_H
@@ -52,48 +54,5 @@ typedef struct IommufdHost {
     QLIST_HEAD(, HostAttachment) attachments;
     QLIST_HEAD(, HostGroup) groups;
 } IommufdHost;
-
-void iommufd_host_init(IommufdHost *host, const IommufdCalls *calls, int fd, const HostSink *sink);
-/** Detaches everything and destroys every object; devices stay. */
-void iommufd_host_clear(IommufdHost *host);
-/** The same, and lets go of the devices. */
-void iommufd_host_close(IommufdHost *host);
-
-/** A device that is bound to this iommufd; tries out what can be done with it. */
-int iommufd_host_add_device(IommufdHost *host, uint32_t number, uint32_t dev_id, int fd, HostDevice **device);
-/** Before its descriptor is closed. */
-void iommufd_host_remove_device(IommufdHost *host, HostDevice *device);
-HostDevice *iommufd_host_device(const IommufdHost *host, uint32_t number);
-
-/** `parent`: guest tables will be on top of it. -EEXIST: there is one of this number. */
-int iommufd_host_create_space(IommufdHost *host, uint32_t space, HostDevice *device, bool parent);
-/** -EBUSY: something is attached to it. */
-int iommufd_host_destroy_space(IommufdHost *host, uint32_t space);
-int iommufd_host_map(IommufdHost *host, uint32_t space, uint64_t iova, const void *memory, uint64_t size,
-                     uint32_t rights);
-int iommufd_host_unmap(IommufdHost *host, uint32_t space, uint64_t iova, uint64_t size);
-
-/** `pasid`: IOMMUFD_NO_PASID for requests without. Replaces what was attached there. */
-int iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t space);
-/** Guest tables, described as IOMMU_HWPT_ALLOC takes them. */
-int iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t parent, uint32_t type,
-                               const void *data, uint32_t size);
-int iommufd_host_detach(IommufdHost *host, HostDevice *device, int32_t pasid);
-/** The number that the guest knows a device by; every vIOMMU is told, those to come as well. */
-int iommufd_host_identify(IommufdHost *host, HostDevice *device, uint64_t virtual_id);
-
-/** Invalidations of a vIOMMU, `size` bytes each; `count` becomes how many were carried out. */
-int iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent, uint32_t type, const void *entries,
-                                   uint32_t size, uint32_t *count);
-/** Invalidations of the guest tables that a device or PASID goes through. */
-int iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t type,
-                                   const void *entries, uint32_t size, uint32_t *count);
-
-/** Descriptors that become readable when something comes up; returns how many were filled in. */
-uint32_t iommufd_host_descriptors(const IommufdHost *host, int *fds, uint32_t most);
-/** Hands everything that waits to the sink. */
-int iommufd_host_poll(IommufdHost *host);
-/** Answers a group of page requests; `code` as PCI Express numbers it. -ENOENT: no such group waits. */
-int iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t group, uint32_t code);
 
 #endif

@@ -62,24 +62,4 @@ static inline uint32_t host_hwpt_flags(const HostDevice *device)
     return host_can(device, HOST_PASIDS) ? IOMMU_HWPT_ALLOC_PASID : 0;
 }
 
-/* iommufd-spaces.c */
-HostSpace *host_space(const IommufdHost *host, uint32_t number);
-int host_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device);
-/** Destroys everything that a space is made of. */
-void host_drop_space(IommufdHost *host, HostSpace *space);
-
-/* iommufd-attach.c */
-HostAttachment *host_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid);
-/** The device has left what it went through. */
-void host_leave(IommufdHost *host, HostAttachment *a);
-
-/* iommufd-devices.c */
-void host_drop_vdevice(IommufdHost *host, HostSpace *space, HostDevice *device);
-/** vDEVICEs on a new vIOMMU. */
-int host_identify_all(IommufdHost *host, HostSpace *space);
-
-/* iommufd-queues.c */
-/** Nobody will answer what came through this attachment any more: the kernel does. */
-void host_forget_groups(IommufdHost *host, const HostAttachment *a);
-
 #endif

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What comes up from a host: page requests and events; and the answers that go down. */
 #include "compat.h"
+#include "iommufd.h"
+#include "iommufd-attach.h"
 #include "iommufd-objects.h"
+#include "iommufd-queues.h"
 
 /* The kernel gives a group of page requests whole or not at all, so there must be room for the largest one. */
 #define FAULTS_AT_ONCE 512
@@ -23,30 +26,18 @@ static HostDevice *device_of(const IommufdHost *host, uint32_t dev_id)
     return device;
 }
 
-void host_forget_groups(IommufdHost *host, const HostAttachment *a)
-{
-    HostGroup *group, *after;
-
-    QLIST_FOREACH_SAFE(group, &host->groups, next, after) {
-        if (group->through == a) {
-            QLIST_REMOVE(group, next);
-            g_free(group);
-        }
-    }
-}
-
 static void take_fault(IommufdHost *host, const HostSpace *space, const struct iommu_hwpt_pgfault *fault)
 {
     HostDevice *device = device_of(host, fault->dev_id);
     int32_t pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? (int32_t)fault->pasid : IOMMUFD_NO_PASID;
     /* A PASID that is not attached by itself is one of the tables of requests without (SMMUv3). */
-    const HostAttachment *through = host_attachment(host, device, pasid) ?:
-                                    host_attachment(host, device, IOMMUFD_NO_PASID);
+    const HostAttachment *through = viommu_iommufd_attachment(host, device, pasid) ?:
+                                    viommu_iommufd_attachment(host, device, IOMMUFD_NO_PASID);
     HostGroup *group;
 
     if (fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
         if (!through) {
-            iommufd_respond(&host->io, &space->faults, fault->cookie, IOMMUFD_PAGE_RESP_INVALID);
+            viommu_iommufd_respond(&host->io, &space->faults, fault->cookie, IOMMUFD_PAGE_RESP_INVALID);
             return;
         }
         group = g_new0(HostGroup, 1);
@@ -70,7 +61,7 @@ static int poll_faults(IommufdHost *host, const HostSpace *space)
     int i, count;
 
     do {
-        count = iommufd_read_faults(&host->io, &space->faults, faults, FAULTS_AT_ONCE);
+        count = viommu_iommufd_read_faults(&host->io, &space->faults, faults, FAULTS_AT_ONCE);
         for (i = 0; i < count; i++) {
             take_fault(host, space, &faults[i]);
         }
@@ -85,7 +76,7 @@ static int poll_events(IommufdHost *host, const HostSpace *space)
     int size;
 
     do {
-        size = iommufd_read_event(&host->io, &space->events, record, sizeof(record), &lost);
+        size = viommu_iommufd_read_event(&host->io, &space->events, record, sizeof(record), &lost);
         if (size > 0 || lost) {
             host->sink.event(host->sink.opaque, space->number, record, MAX(size, 0), lost);
         }
@@ -93,7 +84,7 @@ static int poll_events(IommufdHost *host, const HostSpace *space)
     return size;
 }
 
-uint32_t iommufd_host_descriptors(const IommufdHost *host, int *fds, uint32_t most)
+uint32_t viommu_iommufd_host_descriptors(const IommufdHost *host, int *fds, uint32_t most)
 {
     const HostSpace *space;
     uint32_t count = 0;
@@ -109,7 +100,7 @@ uint32_t iommufd_host_descriptors(const IommufdHost *host, int *fds, uint32_t mo
     return count;
 }
 
-int iommufd_host_poll(IommufdHost *host)
+int viommu_iommufd_host_poll(IommufdHost *host)
 {
     const HostSpace *space;
     int result = 0, one;
@@ -127,7 +118,7 @@ int iommufd_host_poll(IommufdHost *host)
     return result;
 }
 
-int iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t number, uint32_t code)
+int viommu_iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t number, uint32_t code)
 {
     HostGroup *group;
     int result;
@@ -141,7 +132,7 @@ int iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pa
         return -ENOENT;
     }
     /* The kernel knows two answers: the rest is a refusal. */
-    result = iommufd_respond(&host->io, &group->through->space->faults, group->cookie,
+    result = viommu_iommufd_respond(&host->io, &group->through->space->faults, group->cookie,
                              code == PCIE_RESPONSE_SUCCESS ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID);
     QLIST_REMOVE(group, next);
     g_free(group);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Address spaces of a host: an IOAS with its HWPT, and what a nest parent has besides. */
 #include "compat.h"
+#include "iommufd.h"
 #include "iommufd-objects.h"
+#include "iommufd-spaces.h"
+#include "iommufd-vdevices.h"
 
-HostSpace *host_space(const IommufdHost *host, uint32_t number)
+HostSpace *viommu_iommufd_space(const IommufdHost *host, uint32_t number)
 {
     HostSpace *space;
 
@@ -15,7 +18,7 @@ HostSpace *host_space(const IommufdHost *host, uint32_t number)
     return space;
 }
 
-int host_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device)
+int viommu_iommufd_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device)
 {
     const IommufdHwpt what = {
         .dev_id = device->dev_id,
@@ -23,60 +26,60 @@ int host_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device
         .flags = host_hwpt_flags(device) | (space->parent ? IOMMU_HWPT_ALLOC_NEST_PARENT : 0),
     };
 
-    return space->hwpt ? 0 : iommufd_hwpt_alloc(&host->io, &what, &space->hwpt);
+    return space->hwpt ? 0 : viommu_iommufd_hwpt_alloc(&host->io, &what, &space->hwpt);
 }
 
 static int make_parent(IommufdHost *host, HostSpace *space, HostDevice *device)
 {
-    int result = host_make_hwpt(host, space, device);
+    int result = viommu_iommufd_make_hwpt(host, space, device);
 
     if (!result && host_can(device, HOST_VIOMMU)) {
-        result = iommufd_viommu_alloc(&host->io, host_viommu_type(device), device->dev_id, space->hwpt, &space->viommu);
+        result = viommu_iommufd_viommu_alloc(&host->io, host_viommu_type(device), device->dev_id, space->hwpt, &space->viommu);
     }
     if (!result && host_can(device, HOST_FAULT_QUEUE)) {
-        result = iommufd_fault_queue_alloc(&host->io, &space->faults);
+        result = viommu_iommufd_fault_queue_alloc(&host->io, &space->faults);
     }
     if (!result && host_can(device, HOST_VEVENTQ)) {
-        result = iommufd_veventq_alloc(&host->io, space->viommu, host_veventq_type(device), HOST_EVENT_QUEUE_DEPTH,
+        result = viommu_iommufd_veventq_alloc(&host->io, space->viommu, host_veventq_type(device), HOST_EVENT_QUEUE_DEPTH,
                                        &space->events);
     }
-    return result ?: host_identify_all(host, space);
+    return result ?: viommu_iommufd_identify_all(host, space);
 }
 
 /* The objects first that nobody needs. */
-void host_drop_space(IommufdHost *host, HostSpace *space)
+void viommu_iommufd_drop_space(IommufdHost *host, HostSpace *space)
 {
     HostDevice *device;
 
     QLIST_FOREACH(device, &host->devices, next) {
-        host_drop_vdevice(host, space, device);
+        viommu_iommufd_drop_vdevice(host, space, device);
     }
-    iommufd_queue_free(&host->io, &space->events);
+    viommu_iommufd_queue_free(&host->io, &space->events);
     if (space->viommu) {
-        iommufd_destroy(&host->io, space->viommu);
+        viommu_iommufd_destroy(&host->io, space->viommu);
     }
-    iommufd_queue_free(&host->io, &space->faults);
+    viommu_iommufd_queue_free(&host->io, &space->faults);
     if (space->hwpt) {
-        iommufd_destroy(&host->io, space->hwpt);
+        viommu_iommufd_destroy(&host->io, space->hwpt);
     }
-    iommufd_destroy(&host->io, space->ioas);
+    viommu_iommufd_destroy(&host->io, space->ioas);
     g_hash_table_destroy(space->vdevices);
     g_free(space);
 }
 
-int iommufd_host_create_space(IommufdHost *host, uint32_t number, HostDevice *device, bool parent)
+int viommu_iommufd_host_create_space(IommufdHost *host, uint32_t number, HostDevice *device, bool parent)
 {
     HostSpace *space;
     uint32_t ioas;
     int result;
 
-    if (host_space(host, number)) {
+    if (viommu_iommufd_space(host, number)) {
         return -EEXIST;
     }
     if (parent && !host_can(device, HOST_NEST_PARENT)) {
         return -EOPNOTSUPP;
     }
-    result = iommufd_ioas_alloc(&host->io, &ioas);
+    result = viommu_iommufd_ioas_alloc(&host->io, &ioas);
     if (result) {
         return result;
     }
@@ -91,16 +94,16 @@ int iommufd_host_create_space(IommufdHost *host, uint32_t number, HostDevice *de
     };
     result = parent ? make_parent(host, space, device) : 0;
     if (result) {
-        host_drop_space(host, space);
+        viommu_iommufd_drop_space(host, space);
         return result;
     }
     QLIST_INSERT_HEAD(&host->spaces, space, next);
     return 0;
 }
 
-int iommufd_host_destroy_space(IommufdHost *host, uint32_t number)
+int viommu_iommufd_host_destroy_space(IommufdHost *host, uint32_t number)
 {
-    HostSpace *space = host_space(host, number);
+    HostSpace *space = viommu_iommufd_space(host, number);
 
     if (!space) {
         return -ENOENT;
@@ -109,22 +112,22 @@ int iommufd_host_destroy_space(IommufdHost *host, uint32_t number)
         return -EBUSY;
     }
     QLIST_REMOVE(space, next);
-    host_drop_space(host, space);
+    viommu_iommufd_drop_space(host, space);
     return 0;
 }
 
-int iommufd_host_map(IommufdHost *host, uint32_t number, uint64_t iova, const void *memory, uint64_t size,
+int viommu_iommufd_host_map(IommufdHost *host, uint32_t number, uint64_t iova, const void *memory, uint64_t size,
                      uint32_t rights)
 {
-    HostSpace *space = host_space(host, number);
+    HostSpace *space = viommu_iommufd_space(host, number);
 
-    return space ? iommufd_ioas_map(&host->io, space->ioas, iova, memory, size, rights) : -ENOENT;
+    return space ? viommu_iommufd_ioas_map(&host->io, space->ioas, iova, memory, size, rights) : -ENOENT;
 }
 
-int iommufd_host_unmap(IommufdHost *host, uint32_t number, uint64_t iova, uint64_t size)
+int viommu_iommufd_host_unmap(IommufdHost *host, uint32_t number, uint64_t iova, uint64_t size)
 {
-    HostSpace *space = host_space(host, number);
+    HostSpace *space = viommu_iommufd_space(host, number);
     uint64_t unmapped;
 
-    return space ? iommufd_ioas_unmap(&host->io, space->ioas, iova, size, &unmapped) : -ENOENT;
+    return space ? viommu_iommufd_ioas_unmap(&host->io, space->ioas, iova, size, &unmapped) : -ENOENT;
 }

@@ -8,7 +8,7 @@ static int kernel_ioctl(int fd, unsigned long request, void *argument)
     return ioctl(fd, request, argument);
 }
 
-const IommufdCalls iommufd_kernel = {
+const IommufdCalls viommu_iommufd_kernel = {
     .ioctl = kernel_ioctl,
     .read = read,
     .write = write,
@@ -34,7 +34,7 @@ static int call(const Iommufd *io, unsigned long request, void *argument)
     return call_fd(io, io->fd, request, argument);
 }
 
-int iommufd_get_hw_info(const Iommufd *io, uint32_t dev_id, IommufdHwInfo *info)
+int viommu_iommufd_get_hw_info(const Iommufd *io, uint32_t dev_id, IommufdHwInfo *info)
 {
     struct iommu_hw_info cmd = {
         .size = sizeof(cmd),
@@ -56,14 +56,14 @@ int iommufd_get_hw_info(const Iommufd *io, uint32_t dev_id, IommufdHwInfo *info)
     return 0;
 }
 
-int iommufd_destroy(const Iommufd *io, uint32_t id)
+int viommu_iommufd_destroy(const Iommufd *io, uint32_t id)
 {
     struct iommu_destroy cmd = { .size = sizeof(cmd), .id = id };
 
     return call(io, IOMMU_DESTROY, &cmd);
 }
 
-int iommufd_ioas_alloc(const Iommufd *io, uint32_t *id)
+int viommu_iommufd_ioas_alloc(const Iommufd *io, uint32_t *id)
 {
     struct iommu_ioas_alloc cmd = { .size = sizeof(cmd) };
     int result = call(io, IOMMU_IOAS_ALLOC, &cmd);
@@ -72,7 +72,7 @@ int iommufd_ioas_alloc(const Iommufd *io, uint32_t *id)
     return result;
 }
 
-int iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_range *ranges, uint32_t most,
+int viommu_iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_range *ranges, uint32_t most,
                         uint32_t *count)
 {
     struct iommu_ioas_iova_ranges cmd = {
@@ -88,7 +88,7 @@ int iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_rang
     return result == -EMSGSIZE ? 0 : result;
 }
 
-int iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void *memory, uint64_t size,
+int viommu_iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void *memory, uint64_t size,
                      uint32_t rights)
 {
     struct iommu_ioas_map cmd = {
@@ -104,7 +104,7 @@ int iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void
     return call(io, IOMMU_IOAS_MAP, &cmd);
 }
 
-int iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t size, uint64_t *unmapped)
+int viommu_iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t size, uint64_t *unmapped)
 {
     struct iommu_ioas_unmap cmd = { .size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = size };
     int result = call(io, IOMMU_IOAS_UNMAP, &cmd);
@@ -114,7 +114,7 @@ int iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t
     return result == -ENOENT ? 0 : result;
 }
 
-int iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32_t *id)
+int viommu_iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32_t *id)
 {
     struct iommu_hwpt_alloc cmd = {
         .size = sizeof(cmd),
@@ -132,7 +132,7 @@ int iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32_t *id)
     return result;
 }
 
-int iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint32_t size, const void *entries,
+int viommu_iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint32_t size, const void *entries,
                             uint32_t *count)
 {
     struct iommu_hwpt_invalidate cmd = {
@@ -151,7 +151,7 @@ int iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint3
     return !result && *count < asked ? -EIO : result;
 }
 
-int iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint32_t hwpt, uint32_t *id)
+int viommu_iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint32_t hwpt, uint32_t *id)
 {
     struct iommu_viommu_alloc cmd = { .size = sizeof(cmd), .type = type, .dev_id = dev_id, .hwpt_id = hwpt };
     int result = call(io, IOMMU_VIOMMU_ALLOC, &cmd);
@@ -160,7 +160,7 @@ int iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint
     return result;
 }
 
-int iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, uint64_t virtual_id, uint32_t *id)
+int viommu_iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, uint64_t virtual_id, uint32_t *id)
 {
     struct iommu_vdevice_alloc cmd = {
         .size = sizeof(cmd),
@@ -174,7 +174,7 @@ int iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, u
     return result;
 }
 
-int iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue)
+int viommu_iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue)
 {
     struct iommu_fault_alloc cmd = { .size = sizeof(cmd) };
     int result = call(io, IOMMU_FAULT_QUEUE_ALLOC, &cmd);
@@ -183,7 +183,7 @@ int iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue)
     return result;
 }
 
-int iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uint32_t depth, IommufdQueue *queue)
+int viommu_iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uint32_t depth, IommufdQueue *queue)
 {
     struct iommu_veventq_alloc cmd = {
         .size = sizeof(cmd),
@@ -197,14 +197,14 @@ int iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uin
     return result;
 }
 
-int iommufd_queue_free(const Iommufd *io, IommufdQueue *queue)
+int viommu_iommufd_queue_free(const Iommufd *io, IommufdQueue *queue)
 {
     int result = 0;
 
     if (queue->id) {
         /* The descriptor holds the object. */
         io->calls->close(queue->fd);
-        result = iommufd_destroy(io, queue->id);
+        result = viommu_iommufd_destroy(io, queue->id);
     }
     *queue = (IommufdQueue) { .fd = -1 };
     return result;
@@ -224,7 +224,7 @@ static ssize_t take(const Iommufd *io, const IommufdQueue *queue, void *data, si
     return got;
 }
 
-int iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iommu_hwpt_pgfault *faults, uint32_t most)
+int viommu_iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iommu_hwpt_pgfault *faults, uint32_t most)
 {
     ssize_t got = take(io, queue, faults, most * sizeof(*faults));
 
@@ -234,7 +234,7 @@ int iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iom
     return got % sizeof(*faults) ? -EIO : got / sizeof(*faults);
 }
 
-int iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie, uint32_t code)
+int viommu_iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie, uint32_t code)
 {
     struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
     ssize_t written;
@@ -248,7 +248,7 @@ int iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cooki
     return written == sizeof(response) ? 0 : -EIO;
 }
 
-int iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data, uint32_t size, bool *lost)
+int viommu_iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data, uint32_t size, bool *lost)
 {
     struct iommufd_vevent_header header;
     g_autofree uint8_t *record = g_malloc(sizeof(header) + size);
@@ -268,7 +268,7 @@ int iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data,
     return *lost || got ? got : -EIO;
 }
 
-int iommufd_attach(const Iommufd *io, int device_fd, int32_t pasid, uint32_t pt_id)
+int viommu_iommufd_attach(const Iommufd *io, int device_fd, int32_t pasid, uint32_t pt_id)
 {
     struct vfio_device_attach_iommufd_pt cmd = { .argsz = sizeof(cmd), .pt_id = pt_id };
 
@@ -281,7 +281,7 @@ int iommufd_attach(const Iommufd *io, int device_fd, int32_t pasid, uint32_t pt_
     return call_fd(io, device_fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
 }
 
-int iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid)
+int viommu_iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid)
 {
     struct vfio_device_detach_iommufd_pt cmd = { .argsz = sizeof(cmd) };
 
@@ -294,8 +294,8 @@ int iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid)
     return call_fd(io, device_fd, VFIO_DEVICE_DETACH_IOMMUFD_PT, &cmd);
 }
 
-bool iommufd_attaches_pasids(const Iommufd *io, int device_fd)
+bool viommu_iommufd_attaches_pasids(const Iommufd *io, int device_fd)
 {
     /* To detach a PASID that is not attached is no error; before 6.15 the flag is one. PCI's last PASID is nobody's. */
-    return iommufd_detach(io, device_fd, (1 << 20) - 1) == 0;
+    return viommu_iommufd_detach(io, device_fd, (1 << 20) - 1) == 0;
 }

@@ -23,7 +23,7 @@ typedef struct IommufdCalls {
     int (*close)(int fd);
 } IommufdCalls;
 
-extern const IommufdCalls iommufd_kernel;
+extern const IommufdCalls viommu_iommufd_kernel;
 
 /* An open /dev/iommu, somebody else's. */
 typedef struct Iommufd {
@@ -61,43 +61,43 @@ typedef struct IommufdQueue {
     int fd;
 } IommufdQueue;
 
-int iommufd_get_hw_info(const Iommufd *io, uint32_t dev_id, IommufdHwInfo *info);
-int iommufd_destroy(const Iommufd *io, uint32_t id);
+int viommu_iommufd_get_hw_info(const Iommufd *io, uint32_t dev_id, IommufdHwInfo *info);
+int viommu_iommufd_destroy(const Iommufd *io, uint32_t id);
 
-int iommufd_ioas_alloc(const Iommufd *io, uint32_t *id);
+int viommu_iommufd_ioas_alloc(const Iommufd *io, uint32_t *id);
 /** Fills at most `most` [first, last] pairs; `count` is how many there are. */
-int iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_range *ranges, uint32_t most,
+int viommu_iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_range *ranges, uint32_t most,
                         uint32_t *count);
 /** Pins and maps memory of this process. `rights`: bit 0 read, bit 1 write. */
-int iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void *memory, uint64_t size,
+int viommu_iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void *memory, uint64_t size,
                      uint32_t rights);
 /** What is not mapped is no error; `unmapped` counts bytes. */
-int iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t size, uint64_t *unmapped);
+int viommu_iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t size, uint64_t *unmapped);
 
-int iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32_t *id);
+int viommu_iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32_t *id);
 /** Entries of `size` bytes each; on return `count` is how many were carried out, also after an error. */
-int iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint32_t size, const void *entries,
+int viommu_iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint32_t size, const void *entries,
                             uint32_t *count);
-int iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint32_t hwpt, uint32_t *id);
-int iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, uint64_t virtual_id, uint32_t *id);
-int iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue);
-int iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uint32_t depth, IommufdQueue *queue);
+int viommu_iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint32_t hwpt, uint32_t *id);
+int viommu_iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, uint64_t virtual_id, uint32_t *id);
+int viommu_iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue);
+int viommu_iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uint32_t depth, IommufdQueue *queue);
 /** Closes the descriptor and destroys the object, if there is one. */
-int iommufd_queue_free(const Iommufd *io, IommufdQueue *queue);
+int viommu_iommufd_queue_free(const Iommufd *io, IommufdQueue *queue);
 
 /** Reads whole records. Returns their number, 0 when none waits; -EIO when the kernel cuts one. */
-int iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iommu_hwpt_pgfault *faults, uint32_t most);
-int iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie, uint32_t code);
+int viommu_iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iommu_hwpt_pgfault *faults, uint32_t most);
+int viommu_iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie, uint32_t code);
 /**
  * Reads one event of at most `size` bytes. Returns the bytes of its data; 0 when none waits, or when the event only says
  * that others were lost, which `lost` then says too.
  */
-int iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data, uint32_t size, bool *lost);
+int viommu_iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data, uint32_t size, bool *lost);
 
 /** Attaches a device, or one of its PASIDs, to an IOAS or HWPT; replaces what was there. `device_fd` is VFIO's. */
-int iommufd_attach(const Iommufd *io, int device_fd, int32_t pasid, uint32_t pt_id);
-int iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid);
+int viommu_iommufd_attach(const Iommufd *io, int device_fd, int32_t pasid, uint32_t pt_id);
+int viommu_iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid);
 /** Whether this kernel attaches PASIDs (Linux 6.15). Changes nothing. */
-bool iommufd_attaches_pasids(const Iommufd *io, int device_fd);
+bool viommu_iommufd_attaches_pasids(const Iommufd *io, int device_fd);
 
 #endif

@@ -10,13 +10,13 @@
 /* More than this many candidate blocks, and reading every set is cheaper. */
 #define PROBE_LIMIT 64
 
-void iotlb_init(Iotlb *t)
+void viommu_iotlb_init(Iotlb *t)
 {
     memset(t, 0, sizeof(*t));
     qemu_mutex_init(&t->lock);
 }
 
-void iotlb_destroy(Iotlb *t)
+void viommu_iotlb_destroy(Iotlb *t)
 {
     qemu_vfree(t->sets);
     g_free(t->tags);
@@ -67,7 +67,7 @@ static inline bool probe(const IotlbSet *set, uint64_t want, uint32_t access, Io
     return false;
 }
 
-bool iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, IotlbHit *hit)
+bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, IotlbHit *hit)
 {
     uint64_t classes = qatomic_load_acquire(&t->classes);
 
@@ -141,7 +141,7 @@ static unsigned choose_way(IotlbSet *set, uint64_t key)
     return way;
 }
 
-void iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
+void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
                          uint32_t space, uint32_t sub)
 {
     unsigned class = log2_size - VIOMMU_PAGE_BITS;
@@ -222,7 +222,7 @@ static uint32_t invalidate_class(Iotlb *t, unsigned class, unsigned blocks, cons
     return dropped;
 }
 
-uint32_t iotlb_invalidate(Iotlb *t, const IotlbScope *scope)
+uint32_t viommu_iotlb_invalidate(Iotlb *t, const IotlbScope *scope)
 {
     uint32_t dropped = 0, i;
     uint64_t classes;
@@ -245,11 +245,11 @@ uint32_t iotlb_invalidate(Iotlb *t, const IotlbScope *scope)
     return dropped;
 }
 
-uint32_t iotlb_flush(Iotlb *t)
+uint32_t viommu_iotlb_flush(Iotlb *t)
 {
     const IotlbScope all = { .space = IOTLB_ANY, .sub = IOTLB_ANY, .log2_size = 64 };
 
-    return iotlb_invalidate(t, &all);
+    return viommu_iotlb_invalidate(t, &all);
 }
 
 static inline uint32_t epoch_slot(uint32_t space)
@@ -272,7 +272,7 @@ static void pull_along(IotlbEpochs *e, uint32_t epoch)
     }
 }
 
-void iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch)
+void viommu_iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch)
 {
     if ((epoch & 0xffffff) == 0) {
         pull_along(e, epoch);
@@ -288,7 +288,7 @@ void iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch)
     smp_mb();
 }
 
-bool iotlb_epochs_fresh(const IotlbEpochs *e, uint32_t space, uint32_t epoch)
+bool viommu_iotlb_epochs_fresh(const IotlbEpochs *e, uint32_t space, uint32_t epoch)
 {
     return (int32_t)(epoch - qatomic_read(&e->all)) >= 0 &&
            (int32_t)(epoch - qatomic_read(&e->slot[epoch_slot(space)])) >= 0;

@@ -62,21 +62,21 @@ typedef struct IotlbScope {
     uint32_t log2_size; /* 64 and above: all addresses */
 } IotlbScope;
 
-void iotlb_init(Iotlb *t);
-void iotlb_destroy(Iotlb *t);
+void viommu_iotlb_init(Iotlb *t);
+void viommu_iotlb_destroy(Iotlb *t);
 
 /** A block that contains `address` and allows all of `access` (IOTLB_READ | IOTLB_WRITE). Takes no lock. */
-bool iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, IotlbHit *hit);
+bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, IotlbHit *hit);
 
 /** Adds one block; the caller holds t->lock. Sizes outside 12 … 64 are ignored. */
-void iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
+void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
                          uint32_t space, uint32_t sub);
 
 /** Drops what the scope matches, takes t->lock. Returns how many entries went. */
-uint32_t iotlb_invalidate(Iotlb *t, const IotlbScope *scope);
+uint32_t viommu_iotlb_invalidate(Iotlb *t, const IotlbScope *scope);
 
 /** Drops everything, takes t->lock. */
-uint32_t iotlb_flush(Iotlb *t);
+uint32_t viommu_iotlb_flush(Iotlb *t);
 
 /*
  * Ordering rule 3 (a fill older than the last invalidation of its space is not cached): the newest epoch
@@ -91,18 +91,18 @@ typedef struct IotlbEpochs {
 } IotlbEpochs;
 
 /** To be called before the entries are dropped: a fill under t->lock then either sees it, or is dropped. */
-void iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch);
+void viommu_iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch);
 
 /**
  * The epoch of what is in memory from now on at the latest: what is read after this call, and found fresh for this epoch
  * after it was read, was not invalidated in between.
  */
-static inline uint32_t iotlb_epochs_newest(const IotlbEpochs *e)
+static inline uint32_t viommu_iotlb_epochs_newest(const IotlbEpochs *e)
 {
     return qatomic_load_acquire(&e->newest);
 }
 
 /** Whether an answer computed at `epoch` may be cached for `space`. */
-bool iotlb_epochs_fresh(const IotlbEpochs *e, uint32_t space, uint32_t epoch);
+bool viommu_iotlb_epochs_fresh(const IotlbEpochs *e, uint32_t space, uint32_t epoch);
 
 #endif

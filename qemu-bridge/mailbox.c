@@ -6,6 +6,7 @@
  */
 #include "compat.h"
 #include "front.h"
+#include "mailbox.h"
 #include "shared-page.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -46,7 +47,7 @@ static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, co
 
     if (!viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX) || !viommu_core_alive(core) ||
         !handled(core) ||
-        !wire_encode(place(core, CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
+        !viommu_wire_encode(place(core, CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
         return false;
     }
     qatomic_set(viommu_control(core, CONTROL_WORD_MAIL_AFTER), front->sent);
@@ -123,16 +124,16 @@ static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
     if (ldl_le_p(front->mail) == viommu_MessageType_NONE) {
         return false;
     }
-    *ok = wire_parse_header(front->mail, MAIL_ANSWER_BYTES - WIRE_HEADER_BYTES, frame);
+    *ok = viommu_wire_parse_header(front->mail, MAIL_ANSWER_BYTES - WIRE_HEADER_BYTES, frame);
     if (*ok) {
         memcpy(front->mail + WIRE_HEADER_BYTES, answer + WIRE_HEADER_BYTES, frame->size);
     } else {
-        viommu_core_gone(core, "%s", wire_result_text(WIRE_MALFORMED));
+        viommu_core_gone(core, "%s", viommu_wire_result_text(WIRE_MALFORMED));
     }
     return true;
 }
 
-bool viommu_mail_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
+bool viommu_mailbox_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
                                 const pb_msgdesc_t *reply_fields, void *reply)
 {
     ViommuFront *front = &core->front;
@@ -156,7 +157,7 @@ bool viommu_mail_request_locked(ViommuCore *core, uint32_t type, const pb_msgdes
     return ok;
 }
 
-bool viommu_mail_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
+bool viommu_mailbox_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
                               const void *message)
 {
     if (!put(core, type, WIRE_FLAG_REPLY, id, fields, message)) {

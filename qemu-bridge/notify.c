@@ -1,24 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * IOMMU notifiers: those inside QEMU (VFIO, vhost) who keep translations of their own. They hear of every
- * invalidation that concerns them as UNMAP of aligned power-of-two blocks, and those who asked for MAP hear of what
- * is mapped there afterwards, which the daemon enumerates. Everything here runs under the big lock.
+ * Notifiers hear of every invalidation that concerns them as UNMAP of aligned power-of-two blocks.
+ * Those for MAP events then hear of what is mapped there, which the daemon enumerates (REPLAY).
  */
 #include "compat.h"
 #include "system/dma.h"
 #include "front.h"
-#include "guest-memory.h"
-#include "host.h"
 #include "iotlb.h"
+#include "memory-table.h"
 #include "notify.h"
 #include "spaces.h"
-#include "track.h"
 #include "viommu-core.h"
 #include "wire.h"
-
-/* Bits of Notifier.flags on the wire. */
-#define WIRE_NOTIFY_UNMAP 1u
-#define WIRE_NOTIFY_MAP 2u
 
 /* A larger block (pass-through, most often) is reported RAM region by region, since it covers more than RAM. */
 #define MAX_PLAIN_BITS 30
@@ -116,15 +109,15 @@ static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, ui
     uint32_t i, count;
     bool ok;
 
-    wire_spans_init(&reply.spans, spans);
+    viommu_wire_spans_init(&reply.spans, spans);
     qemu_mutex_lock(&core->front.lock);
     ok = viommu_space_announce_locked(space);
     msg.rid = space->rid;
     ok = ok && viommu_front_request_locked(core, viommu_MessageType_REPLAY, viommu_Replay_fields, &msg, -1,
                                            viommu_ReplayReply_fields, &reply) &&
-         viommu_spans_are_whole(core, spans);
+         viommu_front_spans_are_whole(core, spans);
     qemu_mutex_unlock(&core->front.lock);
-    count = ok ? wire_span_count(spans) : 0;
+    count = ok ? viommu_wire_span_count(spans) : 0;
     for (i = 0; i < count; i++, w += SPAN_WORDS) {
         last = last_of_block(viommu_u64(w[0], w[1]), w[4]);
         map_span(space, n, r, w);
@@ -148,22 +141,26 @@ static void replay_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, u
     } while (at);
 }
 
-/* With HOST_BATCH the daemon keeps what those have mapped who want MAP events. */
-static bool is_shadowed(const ViommuSpace *space, const IOMMUNotifier *n)
+bool viommu_notify_is_shadowed(const ViommuSpace *space, const IOMMUNotifier *n)
 {
-    return viommu_hosts_are_shadowed(space->core) && (n->notifier_flags & IOMMU_NOTIFIER_MAP);
+    return viommu_core_has(space->core, viommu_Feature_FEATURE_HOST_BATCH) &&
+           (n->notifier_flags & IOMMU_NOTIFIER_MAP);
 }
 
-void viommu_notify_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
+bool viommu_notify_range(const ViommuSpace *space, const IOMMUNotifier *n, uint64_t *first,
+                         uint64_t *last)
 {
-    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
     Interval r;
+    bool ok = notifier_range(space, n, &r);
 
-    if (!is_shadowed(space, n)) {
-        replay_range(space, n, 0, UINT64_MAX);
-    } else if (notifier_range(space, n, &r)) {
-        viommu_host_listen(space, r.first, r.last);
-    }
+    *first = r.first;
+    *last = r.last;
+    return ok;
+}
+
+void viommu_notify_replay_one(ViommuSpace *space, IOMMUNotifier *n)
+{
+    replay_range(space, n, 0, UINT64_MAX);
 }
 
 void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
@@ -173,7 +170,7 @@ void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
     Interval r;
 
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-        if (!is_shadowed(space, n) || !notifier_range(space, n, &r) || !intersect(&r, first, last)) {
+        if (!viommu_notify_is_shadowed(space, n) || !notifier_range(space, n, &r) || !intersect(&r, first, last)) {
             continue;
         }
         if (w[0] & IOMMU_RW) {
@@ -191,7 +188,7 @@ void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
     IOMMUNotifier *n;
 
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-        if (is_shadowed(space, n)) {
+        if (viommu_notify_is_shadowed(space, n)) {
             continue;
         }
         unmap_range(space, n, first, last);
@@ -229,7 +226,7 @@ void viommu_notify_unmap_all(ViommuCore *core, bool all)
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-            if (all || !is_shadowed(space, n)) {
+            if (all || !viommu_notify_is_shadowed(space, n)) {
                 unmap_range(space, n, 0, UINT64_MAX);
             }
         }
@@ -243,47 +240,9 @@ void viommu_notify_replay_all(ViommuCore *core)
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
         IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-            if (!is_shadowed(space, n)) {
+            if (!viommu_notify_is_shadowed(space, n)) {
                 replay_range(space, n, 0, UINT64_MAX);
             }
         }
     }
-}
-
-int viommu_notify_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old_flags, IOMMUNotifierFlag new_flags,
-                               Error **errp)
-{
-    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
-    ViommuCore *core = space->core;
-    viommu_Notifier msg = viommu_Notifier_init_zero;
-
-    if ((new_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) && !viommu_core_has(core, viommu_Feature_FEATURE_ATS)) {
-        error_setg_errno(errp, ENOTSUP, "device %02x.%x: this IOMMU offers no device IOTLB",
-                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
-        return -ENOTSUP;
-    }
-    if ((new_flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode &&
-        !(core->maps_in_silence && viommu_track_possible(core))) {
-        error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, %s",
-                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn), core->no_map_events);
-        return -ENOTSUP;
-    }
-    if (viommu_hosts_are_shadowed(core)) {
-        /* What is under way is for those who listen now. */
-        viommu_host_settle(core);
-        core->assigned += !!(new_flags & IOMMU_NOTIFIER_MAP);
-        core->assigned -= !!(space->notifier_flags & IOMMU_NOTIFIER_MAP);
-    }
-    core->listening += !!new_flags;
-    core->listening -= !!space->notifier_flags;
-    space->notifier_flags = new_flags;
-    msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? WIRE_NOTIFY_UNMAP : 0) |
-                (new_flags & IOMMU_NOTIFIER_MAP ? WIRE_NOTIFY_MAP : 0);
-    qemu_mutex_lock(&core->front.lock);
-    if (viommu_space_announce_locked(space)) {
-        msg.device = space->handle;
-        viommu_front_post_locked(core, viommu_MessageType_NOTIFIER, viommu_Notifier_fields, &msg);
-    }
-    qemu_mutex_unlock(&core->front.lock);
-    return 0;
 }

@@ -7,7 +7,9 @@
  * Everything here runs under the big lock, but for what says otherwise.
  */
 #include "compat.h"
-#include "guest-memory.h"
+#include "memory-table.h"
+#include "overlays.h"
+#include "stores.h"
 #include "track.h"
 #include "viommu-core.h"
 #include "views.h"
@@ -89,7 +91,7 @@ static void overlay_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
     default:
         address_space_stq_le(as, at, value, MEMTXATTRS_UNSPECIFIED, NULL);
     }
-    viommu_track_stored(ram->core, ram->gpa + offset, size);
+    viommu_stores_tell(ram->core, ram->gpa + offset, size);
 }
 
 static const MemoryRegionOps overlay_ops = {

@@ -36,7 +36,7 @@ static bool shape_is_possible(const viommu_Queue *msg, uint32_t register_bytes)
            msg->commands_count % QUEUE_COMMAND_WORDS == 0;
 }
 
-QueueShape *queue_shape_new(const viommu_Queue *msg, uint32_t register_bytes)
+QueueShape *viommu_queue_shape_new(const viommu_Queue *msg, uint32_t register_bytes)
 {
     g_autofree QueueShape *q = g_new0(QueueShape, 1);
     uint32_t i;
@@ -84,7 +84,7 @@ static bool fits(const QueueCommand *c, const uint32_t *entry, uint32_t words)
     return !wrong && (!wanted || found) && field_of(entry, c->more, 0) <= c->most;
 }
 
-bool queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step)
+bool viommu_queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step)
 {
     const QueueCommand *c = q->command, *end = c + q->commands;
     uint32_t words = 1u << (q->entry_log2 - 2);
@@ -107,14 +107,14 @@ bool queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step)
     return true;
 }
 
-uint32_t queue_distance(const QueueShape *q, uint32_t head, uint32_t tail)
+uint32_t viommu_queue_distance(const QueueShape *q, uint32_t head, uint32_t tail)
 {
     uint32_t from = (head & q->index_mask) >> q->index_shift, to = (tail & q->index_mask) >> q->index_shift;
 
     return (to - from) & q->around;
 }
 
-void queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque)
+void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque)
 {
     IotlbScope scope = { .space = step->space, .sub = step->sub, .log2_size = step->log2_size };
     uint64_t left = step->blocks;

@@ -62,16 +62,16 @@ typedef struct QueueStep {
 } QueueStep;
 
 /** A queue as the daemon told it, to be freed with g_free; NULL: impossible values. */
-QueueShape *queue_shape_new(const viommu_Queue *msg, uint32_t register_bytes);
+QueueShape *viommu_queue_shape_new(const viommu_Queue *msg, uint32_t register_bytes);
 
 /** What the entry, 2^entry_log2 bytes as words, asks for. False: it is not one of those described. */
-bool queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step);
+bool viommu_queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step);
 
 /** Entries from one value of the registers to another. */
-uint32_t queue_distance(const QueueShape *q, uint32_t head, uint32_t tail);
+uint32_t viommu_queue_distance(const QueueShape *q, uint32_t head, uint32_t tail);
 
 /** The entry's place in the queue that a register's value says. */
-static inline uint32_t queue_place(const QueueShape *q, uint32_t value)
+static inline uint32_t viommu_queue_place(const QueueShape *q, uint32_t value)
 {
     return (value & q->index_mask) >> q->index_shift & ((1u << q->entries_log2) - 1);
 }
@@ -79,6 +79,6 @@ static inline uint32_t queue_place(const QueueShape *q, uint32_t value)
 typedef void QueueDrop(void *opaque, const IotlbScope *scope);
 
 /** Calls `drop` for aligned powers of two that make up what a QUEUE_DROP names; for all of its space, where that would be many. */
-void queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque);
+void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque);
 
 #endif

@@ -7,10 +7,11 @@
  */
 #include "compat.h"
 #include "completion.h"
-#include "device.h"
 #include "front.h"
-#include "host.h"
+#include "host-batch.h"
+#include "mailbox.h"
 #include "refusals.h"
+#include "regs.h"
 #include "shared-page.h"
 #include "spaces.h"
 #include "viommu-core.h"
@@ -59,8 +60,8 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
 /* front.lock held. A write may be an invalidation: what that makes of a host's mappings comes with the answer. */
 static bool ask_locked(ViommuCore *core, const viommu_RegWrite *msg, viommu_RegWriteReply *written)
 {
-    wire_operations_init(&written->ops, &core->front.operations);
-    return viommu_mail_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg,
+    viommu_wire_operations_init(&written->ops, &core->front.operations);
+    return viommu_mailbox_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg,
                                       viommu_RegWriteReply_fields, written);
 }
 
@@ -73,9 +74,9 @@ static void take_batch(ViommuCore *core, const viommu_RegWriteReply *written)
         viommu_core_gone(core, "the daemon sent a piece of a host operation");
         return;
     }
-    viommu_host_run(core, written->device, &front->operations, &front->failed);
+    viommu_host_batch_run(core, written->device, &front->operations, &front->failed);
     qemu_mutex_lock(&front->lock);
-    viommu_mail_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
+    viommu_mailbox_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
                              &front->failed);
     qemu_mutex_unlock(&front->lock);
 }

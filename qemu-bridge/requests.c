@@ -4,15 +4,17 @@
  * so all that an invalidation has to wait for is the request that is under way.
  */
 #include "compat.h"
+#include "ask.h"
 #include "backend.h"
 #include "endpoint.h"
 #include "endpoints.h"
 #include "front.h"
+#include "requests.h"
 #include "spaces.h"
 #include "viommu-core.h"
 #include "wire.h"
 
-void viommu_endpoint_begin(ViommuEndpoint *e)
+void viommu_request_begin(ViommuEndpoint *e)
 {
     ViommuEndpoints *all = &e->space->core->endpoints;
 
@@ -21,7 +23,7 @@ void viommu_endpoint_begin(ViommuEndpoint *e)
     qemu_mutex_unlock(&all->lock);
 }
 
-void viommu_endpoint_end(ViommuEndpoint *e)
+void viommu_request_end(ViommuEndpoint *e)
 {
     ViommuCore *core = e->space->core;
     ViommuEndpoints *all = &core->endpoints;
@@ -39,7 +41,7 @@ void viommu_endpoint_end(ViommuEndpoint *e)
     }
 }
 
-bool viommu_endpoints_hold_answer(ViommuCore *core, uint32_t id)
+bool viommu_requests_hold_answer(ViommuCore *core, uint32_t id)
 {
     ViommuEndpoints *all = &core->endpoints;
     bool hold;
@@ -58,7 +60,7 @@ static bool take_span(const ViommuAnswer *answer, uint64_t address, ViommuTransl
 {
     const uint32_t *w = answer->spans.words;
 
-    if (!wire_span_count(&answer->spans) || w[4] < VIOMMU_PAGE_BITS || w[4] > 64) {
+    if (!viommu_wire_span_count(&answer->spans) || w[4] < VIOMMU_PAGE_BITS || w[4] > 64) {
         return false;
     }
     t->input = viommu_u64(w[0], w[1]);
@@ -68,13 +70,13 @@ static bool take_span(const ViommuAnswer *answer, uint64_t address, ViommuTransl
     return w[4] == 64 || (address ^ t->input) >> w[4] == 0;
 }
 
-ViommuOutcome viommu_endpoint_translate(ViommuEndpoint *e, const ViommuRequest *request, ViommuTranslation *t)
+ViommuOutcome viommu_request_translation(ViommuEndpoint *e, const ViommuRequest *request, ViommuTranslation *t)
 {
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     uint16_t rid;
 
     *t = (ViommuTranslation) { 0 };
-    if (!viommu_space_ask(e->space, request, &answer, &rid)) {
+    if (!viommu_ask(e->space, request, &answer, &rid)) {
         return VIOMMU_GONE;
     }
     t->stall = answer.reply.stall;
@@ -90,7 +92,7 @@ ViommuOutcome viommu_endpoint_translate(ViommuEndpoint *e, const ViommuRequest *
     }
 }
 
-bool viommu_endpoint_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t access, uint64_t address,
+bool viommu_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t access, uint64_t address,
                                   uint32_t group, bool last)
 {
     ViommuCore *core = e->space->core;

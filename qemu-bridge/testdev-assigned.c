@@ -5,8 +5,9 @@
  * limited), and reaches what is mapped then and nothing else: no DMA of it asks the IOMMU.
  */
 #include "compat.h"
-#include "host.h"
+#include "ioctl-watch.h"
 #include "testdev.h"
+#include "testdev-assigned.h"
 
 /* Stands for a mapping of the host: to memory that it has pinned, wherever the guest sees that memory later. */
 typedef struct Mapping {
@@ -107,7 +108,7 @@ static void notified(IOMMUNotifier *n, IOMMUTLBEntry *entry)
                                           : map(l->d, first, last, entry->translated_addr, entry->perm);
 
     if (error) {
-        viommu_host_failed(error);
+        viommu_ioctl_watch_fail(error);
     }
 }
 
@@ -161,7 +162,7 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
     unmap(d, first, first + int128_get64(int128_sub(section->size, int128_one())));
 }
 
-MemTxResult testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, uint32_t size, bool write)
+MemTxResult viommu_testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, uint32_t size, bool write)
 {
     Mapping *m = find(d, address, address + size - 1);
 
@@ -181,7 +182,7 @@ MemTxResult testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, 
     return MEMTX_OK;
 }
 
-void testdev_assigned_start(ViommuTestdev *d, Error **errp)
+void viommu_testdev_assigned_start(ViommuTestdev *d, Error **errp)
 {
     if (!d->assigned.on) {
         return;
@@ -197,11 +198,11 @@ void testdev_assigned_start(ViommuTestdev *d, Error **errp)
     if (d->assigned.error) {
         error_propagate(errp, d->assigned.error);
         d->assigned.error = NULL;
-        testdev_assigned_stop(d);
+        viommu_testdev_assigned_stop(d);
     }
 }
 
-void testdev_assigned_stop(ViommuTestdev *d)
+void viommu_testdev_assigned_stop(ViommuTestdev *d)
 {
     if (d->assigned.mappings) {
         memory_listener_unregister(&d->assigned.listener);

@@ -2,6 +2,7 @@
 /* viommu-testdev's device TLB: a few translations, searched one by one. */
 #include "compat.h"
 #include "testdev.h"
+#include "testdev-atc.h"
 
 static bool blocks_overlap(uint64_t a, uint32_t a_bits, uint64_t b, uint32_t b_bits)
 {
@@ -10,12 +11,12 @@ static bool blocks_overlap(uint64_t a, uint32_t a_bits, uint64_t b, uint32_t b_b
     return bits >= 64 || (a ^ b) >> bits == 0;
 }
 
-void testdev_atc_flush(TestdevAtc *atc)
+void viommu_testdev_atc_flush(TestdevAtc *atc)
 {
     memset(atc, 0, sizeof(*atc));
 }
 
-uint32_t testdev_atc_count(const TestdevAtc *atc)
+uint32_t viommu_testdev_atc_count(const TestdevAtc *atc)
 {
     uint32_t count = 0;
     unsigned i;
@@ -27,7 +28,7 @@ uint32_t testdev_atc_count(const TestdevAtc *atc)
 }
 
 /* A translation that was said to be Global serves every PASID. */
-const ViommuTranslation *testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_plus_1, uint64_t address,
+const ViommuTranslation *viommu_testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_plus_1, uint64_t address,
                                           uint32_t access)
 {
     unsigned i;
@@ -46,7 +47,7 @@ const ViommuTranslation *testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_
 }
 
 /* A free place, else the next in turn. What is there of the same block is replaced by its newer word. */
-void testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTranslation *t)
+void viommu_testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTranslation *t)
 {
     unsigned i, place = TESTDEV_ATC_ENTRIES;
 
@@ -68,20 +69,20 @@ void testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTran
     atc->entry[place] = (TestdevAtcEntry) { .valid = true, .pasid_plus_1 = pasid_plus_1, .translation = *t };
 }
 
-bool testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1, const ViommuTranslation *t)
+bool viommu_testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1, const ViommuTranslation *t)
 {
     return (drop->global || drop->pasid_plus_1 == pasid_plus_1 || (t->access & VIOMMU_GLOBAL)) &&
            blocks_overlap(drop->address, drop->log2_size, t->input, t->log2_size);
 }
 
-void testdev_atc_drop(TestdevAtc *atc, const ViommuDrop *drop)
+void viommu_testdev_atc_drop(TestdevAtc *atc, const ViommuDrop *drop)
 {
     unsigned i;
 
     for (i = 0; i < TESTDEV_ATC_ENTRIES; i++) {
         TestdevAtcEntry *entry = &atc->entry[i];
 
-        if (entry->valid && testdev_atc_concerns(drop, entry->pasid_plus_1, &entry->translation)) {
+        if (entry->valid && viommu_testdev_atc_concerns(drop, entry->pasid_plus_1, &entry->translation)) {
             entry->valid = false;
         }
     }

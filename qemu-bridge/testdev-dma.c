@@ -5,7 +5,13 @@
  * for whoever holds it back. It never waits in a function: it is state, and the event that it waits for goes on with it.
  */
 #include "compat.h"
+#include "requests.h"
 #include "testdev.h"
+#include "testdev-assigned.h"
+#include "testdev-atc.h"
+#include "testdev-command.h"
+#include "testdev-dma.h"
+#include "testdev-pci.h"
 #include "views.h"
 
 /* Page requests for one page before the device gives up: each was answered "success", and the page was not there. */
@@ -23,24 +29,6 @@ typedef enum Step { STEP_DONE, STEP_FAULT, STEP_WAIT } Step;
 static ViommuTestdev *testdev_of(ViommuEndpoint *e)
 {
     return container_of(e, ViommuTestdev, endpoint);
-}
-
-uint32_t testdev_needs(const ViommuTestdev *d, uint32_t command)
-{
-    uint32_t needs = d->pasid & PASID_VALID ? FEATURE_PASID : 0;
-
-    switch (command) {
-    case CMD_READ:
-    case CMD_WRITE:
-        return needs | (d->control & CONTROL_ATS ? FEATURE_ATS : 0) |
-               (d->control & CONTROL_PRI ? FEATURE_ATS | FEATURE_PRI : 0) |
-               (d->control & CONTROL_STALL ? FEATURE_STALLS : 0);
-    case CMD_REQUEST_PAGES:
-    case CMD_STOP_MARKER:
-        return needs | FEATURE_PRI;
-    default:
-        return 0;
-    }
 }
 
 /* The right that the transfer's memory access needs. */
@@ -78,7 +66,7 @@ static Step plain(ViommuTestdev *d, const Piece *p, uint32_t *result)
     DMADirection direction = d->command == CMD_WRITE ? DMA_DIRECTION_FROM_DEVICE : DMA_DIRECTION_TO_DEVICE;
 
     if (d->assigned.on) {
-        return moved(result, testdev_assigned_rw(d, p->address, p->data, p->size, d->command == CMD_WRITE));
+        return moved(result, viommu_testdev_assigned_rw(d, p->address, p->data, p->size, d->command == CMD_WRITE));
     }
     return moved(result, pci_dma_rw(&d->parent, p->address, p->data, p->size, direction, MEMTXATTRS_UNSPECIFIED));
 }
@@ -120,14 +108,14 @@ static Step request(ViommuTestdev *d, const Piece *p, const ViommuRequest *r, ui
     ViommuOutcome outcome;
     Step step;
 
-    viommu_endpoint_begin(&d->endpoint);
-    outcome = viommu_endpoint_translate(&d->endpoint, r, &t);
+    viommu_request_begin(&d->endpoint);
+    outcome = viommu_request_translation(&d->endpoint, r, &t);
     if (outcome == VIOMMU_TRANSLATION) {
         step = move(d, p, r->address, &t, result);
     } else {
         step = not_translated(d, outcome, &t, result);
     }
-    viommu_endpoint_end(&d->endpoint);
+    viommu_request_end(&d->endpoint);
     return step;
 }
 
@@ -135,7 +123,7 @@ static Step untranslated(ViommuTestdev *d, const Piece *p, uint32_t *result)
 {
     const ViommuRequest r = {
         .address = p->address,
-        .pasid_plus_1 = testdev_pasid_plus_1(d),
+        .pasid_plus_1 = viommu_testdev_pasid_plus_1(d),
         .access = access_of(d),
         .size = p->size,
         .kind = VIOMMU_UNTRANSLATED,
@@ -173,14 +161,14 @@ static Step ask_for_page(ViommuTestdev *d, const Piece *p, uint32_t *result)
     if (!(d->control & CONTROL_PRI)) {
         return fault(result, RESULT_REFUSED | RESULT_NOT_MAPPED);
     }
-    if (d->transfer.tries == MAX_TRIES || !testdev_pci_page_requests(d)) {
+    if (d->transfer.tries == MAX_TRIES || !viommu_testdev_pci_page_requests(d)) {
         return fault(result, RESULT_REFUSED | RESULT_PAGE_REFUSED);
     }
     d->transfer.tries++;
     d->transfer.group = take_group(d);
     d->transfer.wait = WAIT_PAGE;
     d->counters.page_requests++;
-    if (!viommu_endpoint_request_page(&d->endpoint, testdev_pasid_plus_1(d), access_of(d),
+    if (!viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), access_of(d),
                                       p->address & ~(uint64_t)(TESTDEV_PIECE - 1), d->transfer.group, true)) {
         d->transfer.wait = WAIT_NOTHING;
         return fault(result, RESULT_REFUSED | RESULT_ENDED);
@@ -207,14 +195,14 @@ static Step translate_ahead(ViommuTestdev *d, const Piece *p, ViommuTranslation 
 {
     const ViommuRequest r = {
         .address = p->address & ~(uint64_t)(TESTDEV_PIECE - 1),
-        .pasid_plus_1 = testdev_pasid_plus_1(d),
+        .pasid_plus_1 = viommu_testdev_pasid_plus_1(d),
         .access = d->command == CMD_WRITE ? IOTLB_RW : IOTLB_READ,
         .kind = VIOMMU_TRANSLATION_REQUEST,
     };
     ViommuOutcome outcome;
 
     d->counters.translation_requests++;
-    outcome = viommu_endpoint_translate(&d->endpoint, &r, t);
+    outcome = viommu_request_translation(&d->endpoint, &r, t);
     if (outcome == VIOMMU_REFUSED) {
         return fault(result, RESULT_REFUSED | RESULT_UNSUPPORTED_REQUEST);
     }
@@ -231,7 +219,7 @@ static Step ahead(ViommuTestdev *d, const Piece *p, uint32_t *result)
         t = d->transfer.held;
         return use(d, p, &t, result);
     }
-    found = testdev_atc_find(&d->atc, testdev_pasid_plus_1(d), p->address, access_of(d));
+    found = viommu_testdev_atc_find(&d->atc, viommu_testdev_pasid_plus_1(d), p->address, access_of(d));
     if (found) {
         d->counters.atc_hits++;
         t = *found;
@@ -242,7 +230,7 @@ static Step ahead(ViommuTestdev *d, const Piece *p, uint32_t *result)
         return step;
     }
     if (t.access & IOTLB_RW) {
-        testdev_atc_insert(&d->atc, testdev_pasid_plus_1(d), &t);
+        viommu_testdev_atc_insert(&d->atc, viommu_testdev_pasid_plus_1(d), &t);
     }
     return (t.access & access_of(d)) == access_of(d) ? use(d, p, &t, result) : ask_for_page(d, p, result);
 }
@@ -276,14 +264,14 @@ static void run_transfer(ViommuTestdev *d)
             return;
         }
         d->transfer = (TestdevTransfer) { 0 };
-        testdev_settle(d);
+        viommu_testdev_settle(d);
         if (step == STEP_FAULT) {
-            testdev_abandon(d, result);
+            viommu_testdev_abandon(d, result);
             return;
         }
         d->bytes_done += p.size;
     }
-    testdev_complete(d, STATUS_DONE);
+    viommu_testdev_complete(d, STATUS_DONE);
 }
 
 /* One group of page requests for all the pages of the range, without any access to them. */
@@ -297,37 +285,23 @@ static void request_pages(ViommuTestdev *d)
     d->transfer.wait = WAIT_PAGE;
     for (;; address += TESTDEV_PIECE) {
         d->counters.page_requests++;
-        sent = viommu_endpoint_request_page(&d->endpoint, testdev_pasid_plus_1(d), IOTLB_RW, address,
+        sent = viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), IOTLB_RW, address,
                                             d->transfer.group, address == last);
         if (!sent || address == last) {
             break;
         }
     }
     if (!sent) {
-        testdev_abandon(d, RESULT_REFUSED | RESULT_ENDED);
+        viommu_testdev_abandon(d, RESULT_REFUSED | RESULT_ENDED);
     }
 }
 
-void testdev_run(ViommuTestdev *d)
+void viommu_testdev_run(ViommuTestdev *d)
 {
     if (d->command == CMD_REQUEST_PAGES) {
         request_pages(d);
     } else {
         run_transfer(d);
-    }
-}
-
-void testdev_settle(ViommuTestdev *d)
-{
-    uint32_t mode = d->behaviour & BEHAVIOUR_DROP;
-
-    if (d->transfer.wait == WAIT_RELEASE && !(d->behaviour & BEHAVIOUR_HOLD)) {
-        d->transfer.wait = WAIT_NOTHING;
-        d->transfer.released = true;
-        qemu_bh_schedule(d->bh);
-    }
-    if (mode != BEHAVIOUR_DROP_LATER && d->transfer.wait != WAIT_RELEASE && !d->transfer.released) {
-        viommu_endpoint_dropped(&d->endpoint, mode == BEHAVIOUR_DROP_NEVER ? VIOMMU_DROP_TIMEOUT : VIOMMU_DROP_DONE);
     }
 }
 
@@ -349,14 +323,14 @@ static ViommuDropResult drop(ViommuEndpoint *e, const ViommuDrop *drop)
     ViommuTestdev *d = testdev_of(e);
     uint32_t mode = d->behaviour & BEHAVIOUR_DROP;
     bool in_use = (d->transfer.wait == WAIT_RELEASE || d->transfer.released) &&
-                  testdev_atc_concerns(drop, testdev_pasid_plus_1(d), &d->transfer.held);
+                  viommu_testdev_atc_concerns(drop, viommu_testdev_pasid_plus_1(d), &d->transfer.held);
 
     d->counters.invalidations++;
     if (mode == BEHAVIOUR_DROP_NEVER) {
         count_never(d);
         return VIOMMU_DROP_TIMEOUT;
     }
-    testdev_atc_drop(&d->atc, drop);
+    viommu_testdev_atc_drop(&d->atc, drop);
     return in_use || mode == BEHAVIOUR_DROP_LATER ? VIOMMU_DROP_LATER : VIOMMU_DROP_DONE;
 }
 
@@ -367,15 +341,15 @@ static void page_response(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t gro
 
     d->counters.page_responses++;
     d->page_code = code;
-    testdev_pci_note_response(d, code == VIOMMU_PAGE_FAILURE, !known);
+    viommu_testdev_pci_note_response(d, code == VIOMMU_PAGE_FAILURE, !known);
     if (!known || d->transfer.wait != WAIT_PAGE || d->transfer.group != group) {
         return;
     }
     d->transfer.wait = WAIT_NOTHING;
     if (code != VIOMMU_PAGE_SUCCESS) {
-        testdev_abandon(d, RESULT_REFUSED | RESULT_PAGE_REFUSED);
+        viommu_testdev_abandon(d, RESULT_REFUSED | RESULT_PAGE_REFUSED);
     } else if (d->command == CMD_REQUEST_PAGES) {
-        testdev_complete(d, STATUS_DONE);
+        viommu_testdev_complete(d, STATUS_DONE);
     } else {
         qemu_bh_schedule(d->bh);
     }
@@ -390,7 +364,7 @@ static bool resume(ViommuEndpoint *e, uint32_t stall, ViommuAction action)
     }
     d->transfer.wait = WAIT_NOTHING;
     if (action == VIOMMU_ABORT) {
-        testdev_abandon(d, RESULT_REFUSED | RESULT_STALL_ABORTED);
+        viommu_testdev_abandon(d, RESULT_REFUSED | RESULT_STALL_ABORTED);
     } else {
         d->transfer.read_zero = action == VIOMMU_READ_ZERO;
         qemu_bh_schedule(d->bh);
@@ -402,15 +376,15 @@ static void ended(ViommuEndpoint *e)
 {
     ViommuTestdev *d = testdev_of(e);
 
-    testdev_atc_flush(&d->atc);
+    viommu_testdev_atc_flush(&d->atc);
     bitmap_zero(d->groups, TESTDEV_GROUPS);
-    testdev_pci_note_response(d, false, false);
+    viommu_testdev_pci_note_response(d, false, false);
     if (d->transfer.wait != WAIT_NOTHING) {
-        testdev_abandon(d, RESULT_REFUSED | RESULT_ENDED);
+        viommu_testdev_abandon(d, RESULT_REFUSED | RESULT_ENDED);
     }
 }
 
-const ViommuEndpointOps testdev_endpoint_ops = {
+const ViommuEndpointOps viommu_testdev_endpoint_ops = {
     .drop = drop,
     .page_response = page_response,
     .resume = resume,

@@ -6,7 +6,11 @@
  */
 #include "compat.h"
 #include "hw/pci/pcie.h"
+#include "endpoints.h"
 #include "testdev.h"
+#include "testdev-atc.h"
+#include "testdev-command.h"
+#include "testdev-pci.h"
 
 #define ATS_GLOBAL_INVALIDATE_SUPPORTED 0x40u
 #define EXTENDED_CAPABILITIES 0x100
@@ -58,7 +62,7 @@ static void add_pasid(ViommuTestdev *d, uint16_t *at)
     *at += PCI_EXT_CAP_PASID_SIZEOF;
 }
 
-bool testdev_pci_init(ViommuTestdev *d, Error **errp)
+bool viommu_testdev_pci_init(ViommuTestdev *d, Error **errp)
 {
     PCIDevice *pci = &d->parent;
     uint16_t at = EXTENDED_CAPABILITIES;
@@ -86,15 +90,15 @@ bool testdev_pci_init(ViommuTestdev *d, Error **errp)
     return true;
 }
 
-uint32_t testdev_pci_features(const ViommuTestdev *d)
+uint32_t viommu_testdev_pci_features(const ViommuTestdev *d)
 {
     return (d->pasid_cap ? FEATURE_PASID : 0) | (d->parent.exp.ats_cap ? FEATURE_ATS : 0) |
            (d->pri_cap ? FEATURE_PRI : 0) | (viommu_endpoint_has_stalls(&d->endpoint) ? FEATURE_STALLS : 0);
 }
 
-uint32_t testdev_pci_enabled(const ViommuTestdev *d)
+uint32_t viommu_testdev_pci_enabled(const ViommuTestdev *d)
 {
-    uint32_t enabled = testdev_pci_features(d);
+    uint32_t enabled = viommu_testdev_pci_features(d);
 
     if (d->pasid_cap && !(pci_get_word(pasid(d, PCI_PASID_CTRL)) & PCI_PASID_CTRL_ENABLE)) {
         enabled &= ~FEATURE_PASID;
@@ -108,9 +112,9 @@ uint32_t testdev_pci_enabled(const ViommuTestdev *d)
     return enabled;
 }
 
-uint32_t testdev_pci_page_requests(const ViommuTestdev *d)
+uint32_t viommu_testdev_pci_page_requests(const ViommuTestdev *d)
 {
-    if (!(testdev_pci_enabled(d) & FEATURE_PRI) || (pci_get_word(pri(d, PCI_PRI_STATUS)) & PCI_PRI_STATUS_RF)) {
+    if (!(viommu_testdev_pci_enabled(d) & FEATURE_PRI) || (pci_get_word(pri(d, PCI_PRI_STATUS)) & PCI_PRI_STATUS_RF)) {
         return 0;
     }
     return MIN(pci_get_long(pri(d, PCI_PRI_ALLOC_REQ)), TESTDEV_PAGE_REQUESTS);
@@ -119,14 +123,14 @@ uint32_t testdev_pci_page_requests(const ViommuTestdev *d)
 /* Stopped: nothing is under way and nothing will be sent. */
 static void update_pri_status(ViommuTestdev *d, uint16_t set, uint16_t clear)
 {
-    bool stopped = !(testdev_pci_enabled(d) & FEATURE_PRI) && bitmap_empty(d->groups, TESTDEV_GROUPS);
+    bool stopped = !(viommu_testdev_pci_enabled(d) & FEATURE_PRI) && bitmap_empty(d->groups, TESTDEV_GROUPS);
     uint16_t status = pci_get_word(pri(d, PCI_PRI_STATUS));
 
     status = (status & ~(clear | PCI_PRI_STATUS_STOPPED)) | set | (stopped ? PCI_PRI_STATUS_STOPPED : 0);
     pci_set_word(pri(d, PCI_PRI_STATUS), status);
 }
 
-void testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected)
+void viommu_testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected)
 {
     if (d->pri_cap) {
         update_pri_status(d, (failure ? PCI_PRI_STATUS_RF : 0) | (unexpected ? PCI_PRI_STATUS_UPRGI : 0), 0);
@@ -136,7 +140,7 @@ void testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected)
 /* Reset, which reads as 0, clears the failures while requests are off. */
 static void pri_control_written(ViommuTestdev *d, bool reset)
 {
-    bool clear = reset && !(testdev_pci_enabled(d) & FEATURE_PRI);
+    bool clear = reset && !(viommu_testdev_pci_enabled(d) & FEATURE_PRI);
 
     update_pri_status(d, 0, clear ? PCI_PRI_STATUS_RF | PCI_PRI_STATUS_UPRGI : 0);
 }
@@ -145,17 +149,17 @@ static void pri_control_written(ViommuTestdev *d, bool reset)
 static void features_lost(ViommuTestdev *d, uint32_t lost)
 {
     if (lost & FEATURE_ATS) {
-        testdev_atc_flush(&d->atc);
+        viommu_testdev_atc_flush(&d->atc);
     }
-    if (lost & testdev_needs(d, d->command)) {
-        testdev_abandon(d, RESULT_CANCELLED);
+    if (lost & viommu_testdev_needs(d, d->command)) {
+        viommu_testdev_abandon(d, RESULT_CANCELLED);
     }
 }
 
-void testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
+void viommu_testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
-    uint32_t before = testdev_pci_enabled(d);
+    uint32_t before = viommu_testdev_pci_enabled(d);
 
     pci_default_write_config(pci, address, value, size);
     if (!pci_is_express(pci)) {
@@ -167,11 +171,11 @@ void testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
 
         pri_control_written(d, reset);
     }
-    features_lost(d, before & ~testdev_pci_enabled(d));
+    features_lost(d, before & ~viommu_testdev_pci_enabled(d));
     pcie_cap_flr_write_config(pci, address, value, size);
 }
 
-void testdev_pci_reset(ViommuTestdev *d)
+void viommu_testdev_pci_reset(ViommuTestdev *d)
 {
     if (d->parent.exp.ats_cap) {
         pci_set_word(ats(d, PCI_ATS_CTRL), 0);

@@ -6,7 +6,14 @@
  */
 #include "compat.h"
 #include "hw/pci/msix.h"
+#include "endpoints.h"
+#include "requests.h"
 #include "testdev.h"
+#include "testdev-assigned.h"
+#include "testdev-atc.h"
+#include "testdev-command.h"
+#include "testdev-dma.h"
+#include "testdev-pci.h"
 
 #define TESTDEV_ID 0x544f4956u /* "VIOT" */
 #define WINDOW_SIZE (4 * KiB)
@@ -51,22 +58,6 @@ enum TestdevRegister {
 
 #define CONTROL_BITS (CONTROL_INTERRUPT | CONTROL_ATS | CONTROL_PRI | CONTROL_STALL)
 #define BEHAVIOUR_BITS (BEHAVIOUR_DROP | BEHAVIOUR_HOLD | ~0u << BEHAVIOUR_COUNT_SHIFT)
-#define INTERRUPT_PENDING 1u
-
-/* The CRC-32 of zip and `crc32` (reflected polynomial 0xedb88320). */
-static uint32_t crc32_of(const uint8_t *data, uint32_t length)
-{
-    uint32_t crc = 0xffffffffu, i;
-    int bit;
-
-    for (i = 0; i < length; i++) {
-        crc ^= data[i];
-        for (bit = 0; bit < 8; bit++) {
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-        }
-    }
-    return ~crc;
-}
 
 /* xorshift32, one byte a step: what a guest can compute in three lines of C. */
 static void fill_pattern(uint8_t *data, uint32_t length, uint32_t seed)
@@ -81,40 +72,6 @@ static void fill_pattern(uint8_t *data, uint32_t length, uint32_t seed)
     }
 }
 
-void testdev_complete(ViommuTestdev *d, uint32_t status)
-{
-    uint8_t *data = (uint8_t *)memory_region_get_ram_ptr(&d->buffer) + d->offset;
-
-    qemu_bh_cancel(d->bh);
-    d->generation++;
-    d->transfer = (TestdevTransfer) { 0 };
-    d->status = status;
-    if (status == STATUS_DONE) {
-        d->bytes_done = d->length;
-    }
-    if (d->command == CMD_READ || d->command == CMD_FILL) {
-        memory_region_set_dirty(&d->buffer, d->offset, d->length);
-    }
-    d->checksum = crc32_of(data, d->bytes_done);
-    d->counters.completed++;
-    testdev_settle(d);
-    if (d->control & CONTROL_INTERRUPT) {
-        d->interrupt |= INTERRUPT_PENDING;
-        if (msix_enabled(&d->parent)) {
-            msix_notify(&d->parent, 0);
-        }
-    }
-}
-
-void testdev_abandon(ViommuTestdev *d, uint32_t result)
-{
-    if (d->status == STATUS_BUSY) {
-        d->result = result;
-        d->fault_address = d->address + d->bytes_done;
-        testdev_complete(d, STATUS_FAULT);
-    }
-}
-
 static void run_command(void *opaque)
 {
     ViommuTestdev *d = opaque;
@@ -123,17 +80,17 @@ static void run_command(void *opaque)
     switch (d->command) {
     case CMD_FILL:
         fill_pattern(data, d->length, d->seed);
-        testdev_complete(d, STATUS_DONE);
+        viommu_testdev_complete(d, STATUS_DONE);
         break;
     case CMD_CHECKSUM:
-        testdev_complete(d, STATUS_DONE);
+        viommu_testdev_complete(d, STATUS_DONE);
         break;
     case CMD_STOP_MARKER:
-        viommu_endpoint_request_page(&d->endpoint, testdev_pasid_plus_1(d), 0, 0, 0, true);
-        testdev_complete(d, STATUS_DONE);
+        viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), 0, 0, 0, true);
+        viommu_testdev_complete(d, STATUS_DONE);
         break;
     default:
-        testdev_run(d);
+        viommu_testdev_run(d);
     }
 }
 
@@ -146,7 +103,7 @@ static bool may_start(const ViommuTestdev *d, uint32_t command)
         d->offset > TESTDEV_BUFFER_SIZE - d->length) {
         return false;
     }
-    if (testdev_needs(d, command) & ~testdev_pci_enabled(d)) {
+    if (viommu_testdev_needs(d, command) & ~viommu_testdev_pci_enabled(d)) {
         return false;
     }
     switch (command) {
@@ -155,7 +112,7 @@ static bool may_start(const ViommuTestdev *d, uint32_t command)
         /* Page requests are for pages that a translation request did not find. */
         return (d->control & (CONTROL_ATS | CONTROL_PRI)) != CONTROL_PRI;
     case CMD_REQUEST_PAGES:
-        return last >= first && last - first < testdev_pci_page_requests(d);
+        return last >= first && last - first < viommu_testdev_pci_page_requests(d);
     case CMD_STOP_MARKER:
         return d->pasid & PASID_VALID;
     default:
@@ -188,7 +145,7 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
     case REG_VERSION:
         return TESTDEV_VERSION;
     case REG_FEATURES:
-        return testdev_pci_features(d);
+        return viommu_testdev_pci_features(d);
     case REG_BUFFER_SIZE:
         return TESTDEV_BUFFER_SIZE;
     case REG_ADDRESS_LO:
@@ -228,13 +185,13 @@ static uint64_t testdev_read(void *opaque, hwaddr offset, unsigned size)
     case REG_WAITING:
         return d->transfer.wait;
     case REG_ENABLED:
-        return testdev_pci_enabled(d);
+        return viommu_testdev_pci_enabled(d);
     case REG_TRANSLATION_REQUESTS:
         return d->counters.translation_requests;
     case REG_ATC_HITS:
         return d->counters.atc_hits;
     case REG_ATC_ENTRIES:
-        return testdev_atc_count(&d->atc);
+        return viommu_testdev_atc_count(&d->atc);
     case REG_INVALIDATIONS:
         return d->counters.invalidations;
     case REG_PAGE_REQUESTS:
@@ -261,7 +218,7 @@ static void testdev_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
     /* A command in progress keeps what it was started with. */
     if (d->status == STATUS_BUSY && offset != REG_INTERRUPT && offset != REG_BEHAVIOUR) {
         if (offset == REG_COMMAND && value == CMD_CANCEL) {
-            testdev_abandon(d, RESULT_CANCELLED);
+            viommu_testdev_abandon(d, RESULT_CANCELLED);
         }
         return;
     }
@@ -286,7 +243,7 @@ static void testdev_write(void *opaque, hwaddr offset, uint64_t value, unsigned 
         break;
     case REG_BEHAVIOUR:
         d->behaviour = value & BEHAVIOUR_BITS;
-        testdev_settle(d);
+        viommu_testdev_settle(d);
         break;
     case REG_COMMAND:
         start_command(d, value);
@@ -329,9 +286,9 @@ static void testdev_realize(PCIDevice *pci, Error **errp)
     }
     msix_vector_use(pci, 0);
     d->bh = qemu_bh_new_guarded(run_command, d, &DEVICE(d)->mem_reentrancy_guard);
-    viommu_endpoint_attach(&d->endpoint, pci, &testdev_endpoint_ops);
-    testdev_pci_init(d, errp);
-    testdev_assigned_start(d, errp);
+    viommu_endpoint_attach(&d->endpoint, pci, &viommu_testdev_endpoint_ops);
+    viommu_testdev_pci_init(d, errp);
+    viommu_testdev_assigned_start(d, errp);
 }
 
 /* On a conventional bus there is no room for extended capabilities. */
@@ -349,7 +306,7 @@ static void testdev_exit(PCIDevice *pci)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
 
-    testdev_assigned_stop(d);
+    viommu_testdev_assigned_stop(d);
     viommu_endpoint_detach(&d->endpoint);
     qemu_bh_delete(d->bh);
     msix_uninit_exclusive_bar(pci);
@@ -379,10 +336,10 @@ static void testdev_reset_hold(Object *obj, ResetType type)
     d->page_code = 0;
     d->next_group = 0;
     d->counters = (TestdevCounters) { 0 };
-    testdev_atc_flush(&d->atc);
+    viommu_testdev_atc_flush(&d->atc);
     bitmap_zero(d->groups, TESTDEV_GROUPS);
-    testdev_pci_reset(d);
-    testdev_settle(d);
+    viommu_testdev_pci_reset(d);
+    viommu_testdev_settle(d);
 }
 
 static const Property testdev_properties[] = {
@@ -410,7 +367,7 @@ static void testdev_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     pc->device_id = TESTDEV_DEVICE_ID;
     pc->revision = TESTDEV_VERSION;
     pc->class_id = PCI_CLASS_OTHERS;
-    pc->config_write = testdev_pci_write_config;
+    pc->config_write = viommu_testdev_pci_write_config;
     device_class_set_parent_realize(dc, testdev_device_realize, &parent_realize);
     device_class_set_props(dc, testdev_properties);
     object_class_property_set_description(klass, "assigned", "DMA reaches what IOMMU notifiers have mapped, as "

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parts of viommu-testdev (docs/testdev.md): testdev.c registers and commands, testdev-dma.c the transfer engine,
- * testdev-atc.c its device TLB, testdev-pci.c what it is to PCI. All of it runs under the big lock.
+ * viommu-testdev (docs/testdev.md): what its parts share. testdev.c has the registers, the parts
+ * have headers of their own. All of it runs under the big lock.
  */
 #ifndef VIOMMU_TESTDEV_H
 #define VIOMMU_TESTDEV_H
@@ -60,6 +60,9 @@ enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_F
 #define CONTROL_ATS 2u
 #define CONTROL_PRI 4u
 #define CONTROL_STALL 8u
+
+/* INTERRUPT. */
+#define INTERRUPT_PENDING 1u
 
 /*
  * BEHAVIOUR: how invalidation requests are answered, whether translated requests are held back, and for how many
@@ -165,61 +168,11 @@ struct ViommuTestdev {
     DECLARE_BITMAP(groups, TESTDEV_GROUPS); /* Page Request Group Indices that are not answered */
 };
 
-static inline uint32_t testdev_pasid_plus_1(const ViommuTestdev *d)
+static inline uint32_t viommu_testdev_pasid_plus_1(const ViommuTestdev *d)
 {
     return d->pasid & PASID_VALID ? (d->pasid & PASID_NUMBER) + 1 : 0;
 }
 
-/* testdev.c */
-
-/** The command is over: counts, interrupts. */
-void testdev_complete(ViommuTestdev *d, uint32_t status);
-/** Ends the command that is under way, if there is one, as a fault. */
-void testdev_abandon(ViommuTestdev *d, uint32_t result);
-
-/* testdev-dma.c */
-
-extern const ViommuEndpointOps testdev_endpoint_ops;
-
-/** What has to be switched on for the command that the registers describe. FEATURE bits. */
-uint32_t testdev_needs(const ViommuTestdev *d, uint32_t command);
-/** Goes on with a command that moves data or asks for pages until it has ended or waits. */
-void testdev_run(ViommuTestdev *d);
-/** Lets go of what BEHAVIOUR no longer holds back. */
-void testdev_settle(ViommuTestdev *d);
-
-/* testdev-atc.c */
-
-void testdev_atc_flush(TestdevAtc *atc);
-uint32_t testdev_atc_count(const TestdevAtc *atc);
-/** The translation that contains the address and allows `access`, or NULL. */
-const ViommuTranslation *testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_plus_1, uint64_t address,
-                                          uint32_t access);
-void testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTranslation *t);
-void testdev_atc_drop(TestdevAtc *atc, const ViommuDrop *drop);
-/** Whether an invalidation concerns a translation that was made for this PASID. */
-bool testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1, const ViommuTranslation *t);
-
-/* testdev-pci.c */
-
-/** Adds the capabilities: PCI Express, and on top of it what the IOMMU has the features for. */
-bool testdev_pci_init(ViommuTestdev *d, Error **errp);
-void testdev_pci_reset(ViommuTestdev *d);
-void testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size);
-/** FEATURE bits of the capabilities that are there, and of those that the guest has switched on. */
-uint32_t testdev_pci_features(const ViommuTestdev *d);
-uint32_t testdev_pci_enabled(const ViommuTestdev *d);
-/** Page requests that the guest allows to be under way; 0 when it must not send any. */
-uint32_t testdev_pci_page_requests(const ViommuTestdev *d);
-/** A group of page requests was answered: Response Failure, a response to no group, and whether all has stopped. */
-void testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected);
-
-/* testdev-assigned.c */
-
-/** Begins to listen when the device is an assigned one. Fails where the IOMMU tells nobody of new mappings. */
-void testdev_assigned_start(ViommuTestdev *d, Error **errp);
-void testdev_assigned_stop(ViommuTestdev *d);
-/** A DMA through what is mapped, within one mapping. */
-MemTxResult testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, uint32_t size, bool write);
+extern const TypeInfo viommu_testdev_type;
 
 #endif

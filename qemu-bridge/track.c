@@ -1,30 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stores to tracked pages (TRACK, TABLE_WRITE). Overlays (overlays.c) bring them here; one ends when the daemon has made of
- * it what it must.
- *
- * A vCPU may go on storing past a new overlay until it has dropped its TLB, which it does before its next translation
- * block. So a TRACK is answered when each has, or at once where none can be in the middle of one.
- *
- * Everything here runs under the big lock.
+ * Which pages are tracked (TRACK). Overlays (overlays.c) bring stores to them to us (stores.c). A
+ * TRACK is answered when vCPUs have heard of the change (track-answers.c).
  */
 #include "compat.h"
-#include "hw/core/cpu.h"
 #include "system/tcg.h"
-#include "backend.h"
-#include "front.h"
-#include "host.h"
-#include "refusals.h"
+#include "notices.h"
+#include "overlays.h"
+#include "track-answers.h"
 #include "track.h"
 #include "viommu-core.h"
 #include "wire.h"
 
-/* What a vCPU has to pass before a TRACK is answered. */
-typedef struct Passing {
-    ViommuCore *core;
+typedef struct TrackNotice {
+    ViommuNotice notice;
     uint32_t id;
-    uint32_t left;
-} Passing;
+    WireOperations pages;
+} TrackNotice;
 
 static int compare_pages(gconstpointer a, gconstpointer b)
 {
@@ -38,126 +30,8 @@ bool viommu_track_possible(const ViommuCore *core)
     return viommu_core_has(core, viommu_Feature_FEATURE_TRACKING) && tcg_enabled();
 }
 
-/* Nobody but this thread is between two instructions. */
-static bool vcpus_are_quiet(void)
+static void change_pages(GTree *pages, const uint32_t *words, uint32_t count)
 {
-    CPUState *cpu;
-
-    if (current_cpu && cpu_in_exclusive_context(current_cpu)) {
-        return true;
-    }
-    CPU_FOREACH(cpu) {
-        if (cpu != current_cpu && !cpu->stopped) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void answer(ViommuCore *core, uint32_t id)
-{
-    viommu_backend_reply(core, viommu_MessageType_TRACK, id, NULL, NULL);
-}
-
-bool viommu_track_answer(ViommuCore *core)
-{
-    GArray *ids = core->tracking.unanswered;
-    guint i;
-
-    if (core->tracking.late->len || (ids->len && !vcpus_are_quiet())) {
-        return false;
-    }
-    for (i = 0; i < ids->len; i++) {
-        answer(core, g_array_index(ids, uint32_t, i));
-    }
-    g_array_set_size(ids, 0);
-    return true;
-}
-
-static void passed(CPUState *cpu, run_on_cpu_data data)
-{
-    Passing *passing = data.host_ptr;
-    ViommuCore *core = passing->core;
-    GArray *ids = core->tracking.unanswered;
-    guint i;
-
-    if (--passing->left) {
-        return;
-    }
-    for (i = 0; ids && i < ids->len; i++) {
-        if (g_array_index(ids, uint32_t, i) == passing->id) {
-            g_array_remove_index(ids, i);
-            answer(core, passing->id);
-            break;
-        }
-    }
-    g_free(passing);
-    object_unref(OBJECT(core->dev));
-}
-
-/* The work queues behind what makes each vCPU drop its TLB. */
-static void answer_when_passed(ViommuCore *core, uint32_t id)
-{
-    Passing *passing;
-    CPUState *cpu;
-
-    if (vcpus_are_quiet()) {
-        answer(core, id);
-        return;
-    }
-    g_array_append_val(core->tracking.unanswered, id);
-    passing = g_new(Passing, 1);
-    *passing = (Passing) { .core = core, .id = id };
-    object_ref(OBJECT(core->dev));
-    CPU_FOREACH(cpu) {
-        passing->left++;
-    }
-    CPU_FOREACH(cpu) {
-        async_run_on_cpu(cpu, passed, RUN_ON_CPU_HOST_PTR(passing));
-    }
-}
-
-/* In exclusive context, before the vCPU goes on behind its store. */
-static void end_store(CPUState *cpu, run_on_cpu_data data)
-{
-    ViommuCore *core = data.host_ptr;
-
-    bql_lock();
-    viommu_host_settle(core);
-    object_unref(OBJECT(core->dev));
-    bql_unlock();
-}
-
-bool viommu_track_has(const ViommuCore *core, uint64_t page)
-{
-    return core->tracking.pages && g_tree_lookup(core->tracking.pages, &page);
-}
-
-void viommu_track_stored(ViommuCore *core, uint64_t gpa, unsigned size)
-{
-    viommu_TableWrite msg = { .lo = gpa, .hi = gpa >> 32, .size = size };
-    viommu_TableWriteReply reply = viommu_TableWriteReply_init_zero;
-
-    viommu_refusal_forget();
-    if (!viommu_core_alive(core) || !(viommu_track_has(core, gpa >> VIOMMU_PAGE_BITS) ||
-                                      viommu_track_has(core, (gpa + size - 1) >> VIOMMU_PAGE_BITS))) {
-        return;
-    }
-    if (!viommu_front_request(core, viommu_MessageType_TABLE_WRITE, viommu_TableWrite_fields, &msg, -1,
-                              viommu_TableWriteReply_fields, &reply) || reply.settled) {
-        return;
-    }
-    viommu_backend_run_until(core, reply.sent);
-    if (!viommu_host_settle(core) && current_cpu) {
-        object_ref(OBJECT(core->dev));
-        async_safe_run_on_cpu(current_cpu, end_store, RUN_ON_CPU_HOST_PTR(core));
-    }
-}
-
-void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint32_t count)
-{
-    GTree *pages = core->tracking.pages;
-
     for (; count >= TRACK_WORDS; count -= TRACK_WORDS, words += TRACK_WORDS) {
         uint64_t page = viommu_u64(words[0], words[1]) >> VIOMMU_PAGE_BITS;
 
@@ -169,20 +43,48 @@ void viommu_track_run(ViommuCore *core, uint32_t id, const uint32_t *words, uint
             g_tree_remove(pages, &page);
         }
     }
+}
+
+static void run(ViommuCore *core, ViommuNotice *notice)
+{
+    g_autofree TrackNotice *n = container_of(notice, TrackNotice, notice);
+
+    /*
+     * A daemon that is gone takes nothing back: what it asked for last may come after the end of
+     * tracking.
+     */
+    if (!viommu_core_alive(core)) {
+        return;
+    }
+    change_pages(core->tracking.pages, n->pages.words, n->pages.count);
     /* While listeners hear of a change of the memory map there can be no other. */
     if (core->memory_changing) {
-        g_array_append_val(core->tracking.late, id);
+        g_array_append_val(core->tracking.late, n->id);
         viommu_track_ram_changed(core);
         return;
     }
     viommu_overlays_apply(core);
-    answer_when_passed(core, id);
+    viommu_track_answers_add(core, n->id);
+}
+
+bool viommu_track_serve(ViommuCore *core, const WireFrame *frame)
+{
+    viommu_Track msg = viommu_Track_init_zero;
+    g_autofree TrackNotice *n = g_new(TrackNotice, 1);
+
+    viommu_wire_operations_init(&msg.pages, &n->pages);
+    if (!viommu_wire_decode(frame, viommu_Track_fields, &msg) || n->pages.count % TRACK_WORDS) {
+        return false;
+    }
+    n->notice.run = run;
+    n->id = frame->id;
+    viommu_notices_add(core, &g_steal_pointer(&n)->notice);
+    return true;
 }
 
 static void refresh_bh(void *opaque)
 {
     ViommuCore *core = opaque;
-
     ViommuTracking *t = &core->tracking;
     guint i;
 
@@ -190,7 +92,7 @@ static void refresh_bh(void *opaque)
     if (t->pages) {
         viommu_overlays_apply(core);
         for (i = 0; i < t->late->len; i++) {
-            answer_when_passed(core, g_array_index(t->late, uint32_t, i));
+            viommu_track_answers_add(core, g_array_index(t->late, uint32_t, i));
         }
         g_array_set_size(t->late, 0);
     }

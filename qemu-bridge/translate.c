@@ -4,17 +4,18 @@
  * the tables; by asking it. And what becomes of an access that it refuses.
  */
 #include "compat.h"
+#include "ask.h"
 #include "endpoint.h"
-#include "front.h"
 #include "guest-memory.h"
 #include "iotlb.h"
-#include "notify.h"
+#include "notify-hooks.h"
 #include "refusals.h"
 #include "shared-page.h"
 #include "spaces.h"
+#include "track.h"
+#include "translate.h"
 #include "viommu-core.h"
 #include "views.h"
-#include "viommu-types.h"
 #include "walk.h"
 #include "wire.h"
 
@@ -28,64 +29,25 @@
 static bool is_fresh_locked(const ViommuSpace *space, uint16_t rid, uint32_t tag, uint32_t epoch, uint32_t own)
 {
     return viommu_core_alive(space->core) && space->rid == rid &&
-           iotlb_epochs_fresh(&space->core->epochs, tag, epoch) && iotlb_epochs_fresh(&space->core->own, tag, own);
+           viommu_iotlb_epochs_fresh(&space->core->epochs, tag, epoch) && viommu_iotlb_epochs_fresh(&space->core->own, tag, own);
 }
 
 static void keep(ViommuSpace *space, const ViommuAnswer *answer, uint16_t rid)
 {
     ViommuCore *core = space->core;
     const uint32_t *w = answer->spans.words;
-    uint32_t i, count = wire_span_count(&answer->spans);
+    uint32_t i, count = viommu_wire_span_count(&answer->spans);
 
     qemu_mutex_lock(&space->tlb.lock);
     if (!is_fresh_locked(space, rid, answer->reply.space, answer->reply.epoch, answer->own)) {
         qatomic_inc(&core->stale_fills);
     } else {
         for (i = 0; i < count; i++, w += SPAN_WORDS) {
-            iotlb_insert_locked(&space->tlb, viommu_u64(w[0], w[1]), viommu_u64(w[2], w[3]), w[4], w[5],
+            viommu_iotlb_insert_locked(&space->tlb, viommu_u64(w[0], w[1]), viommu_u64(w[2], w[3]), w[4], w[5],
                                 answer->reply.space, answer->reply.sub);
         }
     }
     qemu_mutex_unlock(&space->tlb.lock);
-}
-
-bool viommu_space_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid)
-{
-    ViommuCore *core = space->core;
-    viommu_Translate msg = {
-        .pasid = request->pasid_plus_1,
-        .access = request->access,
-        .lo = request->address,
-        .hi = request->address >> 32,
-        .kind = request->kind,
-        .may_stall = request->may_stall,
-        .size = request->size,
-    };
-    bool ok;
-
-    wire_spans_init(&answer->reply.spans, &answer->spans);
-    qemu_mutex_lock(&core->front.lock);
-    ok = viommu_space_announce_locked(space);
-    *rid = space->rid;
-    msg.rid = space->rid;
-    answer->own = iotlb_epochs_newest(&core->own);
-    ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
-                                           viommu_TranslateReply_fields, &answer->reply) &&
-         viommu_spans_are_whole(core, &answer->spans);
-    if (ok) {
-        space->misses++;
-        viommu_core_publish(core);
-    }
-    qemu_mutex_unlock(&core->front.lock);
-    return ok;
-}
-
-bool viommu_answer_allows(const ViommuAnswer *answer, uint64_t address, uint32_t access)
-{
-    const uint32_t *w = answer->spans.words;
-
-    return answer->reply.status == 0 && wire_span_count(&answer->spans) && w[4] >= VIOMMU_PAGE_BITS &&
-           (w[4] >= 64 || (address ^ viommu_u64(w[0], w[1])) >> w[4] == 0) && (w[5] & access) == access;
 }
 
 /*
@@ -136,7 +98,7 @@ static bool would_pass(ViommuSpace *space, hwaddr address, uint32_t access)
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     uint16_t rid;
 
-    return viommu_space_ask(space, &look, &answer, &rid) && viommu_answer_allows(&answer, address, access);
+    return viommu_ask(space, &look, &answer, &rid) && viommu_ask_allows(&answer, address, access);
 }
 
 static bool refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
@@ -158,7 +120,7 @@ static bool refused_before(ViommuSpace *space, hwaddr address, uint32_t access)
 static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkBlock *asked)
 {
     ViommuCore *core = space->core;
-    uint32_t epoch = iotlb_epochs_newest(&core->epochs), own = iotlb_epochs_newest(&core->own);
+    uint32_t epoch = viommu_iotlb_epochs_newest(&core->epochs), own = viommu_iotlb_epochs_newest(&core->own);
     const WalkTables *tables;
     WalkFound found;
     uint32_t i;
@@ -166,7 +128,7 @@ static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkB
 
     RCU_READ_LOCK_GUARD();
     tables = qatomic_rcu_read(&space->tables);
-    if (!tables || !walk_tables(tables, address, access, viommu_guest_read_entries, &found)) {
+    if (!tables || !viommu_walk_tables(tables, address, access, viommu_guest_read_entries, &found)) {
         return false;
     }
     qemu_mutex_lock(&space->tlb.lock);
@@ -174,7 +136,7 @@ static bool walk_here(ViommuSpace *space, hwaddr address, uint32_t access, WalkB
     for (i = 0; ok && i < found.count; i++) {
         const WalkBlock *b = &found.block[i];
 
-        iotlb_insert_locked(&space->tlb, b->input, b->output, b->log2_size, b->access, tables->space, tables->sub);
+        viommu_iotlb_insert_locked(&space->tlb, b->input, b->output, b->log2_size, b->access, tables->space, tables->sub);
     }
     qemu_mutex_unlock(&space->tlb.lock);
     *asked = found.block[0];
@@ -191,12 +153,12 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     if (access && refused_before(space, address, access)) {
         return refused(space, address, access);
     }
-    if (!viommu_space_ask(space, &request, &answer, &rid)) {
+    if (!viommu_ask(space, &request, &answer, &rid)) {
         qatomic_inc(&space->core->refused);
         qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
         return refused(space, address, access);
     }
-    if (!viommu_answer_allows(&answer, address, 0)) {
+    if (!viommu_ask_allows(&answer, address, 0)) {
         return refuse(space, address, access);
     }
     if (!answer.reply.once) {
@@ -212,7 +174,7 @@ static IOMMUTLBEntry translate(IOMMUMemoryRegion *mr, hwaddr address, IOMMUAcces
     WalkBlock found;
     IotlbHit hit;
 
-    if (likely(current && iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
+    if (likely(current && viommu_iotlb_lookup(&space->tlb, address, flags & IOMMU_RW, &hit))) {
         qatomic_set(&space->hits, qatomic_read(&space->hits) + 1);
         return entry_of(address, hit.output, hit.log2_size, hit.access);
     }
@@ -245,7 +207,7 @@ static IOMMUTLBEntry translate_for_device(IOMMUMemoryRegion *mr, hwaddr address,
     entry.translated_addr += (address & entry.addr_mask) & ~(hwaddr)(VIOMMU_PAGE_SIZE - 1);
     entry.iova = address & ~(hwaddr)(VIOMMU_PAGE_SIZE - 1);
     entry.addr_mask = VIOMMU_PAGE_SIZE - 1;
-    if (viommu_track_has(space->core, entry.translated_addr >> VIOMMU_PAGE_BITS)) {
+    if (viommu_track_has(&space->core->tracking, entry.translated_addr >> VIOMMU_PAGE_BITS)) {
         entry.target_as = stores;
     }
     return entry;
@@ -256,8 +218,8 @@ static void iommu_memory_region_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
 
     imrc->translate = translate_for_device;
-    imrc->notify_flag_changed = viommu_notify_flag_changed;
-    imrc->replay = viommu_notify_replay;
+    imrc->notify_flag_changed = viommu_notify_hooks_flag_changed;
+    imrc->replay = viommu_notify_hooks_replay;
 }
 
 const TypeInfo viommu_iommu_memory_region_type = {

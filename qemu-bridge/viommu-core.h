@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What every IOMMU device of the bridge shares, whatever the guest sees: the connection to the daemon, the
- * shared page, guest memory's table, the requesters' address spaces. The parts of it have headers of their own.
+ * What every IOMMU device of the bridge shares, whatever the guest sees: the connection to the
+ * daemon, the shared page, the memory table, the requesters' address spaces. The parts have headers
+ * of their own. viommu-core.c is the ground floor: what all parts ask of a session.
  *
- * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the bridge's own
- * backend thread, which never takes the big lock. Locks, outermost first: big lock, front.lock, an Iotlb's lock.
- * backend.send_lock, backend.queue_lock and endpoints.lock are taken alone, host_lock alone or below the big lock.
+ * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the
+ * bridge's own backend thread, which never takes the big lock.
+ *
+ * Locks, outermost first: big lock, front.lock, an Iotlb's lock. backend.send_lock, notices.lock,
+ * unit_interrupts.lock and endpoints.lock are taken alone, host_lock alone or below the big lock.
  */
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
@@ -14,8 +17,10 @@
 #include "endpoints.h"
 #include "front.h"
 #include "iotlb.h"
+#include "notices.h"
 #include "shared-page.h"
 #include "track.h"
+#include "unit-interrupts.h"
 
 #define VIOMMU_BRIDGE_VERSION "0.1.0"
 #define VIOMMU_DEFAULT_TIMEOUT_MS 30000
@@ -25,8 +30,17 @@
 typedef struct ViommuCore ViommuCore;
 typedef struct ViommuSpace ViommuSpace;
 
+/* What the loss of the daemon sets off; session.c hands it in. */
+typedef struct ViommuLoss {
+    /* In the thread that finds out, with whatever locks it holds. */
+    void (*at_once)(ViommuCore *core);
+    /* Later, on the main loop. */
+    void (*on_main_loop)(ViommuCore *core);
+} ViommuLoss;
+
 struct ViommuCore {
     DeviceState *dev;
+    const ViommuLoss *loss;
 
     /* Properties. */
     char *socket_path;
@@ -35,25 +49,29 @@ struct ViommuCore {
     bool walks;          /* whether misses may walk tables here */
     bool queues;         /* whether plain invalidations may complete here */
 
-    /* Set by the device before viommu_core_connect. */
+    /* Set by the device before viommu_session_connect. */
     const char *model;
     uint8_t aw_bits;     /* of input addresses, at most 64 */
     bool caching_mode;
-    bool maps_in_silence; /* the guest does not say when it maps something: stores to its tables are trapped */
-    uint32_t listening;  /* spaces with any notifiers; big lock */
-    uint32_t assigned;   /* spaces with MAP notifiers that HOST_BATCH serves; big lock */
-    const char *no_map_events; /* why notifiers cannot be told of new mappings, without caching_mode */
+    /* The guest does not say when it maps something: stores to its tables are trapped. */
+    bool maps_in_silence;
+    const char *no_map_events; /* why notifiers cannot be told of new mappings */
     qemu_irq wires[VIOMMU_MAX_WIRES];
     uint32_t wire_count;
     uint64_t msi_base;   /* device writes here are interrupts, not DMA; msi_size 0 = none */
     uint64_t msi_size;
     uint64_t max_register_bytes;
 
+    uint32_t listening;  /* spaces with any notifiers; big lock */
+    uint32_t assigned;   /* spaces with MAP notifiers that HOST_BATCH serves; big lock */
+
     ViommuFront front;
     ViommuBackend backend;
+    ViommuNotices notices;
+    ViommuUnitInterrupts unit_interrupts;
     ViommuEndpoints endpoints;
     uint32_t features;   /* in force */
-    bool connected;      /* realized far enough that `gone` deserves a report */
+    bool connected;      /* realized far enough that the loss of the daemon deserves a report */
     bool alive;
     bool resetting;      /* notifiers have been emptied by the reset itself */
     bool exiting;
@@ -88,7 +106,7 @@ struct ViommuCore {
     QLIST_HEAD(, ViommuSpace) spaces;
     uint32_t next_handle;
     IotlbEpochs epochs;
-    IotlbEpochs own;     /* the same for what was dropped here without the daemon; front.lock to change */
+    IotlbEpochs own;     /* of what was dropped here without the daemon; front.lock to change */
     MemoryRegion void_memory; /* where iothreads' refused accesses go */
     AddressSpace void_as;
 
@@ -96,26 +114,21 @@ struct ViommuCore {
     uint32_t invalidated;
     uint32_t refused;
 
-    QLIST_ENTRY(ViommuCore) next; /* of those that are connected; big lock */
+    QLIST_ENTRY(ViommuCore) next; /* of those that have requesters; big lock */
 };
 
-/** Sets up the fields that need no connection. From instance_init. */
-void viommu_core_init(ViommuCore *core, DeviceState *dev);
-/** Adds the properties every device has: socket, name, timeout-ms. */
-void viommu_core_describe_properties(ObjectClass *klass);
-/** Connects, says HELLO with the given options, starts serving. False with errp set and everything undone. */
-bool viommu_core_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *options, unsigned count,
-                         Error **errp);
-/** Undoes viommu_core_connect. */
-void viommu_core_disconnect(ViommuCore *core);
-/** Machine reset: the model as at power-on, nothing cached, nothing mapped for anyone. Big lock. */
-void viommu_core_reset(ViommuCore *core);
-/** The daemon is lost: said once; from now on DMA is refused and writes are ignored. Any thread. */
+/**
+ * The daemon is lost: reported once; from now on DMA is refused and register writes are ignored.
+ * Wakes every thread that waits on the sockets. Any thread.
+ */
 void viommu_core_gone(ViommuCore *core, const char *format, ...) G_GNUC_PRINTF(2, 3);
-/** Has `work` run on the main loop, with the core as its argument; it gives back core->dev's reference. Any thread. */
+/** Whether the frame is an ERROR: then the session has ended, and the reason is reported. */
+bool viommu_core_is_ended_by(ViommuCore *core, const WireFrame *frame);
+/**
+ * Runs `work` on the main loop, with the core as its argument. `work` gives back the reference to
+ * core->dev that is taken here. Any thread.
+ */
 void viommu_core_schedule(ViommuCore *core, QEMUBHFunc *work);
-/** The space that this address space belongs to, or NULL. Big lock. */
-ViommuSpace *viommu_space_of(const AddressSpace *as);
 /** Copies the counters to the control page. */
 void viommu_core_publish(ViommuCore *core);
 

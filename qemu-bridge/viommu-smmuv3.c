@@ -11,9 +11,12 @@
 #include "system/device_tree.h"
 #include "system/reset.h"
 #include <libfdt.h>
-#include "device.h"
+#include "pci.h"
+#include "regs.h"
+#include "session.h"
 #include "viommu-core.h"
 #include "viommu-types.h"
+#include "viommu-smmuv3.h"
 
 /* The model's options: passed on as they are, and judged by the daemon. What is not given is the daemon's default. */
 #define MODEL_OPTIONS(X) \
@@ -101,7 +104,7 @@ static bool connect_daemon(ViommuSmmuv3 *s, Error **errp)
     s->core.no_map_events = "and an SMMUv3 has no caching mode: stores to its tables would have to be "
                             "trapped, which takes TCG and a daemon that asks for it";
     s->core.maps_in_silence = true;
-    return viommu_core_connect(&s->core, options, count, errp);
+    return viommu_session_connect(&s->core, options, count, errp);
 }
 
 static void take_wires(ViommuCore *core, VirtMachineState *vms)
@@ -171,12 +174,12 @@ static void smmuv3_realize(DeviceState *dev, Error **errp)
 /* In the last phase: the devices have stopped their DMA in the ones before. */
 static void smmuv3_reset_exit(Object *obj, ResetType type)
 {
-    viommu_core_reset(&VIOMMU_SMMUV3(obj)->core);
+    viommu_session_reset(&VIOMMU_SMMUV3(obj)->core);
 }
 
 static void smmuv3_instance_init(Object *obj)
 {
-    viommu_core_init(&VIOMMU_SMMUV3(obj)->core, DEVICE(obj));
+    viommu_session_init(&VIOMMU_SMMUV3(obj)->core, DEVICE(obj));
 }
 
 static const VMStateDescription smmuv3_vmstate = {
@@ -206,7 +209,7 @@ static void smmuv3_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     dc->hotpluggable = false;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     device_class_set_props(dc, smmuv3_properties);
-    viommu_core_describe_properties(klass);
+    viommu_session_describe_properties(klass);
     for (i = 0; i < OPTION_COUNT; i++) {
         object_class_property_set_description(klass, model_options[i].name, model_options[i].text);
     }

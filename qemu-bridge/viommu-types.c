@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "compat.h"
 #include "qemu/module.h"
+#include "testdev.h"
+#include "translate.h"
 #include "viommu-types.h"
+#ifdef VIOMMU_HAVE_SMMUV3
+#include "viommu-smmuv3.h"
+#endif
+#ifdef VIOMMU_HAVE_VTD
+#include "viommu-vtd.h"
+#endif
 
 void viommu_register_types(void)
 {

@@ -7,12 +7,9 @@
 #define TYPE_VIOMMU_SMMUV3 "viommu-smmuv3"
 #define TYPE_VIOMMU_TESTDEV "viommu-testdev"
 
-extern const TypeInfo viommu_iommu_memory_region_type;
-extern const TypeInfo viommu_vtd_type;
-extern const TypeInfo viommu_smmuv3_type;
-extern const TypeInfo viommu_testdev_type;
-
-/** Registers all of them. From type_init in a QEMU tree, from the loader (load.c) in a stock QEMU. */
+/**
+ * Registers all of them. From type_init in a QEMU tree, from the loader (load.c) in a stock QEMU.
+ */
 void viommu_register_types(void);
 
 #endif

@@ -9,9 +9,12 @@
 #include "compat.h"
 #include "hw/i386/intel_iommu.h"
 #include "hw/i386/pc.h"
-#include "device.h"
+#include "pci.h"
+#include "regs.h"
+#include "session.h"
 #include "viommu-core.h"
 #include "viommu-types.h"
+#include "viommu-vtd.h"
 
 OBJECT_DECLARE_SIMPLE_TYPE(ViommuVtd, VIOMMU_VTD)
 
@@ -82,7 +85,7 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     v->core.no_map_events = "which takes caching-mode=on";
     v->core.msi_base = INTERRUPT_BASE;
     v->core.msi_size = INTERRUPT_SIZE;
-    return viommu_core_connect(&v->core, options, count, errp);
+    return viommu_session_connect(&v->core, options, count, errp);
 }
 
 /* X86IOMMUClass::realize; the machine is a PC with a PCI bus, which the caller checked. */
@@ -102,7 +105,7 @@ static void vtd_realize(DeviceState *dev, Error **errp)
 /* In the last phase: the devices have stopped their DMA in the ones before. */
 static void vtd_reset_exit(Object *obj, ResetType type)
 {
-    viommu_core_reset(&VIOMMU_VTD(obj)->core);
+    viommu_session_reset(&VIOMMU_VTD(obj)->core);
 }
 
 /* No remapping is offered, so every interrupt is what it was. */
@@ -116,7 +119,7 @@ static void vtd_instance_init(Object *obj)
 {
     ViommuVtd *v = VIOMMU_VTD(obj);
 
-    viommu_core_init(&v->core, DEVICE(obj));
+    viommu_session_init(&v->core, DEVICE(obj));
     v->parent.x86_iommu.intr_supported = ON_OFF_AUTO_OFF;
 }
 
@@ -150,7 +153,7 @@ static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     dc->desc = "Intel VT-d IOMMU served by a viommu daemon";
     dc->hotpluggable = false;
     device_class_set_props(dc, vtd_properties);
-    viommu_core_describe_properties(klass);
+    viommu_session_describe_properties(klass);
     object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
                                           "first-stage and nested (also as x-scalable-mode)");
     object_class_property_set_description(klass, "first-stage", "off: second-stage tables only, in scalable mode; those "

@@ -18,7 +18,7 @@ static bool rights_are_complete(const viommu_Tables *msg)
            (msg->low_mask | msg->leaf_hi_mask | msg->above_hi_mask) < msg->rights.size;
 }
 
-WalkTables *walk_tables_new(const viommu_Tables *msg)
+WalkTables *viommu_walk_tables_new(const viommu_Tables *msg)
 {
     g_autofree WalkTables *t = g_new0(WalkTables, 1);
     const uint32_t *w = msg->levels;
@@ -155,7 +155,7 @@ static void take_line(const WalkTables *t, const WalkLevel *level, uint64_t addr
     }
 }
 
-bool walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found)
+bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found)
 {
     Above above = { .lo = UINT32_MAX, .hi = 0 };
     uint64_t table = t->root;

@@ -79,9 +79,9 @@ typedef struct WalkFound {
 typedef bool WalkRead(uint64_t address, uint64_t *values, uint32_t count);
 
 /** Tables as the daemon told them, to be freed with g_free; NULL: impossible values. */
-WalkTables *walk_tables_new(const viommu_Tables *msg);
+WalkTables *viommu_walk_tables_new(const viommu_Tables *msg);
 
 /** The block around `address` that allows all of `access` (1 read, 2 write). At most one read for each level, and one more. */
-bool walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found);
+bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found);
 
 #endif

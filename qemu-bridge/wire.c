@@ -12,7 +12,7 @@ static void set_timeout(int fd, int option, uint32_t ms)
     setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv));
 }
 
-void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms)
+void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms)
 {
     w->fd = fd;
     w->rx_start = 0;
@@ -22,14 +22,14 @@ void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeo
     set_timeout(fd, SO_SNDTIMEO, send_timeout_ms);
 }
 
-void wire_shutdown(Wire *w)
+void viommu_wire_shutdown(Wire *w)
 {
     if (w->fd >= 0) {
         shutdown(w->fd, SHUT_RDWR);
     }
 }
 
-void wire_close(Wire *w)
+void viommu_wire_close(Wire *w)
 {
     if (w->fd >= 0) {
         close(w->fd);
@@ -59,7 +59,7 @@ static void attach_fds(struct msghdr *msg, void *control, size_t control_size, c
     memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
 }
 
-size_t wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
+size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
                    const pb_msgdesc_t *fields, const void *message)
 {
     size_t size = 0;
@@ -79,14 +79,14 @@ size_t wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, 
     return WIRE_HEADER_BYTES + size;
 }
 
-WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
                      const void *message, const int *fds, unsigned nfds)
 {
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(WIRE_MAX_FDS * sizeof(int))];
     } control;
-    size_t size = wire_encode(w->tx, sizeof(w->tx), type, flags, id, fields, message), sent = 0;
+    size_t size = viommu_wire_encode(w->tx, sizeof(w->tx), type, flags, id, fields, message), sent = 0;
 
     if (!size) {
         return WIRE_MALFORMED;
@@ -138,7 +138,7 @@ static WireResult fill(Wire *w, uint32_t need)
     return WIRE_OK;
 }
 
-bool wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame)
+bool viommu_wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame)
 {
     frame->type = ldl_le_p(header);
     frame->flags = ldl_le_p(header + 4);
@@ -148,7 +148,7 @@ bool wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame)
     return (frame->flags & WIRE_FLAG_VERSION_MASK) == WIRE_VERSION && frame->size <= most;
 }
 
-WireResult wire_receive(Wire *w, WireFrame *frame)
+WireResult viommu_wire_receive(Wire *w, WireFrame *frame)
 {
     WireResult result;
 
@@ -160,7 +160,7 @@ WireResult wire_receive(Wire *w, WireFrame *frame)
     if (result != WIRE_OK) {
         return result;
     }
-    if (!wire_parse_header(w->rx + w->rx_start, WIRE_MAX_BODY, frame)) {
+    if (!viommu_wire_parse_header(w->rx + w->rx_start, WIRE_MAX_BODY, frame)) {
         return WIRE_MALFORMED;
     }
     result = fill(w, WIRE_HEADER_BYTES + frame->size);
@@ -172,19 +172,19 @@ WireResult wire_receive(Wire *w, WireFrame *frame)
     return WIRE_OK;
 }
 
-bool wire_has_more(const Wire *w)
+bool viommu_wire_has_more(const Wire *w)
 {
     return w->rx_start != w->rx_end;
 }
 
-bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message)
+bool viommu_wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message)
 {
     pb_istream_t in = pb_istream_from_buffer(frame->body, frame->size);
 
     return pb_decode(&in, fields, message);
 }
 
-const char *wire_result_text(WireResult result)
+const char *viommu_wire_result_text(WireResult result)
 {
     switch (result) {
     case WIRE_OK:
@@ -246,21 +246,21 @@ static bool decode_bytes(pb_istream_t *stream, const pb_field_t *field, void **a
     return pb_read(stream, bytes->bytes, bytes->size);
 }
 
-void wire_bytes_init(pb_callback_t *field, WireBytes *bytes)
+void viommu_wire_bytes_init(pb_callback_t *field, WireBytes *bytes)
 {
     bytes->size = 0;
     field->funcs.decode = decode_bytes;
     field->arg = bytes;
 }
 
-void wire_operations_init(pb_callback_t *field, WireOperations *operations)
+void viommu_wire_operations_init(pb_callback_t *field, WireOperations *operations)
 {
     operations->count = 0;
     field->funcs.decode = decode_operations;
     field->arg = operations;
 }
 
-void wire_spans_init(pb_callback_t *field, WireSpans *spans)
+void viommu_wire_spans_init(pb_callback_t *field, WireSpans *spans)
 {
     spans->count = 0;
     field->funcs.decode = decode_spans;

@@ -26,7 +26,7 @@ typedef struct WireFrame {
     uint32_t flags;
     uint32_t size;
     uint32_t id;
-    /* Points into the receiver's buffer; valid until the next wire_receive. */
+    /* Points into the receiver's buffer; valid until the next viommu_wire_receive. */
     const uint8_t *body;
 } WireFrame;
 
@@ -48,40 +48,40 @@ typedef enum WireResult {
 } WireResult;
 
 /** Takes over `fd`. A `timeout_ms` of 0 waits for ever when receiving. */
-void wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms);
+void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms);
 
-/** Wakes every thread that waits on the socket; the descriptor stays open until wire_close. */
-void wire_shutdown(Wire *w);
-void wire_close(Wire *w);
+/** Wakes every thread that waits on the socket; the descriptor stays open until viommu_wire_close. */
+void viommu_wire_shutdown(Wire *w);
+void viommu_wire_close(Wire *w);
 
 /**
  * Encodes and sends one frame, with `nfds` descriptors on its first byte.
  * `fields`/`message` may be NULL for an empty body.
  */
-WireResult wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
+WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
                      const void *message, const int *fds, unsigned nfds);
 
 /**
  * Encodes one frame into `room` bytes at `buffer`; returns how many it took, 0 when it does not fit. `fields`/`message` as for
- * wire_send.
+ * viommu_wire_send.
  */
-size_t wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
+size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
                    const pb_msgdesc_t *fields, const void *message);
 
 /** Takes a header apart; the body is behind it. False when it is none, or says that more than `most` bytes follow. */
-bool wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame);
+bool viommu_wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame);
 
 /** Receives one frame. The header is judged before any of the body is waited for. */
-WireResult wire_receive(Wire *w, WireFrame *frame);
+WireResult viommu_wire_receive(Wire *w, WireFrame *frame);
 
 /** Whether more than the frames received so far has been read from the socket. */
-bool wire_has_more(const Wire *w);
+bool viommu_wire_has_more(const Wire *w);
 
 /** Decodes a frame's body. False when it is not that message, or longer than the bridge's static sizes. */
-bool wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message);
+bool viommu_wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message);
 
 /** For people. */
-const char *wire_result_text(WireResult result);
+const char *viommu_wire_result_text(WireResult result);
 
 /* Six words of a span: input lo, hi, output lo, hi, log2 size, access bits. */
 #define SPAN_WORDS 6
@@ -114,15 +114,15 @@ typedef struct WireBytes {
 } WireBytes;
 
 /** Hooks a field of bytes to `bytes`, and empties it. */
-void wire_bytes_init(pb_callback_t *field, WireBytes *bytes);
+void viommu_wire_bytes_init(pb_callback_t *field, WireBytes *bytes);
 
 /** Hooks an ops field to `operations`, and empties it. */
-void wire_operations_init(pb_callback_t *field, WireOperations *operations);
+void viommu_wire_operations_init(pb_callback_t *field, WireOperations *operations);
 
 /** Hooks a spans field (a nanopb callback) to `spans`, and empties it. */
-void wire_spans_init(pb_callback_t *field, WireSpans *spans);
+void viommu_wire_spans_init(pb_callback_t *field, WireSpans *spans);
 
-static inline uint32_t wire_span_count(const WireSpans *spans)
+static inline uint32_t viommu_wire_span_count(const WireSpans *spans)
 {
     return spans->count / SPAN_WORDS;
 }

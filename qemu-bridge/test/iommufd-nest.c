@@ -11,7 +11,11 @@
 #include "compat.h"
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include "iommufd-host.h"
+#include "iommufd-attach.h"
+#include "iommufd-devices.h"
+#include "iommufd-queues.h"
+#include "iommufd-spaces.h"
+#include "iommufd-vdevices.h"
 
 /* The guest: its RAM, and where in it things are. */
 #define RAM_BASE 0x40000000ull
@@ -94,7 +98,7 @@ static uint32_t wait_for_end(void)
     unsigned tries;
 
     for (tries = 0; tries < 30000 && get(STATUS) == BUSY; tries++) {
-        iommufd_host_poll(&host);
+        viommu_iommufd_host_poll(&host);
         g_usleep(1000);
     }
     return get(STATUS);
@@ -148,7 +152,7 @@ static int attach_tables(int32_t pasid, uint32_t root)
 {
     struct iommu_hwpt_vtd_s1 tables = { .pgtbl_addr = RAM_BASE + root, .addr_width = 48 };
 
-    return iommufd_host_attach_nested(&host, device, pasid, 1, IOMMU_HWPT_DATA_VTD_S1, &tables, sizeof(tables));
+    return viommu_iommufd_host_attach_nested(&host, device, pasid, 1, IOMMU_HWPT_DATA_VTD_S1, &tables, sizeof(tables));
 }
 
 static int invalidate(int32_t pasid, uint64_t address, uint32_t *count)
@@ -156,7 +160,7 @@ static int invalidate(int32_t pasid, uint64_t address, uint32_t *count)
     struct iommu_hwpt_vtd_s1_invalidate entry = { .addr = address, .npages = 1 };
 
     *count = 1;
-    return iommufd_host_invalidate_tables(&host, device, pasid, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, &entry, sizeof(entry),
+    return viommu_iommufd_host_invalidate_tables(&host, device, pasid, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, &entry, sizeof(entry),
                                           count);
 }
 
@@ -193,8 +197,8 @@ static void open_device(const char *address)
     region.index = VFIO_PCI_BAR0_REGION_INDEX;
     must(ioctl(vfio, VFIO_DEVICE_GET_REGION_INFO, &region) == 0, "BAR 0");
     registers = region.offset;
-    iommufd_host_init(&host, &iommufd_kernel, iommu, &sink);
-    errno = -iommufd_host_add_device(&host, 1, bind.out_devid, vfio, &device);
+    viommu_iommufd_host_init(&host, &viommu_iommufd_kernel, iommu, &sink);
+    errno = -viommu_iommufd_host_add_device(&host, 1, bind.out_devid, vfio, &device);
     must(!errno, "IOMMU_GET_HW_INFO and what follows");
 }
 
@@ -205,7 +209,7 @@ static void check_tables(void)
     uint32_t count, status;
     int result;
 
-    result = iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
+    result = viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
     check("parent", !result && arrives(RAM_BASE + PAGE_A, -1, PAGE_A, 11), "errno=%d", -result);
     result = attach_tables(IOMMUFD_NO_PASID, TABLES);
     check("tables", !result && arrives(INPUT, -1, PAGE_A, 12), "errno=%d", -result);
@@ -254,7 +258,7 @@ static void check_page_requests(void)
     faults = 0;
     start(WRITE, INPUT, PASID_USED, TRANSLATE_AHEAD | ASK_FOR_PAGES);
     for (tries = 0; tries < 5000 && !faults; tries++) {
-        iommufd_host_poll(&host);
+        viommu_iommufd_host_poll(&host);
         g_usleep(1000);
     }
     check("page-request", faults == 1 && last_fault.addr == INPUT && last_fault.pasid == PASID_USED,
@@ -262,7 +266,7 @@ static void check_page_requests(void)
           last_fault.perm);
     leaf[INPUT >> 12 & 511] = (RAM_BASE + PAGE_B) | ENTRY;
     memset(ram + PAGE_B, 0, BYTES);
-    result = iommufd_host_respond(&host, device, PASID_USED, last_fault.grpid, 0);
+    result = viommu_iommufd_host_respond(&host, device, PASID_USED, last_fault.grpid, 0);
     status = wait_for_end();
     check("page-response", !result && status == DONE && ram[PAGE_B], "errno=%d status=%u result=%#x", -result, status,
           get(RESULT));
@@ -278,9 +282,9 @@ int main(int argc, char **argv)
           device->abilities, device->info.max_pasid_log2);
     ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     must(ram != MAP_FAILED, "memory");
-    errno = -iommufd_host_create_space(&host, 1, device, true);
+    errno = -viommu_iommufd_host_create_space(&host, 1, device, true);
     must(!errno, "a nest parent");
-    errno = -iommufd_host_map(&host, 1, RAM_BASE, ram, RAM_SIZE, 3);
+    errno = -viommu_iommufd_host_map(&host, 1, RAM_BASE, ram, RAM_SIZE, 3);
     must(!errno, "IOMMU_IOAS_MAP");
     check_tables();
     if (device->abilities & HOST_PASIDS) {
@@ -289,9 +293,9 @@ int main(int argc, char **argv)
     if (device->abilities & HOST_PASIDS && device->abilities & HOST_FAULT_QUEUE) {
         check_page_requests();
     }
-    result = iommufd_host_detach(&host, device, IOMMUFD_NO_PASID);
+    result = viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID);
     check("detached", !result && run(WRITE, INPUT, -1) == FAULT, "errno=%d", -result);
-    iommufd_host_close(&host);
+    viommu_iommufd_host_close(&host);
     close(vfio);
     close(iommu);
     printf("VIOMMU-L1: nest end=%s\n", failed ? "failed" : "well");

@@ -5,7 +5,11 @@
  * difference. Neither QEMU nor /dev/iommu is needed to run it.
  */
 #include "compat.h"
-#include "iommufd-host.h"
+#include "iommufd-attach.h"
+#include "iommufd-devices.h"
+#include "iommufd-queues.h"
+#include "iommufd-spaces.h"
+#include "iommufd-vdevices.h"
 #include "iommufd-kernel.h"
 
 #define CHECK(condition, ...) \
@@ -49,13 +53,13 @@ static void begin(IommufdHost *host, const FakeRelease *release, uint32_t hw_typ
 {
     fake_reset(release, hw_type);
     requests_seen = events_seen = losses_seen = 0;
-    iommufd_host_init(host, &fake_calls, FAKE_IOMMUFD, &sink);
+    viommu_iommufd_host_init(host, &fake_calls, FAKE_IOMMUFD, &sink);
 }
 
 static void end(IommufdHost *host, const char *what)
 {
     fake.fail_at = 0;
-    iommufd_host_close(host);
+    viommu_iommufd_host_close(host);
     CHECK(fake_objects() == 0, "%s: %u objects are left", what, fake_objects());
     CHECK(fake_attachments() == 0, "%s: %u attachments are left", what, fake_attachments());
     CHECK(fake_open_queues() == 0, "%s: %u queues are open", what, fake_open_queues());
@@ -85,38 +89,38 @@ static unsigned live(IommufdHost *host)
     unsigned i, refused = 0;
 
     for (i = 0; i < FAKE_DEVICES; i++) {
-        refused += iommufd_host_add_device(host, i, FAKE_DEV_ID + i, FAKE_DEVICE + i, &device[i]) != 0;
+        refused += viommu_iommufd_host_add_device(host, i, FAKE_DEV_ID + i, FAKE_DEVICE + i, &device[i]) != 0;
     }
     for (i = 0; i < FAKE_DEVICES; i++) {
         if (device[i]) {
-            refused += iommufd_host_identify(host, device[i], 0x100 + i) != 0;
+            refused += viommu_iommufd_host_identify(host, device[i], 0x100 + i) != 0;
         }
     }
     if (!device[0]) {
         return refused;
     }
-    refused += iommufd_host_create_space(host, 1, device[0], false) != 0;
-    refused += iommufd_host_create_space(host, 2, device[0], true) != 0;
-    refused += iommufd_host_map(host, 2, 0, tables, 4096, 3) != 0;
-    refused += iommufd_host_attach(host, device[0], IOMMUFD_NO_PASID, 1) != 0;
-    refused += iommufd_host_attach(host, device[0], 5, 1) != 0;
-    refused += iommufd_host_attach_nested(host, device[0], IOMMUFD_NO_PASID, 2, 1, tables, sizeof(tables)) != 0;
-    refused += iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
-    refused += iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
-    refused += iommufd_host_invalidate_viommu(host, 2, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3, commands, 16,
+    refused += viommu_iommufd_host_create_space(host, 1, device[0], false) != 0;
+    refused += viommu_iommufd_host_create_space(host, 2, device[0], true) != 0;
+    refused += viommu_iommufd_host_map(host, 2, 0, tables, 4096, 3) != 0;
+    refused += viommu_iommufd_host_attach(host, device[0], IOMMUFD_NO_PASID, 1) != 0;
+    refused += viommu_iommufd_host_attach(host, device[0], 5, 1) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], IOMMUFD_NO_PASID, 2, 1, tables, sizeof(tables)) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
+    refused += viommu_iommufd_host_invalidate_viommu(host, 2, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3, commands, 16,
                                               &count) != 0;
     count = 2;
-    refused += iommufd_host_invalidate_tables(host, device[0], 3, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, commands, 24,
+    refused += viommu_iommufd_host_invalidate_tables(host, device[0], 3, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, commands, 24,
                                               &count) != 0;
     push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 9, 77);
-    refused += iommufd_host_poll(host) != 0;
-    refused += iommufd_host_respond(host, device[0], 3, 9, 0) != 0;
+    refused += viommu_iommufd_host_poll(host) != 0;
+    refused += viommu_iommufd_host_respond(host, device[0], 3, 9, 0) != 0;
     fake.pending_size = 0;
-    refused += iommufd_host_identify(host, device[0], 0x200) != 0;
-    refused += iommufd_host_detach(host, device[0], 3) != 0;
-    refused += iommufd_host_detach(host, device[0], 5) != 0;
-    refused += iommufd_host_unmap(host, 2, 0, 4096) != 0;
-    refused += iommufd_host_destroy_space(host, 1) != 0;
+    refused += viommu_iommufd_host_identify(host, device[0], 0x200) != 0;
+    refused += viommu_iommufd_host_detach(host, device[0], 3) != 0;
+    refused += viommu_iommufd_host_detach(host, device[0], 5) != 0;
+    refused += viommu_iommufd_host_unmap(host, 2, 0, 4096) != 0;
+    refused += viommu_iommufd_host_destroy_space(host, 1) != 0;
     return refused;
 }
 
@@ -144,7 +148,7 @@ static void test_every_failure(uint32_t hw_type)
             fake.error = errors[error];
             live(&host);
             fake.fail_at = 0;
-            iommufd_host_close(&host);
+            viommu_iommufd_host_close(&host);
             lives++;
             if (takes_away(fake.failed_request)) {
                 kept++;
@@ -198,14 +202,14 @@ static void test_releases(void)
             const char *name = releases[i].name;
 
             begin(&host, &releases[i], hw_types[type]);
-            CHECK(iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "%s", name);
+            CHECK(viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "%s", name);
             CHECK(device->abilities == expected[i][type], "%s, type %u: abilities %#x", name, hw_types[type],
                   device->abilities);
             CHECK(fake_objects() == 0, "%s: trying out leaves objects", name);
-            CHECK(iommufd_host_create_space(&host, 1, device, false) == 0, "%s", name);
-            CHECK(iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "%s", name);
-            CHECK(iommufd_host_attach(&host, device, 2, 1) == (releases[i].pasids ? 0 : -EOPNOTSUPP), "%s", name);
-            CHECK(iommufd_host_create_space(&host, 2, device, true) == (releases[i].nesting ? 0 : -EOPNOTSUPP), "%s",
+            CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == 0, "%s", name);
+            CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "%s", name);
+            CHECK(viommu_iommufd_host_attach(&host, device, 2, 1) == (releases[i].pasids ? 0 : -EOPNOTSUPP), "%s", name);
+            CHECK(viommu_iommufd_host_create_space(&host, 2, device, true) == (releases[i].nesting ? 0 : -EOPNOTSUPP), "%s",
                   name);
             end(&host, name);
         }
@@ -219,25 +223,25 @@ static void test_lifetimes(void)
     IommufdHost host;
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    CHECK(iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "add");
+    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "add");
     CHECK(device->info.size == sizeof(struct iommu_hw_info_arm_smmuv3) && device->info.data[0] == 0x5a, "info");
-    CHECK(iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == -EEXIST, "the same number again");
-    CHECK(iommufd_host_create_space(&host, 1, device, true) == 0, "parent");
-    CHECK(iommufd_host_create_space(&host, 1, device, false) == -EEXIST, "the same number again");
-    CHECK(iommufd_host_map(&host, 9, 0, tables, 4096, 3) == -ENOENT, "no such space");
-    CHECK(iommufd_host_identify(&host, device, 0x10) == 0, "identify");
-    CHECK(iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "nested");
+    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == -EEXIST, "the same number again");
+    CHECK(viommu_iommufd_host_create_space(&host, 1, device, true) == 0, "parent");
+    CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == -EEXIST, "the same number again");
+    CHECK(viommu_iommufd_host_map(&host, 9, 0, tables, 4096, 3) == -ENOENT, "no such space");
+    CHECK(viommu_iommufd_host_identify(&host, device, 0x10) == 0, "identify");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "nested");
     CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_NESTED, "attached to guest tables");
-    CHECK(iommufd_host_destroy_space(&host, 1) == -EBUSY, "in use");
+    CHECK(viommu_iommufd_host_destroy_space(&host, 1) == -EBUSY, "in use");
     CHECK(fake_objects() == 7, "%u objects: IOAS, parent, vIOMMU, vDEVICE, two queues, tables", fake_objects());
     /* New tables in the place of old ones: the old ones are gone. */
-    CHECK(iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "again");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "again");
     CHECK(fake_objects() == 7, "%u objects", fake_objects());
-    CHECK(iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "pass-through on the parent");
+    CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "pass-through on the parent");
     CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_PARENT && fake_objects() == 6, "the tables are gone");
-    CHECK(iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == 0, "detach");
-    CHECK(iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == -ENOENT, "twice");
-    CHECK(iommufd_host_destroy_space(&host, 1) == 0 && fake_objects() == 0, "destroy");
+    CHECK(viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == 0, "detach");
+    CHECK(viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == -ENOENT, "twice");
+    CHECK(viommu_iommufd_host_destroy_space(&host, 1) == 0 && fake_objects() == 0, "destroy");
     end(&host, "lifetimes");
     printf("lifetimes: every object goes after those that need it\n");
 }
@@ -249,14 +253,14 @@ static void test_refused_tables(void)
     IommufdHost host;
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_INTEL_VTD);
-    iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    iommufd_host_create_space(&host, 1, device, true);
-    CHECK(iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "parent");
-    CHECK(iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 0) == -EINVAL, "no data");
+    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
+    viommu_iommufd_host_create_space(&host, 1, device, true);
+    CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "parent");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 0) == -EINVAL, "no data");
     CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_PARENT, "still where it was");
     /* A device that cannot ask for pages is refused a fault queue, and gets its tables without. */
     fake.page_requests = false;
-    CHECK(iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 24) == 0, "without a queue");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 24) == 0, "without a queue");
     CHECK(!(device->abilities & HOST_FAULT_QUEUE), "and it is known from now on");
     end(&host, "refused tables");
     printf("refused tables: the device stays where it was\n");
@@ -270,20 +274,20 @@ static void test_arrays(void)
     IommufdHost host;
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    iommufd_host_create_space(&host, 1, device, true);
-    CHECK(iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == 0 && count == 16, "all");
+    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
+    viommu_iommufd_host_create_space(&host, 1, device, true);
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == 0 && count == 16, "all");
     fake.bad_entry = 6;
-    CHECK(iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 5, "%u of 16", count);
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 5, "%u of 16", count);
     fake.bad_entry = 1;
-    CHECK(iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 0, "%u of 5", count);
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 0, "%u of 5", count);
     fake.bad_entry = 0;
     count = 16;
-    CHECK(iommufd_host_invalidate_viommu(&host, 1, 7, commands, 16, &count) == -EINVAL && count == 0, "wrong type");
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 7, commands, 16, &count) == -EINVAL && count == 0, "wrong type");
     count = 16;
     fake.fail_at = fake.calls + 1;
     fake.error = ENOTTY;
-    CHECK(iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EOPNOTSUPP && count == 0,
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EOPNOTSUPP && count == 0,
           "a call that the kernel does not know carries out nothing");
     end(&host, "arrays");
     printf("invalidation arrays: what was carried out is known, also of those that stop in the middle\n");
@@ -301,52 +305,52 @@ static void test_queues(void)
     int fds[4];
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    iommufd_host_create_space(&host, 1, device, true);
-    iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
-    CHECK(iommufd_host_descriptors(&host, fds, 4) == 2, "two queues");
+    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
+    viommu_iommufd_host_create_space(&host, 1, device, true);
+    viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
+    CHECK(viommu_iommufd_host_descriptors(&host, fds, 4) == 2, "two queues");
     push_fault(0, 0, 4, 0);
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 4, 1234);
-    CHECK(iommufd_host_poll(&host) == 0 && requests_seen == 2, "%u page requests", requests_seen);
-    CHECK(iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 5, 0) == -ENOENT, "another group");
-    CHECK(iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 15) == 0, "response failure");
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 2, "%u page requests", requests_seen);
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 5, 0) == -ENOENT, "another group");
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 15) == 0, "response failure");
     CHECK(fake.last_cookie == 1234 && fake.last_code == IOMMUFD_PAGE_RESP_INVALID, "code %u", fake.last_code);
-    CHECK(iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 0) == -ENOENT, "answered already");
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 0) == -ENOENT, "answered already");
     /* Tables that are gone take their groups with them. */
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 6, 1235);
-    iommufd_host_poll(&host);
-    iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT, "gone with its tables");
+    viommu_iommufd_host_poll(&host);
+    viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT, "gone with its tables");
     /* Also those with a PASID, when it is the tables of requests without that have it. */
-    iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
+    viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
     push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 8, 1237);
-    iommufd_host_poll(&host);
-    iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT, "gone with the tables that had its PASID");
+    viommu_iommufd_host_poll(&host);
+    viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
+    CHECK(viommu_iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT, "gone with the tables that had its PASID");
     /* Of a device that has gone meanwhile: answered, and nobody is told. */
     requests_seen = 0;
     push(&stranger, sizeof(stranger));
-    CHECK(iommufd_host_poll(&host) == 0 && requests_seen == 0 && fake.last_cookie == 1238, "a stranger's request");
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 0 && fake.last_cookie == 1238, "a stranger's request");
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 7, 1236);
     fake.cut = 8;
-    CHECK(iommufd_host_poll(&host) == -EIO, "a record that was cut");
+    CHECK(viommu_iommufd_host_poll(&host) == -EIO, "a record that was cut");
     end(&host, "faults");
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
+    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
     device->abilities &= ~HOST_FAULT_QUEUE;
-    iommufd_host_create_space(&host, 1, device, true);
+    viommu_iommufd_host_create_space(&host, 1, device, true);
     push(&header, sizeof(header));
     push(&event, sizeof(event));
     header.flags = IOMMU_VEVENTQ_FLAG_LOST_EVENTS;
     push(&header, sizeof(header));
-    CHECK(iommufd_host_poll(&host) == 0 && events_seen == 1 && losses_seen == 1, "%u events, %u losses", events_seen,
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && events_seen == 1 && losses_seen == 1, "%u events, %u losses", events_seen,
           losses_seen);
     header.flags = 0;
     push(&header, sizeof(header));
     push(&event, sizeof(event));
     fake.cut = sizeof(header) + sizeof(event) - 4;
-    CHECK(iommufd_host_poll(&host) == -EIO, "a header that was cut");
+    CHECK(viommu_iommufd_host_poll(&host) == -EIO, "a header that was cut");
     end(&host, "events");
     printf("queues: groups, answers, events, losses; what is cut short is an error\n");
 }
@@ -358,10 +362,10 @@ static void test_ranges(void)
     uint32_t ioas, count;
 
     fake_reset(NEWEST, IOMMU_HW_INFO_TYPE_INTEL_VTD);
-    CHECK(iommufd_ioas_alloc(&io, &ioas) == 0, "IOAS");
-    CHECK(iommufd_ioas_ranges(&io, ioas, ranges, 4, &count) == 0 && count == 2, "%u ranges", count);
-    CHECK(iommufd_ioas_ranges(&io, ioas, ranges, 1, &count) == 0 && count == 2, "more than fit");
-    CHECK(iommufd_destroy(&io, ioas) == 0 && iommufd_destroy(&io, ioas) == -ENOENT, "destroy");
+    CHECK(viommu_iommufd_ioas_alloc(&io, &ioas) == 0, "IOAS");
+    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 4, &count) == 0 && count == 2, "%u ranges", count);
+    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 1, &count) == 0 && count == 2, "more than fit");
+    CHECK(viommu_iommufd_destroy(&io, ioas) == 0 && viommu_iommufd_destroy(&io, ioas) == -ENOENT, "destroy");
     printf("ranges: as many as there are\n");
 }
 

@@ -125,7 +125,7 @@ static void random_insert(Iotlb *t)
     };
 
     qemu_mutex_lock(&t->lock);
-    iotlb_insert_locked(t, b.input, b.output, b.log2_size, b.access, b.space, b.sub);
+    viommu_iotlb_insert_locked(t, b.input, b.output, b.log2_size, b.access, b.space, b.sub);
     qemu_mutex_unlock(&t->lock);
     model_insert(&b);
 }
@@ -140,7 +140,7 @@ static void random_invalidate(Iotlb *t)
         .log2_size = scopes[next_random() % ARRAY_SIZE(scopes)],
     };
 
-    iotlb_invalidate(t, &s);
+    viommu_iotlb_invalidate(t, &s);
     model_invalidate(&s);
 }
 
@@ -150,8 +150,8 @@ static void against_reference(void)
     IotlbHit hit;
     Iotlb t;
 
-    iotlb_init(&t);
-    CHECK(!iotlb_lookup(&t, 0, IOTLB_READ, &hit), "an empty cache answers");
+    viommu_iotlb_init(&t);
+    CHECK(!viommu_iotlb_lookup(&t, 0, IOTLB_READ, &hit), "an empty cache answers");
     for (step = 0; step < 400000; step++) {
         unsigned what = next_random() % 64;
 
@@ -164,16 +164,16 @@ static void against_reference(void)
             uint32_t access = next_random() % 4;
 
             lookups++;
-            if (iotlb_lookup(&t, address, access, &hit)) {
+            if (viommu_iotlb_lookup(&t, address, access, &hit)) {
                 hits++;
                 CHECK(model_allows(address, access, &hit), "step %u: a translation that is not there", step);
             }
         }
     }
     CHECK(hits > lookups / 20, "%u hits in %u look-ups", hits, lookups);
-    iotlb_flush(&t);
+    viommu_iotlb_flush(&t);
     CHECK(t.entries == 0 && t.classes == 0, "%u entries left after a flush", t.entries);
-    iotlb_destroy(&t);
+    viommu_iotlb_destroy(&t);
     printf("iotlb-test: reference: %u look-ups, %u hits\n", lookups, hits);
 }
 
@@ -185,21 +185,21 @@ static void keeps_what_fits(void)
     Iotlb t;
     uint64_t i;
 
-    iotlb_init(&t);
+    viommu_iotlb_init(&t);
     qemu_mutex_lock(&t.lock);
     for (i = 0; i < IOTLB_SETS * 2; i++) {
-        iotlb_insert_locked(&t, i << 12, (i + 7) << 12, 12, IOTLB_RW, 1, 2);
+        viommu_iotlb_insert_locked(&t, i << 12, (i + 7) << 12, 12, IOTLB_RW, 1, 2);
     }
-    iotlb_insert_locked(&t, 0, 0, 11, IOTLB_RW, 1, 2);
-    iotlb_insert_locked(&t, 0, 0, 65, IOTLB_RW, 1, 2);
+    viommu_iotlb_insert_locked(&t, 0, 0, 11, IOTLB_RW, 1, 2);
+    viommu_iotlb_insert_locked(&t, 0, 0, 65, IOTLB_RW, 1, 2);
     qemu_mutex_unlock(&t.lock);
     CHECK(t.entries == IOTLB_SETS * 2, "%u entries", t.entries);
-    CHECK(iotlb_invalidate(&t, &one) == 1, "a page invalidation");
+    CHECK(viommu_iotlb_invalidate(&t, &one) == 1, "a page invalidation");
     for (i = 0; i < IOTLB_SETS * 2; i++) {
-        CHECK(iotlb_lookup(&t, i << 12 | 0xabc, IOTLB_RW, &hit) == (i != 5), "page %" PRIu64, i);
+        CHECK(viommu_iotlb_lookup(&t, i << 12 | 0xabc, IOTLB_RW, &hit) == (i != 5), "page %" PRIu64, i);
         CHECK(i == 5 || hit.output == (i + 7) << 12, "page %" PRIu64 " leads elsewhere", i);
     }
-    iotlb_destroy(&t);
+    viommu_iotlb_destroy(&t);
     printf("iotlb-test: %u neighbouring pages kept\n", IOTLB_SETS * 2);
 }
 
@@ -208,20 +208,20 @@ static void epochs(void)
     IotlbEpochs e = { 0 };
     uint32_t epoch;
 
-    CHECK(iotlb_epochs_fresh(&e, 5, 0), "the first answer");
-    iotlb_epochs_note(&e, 5, 10);
-    CHECK(!iotlb_epochs_fresh(&e, 5, 9) && iotlb_epochs_fresh(&e, 5, 10), "an older answer of the space");
-    CHECK(iotlb_epochs_fresh(&e, 6, 9), "an older answer of another space");
-    iotlb_epochs_note(&e, IOTLB_ANY, 20);
-    CHECK(!iotlb_epochs_fresh(&e, 6, 19) && iotlb_epochs_fresh(&e, 6, 20), "an older answer of any space");
+    CHECK(viommu_iotlb_epochs_fresh(&e, 5, 0), "the first answer");
+    viommu_iotlb_epochs_note(&e, 5, 10);
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 5, 9) && viommu_iotlb_epochs_fresh(&e, 5, 10), "an older answer of the space");
+    CHECK(viommu_iotlb_epochs_fresh(&e, 6, 9), "an older answer of another space");
+    viommu_iotlb_epochs_note(&e, IOTLB_ANY, 20);
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 6, 19) && viommu_iotlb_epochs_fresh(&e, 6, 20), "an older answer of any space");
     /* Once round: a slot that nothing touches must not come to look like the future. */
     for (epoch = 0x1000000; epoch; epoch += 0x1000000) {
-        iotlb_epochs_note(&e, 7, epoch);
-        CHECK(iotlb_epochs_fresh(&e, 5, epoch) && iotlb_epochs_fresh(&e, 200, epoch), "at %#x", epoch);
-        CHECK(!iotlb_epochs_fresh(&e, 7, epoch - 1), "at %#x", epoch);
+        viommu_iotlb_epochs_note(&e, 7, epoch);
+        CHECK(viommu_iotlb_epochs_fresh(&e, 5, epoch) && viommu_iotlb_epochs_fresh(&e, 200, epoch), "at %#x", epoch);
+        CHECK(!viommu_iotlb_epochs_fresh(&e, 7, epoch - 1), "at %#x", epoch);
     }
-    iotlb_epochs_note(&e, 7, 3);
-    CHECK(!iotlb_epochs_fresh(&e, 7, 0xfffffff0u) && iotlb_epochs_fresh(&e, 7, 4), "across the wrap");
+    viommu_iotlb_epochs_note(&e, 7, 3);
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 7, 0xfffffff0u) && viommu_iotlb_epochs_fresh(&e, 7, 4), "across the wrap");
     printf("iotlb-test: epochs\n");
 }
 
@@ -242,7 +242,7 @@ static void *reader(void *opaque)
         uint64_t page = i % RACE_PAGES;
 
         /* All pages collide in one set. */
-        if (iotlb_lookup(t, page << (12 + IOTLB_SETS_BITS * 2), IOTLB_READ, &hit)) {
+        if (viommu_iotlb_lookup(t, page << (12 + IOTLB_SETS_BITS * 2), IOTLB_READ, &hit)) {
             CHECK((hit.output >> 40) == page && (hit.output >> 12 & 1) == (hit.access >> 1),
                   "page %" PRIu64 " -> %" PRIx64 " access %u", page, hit.output, hit.access);
             hits++;
@@ -261,10 +261,10 @@ static void *writer(void *opaque)
         uint64_t page = i * 5 % RACE_PAGES, odd = i >> 3 & 1;
 
         qemu_mutex_lock(&t->lock);
-        iotlb_insert_locked(t, page << (12 + IOTLB_SETS_BITS * 2), page << 40 | odd << 12, 12, 1 | odd << 1, 0, 0);
+        viommu_iotlb_insert_locked(t, page << (12 + IOTLB_SETS_BITS * 2), page << 40 | odd << 12, 12, 1 | odd << 1, 0, 0);
         qemu_mutex_unlock(&t->lock);
         if (i % 64 == 0) {
-            iotlb_flush(t);
+            viommu_iotlb_flush(t);
         }
     }
     return NULL;
@@ -276,7 +276,7 @@ static void under_threads(void)
     unsigned i;
     Iotlb t;
 
-    iotlb_init(&t);
+    viommu_iotlb_init(&t);
     for (i = 0; i < 2; i++) {
         pthread_create(&readers[i], NULL, reader, &t);
         pthread_create(&writers[i], NULL, writer, &t);
@@ -289,7 +289,7 @@ static void under_threads(void)
         pthread_join(readers[i], NULL);
     }
     CHECK(race_hits > 1000, "readers hardly hit: %u", race_hits);
-    iotlb_destroy(&t);
+    viommu_iotlb_destroy(&t);
     printf("iotlb-test: threads: %u hits, none torn\n", race_hits);
 }
 

@@ -31,7 +31,7 @@ static QueueShape *take_queue(void)
     assert(size <= sizeof(bytes));
     take(bytes, size);
     in = pb_istream_from_buffer(bytes, size);
-    queue = pb_decode(&in, viommu_Queue_fields, &msg) ? queue_shape_new(&msg, REGISTER_BYTES) : NULL;
+    queue = pb_decode(&in, viommu_Queue_fields, &msg) ? viommu_queue_shape_new(&msg, REGISTER_BYTES) : NULL;
     printf("%s", queue ? "" : "bad queue\n");
     return queue;
 }
@@ -58,13 +58,13 @@ static void match(const QueueShape *queue)
     QueueStep step;
 
     take(entry, sizeof(entry));
-    if (!queue || !queue_match(queue, entry, &step)) {
+    if (!queue || !viommu_queue_match(queue, entry, &step)) {
         printf("-\n");
         return;
     }
     switch (step.kind) {
     case QUEUE_DROP:
-        queue_scopes(&step, print_scope, &first);
+        viommu_queue_scopes(&step, print_scope, &first);
         printf("\n");
         break;
     case QUEUE_STORE:
@@ -92,7 +92,7 @@ int main(void)
             break;
         case 'D':
             take(ends, sizeof(ends));
-            printf("%" PRIu32 " %" PRIu32 "\n", queue_distance(queue, ends[0], ends[1]), queue_place(queue, ends[0]));
+            printf("%" PRIu32 " %" PRIu32 "\n", viommu_queue_distance(queue, ends[0], ends[1]), viommu_queue_place(queue, ends[0]));
             break;
         default:
             fprintf(stderr, "queue-test: command %d\n", command);

@@ -66,7 +66,7 @@ static WalkTables *take_tables(void)
     assert(size <= sizeof(bytes));
     take(bytes, size);
     in = pb_istream_from_buffer(bytes, size);
-    tables = pb_decode(&in, viommu_Tables_fields, &msg) ? walk_tables_new(&msg) : NULL;
+    tables = pb_decode(&in, viommu_Tables_fields, &msg) ? viommu_walk_tables_new(&msg) : NULL;
     if (!tables) {
         printf("bad tables\n");
     }
@@ -81,7 +81,7 @@ static void ask(const WalkTables *tables)
 
     take(&address, sizeof(address));
     take(&access, sizeof(access));
-    if (!tables || !walk_tables(tables, address, access, read_entries, &found)) {
+    if (!tables || !viommu_walk_tables(tables, address, access, read_entries, &found)) {
         printf("-\n");
         return;
     }

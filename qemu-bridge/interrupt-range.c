@@ -11,6 +11,8 @@
  * follows a refused piece is refused with it.
  */
 #include "compat.h"
+#include "ask.h"
+#include "interrupt-range.h"
 #include "refusals.h"
 #include "spaces.h"
 #include "viommu-core.h"
@@ -43,7 +45,7 @@ static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsig
     uint64_t mask;
     uint16_t rid;
 
-    if (!viommu_space_ask(space, &request, &answer, &rid) || !viommu_answer_allows(&answer, address, access)) {
+    if (!viommu_ask(space, &request, &answer, &rid) || !viommu_ask_allows(&answer, address, access)) {
         viommu_refusal_note(space, address, access, size);
         return MEMTX_DECODE_ERROR;
     }
@@ -85,7 +87,7 @@ static const MemoryRegionOps interrupts_ops = {
     .impl = { .min_access_size = 1, .max_access_size = MAX_PIECE, .unaligned = true },
 };
 
-void viommu_interrupts_cover(ViommuSpace *space, const char *name)
+void viommu_interrupt_range_cover(ViommuSpace *space, const char *name)
 {
     ViommuCore *core = space->core;
 

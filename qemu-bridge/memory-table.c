@@ -6,8 +6,8 @@
  */
 #include "compat.h"
 #include "front.h"
-#include "guest-memory.h"
-#include "host.h"
+#include "memory-table.h"
+#include "settle.h"
 #include "track.h"
 #include "viommu-core.h"
 
@@ -77,7 +77,7 @@ static void forget(ViommuCore *core, ViommuRegion *region)
     qemu_mutex_lock(&core->host_lock);
     QTAILQ_REMOVE(&core->regions, region, next);
     qemu_mutex_unlock(&core->host_lock);
-    viommu_host_settle(core);
+    viommu_settle(core);
     memory_region_unref(region->mr);
     g_free(region);
 }
@@ -156,7 +156,7 @@ static void commit(MemoryListener *listener)
     }
 }
 
-void viommu_memory_start(ViommuCore *core)
+void viommu_memory_table_start(ViommuCore *core)
 {
     QTAILQ_INIT(&core->regions);
     core->sections = g_array_new(FALSE, FALSE, sizeof(MemoryRegionSection));
@@ -171,7 +171,7 @@ void viommu_memory_start(ViommuCore *core)
     core->memory_listening = true;
 }
 
-void viommu_memory_stop(ViommuCore *core)
+void viommu_memory_table_stop(ViommuCore *core)
 {
     if (core->memory_listening) {
         memory_listener_unregister(&core->memory_listener);

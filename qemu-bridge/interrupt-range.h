@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The range of addresses that a unit takes for interrupts. */
+#ifndef VIOMMU_INTERRUPT_RANGE_H
+#define VIOMMU_INTERRUPT_RANGE_H
+
+typedef struct ViommuSpace ViommuSpace;
+
+/** Lays the range over a requester's address space, if the unit has one (msi_size). Big lock. */
+void viommu_interrupt_range_cover(ViommuSpace *space, const char *name);
+
+#endif
