@@ -6,6 +6,7 @@
  */
 
 import type { PageTableFormat } from '../spec/pagetable/format.js';
+import type { ModelCounters } from './counters.js';
 import type { NestedView } from './nested-view.js';
 import type { PeerQueue } from './peer-queue.js';
 
@@ -18,12 +19,14 @@ export const NO_PASID = -1;
 /** Stands for "every one" in a scope. */
 export const ANY = 0xffffffff;
 
-/** `space` of an address space that nothing goes through: no scope but that of everything names it. */
+/**
+ * `space` of an address space that nothing goes through: no scope but that of everything names it.
+ */
 export const NO_TAG = 0xfffffffd;
 
 /**
- * What a request is to ATS: an ordinary one, a translation request of a device that keeps translations itself, or
- * a request whose address such a translation gave.
+ * What a request is to ATS: an ordinary one, a translation request of a device that keeps
+ * translations itself, or a request whose address such a translation gave.
  */
 export const REQUEST = { UNTRANSLATED: 0, TRANSLATION: 1, TRANSLATED: 2 } as const;
 
@@ -33,7 +36,9 @@ export interface TranslateRequest {
   rid: number;
   /** 20-bit PASID or {@link NO_PASID}. */
   pasid: number;
-  /** {@link ACCESS} bits. 0 = what would be allowed (never faults; used by replay and by people). */
+  /**
+   * {@link ACCESS} bits. 0 = what would be allowed (never faults; used by replay and by people).
+   */
   access: number;
   /** Input address. */
   lo: number;
@@ -64,35 +69,45 @@ export interface PageRequest {
 /** Codes of a page response, as PCI Express numbers them. */
 export const PAGE_RESPONSE = { SUCCESS: 0, INVALID: 1, FAILURE: 15 } as const;
 
-/** What becomes of a stalled request: repeated, failed, or ended as if done (reads give 0, writes go nowhere). */
+/**
+ * What becomes of a stalled request: repeated, failed, or ended as if done (reads give 0, writes go
+ * nowhere).
+ */
 export const RESUME = { RETRY: 0, ABORT: 1, READ_ZERO: 2 } as const;
 
-/** How an ATS invalidation request ended: done, without an answer in time, or there is no such device. */
+/**
+ * How an ATS invalidation request ended: done, without an answer in time, or there is no such
+ * device.
+ */
 export const DEVICE_TLB = { DONE: 0, TIMEOUT: 1, UNSUPPORTED: 2 } as const;
 
 /**
- * Bits that an answer to a translation request has beside {@link ACCESS}: the translation holds for every PASID;
- * the address may only be used untranslated.
+ * Bits that an answer to a translation request has beside {@link ACCESS}: the translation holds for
+ * every PASID; the address may only be used untranslated.
  */
 export const ATS = { GLOBAL: 16, UNTRANSLATED_ONLY: 32 } as const;
 
 /** Words per span in {@link TranslateResult.spans}. */
 export const SPAN_WORDS = 6;
 
-/** Most spans that one answer carries: the translation asked for, then neighbours the device is likely to want. */
+/**
+ * Most spans that one answer carries: the translation asked for, then neighbours the device is
+ * likely to want.
+ */
 export const MAX_SPANS = 64;
 
 /**
- * FAULT answers a translation request with Unsupported Request, COMPLETER_ABORT with that; a translation request
- * for what is not mapped is OK with a span of no permissions. STALLED is for requests that may stall.
+ * FAULT answers a translation request with Unsupported Request, COMPLETER_ABORT with that; a
+ * translation request for what is not mapped is OK with a span of no permissions. STALLED is for
+ * requests that may stall.
  */
 export const TRANSLATE_STATUS = { OK: 0, FAULT: 1, STALLED: 2, COMPLETER_ABORT: 3 } as const;
 
 /**
- * An answer. Spans are [inputLo, inputHi, outputLo, outputHi, log2Size, permissions] with input and output
- * aligned to the size (12..64; 64 = the whole input space, identity). `spans[0]` covers the address asked for;
- * the rest are valid translations that were found beside it and that a cache may hold (never speculated:
- * their Accessed/Dirty bits already are as the architecture wants them).
+ * An answer. Spans are [inputLo, inputHi, outputLo, outputHi, log2Size, permissions] with input and
+ * output aligned to the size (12..64; 64 = the whole input space, identity). `spans[0]` covers the
+ * address asked for; the rest are valid translations that were found beside it and that a cache may
+ * hold (never speculated: their Accessed/Dirty bits already are as the architecture wants them).
  */
 export interface TranslateResult {
   status: number;
@@ -101,40 +116,59 @@ export interface TranslateResult {
   spans: Uint32Array;
   /** Cache tag: which invalidations hit these entries (VT-d: DID; SMMUv3: VMID). */
   space: number;
-  /** Second tag (VT-d: PASID of first-stage or nested entries; SMMUv3: ASID), {@link ANY} when none. */
+  /**
+   * Second tag (VT-d: PASID of first-stage or nested entries; SMMUv3: ASID), {@link ANY} when none.
+   */
   sub: number;
   /** Names the request in {@link IommuOutputs.resume}; meaningful with STALLED. */
   stall: number;
 }
 
-/** What stands between a requester and memory: nothing goes through, everything as it is, or tables decide. */
+/**
+ * What stands between a requester and memory: nothing goes through, everything as it is, or tables
+ * decide.
+ */
 export const THROUGH = { NOTHING: 0, IDENTITY: 1, TABLES: 2, NESTED: 3 } as const;
 
-/** The tables of one requester, for a cache that keeps mappings of its own. Filled by the model; reused. */
+/**
+ * The tables of one requester, for a cache that keeps mappings of its own. Filled by the model;
+ * reused.
+ */
 export interface AddressSpaceTables {
   /** {@link THROUGH} */
   through: number;
   /** IDENTITY: width of the addresses that pass. */
   reach: number;
   /**
-   * TABLES: trees that share the input space, `count` of them (Arm: TTB0 and TTB1). NESTED: of the first stage; the
-   * second is in `secondFormat` and `secondRoot`.
+   * TABLES: trees that share the input space, `count` of them (Arm: TTB0 and TTB1). NESTED: of the
+   * first stage; the second is in `secondFormat` and `secondRoot`.
    */
   count: number;
   readonly formats: PageTableFormat[];
   readonly roots: number[];
   secondFormat: PageTableFormat | undefined;
   secondRoot: number;
-  /** Whether the address of an invalidation that names no `sub` tells where these tables changed. */
+  /**
+   * Whether the address of an invalidation that names no `sub` tells where these tables changed.
+   */
   addressed: boolean;
-  /** Tags of what is found by these tables, as in {@link TranslateResult}; {@link NO_TAG} where nothing goes through. */
+  /**
+   * Tags of what is found by these tables, as in {@link TranslateResult}; {@link NO_TAG} where
+   * nothing goes through.
+   */
   space: number;
   sub: number;
   /** The guest announces what goes from these tables, and not what comes to them. */
   silent: boolean;
-  /** Whether an Accessed or Dirty bit may be set in these tables. Where not, what would need one set is not allowed. */
+  /**
+   * Whether an Accessed or Dirty bit may be set in these tables. Where not, what would need one set
+   * is not allowed.
+   */
   updates: boolean;
-  /** Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` > `holeLast`: none. */
+  /**
+   * Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` >
+   * `holeLast`: none.
+   */
   holeFirst: number;
   holeLast: number;
 }
@@ -169,7 +203,10 @@ export interface WalkTables {
   /** Bits of a leaf's low half, and how they must be in one that the peer understands. */
   expectedMask: number;
   expected: number;
-  /** Pages of 4 KiB, both included, that are no output (`holeInput`: and no input) of a walk; `holeFirst` > `holeLast`: none. */
+  /**
+   * Pages of 4 KiB, both included, that are no output (`holeInput`: and no input) of a walk;
+   * `holeFirst` > `holeLast`: none.
+   */
   holeFirst: number;
   holeLast: number;
   holeInput: boolean;
@@ -190,45 +227,59 @@ export interface InvalidateScope {
   /** One requester, after its configuration changed. */
   rid: number;
   pasid: number;
-  /** Input range: `log2Size` ≥ 64 means all; otherwise the aligned block that contains the address. */
+  /**
+   * Input range: `log2Size` ≥ 64 means all; otherwise the aligned block that contains the address.
+   */
   lo: number;
   hi: number;
   log2Size: number;
-  /** Set when structures (contexts, PASID entries, STEs, CDs) may have changed, not only what tables translate to. */
+  /**
+   * Set when structures (contexts, PASID entries, STEs, CDs) may have changed, not only what tables
+   * translate to.
+   */
   structures?: boolean;
 }
 
-/** Wired interrupt outputs of an SMMUv3, in the order that device trees and IORT list them. Edge-triggered. */
+/**
+ * Wired interrupt outputs of an SMMUv3, in the order that device trees and IORT list them.
+ * Edge-triggered.
+ */
 export const WIRE = { EVENTQ: 0, PRIQ: 1, CMD_SYNC: 2, GERROR: 3 } as const;
 
 /** What the model may do to the world. Implemented by the session. */
 export interface IommuOutputs {
   /**
-   * Drops translations in caches outside of the model, after the model's present call: the scope is recorded, and counts in
-   * {@link IommuOutputs.pendingAcks} at once. The scope object is read before return.
+   * Drops translations in caches outside of the model, after the model's present call: the scope is
+   * recorded, and counts in {@link IommuOutputs.pendingAcks} at once. The scope object is read
+   * before return.
    */
   invalidate(scope: InvalidateScope): void;
   /**
-   * How many invalidations and host operations have not been acknowledged yet. A model that is told of more than 0 hears
-   * {@link Iommu.acknowledged} when there are none left.
+   * How many invalidations and host operations have not been acknowledged yet. A model that is told
+   * of more than 0 hears {@link Iommu.acknowledged} when there are none left.
    */
   pendingAcks(): number;
-  /** Raises a message-signalled interrupt: a 32-bit write of `data` to the guest-physical address. */
+  /**
+   * Raises a message-signalled interrupt: a 32-bit write of `data` to the guest-physical address.
+   */
   interrupt(addressLo: number, addressHi: number, data: number): void;
   /**
-   * A rising edge on one of the unit's own interrupt outputs, by {@link WIRE}. Without it such edges are lost:
-   * only a model that has wired outputs calls it.
+   * A rising edge on one of the unit's own interrupt outputs, by {@link WIRE}. Without it such
+   * edges are lost: only a model that has wired outputs calls it.
    */
   wire?(line: number): void;
-  /** What becomes of a stalled request ({@link RESUME}); `stall` is from {@link TranslateResult}. */
+  /**
+   * What becomes of a stalled request ({@link RESUME}); `stall` is from {@link TranslateResult}.
+   */
   resume(stall: number, action: number): void;
   /** Answers the page requests of a group; `code` is of {@link PAGE_RESPONSE}. */
   pageResponse(rid: number, pasid: number, group: number, code: number): void;
   /**
-   * Sends a device an ATS invalidation request for the aligned block (`log2Size` ≥ 64: all addresses; `global`:
-   * whatever the PASID). The answer comes as {@link DeviceView.invalidated} with the same `tag`, which the
-   * model chooses (≥ 0), later and never from within this call. Not counted by {@link IommuOutputs.pendingAcks}.
-   * False: too many are under way, nothing was sent; there is room when one has ended.
+   * Sends a device an ATS invalidation request for the aligned block (`log2Size` ≥ 64: all
+   * addresses; `global`: whatever the PASID). The answer comes as {@link DeviceView.invalidated}
+   * with the same `tag`, which the model chooses (≥ 0), later and never from within this call. Not
+   * counted by {@link IommuOutputs.pendingAcks}. False: too many are under way, nothing was sent;
+   * there is room when one has ended.
    */
   invalidateDeviceTlb(
     tag: number,
@@ -262,34 +313,6 @@ export type ModelEvent =
   | { readonly kind: 'queueError'; readonly name: string; readonly detail: string }
   | { readonly kind: 'invalidation'; readonly name: string; readonly detail: string };
 
-/** Counters every model keeps; plain numbers, read by reports and metrics. */
-export interface ModelCounters {
-  translations: number;
-  /** Translations answered from the model's own IOTLB. */
-  iotlbHits: number;
-  walks: number;
-  faults: number;
-  /** Faults that found no free record. */
-  faultsDropped: number;
-  commands: number;
-  invalidations: number;
-  interrupts: number;
-}
-
-/** Counters as they start. */
-export function zeroCounters(): ModelCounters {
-  return {
-    translations: 0,
-    iotlbHits: 0,
-    walks: 0,
-    faults: 0,
-    faultsDropped: 0,
-    commands: 0,
-    invalidations: 0,
-    interrupts: 0,
-  };
-}
-
 /** One node of what `viommu dump` prints. */
 export interface DumpNode {
   /** e.g. `GSTS_REG`, `root[00]`, `context 00:03.0`, `SS-PML4[5]`. */
@@ -317,8 +340,9 @@ export interface SurveyView {
   /** Registers and tables as a tree. */
   dump(options: DumpOptions): DumpNode[];
   /**
-   * Translations of a requester at or above `lo:hi`, for replay. Fills `result`: at most {@link MAX_SPANS}, ascending,
-   * permissions as mapped, no Accessed or Dirty bit set. True: more follow above the last one.
+   * Translations of a requester at or above `lo:hi`, for replay. Fills `result`: at most
+   * {@link MAX_SPANS}, ascending, permissions as mapped, no Accessed or Dirty bit set. True: more
+   * follow above the last one.
    */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean;
 }
@@ -327,18 +351,25 @@ export interface SurveyView {
 export interface SpacesView {
   /** True: the guest does not announce new mappings, so stores to its tables have to be trapped. */
   readonly mapsInSilence?: boolean;
-  /** Requesters among `rids` to which translations of this scope may belong. Written to `out` from 0 on; returns how many. */
+  /**
+   * Requesters among `rids` to which translations of this scope may belong. Written to `out` from 0
+   * on; returns how many.
+   */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
-  /** The tables that translate a requester, read afresh. Absent: the model's requesters can't be shadowed. */
+  /**
+   * The tables that translate a requester, read afresh. Absent: the model's requesters can't be
+   * shadowed.
+   */
   tables?(rid: number, pasid: number, out: AddressSpaceTables): void;
 }
 
 /** Tables that the peer may walk by itself. */
 export interface PeerWalkView {
   /**
-   * The tables that translate a requester's ordinary requests around an address. The peer walks them until structures are
-   * invalidated. It asks where a walk fails, where an Accessed or Dirty bit would have to be set, and where it finds
-   * anything that is not described. False: every request is to be asked for.
+   * The tables that translate a requester's ordinary requests around an address. The peer walks
+   * them until structures are invalidated. It asks where a walk fails, where an Accessed or Dirty
+   * bit would have to be set, and where it finds anything that is not described. False: every
+   * request is to be asked for.
    */
   describe(rid: number, pasid: number, hi: number, out: WalkTables): boolean;
 }
@@ -347,7 +378,10 @@ export interface PeerWalkView {
 export interface PasidView {
   /** Width in bits. */
   readonly bits: number;
-  /** Takes what a `PasidSpace` (pasid-space.ts) promised to answer later: a PASID > 0, or one of PASID_ANSWER. */
+  /**
+   * Takes what a `PasidSpace` (pasid-space.ts) promised to answer later: a PASID > 0, or one of
+   * PASID_ANSWER.
+   */
   answered(answer: number): void;
   /** A PASID is no longer the guest's. Nothing happens if the guest did not have it. */
   revoked(pasid: number): void;
@@ -355,7 +389,9 @@ export interface PasidView {
 
 /** Messages of devices that translate ahead. */
 export interface DeviceView {
-  /** Takes a page request. Absent: the model has none, and the session answers that it is invalid. */
+  /**
+   * Takes a page request. Absent: the model has none, and the session answers that it is invalid.
+   */
   pageRequest?(request: PageRequest): void;
   /** An ATS invalidation request has ended; `result` is of {@link DEVICE_TLB}. */
   invalidated(tag: number, result: number): void;
@@ -367,7 +403,10 @@ export interface Iommu {
   /** Bytes of register space; the register memory handed in has this size. */
   readonly registerBytes: number;
   readonly counters: ModelCounters;
-  /** False: an answer is good for the request that asked, and no cache outside may keep it (cache policy `none`). */
+  /**
+   * False: an answer is good for the request that asked, and no cache outside may keep it (cache
+   * policy `none`).
+   */
   readonly answersMayBeKept: boolean;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
@@ -379,16 +418,25 @@ export interface Iommu {
   readonly nested?: NestedView;
   /** Absent: the peer asks for every translation. */
   readonly peerWalk?: PeerWalkView;
-  /** The queue whose plain commands the peer may carry out itself. Absent: it forwards every doorbell. */
+  /**
+   * The queue whose plain commands the peer may carry out itself. Absent: it forwards every
+   * doorbell.
+   */
   readonly peerQueue?: PeerQueue;
   /**
-   * A guest store of 1, 2, 4 or 8 bytes. Sizes or alignments that the specification does not allow are ignored (and traced).
-   * All that it changes at once is visible in the register memory when this returns.
+   * A guest store of 1, 2, 4 or 8 bytes. Sizes or alignments that the specification does not allow
+   * are ignored (and traced). All that it changes at once is visible in the register memory when
+   * this returns.
    */
   writeRegister(offset: number, size: number, lo: number, hi: number): void;
-  /** Answers one request; records the architected fault when there is one. Fills `result` completely. */
+  /**
+   * Answers one request; records the architected fault when there is one. Fills `result`
+   * completely.
+   */
   translate(request: TranslateRequest, result: TranslateResult): void;
-  /** Nothing is pending any more ({@link IommuOutputs.pendingAcks}): go on with what waits for that. */
+  /**
+   * Nothing is pending any more ({@link IommuOutputs.pendingAcks}): go on with what waits for that.
+   */
   acknowledged(): void;
   /** Machine reset. All state as at power-on, all caches dropped (the session tells the bridge). */
   reset(): void;

@@ -1,6 +1,7 @@
 /**
- * What a guest has set up, as hardware needs to know it that walks the guest's stage 1 itself: read afresh, nothing is
- * cached and no table is walked. And the way back: what that hardware reports becomes the guest's own faults.
+ * What a guest has set up, as hardware needs to know it that walks the guest's stage 1 itself: read
+ * afresh, nothing is cached and no table is walked. And the way back: what that hardware reports
+ * becomes the guest's own faults.
  */
 
 /** What becomes of a requester's requests, all its PASIDs together. */
@@ -38,7 +39,10 @@ export interface PasidEntryView {
 export interface StreamEntryView {
   /** The first four words of the STE. */
   readonly words: Uint32Array;
-  /** What translations of its stage 1 are tagged with, beside their ASIDs; 0 where the unit has no stage 2. IHI 0070 §3.17 */
+  /**
+   * What translations of its stage 1 are tagged with, beside their ASIDs; 0 where the unit has no
+   * stage 2. IHI 0070 §3.17
+   */
   vmid: number;
 }
 
@@ -59,8 +63,8 @@ export interface NestedView {
   /** VT-d: the entry that requests use with this PASID, or without one (−1). */
   entry(rid: number, pasid: number, out: PasidEntryView): void;
   /**
-   * VT-d: the next PASID ≥ `from` whose entry is present. −1: there is none. Below −1: none below `−2 − value`; the search
-   * has looked at `budget` entries and can go on there.
+   * VT-d: the next PASID ≥ `from` whose entry is present. −1: there is none. Below −1: none below
+   * `−2 − value`; the search has looked at `budget` entries and can go on there.
    */
   nextPasid(rid: number, from: number, budget: number): number;
   /** Records a fault of stage 1. */

@@ -1,6 +1,7 @@
 /**
- * The guest's queue of commands, described as data: from it the peer carries out, in the store that rings the doorbell, what
- * concerns only translations in its own cache, and hands the engine a copy (docs/protocol.md, "Queues").
+ * The guest's queue of commands, described as data: from it the peer carries out, in the store that
+ * rings the doorbell, what concerns only translations in its own cache, and hands the engine a copy
+ * (docs/protocol.md, "Queues").
  */
 import type { Field, Layout } from '../spec/define.js';
 
@@ -18,29 +19,44 @@ export const PLAIN = {
   SOME: 16,
   /** {@link PLAIN_KIND} */
   KIND: 20,
-  /** Fields (`fieldWord`) of the tags of what is dropped, as in TranslateResult: without a field space is 0, sub is ANY. */
+  /**
+   * Fields (`fieldWord`) of the tags of what is dropped, as in TranslateResult: without a field
+   * space is 0, sub is ANY.
+   */
   SPACE: 21,
   SUB: 22,
-  /** log2 of the bytes of one block, at least 12; 64: all addresses. What a field adds, and the most that it may. */
+  /**
+   * log2 of the bytes of one block, at least 12; 64: all addresses. What a field adds, and the most
+   * that it may.
+   */
   LOG2: 23,
   MORE: 24,
   MOST: 25,
   /** Fields: there are (NUMBER + 1) << SCALE blocks. */
   NUMBER: 26,
   SCALE: 27,
-  /** Bits of the third and fourth word that are the address of what is dropped, or of the memory that is stored to. */
+  /**
+   * Bits of the third and fourth word that are the address of what is dropped, or of the memory
+   * that is stored to.
+   */
   ADDRESS_LO: 28,
   ADDRESS_HI: 29,
   /** Field of the value that is stored. */
   DATA: 30,
 } as const;
 
-/** Nothing is done, translations are dropped, or a word is stored to memory when all that came before is done. */
+/**
+ * Nothing is done, translations are dropped, or a word is stored to memory when all that came
+ * before is done.
+ */
 export const PLAIN_KIND = { NOTHING: 0, DROP: 1, STORE: 2 } as const;
 
 /** A queue as it is now. Filled by the model; reused. */
 export interface QueueDescription {
-  /** Register offsets, and which bits of both are the index of an entry, `indexShift` from its lowest. */
+  /**
+   * Register offsets, and which bits of both are the index of an entry, `indexShift` from its
+   * lowest.
+   */
   tail: number;
   head: number;
   indexMask: number;
@@ -57,19 +73,23 @@ export interface QueueDescription {
 
 /** The queue of a model, as the session uses it. */
 export interface PeerQueue {
-  /** Nothing of the queue is under way or has stopped it, and no translation handed out lies outside of what commands name. */
+  /**
+   * Nothing of the queue is under way or has stopped it, and no translation handed out lies outside
+   * of what commands name.
+   */
   readonly ready: boolean;
   /**
-   * A translation handed out lies outside of what commands name, or a request is held that they may concern. Then the
-   * queue is not {@link ready}, and translations change nothing else of that.
+   * A translation handed out lies outside of what commands name, or a request is held that they may
+   * concern. Then the queue is not {@link ready}, and translations change nothing else of that.
    */
   readonly loose: boolean;
   /** Changes with what {@link describe} says. */
   readonly version: number;
   describe(out: QueueDescription): void;
   /**
-   * The peer has carried out `count` entries, which begin at word `at` of `words`, and shows `index` in both registers. Does the
-   * same to the model's own caches; registers and memory stay as the peer left them. False: it may not carry these out now.
+   * The peer has carried out `count` entries, which begin at word `at` of `words`, and shows
+   * `index` in both registers. Does the same to the model's own caches; registers and memory stay
+   * as the peer left them. False: it may not carry these out now.
    */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean;
 }
@@ -79,7 +99,10 @@ function fieldWord({ lsb, msb }: Field): number {
   return (lsb >> 5) | ((lsb & 31) << 8) | ((msb - lsb + 1) << 16);
 }
 
-/** A plain command: its layout, and what its fields must be. Reserved bits must be zero where `reserved` is given. */
+/**
+ * A plain command: its layout, and what its fields must be. Reserved bits must be zero where
+ * `reserved` is given.
+ */
 export class Plain<K extends string> {
   readonly words = new Uint32Array(PLAIN_WORDS);
 

@@ -1,4 +1,7 @@
-/** What one endpoint (a device, and a PASID of it or none) goes through on the host, as far as it was asked for. */
+/**
+ * What one endpoint (a device with a PASID, or without one) is bound to on the host, as far as that
+ * was requested.
+ */
 import { ANY } from '../device/iommu.js';
 import type { HostDevice, HostIommu, NestedTable } from '../host/port.js';
 import type { HostOperations } from './operations.js';
@@ -20,16 +23,18 @@ const MOST_NAMES = 8;
 export class Binding {
   bound: number = BOUND.NOTHING;
   table: NestedTable | undefined;
-  /** Number of what was asked for last: answers to what was asked for before are void. */
+  /** Number of the newest request. Answers to older ones are void. */
   asked = 0;
-  /** The host says that it is so. Before that it takes no invalidations for it. */
+  /** The host has confirmed it. Before that it takes no invalidations for the endpoint. */
   inForce = false;
-  /** The guest has invalidated meanwhile: hardware may already have begun to use the tables. */
+  /** The guest has invalidated before the host confirmed: hardware may already use the tables. */
   missed = false;
-  /** VT-d: domain-id and PASID that the guest's entry has, and that its invalidations name. */
+  /** VT-d: domain-id and PASID of the guest's entry, which its invalidations name. */
   private did = -1;
   private tag = -1;
-  /** Pairs that it had before, since these tables are bound. What the guest's own unit holds may be under them. */
+  /**
+   * Earlier pairs, since these tables are bound. The guest's own unit may hold entries under them.
+   */
   private readonly former: number[] = [];
   private anyName = false;
 
@@ -39,7 +44,10 @@ export class Binding {
     readonly pasid: number,
   ) {}
 
-  /** The entry as it is now. True when it had another name: nothing of what it gave under that one is good any more. */
+  /**
+   * Takes the entry's present name. True: it had another one, and nothing cached under that is
+   * valid any more.
+   */
   rename(did: number, tag: number): boolean {
     if (did === this.did && tag === this.tag) return false;
     if (this.former.length < 2 * MOST_NAMES) this.former.push(this.did, this.tag);
@@ -76,11 +84,11 @@ export class Bindings {
   constructor(
     private readonly host: HostIommu,
     private readonly operations: HostOperations,
-    /** Takes bindings that are in force now, and of which everything has to be invalidated. */
+    /** Takes bindings that have come into force and of which everything has to be invalidated. */
     private readonly missed: (binding: Binding) => void,
   ) {}
 
-  /** Guest tables. False: they are bound already. */
+  /** Binds guest tables. False: they are bound already. */
   toTables(binding: Binding, table: NestedTable): boolean {
     if (binding.bound === BOUND.TABLES && binding.table !== undefined && same(binding.table, table)) {
       return false;
@@ -117,7 +125,7 @@ export class Bindings {
     this.detach(binding);
   }
 
-  /** The host kept what was there before: nothing may go through it any more, since the guest has moved on. */
+  /** The host kept the former binding. It is taken down, since the guest has changed its tables. */
   private refused(binding: Binding, asked: number): void {
     if (binding.asked === asked) this.detach(binding);
   }
@@ -132,7 +140,10 @@ export class Bindings {
   }
 }
 
-/** VT-d: true when the host takes invalidations for a binding now; if it will soon, one is not forgotten. */
+/**
+ * VT-d: true when the host takes invalidations for a binding now; if it will soon, one is not
+ * forgotten.
+ */
 export function takes(binding: Binding): boolean {
   if (binding.bound === BOUND.TABLES && !binding.inForce) binding.missed = true;
   return binding.inForce;

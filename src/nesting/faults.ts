@@ -1,4 +1,7 @@
-/** Faults of the host's hardware, made the guest's own: as its IOMMU would have recorded them, with its numbers. */
+/**
+ * Faults of the host's hardware, made the guest's own: as its IOMMU would have recorded them, with
+ * its numbers.
+ */
 import { ACCESS, type Iommu, REQUEST, type TranslateRequest, type TranslateResult } from '../device/iommu.js';
 import type { HostFault, PasidRefusal } from '../host/port.js';
 import { F_TRANSLATION } from '../spec/smmuv3/events.js';
@@ -6,8 +9,8 @@ import { FAULT } from '../spec/vtd/faults.js';
 import { FRCD_REG } from '../spec/vtd/registers.js';
 
 /**
- * VT-d reasons that name what a guest has set up itself, whatever is below it. All others, and those where both levels
- * have a say, are asked of the guest's own unit again.
+ * VT-d reasons that name what a guest has set up itself, whatever is below it. All others, and
+ * those where both levels have a say, are asked of the guest's own unit again.
  */
 const GUESTS_OWN = new Set<number>([
   FAULT.SFS_2,
@@ -45,8 +48,8 @@ export class NestedFaults {
       model.nested?.fault({ rid, pasid: fault.pasid, record: fault.record });
       return;
     }
-    // The host's stage 2 refused. What that means to the guest its own unit knows: a table outside of memory is a fetch
-    // error there; an output outside of memory is none at all.
+    // The host's stage 2 refused. What that means to the guest its own unit knows: a table outside
+    // of memory is a fetch error there; an output outside of memory is none at all.
     this.withheld++;
     askAgain(fault, rid, model, this.request, this.result);
   }

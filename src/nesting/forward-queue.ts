@@ -1,4 +1,7 @@
-/** Invalidations of the guest on their way to the host. What they are for may change before they are sent. */
+/**
+ * Invalidations of the guest on their way to the host. What they are for may change before they are
+ * sent.
+ */
 import { ALL_PAGES, type HostInvalidations } from '../host/port.js';
 import { type Binding, takes } from './binding.js';
 
@@ -24,7 +27,10 @@ export class ForwardQueue {
     this.targets.length = 0;
   }
 
-  /** VT-d: pages of the tables that a binding is to. Those behind the last ones asked for become one with them. */
+  /**
+   * VT-d: pages of the tables that a binding is to. Those behind the last ones asked for become one
+   * with them.
+   */
   range(binding: Binding, lo: number, hi: number, pages: number): void {
     if (this.count > 0 && this.targets[this.count - 1] === binding && this.extends(lo, hi, pages)) {
       this.words[this.used - 1] += pages;
@@ -71,7 +77,10 @@ export class ForwardQueue {
     this.clear();
   }
 
-  /** The pages follow the last ones, and both are in one aligned block: hardware drops such blocks, so nothing more goes. */
+  /**
+   * The pages follow the last ones, and both are in one aligned block: hardware drops such blocks,
+   * so nothing more goes.
+   */
   private extends(lo: number, hi: number, pages: number): boolean {
     const { words, used } = this;
     const first = words[used - 2] * PAGES_OF_HIGH + (words[used - 3] >>> PAGE_LOG2);

@@ -20,15 +20,19 @@ import { CD, STE_CONFIG } from '../spec/smmuv3/structures.js';
 import { PASID_TABLE_ENTRY, PGTT } from '../spec/vtd/structures.js';
 
 /**
- * Every invalidation that nesting forwards, each with what may be wrong about it: what the model says (a scope), or what the host
- * is asked for. A mutant must be noticed: a device reaches something else than it should, or the host has refused something.
- * Those that change nothing are listed with the reason.
+ * Every invalidation that nesting forwards, each with what may be wrong about it: what the model
+ * says (a scope), or what the host is asked for. A mutant must be noticed: a device reaches
+ * something else than it should, or the host has refused something. Those that change nothing are
+ * listed with the reason.
  */
 
 /** A guest that has done all but the one thing: the device has used what is now to go. */
 interface Ready {
   readonly machine: NestedMachine;
-  /** Changes memory, says so by the one command, waits. Then the device must find 7, where it found 6. */
+  /**
+   * Changes memory, says so by the one command, waits. Then the device must find 7, where it found
+   * 6.
+   */
   readonly change: () => void;
   readonly read: () => (number | undefined)[];
 }
@@ -230,7 +234,10 @@ const SMMU_ROWS: readonly Row[] = [
   },
 ];
 
-/** Requests with PASID 5; requests without and with PASID 6 have tables of their own, and so has a second function. */
+/**
+ * Requests with PASID 5; requests without and with PASID 6 have tables of their own, and so has a
+ * second function.
+ */
 function vtdReady(change: (guest: VtdGuest, at: Vtd) => void): Ready {
   const guest = new VtdGuest(vtd3());
   const device = guest.vf();

@@ -13,7 +13,10 @@ export class NestedDevice {
   scanAt = -1;
   /** SMMUv3: the host has not taken its StreamID, so nothing that names it can be asked for. */
   unknown = false;
-  /** Number of the last StreamID that the host was asked to take: answers about earlier ones are void. */
+  /**
+   * Number of the last StreamID that the host was asked to take: answers about earlier ones are
+   * void.
+   */
   identity = 0;
   /** SMMUv3: its context descriptors have to be dropped. */
   contextsStale = false;
@@ -21,10 +24,13 @@ export class NestedDevice {
   unclean = false;
   /** SMMUv3: VMID that the guest's stage 1 is under, while it is bound; −1: none. */
   vmid = -1;
-  /** SMMUv3: refused because of another device's VMID; to be looked at again when that one's has changed. */
+  /**
+   * SMMUv3: refused because of another device's VMID; to be looked at again when that one's has
+   * changed.
+   */
   waits = false;
-  /** Observers have been told that something of it can't be nested. */
-  told = false;
+  /** An event has said that something of it can't be nested. */
+  reported = false;
 
   constructor(
     readonly device: HostDevice,

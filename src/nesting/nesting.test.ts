@@ -121,11 +121,11 @@ describe('nesting, operation by operation', () => {
     nesting.attach(1, 0x18);
     nesting.work();
     answer();
-    nesting.touch(scope(7, 12));
-    nesting.touch(scope(7, 14));
-    nesting.touch(scope(8, 12));
-    nesting.touch({ ...scope(7), space: 4 });
-    nesting.touch(scope(0xffffffff, 12));
+    nesting.invalidated(scope(7, 12));
+    nesting.invalidated(scope(7, 14));
+    nesting.invalidated(scope(8, 12));
+    nesting.invalidated({ ...scope(7), space: 4 });
+    nesting.invalidated(scope(0xffffffff, 12));
     expect(nesting.pending).toBe(1);
     nesting.work();
     expect(answer()).toEqual(['invalidate']);
@@ -140,7 +140,7 @@ describe('nesting, operation by operation', () => {
     const { nesting, answer, ranges, asked } = scripted();
     nesting.attach(1, 0x18);
     nesting.work();
-    nesting.touch(scope(7, 12));
+    nesting.invalidated(scope(7, 12));
     nesting.work();
     // Nothing that the host would refuse …
     expect(asked.map(({ text }) => text)).toEqual(['create', 'identify', 'nest 7 at 4096']);
@@ -159,9 +159,9 @@ describe('nesting, operation by operation', () => {
     nesting.work();
     answer();
     guest.root = 0x2000;
-    nesting.touch(scope(7, 64, true));
+    nesting.invalidated(scope(7, 64, true));
     guest.root = 0x3000;
-    nesting.touch(scope(7, 64, true));
+    nesting.invalidated(scope(7, 64, true));
     nesting.work();
     // The first of the two fails; the second is what counts.
     expect(answer('FAILED', 1)).toEqual(['nest 7 at 8192']);
@@ -169,16 +169,16 @@ describe('nesting, operation by operation', () => {
     nesting.work();
     answer();
     guest.root = 0x4000;
-    nesting.touch(scope(7, 64, true));
+    nesting.invalidated(scope(7, 64, true));
     expect(answer('FAILED', 1)).toEqual(['nest 7 at 16384']);
     expect(nesting.pending).toBe(1);
     expect(answer()).toEqual(['detach 7']);
     guest.pasid = 9;
-    nesting.touch(scope(7, 64, true));
-    nesting.touch(scope(9, 64, true));
+    nesting.invalidated(scope(7, 64, true));
+    nesting.invalidated(scope(9, 64, true));
     expect(answer()).toEqual(['nest 9 at 16384']);
     guest.stream = STREAM.BLOCKED;
-    nesting.touchAll();
+    nesting.reset();
     nesting.work();
     expect(answer()).toEqual(['detach 9']);
   });
@@ -187,7 +187,7 @@ describe('nesting, operation by operation', () => {
     const { nesting, guest, answer, asked } = scripted();
     const becomes = (stream: number): void => {
       guest.stream = stream;
-      nesting.touchAll();
+      nesting.reset();
       nesting.work();
     };
     guest.stream = STREAM.IDENTITY;
@@ -220,7 +220,7 @@ describe('nesting, operation by operation', () => {
     nesting.work();
     expect(answer('FAILED', 1)).toEqual(['create']);
     answer();
-    nesting.touch(scope(7, 12));
+    nesting.invalidated(scope(7, 12));
     nesting.work();
     expect(answer()).toEqual(['invalidate']);
   });

@@ -1,11 +1,12 @@
 /**
- * Nesting: hardware walks the guest's own stage 1 on top of a host stage 2
- * (ARCHITECTURE.md, Nesting). Follows what the guest sets up, forwards its invalidations in
- * batches, and gives it the faults and page requests of its devices.
+ * Nesting: hardware walks the guest's own stage 1 on top of a host stage 2 (ARCHITECTURE.md,
+ * Nesting). Follows what the guest sets up, forwards its invalidations in batches, and gives it the
+ * faults and page requests of its devices.
  *
- * The model tells what the guest invalidates (`touch`); `work` looks at what has changed and asks the host for what makes it
- * so, in order: bindings first, then what caches have to drop. Until `pending` is 0 nothing that the guest waits for may
- * be called complete. Nothing here waits.
+ * The model tells what the guest invalidates ({@link Nesting.invalidated}); `work` looks at what
+ * has changed and asks the host for what makes it so, in order: bindings first, then what caches
+ * have to drop. Until `pending` is 0 nothing that the guest waits for may be called complete.
+ * Nothing here waits.
  */
 import type { InvalidateScope, Iommu, PageRequest, TranslateResult } from '../device/iommu.js';
 import { PAGE_RESPONSE } from '../device/iommu.js';
@@ -58,7 +59,10 @@ export class Nesting {
   private readonly list = new HostInvalidations();
   /** More has to be dropped than is in the queue. */
   private overflow = false;
-  /** SMMUv3: the host's TLB may hold what the guest has taken away, so nothing is bound until all of it has gone. */
+  /**
+   * SMMUv3: the host's TLB may hold what the guest has taken away, so nothing is bound until all of
+   * it has gone.
+   */
   private unclean = false;
   /** It is to be asked to. */
   private emptyWanted = false;
@@ -75,7 +79,7 @@ export class Nesting {
   };
 
   /**
-   * @param result to be used for translations; anybody's
+   * @param result scratch space for translations
    * @param settled is called when the host has done everything that was asked of it
    */
   constructor(
@@ -156,13 +160,13 @@ export class Nesting {
     else this.tryAgain();
   }
 
-  /** Something has changed: what the host refused to drop it may drop now. */
+  /** Something has changed, so the host may now drop what it refused to drop before. */
   private tryAgain(): void {
     if (this.unclean) this.emptyWanted = true;
     for (const device of this.devices.values()) if (device.unclean) device.contextsStale = true;
   }
 
-  /** Nothing is nested any more: what the host holds goes with the nest parent and its VMID. */
+  /** Nothing is nested any more. The host's cached state goes with the nest parent and its VMID. */
   private drop(): void {
     this.parent.drop();
     this.queue.clear();
@@ -182,7 +186,7 @@ export class Nesting {
   }
 
   /** The guest invalidates. */
-  touch(scope: InvalidateScope): void {
+  invalidated(scope: InvalidateScope): void {
     const view = this.model()?.nested;
     if (view === undefined || this.devices.size === 0) return;
     for (const device of this.devices.values()) {
@@ -196,24 +200,27 @@ export class Nesting {
     this.overflow = true;
   }
 
-  /** A PASID is no longer the guest's: the host has detached what was bound to it. */
+  /** A PASID is no longer the guest's. The host has detached what was bound to it. */
   forgetPasid(pasid: number): void {
     for (const device of this.devices.values()) device.pasids.delete(pasid);
   }
 
   /** Machine reset: nothing is as it was, and caches are empty as at power-on. */
-  touchAll(): void {
+  reset(): void {
     if (this.devices.size === 0) return;
     for (const device of this.devices.values()) device.stale = true;
     this.overflow = true;
     this.tryAgain();
   }
 
-  /** Asks the host for what makes hardware do as the guest has set up. A bounded amount of work; more remains while `pending`. */
+  /**
+   * Asks the host for what makes hardware do as the guest has set up. A bounded amount of work;
+   * more remains while `pending`.
+   */
   work(): void {
     const view = this.model()?.nested;
     if (view === undefined) return;
-    // What one device leaves another one may have waited for.
+    // A device may wait for what another one gives up.
     for (let round = 0; round <= this.devices.size && this.resync(view); round++);
     let budget = MOST_SCANNED;
     for (const device of this.devices.values()) {
@@ -225,7 +232,7 @@ export class Nesting {
     else this.flush();
   }
 
-  /** Looks at what has changed. False: nothing has. */
+  /** Binds stale devices again. False: there were none. */
   private resync(view: NestedView): boolean {
     let some = false;
     for (const device of this.devices.values()) {
@@ -238,7 +245,7 @@ export class Nesting {
     return some;
   }
 
-  /** In place of what was too much to be collected. */
+  /** Invalidates everything, in place of more than was collected. */
   private everything(view: NestedView): void {
     this.overflow = false;
     this.queue.clear();
@@ -247,8 +254,8 @@ export class Nesting {
   }
 
   /**
-   * SMMUv3: context descriptors, before what was made of them. Stream by stream, since the host stops at a StreamID that it does
-   * not know, and may have lost a device that is still here.
+   * SMMUv3: context descriptors, before what was made of them. Stream by stream, since the host
+   * stops at a StreamID that it does not know, and may have lost a device that is still here.
    */
   private dropContexts(): void {
     for (const device of this.devices.values()) {
@@ -307,7 +314,10 @@ export class Nesting {
     this.host.invalidate(PARENT_SPACE, list, done);
   }
 
-  /** Hardware may go on using what the guest has taken away: nothing may be bound any more. Then everything is bound anew. */
+  /**
+   * Hardware may still use what the guest has taken away, so everything is unbound, and then bound
+   * anew.
+   */
   private invalidationFailed(): void {
     if (this.model()?.nested?.format === 'smmuv3') this.empty();
     // A VT-d host drops what it held of tables that it does not walk any more.
@@ -323,7 +333,10 @@ export class Nesting {
     }
   }
 
-  /** SMMUv3: the host's TLB outlives what it came from, so all of it has to go before anything is bound again. */
+  /**
+   * SMMUv3: TLB entries outlive the binding that they came from, so all of them go before anything
+   * is bound.
+   */
   private empty(): void {
     this.unbindAll();
     this.unclean = true;
@@ -367,7 +380,7 @@ export class Nesting {
     }
   }
 
-  /** The end: what is bound goes with the guest's side of the host. */
+  /** The end of the guest: every device is detached. */
   end(): void {
     for (const device of [...this.devices.keys()]) this.detach(device);
   }

@@ -37,8 +37,8 @@ export class HostOperations {
   ) {}
 
   /**
-   * A completion to hand to the host. A failure is told to observers, and `failed` (which may ask for more) is called;
-   * then, when nothing is left, `settled`.
+   * A completion to hand to the host. A failure is told to observers, and `failed` (which may ask
+   * for more) is called; then, when nothing is left, `settled`.
    */
   begin(
     what: string,
@@ -61,7 +61,10 @@ export class HostOperations {
     };
   }
 
-  /** The same for what takes something away: that it is not there (any more, or because the host had refused it) is what was wanted. */
+  /**
+   * The same for what takes something away: that it is not there (any more, or because the host had
+   * refused it) is what was wanted.
+   */
   detaching(device: number, pasid: number, what = 'detach'): (outcome: HostOutcome) => void {
     const done = this.begin(what, device, pasid);
     return (outcome) => done(NOTHING_THERE.has(outcome.code) ? { ...outcome, code: 'OK' } : outcome);

@@ -1,6 +1,7 @@
 /**
- * The host's second level below everything that is nested for one guest: guest-physical addresses to memory. It follows
- * the memory table; a region that goes has left every cache before the removal is over.
+ * The host's second level below everything that is nested for one guest: guest-physical addresses
+ * to memory. It follows the memory table; a region that goes has left every cache before the
+ * removal is over.
  */
 import { type HostDevice, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import type { HostOperations } from './operations.js';
@@ -21,9 +22,15 @@ export class NestParent {
   private readonly changes = new MapChanges();
   private device: HostDevice | undefined;
   private readOnly = true;
-  /** The host has not made it: there is nothing that guest tables could be on top of, and nothing that is cached of them. */
+  /**
+   * The host has not made it: there is nothing that guest tables could be on top of, and nothing
+   * that is cached of them.
+   */
   refused = false;
-  /** Which one it is. What fails of an earlier one, and is heard of only now, says nothing of this one. */
+  /**
+   * Which one it is. What fails of an earlier one, and is heard of only now, says nothing of this
+   * one.
+   */
   generation = 0;
 
   constructor(
@@ -82,7 +89,9 @@ export class NestParent {
     if (this.takes(found)) this.send(this.changes.clear().unmap(found.page, found.pages));
   }
 
-  /** What may only be read is not there for devices, where hardware cannot have it so: it is ROM. */
+  /**
+   * What may only be read is not there for devices, where hardware cannot have it so: it is ROM.
+   */
   private takes({ rights }: Region): boolean {
     return this.readOnly || (rights & RIGHTS.WRITE) !== 0;
   }

@@ -1,6 +1,6 @@
 /**
- * Paravirtual PASIDs of a guest, out of the PASID space of the parent device that its mdev is a part of. The host is asked,
- * so every answer comes later; the guest polls meanwhile.
+ * Paravirtual PASIDs of a guest, out of the PASID space of the parent device that its mdev is a
+ * part of. The host is asked, so every answer comes later, and the guest polls for it.
  */
 import { PASID_ANSWER, type PasidSpace } from '../device/pasid-space.js';
 import type { HostDevice, HostIommu } from '../host/port.js';
@@ -45,7 +45,7 @@ export class HostPasids implements PasidSpace {
           // No host gives that.
           this.answer(generation, PASID_ANSWER.REFUSED);
         } else if (generation !== this.generation || this.elsewhere(value)) {
-          // Asked for before a reset, when nobody knows of it, or of no use.
+          // The question is from before a reset, or the PASID is of no use.
           this.giveBack(device, value);
           this.answer(generation, PASID_ANSWER.REFUSED);
         } else {

@@ -216,7 +216,7 @@ describe('a nest parent that is gone', () => {
     const { nesting } = machine;
     guest.host.failures.check = failing((kind) => kind === 'invalidate', 2);
     machine.early = false;
-    nesting.touch(scope);
+    nesting.invalidated(scope);
     nesting.work();
     nesting.detach(device.number);
     // The next one is there before the first one's answers.
@@ -235,7 +235,7 @@ describe('a nest parent that is gone', () => {
     const { machine } = guest;
     guest.host.failures.arm('invalidate');
     machine.early = false;
-    machine.nesting.touch(all);
+    machine.nesting.invalidated(all);
     machine.nesting.work();
     machine.nesting.detach(device.number);
     machine.drain();

@@ -16,7 +16,10 @@ import { storeStructure } from '../sim/structure.js';
 import { CMD } from '../spec/smmuv3/commands.js';
 import { CD, STE_CONFIG } from '../spec/smmuv3/structures.js';
 
-/** What hardware holds is found by its tags, VMID and ASID, and not by where it came from (IHI 0070 §3.17). */
+/**
+ * What hardware holds is found by its tags, VMID and ASID, and not by where it came from (IHI 0070
+ * §3.17).
+ */
 
 /** STE.S1ContextPtr */
 const CONTEXT_POINTER = 0xf_ffff_ffff_ffc0n;
@@ -129,9 +132,9 @@ describe('translations that outlive the STE they came from', () => {
         // Without the guest's queue, which would settle between.
         guest.machine.early = false;
         const scope = { space: ANY, sub: ANY, rid: SID, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
-        guest.machine.nesting.touch({ ...scope, structures: true });
+        guest.machine.nesting.invalidated({ ...scope, structures: true });
         const page = { ...scope, space: 0, sub: 9, rid: ANY, log2Size: 12 };
-        for (let count = 0; count < 20_000; count++) guest.machine.nesting.touch(page);
+        for (let count = 0; count < 20_000; count++) guest.machine.nesting.invalidated(page);
         guest.machine.drain();
       } else {
         driver.commands.configurationAll();
@@ -167,7 +170,7 @@ describe('translations that outlive the STE they came from', () => {
 
   it('are of the device’s new StreamID when that changes', () => {
     const { guest, device, driver } = used();
-    guest.machine.nesting.touch({
+    guest.machine.nesting.invalidated({
       ...{ space: ANY, sub: ANY, rid: SID, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
       structures: true,
     });
@@ -252,7 +255,7 @@ describe('stage 1 under VMIDs of the guest', () => {
         reason: 'stage 1 under VMID 5 beside one under VMID 0',
       },
     ]);
-    // Whoever has one keeps it, in whatever order all are looked at.
+    // A device that has one keeps it, in whatever order all are looked at.
     guest.driver.commands.configurationAll();
     guest.driver.commands.sync();
     expect(read()).toEqual([6, undefined]);

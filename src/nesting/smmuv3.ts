@@ -1,6 +1,6 @@
 /**
- * SMMUv3: the guest's CD table is handed over as it stands, as the stage-1 part of its STE; PASIDs are the guest's own
- * matter. Invalidations are commands again. ARCHITECTURE.md, Nesting
+ * SMMUv3: the guest's CD table is handed over as it stands, as the stage-1 part of its STE; PASIDs
+ * are the guest's own matter. Invalidations are commands again. ARCHITECTURE.md, Nesting
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
@@ -14,7 +14,10 @@ import type { ForwardQueue } from './forward-queue.js';
 import type { NestedDevice } from './nested-device.js';
 import type { NestingEvent } from './operations.js';
 
-/** What of the guest's STE hardware gets; the rest is the host's, or means nothing to a device that is assigned. */
+/**
+ * What of the guest's STE hardware gets; the rest is the host's, or means nothing to a device that
+ * is assigned.
+ */
 const HANDED_OVER = [
   'V',
   'Config',
@@ -37,7 +40,10 @@ const ASID_SHIFT = CMD_TLBI.fields.ASID.lsb - 32;
 export class SmmuNesting {
   private readonly entry = newStreamEntryView();
   private readonly other = newStreamEntryView();
-  /** VMID of the guest's whose translations the host may hold, under the one VMID that it has for this guest; −1: none. */
+  /**
+   * VMID of the guest's whose translations the host may hold, under the one VMID that it has for
+   * this guest; −1: none.
+   */
   private vmid = -1;
 
   constructor(
@@ -88,8 +94,8 @@ export class SmmuNesting {
   }
 
   /**
-   * §3.17: an ASID is one of its VMID. The host tags all that this guest's stage 1 gives with one VMID of its own, so two
-   * VMIDs of the guest can't be nested at a time. True: this one can.
+   * §3.17: an ASID is one of its VMID. The host tags all that this guest's stage 1 gives with one
+   * VMID of its own, so two VMIDs of the guest can't be nested at a time. True: this one can.
    */
   private share(device: NestedDevice, vmid: number, view: NestedView): boolean {
     for (const other of this.devices()) {
@@ -138,7 +144,7 @@ export class SmmuNesting {
     if (scope.rid === ANY || scope.rid === device.rid) device.stale = true;
   }
 
-  /** A stream's context descriptors are cached by its StreamID, whatever its STE says meanwhile. */
+  /** A stream's context descriptors are cached by its StreamID, whatever its STE says by now. */
   forward(device: NestedDevice, scope: InvalidateScope): void {
     if (scope.structures !== true) return;
     if (scope.rid === ANY || scope.rid === device.rid) device.contextsStale = true;
@@ -150,14 +156,18 @@ export class SmmuNesting {
     return out.clear().command(word0, word1, 0, 0);
   }
 
-  /** The command that drops everything that this guest has in the TLB. It names no StreamID, so it can't be refused for one. */
+  /**
+   * The command that drops everything that this guest has in the TLB. It names no StreamID, so it
+   * can't be refused for one.
+   */
   translations(out: HostInvalidations): HostInvalidations {
     return out.clear().command(CMD.TLBI_NSNH_ALL, 0, 0, 0);
   }
 
   /**
-   * Commands for a scope of translations, whatever is bound: what hardware has found stays in its TLB, under this guest's
-   * VMID and the ASID, when the STE that it came from is gone. VMIDs of the guest are not looked at (see {@link share}).
+   * Commands for a scope of translations, whatever is bound: what hardware has found stays in its
+   * TLB, under this guest's VMID and the ASID, when the STE that it came from is gone. VMIDs of the
+   * guest are not looked at (see {@link share}).
    */
   forwardTranslations(scope: InvalidateScope, queue: ForwardQueue): void {
     if (scope.rid !== ANY) return;
@@ -166,7 +176,8 @@ export class SmmuNesting {
     if (scope.space !== ANY && scope.sub !== ANY && !byAddress) {
       push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_ASID, ASID: scope.sub }));
     } else if (scope.space === ANY || pages > MOST_PAGES_LOG2) {
-      // By address and ASID, global entries of the range go too (§4.4.1), which CMD_TLBI_NH_ASID would leave.
+      // By address and ASID, global entries of the range go too (§4.4.1), which CMD_TLBI_NH_ASID
+      // would leave.
       push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NSNH_ALL }));
     } else {
       // Below 64 aligned pages nothing is carried into the high half.
@@ -179,8 +190,8 @@ export class SmmuNesting {
   }
 
   private tell(device: NestedDevice, reason: string): void {
-    if (device.told) return;
-    device.told = true;
+    if (device.reported) return;
+    device.reported = true;
     this.event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid: -1, reason });
   }
 }

@@ -39,7 +39,7 @@ describe('domain-ids of the guest, which are no tags of the host', () => {
       const of = pasid < 0 ? own : domain;
       edit(of);
       rename(Math.max(pasid, 0), of, 99);
-      // Entries under the old id are found no more, also where nobody drops them (§6.2.1).
+      // Entries under the old id are found no more, also where no command drops them (§6.2.1).
       driver.invalidate.pasidCache(of.did, Math.max(pasid, 0));
       driver.invalidate.sync();
       expect(read(pasid)).toBe(7);

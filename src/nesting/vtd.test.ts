@@ -97,7 +97,8 @@ describe('a VF on vt-d3', () => {
     ]);
     // A PASID that the guest has not set up.
     expect(stray(9)).toMatchObject([{ reason: FAULT.SPT_2, rid: GUEST_RID, pasid: 9 }]);
-    // Tables outside of memory: a fetch error, though the host saw a second level that maps nothing there.
+    // Tables outside of memory: a fetch error, though the host saw a second level that maps nothing
+    // there.
     driver.scalable?.setPasid(GUEST_RID, 12, { P: 1, PGTT: 1, DID: 9, PWSNP: 1, FSPTPTR: 2 ** 40 });
     driver.invalidate.pasidCache(9, 12);
     driver.invalidate.sync();
@@ -180,7 +181,8 @@ describe('a VF on vt-d3', () => {
     let waited = 0;
     const idle = machine.idle.bind(machine);
     machine.idle = () => {
-      // The driver polls its wait descriptor: until the host has run, the old translation may still be used.
+      // The driver polls its wait descriptor: until the host has run, the old translation may still
+      // be used.
       waited++;
       expect(machine.nesting.pending).toBeGreaterThan(0);
       expect(dmaRead(device, IOVA, 1)).toEqual([0]);
@@ -208,7 +210,7 @@ describe('a VF on vt-d3', () => {
     domain.table?.map(BigInt(IOVA), 0x7000, 0x1000);
     guest.memory.store32(0x7000, 7);
     for (let count = 0; count < 20_000; count++) {
-      machine.nesting.touch({
+      machine.nesting.invalidated({
         space: domain.did,
         sub: 0,
         rid: 0xffffffff,
@@ -312,7 +314,8 @@ describe('mdevs on vt-d3', () => {
     expect(guests.map(({ device }) => dmaRead(device, IOVA, 1))).toEqual([[10], [11]]);
     expect(guests.map(({ device, pasid }) => dmaRead(device, IOVA, 1, pasid))).toEqual([[20], [21]]);
 
-    // The other one's PASID, set up in one's own tables: a fault of one's own, and nobody is reached.
+    // The other one's PASID, set up in one's own tables: a fault of one's own, and no one else is
+    // reached.
     a.guest.driver.attach(GUEST_RID, a.domain, { pasid: b.pasid });
     expect(a.guest.machine.nestingEvents).toMatchObject([{ kind: 'hostRefused', code: 'NOT_YOUR_PASID' }]);
     expect(dmaWrite(a.device, IOVA, [99], b.pasid)).toBe(0);
@@ -369,7 +372,7 @@ describe('mdevs on vt-d3', () => {
     const commands = new VirtualCommands(guest.driver.registers);
     expect(commands.allocate()).toBeGreaterThan(0);
     expect(polls).toBe(1);
-    // A reset while the answer is on its way: the PASID belongs to nobody.
+    // A reset while the answer is on its way: the PASID has no owner.
     guest.machine.writeRegister(0xe00, 8, 1n);
     expect(guest.machine.guest.pending).toBe(1);
     guest.machine.reset();

@@ -1,6 +1,6 @@
 /**
- * VT-d: the host owns the PASID table, and each guest first stage is bound to one PASID of it; requests without PASID are
- * those of the entry that RID_PASID names. ARCHITECTURE.md, Nesting
+ * VT-d: the host owns the PASID table, and each guest first stage is bound to one PASID of it;
+ * requests without PASID are those of the entry that RID_PASID names. ARCHITECTURE.md, Nesting
  */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 import {
@@ -16,7 +16,9 @@ import type { ForwardQueue } from './forward-queue.js';
 import type { NestedDevice } from './nested-device.js';
 import type { NestingEvent } from './operations.js';
 
-/** PASIDs of one device that are bound at a time; a guest that sets up more has the others refused. */
+/**
+ * PASIDs of one device that are bound at a time; a guest that sets up more has the others refused.
+ */
 const MOST_PASIDS = 1 << 16;
 /** Largest block whose pages are counted. */
 const MOST_LOG2 = 43;
@@ -30,7 +32,10 @@ export class VtdNesting {
     private readonly event: (event: NestingEvent) => void,
   ) {}
 
-  /** Binds a device as its structures are now; PASIDs that are not known yet are found by {@link scan}. */
+  /**
+   * Binds a device as its structures are now; PASIDs that are not known yet are found by
+   * {@link scan}.
+   */
   resync(device: NestedDevice, view: NestedView): void {
     const state = view.stream(device.rid);
     if (state === STREAM.TABLES) {
@@ -45,7 +50,9 @@ export class VtdNesting {
     else this.bindings.toNothing(device.own);
   }
 
-  /** Goes on looking for PASIDs. Returns how much of `budget` is left; 0 when there is more to do. */
+  /**
+   * Goes on looking for PASIDs. Returns how much of `budget` is left; 0 when there is more to do.
+   */
   scan(device: NestedDevice, view: NestedView, budget: number): number {
     let left = budget;
     while (device.scanAt >= 0) {
@@ -121,7 +128,8 @@ export class VtdNesting {
       supervisor: false,
     });
     if (others) binding.renew(entry.did, entry.tag);
-    // The host's own tags stay the same: it would go on with what the guest's unit finds no more (§6.2.1).
+    // The host's own tags stay the same: it would go on with what the guest's unit finds no more
+    // (§6.2.1).
     else if (binding.rename(entry.did, entry.tag)) this.queue.whole(binding);
   }
 
@@ -132,7 +140,8 @@ export class VtdNesting {
 
   /** Adds what the host has to drop of one device for a scope. */
   forward(device: NestedDevice, scope: InvalidateScope): void {
-    // A PASID-cache invalidation says nothing of what the tables translate to; another one follows for that.
+    // A PASID-cache invalidation says nothing of what the tables translate to; another one follows
+    // for that.
     if (scope.structures === true && scope.sub !== ANY) return;
     if (scope.rid !== ANY && scope.rid !== device.rid) return;
     this.forwardOne(device.own, scope);
@@ -147,14 +156,15 @@ export class VtdNesting {
 
   private forwardOne(binding: Binding, scope: InvalidateScope): void {
     if (!binding.named(scope.space, scope.sub) || !takes(binding)) return;
-    // An address without PASID says nothing of a first stage: all of it may have changed (§6.5.2.3).
+    // An address without PASID says nothing of a first stage: all of it may have changed
+    // (§6.5.2.3).
     const whole = scope.log2Size > MOST_LOG2 || scope.sub === ANY;
     this.queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
   }
 
   private tell(device: NestedDevice, pasid: number, reason: string): void {
-    if (device.told) return;
-    device.told = true;
+    if (device.reported) return;
+    device.reported = true;
     this.event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid, reason });
   }
 }

@@ -1,9 +1,10 @@
 /**
  * How long a session busy-polls before it sleeps, and on which processor.
  *
- * While a device is shadowed, the guest waits for every invalidation, and the wake-up from a sleep makes that wait several
- * times longer. The number of polls before a sleep therefore doubles while sleeps end soon, and halves when they last. A
- * busy guest finds the session awake, and an idle one costs nothing.
+ * While a device is shadowed, the guest waits for every invalidation, and the wake-up from a sleep
+ * makes that wait several times longer. The number of polls before a sleep therefore doubles while
+ * sleeps end soon, and halves when they last. A busy guest finds the session awake, and an idle one
+ * costs nothing.
  */
 import { leaveCpu } from '../base/native.js';
 import { SPINS } from '../wire/echo.js';
@@ -11,7 +12,10 @@ import { SPINS } from '../wire/echo.js';
 /** A sleep that ends within these milliseconds is shorter than the polling that it replaced. */
 const SHORT_SLEEP_MS = 0.5;
 const MOST_POLLS = 512;
-/** The fewest polls of the mailbox, about 250 µs: the time that a guest takes from one operation to the next. */
+/**
+ * The fewest polls of the mailbox, about 250 µs: the time that a guest takes from one operation to
+ * the next.
+ */
 const LEAST_MAILBOX_POLLS = 96;
 /** Turns that go without polling after a turn that polled in vain. */
 const TURNS_SKIPPED = 16;
@@ -36,7 +40,10 @@ export class AdaptivePoll {
     else this.#polls = Math.max(this.polls >> 1, this.#least);
   }
 
-  /** A turn has polled and found nothing. That took time from the peer, perhaps on the same CPU: the next turns skip it. */
+  /**
+   * A turn has polled and found nothing. That took time from the peer, perhaps on the same CPU: the
+   * next turns skip it.
+   */
   foundNothing(): void {
     this.#skipped = TURNS_SKIPPED;
   }
@@ -49,8 +56,8 @@ export class AdaptivePoll {
   }
 
   /**
-   * Moves this thread to another CPU, because the peer needs this one. Not often: where all are busy, another may be
-   * worse. False: the thread is still here.
+   * Moves this thread to another CPU, because the peer needs this one. Not often: where all are
+   * busy, another may be worse. False: the thread is still here.
    * @param now milliseconds
    */
   leaveCpu(cpu: number, now: number): boolean {

@@ -1,7 +1,7 @@
 /**
- * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind them: HOST_DEVICE brings one, the
- * planner decides, and it is nested, shadowed into spaces of the host, or refused.
- * ARCHITECTURE.md, Nesting.
+ * Devices of the host that are assigned to this guest, with objects of the host's IOMMU behind
+ * them: HOST_DEVICE brings one, the planner decides, and it is nested, shadowed into spaces of the
+ * host, or refused. ARCHITECTURE.md, Nesting.
  */
 import { guestOf, lackingOptions, planOffer } from '../assignment/offer.js';
 import type { Choice, Strategy } from '../assignment/plan.js';
@@ -107,7 +107,7 @@ export class AssignedDevices implements PendingWork {
     return this.devices.size === 0;
   }
 
-  /** Host objects, not notifiers, are how this device is served. */
+  /** This device is served by host objects, not by notifiers. */
   has(device: HostDevice): boolean {
     return this.devices.get(device)?.batches === false;
   }
@@ -188,7 +188,7 @@ export class AssignedDevices implements PendingWork {
     else this.spaces.renumber(device, rid, this.model() as Iommu);
   }
 
-  /** It has gone; the peer has detached everything of it. */
+  /** The device has gone, and the peer has detached everything of it. */
   remove(device: HostDevice): void {
     const found = this.devices.get(device);
     if (found === undefined) return;
@@ -200,21 +200,21 @@ export class AssignedDevices implements PendingWork {
   }
 
   invalidated(scope: InvalidateScope): void {
-    if (this.devices.size > 0) this.nesting.touch(scope);
+    if (this.devices.size > 0) this.nesting.invalidated(scope);
   }
 
   advance(): void {
     if (this.devices.size > 0) this.nesting.work();
   }
 
-  /** A batch of the shadow that is for a space of the host; false when it is for somebody else. */
+  /** Takes a batch of the shadow. False: it is not for a space of the host. */
   takes(batch: Batch): boolean {
     return this.spaces.takes(batch);
   }
 
   /** Machine reset; the model has been reset. */
   reset(): void {
-    this.nesting.touchAll();
+    this.nesting.reset();
   }
 
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
@@ -235,7 +235,7 @@ export class AssignedDevices implements PendingWork {
     return false;
   }
 
-  /** HOST_EVENT. A record that names nobody is nobody's. */
+  /** HOST_EVENT. A record that names no known device is dropped. */
   hostEvent(message: M.HostEvent): void {
     if (message.lost) this.ports.log('warn', 'faults of the host were lost', { space: message.space });
     const fault = faultOf(message, (streamId) => this.host.deviceOf(streamId));
@@ -245,7 +245,10 @@ export class AssignedDevices implements PendingWork {
     else this.askAgain(fault as HostFault, found.rid);
   }
 
-  /** What hardware refuses a shadowed device, the guest's own unit refuses too, and records. */
+  /**
+   * Hardware refused a shadowed device. The guest's own unit refuses the same request, and records
+   * it.
+   */
   private askAgain(fault: HostFault, rid: number): void {
     const model = this.model();
     if (model !== undefined) askAgain(fault, rid, model, this.request, this.result);
@@ -261,7 +264,9 @@ export class AssignedDevices implements PendingWork {
     }
   }
 
-  /** HOST_PASID_REFUSED. Where the guest's own structures refuse it too, its unit says so, and why. */
+  /**
+   * HOST_PASID_REFUSED. Where the guest's own structures refuse it too, its unit says so, and why.
+   */
   refusedPasid({ device, pasid, access, lo, hi }: M.HostPasidRefused): void {
     const { rid, strategy } = this.find(device);
     const model = this.model();

@@ -1,8 +1,8 @@
 /**
- * What the backend channel may bring, by message number, and who handles it: the answers that the daemon goes on without.
- * This one table says what is handled when it comes, and what is kept when it comes while guest memory is asked for
- * (remote-access.ts), so that neither can lack what the other has. The answers to MEM_READ, MEM_WRITE and MEM_CAS are not in it:
- * whoever asks stands and waits for them.
+ * Answers on the backend channel for which the daemon does not stand and wait, by message number.
+ * One table serves two places: it says what is handled when it comes, and what is kept when it
+ * comes during a wait for guest memory (remote-access.ts). The answers to MEM_READ, MEM_WRITE and
+ * MEM_CAS are not in it, since those are waited for.
  */
 import { CodedError } from '../base/errors.js';
 import type { Iommu } from '../device/iommu.js';
@@ -18,7 +18,7 @@ import type { Invalidations } from './invalidation.js';
 import type { Shadowing } from './shadowing.js';
 import { notWaitedFor } from './unexpected-reply.js';
 
-/** Who waits for answers. */
+/** The parts that answers go to. */
 export interface Asked {
   readonly connection: Connection;
   readonly completions: Completions;
@@ -55,7 +55,7 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
     if (!asked.deviceTlbs.answer(id, result, asked.connection.model as Iommu)) asked.completions.wakeModel();
   });
   table[MESSAGE.HOST_BATCH] = answer(MESSAGE.HOST_BATCH, (asked, { type, id }, { failures }) => {
-    // One that went with an answer on the front channel is answered there.
+    // A batch that went with an answer on the front channel is answered there.
     if (id === asked.shadowing.writeReply.batch) throw notWaitedFor(type, id);
     asked.shadowing.answered(id, failures);
   });
@@ -73,8 +73,8 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
 })();
 
 /**
- * Who handles a frame of the backend channel, now or later. Throws `UNKNOWN_TYPE`, `OUT_OF_ORDER`, `UNEXPECTED_REPLY`,
- * `EXTRA_DESCRIPTOR`.
+ * The handler of a frame of the backend channel. Throws `UNKNOWN_TYPE`, `OUT_OF_ORDER`,
+ * `UNEXPECTED_REPLY`, `EXTRA_DESCRIPTOR`.
  */
 export function answerHandler(frame: Frame): Handler {
   const { type } = frame;

@@ -1,16 +1,19 @@
 /**
- * What completions wait for (ordering rule 2): a completion that the guest can see is published after everything that it
- * promises is done.
+ * What completions wait for (ordering rule 2): a completion that the guest can see is published
+ * after everything that it promises is done.
  *
- * A completion may promise several kinds of {@link PendingWork}: invalidations that the bridge has not acknowledged,
- * mappings and objects of the host that do not follow the guest's tables yet. Each kind registers here.
+ * A completion may promise several kinds of {@link PendingWork}: invalidations that the bridge has
+ * not acknowledged, mappings and objects of the host that do not follow the guest's tables yet.
+ * Each kind registers here.
  *
- * The model's invalidations are recorded while its call lasts, and passed on when that call has returned. So no command
- * of the guest is interrupted by reads of its tables, which may have to wait for memory. A recorded scope counts as
- * pending, so the model publishes nothing that depends on it.
+ * The model's invalidations are recorded while its call lasts, and passed on when that call has
+ * returned. So no command of the guest is interrupted by reads of its tables, which may have to
+ * wait for memory. A recorded scope counts as pending, so the model publishes nothing that depends
+ * on it.
  *
- * Work is looked at only after a change: whatever may change it calls {@link Completions.mark}. The session then calls
- * {@link Completions.settle} and {@link Completions.answer} before anything of the same input can be seen outside.
+ * Work is looked at only after a change: whatever may change it calls {@link Completions.mark}. The
+ * session then calls {@link Completions.settle} and {@link Completions.answer} before anything of
+ * the same input can be seen outside.
  */
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import { RecordedScopes } from './recorded-scopes.js';
@@ -26,7 +29,10 @@ export interface PendingWork {
   invalidated(scope: InvalidateScope, model: Iommu): void;
   /** Does a bounded amount of what can be done without waiting, and sends requests for the rest. */
   advance?(): void;
-  /** Requests an answer without any work, which gives other inputs a turn. False: nothing can be asked. */
+  /**
+   * Requests an answer without any work, which gives other inputs a turn. False: nothing can be
+   * asked.
+   */
   pause?(): boolean;
 }
 
@@ -62,7 +68,10 @@ export class Completions {
     this.#work.push(work);
   }
 
-  /** Something may change that a completion, or a held answer, waits for. To be called before it does. */
+  /**
+   * Something may change that a completion, or a held answer, waits for. To be called before it
+   * does.
+   */
   mark(): void {
     this.#marked = true;
     this.#clear = false;
@@ -87,7 +96,10 @@ export class Completions {
     return pending;
   }
 
-  /** {@link pending} for the model. Told of more than 0, it is called when nothing is pending any more. */
+  /**
+   * {@link pending} for the model. Told of more than 0, it is called when nothing is pending any
+   * more.
+   */
   pendingForModel(): number {
     const { count } = this.#scopes;
     const pending = count > 0 ? count : this.pending;
@@ -95,7 +107,10 @@ export class Completions {
     return pending;
   }
 
-  /** The model waits for something else that has happened: it is called as soon as nothing is pending. */
+  /**
+   * The model waits for something else that has happened: it is called as soon as nothing is
+   * pending.
+   */
   wakeModel(): void {
     this.#awaited = true;
     this.mark();
@@ -117,7 +132,10 @@ export class Completions {
     }
   }
 
-  /** Keeps an answer until what it promises is done. It is tried at the end of each input that changes something. */
+  /**
+   * Keeps an answer until what it promises is done. It is tried at the end of each input that
+   * changes something.
+   */
   hold(answer: HeldAnswer): void {
     this.mark();
     this.#held.push(answer);

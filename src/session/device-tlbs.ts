@@ -1,6 +1,7 @@
 /**
- * ATS invalidation requests on their way to devices (DEVICE_TLB). The model is told how each ended, always after the
- * call in which it asked. A peer without the feature has no such devices: that is known at once, and delivered later.
+ * ATS invalidation requests on their way to devices (DEVICE_TLB). The model is told how each ended,
+ * always after the call in which it asked. A peer without the feature has no such devices: that is
+ * known at once, and delivered later.
  */
 import { DEVICE_TLB, type Iommu } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
@@ -75,8 +76,9 @@ export class DeviceTlbs implements EndedRequests {
   }
 
   /**
-   * Takes an answer. False: the request that it ends is from before a reset, and only makes room: a model that was refused
-   * and waits for no other request has to hear of that. Throws `UNEXPECTED_REPLY`.
+   * Takes an answer. False: the request that it ends is from before a reset, and only makes room: a
+   * model that was refused and waits for no other request has to hear of that. Throws
+   * `UNEXPECTED_REPLY`.
    */
   answer(id: number, result: number, model: Iommu): boolean {
     const tag = this.#pending.get(id);
@@ -87,7 +89,10 @@ export class DeviceTlbs implements EndedRequests {
     return true;
   }
 
-  /** Tells the model of what ended without being sent, also of what it asks for then. True: there was something. */
+  /**
+   * Tells the model of what ended without being sent, also of what it asks for then. True: there
+   * was something.
+   */
   deliver(model: Iommu): boolean {
     if (this.#known.length === 0) return false;
     while (this.#known.length > 0) {

@@ -1,4 +1,7 @@
-/** The devices behind the IOMMU, as the bridge names them: handles, requester ids, wishes to be notified. */
+/**
+ * The devices behind the IOMMU, as the bridge names them: handles, requester ids, wishes to be
+ * notified.
+ */
 import { CodedError } from '../base/errors.js';
 import { plainName } from '../base/text.js';
 import { NOTIFY } from '../wire/frame.js';
@@ -69,7 +72,10 @@ export class DeviceTable {
     return this.#rids;
   }
 
-  /** Appends the handles of notified devices whose requester id is among the first `count` of `rids`. */
+  /**
+   * Appends the handles of notified devices whose requester id is among the first `count` of
+   * `rids`.
+   */
   handles(rids: readonly number[], count: number, out: number[]): void {
     for (const device of this.#devices.values()) {
       if (!this.#notified(device)) continue;

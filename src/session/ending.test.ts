@@ -19,7 +19,7 @@ class Words implements LastChannel {
   }
 }
 
-/** Whoever listened here is gone. */
+/** The peer of this channel is gone. */
 class Deaf extends Words {
   override put(): void {
     throw new CodedError('PEER_CLOSED', 'gone');

@@ -19,7 +19,7 @@ export function tellWhy(channels: readonly (LastChannel | undefined)[], reason: 
       if (!silent) channel?.put(MESSAGE.ERROR, 0, 0, CODEC.Error, message);
       channel?.flush();
     } catch {
-      // Who is gone there hears nothing; whoever looks at the other channel does.
+      // This channel is closed. The peer may still read the other one.
     }
   }
 }

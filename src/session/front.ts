@@ -130,7 +130,7 @@ function addDevices(table: (FrontEntry | undefined)[], parts: FrontParts): void 
       model.reset();
       deviceTlbs.forget();
       invalidations.invalidateAll();
-      shadowing.shadow.touchAll(model);
+      shadowing.shadow.markAllStale(model);
       assigned.reset();
       ports.event({ kind: 'reset' });
       parts.answers.replyWhenDone(frame, CODEC.Status, DONE);

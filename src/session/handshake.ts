@@ -35,7 +35,10 @@ export interface Opened {
   readonly shadowing: Shadowing;
 }
 
-/** Handler of HELLO. Throws `BAD_VERSION`, `UNKNOWN_MODEL`, `BAD_OPTION`, `BAD_SHARED_PAGE`, `…_DESCRIPTOR`. */
+/**
+ * Handler of HELLO. Throws `BAD_VERSION`, `UNKNOWN_MODEL`, `BAD_OPTION`, `BAD_SHARED_PAGE`,
+ * `…_DESCRIPTOR`.
+ */
 export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
   const { ports, settings, connection } = opened;
   if (hello.version < 1)

@@ -31,7 +31,10 @@ export class HostAnswers {
     });
   }
 
-  /** HOST_SETTLE and TABLE_WRITE: answered when all is settled, or when the peer has something to do for it. */
+  /**
+   * HOST_SETTLE and TABLE_WRITE: answered when all is settled, or when the peer has something to do
+   * for it.
+   */
   replyWhenSettled({ type, id }: Frame): void {
     this.completions.hold(() => this.#settled(type, id));
   }
@@ -39,7 +42,8 @@ export class HostAnswers {
   #settled(type: number, id: number): boolean {
     const { shadowing, invalidations } = this;
     const settled = this.completions.pending === 0;
-    // What the peer answers by itself (host objects, too) is waited for. The rest needs its main loop, so it has to be told.
+    // What the peer answers by itself (host objects, too) is waited for. The rest needs its main
+    // loop, so it has to be told.
     const batches = shadowing.shadow.underWay - this.assigned.spaces.underWay;
     const working = batches > 0 || invalidations.pendingNamed > 0;
     const tracking = !working && shadowing.shadow.trackPending > 0;

@@ -352,7 +352,8 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
       vm.client.front.putRaw(header(MESSAGE.TRANSLATE, 1, 20));
       vm.client.front.flush();
       vm.client.backend.close();
-      // The end of the backend channel ends the session, unless answers wait for room on the front channel.
+      // The end of the backend channel ends the session, unless answers wait for room on the front
+      // channel.
       if (how !== 'with answers not read') await host.closed;
       vm.client.close();
       expect((await host.closed).reason).toBe('FRAME_TRUNCATED');

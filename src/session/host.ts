@@ -1,6 +1,6 @@
 /**
- * The main thread's hold on a session: starts its thread, asks it things, stops it. The main thread never
- * stands between the guest and a translation.
+ * The main thread's hold on a session: starts its thread, asks it things, stops it. The main thread
+ * never stands between the guest and a translation.
  */
 import { Worker } from 'node:worker_threads';
 import type { AssignmentSettings } from '../assignment/offer.js';
@@ -29,7 +29,9 @@ export interface SessionOptions {
   readonly modelDefaults?: Readonly<Record<string, string>>;
   /** How assigned devices are served; default: mode `auto`. */
   readonly assignment?: AssignmentSettings;
-  /** Refuse guest memory in files that may shrink. Default false: take them, and say so in the log. */
+  /**
+   * Refuse guest memory in files that may shrink. Default false: take them, and say so in the log.
+   */
   readonly requireSealed?: boolean;
   /** Module with other models; see {@link WorkerStart.models}. */
   readonly models?: string;
@@ -45,9 +47,14 @@ export interface SessionHost {
   dump(options: DumpOptions): Promise<DumpNode[]>;
   /** Throws `SESSION_GONE`. */
   report(): Promise<SessionReport>;
-  /** Host mappings of assigned devices (of one requester id) against the guest's tables, as they are now. Throws `SESSION_GONE`. */
+  /**
+   * Host mappings of assigned devices (of one requester id) against the guest's tables, as they are
+   * now. Throws `SESSION_GONE`.
+   */
   diff(rid: number | undefined, most: number): Promise<DiffAnswer>;
-  /** Has every completion checked from now on, or takes one such wish back. Throws `SESSION_GONE`. */
+  /**
+   * Has every completion checked from now on, or takes one such wish back. Throws `SESSION_GONE`.
+   */
   watchCompletions(on: boolean): Promise<AuditAnswer>;
   /** What these checks have found, from difference `from` on. Throws `SESSION_GONE`. */
   completions(from: number): Promise<AuditAnswer>;
@@ -58,14 +65,17 @@ export interface SessionHost {
 }
 
 /**
- * Where the thread's code is. Threads run compiled files: a host that runs from `src` (tests do) takes the
- * worker from `dist`, which `npm run build` makes.
+ * Where the thread's code is. Threads run compiled files: a host that runs from `src` (tests do)
+ * takes the worker from `dist`, which `npm run build` makes.
  */
 const WORKER = import.meta.url.endsWith('.ts')
   ? new URL('../../dist/session/worker.js', import.meta.url)
   : new URL('./worker.js', import.meta.url);
 
-/** Sessions that run: told to end when the process exits, since a thread that waits cannot be ended otherwise. */
+/**
+ * Sessions that run: told to end when the process exits, since a thread that waits cannot be ended
+ * otherwise.
+ */
 const running = new Set<Host>();
 
 process.on('exit', () => {
@@ -76,8 +86,8 @@ process.on('exit', () => {
 let prepared: Worker | undefined;
 
 /**
- * Starts the next session's thread now, so that its virtual machine need not wait for that (about 150 ms). Does not
- * keep the process alive.
+ * Starts the next session's thread now, so that its virtual machine need not wait for that (about
+ * 150 ms). Does not keep the process alive.
  */
 export function prepareSession(): void {
   if (prepared !== undefined) return;
@@ -99,7 +109,9 @@ function takeWorker(): Worker {
   return worker;
 }
 
-/** Serves the connection `fd` in a thread of its own. The descriptor is the session's from now on. */
+/**
+ * Serves the connection `fd` in a thread of its own. The descriptor is the session's from now on.
+ */
 export function startSession(fd: number, options: SessionOptions): SessionHost {
   return new Host(fd, options);
 }

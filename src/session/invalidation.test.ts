@@ -1,4 +1,7 @@
-/** Which devices an INVALIDATE names: those that may hold something, whatever the tables say by then. */
+/**
+ * Which devices an INVALIDATE names: those that may hold something, whatever the tables say by
+ * then.
+ */
 import { describe, expect, it } from 'vitest';
 import { ANY, type InvalidateScope, type WalkTables } from '../device/iommu.js';
 import { vtdSecondStage } from '../spec/pagetable/vtd.js';
@@ -17,7 +20,10 @@ const FORMAT = vtdSecondStage(
   { levels: 4, inputBits: 48, accessedDirty: false },
 );
 
-/** A device that wants to hear of unmapping, behind a model whose structures say that no scope is its own. */
+/**
+ * A device that wants to hear of unmapping, behind a model whose structures say that no scope is
+ * its own.
+ */
 function movedOn(walks?: { space: number }) {
   const change = {
     spaces: { affected: () => 0 },

@@ -1,19 +1,21 @@
 /**
- * Invalidations on their way to the bridge: epochs, acknowledgements, and which of them need no message.
+ * Invalidations on their way to the bridge: epochs, acknowledgements, and which of them need no
+ * message.
  *
- * A message is left out when the bridge can hold nothing that it would drop: every answer is tagged with a
- * space, `#handedOut` has the spaces that any answer since the last whole invalidation of that space was
- * tagged with. An answer for one request alone counts, since a device may still be at that request. One that is on
- * its way counts, since it is noted when it is sent, and one that an earlier whole invalidation overtook is older
- * than that invalidation's epoch and dropped by the bridge. Never left out is what a notified device must hear: it
- * holds mappings that no answer gave it, and waits for new ones.
+ * A message is suppressed if the bridge can hold nothing that it would drop. Every answer is tagged
+ * with a space, and `#handedOut` has the spaces of the answers since the last whole invalidation of
+ * each. An answer for one request alone counts, since a device may still be using it. An answer in
+ * flight counts, since it is noted when it is sent. An answer that an earlier whole invalidation
+ * overtook has an older epoch, and the bridge drops it. A notified device is always told: it holds
+ * mappings that no answer gave it, and waits for new ones.
  *
- * Which devices must hear is not for the tables alone to say: an invalidation that follows a change of structures names
- * the tags that they had before. So each requester's answers leave their tags here, until all of a tag is invalidated.
+ * The tables alone do not say which devices have to be told, because an invalidation that follows a
+ * change of structures names the tags from before the change. So the tags of each requester's
+ * answers are kept until all of a tag is invalidated.
  *
- * A peer that is slow to acknowledge does not make the queue grow without limit: above `MAX_PENDING`
- * invalidations are merged into one of everything for every notified device, which is sent when room is there and counts as
- * pending.
+ * A peer that is slow to acknowledge does not make the queue grow without limit. Above
+ * `MAX_PENDING`, invalidations are merged into one of everything for every notified device. It is
+ * sent when there is room, and counts as pending.
  */
 import { CodedError } from '../base/errors.js';
 import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
@@ -75,7 +77,7 @@ export class Invalidations implements PendingWork {
     return this.#named.size;
   }
 
-  /** Takes note that an answer, or a description of tables, goes out for a requester with these tags. */
+  /** An answer, or a description of tables, goes out for a requester with these tags. */
   handOut(rid: number, space: number, sub: number): void {
     if (space === this.#lastSpace && rid === this.#lastRid && sub === this.#lastSub) return;
     this.#handedOut.add(space);
@@ -94,7 +96,10 @@ export class Invalidations implements PendingWork {
     return tags;
   }
 
-  /** A device had this requester id and has another one: where it listens, it keeps what it holds, and so its tags. */
+  /**
+   * A device has another requester id than before. If it is notified it keeps what it holds, and so
+   * its tags.
+   */
   renumbered(device: number, before: number): void {
     const known = this.#devices.find(device);
     const tags = this.#tags.get(before);
@@ -111,7 +116,10 @@ export class Invalidations implements PendingWork {
     this.#invalidate(scope, devices);
   }
 
-  /** Leaves in `#rids` the requesters that may hold something of a scope, or waits for what comes; returns how many. */
+  /**
+   * Writes to `#rids` the requesters that may hold something of a scope, or wait for it; returns
+   * how many.
+   */
   #concerned(scope: InvalidateScope, model: Iommu, notified: readonly number[]): number {
     const rids = this.#rids;
     let count = model.spaces.affected(scope, notified, rids);

@@ -1,4 +1,7 @@
-/** When the loop sleeps, seen from inside its thread: not before everything that it has read is answered. */
+/**
+ * When the loop sleeps, seen from inside its thread: not before everything that it has read is
+ * answered.
+ */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { PAGE_BYTES, TestVm } from '../../test/support/session-vm.js';
 import { CodedError } from '../base/errors.js';
@@ -18,8 +21,9 @@ afterEach(() => {
 });
 
 /**
- * Runs a session of the model until it first sleeps for long. What the machine has written before that makes it read memory
- * by messages: while it waits for that the n-th time, `meanwhile(n)` happens. Returns the requests that were answered by then.
+ * Runs a session of the model until it first sleeps for long. What the machine has written before
+ * that makes it read memory by messages: while it waits for that the n-th time, `meanwhile(n)`
+ * happens. Returns the requests that were answered by then.
  */
 function answeredBeforeSleep(
   model: string,

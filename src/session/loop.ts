@@ -1,11 +1,11 @@
 /**
- * The thread of one session: waits for its two channels and for the main thread, feeds the engine, and sends its output.
- * No send blocks. A channel that is full is written again when it has room, and the other one is served until then.
+ * The thread of one session: waits for its two channels and for the main thread, feeds the engine,
+ * and sends its output. No send blocks. A channel that is full is written again when it has room,
+ * and the other one is served until then.
  */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
 import { currentCpu, POLL, PollSet } from '../base/native.js';
-import type { ViommuEvent } from '../events/events.js';
 import { GuestRam } from '../memory/remote.js';
 import { Channel, FILL } from '../wire/channel.js';
 import { CODEC, type Codec } from '../wire/codec.js';
@@ -14,15 +14,9 @@ import { FEATURE, FLAG, type Frame, MESSAGE } from '../wire/frame.js';
 import { DaemonMailbox } from '../wire/mailbox.js';
 import { AdaptivePoll } from './adaptive-poll.js';
 import { tellWhy } from './ending.js';
+import type { LoopObserver, LoopOptions } from './loop-observer.js';
 import { MappedPage } from './mapped-page.js';
-import type {
-  LogFields,
-  LogLevel,
-  ModelFactory,
-  SessionPorts,
-  SessionSettings,
-  SharedPage,
-} from './ports.js';
+import type { ModelFactory, SessionPorts, SharedPage } from './ports.js';
 import { BackendMemory, type SetAside } from './remote-access.js';
 import { reportOf, type SessionReport } from './report.js';
 import { CHANNEL, Session } from './session.js';
@@ -42,21 +36,6 @@ const HOST_SPINS = 32;
 /** Reads of the mailbox that take about as long as one read of the socket, a system call. */
 const MAIL_LOOKS = 256;
 const NO_MAIL = {};
-
-export interface LoopOptions extends SessionSettings {
-  /** Refuse files that may shrink. */
-  readonly requireSealed: boolean;
-}
-
-export interface LoopObserver {
-  log(level: LogLevel, message: string, fields?: LogFields): void;
-  event(event: ViommuEvent): void;
-  /**
-   * The main thread wants something. Returns an error if the session has to end. `midway`: the engine waits for memory in
-   * the middle of an input, so it must not be asked for anything that reads memory; a call without it follows.
-   */
-  wake(midway: boolean): CodedError | undefined;
-}
 
 export class SessionLoop {
   readonly session: Session;
@@ -105,7 +84,10 @@ export class SessionLoop {
     this.#poll.set(WAKE, wakeFd, POLL.IN);
   }
 
-  /** Serves until the connection ends; returns why. Everything that the session held is given back by then. */
+  /**
+   * Serves until the connection ends; returns why. Everything that the session held is given back
+   * by then.
+   */
   run(): CodedError {
     let reason: CodedError;
     try {
@@ -149,10 +131,11 @@ export class SessionLoop {
   }
 
   /**
-   * Busy-polls the front channel before a sleep, since the next request often follows at once. A peer that never pauses is
-   * left after a while, so that the other channel gets its turn. Polling in vain takes time from the peer, perhaps on the
-   * same CPU, so the next turns skip it. A peer that carries out a batch answers before a sleep would end.
-   * Returns whether there may be more at once.
+   * Busy-polls the front channel before a sleep, since the next request often follows at once. A
+   * peer that never pauses is left after a while, so that the other channel gets its turn. Polling
+   * in vain takes time from the peer, perhaps on the same CPU, so the next turns skip it. A peer
+   * that carries out a batch answers before a sleep would end. Returns whether there may be more at
+   * once.
    */
   #spin(): boolean {
     const front = this.#front;
@@ -176,7 +159,9 @@ export class SessionLoop {
     return found === MOST_FOUND;
   }
 
-  /** False: the peer's thread and this one are on the same CPU, where polling only delays the peer. */
+  /**
+   * False: the peer's thread and this one are on the same CPU, where polling only delays the peer.
+   */
   #apart(): boolean {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return true;
@@ -185,7 +170,10 @@ export class SessionLoop {
     return this.#adaptive.leaveCpu(cpu, performance.now()) && mailbox.apart(currentCpu());
   }
 
-  /** Polls the front channel once, or the mailbox for as long. The mailbox says what the peer sent on either. */
+  /**
+   * Polls the front channel once, or the mailbox for as long. The mailbox says what the peer sent
+   * on either.
+   */
   #look(front: Channel): number {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return front.fill();
@@ -254,8 +242,9 @@ export class SessionLoop {
   }
 
   /**
-   * Reads what the peer sent on the front channel before it sent what has just come on the backend channel. It is handled
-   * first: a device's page requests come before its answer to an invalidation request (docs/protocol.md, rule 7).
+   * Reads what the peer sent on the front channel before it sent what has just come on the backend
+   * channel. It is handled first: a device's page requests come before its answer to an
+   * invalidation request (docs/protocol.md, rule 7).
    */
   #readFront(): void {
     const front = this.#front;
@@ -284,8 +273,8 @@ export class SessionLoop {
   }
 
   /**
-   * Handles every whole frame of the front channel and of the mailbox, in the order in which they were sent. Then it sends
-   * the output, backend channel first.
+   * Handles every whole frame of the front channel and of the mailbox, in the order in which they
+   * were sent. Then it sends the output, backend channel first.
    */
   #feedFront(): void {
     const front = this.#front;
@@ -354,7 +343,10 @@ export class SessionLoop {
     this.#front.flush();
   }
 
-  /** The last input waited for memory, and frames came during the wait. To be checked after every input. */
+  /**
+   * The last input waited for memory, and frames came during the wait. To be checked after every
+   * input.
+   */
   get #waited(): boolean {
     return this.#access.setAside.length > 0 || this.#access.failure !== undefined;
   }
@@ -379,8 +371,8 @@ export class SessionLoop {
   }
 
   /**
-   * A peer that goes away closes both channels in any order, and writes to it fail. Whichever of these was noticed first,
-   * the front channel knows whether it happened within a frame.
+   * A peer that goes away closes both channels in any order, and writes to it fail. Whichever of
+   * these was noticed first, the front channel knows whether it happened within a frame.
    */
   #endingOf(reason: CodedError): CodedError {
     if (reason.reason !== 'PEER_CLOSED') return reason;

@@ -1,4 +1,7 @@
-/** The file that a peer shares: control page, saved state, registers (docs/protocol.md), mapped as long as the session lasts. */
+/**
+ * The file that a peer shares: control page, saved state, registers (docs/protocol.md), mapped as
+ * long as the session lasts.
+ */
 import { fstatSync } from 'node:fs';
 import { CodedError } from '../base/errors.js';
 import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';

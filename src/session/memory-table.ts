@@ -1,4 +1,6 @@
-/** MEM_ADD and MEM_REMOVE: what goes wrong with one region is its answer, not the connection's end. */
+/**
+ * MEM_ADD and MEM_REMOVE: what goes wrong with one region is its answer, not the connection's end.
+ */
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { join } from '../base/u64.js';
 import type { Iommu } from '../device/iommu.js';
@@ -87,8 +89,8 @@ export class MemoryTable {
   }
 
   /**
-   * Maps a region's file. One that cannot be mapped is guest memory all the same: it is reached by messages, where the peer
-   * serves them, and this returns why.
+   * Maps a region's file. One that cannot be mapped is guest memory all the same: it is reached by
+   * messages, where the peer serves them, and this returns why.
    */
   #addShared(frame: Frame, placed: Placed, offset: number): string {
     try {

@@ -1,4 +1,7 @@
-/** What the model may do to the world: each output becomes a message, or is recorded for after the model's call. */
+/**
+ * What the model may do to the world: each output becomes a message, or is recorded for after the
+ * model's call.
+ */
 import { DEVICE_TLB, type InvalidateScope, type IommuOutputs, type ModelEvent } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { FEATURE, MESSAGE } from '../wire/frame.js';
@@ -61,7 +64,8 @@ export class ModelOutputs implements IommuOutputs {
     global: boolean,
   ): boolean {
     this.completions.mark();
-    // A host invalidates the device as it invalidates its IOMMU; the completion waits for that anyway.
+    // A host invalidates the device as it invalidates its IOMMU; the completion waits for that
+    // anyway.
     if (this.assigned.serves(rid)) return this.deviceTlbs.end(tag, DEVICE_TLB.DONE);
     return this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global);
   }

@@ -1,7 +1,8 @@
 /**
- * Commands that the peer carries out itself, in the store that rings their doorbell (QUEUE, docs/protocol.md). They come here as
- * copies in a ring that the two share, and are taken before anything else that comes in: what the peer has completed, the
- * model knows before it answers what was asked later (ordering rule 6).
+ * Commands that the peer carries out itself, in the store that rings their doorbell (QUEUE,
+ * docs/protocol.md). It leaves copies in a shared ring. The session takes them before it handles
+ * anything else, so the model knows what the peer has completed before it answers what was asked
+ * later (ordering rule 6).
  */
 import { CodedError } from '../base/errors.js';
 import type { Iommu } from '../device/iommu.js';
@@ -21,8 +22,9 @@ export class PeerCommands {
   /** The model's own state follows what the peer has done: its scopes are not announced. */
   following = false;
   /**
-   * While `following`: the peer has dropped all that the model names. Otherwise the peer may have begun before it could see
-   * that something was handed out of which the model drops more than the commands say.
+   * While `following`: the peer has dropped all that the model names. Otherwise the peer may have
+   * begun before it could see that something was handed out of which the model drops more than the
+   * commands say.
    */
   exactly = false;
   /** The newest QUEUE; number 0: none was told. */
@@ -46,7 +48,10 @@ export class PeerCommands {
     Atomics.store(page.control, CONTROL.RING_TAKEN, this.#ringTaken);
   }
 
-  /** Says whether the peer may: to be called before it can see that a store of its own was handled, or an answer. */
+  /**
+   * Says whether the peer may: to be called before it can see that a store of its own was handled,
+   * or an answer.
+   */
   publish(model: Iommu, alone: boolean): void {
     const page = this.#page;
     if (page === undefined || this.#backend === undefined) return;
@@ -59,7 +64,10 @@ export class PeerCommands {
     this.#putInForce(page, inForce);
   }
 
-  /** A translation was handed out. Closes the queue if its commands may miss that: to be called before the answer goes. */
+  /**
+   * A translation was handed out. Closes the queue if its commands may miss that: to be called
+   * before the answer goes.
+   */
   handedOut(model: Iommu): void {
     if (this.#inForce !== 0 && model.peerQueue?.loose === true) this.#putInForce(this.#page as SharedPage, 0);
   }
@@ -81,8 +89,8 @@ export class PeerCommands {
   }
 
   /**
-   * Takes what is in the ring. True: there was something. Throws `BAD_ARGUMENT` for commands that the peer may not carry
-   * out.
+   * Takes what is in the ring. True: there was something. Throws `BAD_ARGUMENT` for commands that
+   * the peer may not carry out.
    */
   take(model: Iommu): boolean {
     const page = this.#page;

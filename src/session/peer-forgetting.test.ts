@@ -1,4 +1,7 @@
-/** What the session takes for dropped after a run of the peer: never more than the peer was asked to drop. */
+/**
+ * What the session takes for dropped after a run of the peer: never more than the peer was asked to
+ * drop.
+ */
 import { describe, expect, it } from 'vitest';
 import { wordsOf } from '../../test/support/plain-entries.js';
 import { COMMAND_QUEUE, NG, S1_LEAF, SID, TestSmmu } from '../../test/support/smmu-unit.js';

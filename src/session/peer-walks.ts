@@ -1,6 +1,7 @@
 /**
- * Tables that the peer may walk itself (TABLES): told at the first request of a requester that tables answered, void
- * after an invalidation of structures. What the peer finds has the tags that an answer would have.
+ * Tables that the peer may walk itself (TABLES). They are described at the first request of a
+ * requester that tables answered, and are void after an invalidation of structures. What the peer
+ * finds has the tags that an answer would have.
  */
 import { type Iommu, noWalkTables, type WalkTables } from '../device/iommu.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
@@ -9,12 +10,12 @@ import { MESSAGE } from '../wire/frame.js';
 import type { Tables } from '../wire/messages.js';
 import type { Outlet } from './ports.js';
 
-/** More requesters than these ask for each translation. */
-const MAX_TOLD = 65536;
+/** Requesters beyond these ask for each translation. */
+const MOST_DESCRIBED = 65536;
 const PASIDS = 2 ** 20 + 1;
 
 export class PeerWalks {
-  readonly #told = new Set<number>();
+  readonly #described = new Set<number>();
   readonly #spaces = new Set<number>();
   readonly #message: Tables = CODEC.Tables.create();
   readonly #tables = noWalkTables();
@@ -35,13 +36,16 @@ export class PeerWalks {
     return this.#spaces.has(space);
   }
 
-  /** A request was answered from tables: the peer is told of them, once. Returns what it was told now. */
+  /**
+   * A request was answered from tables. Describes them to the peer, once; returns what was
+   * described now.
+   */
   answered(rid: number, pasid: number, hi: number, model: Iommu): WalkTables | undefined {
     const backend = this.#backend;
     if (backend === undefined) return undefined;
     const key = rid * PASIDS + pasid + 1;
-    if (this.#told.has(key) || this.#told.size >= MAX_TOLD) return undefined;
-    this.#told.add(key);
+    if (this.#described.has(key) || this.#described.size >= MOST_DESCRIBED) return undefined;
+    this.#described.add(key);
     const tables = this.#tables;
     if (model.peerWalk?.describe(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid))
       return undefined;
@@ -50,14 +54,14 @@ export class PeerWalks {
     return tables;
   }
 
-  /** Requester ids have changed: the peer may have dropped what it was told. */
+  /** Requester ids have changed, so the peer may have dropped descriptions. */
   tellAgain(): void {
-    this.#told.clear();
+    this.#described.clear();
   }
 
-  /** The peer is told that every TABLES is void. Adds the tags of what it may have found to `handedOut`. */
+  /** Every TABLES becomes void. Adds the tags of what the peer may have found to `handedOut`. */
   forget(handedOut: Set<number>): void {
-    this.#told.clear();
+    this.#described.clear();
     for (const space of this.#spaces) handedOut.add(space);
     this.#spaces.clear();
   }

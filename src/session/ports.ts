@@ -1,6 +1,6 @@
 /**
- * What a session needs from whoever runs it. The session itself has no descriptor, clock or thread: frames
- * come in through `Session.input`, everything else goes out through these.
+ * What a session needs from its loop. The session itself has no descriptor, clock or thread: frames
+ * come in through `Session.input`, and everything else goes out through these.
  */
 import type { AssignmentSettings } from '../assignment/offer.js';
 import type { Iommu, IommuOutputs } from '../device/iommu.js';
@@ -64,8 +64,8 @@ export interface SessionPorts {
   /** Takes over the backend socket that came with HELLO. */
   openBackend(fd: number): Outlet;
   /**
-   * Maps the shared page file, `bytes` of which the peer promises, the last `ringBytes` of them a ring; the descriptor stays
-   * the caller's. Throws `BAD_SHARED_PAGE`.
+   * Maps the shared page file, `bytes` of which the peer promises, the last `ringBytes` of them a
+   * ring; the descriptor stays the caller's. Throws `BAD_SHARED_PAGE`.
    */
   mapSharedPage(fd: number, bytes: number, registerBytes: number, ringBytes: number): SharedPage;
   /** Size of a file in bytes. */

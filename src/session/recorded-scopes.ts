@@ -1,9 +1,15 @@
-/** Scopes that a model has invalidated and that are not passed on yet, in order. Allocates only to grow. */
+/**
+ * Scopes that a model has invalidated and that are not passed on yet, in order. Allocates only to
+ * grow.
+ */
 import { ANY, type InvalidateScope } from '../device/iommu.js';
 
 const WORDS = 8;
 const FEW = 64;
-/** Above this one scope stands for all: everything. A queue of commands that is full and takes long to list gets there. */
+/**
+ * Above this one scope stands for all: everything. A queue of commands that is full and takes long
+ * to list gets there.
+ */
 export const MOST_SCOPES = 1 << 15;
 
 export class RecordedScopes {

@@ -1,4 +1,7 @@
-/** REG_WRITE and REG_READ: the guest's stores to registers and its loads, one after the other (ordering rule 1). */
+/**
+ * REG_WRITE and REG_READ: the guest's stores to registers and its loads, one after the other
+ * (ordering rule 1).
+ */
 import type { Iommu } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { CONTROL, FEATURE, type Frame } from '../wire/frame.js';
@@ -24,12 +27,16 @@ export class RegisterWindow {
     private readonly shadowing: Shadowing,
   ) {}
 
-  /** The write counts as handled, and is answered, when what it makes complete at once has been published. */
+  /**
+   * The write counts as handled, and is answered, when what it makes complete at once has been
+   * published.
+   */
   write(frame: Frame, message: M.RegWrite): void {
     const { offset, size, lo, hi } = message;
     const { connection, shadowing } = this;
     const model = connection.model as Iommu;
-    // A bridge sends no other sizes. What the guest may do wrong within these is the model's matter.
+    // A bridge sends no other sizes. What the guest may do wrong within these is the model's
+    // matter.
     if ((size === 1 || size === 2 || size === 4 || size === 8) && offset + size <= model.registerBytes) {
       shadowing.asking(model, (connection.page as SharedPage).registers, offset, size, lo, hi);
       model.writeRegister(offset, size, lo, hi);
@@ -48,7 +55,10 @@ export class RegisterWindow {
     this.connection.reply(frame, CODEC.RegReadReply, value);
   }
 
-  /** Stores the count of handled writes, after everything that they have done: a peer that sees it sees the rest. */
+  /**
+   * Stores the count of handled writes, after everything that they have done: a peer that sees it
+   * sees the rest.
+   */
   publishHandled(): void {
     if (this.#handled === this.#published) return;
     this.#published = this.#handled;

@@ -33,7 +33,10 @@ afterEach(async () => {
   }
 });
 
-/** Every question that the daemon has for a peer, by the contract: numbers of the backend channel that have an answer. */
+/**
+ * Every question that the daemon has for a peer, by the contract: numbers of the backend channel
+ * that have an answer.
+ */
 const QUESTIONS = Object.entries(MESSAGE).filter(
   ([, type]) => type >= MESSAGE.INVALIDATE && type !== MESSAGE.ERROR && answerTo(type) !== undefined,
 );
@@ -53,7 +56,10 @@ describe('answers that come while memory is asked for', () => {
     open.push(...channels);
     return channels;
   }
-  /** The daemon's side, and the peer's end of the backend channel: what is put there has come before anything is asked. */
+  /**
+   * The daemon's side, and the peer's end of the backend channel: what is put there has come before
+   * anything is asked.
+   */
   function asked(questions: readonly number[]): { memory: BackendMemory; peer: Channel } {
     const [front] = pair();
     const [backend, peer] = pair();
@@ -199,7 +205,8 @@ describe('memory served by the peer', () => {
     vm.write(FAKE.PEEK64, REMOTE + 0x80);
     expect(vm.read(FAKE.VALUE)).toBe(1234);
     expect(vm.peek(FAKE.STATUS)).toBe(77);
-    // The walk's read was already on its way behind the invalidation; the completion read its own word after.
+    // The walk's read was already on its way behind the invalidation; the completion read its own
+    // word after.
     expect(order).toEqual(['acknowledged', 'read', 'read']);
   });
 
@@ -224,7 +231,8 @@ describe('memory served by the peer', () => {
     vm.write(FAKE.TOKEN, 99);
     vm.write(FAKE.THEN_INVALIDATE, REMOTE + 0x40);
     vm.write(FAKE.DEVICE_TLB, 8);
-    // The device's answer comes while this is waited for, and the invalidation's while the answer is dealt with.
+    // The device's answer comes while this is waited for, and the invalidation's while the answer
+    // is dealt with.
     vm.write(FAKE.PEEK, REMOTE + 0x80);
     for (let served = 0; served < 5; ) served += vm.client.serve(5000);
     // Nothing is sent any more that would make the session look again.

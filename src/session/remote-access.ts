@@ -1,7 +1,7 @@
 /**
- * Guest memory through the backend channel: asks and waits (the engine is in the middle of a walk), and keeps
- * what else arrives for later. Acknowledgements are set aside as frames; the front channel is read into its
- * buffer, so that the peer can go on sending.
+ * Guest memory through the backend channel. The engine is in the middle of a walk, so this sends a
+ * request and waits for its answer. Other answers that arrive are set aside as frames. The front
+ * channel is read into its buffer, so that the peer can go on sending.
  */
 import { CodedError } from '../base/errors.js';
 import { POLL, PollSet } from '../base/native.js';
@@ -113,7 +113,8 @@ export class BackendMemory implements RemoteAccess {
       this.#await(channel, type, id);
       return finish();
     } catch (error) {
-      // The model sees memory that is not there; the loop ends the connection when the model is done.
+      // The model sees memory that is not there; the loop ends the connection when the model is
+      // done.
       this.failure = error instanceof CodedError ? error : new CodedError('INTERNAL', String(error));
       return false;
     }
@@ -137,7 +138,8 @@ export class BackendMemory implements RemoteAccess {
   #keep(channel: MemoryChannel): void {
     const { frame, bytes } = channel;
     answerHandler(frame);
-    // Nobody is owed that many: what is kept here has an end, however long the peer does not answer.
+    // More answers than requests. So what is kept here is bounded, however long the peer does not
+    // answer.
     if (channel.owed < 0) throw notWaitedFor(frame.type, frame.id);
     const kept = new Frame();
     kept.type = frame.type;
@@ -153,7 +155,7 @@ export class BackendMemory implements RemoteAccess {
     poll.set(FRONT, this.#front.full ? -1 : this.#front.fd, POLL.IN);
     poll.set(WAKE, this.#wakeFd, POLL.IN);
     poll.wait(-1);
-    // Somebody wants this session to answer or to stop, and cannot while the peer keeps us waiting.
+    // The main thread wants an answer, or the session's end, which must not depend on this peer.
     if (poll.events(WAKE) !== 0) this.onWake?.();
     if (this.failure !== undefined) throw this.failure;
     if (poll.events(FRONT) !== 0 && this.#front.fill() === FILL.CLOSED) {

@@ -1,7 +1,7 @@
 /** What a session says of itself: for `viommu list`, reports and metrics. */
 
 import { join } from '../base/u64.js';
-import { type ModelCounters, zeroCounters } from '../device/iommu.js';
+import { type ModelCounters, zeroCounters } from '../device/counters.js';
 import type { NestingReport } from '../nesting/nesting.js';
 import type { DeviceCounters } from '../shadow/device-space.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
@@ -38,7 +38,7 @@ export interface ShadowReport {
   /** Mappings in force, and what they cover. */
   readonly mappings: number;
   readonly bytes: number;
-  /** Mappings that the host refused, not counting those that nobody remembers. */
+  /** Mappings that the host refused, as many as are remembered. */
   readonly failed: number;
   readonly counters: DeviceCounters;
 }
@@ -60,7 +60,10 @@ export interface SessionReport {
   /** Invalidations that needed no message, and those merged because the peer was slow. */
   readonly invalidationsSuppressed: number;
   readonly invalidationsMerged: number;
-  /** ATS invalidation requests sent to devices: 0 with ATS switched on in one means that the guest forgets them. */
+  /**
+   * ATS invalidation requests sent to devices: 0 with ATS switched on in one means that the guest
+   * forgets them.
+   */
   readonly deviceTlbInvalidations: number;
   readonly pendingAcks: number;
   readonly shadow: readonly ShadowReport[];

@@ -1,4 +1,7 @@
-/** TRANSLATE, REPLAY and PAGE_REQUEST: what devices ask of the model. Every answer carries its epoch (ordering rule 3). */
+/**
+ * TRANSLATE, REPLAY and PAGE_REQUEST: what devices ask of the model. Every answer carries its epoch
+ * (ordering rule 3).
+ */
 import { CodedError } from '../base/errors.js';
 import {
   type Iommu,
@@ -67,7 +70,8 @@ export class Requests {
     const result = this.#result;
     const model = this.connection.model as Iommu;
     model.translate(request, result);
-    // An address that is translated already is of another input space than the requester's own: no cache keeps the answer.
+    // An address that is translated already is of another input space than the requester's own: no
+    // cache keeps the answer.
     const once = !model.answersMayBeKept || kind === REQUEST.TRANSLATED;
     // Kept or not: a device may be using it, and an invalidation has to wait until it is done.
     if (result.count > 0) this.invalidations.handOut(rid, result.space >>> 0, result.sub >>> 0);

@@ -1,14 +1,17 @@
 /**
  * One virtual machine: what its bridge asks, in order, of one model (ARCHITECTURE.md, Ordering).
  *
- * All that ever reaches the engine enters through {@link Session.input}, and all that leaves it goes through
- * {@link SessionPorts}: no clock, no waiting, no randomness in here. What cannot finish now (a completion that
- * waits for the bridge) is state of the model, which goes on when the acknowledgement comes in.
+ * All that ever reaches the engine enters through {@link Session.input}, and all that leaves it
+ * goes through {@link SessionPorts}: no clock, no waiting, no randomness in here. What cannot
+ * finish now (a completion that waits for the bridge) is state of the model, which goes on when the
+ * acknowledgement comes in.
  *
  * The rules of ARCHITECTURE.md, Ordering, and where they are kept:
  *   1 frames are handled in the order of their channel, to the end, one at a time;
- *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so (completions.ts);
- *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model goes on;
+ *   2 a model publishes a completion when `pendingAcks()` is 0, and `acknowledged()` tells it so
+ *     (completions.ts);
+ *   3 every answer carries `Invalidations.epoch`, which an INVALIDATE advances before the model
+ *     goes on;
  *   4 RESET and the end of the connection drop everything;
  *   5 nothing here waits, so translations are answered whatever is pending;
  *   6 what the peer has carried out itself is taken before anything that comes in.
@@ -105,8 +108,8 @@ export class Session {
   }
 
   /**
-   * The one way in: a frame of a channel, its body in `bytes`. Throws a {@link CodedError} of severity
-   * `connection` when the peer broke the protocol; the session is then over.
+   * The one way in: a frame of a channel, its body in `bytes`. Throws a {@link CodedError} of
+   * severity `connection` when the peer broke the protocol; the session is then over.
    */
   input(channel: ChannelName, frame: Frame, bytes: Uint8Array): void {
     this.frames[channel]++;
@@ -137,13 +140,19 @@ export class Session {
     if (model !== undefined && this.peerCommands.take(model)) this.completions.mark();
   }
 
-  /** Checks of completions are wanted by one more, or one less: while any are, each of them is made here. */
+  /**
+   * One more observer wants completions checked, or one less. While there is one, the peer
+   * completes nothing itself.
+   */
   watchCompletions(on: boolean): void {
     this.shadowing.watch(on);
     this.#publishQueue();
   }
 
-  /** Opens the peer's queue where only the peer's cache keeps translations and no completion would wait; closes it otherwise. */
+  /**
+   * Opens the peer's queue where only the peer's cache keeps translations and no completion would
+   * wait; closes it otherwise.
+   */
   #publishQueue(): void {
     const { model } = this.connection;
     if (model === undefined) return;
@@ -153,7 +162,9 @@ export class Session {
     this.peerCommands.publish(model, alone);
   }
 
-  /** Ends the session: the guest's memory is given up. Channels and descriptors are the caller's. */
+  /**
+   * Ends the session: the guest's memory is given up. Channels and descriptors are the caller's.
+   */
   end(): void {
     this.connection.end();
     try {
@@ -167,7 +178,7 @@ export class Session {
     const { type } = frame;
     if (!isMessage(type)) throw new CodedError('UNKNOWN_TYPE', `message type ${type}`);
     if (frame.reply) {
-      // Only what went with an answer is answered here.
+      // The only batch that is answered here is one that went with an answer.
       if (type === MESSAGE.HOST_BATCH && this.shadowing.writeReply.batch === frame.id && frame.id !== 0) {
         this.completions.mark();
         this.#hostAnswered(frame, bytes);

@@ -1,6 +1,6 @@
 /**
- * The session's part of shadowing: batches on the backend channel, and completions that wait for their answers. Devices
- * come with NOTIFIER (MAP events), ranges with HOST_LISTEN.
+ * The session's part of shadowing: sends batches on the backend channel and takes their answers.
+ * Devices come with NOTIFIER (MAP events), ranges with HOST_LISTEN.
  */
 import { CodedError } from '../base/errors.js';
 import { join } from '../base/u64.js';
@@ -87,7 +87,10 @@ export class Shadowing implements PendingWork {
     this.shadow.listen(message.device, first, Math.min(last, LAST_PAGE));
   }
 
-  /** The guest has stored to a page that is tracked, or was until a moment ago. Throws `BAD_ARGUMENT`. */
+  /**
+   * The guest has stored to a page that is tracked, or was until a moment ago. Throws
+   * `BAD_ARGUMENT`.
+   */
   stored({ lo, hi, size }: TableWrite): void {
     if (size < 1 || size > MOST_STORED) throw new CodedError('BAD_ARGUMENT', `a store of ${size} bytes`);
     if (hi >= MOST_HI) throw new CodedError('BAD_ARGUMENT', 'a store above 2^52');
@@ -100,7 +103,7 @@ export class Shadowing implements PendingWork {
   }
 
   invalidated(scope: InvalidateScope, model: Iommu): void {
-    if (!this.shadow.idle) this.shadow.touch(scope, model);
+    if (!this.shadow.idle) this.shadow.markStale(scope, model);
   }
 
   advance(): void {
@@ -127,7 +130,10 @@ export class Shadowing implements PendingWork {
     if (this.#audit !== undefined) this.#looking(this.#completing);
   }
 
-  /** Checks of completions are wanted by one more, or one less. They begin with the next register write. */
+  /**
+   * Checks of completions are wanted by one more, or one less. They begin with the next register
+   * write.
+   */
   watch(on: boolean): void {
     this.#watchers += on ? 1 : -1;
     if (this.#watchers === 0) this.#audit = undefined;
@@ -193,7 +199,8 @@ export class Shadowing implements PendingWork {
 
   #send(): void {
     const { shadow, writeReply } = this;
-    // What goes with an answer is carried out at once. What follows it must not overtake it on the other channel.
+    // What goes with an answer is carried out at once. What follows it must not overtake it on the
+    // other channel.
     if (writeReply.batch !== 0) return;
     const backend = this.#backend;
     for (let track = shadow.takeTrack(); track !== undefined; track = shadow.takeTrack()) {

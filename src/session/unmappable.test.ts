@@ -8,7 +8,10 @@ import { closeFd, memoryFile, SEAL, sealFile, socketPair } from '../base/native.
 import { ALL_FEATURES, FEATURE, MESSAGE } from '../wire/frame.js';
 import { FAKE } from './testing/fake-model.js';
 
-/** Guest memory whose file cannot be mapped: it is there all the same, by messages, and the log says why. */
+/**
+ * Guest memory whose file cannot be mapped: it is there all the same, by messages, and the log says
+ * why.
+ */
 
 const REMOTE = 0x10_0000;
 const BYTES = 65536;

@@ -1,7 +1,8 @@
 /**
- * The host port over the wire: what shadowing and nesting ask of a host becomes HOST_… messages on the backend channel, and
- * their HostReplies are the completions. The peer carries them out in order, so answers come in order. A list that does not
- * fit into one frame goes in several, each after the one before has succeeded; meanwhile nothing else is sent.
+ * The host port over the wire: what shadowing and nesting ask of a host becomes HOST_… messages on
+ * the backend channel, and their HostReplies are the completions. The peer carries them out in
+ * order, so answers come in order. A list that does not fit into one frame goes in several, each
+ * after the one before has succeeded. Nothing else is sent in between.
  */
 import type { HostCapabilities } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
@@ -31,7 +32,10 @@ import { hostCode } from '../wire/host-results.js';
 import type * as M from '../wire/messages.js';
 import type { Outlet } from './ports.js';
 
-/** Entries of one frame, below its 64 KiB: operations of 28 bytes; commands of 16; invalidations of 24, each with a target of 12. */
+/**
+ * Entries of one frame, below its 64 KiB: operations of 28 bytes; commands of 16; invalidations of
+ * 24, each with a target of 12.
+ */
 const MOST_OPERATIONS = 2048;
 const MOST_COMMANDS = 4000;
 const MOST_RANGES = 1800;

@@ -1,6 +1,7 @@
 /**
- * Entry point of a session's thread: one loop, and answers for the main thread between two inputs. The thread may
- * be started before there is a session, and waits for {@link WorkerStart} as its first message.
+ * Entry point of a session's thread: one loop, and answers for the main thread between two inputs.
+ * The thread may be started before there is a session, and waits for {@link WorkerStart} as its
+ * first message.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { CodedError } from '../base/errors.js';
@@ -22,7 +23,9 @@ function tell(message: FromWorker): void {
   port.postMessage(message);
 }
 
-/** A guest can make faults faster than a main thread can log them: more than this are not queued. */
+/**
+ * A guest can make faults faster than a main thread can log them: more than this are not queued.
+ */
 const MOST_UNHEARD = 4096;
 let told = 0;
 let dropped = 0;

@@ -1,6 +1,6 @@
 /**
- * The answer to a REG_WRITE. The host batch that the write leads to can go with it: the thread that wrote carries the batch
- * out at once, and answers on the front channel.
+ * The answer to a REG_WRITE. The host batch that the write leads to can go with it: the thread that
+ * wrote carries the batch out at once, and answers on the front channel.
  */
 import type { Batch } from '../shadow/outbox.js';
 import { CODEC } from '../wire/codec.js';

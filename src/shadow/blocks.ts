@@ -1,6 +1,7 @@
 /**
- * A set of host mappings: disjoint aligned power-of-two blocks by rising input address. A block is what one mapping of
- * a host is, and no host cuts one. Kept in chunks of typed arrays, so that a million of them are no load on the heap.
+ * A set of host mappings: disjoint aligned power-of-two blocks by rising input address. A block is
+ * what one mapping of a host is, and no host cuts one. Kept in chunks of typed arrays, so that a
+ * million of them are no load on the heap.
  */
 
 import { power } from './pages.js';
@@ -93,7 +94,10 @@ export class BlockSet {
     this.pages += power(log2);
   }
 
-  /** Removes the block under the cursor, which then stands on the next one; false when that was the last. */
+  /**
+   * Removes the block under the cursor, which then stands on the next one; false when that was the
+   * last.
+   */
   remove(): boolean {
     const chunk = this.#chunks[this.#chunk];
     const at = this.#slot;
@@ -160,7 +164,10 @@ export class BlockSet {
     this.#slot = low;
   }
 
-  /** Steps behind the block under the cursor if that is where `page` belongs: blocks are added by rising address. */
+  /**
+   * Steps behind the block under the cursor if that is where `page` belongs: blocks are added by
+   * rising address.
+   */
   #follows(page: number): boolean {
     const chunk = this.#chunks[this.#chunk];
     const behind = this.#slot + 1;
@@ -184,7 +191,10 @@ export class BlockSet {
     return true;
   }
 
-  /** The chunk under the cursor with room for one more; a full one is parted, unless the new block is the last of all. */
+  /**
+   * The chunk under the cursor with room for one more; a full one is parted, unless the new block
+   * is the last of all.
+   */
   #room(): Chunk {
     const chunk = this.#chunks[this.#chunk];
     if (chunk === undefined) {

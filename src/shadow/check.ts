@@ -1,5 +1,6 @@
 /**
- * The guest's tables against the host mappings in force: for people, and for tests that trust neither.
+ * The guest's tables against the host mappings in force: for people, and for tests that trust
+ * neither.
  */
 
 import { hex64 } from '../base/u64.js';
@@ -15,8 +16,8 @@ import type { Shadow, ShadowedModel } from './shadow.js';
 const PAGE_BYTES = 2 ** PAGE_LOG2;
 
 /**
- * Why host and tables differ: the host refused; the guest has changed its tables and has not invalidated; or it has, and
- * the host does not follow, which is a defect of ours.
+ * Why host and tables differ: the host refused; the guest has changed its tables and has not
+ * invalidated; or it has, and the host does not follow, which is a defect of ours.
  */
 export const CAUSE = {
   REFUSED: 'refused',
@@ -52,7 +53,9 @@ export interface DiffAnswer {
   readonly more: boolean;
 }
 
-/** Compares every shadowed device, or those of one requester id. Lists at most `most` differences. */
+/**
+ * Compares every shadowed device, or those of one requester id. Lists at most `most` differences.
+ */
 export function differences(
   shadow: Shadow,
   model: ShadowedModel,

@@ -1,6 +1,6 @@
 /**
- * Tables of a device, read afresh, beside the host mappings in force, piece by piece. Shares nothing with the way in which
- * the shadow looks at tables.
+ * Tables of a device, read afresh, beside the host mappings in force, piece by piece. Shares
+ * nothing with the way in which the shadow looks at tables.
  */
 
 import { join } from '../base/u64.js';
@@ -24,8 +24,8 @@ const NONE = Number.POSITIVE_INFINITY;
 export const NOWHERE = -1;
 
 /**
- * Pages [first, last] of 4 KiB: where the first one leads by the tables and on the host, in pages ({@link NOWHERE}), with
- * ACCESS bits. Returns whether to go on.
+ * Pages [first, last] of 4 KiB: where the first one leads by the tables and on the host, in pages
+ * ({@link NOWHERE}), with ACCESS bits. Returns whether to go on.
  */
 export type PieceVisitor = (
   first: number,
@@ -37,8 +37,8 @@ export type PieceVisitor = (
 ) => boolean;
 
 /**
- * Visits what tables or host lead anywhere on `pages`, as far as the host takes operations there, by rising address. A
- * piece is the same throughout.
+ * Visits what tables or host lead anywhere on `pages`, as far as the host takes operations there,
+ * by rising address. A piece is the same throughout.
  */
 export function visitPieces(
   ram: RamMap,

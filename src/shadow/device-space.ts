@@ -22,7 +22,9 @@ export interface DeviceCounters {
 }
 
 export class DeviceSpace {
-  /** Blocks in force, or on their way to the host; their tags are sequence numbers of operations. */
+  /**
+   * Blocks in force, or on their way to the host; their tags are sequence numbers of operations.
+   */
   readonly held = new BlockSet();
   /** Blocks that the host refused; their tags are error numbers. */
   readonly failed = new BlockSet();
@@ -40,8 +42,8 @@ export class DeviceSpace {
   /** Refused blocks to be tried again now, and where to begin. */
   retries = 0;
   retryAt = 0;
-  /** People have been told that something is refused. */
-  told = false;
+  /** An event has said that something is refused, and none that it is over. */
+  reported = false;
   readonly counters: DeviceCounters = {
     maps: 0,
     pagesMapped: 0,

@@ -1,4 +1,7 @@
-/** Compares what the guest's tables say with what is in force on the host, and writes the smallest list that makes them equal. */
+/**
+ * Compares what the guest's tables say with what is in force on the host, and writes the smallest
+ * list that makes them equal.
+ */
 
 import type { BlockSet } from './blocks.js';
 import type { DeviceSpace } from './device-space.js';
@@ -35,8 +38,9 @@ export class Difference {
   }
 
   /**
-   * Compares [first, last], and the blocks that reach out of it as a whole. The operations stand in {@link unmaps}, which
-   * come first, and {@link maps}; the device's set is as it will be. What was too much for one time is dirty again.
+   * Compares [first, last], and the blocks that reach out of it as a whole. The operations stand in
+   * {@link unmaps}, which come first, and {@link maps}; the device's set is as it will be. What was
+   * too much for one time is dirty again.
    */
   compare(space: DeviceSpace, first: number, last: number): void {
     this.#begin();

@@ -1,6 +1,6 @@
 /**
- * The guest's side of a shadow: one set of tables, with the copies of them, for however many devices go through it. What
- * one look at the tables finds changed is changed for all of them.
+ * The guest's side of a shadow: one set of tables, with the copies of them, for however many
+ * devices go through it. What one look at the tables finds changed is changed for all of them.
  */
 
 import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
@@ -22,8 +22,8 @@ export class GuestSpace {
   readonly stale = new PageRanges();
   /** How many devices go through it. */
   users = 0;
-  /** People have been told that there are more tables than are copied. */
-  told = false;
+  /** An event has said that there are more tables than are copied. */
+  reported = false;
   readonly leaves: LeafSource;
   readonly hole: Hole;
   readonly mirrors: readonly TableMirror[];
@@ -36,7 +36,10 @@ export class GuestSpace {
   readonly addressed: boolean;
   private readonly updates: boolean;
 
-  /** @param watcher is told of every table page; undefined: the guest says itself when it has changed them */
+  /**
+   * @param watcher is told of every table page; undefined: the guest says itself when it has
+   * changed them
+   */
   constructor(
     tables: AddressSpaceTables,
     memory: GuestMemory,
@@ -97,8 +100,11 @@ export class GuestSpace {
     return this.secondFormat === tables.secondFormat && this.secondRoot === tables.secondRoot;
   }
 
-  /** The guest may have changed what is in these pages. Addresses above a tree's own bits are none of its business. */
-  touch(first: number, last: number): void {
+  /**
+   * The guest may have changed what is in these pages. Addresses above a tree's own bits are none
+   * of its business.
+   */
+  markStale(first: number, last: number): void {
     const pages = last - first + 1;
     if (this.through !== THROUGH.TABLES) {
       if (this.through === THROUGH.NESTED) this.stale.add(first, last);
@@ -106,7 +112,7 @@ export class GuestSpace {
     }
     for (const mirror of this.mirrors) {
       const from = first % mirror.span;
-      if (from + pages > mirror.span) this.touchAll();
+      if (from + pages > mirror.span) this.markAllStale();
       else this.stale.add(mirror.pageAt(from), mirror.pageAt(from) + pages - 1);
     }
   }
@@ -116,7 +122,7 @@ export class GuestSpace {
     for (const mirror of this.mirrors) mirror.stored(first, last, this.stale);
   }
 
-  touchAll(): void {
+  markAllStale(): void {
     if (this.through === THROUGH.TABLES || this.through === THROUGH.NESTED) {
       this.stale.clear();
       this.stale.add(0, LAST_PAGE);
@@ -124,8 +130,8 @@ export class GuestSpace {
   }
 
   /**
-   * Looks at what is stale and adds what may have changed to `changed`. Looks at no more than about `limit` entries:
-   * what remains then stays stale. Returns how many it looked at.
+   * Looks at what is stale and adds what may have changed to `changed`. Looks at no more than about
+   * `limit` entries: what remains then stays stale. Returns how many it looked at.
    */
   refresh(changed: PageRanges, limit: number): number {
     const { stale } = this;

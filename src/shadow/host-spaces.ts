@@ -1,6 +1,7 @@
 /**
- * Shadows that live in address spaces of a host port: one space for each device, or PASID of one, whose guest tables are
- * shadowed. An mdev is shadowed into its own PASID, and each guest PASID into that PASID.
+ * Shadows that live in address spaces of a host port: one space for each device, or PASID of one,
+ * whose guest tables are shadowed. An mdev is shadowed into its own PASID, and each guest PASID
+ * into that PASID.
  */
 import type { HostErrorName } from '../host/host-errors.js';
 import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
@@ -95,7 +96,10 @@ export class HostSpaces {
     return true;
   }
 
-  /** Sends a batch from an operation on. The port stops at a failure; the rest of a batch goes on behind it. */
+  /**
+   * Sends a batch from an operation on. The port stops at a failure; the rest of a batch goes on
+   * behind it.
+   */
   private send(batch: Batch, from: number, failures: number[]): void {
     const { changes } = this;
     changes.clear();

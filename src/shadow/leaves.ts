@@ -10,7 +10,10 @@ export interface LeafSource {
   readonly last: number;
   readonly out: number;
   readonly access: number;
-  /** Aims at the translations that touch [first, last]. The first may begin before, the last may end behind. */
+  /**
+   * Aims at the translations that touch [first, last]. The first may begin before, the last may end
+   * behind.
+   */
   start(first: number, last: number): void;
   /** Goes to the next; false at the end. */
   next(): boolean;

@@ -21,7 +21,10 @@ export class MirrorLeaves implements LeafSource {
   readonly #begins = new Float64Array(MAX_LEVELS);
   #level = 0;
   #position = 0;
-  /** In the table of the last level: the next entry to be looked at, and the one behind the last of interest. */
+  /**
+   * In the table of the last level: the next entry to be looked at, and the one behind the last of
+   * interest.
+   */
   #index = 0;
   #bound = 0;
   #end = -1;
@@ -162,8 +165,8 @@ export class MirrorLeaves implements LeafSource {
   }
 
   /**
-   * How many leaves from `at` on, of `most` at the most, differ in nothing but that each goes on where the last one
-   * ends: the tight loop that makes large ranges of small pages cheap.
+   * How many leaves from `at` on, of `most` at the most, differ in nothing but that each goes on
+   * where the last one ends: the tight loop that makes large ranges of small pages cheap.
    */
   #alike(level: FormatLevel, words: Int32Array, at: number, most: number): number {
     if (level.shift > 30) return 1;

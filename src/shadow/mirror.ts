@@ -1,12 +1,13 @@
 /**
- * A copy of one tree of the guest's page tables, as they were when last looked at. Looking again costs one comparison of
- * memory for each table page and nothing for its entries, as long as they are what they were: equal bytes are the
- * proof that nothing changed, and there is no other way to skip a page that the guest may write at any time.
+ * A copy of one tree of the guest's page tables, as they were when last looked at. Looking again
+ * costs one comparison of memory for each table page and nothing for its entries, as long as they
+ * are what they were: equal bytes are the proof that nothing changed, and there is no other way to
+ * skip a page that the guest may write at any time.
  *
- * Entries are kept raw; what they mean is read from them by {@link MirrorCursor}. Where a format keeps Accessed and
- * Dirty state it is set as soon as an entry is seen, before any host maps what it says: a device behind a host mapping
- * may use the page at any moment after that, and nobody will walk the tables for it. Where none may be set, a host maps
- * what needs none.
+ * Entries are kept raw; what they mean is read from them by {@link MirrorCursor}. Where a format
+ * keeps Accessed and Dirty state it is set as soon as an entry is seen, before any host maps what
+ * it says: a device behind a host mapping may use the page at any moment after that, and no walk of
+ * the tables sets the bits for it. Where none may be set, a host maps what needs none.
  */
 
 import { join, type PhysicalAddress } from '../base/u64.js';
@@ -42,7 +43,10 @@ export class TableMirror {
   tables = 0;
   /** Table pages that found no room; what is below them counts as not mapped. */
   missing = 0;
-  /** After a look that stopped early: the last page that it was to look at, which may be more than it was asked for. */
+  /**
+   * After a look that stopped early: the last page that it was to look at, which may be more than
+   * it was asked for.
+   */
   rest = 0;
 
   readonly levels: readonly FormatLevel[];
@@ -81,7 +85,10 @@ export class TableMirror {
   readonly #homes: TableHomes | undefined;
   /** Whether Accessed or Dirty state is set. */
   readonly #keepsState: boolean;
-  /** What of an entry that leads to a table has to be set already, and what of it makes no difference. */
+  /**
+   * What of an entry that leads to a table has to be set already, and what of it makes no
+   * difference.
+   */
   readonly #needed: number;
   readonly #ignored: number;
 
@@ -117,8 +124,9 @@ export class TableMirror {
   }
 
   /**
-   * Looks at the tables for [first, last] and adds what differs from the last time to `changed`. Stops early when about
-   * `limit` entries were looked at: returns the page to go on from then, up to {@link rest} at least; otherwise −1.
+   * Looks at the tables for [first, last] and adds what differs from the last time to `changed`.
+   * Stops early when about `limit` entries were looked at: returns the page to go on from then, up
+   * to {@link rest} at least; otherwise −1.
    */
   refresh(first: number, last: number, changed: PageRanges, limit: number): number {
     this.#changed = changed;
@@ -148,7 +156,10 @@ export class TableMirror {
     this.#pool.clear();
   }
 
-  /** The guest has stored to [first, last], guest-physical addresses: adds the pages that this may have changed to `stale`. */
+  /**
+   * The guest has stored to [first, last], guest-physical addresses: adds the pages that this may
+   * have changed to `stale`.
+   */
   stored(first: number, last: number, stale: PageRanges): void {
     const homes = this.#homes;
     if (homes === undefined) return;
@@ -202,13 +213,19 @@ export class TableMirror {
     }
   }
 
-  /** Stops are put where large blocks end, as long as that is not far: what is mapped in one go is mapped as one. */
+  /**
+   * Stops are put where large blocks end, as long as that is not far: what is mapped in one go is
+   * mapped as one.
+   */
   #enough(position: number): boolean {
     const over = this.work - this.#limit;
     return over >= 0 && (position % STOP_ALIGNMENT === 0 || over >= STOP_LATE);
   }
 
-  /** Takes in those of the entries [from, to] that are not what they were. A table outside of RAM has none. */
+  /**
+   * Takes in those of the entries [from, to] that are not what they were. A table outside of RAM
+   * has none.
+   */
   #compare(node: number, level: FormatLevel, from: number, to: number, at: number): void {
     const scratch = this.#scratch;
     const count = 2 * (to - from + 1);
@@ -276,8 +293,8 @@ export class TableMirror {
   }
 
   /**
-   * Sets the Accessed and Dirty state of an entry that a device may use from now on, as a walk would. The entry is in
-   * `#lo` and `#hi` afterwards; false when it can't be written.
+   * Sets the Accessed and Dirty state of an entry that a device may use from now on, as a walk
+   * would. The entry is in `#lo` and `#hi` afterwards; false when it can't be written.
    */
   #use(node: number, level: FormatLevel, index: number, readLo: number, readHi: number): boolean {
     const { memory } = this;
@@ -306,7 +323,9 @@ export class TableMirror {
     return (rights & RIGHT.WRITE) === 0 ? accessed : (accessed | format.dirty) & ~format.clean;
   }
 
-  /** Makes an empty copy of the table below an entry: what is in it is found when it is looked at. */
+  /**
+   * Makes an empty copy of the table below an entry: what is in it is found when it is looked at.
+   */
   #grow(node: number, level: FormatLevel, index: number, begin: number, lo: number, hi: number): void {
     const { format } = this;
     const slot = this.#pool.take();

@@ -1,6 +1,6 @@
 /**
- * The translations of two stages, read afresh each time: a table of the first stage lies where the second says, so what
- * is where depends on both, and a copy of one proves nothing.
+ * The translations of two stages, read afresh each time: a table of the first stage lies where the
+ * second says, so what is where depends on both, and a copy of one proves nothing.
  */
 
 import { join } from '../base/u64.js';

@@ -2,7 +2,10 @@
 
 import { pageHi, pageLo } from './pages.js';
 
-/** Words of one operation: access bits (0 = unmap), first address lo, hi, last address lo, hi, memory lo, hi. */
+/**
+ * Words of one operation: access bits (0 = unmap), first address lo, hi, last address lo, hi,
+ * memory lo, hi.
+ */
 export const OPERATION_WORDS = 7;
 const LAST_BYTE = 0xfff;
 

@@ -1,4 +1,7 @@
-/** Operations on their way to the host, in order, in batches of bounded size of which a bounded number is under way. */
+/**
+ * Operations on their way to the host, in order, in batches of bounded size of which a bounded
+ * number is under way.
+ */
 
 import type { DeviceSpace } from './device-space.js';
 import { OPERATION_WORDS, type Operations } from './operations.js';
@@ -25,11 +28,17 @@ export interface Batch {
   readonly purpose: Purpose;
 }
 
-/** Unmapping frees room on the host; AGAIN asks for what was refused; EMPTY takes everything away, as the last resort. */
+/**
+ * Unmapping frees room on the host; AGAIN asks for what was refused; EMPTY takes everything away,
+ * as the last resort.
+ */
 export const PURPOSE = { UNMAP: 0, MAP: 1, AGAIN: 2, EMPTY: 3, PAUSE: 4 } as const;
 export type Purpose = (typeof PURPOSE)[keyof typeof PURPOSE];
 
-/** A batch that is used again and again: a guest that is at it would leave megabytes behind in no time. */
+/**
+ * A batch that is used again and again: a guest that is at it would leave megabytes behind in no
+ * time.
+ */
 class Kept implements Batch {
   id = 0;
   words: Uint32Array = NO_WORDS;
@@ -121,7 +130,7 @@ export class Outbox {
     return batch;
   }
 
-  /** Takes the answer to a batch; undefined when nobody waits for it. To be {@link finish}ed. */
+  /** Takes the answer to a batch; undefined: there is no such batch. To be {@link finish}ed. */
   answered(id: number): Kept | undefined {
     for (let at = 0; at < MOST_UNDER_WAY; at++) {
       const batch = this.#underWay[at];
@@ -133,7 +142,7 @@ export class Outbox {
     return undefined;
   }
 
-  /** What came of a batch has been dealt with: nobody looks at it any more. */
+  /** The answer to a batch has been dealt with, so its memory can be used again. */
   finish(batch: Kept): void {
     (batch.large ? this.#large : this.#small).give(batch);
   }

@@ -1,6 +1,6 @@
 /**
- * Addresses as page numbers: at most 52 bits, so exact JavaScript numbers. A page has 4 KiB, the least unit that any
- * table format maps and any host takes.
+ * Addresses as page numbers: at most 52 bits, so exact JavaScript numbers. A page has 4 KiB, the
+ * least unit that any table format maps and any host takes.
  */
 
 export const PAGE_LOG2 = 12;

@@ -1,4 +1,7 @@
-/** Where the guest has RAM that devices may reach: whole pages of writable regions, by rising address. */
+/**
+ * Where the guest has RAM that devices may reach: whole pages of writable regions, by rising
+ * address.
+ */
 
 interface RamRegion {
   readonly region: number;
@@ -12,7 +15,10 @@ const PAGE_BYTES = 4096;
 export class RamMap {
   #regions: RamRegion[] = [];
 
-  /** Adds a region of bytes; parts of pages at its ends are left out. A read-only region is none of ours. */
+  /**
+   * Adds a region of bytes; parts of pages at its ends are left out. A read-only region is none of
+   * ours.
+   */
   add(region: number, gpa: number, bytes: number, readonly: boolean): void {
     const first = Math.ceil(gpa / PAGE_BYTES);
     const last = Math.floor((gpa + bytes) / PAGE_BYTES) - 1;

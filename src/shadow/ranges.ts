@@ -3,8 +3,9 @@
 const FIRST_ROOM = 16;
 
 /**
- * Adding at the end is cheap however many there are. In the middle of a long list it is not, so there everything between
- * the first and the last range is taken in: whoever looks at too much finds nothing changed.
+ * Adding at the end is cheap however many there are. In the middle of a long list it is not, so
+ * there everything between the first and the last range is taken in. Looking at too much is
+ * harmless: it finds no change.
  */
 export class PageRanges {
   #bounds = new Float64Array(2 * FIRST_ROOM);

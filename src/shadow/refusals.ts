@@ -1,6 +1,7 @@
 /**
- * What a host refuses: a mapping (its limits, addresses that it can't take) is remembered, is not in force, and is asked for
- * again when something was taken away. An unmapping that fails leaves one thing to do: take everything away.
+ * What a host refuses: a mapping (its limits, addresses that it can't take) is remembered, is not
+ * in force, and is asked for again when something was taken away. An unmapping that fails leaves
+ * one thing to do: take everything away.
  */
 
 import { CodedError } from '../base/errors.js';
@@ -27,13 +28,16 @@ export class Refusals {
   accepted(space: DeviceSpace, purpose: Purpose): void {
     if (space.failed.count > 0 || space.incomplete) {
       if (purpose === PURPOSE.UNMAP || purpose === PURPOSE.AGAIN) space.retries = MOST_RETRIES;
-    } else if (space.told) {
-      space.told = false;
+    } else if (space.reported) {
+      space.reported = false;
       this.event({ kind: 'hostAccepted', device: space.device, rid: space.rid });
     }
   }
 
-  /** Operations of a batch failed: pairs of index and error number. Throws `PEER_REFUSED` when there is no way left. */
+  /**
+   * Operations of a batch failed: pairs of index and error number. Throws `PEER_REFUSED` when there
+   * is no way left.
+   */
   refused(batch: Batch, failures: ArrayLike<number>): void {
     const { space, words } = batch;
     let stuck = false;
@@ -55,7 +59,9 @@ export class Refusals {
     this.#empty(space);
   }
 
-  /** Asks again for some of what was refused: something was taken away, so there may be room now. */
+  /**
+   * Asks again for some of what was refused: something was taken away, so there may be room now.
+   */
   retry(space: DeviceSpace): void {
     if (space.retries === 0) return;
     const { failed, held } = space;
@@ -81,7 +87,7 @@ export class Refusals {
 
   #tell(batch: Batch, word: number, error: number, count: number): void {
     const { space, words } = batch;
-    space.told = true;
+    space.reported = true;
     const first = pageOf(words[word + 1], words[word + 2]);
     const last = pageOf(words[word + 3], words[word + 4]);
     this.event({

@@ -1,6 +1,7 @@
 /**
- * What a host is to map: translations joined into runs as long as input, memory and rights go on without a break, cut to
- * what is RAM (a host can map nothing else) and kept clear of the addresses that no table translates.
+ * What a host is to map: translations joined into runs as long as input, memory and rights go on
+ * without a break, cut to what is RAM (a host can map nothing else) and kept clear of the addresses
+ * that no table translates.
  */
 
 import type { LeafSource } from './leaves.js';
@@ -42,7 +43,10 @@ export class RunReader {
   #pieceLast = 0;
   #pieceOut = 0;
   #pieceAccess = 0;
-  /** The region that the last piece lies in. A piece that begins one goes with no other: regions are different memory. */
+  /**
+   * The region that the last piece lies in. A piece that begins one goes with no other: regions are
+   * different memory.
+   */
   #regionFirst = 1;
   #regionLast = 0;
   #begin = 0;

@@ -1,6 +1,6 @@
 /**
- * Which invalidations reach a shadow: an entry that has changed is invalidated with the tags that it had before
- * (VT-d §6.5.3.3), and nothing in the tables says these any more.
+ * Which invalidations reach a shadow: an entry that has changed is invalidated with the tags that
+ * it had before (VT-d §6.5.3.3), and nothing in the tables says these any more.
  */
 import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../test/support/shadow-machine.js';
@@ -99,7 +99,7 @@ describe.each(MODES)('an assigned device in %s mode', (_name, mode) => {
     const scene = new ScopeScene(mode);
     const { driver, machine } = scene;
     const third = driver.createDomain('second');
-    // Somebody else's reason to look at the entry while it is in between: RAM that comes.
+    // Another reason to look at the entry while it is in between: RAM that comes.
     if (mode.mode === 'legacy') driver.legacy?.setContext(RID, {});
     else driver.scalable?.setPasid(RID, 0, {});
     machine.addRam(2, 32 * MIB, 4096);

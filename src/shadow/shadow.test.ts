@@ -128,7 +128,8 @@ describe('Shadow', () => {
     bench.shadow.ramAdded(2, DATA + 2 ** 34, 8192, false, bench.model);
     bench.shadow.ramAdded(3, DATA + 2 ** 35, 4096, true, bench.model);
     bench.attach();
-    // The last page of one region and the first of the next, one that nobody has, and one of a read-only region.
+    // The last page of one region and the first of the next, one without an owner, and one of a
+    // read-only region.
     bench.map(0, OUT + 2 ** 22 - 1, 2);
     bench.map(2, OUT + 2 ** 22 + 2);
     bench.map(3, OUT + 2 ** 23);
@@ -187,7 +188,7 @@ describe('Shadow', () => {
     expect(bench.settle()).toEqual([`map 4+4 to ${out(4)} 3`]);
     bench.shadow.listen(1, 12, LAST_PAGE);
     expect(bench.settle()).toEqual([`map c+4 to ${out(12)} 3`]);
-    // Somebody new listens there, and has nothing.
+    // A new listener is there, and has nothing.
     bench.shadow.listen(1, 4, 7);
     expect(bench.settle()).toEqual([`map 4+4 to ${out(4)} 3`]);
   });
@@ -225,11 +226,17 @@ describe('Shadow', () => {
     const bench = new Bench();
     bench.attach();
     bench.map(0, OUT);
-    bench.shadow.touch({ space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 }, bench.model);
+    bench.shadow.markStale(
+      { space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
+      bench.model,
+    );
     bench.shadow.work();
     const first = bench.shadow.take();
     bench.map(0, OUT + 1);
-    bench.shadow.touch({ space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 }, bench.model);
+    bench.shadow.markStale(
+      { space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
+      bench.model,
+    );
     bench.shadow.work();
     bench.shadow.answered(first?.id ?? 0, [0, 12]);
     expect(bench.settle()).toEqual(['unmap 0+1', `map 0+1 to ${out(1)} 3`]);
@@ -327,7 +334,10 @@ describe('Shadow', () => {
     bench.attach();
     // Nothing can be joined: 40,000 mappings.
     for (let n = 0; n < 40_000; n++) bench.map(n, OUT + 2 * (n ^ 1));
-    bench.shadow.touch({ space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 }, bench.model);
+    bench.shadow.markStale(
+      { space: 1, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
+      bench.model,
+    );
     bench.shadow.work();
     let taken = 0;
     for (let batch = bench.shadow.take(); batch !== undefined; batch = bench.shadow.take()) {

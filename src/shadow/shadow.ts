@@ -2,16 +2,18 @@
  * Shadowing: keeps the host's mappings of assigned devices equal to the guest's tables, by
  * difference (ARCHITECTURE.md, Shadowing).
  *
- * An invalidation makes pages stale (`touch`). `work` looks at the stale pages of the tables, once for all devices that go
- * through them, compares what changed with what each device has mapped, and writes host operations into the outbox:
- * unmaps first. Whoever runs this sends the batches and brings the answers back; until `pending` is 0 nothing that the
- * guest waits for may be called complete.
+ * An invalidation makes pages stale ({@link Shadow.markStale}). `work` looks at the stale pages of
+ * the tables, once for all devices that go through them, compares what changed with what each
+ * device has mapped, and writes host operations into the outbox: unmaps first. The session sends
+ * the batches and brings their answers. Until `pending` is 0 nothing that the guest waits for may
+ * be called complete.
  *
- * With {@link Shadow.track} the pages of the tables are tracked: every store of the guest to one comes as `stored`, and what it
- * changed is compared at once. That is for models whose guests do not say when they map something.
+ * With {@link Shadow.track} the pages of the tables are tracked: every store of the guest to one
+ * comes as `stored`, and what it changed is compared at once. That is for models whose guests do
+ * not say when they map something.
  *
- * Nothing here waits, and one call of `work` does a bounded amount. What remains goes on with a later call: after the
- * answer to a batch, be it an empty one that is sent for nothing else.
+ * Nothing here waits, and one call of `work` does a bounded amount. What remains goes on with a
+ * later call: after the answer to a batch, be it an empty one that is sent for nothing else.
  */
 
 import { CodedError } from '../base/errors.js';
@@ -133,7 +135,7 @@ export class Shadow {
     this.#resolve(space, model);
   }
 
-  /** The host has taken a device's mappings away itself, or whoever listened is gone. */
+  /** The host has taken a device's mappings away itself, or no longer listens. */
   detach(device: number): void {
     const space = this.#devices.get(device);
     if (space === undefined) return;
@@ -142,7 +144,10 @@ export class Shadow {
     this.#devices.delete(device);
   }
 
-  /** The host takes operations for input pages [first, last] of a device, and has nothing mapped there. */
+  /**
+   * The host takes operations for input pages [first, last] of a device, and has nothing mapped
+   * there.
+   */
   listen(device: number, first: number, last: number): void {
     this.#devices.get(device)?.listen(first, last);
   }
@@ -156,17 +161,18 @@ export class Shadow {
   }
 
   /**
-   * The guest invalidates: its tables within the scope may have changed. That concerns a device whose structures say the
-   * scope's tags now, and one whose mappings were made when they said so.
+   * The guest invalidates: its tables within the scope may have changed. That concerns a device
+   * whose structures say the scope's tags now, and one whose mappings were made when they said so.
    */
-  touch(scope: InvalidateScope, model: ShadowedModel): void {
+  markStale(scope: InvalidateScope, model: ShadowedModel): void {
     for (const space of this.#devices.values()) {
       if (scope.rid !== ANY && scope.rid !== space.rid) continue;
       const tables = this.#read(space, model);
       const named = scope.rid === space.rid || names(scope, tables.space, tables.sub);
-      // Where nothing goes through no tag was read, so whatever is invalidated may be what the guest has made of it.
+      // Where nothing goes through no tag was read, so whatever is invalidated may be what the
+      // guest has made of it.
       const nothing = space.guest?.through === THROUGH.NOTHING;
-      if (named || nothing || space.tags.matches(scope)) this.#touchSpace(space, tables, scope);
+      if (named || nothing || space.tags.matches(scope)) this.#markSpaceStale(space, tables, scope);
     }
   }
 
@@ -176,9 +182,9 @@ export class Shadow {
   }
 
   /** Everything may have changed: reset, memory that came or went. */
-  touchAll(model: ShadowedModel): void {
+  markAllStale(model: ShadowedModel): void {
     for (const space of this.#devices.values()) this.#resolve(space, model);
-    for (const guest of this.#guests) guest.touchAll();
+    for (const guest of this.#guests) guest.markAllStale();
   }
 
   /** RAM has come: what leads to it can be mapped now. */
@@ -202,7 +208,9 @@ export class Shadow {
     this.#ramChanged(model);
   }
 
-  /** Looks at what is stale and writes what has to be done into the outbox, up to a bounded amount. */
+  /**
+   * Looks at what is stale and writes what has to be done into the outbox, up to a bounded amount.
+   */
   work(): void {
     if (!this.#unfinished()) return;
     this.passes++;
@@ -223,7 +231,7 @@ export class Shadow {
         this.#send(space);
       }
     }
-    // Nothing under way would bring us back here.
+    // No answer is in flight that would bring another call.
     if (this.#outbox.pending === 0 && this.#unfinished()) this.pause();
   }
 
@@ -240,14 +248,17 @@ export class Shadow {
     return this.#outbox.take();
   }
 
-  /** The next TRACK to be sent, if there is one. It goes before the batches that {@link take} gives. */
+  /**
+   * The next TRACK to be sent, if there is one. It goes before the batches that {@link take} gives.
+   */
   takeTrack(): TrackRequest | undefined {
     return this.#tracked?.take();
   }
 
   /**
-   * The monitor tells of stores to the pages of a TRACK from now on. One may have gone unseen before: their tables are looked at
-   * again. Throws `UNEXPECTED_REPLY` when nobody waits for that.
+   * The monitor tells of stores to the pages of a TRACK from now on. One may have gone unseen
+   * before: their tables are looked at again. Throws `UNEXPECTED_REPLY` if that TRACK is not waited
+   * for.
    */
   trackAnswered(id: number): void {
     if (this.#tracked === undefined)
@@ -258,9 +269,9 @@ export class Shadow {
   readonly #again = (page: number): void => this.stored(page * PAGE_BYTES, PAGE_BYTES);
 
   /**
-   * The host has done a batch. `failures` are pairs of the index of an operation and an error number. Throws
-   * `UNEXPECTED_REPLY` when nobody waits for that, `BAD_ARGUMENT` when they name what the batch does not have, and
-   * `PEER_REFUSED` when the host takes nothing away any more.
+   * The host has done a batch. `failures` are pairs of the index of an operation and an error
+   * number. Throws `UNEXPECTED_REPLY` if the batch is not waited for, `BAD_ARGUMENT` when they name
+   * what the batch does not have, and `PEER_REFUSED` when the host takes nothing away any more.
    */
   answered(id: number, failures: ArrayLike<number>): void {
     const batch = this.#outbox.answered(id);
@@ -292,16 +303,16 @@ export class Shadow {
     return false;
   }
 
-  #touchSpace(space: DeviceSpace, tables: AddressSpaceTables, scope: InvalidateScope): void {
+  #markSpaceStale(space: DeviceSpace, tables: AddressSpaceTables, scope: InvalidateScope): void {
     space.tags.invalidated(scope);
     if (this.#follow(space, tables)) return;
     const guest = space.guest as GuestSpace;
     const whole = scope.log2Size >= 64 || (scope.sub === ANY && !guest.addressed);
-    if (whole) guest.touchAll();
+    if (whole) guest.markAllStale();
     else {
       const first = pageOf(scope.lo, scope.hi);
       const last = Math.min(LAST_PAGE, first + 2 ** Math.max(0, scope.log2Size - 12) - 1);
-      guest.touch(first, last);
+      guest.markStale(first, last);
     }
   }
 
@@ -347,8 +358,8 @@ export class Shadow {
   }
 
   #spread(guest: GuestSpace): void {
-    const beyond = guest.missing > 0 && !guest.told;
-    guest.told = guest.missing > 0;
+    const beyond = guest.missing > 0 && !guest.reported;
+    guest.reported = guest.missing > 0;
     for (const space of this.#devices.values()) {
       if (space.guest !== guest) continue;
       space.markAll(this.#changed);
@@ -361,7 +372,7 @@ export class Shadow {
   }
 
   #ramChanged(model: ShadowedModel): void {
-    this.touchAll(model);
+    this.markAllStale(model);
     for (const space of this.#devices.values()) space.mark(0, LAST_PAGE);
   }
 

@@ -1,4 +1,6 @@
-/** Where the tables of a mirror lie in guest memory: the way back from a page to the tables on it. */
+/**
+ * Where the tables of a mirror lie in guest memory: the way back from a page to the tables on it.
+ */
 
 import type { TableWatcher } from './tracking.js';
 
@@ -6,7 +8,10 @@ const PAGE_BYTES = 4096;
 const NONE: readonly number[] = [];
 
 export class TableHomes {
-  /** Numbers of the tables that lie on a page, wholly or in part. One table that is linked twice is two. */
+  /**
+   * Numbers of the tables that lie on a page, wholly or in part. One table that is linked twice is
+   * two.
+   */
   readonly #nodes = new Map<number, number[]>();
   readonly #addresses = new Map<number, readonly [address: number, bytes: number]>();
 

@@ -1,8 +1,14 @@
-/** Room for copies of the guest's table pages: slots of one size in chunks, given out and taken back. */
+/**
+ * Room for copies of the guest's table pages: slots of one size in chunks, given out and taken
+ * back.
+ */
 
 const CHUNK_BYTES = 1 << 18;
 
-/** Copies that all mirrors of a unit may hold together: a guest that has more tables is not shadowed beyond that. */
+/**
+ * Copies that all mirrors of a unit may hold together: a guest that has more tables is not shadowed
+ * beyond that.
+ */
 export class MirrorBudget {
   constructor(public bytes: number) {}
 }

@@ -1,9 +1,10 @@
 /**
- * Which pages of guest memory hold tables that are copied, so that the guest's stores to them can be trapped: where the guest
- * need not say that it has mapped something, there is no other way to know.
+ * Which pages of guest memory hold tables that are copied, so that the guest's stores to them can
+ * be trapped: where the guest need not say that it has mapped something, there is no other way to
+ * know.
  *
- * The monitor is told with TRACK. Until it has answered, a store may still go unseen; so the pages' tables are looked at
- * again then, and nothing counts as complete before.
+ * The monitor is told with TRACK. Until it has answered, a store may still go unseen; so the pages'
+ * tables are looked at again then, and nothing counts as complete before.
  */
 
 import { CodedError } from '../base/errors.js';
@@ -101,7 +102,10 @@ export class TrackedPages implements TableWatcher {
     return { id, words };
   }
 
-  /** The monitor has answered: calls `begun` for the pages of which every store is told now. Throws `UNEXPECTED_REPLY`. */
+  /**
+   * The monitor has answered: calls `begun` for the pages of which every store is told now. Throws
+   * `UNEXPECTED_REPLY`.
+   */
   answered(id: number, begun: (page: number) => void): void {
     const words = this.#underWay.get(id);
     if (words === undefined) throw new CodedError('UNEXPECTED_REPLY', `TRACK ${id} is not waited for`);
@@ -111,7 +115,10 @@ export class TrackedPages implements TableWatcher {
     }
   }
 
-  /** There is something to tell exactly while what is wanted differs from what was told, or that had no effect. */
+  /**
+   * There is something to tell exactly while what is wanted differs from what was told, or that had
+   * no effect.
+   */
   #note(page: number): void {
     const same = this.#tables.has(page) === this.#told.has(page);
     if (same && !this.#again.has(page)) this.#news.delete(page);

@@ -1,6 +1,7 @@
 /**
- * Tables whose walks are not snooped (PWSNP clear, VT-d §9.6): a model sets no Accessed or Dirty bit in them and refuses what
- * would need one, so the shadow sets none either, and maps what the model would let through.
+ * Tables whose walks are not snooped (PWSNP clear, VT-d §9.6): a model sets no Accessed or Dirty
+ * bit in them and refuses what would need one, so the shadow sets none either, and maps what the
+ * model would let through.
  */
 import { describe, expect, it } from 'vitest';
 import { ShadowMachine } from '../../test/support/shadow-machine.js';
@@ -47,7 +48,8 @@ class UnsnoopedScene {
     const parent = kind === 'nested' ? driver.createDomain('second') : undefined;
     const domain = kind === 'nested' ? driver.createNested(parent as VtdDomain) : driver.createDomain(kind);
     this.#domain = domain;
-    // What the second stage does not keep needs nothing set: the first stage of a nested domain decides.
+    // What the second stage does not keep needs nothing set: the first stage of a nested domain
+    // decides.
     if (parent !== undefined) driver.map(parent, 0n, 0, END);
     driver.map(domain, BigInt(INPUT), DATA, PAGES * 4096);
     driver.attach(RID, domain);
@@ -78,7 +80,10 @@ class UnsnoopedScene {
     return Buffer.from(words.buffer);
   }
 
-  /** The guest's processor sets bits of the entries of a stage that `which` chooses by where they lead. */
+  /**
+   * The guest's processor sets bits of the entries of a stage that `which` chooses by where they
+   * lead.
+   */
   set(stage: 'first' | 'second', bits: number, which: (address: number) => boolean): void {
     const { ram } = this.machine;
     const under = (table: number, level: number): void => {

@@ -89,7 +89,7 @@ export function benchForwarding(
   const all = (distance: number, each: () => void) => (): void => {
     for (let page = 0; page < pages; page++) {
       scope.lo = page * distance;
-      nesting.touch(scope);
+      nesting.invalidated(scope);
       each();
     }
     nesting.work();

@@ -1,4 +1,7 @@
-/** How many functions a frame calls: figures that no load of the machine changes. ARCHITECTURE.md names them. */
+/**
+ * How many functions a frame calls: figures that no load of the machine changes. ARCHITECTURE.md
+ * names them.
+ */
 import { describe, expect, it } from 'vitest';
 import { createModel, modelRegisterBytes } from '../../src/device/models.js';
 import { CHANNEL, type ChannelName } from '../../src/session/session.js';
@@ -89,7 +92,9 @@ function hits(features: number) {
   return perFrame(same(translate), input);
 }
 
-/** A doorbell for an invalidation and a wait, with nothing that was handed out since the last one. */
+/**
+ * A doorbell for an invalidation and a wait, with nothing that was handed out since the last one.
+ */
 function suppressed(features: number) {
   const { bench, memory, input } = start(features);
   const doorbells = Array.from({ length: 40 }, (_, n) => {

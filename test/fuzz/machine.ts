@@ -51,13 +51,13 @@ type Message =
   | { readonly queue: Queue };
 
 /**
- * A model with the session's bookkeeping of invalidations, a bridge's cache in front of it, and a bridge that walks
- * tables itself where it is told of them. An invalidation
- * reaches that cache late, at a random moment before it is acknowledged, and so do answers: a completion that
- * is published too early, or an invalidation that was left out, shows as a stale translation.
+ * A model with the session's bookkeeping of invalidations, a bridge's cache in front of it, and a
+ * bridge that walks tables itself where it is told of them. An invalidation reaches that cache
+ * late, at a random moment before it is acknowledged, and so do answers: a completion that is
+ * published too early, or an invalidation that was left out, shows as a stale translation.
  *
- * Often that bridge carries out plain commands itself, in the store that rings their doorbell. The model gets its copies late, but
- * before anything else that comes in.
+ * Often that bridge carries out plain commands itself, in the store that rings their doorbell. The
+ * model gets its copies late, but before anything else that comes in.
  */
 export class FuzzMachine extends LocalMachine {
   readonly bridge = new SimIotlb();
@@ -179,7 +179,9 @@ export class FuzzMachine extends LocalMachine {
     return some;
   }
 
-  /** Something reaches the model: after what the peer has done by itself, and before it may do more. */
+  /**
+   * Something reaches the model: after what the peer has done by itself, and before it may do more.
+   */
   #input(what: 'write' | 'translation' | 'acknowledgement', limit: number, work: () => void): void {
     if (what !== 'translation' || peerSpoilt().takesLate !== true) this.#takeRun();
     this.#bounded(what, limit, () => {
@@ -225,7 +227,10 @@ export class FuzzMachine extends LocalMachine {
     return true;
   }
 
-  /** A device keeps what it is answered until an INVALIDATE names it: it knows no tags, only addresses. */
+  /**
+   * A device keeps what it is answered until an INVALIDATE names it: it knows no tags, only
+   * addresses.
+   */
   listen(rid: number): void {
     const device = this.#listeners.size + 1;
     this.#devices.add(device, rid, `listener ${device}`);

@@ -1,4 +1,7 @@
-/** Counts the calls of functions of `src/`, as V8 counts them. For what an input costs, apart from what the machine does. */
+/**
+ * Counts the calls of functions of `src/`, as V8 counts them. For what an input costs, apart from
+ * what the machine does.
+ */
 import { Session as Inspector } from 'node:inspector';
 
 interface FunctionCoverage {
@@ -10,7 +13,10 @@ interface ScriptCoverage {
   readonly functions: readonly FunctionCoverage[];
 }
 
-/** Calls by `file:function`, of functions of `src/` that are not part of tests. Of one call of `work`. */
+/**
+ * Calls by `file:function`, of functions of `src/` that are not part of tests. Of one call of
+ * `work`.
+ */
 export function countCalls(work: () => void): Map<string, number> {
   const inspector = new Inspector();
   inspector.connect();

@@ -78,7 +78,7 @@ export class NestedMachine extends LocalMachine {
     this.outputs.pendingAcks = () => this.nesting.pending;
     this.outputs.invalidate = (scope) => {
       this.outputs.scopes.push({ ...scope });
-      this.nesting.touch(scope);
+      this.nesting.invalidated(scope);
     };
     this.outputs.pageResponse = (rid, pasid, group, code) =>
       this.nesting.pageResponse(rid, pasid, group, code);
@@ -101,7 +101,7 @@ export class NestedMachine extends LocalMachine {
   /** Machine reset. */
   reset(): void {
     this.model.reset();
-    this.nesting.touchAll();
+    this.nesting.reset();
     this.settle();
   }
 

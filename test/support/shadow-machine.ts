@@ -70,7 +70,7 @@ export class ShadowMachine extends LocalMachine {
       this.outputs.scopes.push({ ...scope });
       this.#touched = true;
       const told = heard(scope);
-      if (told !== undefined) this.shadow.touch(told, this.model);
+      if (told !== undefined) this.shadow.markStale(told, this.model);
     };
   }
 

@@ -121,7 +121,7 @@ export class Bench {
   invalidate(first = 0, pages = 0): string[] {
     const scope = { space: 1, sub: ANY, rid: ANY, pasid: ANY };
     const address = { lo: (first % 2 ** 20) * 4096, hi: Math.floor(first / 2 ** 20) };
-    this.shadow.touch(
+    this.shadow.markStale(
       { ...scope, ...address, log2Size: pages === 0 ? 64 : 12 + Math.log2(pages) },
       this.model,
     );

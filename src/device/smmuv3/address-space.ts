@@ -18,7 +18,10 @@ import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
 export class SmmuAddressSpaces implements SpacesView {
-  /** An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070 §4.4). */
+  /**
+   * An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070
+   * §4.4).
+   */
   readonly mapsInSilence = true;
   private readonly stream: Stream;
   private readonly fault = new Fault();
@@ -75,7 +78,10 @@ export class SmmuAddressSpaces implements SpacesView {
     }
   }
 
-  /** See {@link SpacesView.affected}. May name too many: a substream other than the default one has its own ASID. */
+  /**
+   * See {@link SpacesView.affected}. May name too many: a substream other than the default one has
+   * its own ASID.
+   */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
     let count = 0;
     for (const rid of rids) {
@@ -93,7 +99,10 @@ export class SmmuAddressSpaces implements SpacesView {
     return this.lookup.usesSubstreams(rid, this.fault);
   }
 
-  /** True when the default address space of a requester carries the scope's tags, by its tables or what is cached of them. */
+  /**
+   * True when the default address space of a requester carries the scope's tags, by its tables or
+   * what is cached of them.
+   */
   private tagged(rid: number, cached: boolean, scope: InvalidateScope): boolean {
     const { stream } = this;
     if (this.lookup.resolve(rid, NO_PASID, cached, stream, this.fault) !== OK) return false;

@@ -28,7 +28,8 @@ import {
   TLBI_TG_GRANULE,
 } from '../../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0, GERRORN } from '../../spec/smmuv3/registers.js';
-import { ANY, type IommuOutputs, type ModelCounters, NO_PASID, PAGE_RESPONSE, WIRE } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import { ANY, type IommuOutputs, NO_PASID, PAGE_RESPONSE, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import { QUEUE_LOG2, type SmmuConfig, STREAM_ID_BITS } from './config.js';
 import type { DeviceInvalidations } from './device-invalidations.js';

@@ -10,14 +10,8 @@ import {
   EVENTQ_PROD,
   IRQ_CTRL,
 } from '../../spec/smmuv3/registers.js';
-import {
-  ACCESS,
-  type IommuOutputs,
-  type ModelCounters,
-  NO_PASID,
-  type TranslateRequest,
-  WIRE,
-} from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import { ACCESS, type IommuOutputs, NO_PASID, type TranslateRequest, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import { ABORTED, type Fault } from './fault.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';

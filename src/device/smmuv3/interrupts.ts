@@ -1,7 +1,8 @@
 /** Interrupt outputs: an MSI where one is configured, a wired edge otherwise. IHI 0070 §3.18. */
 import { join } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 
 /** Address bits of an MSI: 51:2. §6.3.20 */

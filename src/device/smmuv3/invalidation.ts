@@ -1,18 +1,22 @@
 /**
- * Invalidations: what each command drops from the model's caches, and what the downstream caches are
- * told. IHI 0070 §4.3, §4.4.
+ * Invalidations: what each command drops from the model's caches, and what the downstream caches
+ * are told. IHI 0070 §4.3, §4.4.
  *
- * Configuration invalidations drop downstream translations as well: a shadow of the stream depends on
- * its configuration. A forgotten TLBI stays visible: the model's own TLB keeps the entry.
+ * Configuration invalidations drop downstream translations as well: a shadow of the stream depends
+ * on its configuration. A forgotten TLBI stays visible: the model's own TLB keeps the entry.
  */
+
+import type { ModelCounters } from '../counters.js';
 import { DownstreamCaches } from '../downstream-caches.js';
-import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { ANY, type IommuOutputs } from '../iommu.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
 import type { SmmuLookup } from './lookup.js';
 import { GLOBAL_TAG, type Walks } from './walks.js';
 
-/** A range of StreamIDs up to this size is dropped one by one, a larger one with everything else. */
+/**
+ * A range of StreamIDs up to this size is dropped one by one, a larger one with everything else.
+ */
 const MOST_STREAMS = 256;
 /** Blocks of which a range is made, until everything of its owner is dropped instead. */
 const MOST_BLOCKS = 64;
@@ -70,7 +74,10 @@ export class SmmuInvalidator {
     this.caches.structures(ANY, ANY, sid);
   }
 
-  /** A SubstreamID is no longer the guest's: no stream may go on using it, whatever its descriptors say. */
+  /**
+   * A SubstreamID is no longer the guest's: no stream may go on using it, whatever its descriptors
+   * say.
+   */
   substreamLost(): void {
     this.lookup.ownershipChanged();
     this.dropDownstream();
@@ -110,7 +117,8 @@ export class SmmuInvalidator {
   }
 
   /**
-   * CMD_TLBI_NH_VA and NH_VAA (`asid` {@link ANY}): `pages` pages of 2^granule bytes from `lo:hi`. §4.4.1, §4.4.1.1
+   * CMD_TLBI_NH_VA and NH_VAA (`asid` {@link ANY}): `pages` pages of 2^granule bytes from `lo:hi`.
+   * §4.4.1, §4.4.1.1
    */
   addresses(vmid: number, asid: number, lo: number, hi: number, granule: number, pages: number): void {
     this.counters.invalidations++;
@@ -140,11 +148,15 @@ export class SmmuInvalidator {
       this.walks.tlb.invalidateTag(vmid, asid);
       this.walks.tlb.invalidateTag(vmid, GLOBAL_TAG);
     }
-    // By ASID, global entries would stay downstream: nesting hardware caches them without telling the daemon.
+    // By ASID, global entries would stay downstream: nesting hardware caches them without telling
+    // the daemon.
     this.caches.tell(vmid, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
-  /** The TLB holds addresses with bits 63:56 repeating bit 55, where TBI is set; those of the command may be anything. */
+  /**
+   * The TLB holds addresses with bits 63:56 repeating bit 55, where TBI is set; those of the
+   * command may be anything.
+   */
   private firstStageBlock(vmid: number, asid: number, lo: number, hi: number, log2: number): void {
     const { tlb } = this.walks;
     const canonical = (hi << 8) >> 8;

@@ -20,11 +20,11 @@ import {
   SMMU_REGISTERS,
 } from '../../spec/smmuv3/registers.js';
 import { VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js';
+import { type ModelCounters, zeroCounters } from '../counters.js';
 import {
   type DeviceView,
   type Iommu,
   type IommuOutputs,
-  type ModelCounters,
   type PasidView,
   type PeerWalkView,
   REQUEST,
@@ -33,7 +33,6 @@ import {
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
-  zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
 import { OwnedPasids } from '../pasid-commands.js';
@@ -162,7 +161,7 @@ export class SmmuModel implements Iommu {
     this.reset();
   }
 
-  /** See {@link Iommu.reset}. Tells nobody outside: the session does. */
+  /** See {@link Iommu.reset}. Announces nothing: the session tells the caches outside. */
   reset(): void {
     this.lookup.invalidateAll();
     this.streams.reset();
@@ -212,7 +211,10 @@ export class SmmuModel implements Iommu {
     }
   }
 
-  /** A transaction of a device that can wait is stalled where the stage that faulted says so; others end. §3.12 */
+  /**
+   * A transaction of a device that can wait is stalled where the stage that faulted says so; others
+   * end. §3.12
+   */
   private refused(fault: Fault, request: TranslateRequest, result: TranslateResult): void {
     const stall = fault.stalls && request.mayStall ? this.stalls.hold(fault, request) : 0;
     if (stall === 0) {

@@ -1,4 +1,7 @@
-/** What hardware that nests has to know of an SMMUv3 guest, and what it reports. IHI 0070 §5.2, §7.3. */
+/**
+ * What hardware that nests has to know of an SMMUv3 guest, and what it reports. IHI 0070 §5.2,
+ * §7.3.
+ */
 import { EVENT } from '../../spec/smmuv3/events.js';
 import { STE } from '../../spec/smmuv3/structures.js';
 import { type ForwardedFault, type NestedView, STREAM, type StreamEntryView } from '../nested-view.js';

@@ -31,7 +31,10 @@ export class SmmuPeerQueue implements PeerQueue {
     this.faithful = config.cachePolicy === 'faithful';
   }
 
-  /** See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model knows to find. */
+  /**
+   * See {@link PeerQueue.ready}. What invalidations by address may miss outside, only the model
+   * knows to find.
+   */
   get ready(): boolean {
     return this.mayRun && this.plainIndexes && !this.loose;
   }
@@ -41,7 +44,10 @@ export class SmmuPeerQueue implements PeerQueue {
     return this.walks.handedOutLoose || this.stalls.held > 0;
   }
 
-  /** The peer leaves bits beside the index as they are, where a store would clear them; and a queue of one entry is not described. */
+  /**
+   * The peer leaves bits beside the index as they are, where a store would clear them; and a queue
+   * of one entry is not described.
+   */
   private get plainIndexes(): boolean {
     const { file } = this;
     const mask = indexMask(file);
@@ -50,8 +56,9 @@ export class SmmuPeerQueue implements PeerQueue {
   }
 
   /**
-   * What only register writes change. A request that the peer sent before may have been answered loosely, or stalled, since it
-   * began: what it drops by its commands' VMID it does not keep of that answer, and is not in need of more.
+   * What only register writes change. A request that the peer sent before may have been answered
+   * loosely, or stalled, since it began: what it drops by its commands' VMID it does not keep of
+   * that answer, and is not in need of more.
    */
   private get mayRun(): boolean {
     return this.faithful && this.queue.atRest;

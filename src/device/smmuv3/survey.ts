@@ -42,7 +42,10 @@ export class SmmuSurvey implements SurveyView {
     return this.dumper.dump(options);
   }
 
-  /** See {@link SurveyView.enumerate}. Contiguous leaves are joined; a bypassed stream is one span for everything. */
+  /**
+   * See {@link SurveyView.enumerate}. Contiguous leaves are joined; a bypassed stream is one span
+   * for everything.
+   */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
     const { stream, control } = this;
     if (!control.enabled) {

@@ -5,11 +5,11 @@ import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import { WALK } from '../../walk/types.js';
+import type { ModelCounters } from '../counters.js';
 import {
   ACCESS,
   ANY,
   MAX_SPANS,
-  type ModelCounters,
   type TranslateRequest,
   type TranslateResult,
   type WalkTables,

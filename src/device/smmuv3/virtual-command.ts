@@ -14,7 +14,8 @@ import {
   VCRSP,
   VCRSP_STATUS,
 } from '../../spec/smmuv3/virtual-commands.js';
-import type { IommuOutputs, ModelCounters, PasidView } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import type { IommuOutputs, PasidView } from '../iommu.js';
 import { type OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';

@@ -57,13 +57,15 @@ export class VtdAddressSpaces implements SpacesView {
     out.secondRoot = domain.secondRoot;
     // An IOTLB invalidation by address says nothing of first stages (§6.5.2.3).
     out.addressed = second;
-    // Caching mode (§6.1) is about second stages: what is not present in first-stage tables is never cached, so not invalidated.
+    // Caching mode (§6.1) is about second stages: what is not present in first-stage tables is
+    // never cached, so not invalidated.
     out.silent = !second;
   }
 
   /**
-   * See {@link SpacesView.affected}. May name too many: a PASID other than RID_PASID may carry any domain-id, so in
-   * scalable mode a requester that may use PASIDs is never ruled out by the domain-id.
+   * See {@link SpacesView.affected}. May name too many: a PASID other than RID_PASID may carry any
+   * domain-id, so in scalable mode a requester that may use PASIDs is never ruled out by the
+   * domain-id.
    */
   affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
     let count = 0;

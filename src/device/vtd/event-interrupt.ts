@@ -3,7 +3,8 @@
  * and invalidation completion events (§6.5.2.10) work alike.
  */
 import { FECTL_REG } from '../../spec/vtd/registers.js';
-import type { IommuOutputs, ModelCounters } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 
 /** Both event control registers have these bits. */

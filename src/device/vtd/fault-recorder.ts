@@ -1,14 +1,8 @@
 /** Primary fault logging, the fault status register and its event. VT-d §7.2, §7.3, §11.4.7. */
 import { faultName, isQualified } from '../../spec/vtd/faults.js';
 import { FECTL_REG, FRCD_BYTES, FRCD_OFFSET, FSTS_REG, IQERCD_REG } from '../../spec/vtd/registers.js';
-import {
-  ACCESS,
-  type IommuOutputs,
-  type ModelCounters,
-  NO_PASID,
-  REQUEST,
-  type TranslateRequest,
-} from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import { ACCESS, type IommuOutputs, NO_PASID, REQUEST, type TranslateRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { EventInterrupt } from './event-interrupt.js';

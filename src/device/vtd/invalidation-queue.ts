@@ -32,7 +32,8 @@ import {
   IQT_REG,
   TTM,
 } from '../../spec/vtd/registers.js';
-import { type IommuOutputs, type ModelCounters, NO_PASID } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import { type IommuOutputs, NO_PASID } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { DescriptorRules, descriptorName } from './descriptor-rules.js';

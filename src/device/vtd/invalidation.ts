@@ -1,14 +1,16 @@
 /**
- * Invalidations, however they were asked for: what each granularity drops from the model's caches, and
- * what the downstream caches are told. VT-d §6.5.1, §6.5.2, Tables 23 and 24.
+ * Invalidations, however they were asked for: what each granularity drops from the model's caches,
+ * and what the downstream caches are told. VT-d §6.5.1, §6.5.2, Tables 23 and 24.
  *
  * Context- and PASID-cache invalidations drop downstream translations as well. Hardware need not do
- * that, and software has to follow with an IOTLB invalidation; but a shadow of the requester depends on
- * its configuration. A forgotten IOTLB invalidation stays visible: the model's own IOTLB keeps the entry.
+ * that, and software has to follow with an IOTLB invalidation; but a shadow of the requester
+ * depends on its configuration. A forgotten IOTLB invalidation stays visible: the model's own IOTLB
+ * keeps the entry.
  */
 import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
+import type { ModelCounters } from '../counters.js';
 import { DownstreamCaches } from '../downstream-caches.js';
-import { ANY, type IommuOutputs, type ModelCounters } from '../iommu.js';
+import { ANY, type IommuOutputs } from '../iommu.js';
 import type { VtdLookup } from './lookup.js';
 import { WHOLE_SPACE } from './spans.js';
 import type { VtdTranslator } from './translate.js';
@@ -39,8 +41,9 @@ export class VtdInvalidator {
   }
 
   /**
-   * Context-cache invalidation, §6.5.2.1. `functionMask` masks the low function bits of `sid` (Table 21). In
-   * scalable mode entries carry no domain-id: domain-selective acts as global, device-selective ignores it.
+   * Context-cache invalidation, §6.5.2.1. `functionMask` masks the low function bits of `sid`
+   * (Table 21). In scalable mode entries carry no domain-id: domain-selective acts as global,
+   * device-selective ignores it.
    */
   contextCache(granularity: number, did: number, sid: number, functionMask: number, scalable: boolean): void {
     this.counters.invalidations++;

@@ -11,11 +11,11 @@ import {
   VER_REG,
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
+import { type ModelCounters, zeroCounters } from '../counters.js';
 import {
   type DeviceView,
   type Iommu,
   type IommuOutputs,
-  type ModelCounters,
   type PasidView,
   type PeerWalkView,
   REQUEST,
@@ -23,7 +23,6 @@ import {
   type SurveyView,
   type TranslateRequest,
   type TranslateResult,
-  zeroCounters,
 } from '../iommu.js';
 import type { NestedView } from '../nested-view.js';
 import { type PasidSpace, PrivatePasids } from '../pasid-space.js';
@@ -154,7 +153,7 @@ export class VtdModel implements Iommu {
     this.reset();
   }
 
-  /** See {@link Iommu.reset}. Tells nobody outside: the session does. */
+  /** See {@link Iommu.reset}. Announces nothing: the session tells the caches outside. */
   reset(): void {
     this.lookup.reset();
     this.translator.reset();

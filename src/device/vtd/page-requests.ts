@@ -9,14 +9,8 @@ import {
   PRS_REG,
 } from '../../spec/vtd/registers.js';
 import { PAGE_REQ_DSC, PAGE_REQUEST_TYPE } from '../../spec/vtd/structures.js';
-import {
-  ACCESS,
-  type IommuOutputs,
-  type ModelCounters,
-  NO_PASID,
-  PAGE_RESPONSE,
-  type PageRequest,
-} from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import { ACCESS, type IommuOutputs, NO_PASID, PAGE_RESPONSE, type PageRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';

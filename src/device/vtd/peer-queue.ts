@@ -30,8 +30,8 @@ export class VtdPeerQueue implements PeerQueue {
   }
 
   /**
-   * See {@link PeerQueue.ready}. What the IOTLB kept of a first stage in scalable mode it may hand out in legacy mode, where the
-   * peer drops pages.
+   * See {@link PeerQueue.ready}. What the IOTLB kept of a first stage in scalable mode it may hand
+   * out in legacy mode, where the peer drops pages.
    */
   get ready(): boolean {
     return this.mayRun && !this.loose;

@@ -37,7 +37,10 @@ export class VtdSurvey implements SurveyView {
     return this.dumper.dump(options);
   }
 
-  /** See {@link SurveyView.enumerate}. Contiguous leaves are joined; a pass-through domain is one span for everything. */
+  /**
+   * See {@link SurveyView.enumerate}. Contiguous leaves are joined; a pass-through domain is one
+   * span for everything.
+   */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
     if (!this.commands.translating) return this.identity(NO_DOMAIN, ANY, lo, hi, result);
     const { domain } = this;

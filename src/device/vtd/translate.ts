@@ -6,11 +6,11 @@ import type { GuestMemory } from '../../memory/guest-memory.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import type { WalkResult } from '../../walk/types.js';
+import type { ModelCounters } from '../counters.js';
 import {
   ACCESS,
   ANY,
   MAX_SPANS,
-  type ModelCounters,
   NO_PASID,
   type TranslateRequest,
   type TranslateResult,

@@ -3,7 +3,8 @@
  * VCRSP_REG.IP says that it is in progress, writes to VCMD_REG and VCMD_EO_REG are dropped.
  */
 import { VCCAP_REG, VCMD_REG, VCRSP_REG, VIRTUAL_COMMAND, VIRTUAL_STATUS } from '../../spec/vtd/registers.js';
-import type { IommuOutputs, ModelCounters, PasidView } from '../iommu.js';
+import type { ModelCounters } from '../counters.js';
+import type { IommuOutputs, PasidView } from '../iommu.js';
 import { OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
 import type { RegisterFile } from '../registers.js';

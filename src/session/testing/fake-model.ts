@@ -1,8 +1,10 @@
 /**
- * A model as small as can be, for tests of the session: one register page that stores what is written, an
- * identity translation that can be revoked, and a completion that is published only when nothing is pending.
+ * A model as small as can be, for tests of the session: one register page that stores what is
+ * written, an identity translation that can be revoked, and a completion that is published only
+ * when nothing is pending.
  */
 import { CodedError } from '../../base/errors.js';
+import { type ModelCounters, zeroCounters } from '../../device/counters.js';
 import {
   ACCESS,
   ANY,
@@ -10,14 +12,12 @@ import {
   type InvalidateScope,
   type Iommu,
   type IommuOutputs,
-  type ModelCounters,
   NO_PASID,
   type SpacesView,
   type SurveyView,
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
-  zeroCounters,
 } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import type { ModelFactory, ModelPorts } from '../ports.js';
@@ -26,7 +26,10 @@ import type { ModelFactory, ModelPorts } from '../ports.js';
 export const FAKE = {
   /** Translations answer with input + this many pages. */
   OFFSET: 0x00,
-  /** Invalidates the space that is written, then completes: {@link STATUS} becomes the value of {@link TOKEN}. */
+  /**
+   * Invalidates the space that is written, then completes: {@link STATUS} becomes the value of
+   * {@link TOKEN}.
+   */
   INVALIDATE: 0x04,
   TOKEN: 0x08,
   STATUS: 0x0c,
@@ -49,9 +52,15 @@ export const FAKE = {
   WIRE: 0x38,
   /** Sends an ATS invalidation request for the requester that is written. */
   DEVICE_TLB: 0x3c,
-  /** What devices have said, a decimal digit each: 1 a page request, 2 the end of an invalidation request. */
+  /**
+   * What devices have said, a decimal digit each: 1 a page request, 2 the end of an invalidation
+   * request.
+   */
   HEARD: 0x40,
-  /** When an invalidation request ends: invalidates space 1, then loads the word at this address (0 = neither). */
+  /**
+   * When an invalidation request ends: invalidates space 1, then loads the word at this address (0
+   * = neither).
+   */
   THEN_INVALIDATE: 0x44,
   BYTES: 4096,
 } as const;

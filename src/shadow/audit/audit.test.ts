@@ -1,4 +1,7 @@
-/** The audit beside a real model and a shadow that is told everything, too little, or the wrong thing. */
+/**
+ * The audit beside a real model and a shadow that is told everything, too little, or the wrong
+ * thing.
+ */
 import { describe, expect, it } from 'vitest';
 import { CountingMemory } from '../../../test/fuzz/counting-memory.js';
 import { ShadowMachine } from '../../../test/support/shadow-machine.js';
@@ -132,7 +135,8 @@ describe.each([
   it('has no verdict on a page that changes behind the invalidation that names it', () => {
     const scene = new AuditScene(options);
     const meanwhile = (scope: InvalidateScope): InvalidateScope => {
-      // Another processor maps the next page while this one is being invalidated with its neighbour.
+      // Another processor maps the next page while this one is being invalidated with its
+      // neighbour.
       scene.one.table?.map(INPUT + 4096n, DATA, 4096);
       return { ...scope, log2Size: 12 };
     };

@@ -1,20 +1,25 @@
 /**
- * Checks every completion from outside: before the guest hears that its invalidations are done, its tables are read once
- * more and compared with what its hosts have mapped. For tests and for debugging; costs nothing while it is off.
+ * Checks every completion from outside: before the guest hears that its invalidations are done, its
+ * tables are read once more and compared with what its hosts have mapped. For tests and for
+ * debugging; costs nothing while it is off.
  *
- * It takes nothing from what the shadow was told. What the guest asked for is read from its commands (`commands.ts`), and
- * each device's tables are looked at as a whole, too. So it finds an invalidation that a model did not announce, or announced
- * with the wrong tag, and one that the guest forgot; and it tells these apart:
+ * It takes nothing from what the shadow was told. What the guest asked for is read from its
+ * commands (`commands.ts`), and each device's tables are looked at as a whole, too. So it finds an
+ * invalidation that a model did not announce, or announced with the wrong tag, and one that the
+ * guest forgot; and it tells these apart:
  *
- * - *not followed*: the guest has asked for these pages, tables say the same since before that, and the host says something
- *   else. Or the host has changed what tables have not. Or, where stores to tables are trapped, it differs from one completion
- *   to the next.
- * - *not invalidated*: the guest has changed its tables, and has not asked for these pages {@link PATIENCE} looks later.
+ * - *not followed*: the guest has asked for these pages, tables say the same since before that, and
+ *   the host says something else. Or the host has changed what tables have not. Or, where stores to
+ *   tables are trapped, it differs from one completion to the next.
+ * - *not invalidated*: the guest has changed its tables, and has not asked for these pages
+ *   {@link PATIENCE} looks later.
  * - *refused*: the host would not map it.
  *
- * What tables said of a page has to be the same before and behind: another processor may be changing it, and invalidate it later.
+ * What tables said of a page has to be the same before and behind: another processor may be
+ * changing it, and invalidate it later.
  *
- * It may be at work on a machine that people depend on: what it reads is bounded, and what is too much has no verdict.
+ * It may be at work on a machine that people depend on: what it reads is bounded, and what is too
+ * much has no verdict.
  */
 import { noTables, THROUGH } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -199,7 +204,10 @@ export class Audit {
     return tables;
   }
 
-  /** Invalidations are complete: host and tables must agree where tables have not changed since they were asked for. */
+  /**
+   * Invalidations are complete: host and tables must agree where tables have not changed since they
+   * were asked for.
+   */
   #due(space: DeviceSpace, due: readonly Ask[]): void {
     const pages = new PageRanges(Number.POSITIVE_INFINITY);
     for (const ask of due) pages.addAll(ask.pages);

@@ -1,13 +1,16 @@
 /**
- * What a guest asks to be invalidated, read from its own commands and structures: none of it has been through a model, so
- * a model that announces too little, or the wrong tags, is found out.
+ * What a guest asks to be invalidated, read from its own commands and structures: none of it has
+ * been through a model, so a model that announces too little, or the wrong tags, is found out.
  */
 import { ANY } from '../../device/iommu.js';
 import { LAST_PAGE } from '../pages.js';
 
 /** One invalidation that a guest asked for. {@link ANY} stands for every one. */
 export interface Asked {
-  /** Commands that the unit must have taken before this one is done; 0: it is done with the register write. */
+  /**
+   * Commands that the unit must have taken before this one is done; 0: it is done with the register
+   * write.
+   */
   readonly order: number;
   /** Domain-id or VMID. */
   readonly space: number;
@@ -35,9 +38,14 @@ export interface GuestCommands {
   written(offset: number, size: number, lo: number, hi: number): readonly Asked[];
   /** Commands that the unit has taken so far, as {@link Asked.order} counts them. */
   readonly done: number;
-  /** Counts how often software began its queue anew: what was asked for before and not done is void. */
+  /**
+   * Counts how often software began its queue anew: what was asked for before and not done is void.
+   */
   readonly restarts: number;
-  /** Tags of a requester's address space by its structures, read afresh; undefined where there are none. */
+  /**
+   * Tags of a requester's address space by its structures, read afresh; undefined where there are
+   * none.
+   */
   tags(rid: number, pasid: number): TagPair | undefined;
 }
 
@@ -60,7 +68,10 @@ export function blockOf(page: number, log2: number): { readonly first: number; r
 /** Commands of one doorbell that are read; what is asked for by more finds no verdict. */
 const MOST_COMMANDS = 1024;
 
-/** Commands in a ring, taken one after the other: counts those that were submitted, and those that are done. */
+/**
+ * Commands in a ring, taken one after the other: counts those that were submitted, and those that
+ * are done.
+ */
 export class Ring {
   restarts = 0;
   #tail = 0;

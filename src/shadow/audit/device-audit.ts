@@ -1,4 +1,7 @@
-/** What an {@link Audit} knows of one device: its tags, what was asked for, and how things stood before. */
+/**
+ * What an {@link Audit} knows of one device: its tags, what was asked for, and how things stood
+ * before.
+ */
 import { ANY } from '../../device/iommu.js';
 import type { PieceVisitor } from '../compare.js';
 import { LAST_PAGE } from '../pages.js';
@@ -33,7 +36,9 @@ const MOST_TAGS = 32;
 
 export class DeviceAudit {
   asks: Ask[] = [];
-  /** Of the last look at everything: pieces, and for how many looks each difference has been there. */
+  /**
+   * Of the last look at everything: pieces, and for how many looks each difference has been there.
+   */
   looked: Pieces | undefined;
   readonly ages = new Map<string, Age>();
   /** What was asked for since then. */
@@ -107,7 +112,10 @@ export function pieceAt(pieces: Pieces, page: number): Piece | undefined {
   return found !== undefined && found.first <= page ? found : undefined;
 }
 
-/** Whether the first page of a piece led to the same place by the tables then; `was` undefined: nowhere. */
+/**
+ * Whether the first page of a piece led to the same place by the tables then; `was` undefined:
+ * nowhere.
+ */
 export function sameWanted({ first, wanted, wantedAccess }: Piece, was: Piece | undefined): boolean {
   if (was === undefined || was.wanted < 0) return wanted < 0;
   return wanted === was.wanted + first - was.first && wantedAccess === was.wantedAccess;

@@ -1,6 +1,7 @@
 /**
- * Commands and structures of an SMMUv3 guest. IHI 0070 chapters 4 and 5. ASIDs are not told apart, so what is asked of one ASID has
- * no verdict. (Where stores to tables are trapped, none is needed.)
+ * Commands and structures of an SMMUv3 guest. IHI 0070 chapters 4 and 5. ASIDs are not told apart,
+ * so what is asked of one ASID has no verdict. (Where stores to tables are trapped, none is
+ * needed.)
  */
 import { ANY } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -155,7 +156,10 @@ function commandAsks(order: number, words: Uint32Array): Asked | undefined {
   }
 }
 
-/** Pages of 4 KiB that a TLBI by address covers: (NUM + 1) × 2^SCALE granules, or one granule of any size. §4.4.1 */
+/**
+ * Pages of 4 KiB that a TLBI by address covers: (NUM + 1) × 2^SCALE granules, or one granule of any
+ * size. §4.4.1
+ */
 function pagesOf(words: Uint32Array): number {
   const { get } = CMD_TLBI;
   const granule = TLBI_TG_GRANULE[get.TG(words)];

@@ -102,7 +102,10 @@ export class VtdCommands implements GuestCommands {
     return NOTHING;
   }
 
-  /** The queue goes on where it stopped, and software may have written other descriptors there (§6.5.2.11). */
+  /**
+   * The queue goes on where it stopped, and software may have written other descriptors there
+   * (§6.5.2.11).
+   */
   #errorCleared(written: Uint32Array): readonly Asked[] {
     const stopped = FSTS_REG.get.IQE(this.registers, FSTS_REG.offset >> 2) === 1;
     if (!stopped || FSTS_REG.get.IQE(written) === 0) return NOTHING;
@@ -146,7 +149,10 @@ export class VtdCommands implements GuestCommands {
     }
   }
 
-  /** Set Root Table Pointer asks for nothing (ESRTPS is clear): software has to invalidate what the old one led to. */
+  /**
+   * Set Root Table Pointer asks for nothing (ESRTPS is clear): software has to invalidate what the
+   * old one led to.
+   */
   #globalCommand(command: Uint32Array): readonly Asked[] {
     const at = GSTS_REG.offset >> 2;
     if (GCMD_REG.get.SRTP(command) === 1) this.#latchRoot();
