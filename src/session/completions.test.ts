@@ -102,6 +102,7 @@ describe('completions', () => {
     completions.pendingForModel();
     completions.settle(model);
     expect(calls).toBe(64);
+    expect(completions.pending, 'the pause').toBe(1);
     work.pending = 0;
     completions.mark();
     completions.settle(model);

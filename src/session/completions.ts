@@ -167,6 +167,8 @@ export class Completions {
   #pause(): boolean {
     for (const work of this.#work) {
       if (work.pause?.() !== true) continue;
+      // What was requested is pending.
+      this.#clear = false;
       work.advance?.();
       return true;
     }
