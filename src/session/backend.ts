@@ -30,9 +30,9 @@ export interface Asked {
 
 type Handler = (asked: Asked, frame: Frame, bytes: Uint8Array) => void;
 
-function answer<T extends keyof M.Requests>(
+function answer<T extends keyof M.Replies>(
   type: T,
-  handle: (asked: Asked, frame: Frame, message: M.Requests[T][1]) => void,
+  handle: (asked: Asked, frame: Frame, message: M.Replies[T]) => void,
 ): Handler {
   const codec = replyCodec(type);
   return (asked, frame, bytes) => handle(asked, frame, codec.decode(bytes, frame.start, frame.end));

@@ -54,7 +54,7 @@ function bench(features: number = ALL_FEATURES): { bench: Bench; model: AheadMod
 }
 
 const PAGE = { rid: 8, pasid: 6, access: 3, lo: 0x5000, hi: 7, group: 511, last: true };
-const TRANSLATE = { rid: 8, pasid: 0, access: 1, lo: 0, hi: 0, kind: 0, mayStall: false };
+const TRANSLATE = { rid: 8, pasid: 0, access: 1, lo: 0, hi: 0, kind: 0, mayStall: false, size: 0 };
 
 describe('devices that ask for pages', () => {
   it('reach the model, and its answer reaches them', () => {

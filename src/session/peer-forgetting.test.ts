@@ -41,7 +41,16 @@ function smmu() {
   write(0x90, 8, COMMAND_QUEUE + 4);
   write(0x20, 4, 9);
   const translate = (address: bigint) => {
-    const request = { rid: SID, pasid: 0, access: 1, lo: Number(address), hi: 0, kind: 0, mayStall: false };
+    const request = {
+      rid: SID,
+      pasid: 0,
+      access: 1,
+      lo: Number(address),
+      hi: 0,
+      kind: 0,
+      mayStall: false,
+      size: 0,
+    };
     bench.input(MESSAGE.TRANSLATE, bodyCodec(MESSAGE.TRANSLATE), request);
   };
   return { bench, vm, write, translate };

@@ -246,7 +246,7 @@ describe('memory served by the peer', () => {
     vm.write(FAKE.TOKEN, 5);
     vm.write(FAKE.THEN_PEEK, REMOTE + 0x40);
     vm.service.memRead = (m) => {
-      const request = { rid: 8, pasid: 0, access: 1, lo: 0x7000, hi: 0, kind: 0, mayStall: false };
+      const request = { rid: 8, pasid: 0, access: 1, lo: 0x7000, hi: 0, kind: 0, mayStall: false, size: 0 };
       vm.client.send(MESSAGE.TRANSLATE, FLAG.NEED_REPLY, 4242, CODEC.Translate, request);
       // Long enough for the daemon to have read the request before the answer it waits for.
       pause(50);

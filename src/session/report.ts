@@ -129,11 +129,11 @@ const NO_CONTROL = new Uint32Array(SHARED.SAVED / 4);
 function bridgeCounters(control: Uint32Array): BridgeCounters {
   const word = (index: number): number => Atomics.load(control, index);
   return {
-    hits: join(word(CONTROL.HITS), word(CONTROL.HITS + 1)),
-    walks: join(word(CONTROL.WALKS), word(CONTROL.WALKS + 1)),
-    misses: join(word(CONTROL.MISSES), word(CONTROL.MISSES + 1)),
+    hits: join(word(CONTROL.HITS_LO), word(CONTROL.HITS_HI)),
+    walks: join(word(CONTROL.PEER_WALKS_LO), word(CONTROL.PEER_WALKS_HI)),
+    misses: join(word(CONTROL.MISSES_LO), word(CONTROL.MISSES_HI)),
     staleFills: word(CONTROL.STALE_FILLS),
-    droppedEntries: word(CONTROL.DROPPED_ENTRIES),
+    droppedEntries: word(CONTROL.INVALIDATED),
     refused: word(CONTROL.REFUSED),
     writesSent: word(CONTROL.SENT),
     writesHandled: word(CONTROL.HANDLED),

@@ -252,7 +252,7 @@ describe('invalidations', () => {
     expect(unkept.translate(0x1000).once).toBe(true);
     const translated = model({});
     const request = { rid: 8, pasid: 0, access: 1, lo: 0x1000, hi: 0, kind: REQUEST.TRANSLATED };
-    expect(translated.ask(MESSAGE.TRANSLATE, { ...request, mayStall: false }).once).toBe(true);
+    expect(translated.ask(MESSAGE.TRANSLATE, { ...request, mayStall: false, size: 0 }).once).toBe(true);
     for (const bench of [unkept, translated]) {
       bench.write(FAKE.TOKEN, 5);
       bench.write(FAKE.INVALIDATE, 1);
@@ -326,7 +326,16 @@ describe('the rest of the front channel', () => {
       },
     }).hello();
     for (const pasid of [0, 1, 0x100000]) {
-      bench.ask(MESSAGE.TRANSLATE, { rid: 8, pasid, access: 1, lo: 0, hi: 0, kind: 0, mayStall: false });
+      bench.ask(MESSAGE.TRANSLATE, {
+        rid: 8,
+        pasid,
+        access: 1,
+        lo: 0,
+        hi: 0,
+        kind: 0,
+        mayStall: false,
+        size: 0,
+      });
     }
     expect(asked).toEqual([-1, 0, 0xfffff]);
   });

@@ -253,6 +253,7 @@ export class SimVm implements Machine {
       hi: Number((address >> 32n) & 0xffff_ffffn),
       kind,
       mayStall,
+      size: 0,
     });
   }
 
@@ -378,12 +379,12 @@ export class SimVm implements Machine {
   #writeCounters(): void {
     const { hits, misses, staleFills, invalidated } = this.iotlb.counters;
     const words = this.#sharedWords;
-    words[CONTROL.HITS] = hits;
-    words[CONTROL.HITS + 1] = highHalf(hits);
-    words[CONTROL.MISSES] = misses;
-    words[CONTROL.MISSES + 1] = highHalf(misses);
+    words[CONTROL.HITS_LO] = hits;
+    words[CONTROL.HITS_HI] = highHalf(hits);
+    words[CONTROL.MISSES_LO] = misses;
+    words[CONTROL.MISSES_HI] = highHalf(misses);
     words[CONTROL.STALE_FILLS] = staleFills;
-    words[CONTROL.DROPPED_ENTRIES] = invalidated;
+    words[CONTROL.INVALIDATED] = invalidated;
   }
 
   #invalidate(message: M.Invalidate): M.Status {

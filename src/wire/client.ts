@@ -89,18 +89,18 @@ export class Client {
    * Asks and waits for the answer. The reply is reused by the next request of its kind. Throws the daemon's
    * own error when it ends the connection, and `PEER_STALLED` after {@link timeoutMs}.
    */
-  request<T extends keyof M.Requests>(
+  request<T extends keyof M.Replies>(
     type: T,
-    body: M.Requests[T][0],
+    body: M.Bodies[T],
     descriptors: readonly number[] = [],
-  ): M.Requests[T][1] {
+  ): M.Replies[T] {
     const id = this.#nextId++ >>> 0;
     this.send(type, FLAG.NEED_REPLY, id, bodyCodec(type), body, descriptors);
     return this.awaitReply(type, id);
   }
 
   /** Sends what nobody answers. */
-  post<T extends keyof M.Posts>(type: T, body: M.Posts[T]): void {
+  post<T extends M.Posted>(type: T, body: M.Bodies[T]): void {
     this.send(type, 0, this.#nextId++ >>> 0, bodyCodec(type), body);
   }
 
@@ -123,7 +123,7 @@ export class Client {
   }
 
   /** Waits for the reply to request `id`. */
-  awaitReply<T extends keyof M.Requests>(type: T, id: number): M.Requests[T][1] {
+  awaitReply<T extends keyof M.Replies>(type: T, id: number): M.Replies[T] {
     for (;;) {
       if (this.front.next()) {
         const frame = this.front.frame;
@@ -141,7 +141,7 @@ export class Client {
   }
 
   /** As {@link request}, through the mailbox where that is possible. */
-  requestByMail<T extends keyof M.Requests>(type: T, body: M.Requests[T][0]): M.Requests[T][1] {
+  requestByMail<T extends keyof M.Replies>(type: T, body: M.Bodies[T]): M.Replies[T] {
     const id = this.#nextId++ >>> 0;
     const { mailbox } = this;
     if (mailbox === undefined || !this.#mail(mailbox, type, FLAG.NEED_REPLY, id, bodyCodec(type), body)) {
@@ -308,14 +308,14 @@ export class Client {
   }
 
   /** Answers a request of the daemon that came with an answer of its own. */
-  answer<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
+  answer<T extends keyof M.Replies>(type: T, id: number, body: M.Replies[T]): void {
     const { mailbox } = this;
     const codec = replyCodec(type);
     if (mailbox !== undefined && this.#mail(mailbox, type, FLAG.REPLY, id, codec, body)) return;
     this.send(type, FLAG.REPLY, id, codec, body);
   }
 
-  #reply<T extends keyof M.Requests>(type: T, id: number, body: M.Requests[T][1]): void {
+  #reply<T extends keyof M.Replies>(type: T, id: number, body: M.Replies[T]): void {
     this.backend.put(type, FLAG.REPLY, id, replyCodec(type), body);
   }
 }

@@ -1,8 +1,9 @@
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
+import { contract } from '../../test/support/contract.js';
 import { ERRORS } from '../base/errors.js';
 import { HOST_ERRORS, type HostErrorName } from '../host/host-errors.js';
-import { bodyCodec, CODEC, type Codec, contract, isMessage, replyCodec } from './codec.js';
+import { bodyCodec, CODEC, type Codec, isMessage, replyCodec } from './codec.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from './frame.js';
 import { hostCode, hostResult } from './host-results.js';
 import { BodyWriter } from './writer.js';
@@ -36,6 +37,30 @@ function encode(codec: Codec<object>, message: Plain): Uint8Array {
 }
 
 const all = Object.values(CODEC) as unknown as Codec<object>[];
+
+/** As {@link Codec.decode} reads strings; protobufjs itself refuses what is not UTF-8. */
+class TolerantReader extends protobuf.Reader {
+  override stringVerify(): string {
+    return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.bytes());
+  }
+}
+
+/** Bytes spoiled in some places, cut, or made longer: with the same seed the same. */
+function spoiled(bytes: Uint8Array, seed: number): Uint8Array {
+  let state = seed;
+  const below = (n: number): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state >>> 8) % n;
+  };
+  const length = below(3) === 0 ? below(bytes.length + 12) : bytes.length;
+  const result = Uint8Array.from({ length }, (_, i) => bytes[i] ?? below(256));
+  for (let n = below(4); n > 0 && length > 0; n--) {
+    result[below(Math.min(length, 40))] = [0, 0x80, 0xff, below(256), below(128), below(40)][
+      below(6)
+    ] as number;
+  }
+  return result;
+}
 
 describe('the contract', () => {
   it('has the numbers that the code uses, no more and no fewer', () => {
@@ -95,6 +120,31 @@ describe.each(all.map((codec) => [codec.name, codec] as const))('%s', (name, cod
     }
     const empty = codec.decode(new Uint8Array(8), 3, 3);
     expect({ ...empty }).toEqual({ ...codec.create() });
+  });
+
+  it('is decoded, or refused, as protobufjs does with any bytes', () => {
+    const plain = (message: object): unknown =>
+      type.toObject(message as never, { defaults: true, bytes: Array });
+    const messages = [0, 1, 2, 4].map((seed) => encode(codec, filled(type, seed)));
+    let refused = 0;
+    for (let seed = 1; seed <= 400; seed++) {
+      const bytes = spoiled(messages[seed % 4] as Uint8Array, seed * 7919 + name.length);
+      let wanted: unknown = 'BAD_BODY';
+      try {
+        wanted = plain(type.decode(new TolerantReader(bytes)));
+      } catch {
+        refused++;
+      }
+      let found: unknown;
+      try {
+        found = plain(codec.decode(bytes, 0, bytes.length));
+      } catch (error) {
+        found = (error as { reason?: string }).reason;
+      }
+      expect(found, `seed ${seed}: ${Array.from(bytes.subarray(0, 60))}`).toEqual(wanted);
+    }
+    expect(refused).toBeGreaterThan(20);
+    expect(refused).toBeLessThan(380);
   });
 
   it('has exactly the fields of the contract', () => {

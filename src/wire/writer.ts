@@ -1,7 +1,6 @@
 /**
- * Writes protobuf bodies straight into a channel's outgoing memory. It has the methods that protobufjs's
- * generated encoders call on their own `Writer`, which makes a list of small objects first and a new buffer
- * after: that is too slow for an answer a device waits for.
+ * Writes protobuf bodies straight into a channel's outgoing memory. The encoders of `generated/codecs.ts` call it,
+ * a field at a time.
  */
 const encoder = new TextEncoder();
 /** So many words are copied as bytes, which needs a view of them; fewer are not worth one. */
@@ -12,8 +11,6 @@ export class BodyWriter {
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
   #pos = 0;
-  /** Starts of the length-delimited parts that are open. */
-  readonly #open: number[] = [];
 
   /** Byte after the last one written. */
   get position(): number {
@@ -27,7 +24,6 @@ export class BodyWriter {
       this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     }
     this.#pos = position;
-    if (this.#open.length > 0) this.#open.length = 0;
   }
 
   /** A varint; also every tag. */
@@ -69,9 +65,9 @@ export class BodyWriter {
 
   /** A packed field, its length in front. */
   uint32s(values: ArrayLike<number>): this {
-    this.fork();
+    const start = this.#open();
     for (let i = 0; i < values.length; i++) this.uint32(values[i] as number);
-    return this.ldelim();
+    return this.#close(start);
   }
 
   bytes(value: Uint8Array): this {
@@ -85,23 +81,30 @@ export class BodyWriter {
     return this.bytes(encoder.encode(value));
   }
 
-  /** Opens a length-delimited part; one byte is set aside for its length. */
-  fork(): this {
-    this.#open.push(this.#pos);
-    this.#pos += 1;
-    return this;
+  /** An entry of a map from strings to strings, its length in front. */
+  entry(key: string, value: string): this {
+    const start = this.#open();
+    return this.uint32(ENTRY.KEY).string(key).uint32(ENTRY.VALUE).string(value).#close(start);
   }
 
-  /** Closes the part opened last and puts its length in front. */
-  ldelim(): this {
-    const start = this.#open.pop() as number;
-    const length = this.#pos - start - 1;
+  /** Begins a part whose length is not known yet: one byte is set aside for it. Returns where it begins. */
+  #open(): number {
+    this.#pos += 1;
+    return this.#pos;
+  }
+
+  /** Puts the length of the part that begins at `start` in front of it. */
+  #close(start: number): this {
+    const length = this.#pos - start;
     let extra = 0;
     for (let rest = length >>> 7; rest > 0; rest >>>= 7) extra++;
-    if (extra > 0) this.#bytes.copyWithin(start + 1 + extra, start + 1, this.#pos);
-    this.#pos = start;
+    if (extra > 0) this.#bytes.copyWithin(start + extra, start, this.#pos);
+    this.#pos = start - 1;
     this.uint32(length);
     this.#pos += length;
     return this;
   }
 }
+
+/** Tags of an entry's fields. */
+const ENTRY = { KEY: 10, VALUE: 18 } as const;

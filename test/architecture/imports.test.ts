@@ -178,8 +178,9 @@ describe('architecture', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('keeps files small enough to read', () => {
+  it('keeps files small enough to read, but for those that are made', () => {
     const long = files
+      .filter((file) => !relative(src, file).startsWith('wire/generated/'))
       .map((file) => ({ file: relative(root, file), lines: readFileSync(file, 'utf8').split('\n').length }))
       .filter(({ lines }) => lines > 450);
     expect(long).toEqual([]);

@@ -21,8 +21,9 @@ import {
   IOTLB_INV_DSC,
   P_IOTLB_INV_DSC,
 } from '../../src/spec/vtd/descriptors.js';
-import { CODEC, contract } from '../../src/wire/codec.js';
+import { CODEC } from '../../src/wire/codec.js';
 import { prepared } from '../guests/support.js';
+import { contract } from '../support/contract.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Random } from '../walk/world.js';
 

@@ -7,6 +7,7 @@ import { ALL_FEATURES, FEATURE, FLAG, MESSAGE, messageName } from '../../src/wir
 import { type Listener, listen } from '../../src/wire/listener.js';
 import { DaemonMailbox } from '../../src/wire/mailbox.js';
 import type {
+  Bodies,
   DeviceAdded,
   Hello,
   HelloReply,
@@ -14,10 +15,10 @@ import type {
   MemAdd,
   Notifier,
   PageRequest,
-  Posts,
+  Posted,
   RegWrite,
   RegWriteReply,
-  Requests,
+  Replies,
   TranslateReply,
 } from '../../src/wire/messages.js';
 
@@ -157,27 +158,23 @@ export class ScriptedDaemon {
   }
 
   /** Asks on the backend channel and waits for the answer's body. */
-  async ask<T extends keyof Requests & number>(
-    type: T,
-    message: Requests[T][0],
-    id = 1,
-  ): Promise<Requests[T][1]> {
+  async ask<T extends keyof Replies & number>(type: T, message: Bodies[T], id = 1): Promise<Replies[T]> {
     this.send(type, message, id);
     return this.answer(type, id);
   }
 
   /** Sends on the backend channel; {@link answer} takes what the bridge says to it. */
-  send<T extends keyof Requests & number>(type: T, message: Requests[T][0], id = 1): void {
+  send<T extends keyof Replies & number>(type: T, message: Bodies[T], id = 1): void {
     this.#put(type, FLAG.NEED_REPLY, id, bodyCodec(type) as unknown as Codec<object>, message);
   }
 
   /** Sends what nobody answers. */
-  post<T extends keyof Posts & number>(type: T, message: Posts[T]): void {
+  post<T extends Posted & number>(type: T, message: Bodies[T]): void {
     this.#put(type, 0, 0, bodyCodec(type) as unknown as Codec<object>, message);
   }
 
   /** Waits for the next frame of the backend channel, which has to be this answer. */
-  async answer<T extends keyof Requests & number>(type: T, id = 1): Promise<Requests[T][1]> {
+  async answer<T extends keyof Replies & number>(type: T, id = 1): Promise<Replies[T]> {
     const channel = this.backend;
     if (channel === undefined) throw new Error('no backend channel');
     for (let waited = 0; waited < 20_000; waited += 5) {
@@ -187,7 +184,7 @@ export class ScriptedDaemon {
         if (frame.type !== type || frame.id !== id) {
           throw new Error(`an answer to ${messageName(frame.type)} ${frame.id} instead`);
         }
-        return { ...channel.body(replyCodec(type) as unknown as Codec<object>) } as Requests[T][1];
+        return { ...channel.body(replyCodec(type) as unknown as Codec<object>) } as Replies[T];
       }
       if (state === FILL.CLOSED) throw new Error('the bridge closed the backend channel');
       await new Promise((wake) => setTimeout(wake, 5));

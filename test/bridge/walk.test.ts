@@ -12,8 +12,9 @@ import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iomm
 import type { ArrayMemory } from '../../src/memory/array.js';
 import { PeerWalks } from '../../src/session/peer-walks.js';
 import { WalkResult } from '../../src/walk/types.js';
-import { type Codec, contract } from '../../src/wire/codec.js';
+import type { Codec } from '../../src/wire/codec.js';
 import { prepared } from '../guests/support.js';
+import { contract } from '../support/contract.js';
 import { walkAsPeer } from '../support/peer-walks.js';
 import { GRANULES, randomCase, VmsaWorld } from '../walk/vmsa-world.js';
 import { allCases, Random, World } from '../walk/world.js';

@@ -280,6 +280,7 @@ describe('peers that break the protocol', () => {
       hi: 0,
       kind: 0,
       mayStall: false,
+      size: 0,
     });
     refuse = true;
     client.post(MESSAGE.REG_WRITE, { offset: 0x18, size: 4, lo: 0x8000_0000, hi: 0 });

@@ -142,6 +142,7 @@ export class TestVm {
       hi: 0,
       kind: 0,
       mayStall: false,
+      size: 0,
       ...changes,
     });
     return { ...reply, spans: Array.from(reply.spans) };

@@ -95,12 +95,12 @@ export class Bench {
   }
 
   /** Asks; returns the reply, which must be the last thing sent on the front channel. */
-  ask<T extends keyof M.Requests>(type: T, body: M.Requests[T][0]): M.Requests[T][1] {
+  ask<T extends keyof M.Replies>(type: T, body: M.Bodies[T]): M.Replies[T] {
     const before = this.sent.length;
     this.input(type, bodyCodec(type), body);
     const replies = this.sent.slice(before).filter((sent) => sent.channel === CHANNEL.FRONT);
     if (replies.length !== 1) throw new Error(`${replies.length} replies`);
-    return (replies[0] as Sent).message as unknown as M.Requests[T][1];
+    return (replies[0] as Sent).message as unknown as M.Replies[T];
   }
 
   write(offset: number, lo: number): void {
@@ -120,7 +120,16 @@ export class Bench {
   }
 
   translate(lo: number, hi = 0): M.TranslateReply {
-    return this.ask(MESSAGE.TRANSLATE, { rid: 8, pasid: 0, access: 1, lo, hi, kind: 0, mayStall: false });
+    return this.ask(MESSAGE.TRANSLATE, {
+      rid: 8,
+      pasid: 0,
+      access: 1,
+      lo,
+      hi,
+      kind: 0,
+      mayStall: false,
+      size: 0,
+    });
   }
 
   /** Acknowledges an INVALIDATE, the oldest one by default. */
@@ -148,7 +157,7 @@ export class Bench {
         // Through the wire's own bytes, so that what is kept is what a peer would read.
         this.#writer.start(this.#bytes, 70_000);
         codec.encode(message, this.#writer);
-        const into = flags & FLAG.REPLY ? replyCodec(type as keyof M.Requests) : codec;
+        const into = flags & FLAG.REPLY ? replyCodec(type as keyof M.Replies) : codec;
         const copy = { ...into.decode(this.#bytes, 70_000, this.#writer.position) };
         this.sent.push({ channel, type, flags, id, message: copy as Record<string, unknown> });
       },
