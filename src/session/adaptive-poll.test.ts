@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { currentCpu } from '../base/native.js';
-import { SPINS } from '../wire/echo.js';
-import { AdaptivePoll } from './adaptive-poll.js';
+import { AdaptivePoll, SPINS } from './adaptive-poll.js';
 
 describe('polling before a sleep', () => {
   it('grows with sleeps that end soon, to a limit, and goes with those that do not', () => {

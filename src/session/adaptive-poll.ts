@@ -7,8 +7,9 @@
  * costs nothing.
  */
 import { leaveCpu } from '../base/native.js';
-import { SPINS } from '../wire/echo.js';
 
+/** How often an empty socket is polled again before the thread goes to sleep. */
+export const SPINS = 4;
 /** A sleep that ends within these milliseconds is shorter than the polling that it replaced. */
 const SHORT_SLEEP_MS = 0.5;
 const MOST_POLLS = 512;

@@ -1,12 +1,16 @@
 /**
  * The floor of a round trip to the daemon: a worker that waits as a session's thread waits and sends back what
- * it receives (src/wire/echo.ts). No frames, no codec, no model.
+ * it receives. No frames, no codec, no model.
  */
 
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
+
+const BUFFER_BYTES = 2 * 65536;
+/** A thread that only waits cannot be ended; so it wakes up now and then. */
+const WAIT_MS = 500;
 
 /** Starts an echo on a socket of its own below `scratch`; takes one connection after the other. */
 export async function startEcho(scratch) {
@@ -32,8 +36,29 @@ export async function startEcho(scratch) {
   };
 }
 
-if (!isMainThread) {
-  const { duplicate } = await import('../../dist/base/native.js');
-  const { serveEcho } = await import('../../dist/wire/echo.js');
-  serveEcho(duplicate(workerData.fd));
+/** Echoes on `fd` until the peer closes. Blocks its thread. */
+async function serveEcho(fd) {
+  const { duplicate, NativeBuffer, POLL, PollSet } = await import('../../dist/base/native.js');
+  const { FdSocket, RECEIVED } = await import('../../dist/wire/fd-socket.js');
+  const { SPINS } = await import('../../dist/session/adaptive-poll.js');
+  const socket = new FdSocket(duplicate(fd));
+  const buffer = new NativeBuffer(BUFFER_BYTES);
+  const poll = new PollSet(1);
+  poll.set(0, socket.fd, POLL.IN);
+  let empty = 0;
+  for (;;) {
+    const count = socket.receive(buffer.address, BUFFER_BYTES);
+    if (count === RECEIVED.CLOSED) break;
+    if (count > 0) {
+      empty = 0;
+      for (let sent = 0; sent < count; ) sent += socket.send(buffer.address + sent, count - sent);
+    } else if (++empty >= SPINS) {
+      poll.wait(WAIT_MS);
+    }
+  }
+  poll.free();
+  buffer.free();
+  socket.close();
 }
+
+if (!isMainThread) await serveEcho(workerData.fd);
