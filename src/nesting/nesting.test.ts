@@ -4,9 +4,10 @@ import { ENTRY, type NestedView, STREAM } from '../device/nested-view.js';
 import type { HostDone, HostEvents, HostIommu, MapChanges } from '../host/port.js';
 import { ALL_PAGES } from '../host/port.js';
 import { Nesting } from './nesting.js';
+import type { NestingEvent } from './operations.js';
 
 /** A host that answers when it is told to, and a guest with one PASID entry that a test changes. */
-function scripted(readOnlyParents = true) {
+function scripted(readOnlyParents = true, modelled = true) {
   const asked: { readonly text: string; readonly done: HostDone }[] = [];
   const ask =
     (name: string) =>
@@ -16,6 +17,7 @@ function scripted(readOnlyParents = true) {
     };
   let events: HostEvents | undefined;
   const ranges: number[][] = [];
+  const told: NestingEvent[] = [];
   const changes: { readonly maps: number[]; readonly unmaps: number[] }[] = [];
   const host = {
     limits: () => ({ mappings: Number.POSITIVE_INFINITY, ranges: [], readOnlyParents }),
@@ -64,9 +66,9 @@ function scripted(readOnlyParents = true) {
   };
   const nesting = new Nesting(
     host,
-    () => ({ nested: view, translate: () => {} }),
+    () => (modelled ? { nested: view, translate: () => {} } : undefined),
     newResult(),
-    () => {},
+    (event) => told.push(event),
     () => {},
   );
   const answer = (code: 'OK' | 'FAILED' = 'OK', count = asked.length): string[] =>
@@ -74,7 +76,7 @@ function scripted(readOnlyParents = true) {
       done({ code, text: '', done: 0, value: 0 });
       return text;
     });
-  return { nesting, guest, asked, answer, ranges, changes, events: () => events };
+  return { nesting, guest, asked, answer, ranges, changes, told, events: () => events };
 }
 
 const scope = (sub: number, log2Size = 64, structures = false) => ({
@@ -94,6 +96,25 @@ describe('nesting, operation by operation', () => {
     expect(nesting.pending).toBe(1);
     expect(answer()).toEqual(['nest 7 at 4096']);
     expect(nesting.pending).toBe(0);
+  });
+
+  it('says of an invalidation that fails that it is of no PASID', () => {
+    const { nesting, answer, told } = scripted();
+    nesting.attach(1, 0x18);
+    nesting.work();
+    answer();
+    answer();
+    nesting.invalidated(scope(7));
+    nesting.work();
+    expect(answer('FAILED')).toEqual(['invalidate']);
+    expect(told).toMatchObject([{ kind: 'hostRefused', what: 'invalidation', pasid: -1 }]);
+  });
+
+  it('has nothing to drop before there is a model', () => {
+    const { nesting, asked } = scripted(true, false);
+    nesting.invalidated(scope(7));
+    nesting.work();
+    expect([asked, nesting.pending]).toEqual([[], 0]);
   });
 
   it('maps guest memory region by region, and no ROM where a nest parent takes none', () => {

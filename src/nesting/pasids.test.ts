@@ -113,6 +113,15 @@ describe('PASIDs of a parent device', () => {
     expect([...host.pasids.live]).toEqual([5]);
   });
 
+  it('of a device that has gone have gone with it: none is given back', () => {
+    const host = new Asked();
+    host.give(5);
+    host.give(6);
+    host.device = undefined;
+    host.pasids.releaseAll();
+    expect([host.asked, host.changes, host.pasids.live.size]).toEqual([[], ['-5', '-6'], 0]);
+  });
+
   it('of a number that the guest has from elsewhere go back', () => {
     const host = new Asked();
     host.elsewhere.add(4);

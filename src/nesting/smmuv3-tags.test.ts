@@ -265,6 +265,30 @@ describe('stage 1 under VMIDs of the guest', () => {
     expect(read()).toEqual([7, 7]);
   });
 
+  /** The STE of a stream, and where its VMID is. */
+  const ste = (guest: Guest, sid: number): number => guest.driver.streams.entry(sid);
+  const vmid = (guest: Guest, sid: number): number => ste(guest, sid) + 16;
+
+  it.each<[string, (guest: Guest) => void, unknown[]]>([
+    ['keeps it while its STE stays as it is', () => {}, [undefined, 7]],
+    ['loses it with its STE', (guest) => guest.memory.store32(ste(guest, SID + 8), 0), [6, undefined]],
+    // Under one VMID and one ASID, what the first one has found is the second one's, too.
+    [
+      'shares it under the VMID of the other one',
+      (guest) => guest.memory.store32(vmid(guest, SID + 8), 0),
+      [6, 6],
+    ],
+  ])('the device that has one is looked at after the other: it %s', (_, change, reached) => {
+    const { guest, read } = two();
+    stream(guest, SID + 8, 5, 0x7000);
+    stream(guest, SID, 0, 0x6000);
+    expect(read()).toEqual([undefined, 7]);
+    change(guest);
+    guest.driver.commands.configurationAll();
+    guest.driver.commands.sync();
+    expect(read()).toEqual(reached);
+  });
+
   it('a first one that goes with its device makes room, too', () => {
     const { guest, devices, read } = two();
     stream(guest, SID + 8, 5, 0x7000);

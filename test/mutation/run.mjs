@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { EXCLUDED, keyOf, sample, sourcesOf, testsOf } from './sample.mjs';
 
@@ -29,7 +29,7 @@ const MORE_TESTS = {
 /** Random tests do less than usual: what a mutant spoils, they find soon. */
 const ENVIRONMENT = { VIOMMU_WALK_CASES: '40000' };
 /** What the tests of sources do not read. */
-const NOT_COPIED = ['/dist', '/dist.next', '/docs', '/docker', '/qemu-bridge', '/test/guests', '/test/vfio'];
+const NOT_COPIED = ['/dist', '/dist.next', '/docker', '/qemu-bridge', '/test/guests', '/test/vfio'];
 
 const { values } = parseArgs({
   options: {
@@ -55,6 +55,13 @@ function ensureTester() {
   if (done.status !== 0) process.exit(1);
 }
 
+/** What an earlier run has left in a file: a line for each mutant. */
+function resultsOf(file) {
+  if (file === undefined || !existsSync(file)) return {};
+  const lines = readFileSync(file, 'utf8').trim().split('\n');
+  return Object.fromEntries(lines.map((line) => JSON.parse(line)));
+}
+
 /** Keys of all mutants of these sources. */
 async function mutantsOf(files) {
   const { createInstrumenter } = await import('@stryker-mutator/instrumenter');
@@ -76,7 +83,7 @@ async function mutantsOf(files) {
 async function tryThem(chosen, files) {
   const directory = mkdtempSync(join(tmpdir(), 'viommu-mutants-'));
   const list = join(directory, 'sample.json');
-  writeFileSync(list, JSON.stringify({ root: ROOT, chosen }));
+  writeFileSync(list, JSON.stringify({ root: ROOT, chosen, keep: values.keep && resolve(values.keep) }));
   process.env['VIOMMU_MUTANT_SAMPLE'] = list;
   process.env['VIOMMU_MUTANT_TESTS'] = JSON.stringify(testsOf(ROOT, [folder, ...(MORE_TESTS[folder] ?? [])]));
   Object.assign(process.env, ENVIRONMENT);
@@ -136,10 +143,8 @@ process.chdir(ROOT);
 const files = sourcesOf(ROOT, folder);
 const all = await mutantsOf(files);
 const drawn = sample(all, values.seed, Number(values.count));
-const kept =
-  values.keep !== undefined && existsSync(values.keep) ? JSON.parse(readFileSync(values.keep, 'utf8')) : {};
+const kept = resultsOf(values.keep);
 const open = drawn.filter((key) => !(key in kept)).slice(0, Number(values.most ?? drawn.length));
 console.log(`mutants: ${all.length} in ${folder}, ${drawn.length} drawn, ${open.length} to try now`);
 if (open.length > 0) Object.assign(kept, await tryThem(open, files));
-if (values.keep !== undefined) writeFileSync(values.keep, JSON.stringify(kept, null, 1));
 print(drawn, all.length, kept);
