@@ -33,7 +33,7 @@ const MOST_FOUND = 32;
 /** Polls for the answer to a batch that the peer is carrying out. */
 const HOST_SPINS = 32;
 /** Reads of the mailbox that take about as long as one read of the socket, a system call. */
-const MAIL_LOOKS = 256;
+const MAILBOX_READS = 256;
 const NO_MAIL = {};
 
 export class SessionLoop {
@@ -138,20 +138,20 @@ export class SessionLoop {
    */
   #spin(): boolean {
     const front = this.#front;
-    let most = this.#mostLooks();
+    let most = this.#mostPolls();
     if (most === SPINS && this.#adaptive.skipTurn()) return false;
     let found = 0;
-    for (let empty = 0; empty < most && found < MOST_FOUND && front.unsent === 0; ) {
-      const filled = this.#look(front);
+    for (let inVain = 0; inVain < most && found < MOST_FOUND && front.unsent === 0; ) {
+      const filled = this.#pollFront(front);
       if (filled === FILL.CLOSED) throw front.ending();
       if (filled === FILL.NOTHING) {
-        empty++;
-        if (!this.#apart()) break;
+        inVain++;
+        if (!this.#onOtherCpu()) break;
       } else {
         this.#feedFront();
-        empty = 0;
+        inVain = 0;
         found++;
-        most = this.#backendOwes ? SPINS : Math.max(most, this.#mostLooks());
+        most = this.#backendOwes ? SPINS : Math.max(most, this.#mostPolls());
       }
     }
     if (found === 0) this.#adaptive.foundNothing();
@@ -161,7 +161,7 @@ export class SessionLoop {
   /**
    * False: the peer's thread and this one are on the same CPU, where polling only delays the peer.
    */
-  #apart(): boolean {
+  #onOtherCpu(): boolean {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return true;
     const cpu = currentCpu();
@@ -173,17 +173,17 @@ export class SessionLoop {
    * Polls the front channel once, or the mailbox for as long. The mailbox says what the peer sent
    * on either.
    */
-  #look(front: Channel): number {
+  #pollFront(front: Channel): number {
     const mailbox = this.#mailbox;
     if (mailbox === undefined) return front.fill();
-    for (let look = 0; look < MAIL_LOOKS; look++) {
+    for (let read = 0; read < MAILBOX_READS; read++) {
       if (mailbox.due(this.#handled)) return FILL.DATA;
       if (mailbox.frontHasMore(this.#handled)) return front.fill();
     }
     return FILL.NOTHING;
   }
 
-  #mostLooks(): number {
+  #mostPolls(): number {
     const { shadowing } = this.session;
     const { polls } = this.#adaptive;
     if (shadowing.writeReply.batch !== 0) return Math.max(HOST_SPINS, polls);

@@ -19,7 +19,7 @@ import type { Session } from './session.js';
 const port = parentPort as MessagePort;
 let shared: Int32Array = new Int32Array(SHARED_WORD.COUNT);
 
-function tell(message: FromWorker): void {
+function send(message: FromWorker): void {
   port.postMessage(message);
 }
 
@@ -27,22 +27,22 @@ function tell(message: FromWorker): void {
  * A guest can make faults faster than a main thread can log them: more than this are not queued.
  */
 const MOST_UNHEARD = 4096;
-let told = 0;
-let dropped = 0;
+let eventsSent = 0;
+let eventsDropped = 0;
 
 /** Tells the main thread of an event, unless too many wait to be heard. */
-function mention(event: ViommuEvent): void {
-  if (((told - Atomics.load(shared, SHARED_WORD.HEARD)) | 0) >= MOST_UNHEARD) {
-    dropped++;
+function sendEvent(event: ViommuEvent): void {
+  if (((eventsSent - Atomics.load(shared, SHARED_WORD.HEARD)) | 0) >= MOST_UNHEARD) {
+    eventsDropped++;
     return;
   }
-  if (dropped > 0) {
+  if (eventsDropped > 0) {
     const message = 'events came faster than they were heard; some are left out';
-    tell({ kind: 'log', level: 'warn', message, fields: { dropped } });
-    dropped = 0;
+    send({ kind: 'log', level: 'warn', message, fields: { dropped: eventsDropped } });
+    eventsDropped = 0;
   }
-  told = (told + 1) | 0;
-  tell({ kind: 'event', event: plainFields(event) });
+  eventsSent = (eventsSent + 1) | 0;
+  send({ kind: 'event', event: plainFields(event) });
 }
 
 type Answer = Extract<FromWorker, { kind: 'reply' }>['value'];
@@ -70,11 +70,11 @@ function answer(loop: SessionLoop, request: ToWorker): void {
   const { id } = request;
   try {
     const value = answerOf(session, request);
-    tell({ kind: 'reply', id, value });
+    send({ kind: 'reply', id, value });
   } catch (error) {
     // A dump that fails is a defect of the dump; the machine goes on.
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    tell({ kind: 'failed', id, reason: 'INTERNAL', text });
+    send({ kind: 'failed', id, reason: 'INTERNAL', text });
   }
 }
 
@@ -101,8 +101,8 @@ async function serve(start: WorkerStart): Promise<void> {
   shared = new Int32Array(start.shared);
   const factory = await modelsOf(start);
   const loop: SessionLoop = new SessionLoop(start.fd, start.wakeFd, factory, start, {
-    log: (level, message, fields = {}) => tell({ kind: 'log', level, message, fields: plainFields(fields) }),
-    event: mention,
+    log: (level, message, fields = {}) => send({ kind: 'log', level, message, fields: plainFields(fields) }),
+    event: sendEvent,
     wake: (midway) => {
       clearWake(start.wakeFd);
       answerAsked(loop, midway);
@@ -113,7 +113,7 @@ async function serve(start: WorkerStart): Promise<void> {
   const reason = loop.run();
   // What ends a session may quote its peer.
   const text = plainText(reason.message);
-  tell({ kind: 'closed', reason: reason.reason, text, report: loop.lastReport });
+  send({ kind: 'closed', reason: reason.reason, text, report: loop.lastReport });
 }
 
 let started = false;
