@@ -1,12 +1,12 @@
 import type { GuestRam, PageAllocator } from './machine.js';
 
 /**
- * Page tables as a guest driver writes them: VT-d second-stage (§9.8) and first-stage (§9.7) entries, three to
- * five levels, 4 KiB, 2 MiB and 1 GiB pages. The driver edits guest memory only; invalidations are its
- * caller's duty.
+ * Page tables as a guest's driver writes them, of either architecture. The driver edits guest memory only;
+ * invalidations are its caller's duty.
+ *
+ * The models have one walker of their own (src/walk) and a simulated host one writer of its own
+ * (src/host/sim): this one shares no code with either, since it is what they are checked with.
  */
-
-export type Stage = 'first' | 'second';
 
 export interface Rights {
   readonly read: boolean;
@@ -17,78 +17,76 @@ export const READ_WRITE: Rights = { read: true, write: true };
 export const READ_ONLY: Rights = { read: true, write: false };
 export const WRITE_ONLY: Rights = { read: false, write: true };
 
-/** Bits of entries, as the specification numbers them. */
-export const SECOND_STAGE = { R: 1n << 0n, W: 1n << 1n, PS: 1n << 7n, A: 1n << 8n, D: 1n << 9n } as const;
-export const FIRST_STAGE = {
-  P: 1n << 0n,
-  RW: 1n << 1n,
-  US: 1n << 2n,
-  A: 1n << 5n,
-  D: 1n << 6n,
-  PS: 1n << 7n,
-} as const;
-
-const ADDRESS = 0x000f_ffff_ffff_f000n;
-
-/** log2 of what one entry of `level` maps: 12, 21, 30, 39, 48. */
-export function levelShift(level: number): number {
-  return 12 + 9 * (level - 1);
-}
-
-export interface PageTableOptions {
-  readonly stage: Stage;
-  /** 3, 4 or 5 (first stage: 4 or 5). */
+/** What a writer has to know of tables: their shape, and two kinds of entry. Entries have 8 bytes. */
+export interface TableFormat {
+  /** log2 of the smallest page, which is also that of a table below the root. */
+  readonly granule: number;
   readonly levels: number;
-  /**
-   * Turns the guest-physical address of a table into what an entry holds: a nested first stage is fetched
-   * through the second stage, so its entries hold intermediate addresses. Default: the address itself.
-   */
-  readonly tableAddress?: (gpa: number) => bigint;
+  /** Input bits that the tables look at. */
+  readonly inputBits: number;
+  /** Bytes of the root, which may be several tables in a row. */
+  readonly rootBytes: number;
+  /** Bits of an entry that points to a table, without the address. */
+  readonly table: bigint;
+  /** A leaf of `1 << log2` bytes at `output`. */
+  leaf(output: number, rights: Rights, log2: number): bigint;
 }
 
-export class PageTable {
-  /** Guest-physical address of the top table. */
+const PAGE_BYTES = 4096;
+
+export class GuestPageTable {
+  /** Guest-physical address of the root. */
   readonly root: number;
-  readonly stage: Stage;
-  readonly levels: number;
-  readonly #tableAddress: (gpa: number) => bigint;
   /** Entry (its guest-physical address) → guest-physical address of the table below it. */
   readonly #below = new Map<number, number>();
 
+  /**
+   * `tableAddress` turns the guest-physical address of a table into what an entry holds: a first stage on top
+   * of a second one is fetched through it, so its entries hold intermediate addresses.
+   */
   constructor(
     private readonly ram: GuestRam,
     private readonly pages: PageAllocator,
-    options: PageTableOptions,
+    readonly format: TableFormat,
+    private readonly tableAddress: (gpa: number) => bigint = BigInt,
   ) {
-    this.stage = options.stage;
-    this.levels = options.levels;
-    this.#tableAddress = options.tableAddress ?? ((gpa) => BigInt(gpa));
-    this.root = pages.take();
+    this.root = this.#newTable(Math.max(PAGE_BYTES, format.rootBytes));
   }
 
-  /** What context and PASID entries hold to name this table. */
+  /** What the unit's structures hold to name this table. */
   get rootAddress(): bigint {
-    return this.#tableAddress(this.root);
+    return this.tableAddress(this.root);
+  }
+
+  get levels(): number {
+    return this.format.levels;
+  }
+
+  /** log2 of what one entry of `level` (1 = the last) maps. */
+  shift(level: number): number {
+    const { granule } = this.format;
+    return granule + (granule - 3) * (level - 1);
   }
 
   /**
-   * Maps [input, input + bytes) to [output, …) with pages of `1 << log2` bytes (12, 21 or 30). All three are
-   * multiples of the page size.
+   * Maps [input, input + bytes) to [output, …) with leaves of `1 << log2` bytes: the granule, or a larger page
+   * of the format. All three are multiples of that.
    */
-  map(input: bigint, output: number, bytes: number, rights: Rights = READ_WRITE, log2 = 12): void {
-    const size = 2 ** log2;
-    for (let done = 0; done < bytes; done += size) {
-      const entry = this.#entry(input + BigInt(done), (log2 - 12) / 9 + 1, true);
+  map(input: bigint, output: number, bytes: number, rights = READ_WRITE, log2 = this.format.granule): void {
+    const level = this.#levelOf(log2);
+    for (let done = 0; done < bytes; done += 2 ** log2) {
+      const entry = this.#entry(input + BigInt(done), level, true);
       if (entry === undefined) throw new Error('simulated guest: a page stands where a table is needed');
       this.ram.store64(entry, this.leaf(output + done, rights, log2));
     }
   }
 
   /** Clears the leaves of [input, input + bytes); returns how many there were. Tables stay. */
-  unmap(input: bigint, bytes: number, log2 = 12): number {
+  unmap(input: bigint, bytes: number, log2 = this.format.granule): number {
+    const level = this.#levelOf(log2);
     let cleared = 0;
     for (let done = 0; done < bytes; done += 2 ** log2) {
-      const entry = this.#entry(input + BigInt(done), (log2 - 12) / 9 + 1, false);
+      const entry = this.#entry(input + BigInt(done), level, false);
       if (entry === undefined || this.ram.load64(entry) === 0n) continue;
       this.ram.store64(entry, 0n);
       cleared++;
@@ -96,7 +94,7 @@ export class PageTable {
     return cleared;
   }
 
-  /** Points an entry again to the table that was below it, if there was one: a large page may have stood there since. */
+  /** Points an entry to the table that was below it, if there was one: a large page may have stood there since. */
   restore(entry: number): void {
     const table = this.#below.get(entry);
     if (table !== undefined) this.ram.store64(entry, this.#pointer(table));
@@ -107,50 +105,46 @@ export class PageTable {
     return this.#entry(input, level, false);
   }
 
-  /** A leaf entry. */
+  /** A leaf entry, written nowhere. */
   leaf(output: number, rights: Rights, log2: number): bigint {
-    let value = BigInt(output) & ADDRESS;
-    if (this.stage === 'second') {
-      if (rights.read) value |= SECOND_STAGE.R;
-      if (rights.write) value |= SECOND_STAGE.W;
-      if (log2 > 12) value |= SECOND_STAGE.PS;
-      return value;
-    }
-    value |= FIRST_STAGE.P | FIRST_STAGE.US;
-    if (rights.write) value |= FIRST_STAGE.RW;
-    if (log2 > 12) value |= FIRST_STAGE.PS;
-    return value;
+    return this.format.leaf(output, rights, log2);
   }
 
+  #levelOf(log2: number): number {
+    for (let level = 1; level <= this.levels; level++) if (this.shift(level) === log2) return level;
+    throw new Error(`simulated guest: these tables have no pages of 2^${log2} bytes`);
+  }
+
+  /** Descends to `level`; `make` adds the tables that are missing on the way. */
   #entry(input: bigint, level: number, make: boolean): number | undefined {
+    const { granule, inputBits } = this.format;
+    const within = BigInt.asUintN(inputBits, input);
     let table = this.root;
     for (let at = this.levels; ; at--) {
-      const index = Number((input >> BigInt(levelShift(at))) & 0x1ffn);
-      const entry = table + index * 8;
+      const position = within >> BigInt(this.shift(at));
+      const index = at === this.levels ? position : BigInt.asUintN(granule - 3, position);
+      const entry = table + Number(index) * 8;
       if (at === level) return entry;
-      const next = this.#below.get(entry);
-      if (next !== undefined) {
-        table = next;
-        continue;
+      let below = this.#below.get(entry);
+      if (below === undefined) {
+        if (!make || this.ram.load64(entry) !== 0n) return undefined;
+        below = this.#newTable(2 ** granule);
+        this.#below.set(entry, below);
+        this.ram.store64(entry, this.#pointer(below));
       }
-      if (!make || this.ram.load64(entry) !== 0n) return undefined;
-      table = this.#addTable(entry);
+      table = below;
     }
   }
 
-  #addTable(entry: number): number {
-    const table = this.pages.take();
-    this.#below.set(entry, table);
-    this.ram.store64(entry, this.#pointer(table));
-    return table;
+  #pointer(table: number): bigint {
+    return this.tableAddress(table) | this.format.table;
   }
 
-  /** The entry that points to a table. */
-  #pointer(table: number): bigint {
-    const rights =
-      this.stage === 'second'
-        ? SECOND_STAGE.R | SECOND_STAGE.W
-        : FIRST_STAGE.P | FIRST_STAGE.RW | FIRST_STAGE.US;
-    return this.#tableAddress(table) | rights;
+  /** Zeroed memory for a table, aligned to its size. */
+  #newTable(bytes: number): number {
+    if (bytes === PAGE_BYTES) return this.pages.take();
+    const table = this.pages.takeAligned(Math.ceil(Math.log2(bytes)), bytes);
+    for (let at = table; at < table + bytes; at += 8) this.ram.store64(at, 0n);
+    return table;
   }
 }

@@ -1,6 +1,6 @@
 import { ADDRESS_BITS } from '../spec/smmuv3/registers.js';
 import { type CD, type STE, TG0_GRANULE, TG1_GRANULE } from '../spec/smmuv3/structures.js';
-import type { ArmPageTable } from './arm-page-table.js';
+import type { GuestPageTable } from './page-table.js';
 import type { Values } from './structure.js';
 
 export interface DomainOptions {
@@ -26,7 +26,7 @@ export interface SmmuDomain {
   readonly kind: 'first' | 'second' | 'nested' | 'bypass';
   readonly options: DomainOptions;
   /** The table that map and unmap edit: stage 2, or stage 1 of first and nested. */
-  readonly table: ArmPageTable | undefined;
+  readonly table: GuestPageTable | undefined;
   /** Nested only: the stage 2 below. */
   readonly parent: SmmuDomain | undefined;
   readonly vmid: number;

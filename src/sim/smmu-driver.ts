@@ -20,10 +20,10 @@ import {
   STRTAB_FMT,
 } from '../spec/smmuv3/registers.js';
 import { EATS, S1DSS, S1FMT, STE_CONFIG } from '../spec/smmuv3/structures.js';
-import { ArmPageTable } from './arm-page-table.js';
+import { armTableFormat } from './arm-table-format.js';
 import { DeviceRegisters } from './driver-registers.js';
 import { type Machine, PageAllocator } from './machine.js';
-import type { Rights } from './page-table.js';
+import { GuestPageTable, type Rights } from './page-table.js';
 import { SmmuDriverCommands } from './smmu-commands.js';
 import { type DomainOptions, firstStageFields, type SmmuDomain, secondStageFields } from './smmu-domain.js';
 import { EventRing, PageRequestRing } from './smmu-output.js';
@@ -211,17 +211,14 @@ export class SmmuDriver {
     const widest = kind === 'second' ? outputBits : 48;
     const inputBits = Math.min(options.inputBits ?? 48, widest);
     const first = kind === 'first' || kind === 'nested';
+    const format = armTableFormat({
+      stage: first ? 1 : 2,
+      granule,
+      inputBits,
+      global: options.global ?? false,
+    });
     const table =
-      kind === 'bypass'
-        ? undefined
-        : new ArmPageTable(this.machine.ram, this.pages, {
-            stage: first ? 1 : 2,
-            granule,
-            inputBits,
-            upper: options.upper ?? false,
-            global: options.global ?? false,
-            tableAddress,
-          });
+      kind === 'bypass' ? undefined : new GuestPageTable(this.machine.ram, this.pages, format, tableAddress);
     const vmid = kind === 'second' ? this.#nextVmid++ : (parent?.vmid ?? 0);
     const asid = first ? this.#nextAsid++ : 0;
     return { kind, options, table, parent, vmid, asid, granule, inputBits, users: [], tableAddress };

@@ -1,13 +1,14 @@
 import { CAP_REG, ECAP_REG, RTADDR_REG, TTM, VER_REG } from '../spec/vtd/registers.js';
 import { AW, type CONTEXT_ENTRY, FSPM, PGTT, TT } from '../spec/vtd/structures.js';
 import { type Machine, PageAllocator } from './machine.js';
-import { PageTable, READ_WRITE, type Rights, type Stage } from './page-table.js';
+import { GuestPageTable, READ_WRITE, type Rights } from './page-table.js';
 import type { Values } from './structure.js';
 import { PLAIN, type Variety, WIDTH } from './variety.js';
 import { FaultHandler } from './vtd-faults.js';
 import { QueuedInvalidations, RegisterInvalidations, type VtdInvalidations } from './vtd-invalidate.js';
 import { VtdDriverQueue } from './vtd-queue.js';
 import { Registers } from './vtd-registers.js';
+import { vtdTableFormat } from './vtd-table-format.js';
 import { LegacyTables, ScalableTables } from './vtd-tables.js';
 
 /** PASID that stands for requests without one; context entries name it in RID_PASID. VT-d §9.4 */
@@ -16,7 +17,7 @@ export const RID_PASID = 0;
 /** Address mask of a Device-TLB invalidation of everything. */
 export const ALL_ADDRESSES = 52;
 
-export type DomainKind = Stage | 'nested' | 'pass-through';
+export type DomainKind = 'first' | 'second' | 'nested' | 'pass-through';
 
 /** Who uses an address space. */
 export interface User {
@@ -32,7 +33,7 @@ export interface VtdDomain {
   readonly kind: DomainKind;
   readonly levels: number;
   /** The table that map and unmap edit: second stage, or first stage of first and nested. */
-  readonly table: PageTable | undefined;
+  readonly table: GuestPageTable | undefined;
   /** Nested only: the second stage below. */
   readonly parent: VtdDomain | undefined;
   /** Who uses it: first-stage invalidations name the PASID. */
@@ -158,7 +159,7 @@ export class VtdDriver {
     const table =
       kind === 'pass-through'
         ? undefined
-        : new PageTable(this.machine.ram, this.pages, { stage: kind, levels });
+        : new GuestPageTable(this.machine.ram, this.pages, vtdTableFormat(kind, levels));
     return { did: this.#nextDid++, kind, levels, table, parent: undefined, users: [] };
   }
 
@@ -167,7 +168,8 @@ export class VtdDriver {
    * intermediate address the parent maps a table page.
    */
   createNested(parent: VtdDomain, levels = 4, tableAddress: (gpa: number) => bigint = BigInt): VtdDomain {
-    const table = new PageTable(this.machine.ram, this.pages, { stage: 'first', levels, tableAddress });
+    const format = vtdTableFormat('first', levels);
+    const table = new GuestPageTable(this.machine.ram, this.pages, format, tableAddress);
     return { did: parent.did, kind: 'nested', levels, table, parent, users: [] };
   }
 
@@ -214,7 +216,7 @@ export class VtdDriver {
     to.users.push({ rid, pasid, ats });
   }
 
-  /** Maps and, under caching mode, announces. Sizes and alignment as {@link PageTable.map}. */
+  /** Maps and, under caching mode, announces. Sizes and alignment as {@link GuestPageTable.map}. */
   map(
     domain: VtdDomain,
     input: bigint,

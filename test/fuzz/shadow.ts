@@ -2,7 +2,6 @@ import { ACCESS, MAX_SPANS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { pageOf } from '../../src/shadow/pages.js';
 import { HOST_ERROR } from '../../src/sim/container.js';
-import { levelShift } from '../../src/sim/page-table.js';
 import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { newResult } from '../support/local-machine.js';
 import { NO_PASID, ShadowMachine } from '../support/shadow-machine.js';
@@ -356,5 +355,5 @@ class Play {
 /** Input addresses that this domain is used at. */
 function windowOf(domain: VtdDomain): bigint {
   if (domain.kind === 'first' || domain.kind === 'nested') return 0xffff_ffff_c000_0000n;
-  return domain.levels === 3 ? 0x4000_0000n : BigInt(2 ** levelShift(4)) - BigInt(2 * PIECE);
+  return domain.levels === 3 ? 0x4000_0000n : 2n ** 39n - BigInt(2 * PIECE);
 }

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ERRORS } from '../../src/base/errors.js';
 import { closeFd, memoryFile } from '../../src/base/native.js';
-import { FIRST_STAGE } from '../../src/sim/page-table.js';
 import { SimVm, type SimVmOptions } from '../../src/sim/vm.js';
+import { FIRST_STAGE } from '../../src/sim/vtd-table-format.js';
 import { CODEC } from '../../src/wire/codec.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from '../../src/wire/frame.js';
 import type { MemAdd } from '../../src/wire/messages.js';

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
-import { ARM } from '../../src/sim/arm-page-table.js';
+import { ARM } from '../../src/sim/arm-table-format.js';
 import { READ_ONLY, WRITE_ONLY } from '../../src/sim/page-table.js';
 import type { SmmuDomain } from '../../src/sim/smmu-domain.js';
 import type { SmmuDriver } from '../../src/sim/smmu-driver.js';

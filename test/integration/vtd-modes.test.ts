@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { FIRST_STAGE, SECOND_STAGE } from '../../src/sim/page-table.js';
 import type { DomainKind } from '../../src/sim/vtd-driver.js';
+import { FIRST_STAGE, SECOND_STAGE } from '../../src/sim/vtd-table-format.js';
 import { ECAP_REG } from '../../src/spec/vtd/registers.js';
 import {
   DATA,
