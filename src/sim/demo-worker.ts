@@ -1,5 +1,5 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { runSimDemo } from './demo.js';
+import { runSimDemo } from './sim-demo.js';
 import type { SimDemoOptions, SimReport } from './sim-report.js';
 
 /** What the worker says to the thread that started it. */

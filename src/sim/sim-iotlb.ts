@@ -1,5 +1,5 @@
 import { join } from '../base/u64.js';
-import { ACCESS, ANY, SPAN_WORDS } from '../device/iommu.js';
+import { ANY, SPAN_WORDS } from '../device/iommu.js';
 import type { Translation } from './machine.js';
 
 /** A block of invalidation as the wire's `Invalidate` carries it; {@link ANY} matches everything. */
@@ -188,9 +188,4 @@ function matches(scope: Scope, entry: Entry): boolean {
   if (scope.log2Size >= 64) return true;
   const shift = BigInt(Math.max(scope.log2Size, entry.log2Size));
   return scope.base >> shift === entry.input >> shift;
-}
-
-/** READ and WRITE as people write them. */
-export function rightsText(permissions: number): string {
-  return `${permissions & ACCESS.READ ? 'r' : '-'}${permissions & ACCESS.WRITE ? 'w' : '-'}`;
 }

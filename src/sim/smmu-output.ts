@@ -1,3 +1,4 @@
+import { hex64 } from '../base/u64.js';
 import type { Layout, Register } from '../spec/define.js';
 import { EVENT_BYTES, EVENT_LAYOUT, eventName, PRI_ENTRY } from '../spec/smmuv3/events.js';
 import {
@@ -171,4 +172,12 @@ export class PageRequestRing extends OutputRing {
       last: get.Last(words) === 1,
     };
   }
+}
+
+/** An event as a driver's log would have it. */
+export function eventText({ name, sid, ssid, address, read, stall, stag }: SmmuEvent): string {
+  const substream = ssid < 0 ? '' : ` SubstreamID 0x${ssid.toString(16)}`;
+  const held = stall ? ` STAG 0x${stag.toString(16)}` : '';
+  const at = hex64(Number(address & 0xffff_ffffn), Number(address >> 32n));
+  return `${name} StreamID 0x${sid.toString(16)}${substream} ${read ? 'read' : 'write'} of ${at}${held}`;
 }

@@ -123,3 +123,14 @@ export class FaultHandler {
     this.registers.machine.writeRegister(this.#offset + index * FRCD_BYTES + 12, 4, 0x8000_0000n);
   }
 }
+
+/** A fault record as a driver's log would have it. */
+export function faultText({ rid, pasid, reason, type, address, text }: FaultRecord): string {
+  const bdf = `${hex2(rid >> 8)}:${hex2((rid >> 3) & 31)}.${rid & 7}`;
+  const tagged = pasid < 0 ? '' : ` PASID 0x${pasid.toString(16)}`;
+  return `[DMA ${type}] ${bdf}${tagged} address 0x${address.toString(16)} reason 0x${hex2(reason)} (${text})`;
+}
+
+function hex2(value: number): string {
+  return value.toString(16).padStart(2, '0');
+}

@@ -1,10 +1,10 @@
 import { expect } from 'vitest';
 import { ACCESS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
-import { describe as describeFault } from '../../src/sim/demo.js';
 import { DmaDevice, pattern } from '../../src/sim/dma-device.js';
 import type { Machine } from '../../src/sim/machine.js';
 import { type DriverOptions, VtdDriver } from '../../src/sim/vtd-driver.js';
+import { faultText } from '../../src/sim/vtd-faults.js';
 import { FAULT, type FaultName } from '../../src/spec/vtd/faults.js';
 import { LocalMachine } from './local-machine.js';
 
@@ -69,7 +69,7 @@ export function expectFault(
   const found = driver.machine.translate(rid, pasid, bits, address);
   expect(found, `${access} of 0x${address.toString(16)}`).toBeUndefined();
   const records = driver.faults.drain();
-  expect(records.map(describeFault), 'fault records').toHaveLength(1);
+  expect(records.map(faultText), 'fault records').toHaveLength(1);
   const record = records[0];
   const name = (Object.keys(FAULT) as FaultName[]).find((key) => FAULT[key] === record.reason);
   expect({ name, rid: record.rid, pasid: record.pasid, address: record.address, type: record.type }).toEqual({
@@ -84,7 +84,7 @@ export function expectFault(
 /** Proves that an access is refused without a record. */
 export function expectSilentRefusal(driver: VtdDriver, rid: number, pasid: number, address: bigint): void {
   expect(driver.machine.translate(rid, pasid, ACCESS.WRITE, address)).toBeUndefined();
-  expect(driver.faults.drain().map(describeFault)).toEqual([]);
+  expect(driver.faults.drain().map(faultText)).toEqual([]);
 }
 
 /** A device without PASID. */
