@@ -1,7 +1,6 @@
 import { closeFd, FileMapping, memoryFile } from '../base/native.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
-import { pageOf } from '../shadow/pages.js';
 import { Client } from '../wire/client.js';
 import { ALL_FEATURES, CONTROL, FEATURE, MESSAGE, NOTIFY, SHARED, VERSION } from '../wire/frame.js';
 import { PeerMailbox } from '../wire/mailbox.js';
@@ -411,7 +410,7 @@ export class SimVm implements Machine {
   #track({ pages }: M.Track): M.Status {
     this.#carriedOut++;
     for (let at = 0; at < pages.length; at += 2) {
-      const page = pageOf(pages[at], pages[at + 1]);
+      const page = Math.floor(join(pages[at], pages[at + 1]) / PAGE_BYTES);
       if ((pages[at] & 1) !== 0) this.tracked.add(page);
       else this.tracked.delete(page);
     }

@@ -27,11 +27,46 @@ const ORDER = [
   'base',
 ] as const;
 
-/** Where a lower folder legitimately names a higher one's types, with the reason. */
+/** Where a lower folder names a higher one's types, with the reason. */
 const TYPE_ONLY_EXCEPTIONS: ReadonlyMap<string, string> = new Map([
   ['events -> device', 'the union of events carries ModelEvent'],
-  ['walk -> device', 'spans are laid out as TranslateResult says'],
 ]);
+
+interface Side {
+  readonly folder: string;
+  /** What it may import outside of its folder: files, and folders with all below them. */
+  readonly may: readonly string[];
+  /** Files that may import more, with what and the reason. */
+  readonly exceptions: Readonly<Record<string, { readonly may: readonly string[]; readonly why: string }>>;
+}
+
+/**
+ * The guest's side and the host's check the models, session, shadow and nesting, and each other. A checker that
+ * shares code with what it checks sees nothing, so each writes and reads tables, queues and structures itself.
+ */
+const SIDES: readonly Side[] = [
+  {
+    folder: 'src/sim',
+    may: ['src/spec', 'src/base', 'src/wire', 'src/device/iommu.ts', 'src/device/peer-queue.ts'],
+    exceptions: {
+      'src/sim/assigned-host.ts': {
+        may: ['src/host', 'src/assignment/request.ts'],
+        why: 'joins both sides: what the daemon asks of a host is done on a simulated one',
+      },
+    },
+  },
+  {
+    folder: 'src/host/sim',
+    may: ['src/host', 'src/spec', 'src/base', 'src/memory', 'src/assignment', 'src/device/iommu.ts'],
+    exceptions: {
+      'src/host/sim/unit.ts': { may: ['src/device/models.ts'], why: 'the hardware: a model' },
+      'src/host/sim/vtd2-unit.ts': {
+        may: ['src/walk', 'src/cache'],
+        why: 'the hardware: no model has extended contexts, so this unit is made of the parts of one',
+      },
+    },
+  },
+];
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const src = join(root, 'src');
@@ -51,22 +86,33 @@ interface Import {
   readonly from: string;
   readonly file: string;
   readonly to: string;
+  readonly target: string;
+  readonly typeOnly: boolean;
 }
 
-const IMPORT = /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+'(\.[^']+)'/g;
+const IMPORT =
+  /(?:^|\n)\s*(?:import|export)\s(?<type>type\s)?[^;']*?from\s+'(?<from>\.[^']+)'|\bimport\s*\(?\s*'(?<alone>\.[^']+)'/g;
 
 const imports: Import[] = files.flatMap((file) =>
-  [...readFileSync(file, 'utf8').matchAll(IMPORT)].map((match) => ({
-    from: folderOf(file),
-    file: relative(root, file),
-    to: folderOf(resolve(dirname(file), match[1] as string)),
-  })),
+  [...readFileSync(file, 'utf8').matchAll(IMPORT)].map(({ groups = {} }) => {
+    const path = resolve(dirname(file), groups['from'] ?? groups['alone'] ?? '');
+    return {
+      from: folderOf(file),
+      file: relative(root, file),
+      to: folderOf(path),
+      target: relative(root, path).replace(/\.js$/, '.ts'),
+      typeOnly: groups['type'] !== undefined,
+    };
+  }),
 );
+
+const isIn = (path: string, places: readonly string[]): boolean =>
+  places.some((place) => path === place || path.startsWith(`${place}/`));
 
 /** What a text imports, as files. `path` is where it stands. */
 function importedBy(path: string, text: string): string[] {
-  return [...text.matchAll(IMPORT)].map((match) =>
-    resolve(dirname(path), (match[1] as string).replace(/\.js$/, '.ts')),
+  return [...text.matchAll(IMPORT)].map(({ groups = {} }) =>
+    resolve(dirname(path), (groups['from'] ?? groups['alone'] ?? '').replace(/\.js$/, '.ts')),
   );
 }
 
@@ -108,12 +154,49 @@ describe('architecture', () => {
     expect(unknown).toEqual([]);
   });
 
+  const upwards = imports.filter(({ from, to }) => ORDER.indexOf(to as never) < ORDER.indexOf(from as never));
+
   it('imports only downwards', () => {
-    const wrong = imports.filter(({ from, to }) => {
-      if (from === to || TYPE_ONLY_EXCEPTIONS.has(`${from} -> ${to}`)) return false;
-      return ORDER.indexOf(to as never) < ORDER.indexOf(from as never);
+    const excepted = ({ from, to, typeOnly }: Import): boolean =>
+      typeOnly && TYPE_ONLY_EXCEPTIONS.has(`${from} -> ${to}`);
+    expect(upwards.filter((found) => !excepted(found))).toEqual([]);
+  });
+
+  it('has no exception that no import uses', () => {
+    const used = new Set(upwards.map(({ from, to }) => `${from} -> ${to}`));
+    expect([...TYPE_ONLY_EXCEPTIONS.keys()].filter((name) => !used.has(name))).toEqual([]);
+    for (const { folder, exceptions } of SIDES) {
+      for (const [file, { may }] of Object.entries(exceptions)) {
+        const targets = imports.filter((found) => found.file === file).map(({ target }) => target);
+        const unused = may.filter((place) => !targets.some((target) => isIn(target, [place])));
+        expect(unused, `${folder}: ${file}`).toEqual([]);
+      }
+    }
+  });
+
+  it.each(SIDES)('keeps $folder independent of what it checks', ({ folder, may, exceptions }) => {
+    const wrong = imports.filter(
+      ({ file, target }) =>
+        isIn(file, [folder]) && !isIn(target, [folder, ...may, ...(exceptions[file]?.may ?? [])]),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('keeps simulated hosts and test support out of the product', () => {
+    const wrong = imports.filter(({ file, target }) => {
+      if (isIn(target, ['src/host/sim'])) return !isIn(file, ['src/host/sim', 'src/sim']);
+      return target.includes('/testing/') && !file.includes('/testing/');
     });
     expect(wrong).toEqual([]);
+  });
+
+  it('gives a class one name in all of src', () => {
+    const names = files.flatMap((file) =>
+      [...readFileSync(file, 'utf8').matchAll(/^(?:export )?(?:abstract )?class (\w+)/gm)].map(
+        ([, name]) => name as string,
+      ),
+    );
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
   });
 
   it('has no circle of imports, of types neither', () => {
