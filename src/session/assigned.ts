@@ -192,7 +192,7 @@ export class AssignedDevices implements PendingWork {
   remove(device: HostDevice): void {
     const found = this.devices.get(device);
     if (found === undefined) return;
-    if (found.kind === 'mdev' && this.mdevs().length === 1) this.hostPasids.leave();
+    if (found.kind === 'mdev' && this.mdevs().length === 1) this.leavePasids();
     this.nesting.detach(device);
     this.spaces.detachAll(device);
     this.host.forget(device);
@@ -282,6 +282,13 @@ export class AssignedDevices implements PendingWork {
     model?.nested?.noSuchPasid(rid, pasid - 1, rights, lo, hi);
   }
 
+  /** The parent of the guest's PASIDs goes. Where the guest frees them, its model knows by itself. */
+  private leavePasids(): void {
+    const { hostPasids } = this;
+    for (const pasid of hostPasids.live) this.model()?.pasids?.revoked(pasid);
+    hostPasids.leave();
+  }
+
   private find(device: HostDevice): AssignedDevice {
     const found = this.devices.get(device);
     if (found === undefined) throw new CodedError('OUT_OF_ORDER', `device ${device} is not assigned`);
@@ -298,10 +305,7 @@ export class AssignedDevices implements PendingWork {
   }
 
   private pasidChanged(pasid: number, live: boolean): void {
-    if (!live) {
-      this.nesting.forgetPasid(pasid);
-      this.model()?.pasids?.revoked(pasid);
-    }
+    if (!live) this.nesting.forgetPasid(pasid);
     for (const { device, rid, strategy, batches } of this.mdevs()) {
       if (strategy.choice !== 'shadow' || batches) continue;
       if (live) this.spaces.attach(device, rid, this.model() as Iommu, pasid);
