@@ -1,6 +1,6 @@
 /**
- * dist, and what it was compiled from. A build carries a hash of its sources, so that tests which start compiled
- * code can refuse a build of other sources.
+ * dist, and what it was compiled from. A build carries a hash of its sources, so that tests which
+ * start compiled code can refuse a build of other sources.
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

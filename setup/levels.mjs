@@ -50,7 +50,8 @@ export async function ensureLevels(paths, { arch, level1, iommufd }) {
 }
 
 /**
- * For `npm run test:kvm`: level 1 with KVM, and level 2 with the programs that measure, both of one architecture.
+ * For `npm run test:kvm`: level 1 with KVM, and level 2 with the programs that measure, both of one
+ * architecture.
  * @returns {Promise<{level1: object, level2: object}>} as ensureLevels
  */
 export async function ensureKvmLevels(paths, arch) {

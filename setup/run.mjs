@@ -42,8 +42,8 @@ async function everything(own, wanted, ownArch, modules) {
 const kernelsFor = (arches, series) => Object.fromEntries(arches.map((arch) => [arch, series]));
 
 /**
- * Runs a command with VIOMMU_PATHS naming a file of what was prepared: the cache's own, or one for this run
- * when the user named files.
+ * Runs a command with VIOMMU_PATHS naming a file of what was prepared: the cache's own, or one for
+ * this run when the user named files.
  */
 async function withPaths(paths, own, run) {
   if (Object.values(own).every((path) => path === undefined)) {

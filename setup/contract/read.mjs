@@ -9,7 +9,10 @@ const PROTO = join(ROOT, 'proto/viommu.proto');
 /** TypeScript already has an `Error`. */
 const TYPE_NAMES = { Error: 'ErrorMessage' };
 
-/** Enumerations that the code uses: their name there, the prefix that goes, and whether bits are numbered. */
+/**
+ * Enumerations that the code uses: their name there, the prefix that goes, and whether bits are
+ * numbered.
+ */
 const ENUMS = [
   { name: 'WireNumber', constant: 'WIRE', prefix: 'WIRE_' },
   { name: 'WireFlag', constant: 'FLAG', prefix: 'WIRE_FLAG_' },

@@ -1,6 +1,6 @@
 /**
- * What a guest is offered, so that it fits what will be assigned to it: options of its IOMMU's model that follow from the
- * plan. Pure.
+ * What a guest is offered, so that it fits what will be assigned to it: options of its IOMMU's
+ * model that follow from the plan. Pure.
  */
 import { type Plan, plan, type Strategy } from './plan.js';
 import {
@@ -13,7 +13,10 @@ import {
   type Mode,
 } from './request.js';
 
-/** How assigned devices are served, and what they will be as far as that was said before there are any. */
+/**
+ * How assigned devices are served, and what they will be as far as that was said before there are
+ * any.
+ */
 export interface AssignmentSettings {
   readonly mode: Mode;
   /** Kind of the host's IOMMU. */
@@ -46,9 +49,10 @@ export function planOffer(request: AssignmentRequest): Plan {
 }
 
 /**
- * Options of a model for a guest of such a host: what announces new mappings, PASIDs as wide as the plan allows and where they
- * come from, page requests where they reach the guest and it has ATS. `given` are those that somebody has chosen; they are left
- * out, and what they exclude too. Nothing when the host is not known, or no plan has a place for such a guest.
+ * Options of a model for a guest of such a host: what announces new mappings, PASIDs as wide as the
+ * plan allows and where they come from, page requests where they reach the guest and it has ATS.
+ * `given` are those that somebody has chosen; they are left out, and what they exclude too. Nothing
+ * when the host is not known, or no plan has a place for such a guest.
  */
 export function offeredOptions(
   model: string,
@@ -68,7 +72,10 @@ export function offeredOptions(
   return Object.fromEntries(Object.entries(offered).filter(([name]) => !(name in given)));
 }
 
-/** Options that a strategy needs and a guest lacks, as one would write them. None: it can make use of its device. */
+/**
+ * Options that a strategy needs and a guest lacks, as one would write them. None: it can make use
+ * of its device.
+ */
 export function lackingOptions(options: Options, { announced, pv }: Strategy): string[] {
   const needed = [
     ...(announced === 'caching-mode' ? ['caching-mode'] : []),
@@ -80,7 +87,8 @@ export function lackingOptions(options: Options, { announced, pv }: Strategy): s
 function smmuOptions(given: Options, strategies: readonly Strategy[]): Options {
   const pageRequests = strategies.some((strategy) => strategy.pageRequests);
   const registers = strategies.some(({ pv }) => pv === 'registers') && given['stages'] !== '2';
-  // Page requests need ATS, which is never offered: there are guests that lose its invalidations (docs/findings.md).
+  // Page requests need ATS, which is never offered: there are guests that lose its invalidations
+  // (docs/findings.md).
   return {
     'ssid-bits': String(widest(strategies)),
     'virtual-commands': onOff(registers),

@@ -1,14 +1,16 @@
 /**
- * The PASID space of one parent device, shared by all guests that use it. A device has a single space (a PASID-granular
- * partition is nothing but a PASID of it), so guests can't choose numbers themselves: they ask, through VT-d's virtual
- * command registers or the SMMUv3's counterpart, and this is who answers.
+ * The PASID space of one parent device, shared by all guests that use it. A device has a single
+ * space (a PASID-granular partition is nothing but a PASID of it), so guests can't choose numbers
+ * themselves: they ask, through VT-d's virtual command registers or the SMMUv3's counterpart, and
+ * this is who answers.
  *
- * A PASID that was freed is not handed out again before the host's caches are clean of it: it stays in quarantine until
- * somebody says that its invalidation was acknowledged. It counts against its owner's quota until then, so a guest that
- * frees and allocates as fast as it can takes nothing from others.
+ * A PASID that was freed is not handed out again before the host's caches are clean of it: it stays
+ * in quarantine until somebody says that its invalidation was acknowledged. It counts against its
+ * owner's quota until then, so a guest that frees and allocates as fast as it can takes nothing
+ * from others.
  *
- * Every call is O(1), whatever is live; releasing an owner is O(1) for each PASID that it has. PASID 0 is never handed out:
- * it stands for requests without PASID (RID_PASID, SubstreamID 0).
+ * Every call is O(1), whatever is live; releasing an owner is O(1) for each PASID that it has.
+ * PASID 0 is never handed out: it stands for requests without PASID (RID_PASID, SubstreamID 0).
  */
 
 /** Why there is no PASID. */
@@ -27,7 +29,10 @@ export const NO_PASID_FOR_YOU = {
 export const FREED = {
   /** Into quarantine. */
   OK: 0,
-  /** Not a PASID of this owner: never handed out, already freed, or somebody else's. The three look alike on purpose. */
+  /**
+   * Not a PASID of this owner: never handed out, already freed, or somebody else's. The three look
+   * alike on purpose.
+   */
   NOT_YOURS: 1,
 } as const;
 
@@ -92,7 +97,10 @@ export class ParentPasids {
     return this.dirtyCount + this.cleaningCount;
   }
 
-  /** Owners that have, or may get, PASIDs; those that are gone count until their last PASID is clean. */
+  /**
+   * Owners that have, or may get, PASIDs; those that are gone count until their last PASID is
+   * clean.
+   */
   get ownerCount(): number {
     return this.owners.reduce((count, owner) => count + (owner === undefined ? 0 : 1), 0);
   }
@@ -147,14 +155,20 @@ export class ParentPasids {
     return FREED.OK;
   }
 
-  /** Reset of a guest: everything that it has goes into quarantine; it may ask again. Returns how many these were. */
+  /**
+   * Reset of a guest: everything that it has goes into quarantine; it may ask again. Returns how
+   * many these were.
+   */
   release(owner: PasidOwner): number {
     const count = owner.live;
     while (owner.head !== NONE) this.free(owner, owner.head);
     return count;
   }
 
-  /** Disconnect of a guest: {@link release}, and it gets nothing more. Forgotten when its last PASID is clean. */
+  /**
+   * Disconnect of a guest: {@link release}, and it gets nothing more. Forgotten when its last PASID
+   * is clean.
+   */
   remove(owner: PasidOwner): number {
     const count = this.release(owner);
     owner.gone = true;
@@ -163,8 +177,9 @@ export class ParentPasids {
   }
 
   /**
-   * Takes PASIDs out of quarantine, longest there first, to invalidate them: at most `out.length`. Returns how many
-   * it put into `out`. Each has to be told {@link cleaned} or {@link notCleaned} later.
+   * Takes PASIDs out of quarantine, longest there first, to invalidate them: at most `out.length`.
+   * Returns how many it put into `out`. Each has to be told {@link cleaned} or {@link notCleaned}
+   * later.
    */
   beginCleaning(out: Int32Array): number {
     let count = 0;
@@ -180,7 +195,10 @@ export class ParentPasids {
     return count;
   }
 
-  /** The host has acknowledged that its caches hold nothing of this PASID: it may be handed out again. */
+  /**
+   * The host has acknowledged that its caches hold nothing of this PASID: it may be handed out
+   * again.
+   */
   cleaned(pasid: number): void {
     const owner = this.endCleaning(pasid);
     owner.dirty--;

@@ -1,6 +1,6 @@
 /**
- * Why a combination is refused: one rule each, in the table's own terms. What would work instead is not written
- * here: the planner finds it by planning it (remedies.ts).
+ * Why a combination is refused: one rule each, in the table's own terms. What would work instead is
+ * not written here: the planner finds it by planning it (remedies.ts).
  */
 
 /** Every rule by its code. Codes are printed, stand in JSON, and are never renamed. */

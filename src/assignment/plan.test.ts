@@ -18,7 +18,10 @@ import {
 } from './request.js';
 import { COLUMNS, type Column, planTable } from './table.js';
 
-/** The table as the mail has it (Jean-Philippe Brucker, 2018-09-13), typed off the mail and not made from the planner. */
+/**
+ * The table as the mail has it (Jean-Philippe Brucker, 2018-09-13), typed off the mail and not made
+ * from the planner.
+ */
 const MAIL = `
                 |  no vIOMMU  |  vIOMMU no PASID | vIOMMU with PASID
   --------------+-------------+------------------+--------------------
@@ -34,7 +37,10 @@ const MAIL_ROWS = new Map(
     .map(([name, ...cells]) => [name as string, cells] as const),
 );
 
-/** Of the mail: "Vt-d2 didn't support nested without PASID", and its nesting attribute "was part of the context entry". */
+/**
+ * Of the mail: "Vt-d2 didn't support nested without PASID", and its nesting attribute "was part of
+ * the context entry".
+ */
 const VTD2_ROWS: Readonly<Record<DeviceKind, readonly string[]>> = {
   vf: ['ok', 'shadow', 'nest'],
   mdev: ['ok', 'shadow', 'shadow + PV'],
@@ -68,7 +74,10 @@ const REFUSED: Readonly<Record<string, RuleCode>> = {
   'vtd3 mdev pasid shadow': 'FIRST_LEVEL_IS_THE_GUESTS',
 };
 
-/** The level that DMA_MAP fills, by choice; for a container in which the cell's choices are all possible. */
+/**
+ * The level that DMA_MAP fills, by choice; for a container in which the cell's choices are all
+ * possible.
+ */
 const FILLS: Readonly<Record<string, string>> = {
   'smmuv3 vf bypass': 'first',
   'smmuv3 vf shadow': 'first',
@@ -298,7 +307,8 @@ describe('every combination', () => {
           kind: asked.host.kind,
         });
       }
-      // Only a host without any usable level leaves nothing to offer, or one where three things are wrong at once.
+      // Only a host without any usable level leaves nothing to offer, or one where three things are
+      // wrong at once.
       if (offered.length === 0 && asked.host.stage1 && asked.host.stage2 && asked.host.nesting) {
         expect(asked.host.pasidBits).toBe(0);
       }

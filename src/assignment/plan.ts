@@ -1,6 +1,7 @@
 /**
- * The planner: which way a device's requests are translated, or which rule forbids it. Pure: the same request has the
- * same answer. The rules are those of the table that the project is about (docs/assignment.md).
+ * The planner: which way a device's requests are translated, or which rule forbids it. Pure: the
+ * same request has the same answer. The rules are those of the table that the project is about
+ * (docs/assignment.md).
  */
 
 import { RULES, type RuleCode } from './plan-rules.js';
@@ -11,18 +12,22 @@ import { nativeGuest } from './request.js';
 export type Choice = 'bypass' | 'shadow' | 'nest';
 
 /**
- * Who gives a guest its PASIDs when they come out of a space that other guests share: nobody, VT-d's virtual command
- * registers, or the same service in the SMMUv3's IMPLEMENTATION DEFINED registers.
+ * Who gives a guest its PASIDs when they come out of a space that other guests share: nobody,
+ * VT-d's virtual command registers, or the same service in the SMMUv3's IMPLEMENTATION DEFINED
+ * registers.
  */
 export type PvInterface = 'none' | 'virtual-commands' | 'registers';
 
 /**
- * What nesting hands to the host: nothing; the guest's CD table as one pointer; the first level of requests without
- * PASID (RID_PASID, or the mdev's own PASID); the first level of each guest PASID.
+ * What nesting hands to the host: nothing; the guest's CD table as one pointer; the first level of
+ * requests without PASID (RID_PASID, or the mdev's own PASID); the first level of each guest PASID.
  */
 export type Binding = 'none' | 'cd-table' | 'rid-pasid' | 'mdev-pasid' | 'pasid-entries';
 
-/** How the daemon learns of new mappings: not at all, CAP_REG.CM, configuration commands, trapped stores to tables. */
+/**
+ * How the daemon learns of new mappings: not at all, CAP_REG.CM, configuration commands, trapped
+ * stores to tables.
+ */
 export type Announcement = 'none' | 'caching-mode' | 'commands' | 'trapped-stores';
 
 export interface Strategy {
@@ -50,7 +55,10 @@ export interface Refusal {
 
 export type Plan = Strategy | Refusal;
 
-/** Chooses a strategy, or refuses. In mode `auto` hardware nests where it can, because then nothing has to follow the guest. */
+/**
+ * Chooses a strategy, or refuses. In mode `auto` hardware nests where it can, because then nothing
+ * has to follow the guest.
+ */
 export function plan(request: AssignmentRequest): Plan {
   const wrong = impossible(request);
   if (wrong !== undefined) return refuse(wrong);
@@ -139,7 +147,10 @@ function refuse(code: RuleCode): Refusal {
   return { ok: false, code, rule: RULES[code] };
 }
 
-/** The first rule that keeps this device from nesting: how the hardware is built, then the guest, then what is missing. */
+/**
+ * The first rule that keeps this device from nesting: how the hardware is built, then the guest,
+ * then what is missing.
+ */
 function nestForbidden({ device, guest, pasids, host }: AssignmentRequest): RuleCode | undefined {
   if (guest === 'none') return 'NO_GUEST_STAGE_1';
   if (device === 'mdev' && host.kind === 'smmuv3') return 'ONE_STAGE_2_PER_VF';
@@ -151,7 +162,10 @@ function nestForbidden({ device, guest, pasids, host }: AssignmentRequest): Rule
   return host.container === 'type1' ? 'CONTAINER_FILLS_FIRST_LEVEL' : undefined;
 }
 
-/** The level that holds this device's host mappings while the guest's tables are not used by hardware, or why there is none. */
+/**
+ * The level that holds this device's host mappings while the guest's tables are not used by
+ * hardware, or why there is none.
+ */
 function levelFilled({ device, host }: AssignmentRequest): Level | { readonly code: RuleCode } {
   const nesting = host.container === 'type1-nesting';
   if (device === 'mdev' && host.kind !== 'vtd3') {

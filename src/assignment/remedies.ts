@@ -1,4 +1,7 @@
-/** What would work instead of a refused combination: found by planning it, so it is never a wrong promise. */
+/**
+ * What would work instead of a refused combination: found by planning it, so it is never a wrong
+ * promise.
+ */
 import { plan } from './plan.js';
 import {
   type AssignmentRequest,
@@ -86,8 +89,8 @@ const CHANGES: readonly Change[] = [
 const MOST = 3;
 
 /**
- * Changes that make a refused request work: one change each if there is any, otherwise pairs. Empty when nothing on
- * this host does.
+ * Changes that make a refused request work: one change each if there is any, otherwise pairs. Empty
+ * when nothing on this host does.
  */
 export function remedies(request: AssignmentRequest): readonly Remedy[] {
   const single = CHANGES.map((change) => change(request)).filter(works);

@@ -1,6 +1,6 @@
 /**
- * The words of the table (docs/assignment.md): what is assigned, what the guest sees, what the host can do. Levels and
- * stages are the same thing: first level = stage 1, second level = stage 2.
+ * The words of the table (docs/assignment.md): what is assigned, what the guest sees, what the host
+ * can do. Levels and stages are the same thing: first level = stage 1, second level = stage 2.
  */
 
 /** A whole PCI function (RID-granular), or a PASID-granular partition of one. */

@@ -39,7 +39,10 @@ export interface TableQuestion {
   readonly devices?: readonly DeviceKind[];
 }
 
-/** The cells of a table, row by row. A forced mode is one of guests with a vIOMMU: the first column is planned without. */
+/**
+ * The cells of a table, row by row. A forced mode is one of guests with a vIOMMU: the first column
+ * is planned without.
+ */
 export function planTable({
   host,
   guest,

@@ -1,17 +1,22 @@
 /**
- * Text that somebody else wrote, made fit to be read: names of machines and devices, and what peers say. It is shown as it is, but
- * for what a terminal would obey instead of show, or a reader could not see: control characters, what turns the direction of
- * writing, spaces without a width. Those stand as their numbers, `\u{1b}`.
+ * Text that somebody else wrote, made fit to be read: names of machines and devices, and what peers
+ * say. It is shown as it is, but for what a terminal would obey instead of show, or a reader could
+ * not see: control characters, what turns the direction of writing, spaces without a width. Those
+ * stand as their numbers, `\u{1b}`.
  */
 
 /** Printable ASCII: most text, and nothing to do. */
 const PLAIN = /^[\x20-\x7e]*$/;
 /**
- * Unicode's categories of control, format, surrogate, private and unassigned characters (C), line and paragraph separators, every
- * space but the ordinary one; what is made to be invisible; and an empty pattern of Braille.
+ * Unicode's categories of control, format, surrogate, private and unassigned characters (C), line
+ * and paragraph separators, every space but the ordinary one; what is made to be invisible; and an
+ * empty pattern of Braille.
  */
 const HIDDEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu;
-/** At its ends a name is not seen to have a space, and a mark would go on top of what stands before it. */
+/**
+ * At its ends a name is not seen to have a space, and a mark would go on top of what stands before
+ * it.
+ */
 const ENDS = /^[ \p{M}]| $/gu;
 
 /** Characters of a machine's name; longer ones are cut. */
@@ -35,7 +40,10 @@ export function plainName(name: string, most: number): string {
   return plainText(characters).replace(ENDS, asNumber);
 }
 
-/** A machine's name, as its maker wrote it, as it is shown everywhere: it is cut here, and nowhere a second time. */
+/**
+ * A machine's name, as its maker wrote it, as it is shown everywhere: it is cut here, and nowhere a
+ * second time.
+ */
 export function machineName(name: string): string {
   return plainName(name, MOST_MACHINE_NAME);
 }
@@ -54,7 +62,9 @@ export function plainFields<T extends object>(fields: T): T {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** The beginning of a text that has at most `bytes` bytes in UTF-8, and ends with a whole character. */
+/**
+ * The beginning of a text that has at most `bytes` bytes in UTF-8, and ends with a whole character.
+ */
 export function cutToBytes(text: string, bytes: number): string {
   const encoded = encoder.encode(text);
   if (encoded.length <= bytes) return text;

@@ -1,8 +1,10 @@
 /**
  * 64-bit values without BigInt.
  *
- * Hot code keeps a 64-bit value as two unsigned 32-bit halves, `lo` and `hi`. A physical address has at most
- * 52 bits, so it also fits a JavaScript number exactly; `physical` is that form. BigInt appears only where a
+ * Hot code keeps a 64-bit value as two unsigned 32-bit halves, `lo` and `hi`. A physical address
+ * has at most
+ * 52 bits, so it also fits a JavaScript number exactly; `physical` is that form. BigInt appears
+ *    only where a
  * person reads the value.
  */
 
@@ -13,7 +15,10 @@ export type PhysicalAddress = number & { readonly [brand]?: 'physical' };
 
 export const TWO_32 = 0x1_0000_0000;
 
-/** The number `hi * 2^32 + lo`; exact only while it stays below 2^53. Halves may be signed or unsigned. */
+/**
+ * The number `hi * 2^32 + lo`; exact only while it stays below 2^53. Halves may be signed or
+ * unsigned.
+ */
 export function join(lo: number, hi: number): number {
   return (hi >>> 0) * TWO_32 + (lo >>> 0);
 }

@@ -1,6 +1,7 @@
 /**
- * Cache of table entries that configure requesters: the context-cache and the PASID-cache (VT-d §6.2.2, §6.2.3).
- * An entry is kept until software invalidates it or another one needs its slot, never because memory changed.
+ * Cache of table entries that configure requesters: the context-cache and the PASID-cache (VT-d
+ * §6.2.2, §6.2.3). An entry is kept until software invalidates it or another one needs its slot,
+ * never because memory changed.
  */
 
 /** How long a cache keeps its entries. ARCHITECTURE.md, Models */
@@ -9,7 +10,10 @@ export type RetentionPolicy = 'faithful' | 'none' | 'hostile';
 /** `find` found nothing. */
 export const MISS = -1;
 
-/** Every `HOSTILE_PERIOD`-th find of a hostile cache drops what it finds: software may not count on retention. */
+/**
+ * Every `HOSTILE_PERIOD`-th find of a hostile cache drops what it finds: software may not count on
+ * retention.
+ */
 const HOSTILE_PERIOD = 7;
 
 export class EntryCache {
@@ -67,8 +71,8 @@ export class EntryCache {
   }
 
   /**
-   * Keeps an entry: the first `wordsPerEntry` words of `source`. `fault` is the reason with which every use of
-   * the entry faults (caching mode keeps such entries); 0 when it is usable.
+   * Keeps an entry: the first `wordsPerEntry` words of `source`. `fault` is the reason with which
+   * every use of the entry faults (caching mode keeps such entries); 0 when it is usable.
    */
   insert(a: number, b: number, domain: number, fault: number, source: Uint32Array): void {
     if (this.policy === 'none') return;
@@ -98,8 +102,9 @@ export class EntryCache {
   }
 
   /**
-   * Drops entries of a domain whose second key is `b`, and faulting ones with that key whatever their domain:
-   * who has made such an entry usable (caching mode) names the domain that it has now, as Linux does.
+   * Drops entries of a domain whose second key is `b`, and faulting ones with that key whatever
+   * their domain: who has made such an entry usable (caching mode) names the domain that it has
+   * now, as Linux does.
    */
   invalidateDomainAndB(domain: number, b: number): void {
     if (this.used === 0) return;
@@ -109,7 +114,9 @@ export class EntryCache {
     }
   }
 
-  /** Drops the entry with these keys if it belongs to `domain`; any domain when that is negative. */
+  /**
+   * Drops the entry with these keys if it belongs to `domain`; any domain when that is negative.
+   */
   invalidateKey(a: number, b: number, domain: number): void {
     const slot = this.slotOf(a, b);
     if (this.keyA[slot] !== a || this.keyB[slot] !== b) return;

@@ -1,18 +1,25 @@
 /**
- * The model's IOTLB (VT-d §6.2.4): set-associative, typed arrays only. Lookups are tagged by requester, PASID
- * and address; invalidations by domain, tag, stage and address (§6.2.1, Tables 23 and 24).
+ * The model's IOTLB (VT-d §6.2.4): set-associative, typed arrays only. Lookups are tagged by
+ * requester, PASID and address; invalidations by domain, tag, stage and address (§6.2.1, Tables 23
+ * and 24).
  *
- * A set is chosen by address alone, so that an invalidation of a few pages looks at a few sets whoever owns
- * the entries.
+ * A set is chosen by address alone, so that an invalidation of a few pages looks at a few sets
+ * whoever owns the entries.
  */
 import type { RetentionPolicy } from './entry-cache.js';
 import { MISS } from './entry-cache.js';
 
 /** What an entry's mapping came from. §6.2.4 */
 export const STAGE = {
-  /** Legacy, second-stage or pass-through: address-selective IOTLB invalidations look at the address. */
+  /**
+   * Legacy, second-stage or pass-through: address-selective IOTLB invalidations look at the
+   * address.
+   */
   SECOND: 0,
-  /** First-stage or nested: any IOTLB invalidation of the domain hits; P_IOTLB ones look at the address. */
+  /**
+   * First-stage or nested: any IOTLB invalidation of the domain hits; P_IOTLB ones look at the
+   * address.
+   */
   FIRST: 1,
 } as const;
 
@@ -20,7 +27,9 @@ const WAYS = 4;
 const WAYS_LOG2 = 2;
 /** Page sizes are 2^(12 + 9 × class). */
 const CLASSES = 5;
-/** Above this many pages a page-selective invalidation looks at every entry instead of probing sets. */
+/**
+ * Above this many pages a page-selective invalidation looks at every entry instead of probing sets.
+ */
 const PROBE_LIMIT = 64;
 /** Every so many lookups a hostile IOTLB drops what it found. */
 const HOSTILE_PERIOD = 13;
@@ -59,7 +68,9 @@ export class Iotlb {
   readonly outHi: Int32Array;
   /** ACCESS bits that the mapping allows. */
   readonly permissions: Uint8Array;
-  /** ACCESS bits that can be answered without another walk (Dirty already set where that matters). */
+  /**
+   * ACCESS bits that can be answered without another walk (Dirty already set where that matters).
+   */
   readonly cachable: Uint8Array;
   /** Fault reason of a cached fault, 0 of a mapping. */
   readonly faults: Uint8Array;
@@ -99,7 +110,10 @@ export class Iotlb {
     return 12 + 9 * this.classes[slot];
   }
 
-  /** log2 of the block that the tables map around a slot's page: an invalidation of any address in it hits. */
+  /**
+   * log2 of the block that the tables map around a slot's page: an invalidation of any address in
+   * it hits.
+   */
   blockLog2Of(slot: number): number {
     return Math.max(this.log2SizeOf(slot), this.origins[slot]);
   }
@@ -150,9 +164,10 @@ export class Iotlb {
   }
 
   /**
-   * Keeps a translation of the page of 2^log2Size bytes (12, 21, 30, …) around `lo:hi`, or with `fault` ≠ 0 the fact that it
-   * faults. `tag` is what PASID-selective invalidations match. An entry may be a part of a block of 2^originLog2
-   * bytes: an invalidation of any address in the block hits it.
+   * Keeps a translation of the page of 2^log2Size bytes (12, 21, 30, …) around `lo:hi`, or with
+   * `fault` ≠ 0 the fact that it faults. `tag` is what PASID-selective invalidations match. An
+   * entry may be a part of a block of 2^originLog2 bytes: an invalidation of any address in the
+   * block hits it.
    */
   insert(
     rid: number,
@@ -264,8 +279,8 @@ export class Iotlb {
   }
 
   /**
-   * Page-selective-within-domain invalidation of 2^addressMask pages around the address: second-stage entries
-   * there, and every first-stage or nested entry of the domain (§6.5.2.3).
+   * Page-selective-within-domain invalidation of 2^addressMask pages around the address:
+   * second-stage entries there, and every first-stage or nested entry of the domain (§6.5.2.3).
    */
   invalidatePages(domain: number, lo: number, hi: number, addressMask: number): void {
     if (this.entriesOf[domain] === 0) return;
@@ -309,7 +324,8 @@ export class Iotlb {
     const firstLo = blockLo(lo, log2Size);
     const pageHi = maskHi(blockHi(hi, log2Size), sizeClass);
     for (let block = 0; block < blocks; block++) {
-      // At most 64 blocks that are aligned to their whole: the high half never carries (or one block is left).
+      // At most 64 blocks that are aligned to their whole: the high half never carries (or one
+      // block is left).
       const step = 12 + 9 * sizeClass;
       const pageLo = maskLo(step >= 32 ? firstLo : firstLo + block * 2 ** step, sizeClass);
       const upper =

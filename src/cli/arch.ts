@@ -6,7 +6,10 @@ export type Arch = (typeof ARCHES)[number];
 export interface ArchFacts {
   readonly qemu: string;
   readonly device: string;
-  /** The machine that the device fits, as `-machine` takes it; {@link machineType} is what has to stand in it. */
+  /**
+   * The machine that the device fits, as `-machine` takes it; {@link machineType} is what has to
+   * stand in it.
+   */
   readonly machine: string;
   readonly machineType: string;
   /** The serial console, as Linux calls it. */

@@ -1,4 +1,7 @@
-/** How assigned devices are served: `--mode`, and what it can be checked against before anything starts. */
+/**
+ * How assigned devices are served: `--mode`, and what it can be checked against before anything
+ * starts.
+ */
 import type { AssignmentSettings } from '../assignment/offer.js';
 import { plan } from '../assignment/plan.js';
 import { remedyText } from '../assignment/remedies.js';
@@ -12,7 +15,10 @@ import {
 } from '../assignment/request.js';
 import { CliError, EXIT } from './context.js';
 
-/** @throws {CliError} for a mode that no guest on such a host can have: the rule, and what would work. */
+/**
+ * @throws {CliError} for a mode that no guest on such a host can have: the rule, and what would
+ * work.
+ */
 export function checkAssignment({ mode, host, device }: AssignmentSettings): AssignmentSettings {
   const settings = { mode, host, device };
   if (host === undefined) return settings;

@@ -9,7 +9,10 @@ export interface Output {
   readonly columns: number | undefined;
 }
 
-/** All that a command may touch of the outside world. `main.ts` makes the real one, tests make their own. */
+/**
+ * All that a command may touch of the outside world. `main.ts` makes the real one, tests make their
+ * own.
+ */
 export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Milliseconds since 1970. */
@@ -26,7 +29,10 @@ export interface CliContext {
   exitNow(code: number): void;
 }
 
-/** Exit codes of `viommu` itself; `viommu qemu` passes QEMU's on and uses the three of env(1) for its own. */
+/**
+ * Exit codes of `viommu` itself; `viommu qemu` passes QEMU's on and uses the three of env(1) for
+ * its own.
+ */
 export const EXIT = {
   OK: 0,
   /** The command ran and failed; stderr says why. */

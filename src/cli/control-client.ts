@@ -97,7 +97,10 @@ export class ControlClient {
   }
 }
 
-/** The daemon that the user means: `--control`, or the only one that runs. @throws {CliError} which to choose. */
+/**
+ * The daemon that the user means: `--control`, or the only one that runs. @throws {CliError} which
+ * to choose.
+ */
 export function findControl(context: CliContext, given: string | undefined): string {
   if (given !== undefined) return given;
   const daemons = runningDaemons(context);

@@ -6,9 +6,10 @@ import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
 
 /**
- * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine monitors use. The
- * daemon greets with {@link Greeting}; then every text frame is one JSON object: a {@link ControlRequest}, its
- * {@link ControlReply}, or, after `watch`, a {@link ControlEvent}. docs/protocol.md describes it for people.
+ * The control channel: WebSocket over an AF_UNIX socket beside the one that virtual machine
+ * monitors use. The daemon greets with {@link Greeting}; then every text frame is one JSON object:
+ * a {@link ControlRequest}, its {@link ControlReply}, or, after `watch`, a {@link ControlEvent}.
+ * docs/protocol.md describes it for people.
  */
 export const CONTROL_VERSION = 1;
 

@@ -25,13 +25,18 @@ export interface SessionPort {
 export interface SessionCallbacks {
   log(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>>): void;
   event(event: ViommuEvent): void;
-  /** Called once, last. `code` is a name of the error table, `report` what a report would have said. */
+  /**
+   * Called once, last. `code` is a name of the error table, `report` what a report would have said.
+   */
   closed(code: string, text: string, report: SessionReport | undefined): void;
 }
 
 export type StartSession = (fd: number, id: string, callbacks: SessionCallbacks) => SessionPort;
 
-/** Accepts connections on `path` (mode 0600, stale files replaced); each descriptor belongs to the callback. */
+/**
+ * Accepts connections on `path` (mode 0600, stale files replaced); each descriptor belongs to the
+ * callback.
+ */
 export type Listen = (path: string, onConnection: (fd: number) => void) => Promise<ListenerPort>;
 
 export interface ListenerPort {
@@ -68,7 +73,10 @@ export interface ConnectedVm {
   readonly session: SessionPort;
 }
 
-/** The main thread's side of everything: accepts machines, answers the control channel, writes the log. */
+/**
+ * The main thread's side of everything: accepts machines, answers the control channel, writes the
+ * log.
+ */
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #vms = new Map<string, ConnectedVm>();

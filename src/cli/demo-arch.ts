@@ -21,7 +21,9 @@ export interface DemoFlavour {
   readonly choice: DeviceChoice;
   /** Words of the kernel's command line. */
   readonly words: readonly string[];
-  /** Lines of the driver that a person wants to see; the rest is in `--verbose` and `--keep-log`. */
+  /**
+   * Lines of the driver that a person wants to see; the rest is in `--verbose` and `--keep-log`.
+   */
   readonly driver: RegExp;
 }
 

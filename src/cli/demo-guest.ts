@@ -51,7 +51,10 @@ const DEFAULT_SERIES = '6.12';
 const QUIET_MS = 180_000;
 const TOTAL_MS = 900_000;
 
-/** The demo's machine: an NVMe disk, a virtio-blk disk, e1000e and the test device behind the external IOMMU. */
+/**
+ * The demo's machine: an NVMe disk, a virtio-blk disk, e1000e and the test device behind the
+ * external IOMMU.
+ */
 export class DemoGuest {
   readonly #context: CliContext;
   readonly #options: DemoGuestOptions;

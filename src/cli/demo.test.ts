@@ -29,7 +29,10 @@ const GOOD = [
   'VIOMMU-GUEST: DONE status=0 uptime=2.00',
 ];
 
-/** A program in QEMU's place: connects to the daemon, fetches bytes as the guest would, prints these lines. */
+/**
+ * A program in QEMU's place: connects to the daemon, fetches bytes as the guest would, prints these
+ * lines.
+ */
 function fakeQemu(lines: readonly string[], tail = 'process.exit(0);'): string {
   const path = join(context.dir, 'fake-qemu');
   const body = `

@@ -41,8 +41,9 @@ class Interruption {
 }
 
 /**
- * `viommu demo`: a Debian guest under stock QEMU on the external IOMMU, or with `--sim` a simulated machine.
- * Exit code 0 when every byte arrived and nothing faulted; otherwise the reasons stand on stderr.
+ * `viommu demo`: a Debian guest under stock QEMU on the external IOMMU, or with `--sim` a simulated
+ * machine. Exit code 0 when every byte arrived and nothing faulted; otherwise the reasons stand on
+ * stderr.
  */
 export async function demo(context: CliContext, services: Services, options: DemoOptions): Promise<number> {
   const interruption = new Interruption(context);

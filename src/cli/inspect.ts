@@ -47,7 +47,10 @@ export async function withClient<T>(
   }
 }
 
-/** The daemon that is meant: the one that `--control` names, that has `--vm` connected, or the only one. */
+/**
+ * The daemon that is meant: the one that `--control` names, that has `--vm` connected, or the only
+ * one.
+ */
 async function locate(context: CliContext, { control, vm }: InspectOptions): Promise<string> {
   const daemons = control === undefined && vm !== undefined ? runningDaemons(context) : [];
   if (daemons.length > 1) {
@@ -113,7 +116,9 @@ interface Listed {
   readonly vms: readonly VmSummary[];
 }
 
-/** `viommu list`: the machines of every daemon of this user, or of the one that `--control` names. */
+/**
+ * `viommu list`: the machines of every daemon of this user, or of the one that `--control` names.
+ */
 export async function list(context: CliContext, options: InspectOptions): Promise<number> {
   const daemons = options.control === undefined ? runningDaemons(context) : [{ control: options.control }];
   const listed: Listed[] = [];

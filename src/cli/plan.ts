@@ -41,8 +41,8 @@ const PLAIN_WIDTH = 110;
 const ROW_WIDTH = 6;
 
 /**
- * `viommu plan`: the table of what can be assigned, for one host or each kind of host. Fails when a mode was forced
- * and a cell that has a vIOMMU can't have it.
+ * `viommu plan`: the table of what can be assigned, for one host or each kind of host. Fails when a
+ * mode was forced and a cell that has a vIOMMU can't have it.
  */
 export function plan(context: CliContext, options: PlanOptions): number {
   const tables = (options.host === undefined ? HOST_KINDS : [options.host]).map((kind) =>

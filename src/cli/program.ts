@@ -13,8 +13,8 @@ import { CACHE_POLICIES, type Services } from './services.js';
 import { watchDiff } from './watch-diff.js';
 
 /**
- * Runs one command line (without program name) and returns its exit code. Errors are printed, not thrown;
- * only our own defects come out as exceptions.
+ * Runs one command line (without program name) and returns its exit code. Errors are printed, not
+ * thrown; only our own defects come out as exceptions.
  */
 export async function run(context: CliContext, services: Services, argv: readonly string[]): Promise<number> {
   let exitCode: number = EXIT.OK;

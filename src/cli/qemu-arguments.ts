@@ -116,8 +116,8 @@ function splitOptions(text: string): string[] {
 }
 
 /**
- * The architecture of the machine that a user describes: by our device where it is named, by the program, by the
- * machine's type. Undefined when nothing of that says.
+ * The architecture of the machine that a user describes: by our device where it is named, by the
+ * program, by the machine's type. Undefined when nothing of that says.
  */
 export function archOf(args: readonly string[], program: string | undefined): Arch | undefined {
   const own = findDevice(args)?.arch;
@@ -132,8 +132,9 @@ export function archOf(args: readonly string[], program: string | undefined): Ar
 }
 
 /**
- * QEMU's arguments with our device: the user's own gets the socket where it names none; otherwise ours comes
- * first, so that every other device finds it. With `memory`, guest RAM that the daemon can map.
+ * QEMU's arguments with our device: the user's own gets the socket where it names none; otherwise
+ * ours comes first, so that every other device finds it. With `memory`, guest RAM that the daemon
+ * can map.
  * @throws {CliError} when the user wrote the device and also gave options for it here.
  */
 export function qemuArguments(

@@ -45,8 +45,9 @@ export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /**
- * `viommu qemu [our options] -- <qemu arguments>`. Returns QEMU's exit code, 128 + n when signal n ended it,
- * and 125 to 127, as env(1), when QEMU was not started. Leaves no socket, directory or process behind.
+ * `viommu qemu [our options] -- <qemu arguments>`. Returns QEMU's exit code, 128 + n when signal n
+ * ended it, and 125 to 127, as env(1), when QEMU was not started. Leaves no socket, directory or
+ * process behind.
  */
 export async function qemu(
   context: CliContext,
@@ -88,7 +89,10 @@ export async function qemu(
   }
 }
 
-/** A VT-d before assigned devices is in caching mode, so that new mappings are announced, and nests in scalable mode only. */
+/**
+ * A VT-d before assigned devices is in caching mode, so that new mappings are announced, and nests
+ * in scalable mode only.
+ */
 function choiceOf(options: QemuOptions, arch: Arch, args: readonly string[]): DeviceChoice {
   const { name, firstStage, awBits, stages, granules, oas, ssidBits, host } = options;
   const assigned = host !== undefined && arch === 'amd64' && findDevice(args) === undefined;

@@ -13,9 +13,9 @@ import { join } from 'node:path';
 import { type CliContext, CliError, EXIT, errnoOf } from './context.js';
 
 /**
- * The directory in which daemons of this user leave a note of where they are, and `viommu qemu` its private
- * sockets: `$XDG_RUNTIME_DIR/viommu`, else `viommu-<uid>` in the temporary directory. Mode 0700 and ours, or
- * it is not used: another user could answer in our place.
+ * The directory in which daemons of this user leave a note of where they are, and `viommu qemu` its
+ * private sockets: `$XDG_RUNTIME_DIR/viommu`, else `viommu-<uid>` in the temporary directory. Mode
+ * 0700 and ours, or it is not used: another user could answer in our place.
  */
 export function runtimeDir(context: CliContext): string {
   const xdg = context.env['XDG_RUNTIME_DIR'];
@@ -97,7 +97,10 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** A new directory that only this user can enter, for the sockets of one virtual machine; see above for the dead. */
+/**
+ * A new directory that only this user can enter, for the sockets of one virtual machine; see above
+ * for the dead.
+ */
 export function privateDir(context: CliContext): string {
   runningDaemons(context);
   return mkdtempSync(join(runtimeDir(context), `vm-${context.pid}-`));

@@ -17,8 +17,8 @@ export function defaultSocket(context: CliContext): string {
 }
 
 /**
- * `viommu serve`: the daemon alone, until SIGTERM or SIGINT; a second signal does not wait for sessions to
- * end. Exit code 0 after a clean shutdown.
+ * `viommu serve`: the daemon alone, until SIGTERM or SIGINT; a second signal does not wait for
+ * sessions to end. Exit code 0 after a clean shutdown.
  */
 export async function serve(context: CliContext, services: Services, options: ServeOptions): Promise<number> {
   const assignment = checkAssignment(options);

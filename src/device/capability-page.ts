@@ -1,7 +1,7 @@
 /**
- * The capability page, docs/capabilities.md: what each model's identification registers say, field by field, and which
- * options change it. Made from the declared register tables and from units that are really made, so it says what a guest
- * reads. `npm run capabilities` writes it.
+ * The capability page, docs/capabilities.md: what each model's identification registers say, field
+ * by field, and which options change it. Made from the declared register tables and from units that
+ * are really made, so it says what a guest reads. `npm run capabilities` writes it.
  */
 import { ArrayMemory } from '../memory/array.js';
 import type { Field, Register } from '../spec/define.js';

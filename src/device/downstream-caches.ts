@@ -1,6 +1,6 @@
 /**
- * The caches downstream of a model: bridge IOTLBs, shadow tables, hardware that nests. The model tells
- * them what to drop in one reused scope, so that an invalidation allocates nothing.
+ * The caches downstream of a model: bridge IOTLBs, shadow tables, hardware that nests. The model
+ * tells them what to drop in one reused scope, so that an invalidation allocates nothing.
  */
 import { ANY, type InvalidateScope, type IommuOutputs } from './iommu.js';
 import { WHOLE_SPACE } from './spans.js';
@@ -34,7 +34,10 @@ export class DownstreamCaches {
     this.#scope.structures = false;
   }
 
-  /** The aligned block of 2^log2Size bytes that contains the address; {@link WHOLE_SPACE} and more = all. */
+  /**
+   * The aligned block of 2^log2Size bytes that contains the address; {@link WHOLE_SPACE} and more =
+   * all.
+   */
   tell(space: number, sub: number, rid: number, lo: number, hi: number, log2Size: number): void {
     const scope = this.#scope;
     const whole = log2Size >= WHOLE_SPACE;

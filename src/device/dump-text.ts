@@ -5,7 +5,10 @@ import type { LeafCursor } from '../walk/enumerate.js';
 import type { DumpNode } from './iommu.js';
 import type { Leaves } from './leaves.js';
 
-/** Every field; `values` names what enumerations mean. The form: addresses in hexadecimal, enumerations with that name, the rest as numbers. */
+/**
+ * Every field; `values` names what enumerations mean. The form: addresses in hexadecimal,
+ * enumerations with that name, the rest as numbers.
+ */
 export function fieldText(
   shape: Layout<string>,
   words: Uint32Array,

@@ -19,7 +19,9 @@ export interface StageTables {
   readonly secondRoot: number;
 }
 
-/** Entries that one enumeration may look at: a table that refers to itself costs no more than this. */
+/**
+ * Entries that one enumeration may look at: a table that refers to itself costs no more than this.
+ */
 const ENTRY_BUDGET = 1 << 18;
 
 export class Leaves {
@@ -33,7 +35,10 @@ export class Leaves {
     this.cursor = new LeafCursor(new StageTwo(memory, updates), updates);
   }
 
-  /** Aims at the translations at or above an input address. The address space is not a pass-through one. */
+  /**
+   * Aims at the translations at or above an input address. The address space is not a pass-through
+   * one.
+   */
   start(tables: StageTables, lo: number, hi: number): void {
     const { cursor, memory } = this;
     if (tables.kind === KIND.SECOND) {
@@ -54,7 +59,10 @@ export class Leaves {
     }
   }
 
-  /** Goes to the next translation that allows something; its fields are in `cursor`. False at the end. */
+  /**
+   * Goes to the next translation that allows something; its fields are in `cursor`. False at the
+   * end.
+   */
   next(): boolean {
     while (this.cursor.visited < ENTRY_BUDGET) {
       const found = this.cursor.next(ENTRY_BUDGET - this.cursor.visited);
@@ -70,7 +78,10 @@ export class Leaves {
   }
 }
 
-/** Adds translations from where `leaves` was started to an answer. True when more follow above the last one. */
+/**
+ * Adds translations from where `leaves` was started to an answer. True when more follow above the
+ * last one.
+ */
 export function appendLeaves(result: TranslateResult, leaves: Leaves): boolean {
   while (leaves.next()) {
     appendLeaf(result, leaves.cursor);
@@ -80,7 +91,10 @@ export function appendLeaves(result: TranslateResult, leaves: Leaves): boolean {
   return leaves.exhausted && result.count > 0;
 }
 
-/** Adds the cursor's translation to an answer and joins it with the spans before it where they are one aligned block. */
+/**
+ * Adds the cursor's translation to an answer and joins it with the spans before it where they are
+ * one aligned block.
+ */
 function appendLeaf(result: TranslateResult, cursor: LeafCursor): void {
   addSpan(
     result,
@@ -97,7 +111,10 @@ function appendLeaf(result: TranslateResult, cursor: LeafCursor): void {
   }
 }
 
-/** True when the span at `base` and the next one are the two halves of an aligned block, in input and output. */
+/**
+ * True when the span at `base` and the next one are the two halves of an aligned block, in input
+ * and output.
+ */
 function joins(spans: Uint32Array, base: number): boolean {
   const next = base + SPAN_WORDS;
   const log2 = spans[base + 4];

@@ -1,6 +1,6 @@
 /**
- * What allocate and free commands of a guest come to, whatever registers they are given in: VT-d's virtual commands and
- * the SMMUv3's counterpart. One command at a time; its end may come later.
+ * What allocate and free commands of a guest come to, whatever registers they are given in: VT-d's
+ * virtual commands and the SMMUv3's counterpart. One command at a time; its end may come later.
  */
 import type { IommuOutputs } from './iommu.js';
 import { PASID_ANSWER, type PasidSpace } from './pasid-space.js';

@@ -1,4 +1,7 @@
-/** Where a guest's paravirtual PASIDs come from: what virtual commands of VT-d and of the SMMUv3 give out. */
+/**
+ * Where a guest's paravirtual PASIDs come from: what virtual commands of VT-d and of the SMMUv3
+ * give out.
+ */
 
 /** Answers of a {@link PasidSpace} that are no PASID. */
 export const PASID_ANSWER = {
@@ -10,8 +13,9 @@ export const PASID_ANSWER = {
 } as const;
 
 /**
- * The PASIDs that one guest may have. Whoever shares a parent device among guests hands in one that is aware of the
- * others; a model that is given none has a space of its own ({@link PrivatePasids}).
+ * The PASIDs that one guest may have. Whoever shares a parent device among guests hands in one that
+ * is aware of the others; a model that is given none has a space of its own
+ * ({@link PrivatePasids}).
  */
 export interface PasidSpace {
   /** A PASID that nobody else has, > 0; or REFUSED, or LATER. */
@@ -19,8 +23,8 @@ export interface PasidSpace {
   /** DONE, REFUSED when the guest does not have it, or LATER. */
   free(pasid: number): number;
   /**
-   * The guest was reset: everything it has is given back, and an answer that is still to come is void. The end of the
-   * guest is the matter of whoever made the space.
+   * The guest was reset: everything it has is given back, and an answer that is still to come is
+   * void. The end of the guest is the matter of whoever made the space.
    */
   releaseAll(): void;
 }
@@ -28,8 +32,9 @@ export interface PasidSpace {
 const MOST_BITS = 20;
 
 /**
- * All PASIDs for one guest. PASID 0 is never given out: guests keep it for requests without PASID. A number is used
- * again as late as possible, so that what a guest forgot to invalidate does not meet its next user at once.
+ * All PASIDs for one guest. PASID 0 is never given out: guests keep it for requests without PASID.
+ * A number is used again as late as possible, so that what a guest forgot to invalidate does not
+ * meet its next user at once.
  */
 export class PrivatePasids implements PasidSpace {
   private readonly count: number;

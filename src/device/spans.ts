@@ -4,7 +4,10 @@ import { SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from './iommu.js';
 /** log2Size of a span that covers the whole input space. */
 export const WHOLE_SPACE = 64;
 
-/** `space` of answers that no table made (translation off, bypass, interrupts): only invalidations of everything hit it. */
+/**
+ * `space` of answers that no table made (translation off, bypass, interrupts): only invalidations
+ * of everything hit it.
+ */
 export const NO_DOMAIN = 0x10000;
 
 /** Start of an answer; spans are added to it. */
@@ -25,7 +28,10 @@ export function refuse(result: TranslateResult, status: number = TRANSLATE_STATU
   result.stall = 0;
 }
 
-/** Adds the aligned block of 2^log2 bytes around input and output addresses; both may point inside it. */
+/**
+ * Adds the aligned block of 2^log2 bytes around input and output addresses; both may point inside
+ * it.
+ */
 export function addSpan(
   result: TranslateResult,
   inLo: number,

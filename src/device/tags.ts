@@ -1,7 +1,8 @@
 /**
- * Under which tags a cache outside of the model may hold translations of one address space: what its structures said whenever they were
- * read. An invalidation names the tags that entries were made with, and these outlive the structures: a domain-id that
- * a PASID-table entry had, a VMID that a stream table entry had. So it is never decided from what structures say now alone.
+ * Under which tags a cache outside of the model may hold translations of one address space: what
+ * its structures said whenever they were read. An invalidation names the tags that entries were
+ * made with, and these outlive the structures: a domain-id that a PASID-table entry had, a VMID
+ * that a stream table entry had. So it is never decided from what structures say now alone.
  */
 import { ANY, type InvalidateScope } from './iommu.js';
 
@@ -74,8 +75,8 @@ export class Tags {
 }
 
 /**
- * Whether a scope names entries with these tags. One of addresses names global entries too, whatever their second tag
- * (IHI 0070 §4.4.1: CMD_TLBI_NH_VA).
+ * Whether a scope names entries with these tags. One of addresses names global entries too,
+ * whatever their second tag (IHI 0070 §4.4.1: CMD_TLBI_NH_VA).
  */
 export function names(scope: InvalidateScope, space: number, sub: number): boolean {
   if (scope.space === ANY) return true;

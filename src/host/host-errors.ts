@@ -1,6 +1,6 @@
 /**
- * What a host refuses: one table of name and meaning. A host operation never throws at its caller; its completion
- * carries one of these. Inside an implementation they travel as {@link HostError}.
+ * What a host refuses: one table of name and meaning. A host operation never throws at its caller;
+ * its completion carries one of these. Inside an implementation they travel as {@link HostError}.
  */
 export const HOST_ERRORS = {
   NO_SUCH_DEVICE: 'no assigned device has this number',

@@ -1,13 +1,17 @@
 /**
- * The structures of linux/iommufd.h that describe guest tables, invalidations, faults and what an IOMMU can do, as bytes on
- * their way to the host's kernel or from it. Little-endian words; 64-bit fields are two.
+ * The structures of linux/iommufd.h that describe guest tables, invalidations, faults and what an
+ * IOMMU can do, as bytes on their way to the host's kernel or from it. Little-endian words; 64-bit
+ * fields are two.
  */
 import { IDR0, IDR1 } from '../spec/smmuv3/registers.js';
 import { CAP_REG, ECAP_REG } from '../spec/vtd/registers.js';
 import { HostError } from './host-errors.js';
 import { ALL_PAGES, type NestedTable } from './port.js';
 
-/** enum iommu_hw_info_type, iommu_hwpt_data_type; enum iommu_hwpt_invalidate_data_type counts from 0. */
+/**
+ * enum iommu_hw_info_type, iommu_hwpt_data_type; enum iommu_hwpt_invalidate_data_type counts from
+ * 0.
+ */
 export const KERNEL_TYPE = { VTD: 1, SMMUV3: 2 } as const;
 export const INVALIDATE_TYPE = { VTD: 0, SMMUV3: 1 } as const;
 /** enum iommu_veventq_type; the kernel has none for a fault recording register. */
@@ -20,11 +24,17 @@ export const INVALIDATE_WORDS = { VTD: 6, SMMUV3: 4 } as const;
 const VTD_S1 = { SRE: 1, EAFE: 2, WPE: 4 } as const;
 const VTD_S1_WORDS = 6;
 const SMMU_STE_WORDS = 4;
-/** Words of iommu_hw_info_vtd: flags, reserved, CAP_REG, ECAP_REG. Of iommu_hw_info_arm_smmuv3: flags, reserved, IDR0 to IDR5, IIDR, AIDR. */
+/**
+ * Words of iommu_hw_info_vtd: flags, reserved, CAP_REG, ECAP_REG. Of iommu_hw_info_arm_smmuv3:
+ * flags, reserved, IDR0 to IDR5, IIDR, AIDR.
+ */
 const VTD_INFO_WORDS = 6;
 const SMMU_INFO_WORDS = 10;
 const INFO_REGISTERS = 2;
-/** Flag of iommu_hw_info_vtd: the kernel refuses a nest parent mappings that may be read only (772415_SPR17). */
+/**
+ * Flag of iommu_hw_info_vtd: the kernel refuses a nest parent mappings that may be read only
+ * (772415_SPR17).
+ */
 const READ_ONLY_ERRATUM = 1;
 
 export function toBytes(words: ArrayLike<number>): Uint8Array {
@@ -65,7 +75,9 @@ export interface HardwareAbilities {
   readonly readOnlyParents: boolean;
 }
 
-/** Reads IOMMU_GET_HW_INFO's answer. Undefined: a type or a size that this version does not know. */
+/**
+ * Reads IOMMU_GET_HW_INFO's answer. Undefined: a type or a size that this version does not know.
+ */
 export function hardwareAbilities(type: number, info: Uint8Array): HardwareAbilities | undefined {
   const words = toWords(info);
   if (type === KERNEL_TYPE.VTD && words.length >= VTD_INFO_WORDS) return vtdAbilities(words);
@@ -152,7 +164,10 @@ export function decodeTable(type: number, data: Uint8Array): NestedTable {
   };
 }
 
-/** Writes an iommu_hwpt_vtd_s1_invalidate; `pages` {@link ALL_PAGES} is everything: address 0, all ones. */
+/**
+ * Writes an iommu_hwpt_vtd_s1_invalidate; `pages` {@link ALL_PAGES} is everything: address 0, all
+ * ones.
+ */
 export function putVtdInvalidation(view: DataView, at: number, lo: number, hi: number, pages: number): void {
   const all = pages === ALL_PAGES;
   view.setUint32(at, all ? 0 : lo, true);

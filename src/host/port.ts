@@ -2,11 +2,13 @@
  * A host's IOMMU, as shadowing and nesting use it (ARCHITECTURE.md, Hosts). One object serves one
  * guest.
  *
- * Operations are carried out in the order in which they were given. Each ends with a call of its completion, which never
- * comes from within the call that gave it: for the engine it is an input of its own. What an operation promises
- * (a mapping gone from every cache, a device that reaches new tables) holds when it has completed, not before.
+ * Operations are carried out in the order in which they were given. Each ends with a call of its
+ * completion, which never comes from within the call that gave it: for the engine it is an input of
+ * its own. What an operation promises (a mapping gone from every cache, a device that reaches new
+ * tables) holds when it has completed, not before.
  *
- * Addresses are in pages of 4 KiB, so that 64-bit ones are exact numbers. Arguments are read before a call returns.
+ * Addresses are in pages of 4 KiB, so that 64-bit ones are exact numbers. Arguments are read before
+ * a call returns.
  */
 import type { HostCapabilities } from '../assignment/request.js';
 import type { HostErrorName } from './host-errors.js';
@@ -17,7 +19,10 @@ export type HostDevice = number;
 /** An address space of host mappings; a number of the caller's choice. */
 export type SpaceNumber = number;
 
-/** How an operation ended. `done` counts the parts that were carried out: pages changed, invalidations forwarded. */
+/**
+ * How an operation ended. `done` counts the parts that were carried out: pages changed,
+ * invalidations forwarded.
+ */
 export interface HostOutcome {
   readonly code: 'OK' | HostErrorName;
   readonly text: string;
@@ -40,14 +45,20 @@ export interface HostLimits {
   readonly mappings: number;
   /** Where devices may be given addresses, ascending. */
   readonly ranges: readonly PageRange[];
-  /** Whether a nest parent takes mappings that may be read only; some VT-d hardware has an erratum there. */
+  /**
+   * Whether a nest parent takes mappings that may be read only; some VT-d hardware has an erratum
+   * there.
+   */
   readonly readOnlyParents: boolean;
 }
 
 /** Rights of a mapping; the same bits as of every access. */
 export const RIGHTS = { READ: 1, WRITE: 2 } as const;
 
-/** A list of changes to an address space: first the unmaps, then the maps, each in order. Reused by its owner. */
+/**
+ * A list of changes to an address space: first the unmaps, then the maps, each in order. Reused by
+ * its owner.
+ */
 export class MapChanges {
   unmapCount = 0;
   mapCount = 0;
@@ -92,7 +103,8 @@ function grown(array: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
 
 /**
  * Stage-1 tables of the guest, as its own structures describe them.
- * - SMMUv3: the first four words of the guest's STE (V to EATS); its CD table and all below are guest-physical.
+ * - SMMUv3: the first four words of the guest's STE (V to EATS); its CD table and all below are
+ *   guest-physical.
  * - VT-d: what a PASID-table entry says of its first stage: FSPTPTR, 4 or 5 levels, WPE, EAFE, SRE.
  */
 export type NestedTable =
@@ -111,7 +123,8 @@ export const ALL_PAGES = 0xffffffff;
 
 /**
  * Invalidations of guest tables, in the host's own form, to be forwarded in one go.
- * - SMMUv3: the guest's commands, four words each; StreamIDs are the guest's (see {@link HostIommu.identify}).
+ * - SMMUv3: the guest's commands, four words each; StreamIDs are the guest's (see
+ *   {@link HostIommu.identify}).
  * - VT-d: [device, PASID + 1 (0: none), address low, address high, pages] each.
  */
 export class HostInvalidations {
@@ -156,7 +169,10 @@ export class HostInvalidations {
   }
 }
 
-/** A fault that the host's IOMMU recorded, as it recorded it: an event record of 8 words, or a fault record of 4. */
+/**
+ * A fault that the host's IOMMU recorded, as it recorded it: an event record of 8 words, or a fault
+ * record of 4.
+ */
 export interface HostFault {
   readonly device: HostDevice;
   /** The PASID of the request; −1 without, also where that stands for an mdev's own. */
@@ -199,23 +215,30 @@ export interface HostIommu {
   limits(device: HostDevice): HostLimits;
   listen(events: HostEvents): void;
 
-  /** An empty address space for devices behind the same IOMMU as this one. `parent`: it will be below guest tables. */
+  /**
+   * An empty address space for devices behind the same IOMMU as this one. `parent`: it will be
+   * below guest tables.
+   */
   createSpace(space: SpaceNumber, device: HostDevice, parent: boolean, done: HostDone): void;
   /** Drops an address space with its mappings; nothing may be attached to it. */
   destroySpace(space: SpaceNumber, done: HostDone): void;
   /**
-   * Unmaps, then maps. Stops at the first change that fails: those before it hold, it and those behind it do not. When it
-   * has completed, what was unmapped is in no cache and no longer pinned.
+   * Unmaps, then maps. Stops at the first change that fails: those before it hold, it and those
+   * behind it do not. When it has completed, what was unmapped is in no cache and no longer pinned.
    */
   change(space: SpaceNumber, changes: MapChanges, done: HostDone): void;
 
-  /** Requests of a device, with this PASID or without (−1), go through the space from now on; replaces what was there. */
+  /**
+   * Requests of a device, with this PASID or without (−1), go through the space from now on;
+   * replaces what was there.
+   */
   attach(device: HostDevice, pasid: number, space: SpaceNumber, done: HostDone): void;
   /**
-   * They go through guest tables on top of the space `parent`; replaces what was there. What caches hold of tables that are left,
-   * here and in {@link detach}:
+   * They go through guest tables on top of the space `parent`; replaces what was there. What caches
+   * hold of tables that are left, here and in {@link detach}:
    * - VT-d: nothing. Entries are tagged with the host's own domain-ids.
-   * - SMMUv3: all of it stays, under the VMID of `parent` and the guest's ASIDs, until it is invalidated or `parent` is gone.
+   * - SMMUv3: all of it stays, under the VMID of `parent` and the guest's ASIDs, until it is
+   *   invalidated or `parent` is gone.
    */
   attachNested(
     device: HostDevice,
@@ -229,14 +252,21 @@ export interface HostIommu {
   /** SMMUv3: the StreamID that the guest knows a device by, for {@link invalidate} and faults. */
   identify(device: HostDevice, streamId: number, done: HostDone): void;
   /**
-   * Invalidations of guest tables on top of one space. Stops at the first one that is not allowed: VT-d, of what is not nested;
-   * SMMUv3, of a StreamID that is not known. Its other commands are good whatever is attached.
+   * Invalidations of guest tables on top of one space. Stops at the first one that is not allowed:
+   * VT-d, of what is not nested; SMMUv3, of a StreamID that is not known. Its other commands are
+   * good whatever is attached.
    */
   invalidate(parent: SpaceNumber, invalidations: HostInvalidations, done: HostDone): void;
 
-  /** A PASID of the parent device for the guest, to be used on this mdev. `value` of the outcome is the PASID. */
+  /**
+   * A PASID of the parent device for the guest, to be used on this mdev. `value` of the outcome is
+   * the PASID.
+   */
   allocatePasid(device: HostDevice, done: HostDone): void;
-  /** Gives it back; whatever is attached to it is detached, and caches are clean when this has completed. */
+  /**
+   * Gives it back; whatever is attached to it is detached, and caches are clean when this has
+   * completed.
+   */
   freePasid(device: HostDevice, pasid: number, done: HostDone): void;
 
   /** Answers a group of page requests; `code` as PCI Express numbers it. */

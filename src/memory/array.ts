@@ -7,7 +7,10 @@ export interface ArrayRegion {
   readonly bytes: number;
   /** Stores and updates fail in a region that is not writable. Default true. */
   readonly writable?: boolean;
-  /** Pages are allocated when they are first stored to; until then they read as zero. For huge regions. */
+  /**
+   * Pages are allocated when they are first stored to; until then they read as zero. For huge
+   * regions.
+   */
   readonly sparse?: boolean;
 }
 
@@ -40,8 +43,8 @@ const ZERO_PAGE = new Int32Array(PAGE_WORDS);
 
 /**
  * Guest memory over ordinary arrays, at any guest-physical addresses: for tests, simulation and
- * measurements. Single-threaded, hence trivially tear-free; a test that wants a guest to interfere subclasses
- * {@link load64} or {@link cas32}.
+ * measurements. Single-threaded, hence trivially tear-free; a test that wants a guest to interfere
+ * subclasses {@link load64} or {@link cas32}.
  */
 export class ArrayMemory implements GuestMemory {
   lo = 0;
@@ -55,7 +58,10 @@ export class ArrayMemory implements GuestMemory {
   #array: Int32Array = ZERO_PAGE;
   #index = 0;
 
-  /** Regions must not overlap. Throws on unaligned or overlapping regions, which are the caller's mistake. */
+  /**
+   * Regions must not overlap. Throws on unaligned or overlapping regions, which are the caller's
+   * mistake.
+   */
   constructor(regions: readonly ArrayRegion[]) {
     const sorted = [...regions].sort((a, b) => a.base - b.base);
     this.#regions = sorted.map((region, i) => {
@@ -172,7 +178,10 @@ export class ArrayMemory implements GuestMemory {
     return found ? WORD[0] : undefined;
   }
 
-  /** Stores a 64-bit word, in read-only regions too: the test's own hand, not the device's. False outside of RAM. */
+  /**
+   * Stores a 64-bit word, in read-only regions too: the test's own hand, not the device's. False
+   * outside of RAM.
+   */
   poke(gpa: PhysicalAddress, value: bigint): boolean {
     if (!this.#locate(gpa, 8)) return false;
     this.#allocate(gpa);
@@ -182,7 +191,10 @@ export class ArrayMemory implements GuestMemory {
     return true;
   }
 
-  /** Finds the array and index of an aligned word. An access not aligned to 4 (8 for 64 bits) finds nothing. */
+  /**
+   * Finds the array and index of an aligned word. An access not aligned to 4 (8 for 64 bits) finds
+   * nothing.
+   */
   #locate(gpa: PhysicalAddress, bytes: number): boolean {
     if (gpa % bytes !== 0 || !this.contains(gpa, bytes)) return false;
     const region = this.#last;

@@ -2,15 +2,16 @@
  * Guest memory that the peer shares: files mapped into this process, read and written in place
  * (ARCHITECTURE.md, Guest memory).
  *
- * A region is one mapping, in pages of whatever size its file has (hugetlbfs), seen through windows of at most 1 GiB, since
- * Node 20 aborts on larger views. The
- * window used last is tried first: page-table walks stay inside one for a long time. Once a region is removed
- * nothing refers to its views any more; the mapping goes last.
+ * A region is one mapping, in pages of whatever size its file has (hugetlbfs), seen through windows
+ * of at most 1 GiB, since Node 20 aborts on larger views. The window used last is tried first:
+ * page-table walks stay inside one for a long time. Once a region is removed nothing refers to its
+ * views any more; the mapping goes last.
  *
- * A file that shrinks after it was mapped would raise SIGBUS here, and no process in JavaScript survives that.
- * So a file must be sealed against shrinking (QEMU's memory-backend-memfd seals its files; where the maker
- * left sealing open, it is done here), or the daemon must be told to take others. The default takes them and
- * says so in the log: whoever may connect to the socket may also kill the daemon in simpler ways.
+ * A file that shrinks after it was mapped would raise SIGBUS here, and no process in JavaScript
+ * survives that. So a file must be sealed against shrinking (QEMU's memory-backend-memfd seals its
+ * files; where the maker left sealing open, it is done here), or the daemon must be told to take
+ * others. The default takes them and says so in the log: whoever may connect to the socket may also
+ * kill the daemon in simpler ways.
  */
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';
@@ -81,8 +82,9 @@ export class MappedMemory implements GuestMemory {
   }
 
   /**
-   * Maps a region; returns whether its file can no longer shrink. Throws as {@link RegionTable.check}; and {@link UNMAPPABLE}
-   * for what is wrong with the file, not with the region.
+   * Maps a region; returns whether its file can no longer shrink. Throws as
+   * {@link RegionTable.check}; and {@link UNMAPPABLE} for what is wrong with the file, not with the
+   * region.
    */
   add(shared: SharedRegion): boolean {
     this.#table.check(shared);
@@ -131,7 +133,10 @@ export class MappedMemory implements GuestMemory {
     return true;
   }
 
-  /** Unmaps everything. Throws `SystemError`, at the end, when the system did not let go of something. */
+  /**
+   * Unmaps everything. Throws `SystemError`, at the end, when the system did not let go of
+   * something.
+   */
   clear(): void {
     let failure: unknown;
     for (const mapping of this.#table.removeAll()) {
@@ -223,11 +228,12 @@ export class MappedMemory implements GuestMemory {
   }
 
   /**
-   * Reads the 64 bits at byte `at` of the window, never half of one store and half of another. One load of a
-   * double moves them all at once, and is not a call as each Atomics.load is on Node 20: 7 ns against 43. The
-   * engine may change the bits of a NaN on the way, so what looks like one is read again as an integer: also one
-   * load, but one that allocates, which only a table entry with bits 62:52 all set pays for. Reading low, high, low
-   * again is no way out: a peer that stores without pause never leaves the low half alone for that long.
+   * Reads the 64 bits at byte `at` of the window, never half of one store and half of another. One
+   * load of a double moves them all at once, and is not a call as each Atomics.load is on Node 20:
+   * 7 ns against 43. The engine may change the bits of a NaN on the way, so what looks like one is
+   * read again as an integer: also one load, but one that allocates, which only a table entry with
+   * bits 62:52 all set pays for. Reading low, high, low again is no way out: a peer that stores
+   * without pause never leaves the low half alone for that long.
    */
   #pair(at: number): void {
     const index = at >>> 3;

@@ -1,7 +1,10 @@
 import type { PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from './guest-memory.js';
 
-/** Guest memory whose contents stay what they are: each store and each exchange fails, as on memory that is not writable. */
+/**
+ * Guest memory whose contents stay what they are: each store and each exchange fails, as on memory
+ * that is not writable.
+ */
 export class ReadOnlyMemory implements GuestMemory {
   lo = 0;
   hi = 0;

@@ -1,4 +1,7 @@
-/** Which invalidations of a VT-d guest concern an endpoint: by every name that its entry had since its tables are bound. */
+/**
+ * Which invalidations of a VT-d guest concern an endpoint: by every name that its entry had since
+ * its tables are bound.
+ */
 import { describe, expect, it } from 'vitest';
 import { ANY } from '../device/iommu.js';
 import type { HostDevice } from '../host/port.js';

@@ -22,12 +22,15 @@ interface Glyphs {
 const UNICODE: Glyphs = { tee: '├─ ', last: '└─ ', line: '│  ', none: '   ' };
 const ASCII: Glyphs = { tee: '|- ', last: '`- ', line: '|  ', none: '   ' };
 
-/** Widest label that still lines up the values beside it; longer ones push their own value to the right. */
+/**
+ * Widest label that still lines up the values beside it; longer ones push their own value to the
+ * right.
+ */
 const LABEL_LIMIT = 28;
 
 /**
- * The lines of a dump: one node a line, children below it as a tree, raw values of siblings in one column,
- * fields as `NAME=value` after them. Changes nothing and never throws.
+ * The lines of a dump: one node a line, children below it as a tree, raw values of siblings in one
+ * column, fields as `NAME=value` after them. Changes nothing and never throws.
  */
 export function formatDump(nodes: readonly DumpNode[], style: DumpStyle = DEFAULT_DUMP_STYLE): string[] {
   const lines: string[] = [];
@@ -120,7 +123,10 @@ export function formatRid(rid: number): string {
   return `${bus}:${device}.${rid & 7}`;
 }
 
-/** The requester id that `bb:dd.f` (hexadecimal, as lspci prints it) names; undefined when it is not one. */
+/**
+ * The requester id that `bb:dd.f` (hexadecimal, as lspci prints it) names; undefined when it is not
+ * one.
+ */
 export function parseRid(text: string): number | undefined {
   const match = /^(?:0000:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text);
   if (match === null) return undefined;

@@ -37,7 +37,10 @@ const LEVEL_NAMES: Readonly<Record<number, string>> = {
   60: 'fatal',
 };
 
-/** `12:03:44.120Z info  [vm] message key=value`, from one of pino's JSON lines; other text unchanged. */
+/**
+ * `12:03:44.120Z info  [vm] message key=value`, from one of pino's JSON lines; other text
+ * unchanged.
+ */
 export function prettyLine(line: string): string {
   let record: Record<string, unknown>;
   try {

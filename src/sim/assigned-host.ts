@@ -1,6 +1,7 @@
 /**
- * The peer's side of host objects: what the daemon asks of the host of assigned devices (HOST_…) is done on a simulated host,
- * as the QEMU bridge does it on iommufd; what comes up there goes to the daemon.
+ * The peer's side of host objects: what the daemon asks of the host of assigned devices (HOST_…) is
+ * done on a simulated host, as the QEMU bridge does it on iommufd; what comes up there goes to the
+ * daemon.
  */
 import { CONTAINERS, DEVICE_KINDS } from '../assignment/request.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';

@@ -1,6 +1,7 @@
 /**
- * A host that maps memory for one assigned device as a VFIO type1 container does: mappings never overlap, none is cut, there
- * is a limit to their number, and a device reaches what is mapped and nothing else.
+ * A host that maps memory for one assigned device as a VFIO type1 container does: mappings never
+ * overlap, none is cut, there is a limit to their number, and a device reaches what is mapped and
+ * nothing else.
  */
 
 import { join } from '../base/u64.js';
@@ -26,14 +27,19 @@ export class SimContainer {
   limit = 65535;
   /** Refuses an operation: an error number, or 0 to go on. For tests. */
   refuse: (access: number, first: bigint, last: bigint) => number = () => 0;
-  /** An unmapping of 2^40 bytes and more is never refused: it is the last resort of who can't get rid of a mapping. */
+  /**
+   * An unmapping of 2^40 bytes and more is never refused: it is the last resort of who can't get
+   * rid of a mapping.
+   */
   lastResort = false;
   maps = 0;
   unmaps = 0;
   /** Operations that a container of this kind would never have been asked for; tests want none. */
   readonly misuse: string[] = [];
 
-  /** Carries operations out, in order. Returns pairs of index and error number of those that failed. */
+  /**
+   * Carries operations out, in order. Returns pairs of index and error number of those that failed.
+   */
   run(words: ArrayLike<number>): number[] {
     const failures: number[] = [];
     for (let at = 0, index = 0; at < words.length; at += HOST_OPERATION_WORDS, index++) {

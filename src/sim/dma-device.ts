@@ -4,11 +4,15 @@ import type { Machine } from './machine.js';
 /** How a transfer ended. */
 export interface DmaResult {
   readonly done: number;
-  /** First address that the IOMMU refused, or that led to no memory; undefined when all went well. */
+  /**
+   * First address that the IOMMU refused, or that led to no memory; undefined when all went well.
+   */
   readonly failedAt: bigint | undefined;
 }
 
-/** A device that moves bytes between itself and guest memory, page by page, as a bus master does. */
+/**
+ * A device that moves bytes between itself and guest memory, page by page, as a bus master does.
+ */
 export class DmaDevice {
   /** Bytes moved since the device was made. */
   moved = 0;

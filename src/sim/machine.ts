@@ -1,10 +1,10 @@
 /**
- * What a guest driver and a device can see of their machine: registers, guest RAM, and the bus. The driver
- * and the device of the simulation are written against this and nothing else, so that they also run against
- * a model that is called directly (fuzzers do that).
+ * What a guest driver and a device can see of their machine: registers, guest RAM, and the bus. The
+ * driver and the device of the simulation are written against this and nothing else, so that they
+ * also run against a model that is called directly (fuzzers do that).
  *
- * The simulation is no hot code: device addresses (up to 64 bits) are BigInt here, guest-physical ones
- * (up to 52 bits) numbers.
+ * The simulation is no hot code: device addresses (up to 64 bits) are BigInt here, guest-physical
+ * ones (up to 52 bits) numbers.
  */
 
 /** Guest RAM by guest-physical address; little-endian. Throws a RangeError outside of RAM. */
@@ -63,7 +63,9 @@ export interface BusPageResponse {
   readonly code: number;
 }
 
-/** An ATS invalidation request. The device drops the block and answers with a result of DEVICE_TLB. */
+/**
+ * An ATS invalidation request. The device drops the block and answers with a result of DEVICE_TLB.
+ */
 export interface DeviceDrop {
   readonly pasid: number;
   readonly address: bigint;
@@ -85,9 +87,14 @@ export interface Machine {
   readRegister(offset: number, size: 4 | 8): bigint;
   /** A CPU store of 1, 2, 4 or 8 bytes. */
   writeRegister(offset: number, size: number, value: bigint): void;
-  /** A device's request on the bus: `pasid` −1 = without PASID. Undefined when the IOMMU refuses it. */
+  /**
+   * A device's request on the bus: `pasid` −1 = without PASID. Undefined when the IOMMU refuses it.
+   */
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined;
-  /** The same for a device that knows what it asks: `kind` of REQUEST. Never answered from a cache of the machine. */
+  /**
+   * The same for a device that knows what it asks: `kind` of REQUEST. Never answered from a cache
+   * of the machine.
+   */
   request(
     rid: number,
     pasid: number,
@@ -100,13 +107,16 @@ export interface Machine {
   requestPage(request: BusPageRequest): void;
   /** Devices with translations of their own, by requester id. Others have no such device. */
   readonly deviceTlbs: Map<number, DropHandler>;
-  /** What became of stalled requests, of RESUME by `stall`; maybe before the answer that names it. Devices take theirs. */
+  /**
+   * What became of stalled requests, of RESUME by `stall`; maybe before the answer that names it.
+   * Devices take theirs.
+   */
   readonly resumes: Map<number, number>;
   /** Answers to page requests, oldest first. Devices take theirs. */
   readonly pageResponses: BusPageResponse[];
   /**
-   * Lets the rest of the machine run while a CPU polls: serves what the IOMMU asks for, waits at most `ms`
-   * milliseconds for it. Returns true when something was served.
+   * Lets the rest of the machine run while a CPU polls: serves what the IOMMU asks for, waits at
+   * most `ms` milliseconds for it. Returns true when something was served.
    */
   idle(ms: number): boolean;
 }

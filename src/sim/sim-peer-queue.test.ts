@@ -43,8 +43,9 @@ class Ram implements GuestRam {
 }
 
 /**
- * Entries of 16 bytes: the low byte of the first word says what they are. 1: drops, the space in bits 31:16, all addresses or with
- * bit 8 pages from the third word on, 2 to the bits 15:12. 2: stores the second word. 3: nothing.
+ * Entries of 16 bytes: the low byte of the first word says what they are. 1: drops, the space in
+ * bits 31:16, all addresses or with bit 8 pages from the third word on, 2 to the bits 15:12. 2:
+ * stores the second word. 3: nothing.
  */
 function commands(): Uint32Array {
   const words = new Uint32Array(4 * 32);

@@ -1,6 +1,7 @@
 /**
- * The simulated bridge completes plain invalidations by itself, in the store that rings the doorbell (docs/protocol.md,
- * "Queues"). It knows no command: it goes by the description that QUEUE brings, as the bridge in QEMU does.
+ * The simulated bridge completes plain invalidations by itself, in the store that rings the
+ * doorbell (docs/protocol.md, "Queues"). It knows no command: it goes by the description that QUEUE
+ * brings, as the bridge in QEMU does.
  */
 import { ANY } from '../device/iommu.js';
 import { PLAIN } from '../device/peer-queue.js';
@@ -67,8 +68,8 @@ export class SimPeerQueue {
   }
 
   /**
-   * A store of the guest's, when `sent` REG_WRITEs have been sent: true when it was a doorbell and everything behind it is done.
-   * False: it is to be sent, and nothing has happened.
+   * A store of the guest's, when `sent` REG_WRITEs have been sent: true when it was a doorbell and
+   * everything behind it is done. False: it is to be sent, and nothing has happened.
    */
   ring(offset: number, size: number, value: bigint, sent: number): boolean {
     const control = this.#control;
@@ -162,7 +163,10 @@ function slotsOf(queue: Queue, entries: number): number {
   return HEAD_SLOTS + (entries * 2 ** queue.entryLog2) / (SLOT_WORDS * 4);
 }
 
-/** What the first command that fits an entry asks for; undefined: none does. `isRam`: of the word at an address. */
+/**
+ * What the first command that fits an entry asks for; undefined: none does. `isRam`: of the word at
+ * an address.
+ */
 export function plainStep(
   commands: Uint32Array,
   entry: Uint32Array,

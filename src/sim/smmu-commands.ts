@@ -13,7 +13,10 @@ import {
 } from '../spec/smmuv3/commands.js';
 import { command, type SmmuCommandQueue } from './smmu-queue.js';
 
-/** A range invalidation: `pages` granules of 2^granule bytes, as few commands as that takes. IHI 0070 §4.4.1.1 */
+/**
+ * A range invalidation: `pages` granules of 2^granule bytes, as few commands as that takes. IHI
+ * 0070 §4.4.1.1
+ */
 interface Range {
   readonly granule: number;
   readonly pages: number;
@@ -67,7 +70,9 @@ export class SmmuDriverCommands {
   intermediateAddresses(vmid: number, address: bigint, granule: number, pages: number): void {
     this.#addressed({ Opcode: CMD.TLBI_S2_IPA, VMID: vmid }, address, { granule, pages });
   }
-  /** 2^(12 + size) bytes around the address, or all with size 52. `ssid` −1: without a SubstreamID. */
+  /**
+   * 2^(12 + size) bytes around the address, or all with size 52. `ssid` −1: without a SubstreamID.
+   */
   device(sid: number, ssid: number, address: bigint, size: number, global = false): void {
     const substream = ssid < 0 ? {} : { SSV: 1, SubstreamID: ssid, Global: global ? 1 : 0 };
     const values = { Opcode: CMD.ATC_INV, StreamID: sid, Size: size, ...substream };

@@ -42,7 +42,10 @@ export class SmmuCommandQueue {
   /** The consumer as last read. */
   #cons = 0;
 
-  /** `log2`: of the entries, at least 1. `messages`: CMD_SYNC is awaited by its message to memory, not by polling CONS. */
+  /**
+   * `log2`: of the entries, at least 1. `messages`: CMD_SYNC is awaited by its message to memory,
+   * not by polling CONS.
+   */
   constructor(
     readonly registers: DeviceRegisters,
     pages: PageAllocator,
@@ -120,7 +123,10 @@ export class SmmuCommandQueue {
     return new CommandQueueError(code, CMDQ_CONS.get.RD(words) % this.entries);
   }
 
-  /** Replaces the command at the consumer by a harmless one, or leaves it as it is, and lets the queue go on. */
+  /**
+   * Replaces the command at the consumer by a harmless one, or leaves it as it is, and lets the
+   * queue go on.
+   */
   recover(replace = true): void {
     const { registers } = this;
     if (replace) this.#store(this.consumed(), command(CMD_SYNC, { Opcode: CMD.SYNC }));

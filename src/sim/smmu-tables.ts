@@ -46,7 +46,9 @@ export class ContextTable {
   /** Second-level tables by the address of their first-level entry. */
   readonly #tables = new Map<number, number>();
 
-  /** 2^log2 SubstreamIDs, 0: one descriptor; `format` of S1FMT; `tableAddress` as of page tables. */
+  /**
+   * 2^log2 SubstreamIDs, 0: one descriptor; `format` of S1FMT; `tableAddress` as of page tables.
+   */
   constructor(
     private readonly ram: GuestRam,
     private readonly pages: PageAllocator,

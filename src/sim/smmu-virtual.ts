@@ -10,7 +10,9 @@ import {
 } from '../spec/smmuv3/virtual-commands.js';
 import type { DeviceRegisters } from './driver-registers.js';
 
-/** SubstreamIDs from the unit, as a driver that knows our registers asks for them. docs/pv-pasid.md */
+/**
+ * SubstreamIDs from the unit, as a driver that knows our registers asks for them. docs/pv-pasid.md
+ */
 export class SmmuVirtualCommands {
   constructor(readonly registers: DeviceRegisters) {}
 

@@ -16,7 +16,9 @@ export interface HeldAccess {
   stall: number;
 }
 
-/** A device whose accesses can be held and tried again: what an on-chip device behind an SMMU does. */
+/**
+ * A device whose accesses can be held and tried again: what an on-chip device behind an SMMU does.
+ */
 export class StallingDevice {
   /** Accesses that are stalled. */
   readonly waiting: HeldAccess[] = [];

@@ -1,4 +1,7 @@
-/** Lets a simulated driver ask for more than it needs, and wait in between: that is right, too, and takes other paths. */
+/**
+ * Lets a simulated driver ask for more than it needs, and wait in between: that is right, too, and
+ * takes other paths.
+ */
 export interface Variety {
   /** What the next invalidation covers ({@link WIDTH}). */
   width(): number;

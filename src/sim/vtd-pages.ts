@@ -38,7 +38,10 @@ export class PageRequestQueue {
   readonly base: number;
   readonly bytes: number;
 
-  /** `size` as PQA_REG.PQS: the ring has 2^size pages. Responses go out through the invalidation queue. */
+  /**
+   * `size` as PQA_REG.PQS: the ring has 2^size pages. Responses go out through the invalidation
+   * queue.
+   */
   constructor(
     private readonly registers: Registers,
     private readonly responses: VtdDriverQueue,
@@ -85,7 +88,10 @@ export class PageRequestQueue {
     return records;
   }
 
-  /** What an interrupt handler does: takes everything, answers every group, ends an overflow. Returns what it took. */
+  /**
+   * What an interrupt handler does: takes everything, answers every group, ends an overflow.
+   * Returns what it took.
+   */
   service(handler: PageHandler): PageRequestRecord[] {
     this.registers.write(PRS_REG, { PPR: 1 });
     const records = this.peek();

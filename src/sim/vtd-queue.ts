@@ -74,7 +74,10 @@ export class VtdDriverQueue {
     this.registers.command('QIE', 'QIES', false);
   }
 
-  /** Writes a descriptor (words beyond the descriptor width are dropped) behind the tail, without telling the unit. */
+  /**
+   * Writes a descriptor (words beyond the descriptor width are dropped) behind the tail, without
+   * telling the unit.
+   */
   submit(words: Uint32Array): void {
     this.#waitForRoom();
     this.#store(this.base + this.tail, words);
@@ -117,7 +120,10 @@ export class VtdDriverQueue {
     this.await(value);
   }
 
-  /** Waits for a wait descriptor's status value. Throws {@link InvalidationQueueError} when the queue stopped. */
+  /**
+   * Waits for a wait descriptor's status value. Throws {@link InvalidationQueueError} when the
+   * queue stopped.
+   */
   await(value: number): void {
     let polls = 0;
     this.registers.waitUntil(() => {
@@ -138,7 +144,10 @@ export class VtdDriverQueue {
     return { IQE, ITE, ICE, IQEI, head: this.registers.field(IQH_REG, 'QH') };
   }
 
-  /** Replaces the descriptor at the head by a harmless one (a wait without effect) and lets the queue go on. */
+  /**
+   * Replaces the descriptor at the head by a harmless one (a wait without effect) and lets the
+   * queue go on.
+   */
   recover(): void {
     const head = this.registers.field(IQH_REG, 'QH');
     const harmless = pack(INV_WAIT_DSC, { TypeLow: DESCRIPTOR.WAIT, FN: 1 }) as Uint32Array;

@@ -1,7 +1,7 @@
 /**
- * All translations of an address space within a range, ascending: for replay, dumps and shadowing. A cursor
- * holds its place, visits a bounded number of entries per call and allocates nothing per leaf, so a table
- * that refers to itself only ever costs what the caller chose to spend.
+ * All translations of an address space within a range, ascending: for replay, dumps and shadowing.
+ * A cursor holds its place, visits a bounded number of entries per call and allocates nothing per
+ * leaf, so a table that refers to itself only ever costs what the caller chose to spend.
  */
 
 import { belowHi, belowLo, compare, join, type PhysicalAddress } from '../base/u64.js';
@@ -27,13 +27,18 @@ const MAX_LEVELS = 8;
 const NO_LEVELS: readonly FormatLevel[] = [];
 
 /**
- * Enumerates leaves. Entries that are not present or malformed, and tables outside of RAM, are skipped (and
- * counted in {@link malformed}). Sets no Accessed or Dirty bit; rights are those of an unprivileged request.
+ * Enumerates leaves. Entries that are not present or malformed, and tables outside of RAM, are
+ * skipped (and counted in {@link malformed}). Sets no Accessed or Dirty bit; rights are those of an
+ * unprivileged request.
  *
- * A paused cursor remembers table addresses: after the guest may have changed its tables, `start` again.
+ * A paused cursor remembers table addresses: after the guest may have changed its tables, `start`
+ * again.
  */
 export class LeafCursor {
-  /** The translation found: input (canonical) and output address of its start, log2 of its size, RIGHT bits. */
+  /**
+   * The translation found: input (canonical) and output address of its start, log2 of its size,
+   * RIGHT bits.
+   */
   inLo = 0;
   inHi = 0;
   outLo = 0;
@@ -82,7 +87,10 @@ export class LeafCursor {
     this.#updates = updates;
   }
 
-  /** Aims at the leaves that touch `[first, last]` (unsigned 64-bit, both included). The first may begin before `first`. */
+  /**
+   * Aims at the leaves that touch `[first, last]` (unsigned 64-bit, both included). The first may
+   * begin before `first`.
+   */
   start(
     format: PageTableFormat,
     memory: GuestMemory,
@@ -115,7 +123,10 @@ export class LeafCursor {
     this.#begin(format1, second, root1, firstLo, firstHi, lastLo, lastHi);
   }
 
-  /** Where an enumeration that goes on later has to start: the first input address not yet looked at. */
+  /**
+   * Where an enumeration that goes on later has to start: the first input address not yet looked
+   * at.
+   */
   get nextLo(): number {
     return this.#canonicalLo(this.#posLo);
   }
@@ -124,8 +135,8 @@ export class LeafCursor {
   }
 
   /**
-   * Goes to the next translation, visiting at most `budget` entries (nested: stage-1 entries and stage-2
-   * walks). Returns a value of {@link ENUMERATE}.
+   * Goes to the next translation, visiting at most `budget` entries (nested: stage-1 entries and
+   * stage-2 walks). Returns a value of {@link ENUMERATE}.
    */
   next(budget: number): number {
     const format = this.#format;
@@ -142,7 +153,10 @@ export class LeafCursor {
     return this.#done ? ENUMERATE.END : ENUMERATE.PAUSED;
   }
 
-  /** Without updates a table of the first stage is read as a walk reads it, which ends where a bit would have to be set. */
+  /**
+   * Without updates a table of the first stage is read as a walk reads it, which ends where a bit
+   * would have to be set.
+   */
   #aim(second: StageTwo, format2: PageTableFormat, root2: PhysicalAddress): void {
     second.use(format2, root2, this.#updates);
   }
@@ -179,7 +193,8 @@ export class LeafCursor {
     this.#lastLo = lastLo & maskLo;
     this.#lastHi = lastHi & maskHi;
     if (format.signExtended) {
-      // In the hole between the halves: first moves up to the upper half, last down to the lower one.
+      // In the hole between the halves: first moves up to the upper half, last down to the lower
+      // one.
       const half = 1 << (format.inputBits - 33);
       if (inHole(format, firstHi)) {
         this.#posLo = 0;
@@ -310,7 +325,10 @@ export class LeafCursor {
     return this.#past(first);
   }
 
-  /** Adds 2^log2 to the position, aligned down to it first; ends the enumeration beyond the last address. */
+  /**
+   * Adds 2^log2 to the position, aligned down to it first; ends the enumeration beyond the last
+   * address.
+   */
   #advance(log2: number): void {
     let lo = this.#posLo & ~belowLo(log2);
     let hi = this.#posHi & ~belowHi(log2);

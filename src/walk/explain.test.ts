@@ -59,7 +59,10 @@ describe('explain', () => {
 });
 
 describe('explainNested', () => {
-  /** Stage 1 at intermediate 0x0.. (pages 0..3), stage 2 in pages 8..10 maps intermediate page i to page i. */
+  /**
+   * Stage 1 at intermediate 0x0.. (pages 0..3), stage 2 in pages 8..10 maps intermediate page i to
+   * page i.
+   */
   function nested(): ArrayMemory {
     const memory = new ArrayMemory([{ base: 0, bytes: 16 * 4096 }]);
     memory.poke(0, 0x1007n);

@@ -1,6 +1,7 @@
 /**
- * One translation step by step, as data, for people. The steps come from the walker itself: it runs over memory that
- * remembers what was read and lets no update through, so an explanation can't differ from what a request would get.
+ * One translation step by step, as data, for people. The steps come from the walker itself: it runs
+ * over memory that remembers what was read and lets no update through, so an explanation can't
+ * differ from what a request would get.
  */
 
 import { hex, hex64, join, type PhysicalAddress } from '../base/u64.js';
@@ -19,13 +20,17 @@ export interface ExplainStep {
   readonly level: number;
   /** The specification's name of the entry, e.g. `SS-PDE`. */
   readonly name: string;
-  /** Addresses in hexadecimal; of stage-1 tables in a nested walk they are intermediate addresses. */
+  /**
+   * Addresses in hexadecimal; of stage-1 tables in a nested walk they are intermediate addresses.
+   */
   readonly table: string;
   readonly index: number;
   readonly address: string;
   /** The entry, or undefined when it could not be read. */
   readonly raw: string | undefined;
-  /** The entry's fields by the specification's names; ignored fields only where they are not zero. */
+  /**
+   * The entry's fields by the specification's names; ignored fields only where they are not zero.
+   */
   readonly fields: Readonly<Record<string, number>>;
   /** What all entries so far allow, e.g. `R W`. */
   readonly rights: string;
@@ -46,7 +51,10 @@ export interface Explanation {
   readonly steps: readonly ExplainStep[];
   /** Nested: stage 2 translating the output of stage 1. */
   readonly output2: readonly ExplainStep[];
-  /** Name of the outcome as in {@link WALK}; for a nested refusal `STAGE2: NOT_PRESENT` and the like. */
+  /**
+   * Name of the outcome as in {@link WALK}; for a nested refusal `STAGE2: NOT_PRESENT` and the
+   * like.
+   */
   readonly outcome: string;
   /** Output address of exactly this input, when there is one. */
   readonly output: string | undefined;

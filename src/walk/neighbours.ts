@@ -1,7 +1,8 @@
 /**
- * Valid translations around the one that was asked for, so that the miss of a large DMA costs one round trip
- * instead of one per page: entries of the same leaf table, with contiguous ones joined into larger aligned
- * spans. Nothing here sets an Accessed or Dirty bit, so a span only promises what those bits already allow.
+ * Valid translations around the one that was asked for, so that the miss of a large DMA costs one
+ * round trip instead of one per page: entries of the same leaf table, with contiguous ones joined
+ * into larger aligned spans. Nothing here sets an Accessed or Dirty bit, so a span only promises
+ * what those bits already allow.
  */
 
 import { belowHi, belowLo, highHalf, join, lowHalf } from '../base/u64.js';
@@ -11,21 +12,29 @@ import { both, type StageTwo } from './nested.js';
 import { WALK, WalkResult } from './types.js';
 import { cachable, rightsOf, walk } from './walk.js';
 
-/** Words of one span: input low and high, output low and high, log2 of the size, {@link RIGHT} bits. */
+/**
+ * Words of one span: input low and high, output low and high, log2 of the size, {@link RIGHT} bits.
+ */
 const SPAN_WORDS = 6;
 /** Most units looked at in each direction; a unit is the size of the block that was asked for. */
 const REACH = 64;
 const REACH_LOG2 = 6;
-/** So many unusable entries in a row end the search: a buffer is one run, and a lone page should not cost 64 loads. */
+/**
+ * So many unusable entries in a row end the search: a buffer is one run, and a lone page should not
+ * cost 64 loads.
+ */
 const MOST_GAP = 4;
 const ASKED = RIGHT.READ | RIGHT.WRITE | RIGHT.EXECUTE;
 
 /**
- * Finds neighbours. One object is reused for every request; its arrays are scratch. Loads at most 2 × 64
- * entries (nested: and one stage-2 walk for each that lies in another stage-2 block).
+ * Finds neighbours. One object is reused for every request; its arrays are scratch. Loads at most 2
+ * × 64 entries (nested: and one stage-2 walk for each that lies in another stage-2 block).
  */
 export class Neighbours {
-  /** Output and rights of the unit at distance k from the asked one, at index k + REACH. Rights 0: not usable. */
+  /**
+   * Output and rights of the unit at distance k from the asked one, at index k + REACH. Rights 0:
+   * not usable.
+   */
   readonly #outLo = new Int32Array(2 * REACH + 1);
   readonly #outHi = new Int32Array(2 * REACH + 1);
   readonly #rights = new Uint8Array(2 * REACH + 1);
@@ -41,16 +50,19 @@ export class Neighbours {
   #inHi = 0;
   readonly #alike: number;
 
-  /** @param alike bits of a (first stage's) leaf's low half that a neighbour must have as the asked one has them */
+  /**
+   * @param alike bits of a (first stage's) leaf's low half that a neighbour must have as the asked
+   * one has them
+   */
   constructor(alike = 0) {
     this.#alike = alike;
   }
 
   /**
-   * After `walk(format, memory, …, lo, hi, access, result)` returned OK: fills `spans` with the span that
-   * covers `lo:hi` first, then those that follow it in its leaf table, at most `maxSpans` (≥ 1); returns their
-   * number. Every span allows `access`. With access 0 there is one span, the walked block, with the rights as
-   * mapped: an answer for people and replay, not for caches.
+   * After `walk(format, memory, …, lo, hi, access, result)` returned OK: fills `spans` with the
+   * span that covers `lo:hi` first, then those that follow it in its leaf table, at most `maxSpans`
+   * (≥ 1); returns their number. Every span allows `access`. With access 0 there is one span, the
+   * walked block, with the rights as mapped: an answer for people and replay, not for caches.
    */
   collect(
     format: PageTableFormat,
@@ -83,8 +95,8 @@ export class Neighbours {
   }
 
   /**
-   * The same after `walkNested(format1, …, stage2, format2, root2, lo, hi, access, result)` returned OK. Units are the
-   * smaller of the two stages' blocks; only forward.
+   * The same after `walkNested(format1, …, stage2, format2, root2, lo, hi, access, result)`
+   * returned OK. Units are the smaller of the two stages' blocks; only forward.
    */
   collectNested(
     format1: PageTableFormat,
@@ -174,7 +186,10 @@ export class Neighbours {
     this.#outHi[slot] = leafHi(format, at, lo, hi);
   }
 
-  /** Rights that a leaf entry beside the asked one can be cached with; 0 when it is not one that allows `access`. */
+  /**
+   * Rights that a leaf entry beside the asked one can be cached with; 0 when it is not one that
+   * allows `access`.
+   */
   #entryRights(
     format: PageTableFormat,
     at: FormatLevel,
@@ -229,7 +244,10 @@ export class Neighbours {
     this.#outHi[slot] = second.outHi | (ipaHi & belowHi(second.log2Size) & ~belowHi(log2));
   }
 
-  /** Units of the largest block that the asked one can be in: 2^n where n low bits of input and output agree. */
+  /**
+   * Units of the largest block that the asked one can be in: 2^n where n low bits of input and
+   * output agree.
+   */
   #largest(): number {
     const differ = this.#outUnit(0) ^ this.#unit;
     const lowest = differ & -differ;
@@ -245,7 +263,9 @@ export class Neighbours {
       : this.#outHi[slot] >>> (log2 - 32);
   }
 
-  /** Whether the unit at distance k and the next one are one contiguous range with the same rights. */
+  /**
+   * Whether the unit at distance k and the next one are one contiguous range with the same rights.
+   */
   #contiguous(k: number): boolean {
     const slot = k + REACH;
     const log2 = this.#log2;

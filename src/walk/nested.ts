@@ -1,11 +1,12 @@
 /**
- * Nested translation: stage 1 is the ordinary walk over memory whose every address goes through stage 2
- * first, and its output goes through stage 2 once more (VT-d §3.8).
+ * Nested translation: stage 1 is the ordinary walk over memory whose every address goes through
+ * stage 2 first, and its output goes through stage 2 once more (VT-d §3.8).
  *
- * A fetch of a stage-1 entry is a stage-2 read; setting its Accessed or Dirty bit is a stage-2 write, so it
- * needs the right to write and, where stage 2 keeps them, sets Accessed and Dirty there. Stage-1 bits are set
- * before the output is translated; a refusal by stage 2 then leaves them set, as on hardware. VT-d's second stage
- * knows no execution (a fetch is a read) and no privilege: the first decides. Arm's has both.
+ * A fetch of a stage-1 entry is a stage-2 read; setting its Accessed or Dirty bit is a stage-2
+ * write, so it needs the right to write and, where stage 2 keeps them, sets Accessed and Dirty
+ * there. Stage-1 bits are set before the output is translated; a refusal by stage 2 then leaves
+ * them set, as on hardware. VT-d's second stage knows no execution (a fetch is a read) and no
+ * privilege: the first decides. Arm's has both.
  */
 
 import { belowHi, belowLo, highHalf, join, lowHalf, type PhysicalAddress } from '../base/u64.js';
@@ -19,8 +20,8 @@ const { READ, WRITE, EXECUTE, PRIVILEGED } = RIGHT;
 const ASKED = READ | WRITE | EXECUTE;
 
 /**
- * Guest memory seen through stage-2 tables: addresses are intermediate ones. One object serves many walks:
- * {@link use} aims it at tables. `result` tells how the last stage-2 walk ended.
+ * Guest memory seen through stage-2 tables: addresses are intermediate ones. One object serves many
+ * walks: {@link use} aims it at tables. `result` tells how the last stage-2 walk ended.
  */
 export class StageTwo implements GuestMemory {
   lo = 0;
@@ -39,7 +40,10 @@ export class StageTwo implements GuestMemory {
   /** Of the format, see there. */
   private tableMemory = 0;
 
-  /** @param updates false: no Accessed or Dirty bit is set on the way, in neither stage; a walk that needs to ends there */
+  /**
+   * @param updates false: no Accessed or Dirty bit is set on the way, in neither stage; a walk that
+   * needs to ends there
+   */
   constructor(
     memory: GuestMemory,
     private readonly updates = true,
@@ -58,9 +62,9 @@ export class StageTwo implements GuestMemory {
   }
 
   /**
-   * Translates an intermediate address. While {@link peeking} the rights that `access` needs are checked all the
-   * same. `access` holds no rights that the format does not know ({@link PageTableFormat.asks}). On success
-   * `result` holds the block.
+   * Translates an intermediate address. While {@link peeking} the rights that `access` needs are
+   * checked all the same. `access` holds no rights that the format does not know
+   * ({@link PageTableFormat.asks}). On success `result` holds the block.
    */
   translate(lo: number, hi: number, access: number): boolean {
     const format = this.format;
@@ -163,10 +167,11 @@ export class StageTwo implements GuestMemory {
 }
 
 /**
- * Translates `lo:hi` through stage-1 tables at intermediate address `root` and the stage-2 tables that
- * `stage2` is made to use. Outcomes of stage 1 are as of {@link walk}; STAGE2_ON_FETCH and STAGE2 mean that stage 2
- * refused a stage-1 entry or the output: `result.stage2`, `stage2Access`, `stage2Level` and `ipaLo:ipaHi` say
- * how. Permissions are what both stages allow, the size is the smaller one.
+ * Translates `lo:hi` through stage-1 tables at intermediate address `root` and the stage-2 tables
+ * that `stage2` is made to use. Outcomes of stage 1 are as of {@link walk}; STAGE2_ON_FETCH and
+ * STAGE2 mean that stage 2 refused a stage-1 entry or the output: `result.stage2`, `stage2Access`,
+ * `stage2Level` and `ipaLo:ipaHi` say how. Permissions are what both stages allow, the size is the
+ * smaller one.
  */
 export function walkNested(
   format1: PageTableFormat,
@@ -183,7 +188,8 @@ export function walkNested(
   stage2.use(format2, root2, look);
   const first = walk(format1, stage2, root1, lo, hi, access, result);
   if (first !== WALK.OK) {
-    // A fetch or an update that stage 2 refused looks like memory that isn't there: here is the difference.
+    // A fetch or an update that stage 2 refused looks like memory that isn't there: here is the
+    // difference.
     if (stage2.failed === WALK.OK || (first !== WALK.FETCH && first !== WALK.UPDATE)) return first;
     return stage2Failed(stage2, WALK.STAGE2_ON_FETCH, result);
   }
@@ -209,7 +215,9 @@ export function walkNested(
   return WALK.OK;
 }
 
-/** Rights that both stages allow; where `format2` does not know execution, its reads stand for it. */
+/**
+ * Rights that both stages allow; where `format2` does not know execution, its reads stand for it.
+ */
 export function both(format2: PageTableFormat, first: number, second: number): number {
   const execute = (format2.asks & EXECUTE) !== 0 ? second : (second & READ) * (EXECUTE / READ);
   const rights = first & ((second & (READ | WRITE)) | (execute & EXECUTE));

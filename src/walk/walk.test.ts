@@ -134,7 +134,8 @@ describe('why a request is refused', () => {
 describe('nested', () => {
   it('sets Dirty in stage 2 for the pages of tables whose bits it sets, and keeps privileged-only rights so', () => {
     const memory = path(3n);
-    // Stage 2 in pages 4..6: intermediate pages 0..3 as they stand, 0x9000 → 0x5_0000, all but the leaf's page writable.
+    // Stage 2 in pages 4..6: intermediate pages 0..3 as they stand, 0x9000 → 0x5_0000, all but the
+    // leaf's page writable.
     memory.poke(0x4000, 0x5003n);
     memory.poke(0x5000, 0x6003n);
     for (const page of [0, 1, 2, 3]) memory.poke(0x6000 + page * 8, BigInt(page * 4096) | 3n);

@@ -1,20 +1,23 @@
 /**
  * The one page-table walker. It knows no format: every position, mask and rule comes from a
- * {@link PageTableFormat} record. A nested walk is the same walk over memory that translates (nested.ts).
+ * {@link PageTableFormat} record. A nested walk is the same walk over memory that translates
+ * (nested.ts).
  *
  * Which error comes first, where several are possible:
  * 1. the input address is checked before any entry is read;
- * 2. per level: the fetch, then presence, then reserved bits (an entry that is not present has none); of these
- *    Arm's order: translation, address size, Access flag;
- * 3. rights are checked once, after the leaf was found valid, on what all levels allow together. VT-d §3.6.1
- *    and §3.7 define access rights over all entries of a translation, as processors do, so a missing or
- *    malformed entry below a read-only one is reported as such. (Models that check rights at each level report
- *    the right violation there; both leave the request blocked, only hostile tables can tell.)
- * 4. the Accessed bit of an entry is set as the walk uses it to go on; the leaf's together with Dirty, and
- *    only after rights were granted, so a refused write never leaves a Dirty bit (§3.6.2, §3.7.2).
+ * 2. per level: the fetch, then presence, then reserved bits (an entry that is not present has
+ *    none); of these Arm's order: translation, address size, Access flag;
+ * 3. rights are checked once, after the leaf was found valid, on what all levels allow together.
+ *    VT-d §3.6.1 and §3.7 define access rights over all entries of a translation, as processors do,
+ *    so a missing or malformed entry below a read-only one is reported as such. (Models that check
+ *    rights at each level report the right violation there; both leave the request blocked, only
+ *    hostile tables can tell.)
+ * 4. the Accessed bit of an entry is set as the walk uses it to go on; the leaf's together with
+ *    Dirty, and only after rights were granted, so a refused write never leaves a Dirty bit
+ *    (§3.6.2, §3.7.2).
  *
- * Arm's levels count from the root: Arm's level is 4 less ours. A translation fault there is NOT_PRESENT, or
- * ADDRESS_SIZE (the input) at the root; an address size fault is OUTPUT_SIZE.
+ * Arm's levels count from the root: Arm's level is 4 less ours. A translation fault there is
+ * NOT_PRESENT, or ADDRESS_SIZE (the input) at the root; an address size fault is OUTPUT_SIZE.
  */
 
 import { join, type PhysicalAddress } from '../base/u64.js';
@@ -22,7 +25,8 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK, type WalkOutcome, type WalkResult } from './types.js';
 
-// Copies of imported constants: the engine folds a module's own constants into the code, imported ones not.
+// Copies of imported constants: the engine folds a module's own constants into the code, imported
+// ones not.
 const { OK, NOT_PRESENT, FETCH, UPDATE } = WALK;
 const { READ, WRITE, EXECUTE, PRIVILEGED } = RIGHT;
 const ASKED = READ | WRITE | EXECUTE;
@@ -32,16 +36,18 @@ const DONE = 0;
 const CHANGED = 1;
 const IMPOSSIBLE = 2;
 
-/** An entry that the guest changes again and again under our update is given up after so many tries. */
+/**
+ * An entry that the guest changes again and again under our update is given up after so many tries.
+ */
 const MAX_UPDATES = 16;
 
 /**
  * Translates `lo:hi` through the tables at `root` and fills `result`.
  *
- * `access` holds {@link RIGHT} bits. With access 0 (or PRIVILEGED alone) nothing is refused for lack of rights and no
- * Accessed or Dirty bit is written: the result tells what would be allowed. `root` is aligned as the format's root
- * table has to be.
- * Reads at most one entry per level, plus bounded re-reads where the guest changes an entry under an update.
+ * `access` holds {@link RIGHT} bits. With access 0 (or PRIVILEGED alone) nothing is refused for
+ * lack of rights and no Accessed or Dirty bit is written: the result tells what would be allowed.
+ * `root` is aligned as the format's root table has to be. Reads at most one entry per level, plus
+ * bounded re-reads where the guest changes an entry under an update.
  */
 export function walk(
   format: PageTableFormat,
@@ -121,15 +127,16 @@ export function walk(
     gatheredHi |= entryHi;
     const nextLo = entryLo & addressLo;
     const nextHi = (entryHi & addressHi) | ((entryLo & splitLo) << splitShift);
-    // Below 2 GiB the address stays an integer for the engine; `join` makes a floating-point number of it.
+    // Below 2 GiB the address stays an integer for the engine; `join` makes a floating-point number
+    // of it.
     table = nextHi === 0 && nextLo >= 0 ? nextLo : join(nextLo, nextHi);
     at = next;
   }
 }
 
 /**
- * {@link RIGHT} bits for what the entries of a translation gathered, at the privilege of `access`: the AND of all low
- * halves, the leaf's high half, and the OR of the high halves above it.
+ * {@link RIGHT} bits for what the entries of a translation gathered, at the privilege of `access`:
+ * the AND of all low halves, the leaf's high half, and the OR of the high halves above it.
  */
 export function rightsOf(
   format: PageTableFormat,
@@ -145,7 +152,10 @@ export function rightsOf(
   return format.rights[index | (access & PRIVILEGED)];
 }
 
-/** What of `rights` may be kept without another walk, given the Accessed and Dirty bits as they stand. */
+/**
+ * What of `rights` may be kept without another walk, given the Accessed and Dirty bits as they
+ * stand.
+ */
 export function cachable(
   format: PageTableFormat,
   gatheredLo: number,
@@ -157,7 +167,10 @@ export function cachable(
   return (~leafLo & format.dirty) === 0 && (leafLo & clean) === 0 ? rights : rights & ~WRITE;
 }
 
-/** What a present entry's violated bits mean: OK when there are none. Not for the hot path, which only asks whether. */
+/**
+ * What a present entry's violated bits mean: OK when there are none. Not for the hot path, which
+ * only asks whether.
+ */
 export function flawOf(format: PageTableFormat, at: FormatLevel, lo: number, hi: number): WalkOutcome {
   const leaf = (lo & at.leafMask) === at.leafValue;
   const badLo = (lo ^ at.flip) & (leaf ? at.leafReservedLo : at.tableReservedLo);
@@ -170,8 +183,8 @@ export function flawOf(format: PageTableFormat, at: FormatLevel, lo: number, hi:
 
 /**
  * Makes `wanted` the low half of an entry that was read as `lo:hi`. CHANGED: the guest was there in
- * between, so the entry has to be looked at again. A change of the high half alone does not fail the 32-bit
- * exchange; it is caught by reading once more.
+ * between, so the entry has to be looked at again. A change of the high half alone does not fail
+ * the 32-bit exchange; it is caught by reading once more.
  */
 function update(
   memory: GuestMemory,

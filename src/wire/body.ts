@@ -1,7 +1,7 @@
 /**
- * Bodies. What encodes and decodes each message is made from `proto/viommu.proto` (`generated/codecs.ts`): it
- * writes through {@link BodyWriter} and decodes into a message that is reused, so that neither direction
- * allocates for messages of numbers.
+ * Bodies. What encodes and decodes each message is made from `proto/viommu.proto`
+ * (`generated/codecs.ts`): it writes through {@link BodyWriter} and decodes into a message that is
+ * reused, so that neither direction allocates for messages of numbers.
  */
 import { CodedError } from '../base/errors.js';
 import { BodyReader } from './reader.js';
@@ -52,8 +52,8 @@ export class Codec<T extends object> {
   }
 
   /**
-   * Decodes bytes [start, end). The message is valid until the next call (byte fields: until the next frame is
-   * received). Throws `BAD_BODY`.
+   * Decodes bytes [start, end). The message is valid until the next call (byte fields: until the
+   * next frame is received). Throws `BAD_BODY`.
    */
   decode(bytes: Uint8Array, start: number, end: number): T {
     const message = this.#message;

@@ -1,6 +1,6 @@
 /**
- * One direction-less end of a connection: frames in, frames out, nothing ever waits. What cannot be sent now
- * stays in a buffer until {@link Channel.flush}.
+ * One direction-less end of a connection: frames in, frames out, nothing ever waits. What cannot be
+ * sent now stays in a buffer until {@link Channel.flush}.
  */
 import { CodedError } from '../base/errors.js';
 import { closeFd, NativeBuffer } from '../base/native.js';
@@ -65,8 +65,9 @@ export class Channel {
   }
 
   /**
-   * Receives once, without waiting: {@link FILL}.DATA, NOTHING, CLOSED, or FULL when frames must be taken
-   * first. Throws `FRAME_TRUNCATED` when the peer closed in the middle of a frame, and as `FdSocket.receive`.
+   * Receives once, without waiting: {@link FILL}.DATA, NOTHING, CLOSED, or FULL when frames must be
+   * taken first. Throws `FRAME_TRUNCATED` when the peer closed in the middle of a frame, and as
+   * `FdSocket.receive`.
    */
   fill(): number {
     const room = this.#receiver.makeRoom();
@@ -79,7 +80,10 @@ export class Channel {
     return count === RECEIVED.NOTHING ? FILL.NOTHING : FILL.CLOSED;
   }
 
-  /** Takes the next whole frame into {@link frame}; false when there is none. Throws as `Receiver.next`. */
+  /**
+   * Takes the next whole frame into {@link frame}; false when there is none. Throws as
+   * `Receiver.next`.
+   */
   next(): boolean {
     if (!this.#receiver.next(this.frame)) return false;
     if (this.frame.reply) this.#owed--;
@@ -114,7 +118,10 @@ export class Channel {
     if ((flags & FLAG.NEED_REPLY) !== 0) this.#owed++;
   }
 
-  /** Sends what the socket takes now; true when nothing is left. Throws `PEER_CLOSED`, `SOCKET_FAILED`. */
+  /**
+   * Sends what the socket takes now; true when nothing is left. Throws `PEER_CLOSED`,
+   * `SOCKET_FAILED`.
+   */
   flush(): boolean {
     while (this.#outStart < this.#outEnd) {
       const sent = this.#socket.send(this.#out.address + this.#outStart, this.#outEnd - this.#outStart);
@@ -127,8 +134,8 @@ export class Channel {
   }
 
   /**
-   * As {@link flush} for one frame whose first byte carries descriptors, when that frame is all there is to
-   * send; false when none of it has gone yet.
+   * As {@link flush} for one frame whose first byte carries descriptors, when that frame is all
+   * there is to send; false when none of it has gone yet.
    */
   flushWithDescriptors(descriptors: readonly number[]): boolean {
     const sent = this.#socket.sendWithDescriptors(
@@ -147,7 +154,10 @@ export class Channel {
     this.#outEnd = at + bytes.length;
   }
 
-  /** Closes the socket, and every descriptor that came and was not taken. A second call does nothing. */
+  /**
+   * Closes the socket, and every descriptor that came and was not taken. A second call does
+   * nothing.
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

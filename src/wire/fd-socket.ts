@@ -1,6 +1,7 @@
 /**
- * A stream socket that belongs to this thread: receives and sends without waiting, descriptors included. The
- * structures of recvmsg(2) and sendmsg(2) are laid out once, in memory whose address is known.
+ * A stream socket that belongs to this thread: receives and sends without waiting, descriptors
+ * included. The structures of recvmsg(2) and sendmsg(2) are laid out once, in memory whose address
+ * is known.
  *
  * LP64 layouts (recvmsg(2), cmsg(3)):
  *   struct msghdr   0 name · 8 namelen · 16 iov · 24 iovlen · 32 control · 40 controllen · 48 flags
@@ -29,7 +30,10 @@ const HEADER = 0;
 const IOVEC = 16;
 const CONTROL = 32;
 const CMSG_HEADER_BYTES = 16;
-/** Room for the most descriptors that the kernel passes at once (SCM_MAX_FD), so that none can get lost. */
+/**
+ * Room for the most descriptors that the kernel passes at once (SCM_MAX_FD), so that none can get
+ * lost.
+ */
 const CONTROL_BYTES = CMSG_HEADER_BYTES + 4 * 256;
 const RECEIVE_FLAGS = MSG.DONTWAIT | MSG.CMSG_CLOEXEC;
 
@@ -51,8 +55,9 @@ export class FdSocket {
   }
 
   /**
-   * Receives at most `bytes` to `address` without waiting. Returns how many came, {@link RECEIVED}.CLOSED when
-   * the peer will send no more, or {@link RECEIVED}.NOTHING. Throws `EXTRA_DESCRIPTOR`, `SOCKET_FAILED`.
+   * Receives at most `bytes` to `address` without waiting. Returns how many came,
+   * {@link RECEIVED}.CLOSED when the peer will send no more, or {@link RECEIVED}.NOTHING. Throws
+   * `EXTRA_DESCRIPTOR`, `SOCKET_FAILED`.
    */
   receive(address: number, bytes: number): number {
     const words = this.#memory.words;
@@ -75,7 +80,10 @@ export class FdSocket {
     }
   }
 
-  /** Sends without waiting; returns how many bytes went (0: none now). Throws `PEER_CLOSED`, `SOCKET_FAILED`. */
+  /**
+   * Sends without waiting; returns how many bytes went (0: none now). Throws `PEER_CLOSED`,
+   * `SOCKET_FAILED`.
+   */
   send(address: number, bytes: number): number {
     for (;;) {
       const count = sendNow(this.fd, address, bytes);
@@ -86,7 +94,10 @@ export class FdSocket {
     }
   }
 
-  /** As {@link send}, the descriptors with the first byte; when 0 comes back they have not gone either. */
+  /**
+   * As {@link send}, the descriptors with the first byte; when 0 comes back they have not gone
+   * either.
+   */
   sendWithDescriptors(address: number, bytes: number, descriptors: readonly number[]): number {
     const words = this.#memory.words;
     setAddress(words, IOVEC, address);

@@ -1,4 +1,7 @@
-/** Frames: the numbers of `proto/viommu.proto` that they are made of, and what a received one looks like. */
+/**
+ * Frames: the numbers of `proto/viommu.proto` that they are made of, and what a received one looks
+ * like.
+ */
 import { CONTROL, FEATURE, FLAG, MESSAGE, NOTIFY, SHARED, WIRE } from './generated/numbers.js';
 
 export { CONTROL, FEATURE, FLAG, MESSAGE, NOTIFY, SHARED };
@@ -26,8 +29,9 @@ export const ALL_FEATURES = Object.values(FEATURE).reduce<number>((all, mask) =>
 /** The first word of the control page. */
 export const CONTROL_MAGIC = SHARED.MAGIC;
 /**
- * The mailbox's two places for a frame, in bytes of the control page. Each stands behind the words that say what is in
- * it: a poll of those finds the frame in the same cache line, which only one side writes.
+ * The mailbox's two places for a frame, in bytes of the control page. Each stands behind the words
+ * that say what is in it: a poll of those finds the frame in the same cache line, which only one
+ * side writes.
  */
 export const MAILBOX = {
   PEER: CONTROL.MAIL_FRAME * 4,
@@ -47,7 +51,10 @@ export function messageName(type: number): string {
   return `type ${type}`;
 }
 
-/** A frame as received; reused for every frame of a channel. Body bytes are [start, end) of the channel's buffer. */
+/**
+ * A frame as received; reused for every frame of a channel. Body bytes are [start, end) of the
+ * channel's buffer.
+ */
 export class Frame {
   type = 0;
   flags = 0;

@@ -1,6 +1,6 @@
 /**
- * Accepts connections on a Unix socket, on the main thread. Node only accepts: it never reads from a
- * connection, whose descriptor goes to a session's thread.
+ * Accepts connections on a Unix socket, on the main thread. Node only accepts: it never reads from
+ * a connection, whose descriptor goes to a session's thread.
  */
 import { lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -16,8 +16,8 @@ export interface Listener {
 }
 
 /**
- * Listens on `path`; the file has mode 0600 from the moment it exists. A socket file that nobody answers on is
- * replaced. Every connection's descriptor (close-on-exec) belongs to `onConnection`.
+ * Listens on `path`; the file has mode 0600 from the moment it exists. A socket file that nobody
+ * answers on is replaced. Every connection's descriptor (close-on-exec) belongs to `onConnection`.
  * Throws `ADDRESS_IN_USE`, `BAD_SOCKET_PATH`.
  */
 export async function listen(path: string, onConnection: (fd: number) => void): Promise<Listener> {
@@ -76,7 +76,8 @@ function listening(server: Server, fd: number): Promise<void> {
     server.once('error', reject);
     server.listen({ fd }, () => {
       server.off('error', reject);
-      // Accepting can fail for want of descriptors; those who are connected must not suffer from it.
+      // Accepting can fail for want of descriptors; those who are connected must not suffer from
+      // it.
       server.on('error', () => undefined);
       resolve();
     });

@@ -1,6 +1,7 @@
 /**
- * The mailbox: one frame each way in the control page, where whoever looks finds it without a system call
- * (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at: the other side may change it at any time.
+ * The mailbox: one frame each way in the control page, where whoever looks finds it without a
+ * system call (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at:
+ * the other side may change it at any time.
  */
 import { CodedError } from '../base/errors.js';
 import type { Codec } from './codec.js';
@@ -17,7 +18,10 @@ import {
 } from './frame.js';
 import { BodyWriter } from './writer.js';
 
-/** The type of no message: an answer that goes on the front channel, because there is no room for it here. */
+/**
+ * The type of no message: an answer that goes on the front channel, because there is no room for it
+ * here.
+ */
 const ELSEWHERE = 0;
 
 /** A place in the control page, and a copy of what was there. */
@@ -121,7 +125,9 @@ export class DaemonMailbox {
     return Atomics.load(this.#control, CONTROL.MAIL_SENT) === this.#taken;
   }
 
-  /** Whether there is a frame whose turn it is, when so many of the front channel have been handled. */
+  /**
+   * Whether there is a frame whose turn it is, when so many of the front channel have been handled.
+   */
   due(handled: number): boolean {
     return !this.empty && (((this.#control[CONTROL.MAIL_AFTER] as number) - handled) | 0) <= 0;
   }
@@ -131,7 +137,10 @@ export class DaemonMailbox {
     return (this.#control[CONTROL.FRONT_SENT] as number) !== handled;
   }
 
-  /** Takes the frame that is there. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, and `OUT_OF_ORDER` for what has no place here. */
+  /**
+   * Takes the frame that is there. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, and `OUT_OF_ORDER` for
+   * what has no place here.
+   */
   take(): void {
     const taken = (this.#taken + 1) >>> 0;
     const sent = Atomics.load(this.#control, CONTROL.MAIL_SENT);
@@ -144,13 +153,19 @@ export class DaemonMailbox {
     }
   }
 
-  /** What was taken last has been handled: what it made complete is in the guest's memory, and there is room for the next. */
+  /**
+   * What was taken last has been handled: what it made complete is in the guest's memory, and there
+   * is room for the next.
+   */
   handled(): void {
     if (this.#control[CONTROL.MAIL_HANDLED] === this.#taken) return;
     Atomics.store(this.#control, CONTROL.MAIL_HANDLED, this.#taken);
   }
 
-  /** Puts an answer there, or word that it is not; false in this case. Either way what it answers has been handled. */
+  /**
+   * Puts an answer there, or word that it is not; false in this case. Either way what it answers
+   * has been handled.
+   */
   answer<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): boolean {
     const bytes = this.#maker.make(type, flags, id, codec, message);
     const fits = bytes <= this.#out.room;
@@ -168,14 +183,17 @@ export class DaemonMailbox {
     return Atomics.load(this.#control, CONTROL.PEER_SLEEPS) !== 0;
   }
 
-  /** From now on MAIL must tell of a frame, or need not. What came before that is to be looked for once more. */
+  /**
+   * From now on MAIL must tell of a frame, or need not. What came before that is to be looked for
+   * once more.
+   */
   sleep(asleep: boolean): void {
     Atomics.store(this.#control, CONTROL.DAEMON_SLEEPS, asleep ? 1 : 0);
   }
 
   /**
-   * Says which processor this thread is on. False: the peer's thread was there, too, when it put the last frame, so each of
-   * them stands still as long as the other one looks.
+   * Says which processor this thread is on. False: the peer's thread was there, too, when it put
+   * the last frame, so each of them stands still as long as the other one looks.
    */
   apart(cpu: number): boolean {
     const control = this.#control;
@@ -246,7 +264,10 @@ export class PeerMailbox {
     return Atomics.load(this.#control, CONTROL.MAIL_ANSWERED) !== this.#answers;
   }
 
-  /** Takes the answer; false when it comes on the front channel. Throws `BAD_HEADER`, `FRAME_TOO_LONG`. */
+  /**
+   * Takes the answer; false when it comes on the front channel. Throws `BAD_HEADER`,
+   * `FRAME_TOO_LONG`.
+   */
   take(): boolean {
     this.#answers = (this.#answers + 1) >>> 0;
     const elsewhere = this.#control[MAILBOX.DAEMON / 4] === ELSEWHERE;

@@ -1,6 +1,7 @@
 /**
- * Reads protobuf bodies out of a channel's memory. The decoders of `generated/codecs.ts` call it, a field at a
- * time. It checks every length against the body's end, and throws a plain `Error` for a body that is wrong.
+ * Reads protobuf bodies out of a channel's memory. The decoders of `generated/codecs.ts` call it, a
+ * field at a time. It checks every length against the body's end, and throws a plain `Error` for a
+ * body that is wrong.
  */
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -10,7 +11,10 @@ const MANY = 128;
 const MOST_NESTED = 100;
 
 const WIRE_TYPE = { VARINT: 0, FIXED64: 1, BYTES: 2, GROUP: 3, END_GROUP: 4, FIXED32: 5 } as const;
-/** Bits of a varint: of a value's, which may be of 64 bits, and where the last byte of 32 bits begins. */
+/**
+ * Bits of a varint: of a value's, which may be of 64 bits, and where the last byte of 32 bits
+ * begins.
+ */
 const VARINT_BITS = 70;
 const LAST_SHIFT = 28;
 
@@ -91,8 +95,8 @@ export class BodyReader {
   }
 
   /**
-   * Strings are for people. One that is not UTF-8 (cut in the middle of a character, say) has U+FFFD where it is
-   * wrong; a peer does not lose its connection for it.
+   * Strings are for people. One that is not UTF-8 (cut in the middle of a character, say) has
+   * U+FFFD where it is wrong; a peer does not lose its connection for it.
    */
   string(): string {
     return utf8.decode(this.bytes());

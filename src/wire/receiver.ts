@@ -1,9 +1,11 @@
 /**
- * Bytes in, frames out: a state machine with one method per state, over one buffer that the socket fills.
+ * Bytes in, frames out: a state machine with one method per state, over one buffer that the socket
+ * fills.
  *
- * Descriptors. The kernel hands over the descriptors of a `sendmsg` with its first bytes and ends that receive
- * behind its last. A frame with descriptors is a `sendmsg` of its own (docs/protocol.md), so they belong to
- * the frame that the last received byte is part of, and that frame must have begun in the same receive.
+ * Descriptors. The kernel hands over the descriptors of a `sendmsg` with its first bytes and ends
+ * that receive behind its last. A frame with descriptors is a `sendmsg` of its own
+ * (docs/protocol.md), so they belong to the frame that the last received byte is part of, and that
+ * frame must have begun in the same receive.
  */
 import { CodedError } from '../base/errors.js';
 import { closeFd } from '../base/native.js';
@@ -43,8 +45,8 @@ export class Receiver {
   }
 
   /**
-   * Makes room behind the unread bytes and returns how much there is; 0 when a whole frame waits to be taken.
-   * Moves bytes: a frame handed out before is no longer valid.
+   * Makes room behind the unread bytes and returns how much there is; 0 when a whole frame waits to
+   * be taken. Moves bytes: a frame handed out before is no longer valid.
    */
   makeRoom(): number {
     if (this.#start === this.#end && this.#passed.length === 0) {
@@ -56,7 +58,10 @@ export class Receiver {
     return this.#bytes.length - this.#end;
   }
 
-  /** Takes note of `count` bytes written at {@link writePosition} and of the descriptors that came with them. */
+  /**
+   * Takes note of `count` bytes written at {@link writePosition} and of the descriptors that came
+   * with them.
+   */
   received(count: number, descriptors: readonly number[]): void {
     const from = this.#end;
     this.#end += count;
@@ -69,8 +74,8 @@ export class Receiver {
   }
 
   /**
-   * Fills `frame` with the next whole frame; false when more bytes are needed. Throws `FRAME_TOO_LONG`,
-   * `BAD_HEADER`, `EXTRA_DESCRIPTOR`.
+   * Fills `frame` with the next whole frame; false when more bytes are needed. Throws
+   * `FRAME_TOO_LONG`, `BAD_HEADER`, `EXTRA_DESCRIPTOR`.
    */
   next(frame: Frame): boolean {
     if (this.#state === STATE.HEADER && !this.#readHeader()) return false;

@@ -1,6 +1,6 @@
 /**
- * Writes protobuf bodies straight into a channel's outgoing memory. The encoders of `generated/codecs.ts` call it,
- * a field at a time.
+ * Writes protobuf bodies straight into a channel's outgoing memory. The encoders of
+ * `generated/codecs.ts` call it, a field at a time.
  */
 const encoder = new TextEncoder();
 /** So many words are copied as bytes, which needs a view of them; fewer are not worth one. */
@@ -87,7 +87,10 @@ export class BodyWriter {
     return this.uint32(ENTRY.KEY).string(key).uint32(ENTRY.VALUE).string(value).#close(start);
   }
 
-  /** Begins a part whose length is not known yet: one byte is set aside for it. Returns where it begins. */
+  /**
+   * Begins a part whose length is not known yet: one byte is set aside for it. Returns where it
+   * begins.
+   */
   #open(): number {
     this.#pos += 1;
     return this.#pos;

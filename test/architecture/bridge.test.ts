@@ -5,8 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { type CFile, circlesOf, readC } from './c-sources.js';
 
 /**
- * The rules of qemu-bridge (qemu-bridge/README.md, "How it works"): calls go down, every source file has a header that
- * declares exactly what the file defines, and every global begins with `viommu_`.
+ * The rules of qemu-bridge (qemu-bridge/README.md, "How it works"): calls go down, every source
+ * file has a header that declares exactly what the file defines, and every global begins with
+ * `viommu_`.
  */
 
 const DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));

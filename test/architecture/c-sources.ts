@@ -1,6 +1,7 @@
 /**
- * What C sources define, declare and mention, as far as the architecture test asks. QEMU's style is assumed: one
- * declaration a statement, braces always. Nothing is preprocessed: both sides of an #if count.
+ * What C sources define, declare and mention, as far as the architecture test asks. QEMU's style is
+ * assumed: one declaration a statement, braces always. Nothing is preprocessed: both sides of an
+ * #if count.
  */
 
 export interface CFile {
@@ -22,7 +23,10 @@ function codeOf(text: string): string {
   return text.replace(NOT_CODE, ' ').replace(DIRECTIVE, '');
 }
 
-/** Statements at file scope, each without what stands in its braces: `int f(void) {}`, `const T v = {};`. */
+/**
+ * Statements at file scope, each without what stands in its braces: `int f(void) {}`,
+ * `const T v = {};`.
+ */
 function statementsOf(code: string): string[] {
   const found: string[] = [];
   let depth = 0;

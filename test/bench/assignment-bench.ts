@@ -1,6 +1,7 @@
 /**
- * What forwarding and PASIDs cost on a simulated vt-d3 host, called directly: invalidations in one batch beside one at a
- * time, and allocating, binding and freeing a PASID beside few and beside many live ones.
+ * What forwarding and PASIDs cost on a simulated vt-d3 host, called directly: invalidations in one
+ * batch beside one at a time, and allocating, binding and freeing a PASID beside few and beside
+ * many live ones.
  */
 import { ANY } from '../../src/device/iommu.js';
 import { ENTRY, type NestedView, STREAM } from '../../src/device/nested-view.js';
@@ -15,7 +16,10 @@ const DID = 3;
 const PAGE = 4096;
 
 export interface AssignmentBench {
-  /** Nanoseconds for each of `pages` invalidations: in one batch, and one at a time; of neighbours, and of pages that are none. */
+  /**
+   * Nanoseconds for each of `pages` invalidations: in one batch, and one at a time; of neighbours,
+   * and of pages that are none.
+   */
   readonly batchedNs: number;
   readonly scatteredNs: number;
   readonly singleNs: number;

@@ -1,6 +1,7 @@
 /**
- * One invalidation and its completion, as a driver in strict mode asks for it: of one page, by the queue, without a guest around
- * it. From the write of the tail register until the driver can see that it is done.
+ * One invalidation and its completion, as a driver in strict mode asks for it: of one page, by the
+ * queue, without a guest around it. From the write of the tail register until the driver can see
+ * that it is done.
  */
 
 import { summary } from './report.mjs';

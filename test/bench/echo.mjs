@@ -1,6 +1,6 @@
 /**
- * The floor of a round trip to the daemon: a worker that waits as a session's thread waits and sends back what
- * it receives. No frames, no codec, no model.
+ * The floor of a round trip to the daemon: a worker that waits as a session's thread waits and
+ * sends back what it receives. No frames, no codec, no model.
  */
 
 import { once } from 'node:events';
@@ -17,7 +17,8 @@ export async function startEcho(scratch) {
   const socket = join(scratch, 'echo.sock');
   const workers = new Set();
   const server = createServer({ pauseOnConnect: true }, async (connection) => {
-    // The worker reads and writes the descriptor itself; Node never does, and closes it after the worker.
+    // The worker reads and writes the descriptor itself; Node never does, and closes it after the
+    // worker.
     const worker = new Worker(new URL(import.meta.url), { workerData: { fd: connection._handle.fd } });
     workers.add(worker);
     worker.on('error', (error) => process.stderr.write(`bench: echo: ${error.message}\n`));

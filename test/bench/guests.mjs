@@ -1,4 +1,7 @@
-/** Whole guests, ours and stock's: time to user space, sequential reads of an NVMe disk, VFIO's maps and unmaps, in turns. */
+/**
+ * Whole guests, ours and stock's: time to user space, sequential reads of an NVMe disk, VFIO's maps
+ * and unmaps, in turns.
+ */
 
 import { spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 'node:fs';
@@ -50,7 +53,11 @@ export class Guest {
   #side;
   #silenceMs;
 
-  /** @param {{unit: object, part: object, side: object, preload: string[], devices: string[], initramfs?: string, append: string, memory?: string, cpus?: number, silenceMs?: number}} options */
+  /**
+   * @param {{unit: object, part: object, side: object, preload: string[], devices: string[],
+   * initramfs?: string, append: string, memory?: string, cpus?: number, silenceMs?: number}}
+   * options
+   */
   constructor(options) {
     this.#side = options.side;
     this.#silenceMs = options.silenceMs ?? SILENCE_MS;
@@ -70,7 +77,8 @@ export class Guest {
   }
 
   /**
-   * The next result line that starts with `start`; throws when the guest ends, fails or says nothing before.
+   * The next result line that starts with `start`; throws when the guest ends, fails or says
+   * nothing before.
    * @param {(text: string) => void} [other] hears of the other ones
    */
   async expect(start, other) {
@@ -100,7 +108,9 @@ export class Guest {
     return lines;
   }
 
-  /** Waits for the guest to power itself off without a fault, or with no more of them than these. */
+  /**
+   * Waits for the guest to power itself off without a fault, or with no more of them than these.
+   */
   async finish(faults = 0) {
     const text = await this.expect('faults count=');
     if (valuesOf(text).count > faults) throw this.#failure(text);
@@ -187,8 +197,8 @@ export async function startMapper(options, device = 'viommu-testdev,assigned=on'
 }
 
 /**
- * A guest that waits to read two disks and to send frames to a peer that returns them. Rounds give how many, and the
- * nanoseconds.
+ * A guest that waits to read two disks and to send frames to a peer that returns them. Rounds give
+ * how many, and the nanoseconds.
  */
 export async function startSmallIo(options) {
   const guest = new Guest({

@@ -1,7 +1,7 @@
 /**
- * What the generic walker costs over Armv8 tables: a stage-1 walk of four levels, and the same walk nested in stage-2
- * tables of four levels, where each of its descriptors and its output go through stage 2. 4 KiB pages, shuffled
- * addresses, the fastest of interleaved rounds.
+ * What the generic walker costs over Armv8 tables: a stage-1 walk of four levels, and the same walk
+ * nested in stage-2 tables of four levels, where each of its descriptors and its output go through
+ * stage 2. 4 KiB pages, shuffled addresses, the fastest of interleaved rounds.
  */
 
 import { ArrayMemory } from '../../src/memory/array.js';
@@ -28,11 +28,16 @@ const COMMON = {
 } as const;
 
 const TABLE = 3;
-/** Valid page, accessed; stage 1: for unprivileged reads and writes; stage 2: readable and writable. */
+/**
+ * Valid page, accessed; stage 1: for unprivileged reads and writes; stage 2: readable and writable.
+ */
 const PAGE_1 = 0x443;
 const PAGE_2 = 0x4c3;
 
-/** Three tables above `LEAVES` leaf tables, from `first` on; page n of the leaves leads to `target(n)`. */
+/**
+ * Three tables above `LEAVES` leaf tables, from `first` on; page n of the leaves leads to
+ * `target(n)`.
+ */
 function build(memory: ArrayMemory, first: number, page: number, target: (n: number) => number): void {
   const set = (table: number, index: number, to: number, bits: number): void => {
     memory.store64((first + table) * 4096 + index * 8, to * 4096 + bits, 0);
@@ -45,7 +50,9 @@ function build(memory: ArrayMemory, first: number, page: number, target: (n: num
   }
 }
 
-/** Measures both; takes about `rounds` × 5 ms. Throws when a walk fails or leads to the wrong page. */
+/**
+ * Measures both; takes about `rounds` × 5 ms. Throws when a walk fails or leads to the wrong page.
+ */
 export function benchNested(rounds = 60): NestedBench {
   const tables = 3 + LEAVES;
   const memory = new ArrayMemory([{ base: 0, bytes: 2 * tables * 4096 }]);

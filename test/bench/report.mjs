@@ -1,4 +1,7 @@
-/** The table that a run prints: ours beside a reference, the ratio, the reach, met or missed by how much. */
+/**
+ * The table that a run prints: ours beside a reference, the ratio, the reach, met or missed by how
+ * much.
+ */
 
 /** Unit of what is counted. */
 export const COUNT = 'lines';
@@ -32,7 +35,10 @@ export function verdict(row) {
   return `missed by ${Math.max(1, Math.round(off * 100))} %`;
 }
 
-/** Rows of strict mode first, which users feel most, then what no unit is named for, then the units'. */
+/**
+ * Rows of strict mode first, which users feel most, then what no unit is named for, then the
+ * units'.
+ */
 export function ordered(rows, unitNames) {
   const place = ({ name }) =>
     name.includes(': strict, ') ? -2 : unitNames.findIndex((unit) => name.startsWith(`${unit}: `));

@@ -1,6 +1,7 @@
 /**
- * npm run bench: viommu beside stock QEMU's intel-iommu and smmuv3. Every row is a ratio of two things measured in
- * this one run, in turns. docs/bench.md says what each row is and why one may be missed.
+ * npm run bench: viommu beside stock QEMU's intel-iommu and smmuv3. Every row is a ratio of two
+ * things measured in this one run, in turns. docs/bench.md says what each row is and why one may be
+ * missed.
  */
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -70,7 +71,10 @@ async function startDaemon(scratch) {
   };
 }
 
-/** Compiles what is measured inside this process, with the sources that it measures. Returns where it is. */
+/**
+ * Compiles what is measured inside this process, with the sources that it measures. Returns where
+ * it is.
+ */
 function compileInner(scratch) {
   const out = join(scratch, 'walk');
   if (existsSync(out)) return out;
@@ -169,7 +173,10 @@ async function benchGuests({ unit, part, scratch, daemon, quick }) {
   ];
 }
 
-/** The walks in the daemon, by unit, beside each other and beside stock's misses where these were measured. */
+/**
+ * The walks in the daemon, by unit, beside each other and beside stock's misses where these were
+ * measured.
+ */
 async function walkRows(scratch, quick, units, misses) {
   const { genericNs, handWrittenNs, plainNs, nestedNs } = await benchWalk(scratch, quick);
   const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });

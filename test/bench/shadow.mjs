@@ -1,6 +1,6 @@
 /**
- * Shadowing beside stock's intel-iommu with caching mode: what a guest's map and unmap through VFIO cost with an assigned
- * device, and what it costs to tell a listener of everything, or of nothing.
+ * Shadowing beside stock's intel-iommu with caching mode: what a guest's map and unmap through VFIO
+ * cost with an assigned device, and what it costs to tell a listener of everything, or of nothing.
  */
 
 import { startMapper, withPrograms } from './guests.mjs';
@@ -12,8 +12,9 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 
 /**
- * Rounds of the guest's program: what is mapped, how it lies, how many times in one round. A round takes 10 ms or more of a guest
- * on stock: before it, both sides have done nothing for longer than that, and what they do first finds their caches cold.
+ * Rounds of the guest's program: what is mapped, how it lies, how many times in one round. A round
+ * takes 10 ms or more of a guest on stock: before it, both sides have done nothing for longer than
+ * that, and what they do first finds their caches cold.
  */
 const SHAPES = [
   { name: '4 KiB', memory: 'large', size: 4 * KIB, skew: 0, count: 512 },

@@ -1,4 +1,6 @@
-/** A QEMU under -S with the stop watch loaded: one IOMMU, one PCI device, commands over a socket. */
+/**
+ * A QEMU under -S with the stop watch loaded: one IOMMU, one PCI device, commands over a socket.
+ */
 
 import { execFileSync, spawn } from 'node:child_process';
 import { createServer } from 'node:net';

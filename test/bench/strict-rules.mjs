@@ -1,10 +1,16 @@
-/** What the strict rows have in common: their names and reaches, turns of two sides, and the load beside them. */
+/**
+ * What the strict rows have in common: their names and reaches, turns of two sides, and the load
+ * beside them.
+ */
 
 import { spawn } from 'node:child_process';
 import { track } from './children.mjs';
 import { COUNT, summary } from './report.mjs';
 
-/** What ours has to reach beside stock: rates on a quiet machine and under load, and the time of an unmap. */
+/**
+ * What ours has to reach beside stock: rates on a quiet machine and under load, and the time of an
+ * unmap.
+ */
 const REACH = { quiet: 0.95, load: 0.8, unmap: 1.3 };
 /** Of a kernel's lines, how many a note has. */
 const LINES_SHOWN = 3;
@@ -13,7 +19,10 @@ export function strictName(unit, what, load) {
   return `${unit.name}: strict, ${what}${load === 0 ? '' : `, load ${load}`}`;
 }
 
-/** A second: the median of the rounds, or with a load the mean, for there the rare long waits are what is asked about. */
+/**
+ * A second: the median of the rounds, or with a load the mean, for there the rare long waits are
+ * what is asked about.
+ */
 function rate(rounds, load) {
   if (load === 0) return summary(rounds.map(({ count, ns }) => (count * 1e9) / ns)).median;
   const sum = (of) => rounds.reduce((total, round) => total + of(round), 0);

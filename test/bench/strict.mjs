@@ -1,7 +1,8 @@
 /**
- * Strict invalidation beside stock: every read of a disk is mapped, unmapped and invalidated before the guest goes on, and so is
- * every frame that it sends. Small random reads by NVMe and virtio-blk, frames by virtio-net, and maps and unmaps of an emulated
- * device by the guest's own VFIO; with `load`, beside so many programs that never sleep.
+ * Strict invalidation beside stock: every read of a disk is mapped, unmapped and invalidated before
+ * the guest goes on, and so is every frame that it sends. Small random reads by NVMe and
+ * virtio-blk, frames by virtio-net, and maps and unmaps of an emulated device by the guest's own
+ * VFIO; with `load`, beside so many programs that never sleep.
  */
 
 import { completionRows } from './completion.mjs';
@@ -21,9 +22,10 @@ const DISKS = { nvme: 'NVMe', 'virtio-blk': 'virtio-blk' };
 /** What a pair of guests is measured with: reads of each disk in each shape, and frames. */
 const MEASUREMENTS = Object.keys(DISKS).length * DEPTHS.length + 1;
 /**
- * How much is measured: reads and frames of a round, times `scale`, or what begins in `ms`; mappings of a round; rounds that do
- * not count; turns. Beside a load a guest has a few hundredths of a processor: a round is what it does in a time, and it may
- * say nothing for longer before it counts as hung.
+ * How much is measured: reads and frames of a round, times `scale`, or what begins in `ms`;
+ * mappings of a round; rounds that do not count; turns. Beside a load a guest has a few hundredths
+ * of a processor: a round is what it does in a time, and it may say nothing for longer before it
+ * counts as hung.
  */
 const QUIET = { scale: 1, ms: 60_000, maps: 64, warmUp: 3, turns: 16, quickTurns: 6 };
 const LOADED = {
@@ -49,7 +51,10 @@ function devicesOf(scratch, name, echo) {
   ];
 }
 
-/** Rounds of both guests in turns, after a few that do not count, and what is to be done between. Returns what they gave, by side. */
+/**
+ * Rounds of both guests in turns, after a few that do not count, and what is to be done between.
+ * Returns what they gave, by side.
+ */
 async function collect({ pace, ...length }, round, warm = async () => {}) {
   const results = [[], []];
   for (const side of [0, 1]) for (let n = 0; n < pace.warmUp; n++) await round(side);

@@ -1,10 +1,16 @@
-/** Hits, misses, long DMAs and invalidations of one unit, ours and stock in turns, and the bare round trip. */
+/**
+ * Hits, misses, long DMAs and invalidations of one unit, ours and stock in turns, and the bare
+ * round trip.
+ */
 
 import { startEcho } from './echo.mjs';
 import { summary } from './report.mjs';
 import { ShimMachine } from './shim.mjs';
 
-/** @returns {Promise<Record<string, number[] | number[][]>>} samples in nanoseconds; of pairs: ours, stock */
+/**
+ * @returns {Promise<Record<string, number[] | number[][]>>} samples in nanoseconds; of pairs: ours,
+ * stock
+ */
 export async function benchTranslate({ unit, part, shim, scratch, daemon, quick }) {
   const rounds = quick ? 12 : 30;
   const calls = quick ? 200_000 : 1_000_000;

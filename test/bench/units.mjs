@@ -39,7 +39,8 @@ export const UNITS = {
     }),
     stock: { machine: 'virt,gic-version=3,iommu=smmuv3', iommu: [] },
     cpu: 'cortex-a57',
-    // Strict is the default of Debian's arm64 kernels; lazy is what the other unit's are measured with.
+    // Strict is the default of Debian's arm64 kernels; lazy is what the other unit's are measured
+    // with.
     words: 'console=ttyAMA0 quiet iommu.strict=0',
     walkReach: 0.1,
   },

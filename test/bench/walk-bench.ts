@@ -1,9 +1,10 @@
 /**
  * What the generic walker costs beside a hand-written walk over the same tables, in the same run.
  *
- * Both walk 4-level second-stage tables of VT-d (4 KiB pages) in one array, over addresses in a shuffled order,
- * and do the same work: bounds check, presence, reserved bits, rights gathered over all levels, output address.
- * The runs are interleaved and the fastest of each counts, as anything slower is the machine's doing.
+ * Both walk 4-level second-stage tables of VT-d (4 KiB pages) in one array, over addresses in a
+ * shuffled order, and do the same work: bounds check, presence, reserved bits, rights gathered over
+ * all levels, output address. The runs are interleaved and the fastest of each counts, as anything
+ * slower is the machine's doing.
  */
 
 import { ArrayMemory } from '../../src/memory/array.js';
@@ -94,7 +95,10 @@ function buildTables(words: Int32Array): void {
   }
 }
 
-/** Addresses in a fixed shuffled order: low halves (index 1 of level 4 and 2 of level 3 are in the constants below). */
+/**
+ * Addresses in a fixed shuffled order: low halves (index 1 of level 4 and 2 of level 3 are in the
+ * constants below).
+ */
 function shuffledInputs(): Int32Array {
   const inputs = new Int32Array(INPUTS);
   let seed = 12345;

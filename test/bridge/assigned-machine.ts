@@ -22,8 +22,8 @@ const PROGRAM_AT = 0x4018_0000;
 const PACKET = 1024;
 
 /**
- * A machine that stands still, with `viommu-testdev` as an assigned device and tables of 4 KiB pages for it; what a guest
- * would do to them and to the unit comes from outside.
+ * A machine that stands still, with `viommu-testdev` as an assigned device and tables of 4 KiB
+ * pages for it; what a guest would do to them and to the unit comes from outside.
  */
 export abstract class AssignedMachine {
   readonly qemu: BridgeQemu;
@@ -43,7 +43,9 @@ export abstract class AssignedMachine {
   /** Starts QEMU. @param options of the test device, with a comma before each */
   abstract start(options?: string): Promise<void>;
 
-  /** Finds the test device and gives it addresses: at the start, and after a reset of the machine. */
+  /**
+   * Finds the test device and gives it addresses: at the start, and after a reset of the machine.
+   */
   abstract open(): Promise<void>;
 
   /** Tables with nothing in them, for the test device; then translation on. */
@@ -64,7 +66,10 @@ export abstract class AssignedMachine {
     return IOVA + index * 4096;
   }
 
-  /** Maps page `index` to `gpa`, or to nothing, and announces it where the unit has to be told; see {@link settled}. */
+  /**
+   * Maps page `index` to `gpa`, or to nothing, and announces it where the unit has to be told; see
+   * {@link settled}.
+   */
   async change(index: number, gpa?: number): Promise<void> {
     await this.changeTo(index, gpa === undefined ? 0n : this.leaf(gpa));
   }
@@ -75,7 +80,10 @@ export abstract class AssignedMachine {
     await this.announce(index, 0);
   }
 
-  /** Fills leaf table `number` while nothing points to it, then puts it in; `gpa` of its pages by their index. */
+  /**
+   * Fills leaf table `number` while nothing points to it, then puts it in; `gpa` of its pages by
+   * their index.
+   */
   async fill(number: number, gpa: (index: number) => number): Promise<void> {
     const first = number * ENTRIES;
     await this.store(this.links + number * 8, 0n);
@@ -226,12 +234,18 @@ export class VtdAssigned extends AssignedMachine {
   }
 }
 
-/** The SMMUv3's registers, and where its stream table, the context descriptor and the command queue are. */
+/**
+ * The SMMUv3's registers, and where its stream table, the context descriptor and the command queue
+ * are.
+ */
 const SMMU_AT = { unit: 0x905_0000, streams: 0x4010_0000, context: 0x4010_1000, commands: 0x4010_4000 };
 /** Commands that its queue has room for. */
 const COMMANDS = 16;
 
-/** Behind an SMMUv3, which has no caching mode: a store to its tables is trapped, and ends when it is in force. */
+/**
+ * Behind an SMMUv3, which has no caching mode: a store to its tables is trapped, and ends when it
+ * is in force.
+ */
 export class SmmuAssigned extends AssignedMachine {
   readonly data = 0x4200_0000;
   /** Entry `n` is for the input addresses from n GiB on; entry 1 is taken. */

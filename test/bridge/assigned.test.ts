@@ -5,8 +5,9 @@ import { VtdAssigned } from './assigned-machine.js';
 import { COMMAND, REG, STATUS } from './testdev-driver.js';
 
 /**
- * viommu-testdev as an assigned device: it reaches what IOMMU notifiers have mapped and nothing else, in a stock QEMU with
- * a real daemon. The guest's part (tables, registers) is played from outside.
+ * viommu-testdev as an assigned device: it reaches what IOMMU notifiers have mapped and nothing
+ * else, in a stock QEMU with a real daemon. The guest's part (tables, registers) is played from
+ * outside.
  */
 
 let daemon: Daemon;

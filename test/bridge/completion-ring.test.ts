@@ -5,7 +5,9 @@ import { eventually } from '../support/daemon.js';
 import { ENTRY, HEAD, iotlb, QueueMachine, queueOf, TAIL, wait } from './queue-machine.js';
 import { COMMAND, STATUS } from './testdev-driver.js';
 
-/** The ring of commands that the bridge has carried out; daemons that are confused, reset or gone. */
+/**
+ * The ring of commands that the bridge has carried out; daemons that are confused, reset or gone.
+ */
 
 const SLOTS = 16384;
 /** Entries of the longest run, which takes a slot more. */
@@ -128,7 +130,8 @@ describe('a QUEUE that cannot be ends the session, which says why:', () => {
 
 describe('a queue whose commands are hostile', () => {
   it('drops and stores what they say, and nothing breaks', async () => {
-    // Everything fits: the largest numbers of the largest blocks at the end of all addresses, for every space.
+    // Everything fits: the largest numbers of the largest blocks at the end of all addresses, for
+    // every space.
     const words = Array.from({ length: 32 }, () => 0);
     words.splice(20, 10, 1, 0 | (32 << 16), 0, 63, 1 | (6 << 16), 63, 2 | (16 << 16), 3 | (5 << 16), -1, -1);
     await machine.offer(queueOf(1, { commands: words }));

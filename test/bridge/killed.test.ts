@@ -8,9 +8,10 @@ import { type Passing, Relay } from './relay.js';
 import { COMMAND, STATUS } from './testdev-driver.js';
 
 /**
- * One side is killed in the middle of what is done to the mappings of an assigned device. Without its daemon the device reaches
- * nothing any more, whatever was mapped, and QEMU says so once and goes on. Without a QEMU the daemon says so and keeps nothing
- * of it, and other machines do not notice.
+ * One side is killed in the middle of what is done to the mappings of an assigned device. Without
+ * its daemon the device reaches nothing any more, whatever was mapped, and QEMU says so once and
+ * goes on. Without a QEMU the daemon says so and keeps nothing of it, and other machines do not
+ * notice.
  */
 
 const UNITS = [
@@ -75,7 +76,8 @@ describe.each(UNITS)('a daemon that is killed, $unit:', ({ unit, make }) => {
     relay.holds = holds;
     const change = machine.change(0, data + 0x2000);
     await relay.cut;
-    // The SMMUv3's store holds QEMU's main loop until it has ended, a register write until it is answered.
+    // The SMMUv3's store holds QEMU's main loop until it has ended, a register write until it is
+    // answered.
     if (unit === 'VT-d' && !moment.startsWith('before')) {
       await change;
       if (moment.startsWith('while')) await machine.expectReaches(machine.iova(0), data + 0x2000);

@@ -6,9 +6,10 @@ import { COMMAND, STATUS } from './testdev-driver.js';
 import { VirtioDisk } from './virtio-disk.js';
 
 /**
- * A device that QEMU emulates maps guest memory for as long as a transfer takes (`address_space_map`), and stores at its end. Of pages
- * whose stores are trapped QEMU gives it a copy (a bounce buffer), one page at a time; all others it has to get as they are, also
- * where they lie under an overlay that joins two tables.
+ * A device that QEMU emulates maps guest memory for as long as a transfer takes
+ * (`address_space_map`), and stores at its end. Of pages whose stores are trapped QEMU gives it a
+ * copy (a bounce buffer), one page at a time; all others it has to get as they are, also where they
+ * lie under an overlay that joins two tables.
  */
 
 const GIB = 2 ** 30;
@@ -87,7 +88,10 @@ async function start(upper: number): Promise<void> {
   disk = await VirtioDisk.start(machine.memory, DISK_RID, page, machine.iova(QUEUE));
 }
 
-/** Maps so many pages from `gpa` on as the buffer. The disk is not assigned: it is told of what was there before. */
+/**
+ * Maps so many pages from `gpa` on as the buffer. The disk is not assigned: it is told of what was
+ * there before.
+ */
 async function mapBuffer(gpa: number, pages: number): Promise<void> {
   for (let n = 0; n < pages; n++) await machine.change(BUFFER + n, gpa + n * PAGE);
   await machine.invalidate();
@@ -118,7 +122,10 @@ async function reads(): Promise<number> {
   return all.find(({ device }) => device === 'virtio')?.stats.rd_operations ?? -1;
 }
 
-/** The disk has been given a request for the page of a table, and holds a bounce buffer until {@link slow} ends. */
+/**
+ * The disk has been given a request for the page of a table, and holds a bounce buffer until
+ * {@link slow} ends.
+ */
 async function hold(table: number): Promise<void> {
   await mapBuffer(machine.data + 17 * MIB, 1);
   await slow(true);

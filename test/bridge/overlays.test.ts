@@ -5,8 +5,8 @@ import { SmmuAssigned } from './assigned-machine.js';
 import { COMMAND, CONTROL_BIT, STATUS, TestdevDriver } from './testdev-driver.js';
 
 /**
- * What traps stores to the tables of an assigned device: vCPUs meet it, and nobody else does. With more tables than there are
- * overlays for, those that lie close are overlaid together.
+ * What traps stores to the tables of an assigned device: vCPUs meet it, and nobody else does. With
+ * more tables than there are overlays for, those that lie close are overlaid together.
  */
 
 const GIB = 2 ** 30;
@@ -14,7 +14,9 @@ const MIB = 2 ** 20;
 const PAGE = 4096;
 const ENTRIES = 512;
 const MOST_OVERLAYS = 1024;
-/** So many tables of 512 links each, and what they point to: every third page from an address on. */
+/**
+ * So many tables of 512 links each, and what they point to: every third page from an address on.
+ */
 const UPPER = 4;
 const UPPER_AT = 0x4020_0000;
 const LOWER_AT = 0x4400_0000;

@@ -3,8 +3,9 @@ import { createConnection, type Socket } from 'node:net';
 const SECONDS = 20;
 
 /**
- * Reads and writes a machine's physical memory, device registers included, through QEMU's gdb stub: what a guest would
- * do, without a guest. The machine stands still while this is connected; devices and their DMA do not.
+ * Reads and writes a machine's physical memory, device registers included, through QEMU's gdb stub:
+ * what a guest would do, without a guest. The machine stands still while this is connected; devices
+ * and their DMA do not.
  */
 export class PhysicalMemory {
   readonly #socket: Socket;

@@ -13,7 +13,9 @@ const MACHINES = {
   arm64: { machine: 'virt,gic-version=3', device: 'viommu-smmuv3' },
 } as const satisfies Record<Arch, { machine: string; device: string }>;
 
-/** A QEMU with the bridge. A PC's firmware tries to boot from an NVMe disk: DMA, without any guest. */
+/**
+ * A QEMU with the bridge. A PC's firmware tries to boot from an NVMe disk: DMA, without any guest.
+ */
 export class BridgeQemu {
   readonly exited: Promise<number>;
   readonly socket: string;

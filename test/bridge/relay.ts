@@ -13,7 +13,10 @@ export interface Passing {
   /** From the daemon; otherwise from QEMU. */
   readonly fromDaemon: boolean;
   readonly reply: boolean;
-  /** Of a HOST_BATCH, and of a batch that comes with the answer to a REG_WRITE: what its first operation is. */
+  /**
+   * Of a HOST_BATCH, and of a batch that comes with the answer to a REG_WRITE: what its first
+   * operation is.
+   */
   readonly operation: Operation | undefined;
   /** The same of the HOST_BATCH that this is the answer to. */
   readonly answers: Operation | undefined;
@@ -27,16 +30,19 @@ export interface Way {
 }
 
 /**
- * Stands between one QEMU and its daemon and passes every frame on, with its descriptors, until one comes at which the test
- * wants to look at them or to end one of them: nothing passes any more from there on, that frame included. There is no
- * mailbox, which would be passed by.
+ * Stands between one QEMU and its daemon and passes every frame on, with its descriptors, until one
+ * comes at which the test wants to look at them or to end one of them: nothing passes any more from
+ * there on, that frame included. There is no mailbox, which would be passed by.
  */
 export class Relay {
   /** Resolves when a frame was held back. */
   readonly cut: Promise<void>;
   /** Which frame to hold back; to be set before it can come. */
   holds: (frame: Passing) => boolean = () => false;
-  /** Takes a frame for itself: true, and it goes no further. It may put frames of its own on either channel. */
+  /**
+   * Takes a frame for itself: true, and it goes no further. It may put frames of its own on either
+   * channel.
+   */
   takes: (way: Way, descriptors: readonly number[]) => boolean = () => false;
   /** What is called when a frame has been passed on. */
   passed: (type: number, way: Way) => void = () => undefined;
@@ -136,7 +142,10 @@ export class Relay {
     while (!way.to.flush());
   }
 
-  /** The backend channel's end that QEMU sends for the daemon stays here; the daemon gets one of ours. */
+  /**
+   * The backend channel's end that QEMU sends for the daemon stays here; the daemon gets one of
+   * ours.
+   */
   #ownBackend(descriptors: number[]): void {
     const [mine, daemons] = socketPair();
     this.#join(new Channel(descriptors[0] as number), new Channel(mine));

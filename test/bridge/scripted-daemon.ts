@@ -32,7 +32,10 @@ export interface Script {
   readonly readRegister?: (daemon: ScriptedDaemon) => void;
   /** What comes with the answer to a register write that asks for one. */
   readonly write?: (message: RegWrite) => RegWriteReply;
-  /** There is a mailbox, and the daemon sleeps. What came there is in `mailbox.frame`; `later`: a test says when it is handled. */
+  /**
+   * There is a mailbox, and the daemon sleeps. What came there is in `mailbox.frame`; `later`: a
+   * test says when it is handled.
+   */
   readonly mail?: (mailbox: DaemonMailbox, front: Channel) => 'later' | undefined;
   /** Words of spans from an address on, and whether more follow. */
   readonly replay?: (from: number) => { readonly spans: readonly number[]; readonly more: boolean };
@@ -82,7 +85,10 @@ export function raw(
   return bytes;
 }
 
-/** A daemon for one QEMU that answers by a script, on the main thread: it looks at its sockets every 2 ms. */
+/**
+ * A daemon for one QEMU that answers by a script, on the main thread: it looks at its sockets every
+ * 2 ms.
+ */
 export class ScriptedDaemon {
   /** Names of the messages on the front channel, in order. */
   readonly received: string[] = [];

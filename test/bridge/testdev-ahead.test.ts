@@ -26,7 +26,9 @@ import {
   TestdevMachine,
 } from './testdev-machine.js';
 
-/** viommu-testdev in a stock QEMU: translations ahead (ATS), its device TLB, page requests (PRI). */
+/**
+ * viommu-testdev in a stock QEMU: translations ahead (ATS), its device TLB, page requests (PRI).
+ */
 
 const PAGE = 0x10_0000;
 const PASID = 9;
@@ -175,7 +177,8 @@ describe('DEVICE_TLB', () => {
     await machine.start({}, ['-device', 'viommu-testdev', ...port, ...virtio]);
     await openBridge(machine.memory, ecam(BRIDGE));
     const drop = (rid: number) => machine.daemon.ask(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, rid, pasid: 0 });
-    // Nobody; the NVMe disk; one of QEMU's own that has ATS, before the guest switches it on and after.
+    // Nobody; the NVMe disk; one of QEMU's own that has ATS, before the guest switches it on and
+    // after.
     for (const rid of [0x48, 0x08, BEHIND_RID]) expect(await drop(rid)).toEqual({ result: 2 });
     const config = ecam(BEHIND_RID);
     const ats = (await extendedCapability(machine.memory, config, CAPABILITY.ATS)) as number;
@@ -194,7 +197,8 @@ describe('DEVICE_TLB', () => {
     await device.waitsFor(WAITING.RELEASE);
     daemon.send(MESSAGE.DEVICE_TLB, ONE_PAGE, 51);
     await eventually(async () => (await device.reg(REG.INVALIDATIONS)) === 1, 'the invalidation');
-    // One that does not concern the request is answered meanwhile, which shows that the first one is not.
+    // One that does not concern the request is answered meanwhile, which shows that the first one
+    // is not.
     daemon.send(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, lo: 0x6000 }, 52);
     expect(await daemon.answer(MESSAGE.DEVICE_TLB, 52)).toEqual(DONE);
     expect(await device.reg(REG.ATC_ENTRIES)).toBe(0);

@@ -83,7 +83,9 @@ export class TestdevDriver {
     this.#buffer = buffer;
   }
 
-  /** The same on `virt`, on the root bus. @param number of those that a test drives at once, from 0 */
+  /**
+   * The same on `virt`, on the root bus. @param number of those that a test drives at once, from 0
+   */
   static async startOnVirt(memory: PhysicalMemory, rid: number, number = 0): Promise<TestdevDriver> {
     const apart = number * VIRT.apart;
     const { ecam, registers, buffer } = VIRT;

@@ -11,7 +11,10 @@ import { TestdevDriver } from './testdev-driver.js';
 export const RID = 0x10;
 /** Slot 3, for a bridge; a function behind it is on bus 1. */
 export const BRIDGE = 0x18;
-/** What every function behind a bridge to conventional PCI is to the IOMMU, and slot 0 behind a port. */
+/**
+ * What every function behind a bridge to conventional PCI is to the IOMMU, and slot 0 behind a
+ * port.
+ */
 export const BEHIND_RID = 0x100;
 
 const READ_WRITE = 3;
@@ -39,7 +42,10 @@ const EMPTY: TranslateReply = {
   stall: 0,
 };
 
-/** A machine that stands still, with a test device, and a daemon whose translations the test decides. */
+/**
+ * A machine that stands still, with a test device, and a daemon whose translations the test
+ * decides.
+ */
 export class TestdevMachine {
   readonly qemu = new BridgeQemu();
   readonly asked: Translate[] = [];

@@ -163,7 +163,8 @@ describe('requests with a PASID', () => {
       { ...all, epoch: 1, lo: 0, hi: 0, log2Size: 64, devices: [], structures: false },
       41,
     );
-    // The backend channel is served in order: were the invalidation answered at once, that would come first.
+    // The backend channel is served in order: were the invalidation answered at once, that would
+    // come first.
     expect(Buffer.from((await written()).data)).toEqual(Buffer.alloc(16));
     await machine.reply(page(0x5000, PAGE));
     await daemon.answer(MESSAGE.INVALIDATE, 41);

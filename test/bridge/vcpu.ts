@@ -6,8 +6,8 @@ const [X0, X1, PC] = [0, 1, 32];
 const PROGRAM = Uint32Array.of(0xf900_0001, 0x17ff_ffff);
 
 /**
- * Stores as a guest's program does: a vCPU of a machine that stands still executes the instruction. What a debugger writes
- * goes to memory, past whatever traps stores.
+ * Stores as a guest's program does: a vCPU of a machine that stands still executes the instruction.
+ * What a debugger writes goes to memory, past whatever traps stores.
  */
 export class Vcpu {
   readonly #memory: PhysicalMemory;
@@ -16,7 +16,9 @@ export class Vcpu {
     this.#memory = memory;
   }
 
-  /** The first vCPU, as it is after a reset. @param at address of two words of RAM for its program */
+  /**
+   * The first vCPU, as it is after a reset. @param at address of two words of RAM for its program
+   */
   static async start(memory: PhysicalMemory, at: number): Promise<Vcpu> {
     await memory.write(at, new Uint8Array(PROGRAM.buffer));
     await memory.setRegister(PC, BigInt(at));

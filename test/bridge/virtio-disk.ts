@@ -1,6 +1,8 @@
 import type { PhysicalMemory } from './physical-memory.js';
 
-/** Where configuration space is on `virt`, and where the driver puts the structures of the device. */
+/**
+ * Where configuration space is on `virt`, and where the driver puts the structures of the device.
+ */
 const ECAM = 0x3f00_0000;
 const BAR = 0x1080_0000;
 /** Of QEMU's virtio PCI devices, in BAR 4. */
@@ -107,7 +109,10 @@ export class VirtioDisk {
     return (await this.memory.readWord(this.page + AT.used + 2, 2)) === (this.#made & 0xffff);
   }
 
-  /** How the request ended: 0 is success. Throws when it has not within a while, or the device is broken. */
+  /**
+   * How the request ended: 0 is success. Throws when it has not within a while, or the device is
+   * broken.
+   */
   async ended(): Promise<number> {
     for (let tries = 0; !(await this.idle()); tries++) {
       const status = await this.memory.readWord(BAR + COMMON.STATUS, 1);

@@ -26,9 +26,9 @@ interface Page {
 }
 
 /**
- * A driver that does everything right, at random. After each of its steps, what devices reach, through the
- * bridge's cache and the model's, is exactly what the driver has mapped: a missed invalidation, a completion
- * that comes too early, or a span that covers too much is found here.
+ * A driver that does everything right, at random. After each of its steps, what devices reach,
+ * through the bridge's cache and the model's, is exactly what the driver has mapped: a missed
+ * invalidation, a completion that comes too early, or a span that covers too much is found here.
  */
 export class DriverFuzzer implements Fuzzer {
   readonly name = 'driver';

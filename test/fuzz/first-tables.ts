@@ -1,4 +1,7 @@
-/** A unit that is switched on, with tables and commands in the first pages of memory: so that random frames find something there. */
+/**
+ * A unit that is switched on, with tables and commands in the first pages of memory: so that random
+ * frames find something there.
+ */
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { bodyCodec } from '../../src/wire/codec.js';
 import { MESSAGE, VERSION } from '../../src/wire/frame.js';

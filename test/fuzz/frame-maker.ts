@@ -150,7 +150,10 @@ function fitFields(rng: Rng, type: number, features: number, message: Record<str
   }
 }
 
-/** A frame that the front channel takes, its fields at random: often ones that mean something with these features. */
+/**
+ * A frame that the front channel takes, its fields at random: often ones that mean something with
+ * these features.
+ */
 export function plausibleFrame(rng: Rng, id: number, features: number): MadeFrame {
   const type = pickType(rng, features);
   const codec = bodyCodec(type as typeof MESSAGE.TRANSLATE) as unknown as Codec<Record<string, unknown>>;
@@ -162,7 +165,8 @@ export function plausibleFrame(rng: Rng, id: number, features: number): MadeFram
     else if (typeof value === 'string') message[field] = 'x'.repeat(rng.below(20));
   }
   fitFields(rng, type, features, message);
-  // Whether a reply is asked for matters to REG_WRITE only; the others get one, or none, all the same.
+  // Whether a reply is asked for matters to REG_WRITE only; the others get one, or none, all the
+  // same.
   const flags = 1 | (rng.chance(replyDue(type, 0, features) !== 'never' ? 0.9 : 0.2) ? FLAG.NEED_REPLY : 0);
   const descriptor = type === MESSAGE.MEM_ADD && message['shared'] === true;
   return { type, bytes: frameBytes(type, flags, id, codec, message), descriptor };
@@ -177,7 +181,10 @@ const HARDWARE = {
   smmuv3: new SimHost({ kind: 'smmuv3' }).driver.hardwareInfo(),
 };
 
-/** Devices with objects of the host: to be sent after {@link firstFrames}, where `NESTING` is in force. */
+/**
+ * Devices with objects of the host: to be sent after {@link firstFrames}, where `NESTING` is in
+ * force.
+ */
 export function hostFrames(rng: Rng, model: keyof typeof HARDWARE): Uint8Array[] {
   const codec = bodyCodec(MESSAGE.HOST_DEVICE);
   const { type: infoType, info } = HARDWARE[model];
@@ -189,7 +196,10 @@ export function hostFrames(rng: Rng, model: keyof typeof HARDWARE): Uint8Array[]
   });
 }
 
-/** Devices that notifiers may be asked for, one of them shadowed where that is possible; to be sent after HELLO. */
+/**
+ * Devices that notifiers may be asked for, one of them shadowed where that is possible; to be sent
+ * after HELLO.
+ */
 export function firstFrames(features: number): Uint8Array[] {
   const post = <T extends object>(type: number, codec: Codec<T>, message: T) =>
     frameBytes(type, VERSION, 0, codec, message);

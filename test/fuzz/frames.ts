@@ -66,10 +66,12 @@ interface Sent {
 }
 
 /**
- * Random frames against a session: right ones, wrong ones, and bytes that are none, in pieces of any size. The
- * session may end only with an error of the table that ends connections, and for an answer only when that was wrong; until
- * then every question has one answer, in order (some wait for the host, which answers when it likes), and no frame costs more
- * than its bound. In half of the cases the peer keeps guest memory, and answers what it was asked before while it is asked for it.
+ * Random frames against a session: right ones, wrong ones, and bytes that are none, in pieces of
+ * any size. The session may end only with an error of the table that ends connections, and for an
+ * answer only when that was wrong; until then every question has one answer, in order (some wait
+ * for the host, which answers when it likes), and no frame costs more than its bound. In half of
+ * the cases the peer keeps guest memory, and answers what it was asked before while it is asked for
+ * it.
  */
 export class FramesFuzzer implements Fuzzer {
   readonly name = 'frames';
@@ -251,7 +253,10 @@ class Talk {
     this.#checkAnswered();
   }
 
-  /** Some of what the peer was asked on the backend channel, in order, in the middle of an input that waits for memory. */
+  /**
+   * Some of what the peer was asked on the backend channel, in order, in the middle of an input
+   * that waits for memory.
+   */
   #answerEarly(): void {
     const { rng } = this;
     while (this.#asked[0]?.channel === CHANNEL.BACKEND && rng.chance(0.5)) {

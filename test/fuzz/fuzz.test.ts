@@ -33,7 +33,8 @@ function fuzz(fuzzer: Fuzzer): void {
   const beginCase = (at: number): void => {
     if (note >= 0) writeSync(note, `${fuzzer.name} ${at}`.padEnd(40), 0);
   };
-  // Written at once: a fuzzer never lets the event loop run, and console.log would come only at the end.
+  // Written at once: a fuzzer never lets the event loop run, and console.log would come only at the
+  // end.
   const done = runFuzzer(fuzzer, seed, limit, (line) => writeSync(1, `${line}\n`), beginCase);
   const seconds = done.seconds.toFixed(1);
   console.log(`${fuzzer.name}: ${done.cases} cases from seed ${seed}, ${seconds} s`, fuzzer.facts?.() ?? '');

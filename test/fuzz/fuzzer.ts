@@ -36,8 +36,8 @@ export interface FuzzResult {
 }
 
 /**
- * Runs cases with seeds `seed`, `seed + 1`, … for `milliseconds`, or `cases` of them. On failure throws an error that
- * names the one seed that repeats it, and the last steps of the case.
+ * Runs cases with seeds `seed`, `seed + 1`, … for `milliseconds`, or `cases` of them. On failure
+ * throws an error that names the one seed that repeats it, and the last steps of the case.
  */
 export function runFuzzer(
   fuzzer: Fuzzer,

@@ -8,7 +8,10 @@ const NONE: readonly bigint[] = [];
 
 const PAGE_BYTES = 4096;
 
-/** What the guest has stored: which entries ever, and what those have said since a moment that were stored over. */
+/**
+ * What the guest has stored: which entries ever, and what those have said since a moment that were
+ * stored over.
+ */
 export class History implements Entries {
   readonly #values = new Map<number, bigint[]>();
   /** By page, in the order of the first stores. */

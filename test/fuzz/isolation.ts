@@ -55,7 +55,10 @@ const CELLS: readonly Cell[] = HOST_KINDS.flatMap((kind) =>
   ),
 );
 
-/** What a guest may reach, kept here and nowhere else: data page by input page, for each PASID (−1: without). */
+/**
+ * What a guest may reach, kept here and nowhere else: data page by input page, for each PASID (−1:
+ * without).
+ */
 class Model {
   readonly spaces = new Map<number, Map<number, number>>();
   /** First two words of each data page. */
@@ -68,9 +71,10 @@ class Model {
 }
 
 /**
- * Two guests, VMs of their own at a daemon, one host (mdevs: one parent device), random operations. After each one every device
- * reaches what its guest has mapped and nothing else, and no word of the other guest has changed. Each daemon checks each completion
- * from outside, as `viommu diff --watch` has it do: the host has followed what the guest invalidated.
+ * Two guests, VMs of their own at a daemon, one host (mdevs: one parent device), random operations.
+ * After each one every device reaches what its guest has mapped and nothing else, and no word of
+ * the other guest has changed. Each daemon checks each completion from outside, as
+ * `viommu diff --watch` has it do: the host has followed what the guest invalidated.
  */
 export class IsolationFuzzer implements Fuzzer {
   readonly name = 'isolation';
@@ -97,7 +101,10 @@ export class IsolationFuzzer implements Fuzzer {
   }
 }
 
-/** Machines have names of their own: one that goes may be known for a moment while the next one is there. */
+/**
+ * Machines have names of their own: one that goes may be known for a moment while the next one is
+ * there.
+ */
 let machines = 0;
 
 class Play {

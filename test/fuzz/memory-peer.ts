@@ -11,8 +11,9 @@ const NOT_MEMORY = 40;
 const WORD = new Uint32Array(1);
 
 /**
- * A peer that has guest memory to itself: MEM_READ, MEM_WRITE and MEM_CAS go through the daemon's own code and a real socket to
- * here, on one thread. Before it answers one it may answer other things, which then come in the middle of an input.
+ * A peer that has guest memory to itself: MEM_READ, MEM_WRITE and MEM_CAS go through the daemon's
+ * own code and a real socket to here, on one thread. Before it answers one it may answer other
+ * things, which then come in the middle of an input.
  */
 export class MemoryPeer {
   /** What the engine has for memory. */
@@ -54,7 +55,10 @@ export class MemoryPeer {
     this.#peer.flush();
   }
 
-  /** Gives every frame that has come to `take`: kept ones first, as the loop does. Throws what ends the connection. */
+  /**
+   * Gives every frame that has come to `take`: kept ones first, as the loop does. Throws what ends
+   * the connection.
+   */
   deliver(take: (frame: Frame, bytes: Uint8Array) => void): void {
     const access = this.#access;
     for (;;) {

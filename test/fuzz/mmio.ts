@@ -194,7 +194,9 @@ function meaningful(rng: Rng): readonly [number, number, bigint] {
   }
 }
 
-/** Any store: near a register, or anywhere; any size, also sizes and alignments that no CPU makes. */
+/**
+ * Any store: near a register, or anywhere; any size, also sizes and alignments that no CPU makes.
+ */
 function arbitrary(rng: Rng, bytes: number): readonly [number, number, bigint] {
   const size = rng.pick([1, 2, 4, 4, 4, 8, 8]);
   const near = rng.pick(OFFSETS) + (rng.chance(0.2) ? rng.below(8) : rng.chance(0.3) ? 4 : 0);

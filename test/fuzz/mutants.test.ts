@@ -10,12 +10,14 @@ import { SmmuDriverFuzzer } from './smmu-driver.js';
 import { SmmuShadowFuzzer } from './smmu-shadow.js';
 
 /**
- * Whether somebody would notice. Every kind of scope that the models announce is left out, or given a wrong tag, and the
- * fuzzers have to find that: by what devices reach (driver), by what hosts have mapped, and by the audit (shadow). docs/testing.md
- * has the table.
+ * Whether somebody would notice. Every kind of scope that the models announce is left out, or given
+ * a wrong tag, and the fuzzers have to find that: by what devices reach (driver), by what hosts
+ * have mapped, and by the audit (shadow). docs/testing.md has the table.
  */
 
-/** Kinds of scopes, by what they name. A `space` is a domain-id or VMID, a `sub` a PASID or ASID. */
+/**
+ * Kinds of scopes, by what they name. A `space` is a domain-id or VMID, a `sub` a PASID or ASID.
+ */
 type Kind =
   | 'everything'
   | 'structures of a requester'
@@ -122,7 +124,9 @@ for (const [name, kinds] of Object.entries(TABLE)) {
   });
 }
 
-/** A peer that carries out one kind of command, and does nothing: by the first word of its entries. */
+/**
+ * A peer that carries out one kind of command, and does nothing: by the first word of its entries.
+ */
 function without(kind: number, mask: number): PeerSpoiler {
   return {
     describes: (commands) => {

@@ -1,9 +1,10 @@
 /**
- * What page tables say, by the plainest reading of the specifications: entry by entry, from the root down, in BigInt. Shares
- * nothing with the engine. It knows the entries that the fuzzers write and no others (no reserved bits, no output sizes).
+ * What page tables say, by the plainest reading of the specifications: entry by entry, from the
+ * root down, in BigInt. Shares nothing with the engine. It knows the entries that the fuzzers write
+ * and no others (no reserved bits, no output sizes).
  *
- * An entry may have had several values, because the guest changed it while it was read; then everything is told that some
- * combination of them says.
+ * An entry may have had several values, because the guest changed it while it was read; then
+ * everything is told that some combination of them says.
  */
 
 const READ = 1;
@@ -102,7 +103,10 @@ export function naiveArm(shape: ArmShape): NaiveFormat {
   const { stage, granule, inputBits, levels, upper, large, hardware } = shape;
   const stride = granule - 3;
   const shift = (level: number): number => granule + stride * (level - 1);
-  /** Blocks: of two levels with 4 KiB pages, and with 64 KiB ones where addresses have 52 bits; otherwise of one. */
+  /**
+   * Blocks: of two levels with 4 KiB pages, and with 64 KiB ones where addresses have 52 bits;
+   * otherwise of one.
+   */
   const blocks = (level: number): boolean =>
     level === 2 || (level === 3 && (granule === 12 || (granule === 16 && large)));
   const dirty = hardware === 'dirty';
@@ -139,7 +143,10 @@ export function naiveArm(shape: ArmShape): NaiveFormat {
   };
 }
 
-/** VT-d tables of 9-bit levels: second-stage (§9.8) or first-stage (§9.7), with addresses that a first stage extends. */
+/**
+ * VT-d tables of 9-bit levels: second-stage (§9.8) or first-stage (§9.7), with addresses that a
+ * first stage extends.
+ */
 export function naiveVtd(stage: 'first' | 'second', levels: number): NaiveFormat {
   const first = stage === 'first';
   const bits = BigInt(9 * levels);

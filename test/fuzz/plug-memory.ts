@@ -1,8 +1,8 @@
 import { ArrayMemory } from '../../src/memory/array.js';
 
 /**
- * Guest memory of which pieces can be unplugged, and in which somebody else may be at work: `before` is called before
- * everything that the engine reads.
+ * Guest memory of which pieces can be unplugged, and in which somebody else may be at work:
+ * `before` is called before everything that the engine reads.
  */
 export class PlugMemory extends ArrayMemory {
   before: () => void = () => {};
@@ -18,7 +18,10 @@ export class PlugMemory extends ArrayMemory {
     this.#gone.delete(first);
   }
 
-  /** What an entry holds, there or not; nobody else is at work. Undefined where there never is memory. */
+  /**
+   * What an entry holds, there or not; nobody else is at work. Undefined where there never is
+   * memory.
+   */
   raw(gpa: number): bigint | undefined {
     const { lo, hi } = this;
     const found = super.load64(gpa);

@@ -1,4 +1,7 @@
-/** What a peer may put into the ring of commands that it has carried out: mostly what QUEUE allows, and things that are wrong. */
+/**
+ * What a peer may put into the ring of commands that it has carried out: mostly what QUEUE allows,
+ * and things that are wrong.
+ */
 import { PLAIN, PLAIN_KIND, PLAIN_WORDS } from '../../src/device/peer-queue.js';
 import type { SharedPage } from '../../src/session/ports.js';
 import { CONTROL } from '../../src/wire/frame.js';
@@ -19,7 +22,10 @@ export class RingMaker {
     this.#queue = { ...message, commands: Uint32Array.from(message.commands) };
   }
 
-  /** Puts something into the ring of a page, and says what; undefined: there is nothing to put it for. */
+  /**
+   * Puts something into the ring of a page, and says what; undefined: there is nothing to put it
+   * for.
+   */
   put(rng: Rng, { control, registers, ring }: SharedPage): string | undefined {
     const queue = this.#queue;
     if (ring === undefined || queue === undefined) return undefined;

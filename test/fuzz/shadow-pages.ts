@@ -32,7 +32,9 @@ function pagesOf(blocks: BlockSet): Pages {
   return pages;
 }
 
-/** The host has mapped what the shadow thinks, and that is what is wanted, less what was refused. */
+/**
+ * The host has mapped what the shadow thinks, and that is what is wanted, less what was refused.
+ */
 export function checkDevice(space: DeviceSpace, host: SimContainer, wanted: Pages): void {
   const held = pagesOf(space.held);
   const failed = pagesOf(space.failed);
@@ -42,7 +44,10 @@ export function checkDevice(space: DeviceSpace, host: SimContainer, wanted: Page
   same(held, wanted, () => `device ${space.device} (rid ${space.rid}): not what the tables say`);
 }
 
-/** Who looks on from outside has seen no invalidation that a host did not follow, among differences from one on. */
+/**
+ * Who looks on from outside has seen no invalidation that a host did not follow, among differences
+ * from one on.
+ */
 export function checkAudit(audit: Audit, from = 0): void {
   const found = audit.answer(from).differences.find(({ cause }) => cause === CAUSE.NOT_FOLLOWED);
   must(found === undefined, () => `not followed: ${JSON.stringify(found)}`);

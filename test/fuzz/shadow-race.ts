@@ -38,9 +38,10 @@ interface Tree {
 }
 
 /**
- * A VT-d with caching mode whose guest changes its tables while they are looked at, without saying so, and says something
- * now and then. At no time has a host mapped what no table has said since the last honest invalidation; after the next one,
- * which nobody disturbs, it has mapped what the plainest reading of the tables says.
+ * A VT-d with caching mode whose guest changes its tables while they are looked at, without saying
+ * so, and says something now and then. At no time has a host mapped what no table has said since
+ * the last honest invalidation; after the next one, which nobody disturbs, it has mapped what the
+ * plainest reading of the tables says.
  */
 export class ShadowRaceFuzzer implements Fuzzer {
   readonly name = 'shadow-race';
@@ -165,7 +166,9 @@ class Play {
     if (tree !== undefined) this.#driver.detach(rid, tree.domain);
   }
 
-  /** Something, to some table that may be in use: pointers, pages, large pages, nothing, garbage. */
+  /**
+   * Something, to some table that may be in use: pointers, pages, large pages, nothing, garbage.
+   */
   #store(): void {
     const { rng } = this;
     const { ram } = this.#machine;

@@ -37,9 +37,9 @@ interface Attached {
 }
 
 /**
- * A driver of the SMMUv3 that does everything right, at random, with devices that are translated, translate ahead, ask for
- * pages and wait. What they reach is exactly what is mapped; who waits is told of and goes on once; every group of page
- * requests is answered once.
+ * A driver of the SMMUv3 that does everything right, at random, with devices that are translated,
+ * translate ahead, ask for pages and wait. What they reach is exactly what is mapped; who waits is
+ * told of and goes on once; every group of page requests is answered once.
  */
 export class SmmuDriverFuzzer implements Fuzzer {
   readonly name = 'smmu-driver';
@@ -299,7 +299,10 @@ class Play {
     must(state !== 'waiting' || truth === undefined, () => `${text} waits for what is mapped`);
   }
 
-  /** What the unit told devices that wait reaches them; what is tried again is judged as every access. */
+  /**
+   * What the unit told devices that wait reaches them; what is tried again is judged as every
+   * access.
+   */
   #resume(): void {
     this.world.machine.tellDevices();
     for (const device of this.#waiting) {

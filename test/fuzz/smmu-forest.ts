@@ -13,7 +13,10 @@ export const TABLES = [0x1_0000, DATA] as const;
 export const PIECE = 2 * MIB;
 export const PIECES = 3;
 export const RAM = DATA + PIECES * PIECE;
-/** Within a piece: what small pages lead to. In front of it lie tables, which no entry is to name by chance. */
+/**
+ * Within a piece: what small pages lead to. In front of it lie tables, which no entry is to name by
+ * chance.
+ */
 const LEAVES = 0x1a_0000;
 /** Tables of each pool, beside those in pieces. */
 const SPARE_TABLES = 5;
@@ -32,12 +35,15 @@ export interface Tree {
   readonly root: number;
 }
 
-/** Trees of every shape, and tables that their entries may point to: at any level, in several trees, in each other. */
+/**
+ * Trees of every shape, and tables that their entries may point to: at any level, in several trees,
+ * in each other.
+ */
 export class Forest {
   readonly trees: Tree[] = [];
   /**
-   * Tables by granule and whether hardware updates their entries: what it sets is no store, and nobody else who goes
-   * through the table without such updates is told of it.
+   * Tables by granule and whether hardware updates their entries: what it sets is no store, and
+   * nobody else who goes through the table without such updates is told of it.
    */
   readonly #pools = new Map<string, readonly number[]>();
 
@@ -77,7 +83,10 @@ export class Forest {
     return this.#pools.get(poolOf(domain)) ?? [];
   }
 
-  /** A table that some tree may go through, and as what level its entry is meant. Most often one of `tracked` pages. */
+  /**
+   * A table that some tree may go through, and as what level its entry is meant. Most often one of
+   * `tracked` pages.
+   */
   somewhere(tracked: ReadonlySet<number>): { tree: Tree; table: number; level: number } {
     const { rng } = this;
     const isLive = (table: number): boolean => tracked.has(table / PAGE);
@@ -131,7 +140,8 @@ export class Forest {
       for (let at = 0; at < bytes; at += 8) this.memory.poke(table + at, 0n);
       tables.push(table);
     }
-    // Entries are for one granule each: what its addresses leave out says something else with another.
+    // Entries are for one granule each: what its addresses leave out says something else with
+    // another.
     const offset = (granule - 12) * 2 ** 17 + (updated ? MIB : 0);
     for (let piece = 0; piece < PIECES; piece++) tables.push(DATA + piece * PIECE + offset);
     return tables;

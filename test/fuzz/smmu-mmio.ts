@@ -43,7 +43,10 @@ const OPTIONS = [
 ];
 const OPCODES = Object.values(CMD);
 
-/** Random stores to the SMMUv3's registers over random memory, with requests of every kind in between. */
+/**
+ * Random stores to the SMMUv3's registers over random memory, with requests of every kind in
+ * between.
+ */
 export class SmmuMmioFuzzer implements Fuzzer {
   readonly name = 'smmu-mmio';
   #mostPerWrite = 0;
@@ -198,7 +201,10 @@ function forget(machine: LocalMachine): void {
   if (outputs.deviceTlbs.length > 1000) outputs.deviceTlbRoom = false;
 }
 
-/** What a driver does first, so that the stores that follow meet a unit at work, whose ring holds plausible commands. */
+/**
+ * What a driver does first, so that the stores that follow meet a unit at work, whose ring holds
+ * plausible commands.
+ */
 function start(rng: Rng, machine: LocalMachine, trace: Trace): void {
   const streamTable = rng.pick(['linear', 'two-level'] as const);
   const driver = new SmmuDriver(machine, { pages: TABLES, streamTable, streamBits: 8, queueLog2: 6 });
@@ -235,7 +241,9 @@ function endInvalidation(rng: Rng, machine: LocalMachine, trace: Trace): void {
   machine.model.devices?.invalidated(tag, result);
 }
 
-/** Memory half full of things that look like entries, descriptors and commands that point into it. */
+/**
+ * Memory half full of things that look like entries, descriptors and commands that point into it.
+ */
 function scatter(rng: Rng, memory: CountingMemory): void {
   for (let n = 0; n < 6000; n++) {
     const at = rng.below(RAM / 8) * 8;
@@ -275,7 +283,9 @@ function meaningful(rng: Rng, machine: LocalMachine): readonly [number, number, 
   }
 }
 
-/** Any store: near a register, or anywhere; any size, also sizes and alignments that no CPU makes. */
+/**
+ * Any store: near a register, or anywhere; any size, also sizes and alignments that no CPU makes.
+ */
 function arbitrary(rng: Rng, machine: LocalMachine): readonly [number, number, bigint] {
   const size = rng.pick([1, 2, 4, 4, 4, 8, 8]);
   const near = rng.pick(OFFSETS) + (rng.chance(0.2) ? rng.below(8) : rng.chance(0.3) ? 4 : 0);

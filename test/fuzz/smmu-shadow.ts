@@ -35,11 +35,12 @@ type Through = 'nothing' | 'bypass' | readonly Tree[];
 const TROUBLE = { NONE: 0, REFUSES_MAPS: 1, FEW_MAPPINGS: 2 } as const;
 
 /**
- * Assigned devices behind an SMMUv3, whose guest never says that it maps something: its stores to live tables are trapped.
- * Tables of every shape are linked to each other at random, other processors store while tables are looked at and while the
- * host is waited for. When everything that was stored has ended, each host has mapped what the plainest reading of the
- * tables says, less what it refused, and exactly the pages of live tables are tracked; and at no time is there a mapping that no
- * table has named since the last such moment.
+ * Assigned devices behind an SMMUv3, whose guest never says that it maps something: its stores to
+ * live tables are trapped. Tables of every shape are linked to each other at random, other
+ * processors store while tables are looked at and while the host is waited for. When everything
+ * that was stored has ended, each host has mapped what the plainest reading of the tables says,
+ * less what it refused, and exactly the pages of live tables are tracked; and at no time is there a
+ * mapping that no table has named since the last such moment.
  */
 export class SmmuShadowFuzzer implements Fuzzer {
   readonly name = 'smmu-shadow';
@@ -411,7 +412,10 @@ class Play {
     for (const [sid, to] of this.#through) this.#goesThrough(sid, to);
   }
 
-  /** Every page that a stream reaches, as far as it is RAM and the host listens; its tables are added to `live`. */
+  /**
+   * Every page that a stream reaches, as far as it is RAM and the host listens; its tables are
+   * added to `live`.
+   */
   #wanted(sid: number, listened: { contains(page: number): boolean }, live: Set<number>): Pages {
     const pages: Pages = new Map();
     const put = (page: number, gpa: number, access: number): void => {

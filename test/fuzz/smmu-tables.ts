@@ -52,9 +52,10 @@ interface Outcome {
 }
 
 /**
- * A guest gone mad on the SMMUv3: stream table entries, context descriptors, page tables and commands with random bits,
- * changed while they are in use. After everything was invalidated at the end, every answer, of the bridge's cache too, must
- * be what a fresh walk gives; without caches that must hold all the time.
+ * A guest gone mad on the SMMUv3: stream table entries, context descriptors, page tables and
+ * commands with random bits, changed while they are in use. After everything was invalidated at the
+ * end, every answer, of the bridge's cache too, must be what a fresh walk gives; without caches
+ * that must hold all the time.
  */
 export class SmmuTablesFuzzer implements Fuzzer {
   readonly name = 'smmu-tables';
@@ -159,7 +160,8 @@ class Madness {
     this.trace.say('settle');
     const { machine, driver } = this.world;
     const { registers } = driver;
-    // A CMD_SYNC at work first comes to its end; a queue that stopped is told to go on by the error's acknowledgement.
+    // A CMD_SYNC at work first comes to its end; a queue that stopped is told to go on by the
+    // error's acknowledgement.
     machine.ack();
     machine.tellDevices();
     const enables = driver.enables;
@@ -178,9 +180,10 @@ class Madness {
   }
 
   /**
-   * Asks both units; true when they translate. Anything but the same outcome is a violation, unless a flag of a descriptor
-   * was set meanwhile: mad tables may have the unit change its own structures so, and then the question is put again. It is
-   * also put again after one more invalidation: two mad streams may share a VMID and an ASID, whose entries then mix (§3.17).
+   * Asks both units; true when they translate. Anything but the same outcome is a violation, unless
+   * a flag of a descriptor was set meanwhile: mad tables may have the unit change its own
+   * structures so, and then the question is put again. It is also put again after one more
+   * invalidation: two mad streams may share a VMID and an ASID, whose entries then mix (§3.17).
    */
   compare(request: Request, throughBridge: boolean): boolean {
     const { counting } = this.world.machine;
@@ -221,8 +224,8 @@ class Madness {
   }
 
   /**
-   * Without caches every span, also of a neighbour, is what a fresh walk gives, flags set and all. Not asked of a walk that
-   * has just set flags: mad tables may have it change its own structures.
+   * Without caches every span, also of a neighbour, is what a fresh walk gives, flags set and all.
+   * Not asked of a walk that has just set flags: mad tables may have it change its own structures.
    */
   #checkSpans(user: SmmuUser, spans: readonly number[]): void {
     for (let at = 0; at < spans.length; at += SPAN_WORDS) {
@@ -294,7 +297,10 @@ class Madness {
     memory.store64(at, Number(value & 0xffff_ffffn), Number(value >> 32n));
   }
 
-  /** An address worth spoiling: a structure or descriptor that a walk meets, or any word of the tables. */
+  /**
+   * An address worth spoiling: a structure or descriptor that a walk meets, or any word of the
+   * tables.
+   */
   #target(domain: SmmuDomain): number {
     const { rng } = this;
     const { streams } = this.world.driver;

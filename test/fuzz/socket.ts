@@ -11,8 +11,8 @@ import type { Rng } from './rng.js';
 const MAIL_WORDS = Object.values(CONTROL).filter((word) => word >= CONTROL.PEER_SLEEPS);
 
 /**
- * The same frames over a real socket to a real daemon, and what there is to do wrong in the mailbox, while another machine of
- * that daemon goes on translating: it must not notice.
+ * The same frames over a real socket to a real daemon, and what there is to do wrong in the
+ * mailbox, while another machine of that daemon goes on translating: it must not notice.
  */
 export class SocketFuzzer implements Fuzzer {
   readonly name = 'socket';
@@ -54,7 +54,10 @@ export class SocketFuzzer implements Fuzzer {
     must(reply.status === 0, () => 'the other machine was refused');
   }
 
-  /** Puts a register write into the mailbox, right or not, or writes where it should not; says so, or does not. */
+  /**
+   * Puts a register write into the mailbox, right or not, or writes where it should not; says so,
+   * or does not.
+   */
   #mail(rng: Rng, trace: Trace, vm: SimVm, n: number): void {
     const { control } = vm;
     if (rng.chance(0.2)) {
@@ -67,7 +70,8 @@ export class SocketFuzzer implements Fuzzer {
       const write = { offset: 4 * rng.below(0x400), size: 4, lo: rng.u32(), hi: 0 };
       const frame = frameBytes(type, VERSION | FLAG.NEED_REPLY, n, CODEC.RegWrite, write);
       const bytes = rng.chance(0.05) ? spoiled(rng, frame) : frame;
-      // Mostly its turn: what was sent before it, as far as somebody counts who sends frames by hand.
+      // Mostly its turn: what was sent before it, as far as somebody counts who sends frames by
+      // hand.
       const after = rng.chance(0.8) ? (control[CONTROL.MAIL_AFTER] as number) : rng.below(2 * n + 2);
       trace.say(`mail after ${after}: ${Buffer.from(bytes).toString('hex')}`);
       new Uint8Array(control.buffer, control.byteOffset + MAILBOX.PEER).set(

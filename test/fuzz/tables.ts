@@ -48,10 +48,10 @@ interface Outcome {
 }
 
 /**
- * A guest gone mad: tables and descriptors with random bits, changed while they are in use, and none of the
- * invalidations that ought to follow. While it goes on only bounds are checked. At the end everything is
- * invalidated globally, and then every answer, of the bridge's cache too, must be what a fresh walk gives.
- * Without caches (`cache-policy` none) that must hold all the time.
+ * A guest gone mad: tables and descriptors with random bits, changed while they are in use, and
+ * none of the invalidations that ought to follow. While it goes on only bounds are checked. At the
+ * end everything is invalidated globally, and then every answer, of the bridge's cache too, must be
+ * what a fresh walk gives. Without caches (`cache-policy` none) that must hold all the time.
  */
 export class TablesFuzzer implements Fuzzer {
   readonly name = 'tables';
@@ -185,9 +185,9 @@ class Madness {
   }
 
   /**
-   * Asks both units; true when they translate. Anything but the same outcome is a violation, unless an Accessed
-   * or Dirty bit was set meanwhile: mad tables may have the unit change its own structures so, and then the
-   * question is put again.
+   * Asks both units; true when they translate. Anything but the same outcome is a violation, unless
+   * an Accessed or Dirty bit was set meanwhile: mad tables may have the unit change its own
+   * structures so, and then the question is put again.
    */
   compare(request: Request, throughBridge: boolean): boolean {
     const { counting } = this.world.machine;
@@ -238,8 +238,8 @@ class Madness {
   }
 
   /**
-   * Without caches every span, also of a neighbour, is what a fresh walk gives, flags set and all. Not asked of a
-   * walk that has just set bits: mad tables may have it change its own structures.
+   * Without caches every span, also of a neighbour, is what a fresh walk gives, flags set and all.
+   * Not asked of a walk that has just set bits: mad tables may have it change its own structures.
    */
   #checkSpans(rid: number, pasid: number, spans: readonly number[]): void {
     for (let at = 0; at < spans.length; at += SPAN_WORDS) {
@@ -275,7 +275,10 @@ class Madness {
     else this.world.machine.ram.store64(entry, table.leaf(gpa, READ_WRITE, 12));
   }
 
-  /** PWSNP of somebody's PASID-table entry is turned: with tables in use, some of whose flags are set by now. */
+  /**
+   * PWSNP of somebody's PASID-table entry is turned: with tables in use, some of whose flags are
+   * set by now.
+   */
   #turnSnooping(): void {
     const { rng, world } = this;
     const at = world.driver.scalable?.pasidEntry(rng.pick(RIDS), Math.max(0, rng.pick(PASIDS)));

@@ -86,7 +86,9 @@ export function varietyOf(rng: Rng): Variety {
   };
 }
 
-/** Slots that nobody has written yet hold a valid descriptor, so that a random tail runs a long way. */
+/**
+ * Slots that nobody has written yet hold a valid descriptor, so that a random tail runs a long way.
+ */
 export function fillRing(driver: VtdDriver): void {
   const { queue } = driver;
   if (queue === undefined) return;

@@ -6,9 +6,9 @@ import { Guest, type GuestOptions } from './support.js';
 import { shareInQemu } from './viommu.js';
 
 /**
- * Unmodified Debian arm64 kernels on the external SMMUv3, found in the device tree or in ACPI's tables: disks and
- * network through it with checksums, no event of their own, and two deliberate stray DMAs, the same one twice, of which each
- * must appear once in the guest's log as what it is.
+ * Unmodified Debian arm64 kernels on the external SMMUv3, found in the device tree or in ACPI's
+ * tables: disks and network through it with checksums, no event of their own, and two deliberate
+ * stray DMAs, the same one twice, of which each must appear once in the guest's log as what it is.
  */
 
 const MIB = 1 << 20;

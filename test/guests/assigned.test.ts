@@ -3,7 +3,10 @@ import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
 import { ViommuCommand, viommu, watchSummary } from './viommu.js';
 
-/** A real kernel configures the unit for an assigned device: its host has mapped what the kernel's tables say. */
+/**
+ * A real kernel configures the unit for an assigned device: its host has mapped what the kernel's
+ * tables say.
+ */
 
 const TIMEOUT_MS = 320_000;
 /** Beyond RAM, so that nobody maps it. */

@@ -5,8 +5,9 @@ import { Guest } from './support.js';
 import { viommu } from './viommu.js';
 
 /**
- * Devices with ATS in a group with their root port, where Linux 6.12 loses a device's invalidations (docs/findings.md).
- * viommu-testdev has a device TLB that keeps what it was told: stale entries show as accesses that reach what is unmapped.
+ * Devices with ATS in a group with their root port, where Linux 6.12 loses a device's invalidations
+ * (docs/findings.md). viommu-testdev has a device TLB that keeps what it was told: stale entries
+ * show as accesses that reach what is unmapped.
  */
 
 const TIMEOUT_MS = 320_000;

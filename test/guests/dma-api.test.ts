@@ -3,7 +3,10 @@ import { Daemon } from '../support/daemon.js';
 import { Guest } from './support.js';
 import { ViommuCommand, watchSummary } from './viommu.js';
 
-/** A driver in a real kernel maps and unmaps all the time through the DMA API, for an assigned device. */
+/**
+ * A driver in a real kernel maps and unmaps all the time through the DMA API, for an assigned
+ * device.
+ */
 
 /** Silence and no work end a guest long before: this is for a guest that works for ever. */
 const GUEST_MS = 900_000;
@@ -87,7 +90,8 @@ describe(`the DMA API of Debian's 6.12 with an assigned device, seed ${SEED}`, (
           expect(together.filter(({ values }) => Number(values['unmaps']) > 0)).toHaveLength(
             tasks > 1 ? tasks : 0,
           );
-          // A flush that is put off is seen, and never in strict mode; nor where the store that unmaps is trapped.
+          // A flush that is put off is seen, and never in strict mode; nor where the store that
+          // unmaps is trapped.
           if (strict || arch === 'arm64') expect(done?.['stale']).toBe('0');
           else expect(Number(done?.['stale'])).toBeGreaterThan(0);
           console.log(

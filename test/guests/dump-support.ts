@@ -2,7 +2,10 @@ import { expect } from 'vitest';
 import type { DumpNode } from '../../src/device/iommu.js';
 import type { Guest } from './support.js';
 
-/** What `viommu dump` shows beside what the guest itself says: registers as it reads them, page tables as it made them. */
+/**
+ * What `viommu dump` shows beside what the guest itself says: registers as it reads them, page
+ * tables as it made them.
+ */
 
 const PAGE = 4096;
 
@@ -47,7 +50,10 @@ function spaces(nodes: readonly DumpNode[]): Space[] {
   return [...found.values()];
 }
 
-/** Replays the guest's map and unmap events, page by page: what one call maps, another may unmap in part. */
+/**
+ * Replays the guest's map and unmap events, page by page: what one call maps, another may unmap in
+ * part.
+ */
 function announcedPages(guest: Guest): Map<number, Announced> {
   const pages = new Map<number, Announced>();
   for (const { values } of guest.run.of('maps')) {
@@ -112,7 +118,9 @@ export function groupedDevices(guest: Guest): string[] {
   return guest.run.of('regs').flatMap(({ values }) => values['device'] ?? []);
 }
 
-/** The dump's page tables are those that the kernel's iommu:map and iommu:unmap tracepoints tell of. */
+/**
+ * The dump's page tables are those that the kernel's iommu:map and iommu:unmap tracepoints tell of.
+ */
 export function expectSameTables(guest: Guest, nodes: readonly DumpNode[]): void {
   expect(guest.run.value('maps', 'overrun')).toBe('0');
   const announced = announcedPages(guest);

@@ -8,8 +8,9 @@ import { all, expectSameRegisters, expectSameTables, groupedDevices, registerVal
 import { Guest } from './support.js';
 
 /**
- * What `viommu dump` prints against what the guest itself says: registers as the guest reads them, capabilities
- * as its driver shows them, and page tables against the kernel's own iommu:map and iommu:unmap tracepoints.
+ * What `viommu dump` prints against what the guest itself says: registers as the guest reads them,
+ * capabilities as its driver shows them, and page tables against the kernel's own iommu:map and
+ * iommu:unmap tracepoints.
  */
 
 const TIMEOUT_MS = 320_000;
@@ -46,7 +47,8 @@ describe.each([
         `intel_iommu=on,${word}`,
         'iommu.strict=1',
         'iomem=relaxed',
-        // No traffic of its own while the host looks: a packet that comes in has its buffer mapped anew.
+        // No traffic of its own while the host looks: a packet that comes in has its buffer mapped
+        // anew.
         'ipv6.disable=1',
         'trace_event=iommu:map,iommu:unmap',
         'trace_buf_size=16M',

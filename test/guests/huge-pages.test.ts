@@ -8,7 +8,9 @@ import { Daemon, eventually } from '../support/daemon.js';
 import { Guest, type GuestOptions } from './support.js';
 import { viommu } from './viommu.js';
 
-/** Debian guests whose RAM is in huge pages, as DPDK, vhost-user and libvirt's <hugepages/> have it. */
+/**
+ * Debian guests whose RAM is in huge pages, as DPDK, vhost-user and libvirt's <hugepages/> have it.
+ */
 
 const TIMEOUT_MS = 600_000;
 const MIB = 1 << 20;

@@ -5,8 +5,9 @@ import { Guest, type Series } from './support.js';
 import { shareInQemu } from './viommu.js';
 
 /**
- * Unmodified Debian kernels on the external VT-d: disks and network through it with checksums, no fault of
- * their own, and two deliberate stray DMAs, the same one twice, of which each must appear once in the guest's log as what it is.
+ * Unmodified Debian kernels on the external VT-d: disks and network through it with checksums, no
+ * fault of their own, and two deliberate stray DMAs, the same one twice, of which each must appear
+ * once in the guest's log as what it is.
  */
 
 const MIB = 1 << 20;

@@ -10,9 +10,9 @@ import { Guest } from './support.js';
 import { viommu } from './viommu.js';
 
 /**
- * A real kernel's SMMUv3 driver, nested on a simulated host whose TLB keeps what it holds when a stream leaves its tables: what
- * the driver invalidates before SMMUEN is forwarded, and after a reset in the middle of DMA nothing is reached that only the
- * kernel before it had mapped.
+ * A real kernel's SMMUv3 driver, nested on a simulated host whose TLB keeps what it holds when a
+ * stream leaves its tables: what the driver invalidates before SMMUEN is forwarded, and after a
+ * reset in the middle of DMA nothing is reached that only the kernel before it had mapped.
  */
 
 const TIMEOUT_MS = 600_000;

@@ -6,8 +6,8 @@ import { Daemon } from '../support/daemon.js';
 import { Guest, type GuestOptions, prepared } from './support.js';
 
 /**
- * PASIDs in real kernels: our module (test/guests/module) gives PASIDs of viommu-testdev address spaces, and programs
- * in the guest check what the device reaches.
+ * PASIDs in real kernels: our module (test/guests/module) gives PASIDs of viommu-testdev address
+ * spaces, and programs in the guest check what the device reaches.
  */
 
 const TIMEOUT_MS = 320_000;
@@ -208,8 +208,8 @@ describe('amd64, scalable mode', () => {
         expect(report.checks.get('unbound')).toMatchObject({ same: '1' });
 
         const faults = guest.kernelFaults().map(({ reason, pasid: whose }) => [reason, whose]);
-        // SFS.2, SPT.2: not present in the process's tables, in the PASID table. The driver prints no more than ten
-        // lines at once, and counts three for each fault.
+        // SFS.2, SPT.2: not present in the process's tables, in the PASID table. The driver prints
+        // no more than ten lines at once, and counts three for each fault.
         expect(faults).toContainEqual([0x71, pasid]);
         expect(faults).toContainEqual([0x59, pasid + 1]);
 

@@ -1,6 +1,7 @@
 /**
- * Tells a guest that is slow from one that is stuck. A guest says nothing on its console for as long as one step of a job
- * takes; on a machine with much else to do that is minutes. The counters of its session move all the same.
+ * Tells a guest that is slow from one that is stuck. A guest says nothing on its console for as
+ * long as one step of a job takes; on a machine with much else to do that is minutes. The counters
+ * of its session move all the same.
  */
 import { ControlClient } from '../../src/cli/control-client.js';
 import type { ReportAnswer } from '../../src/cli/control-protocol.js';

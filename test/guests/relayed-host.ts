@@ -19,9 +19,10 @@ const PAGE = 4096;
 const TABLE_ADDRESS = 0xffff_ffff_f000n;
 
 /**
- * A simulated SMMUv3 host between a QEMU with a real guest and its daemon: one device of that machine is told to the daemon as one
- * that this host has assigned, what the daemon asks for is done here, and a simulated device does DMA through what that comes to,
- * in the guest's own memory. QEMU does not know.
+ * A simulated SMMUv3 host between a QEMU with a real guest and its daemon: one device of that
+ * machine is told to the daemon as one that this host has assigned, what the daemon asks for is
+ * done here, and a simulated device does DMA through what that comes to, in the guest's own memory.
+ * QEMU does not know.
  */
 export class RelayedHost {
   readonly host = new SimHost({ kind: 'smmuv3', firstDevice: FIRST_DEVICE });
@@ -91,7 +92,8 @@ export class RelayedHost {
   }
 
   /**
-   * Pages of 4 KiB that the guest's tables map for requests without SubstreamID: the plainest reading, of 48 bits through TTB0 with
+   * Pages of 4 KiB that the guest's tables map for requests without SubstreamID: the plainest
+   * reading, of 48 bits through TTB0 with
    * 4 KiB granules.
    */
   mapped(): Set<number> {

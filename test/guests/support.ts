@@ -27,7 +27,10 @@ import { Progress } from './progress.js';
 export type Series = '6.1' | '6.12';
 export type { Arch };
 
-/** What the set-up prepared. A guest test without it fails: it never passes by having nothing to run. */
+/**
+ * What the set-up prepared. A guest test without it fails: it never passes by having nothing to
+ * run.
+ */
 interface Prepared {
   readonly qemu: string;
   readonly bridge: string;
@@ -152,7 +155,10 @@ export class Guest {
     return new Guest(run, directory, progress);
   }
 
-  /** Waits for QEMU's end; throws with the console's last lines unless the guest's jobs all went well. */
+  /**
+   * Waits for QEMU's end; throws with the console's last lines unless the guest's jobs all went
+   * well.
+   */
   async done(): Promise<GuestEnd> {
     const end = await this.run.end;
     const status = this.run.value('DONE', 'status');

@@ -153,10 +153,12 @@ describe('a Debian guest', () => {
         await doomed.exited;
         guest.run.send('\n');
         await guest.run.waitFor(/VIOMMU-GUEST: stray status=/);
-        // The device's transfer was refused; the guest's kernel hears nothing, since nobody records faults now.
+        // The device's transfer was refused; the guest's kernel hears nothing, since nobody records
+        // faults now.
         expect(guest.run.value('stray', 'device_status')).toBe('3');
         expect(guest.kernelFaults()).toEqual([]);
-        // A guest that waits for its IOMMU waits forever, as on silicon that died. QEMU must not wait with it.
+        // A guest that waits for its IOMMU waits forever, as on silicon that died. QEMU must not
+        // wait with it.
         await guest.run.kill('seen enough');
         const end = await guest.run.end;
         expect(end).toMatchObject({ exitCode: 0, signal: null });

@@ -4,8 +4,9 @@ import { Guest } from './support.js';
 import { ViommuCommand, viommu, watchSummary } from './viommu.js';
 
 /**
- * A program in a real guest drives an assigned device through the guest's own VFIO: random ranges are mapped and unmapped,
- * every byte that is moved is compared, and what is not mapped any more must not be reached.
+ * A program in a real guest drives an assigned device through the guest's own VFIO: random ranges
+ * are mapped and unmapped, every byte that is moved is compared, and what is not mapped any more
+ * must not be reached.
  */
 
 const MINUTES = Number(process.env['VIOMMU_MINUTES'] ?? '0.3');
@@ -31,7 +32,8 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
       append: ['intel_iommu=on,sm_off'],
       cpus: 1,
     },
-    // The device has no PASIDs, so the kernel clears PASIDE; it begins with pass-through, and is blocked before VFIO maps.
+    // The device has no PASIDs, so the kernel clears PASIDE; it begins with pass-through, and is
+    // blocked before VFIO maps.
     {
       arch: 'amd64',
       mode: 'scalable',
@@ -42,7 +44,8 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
     // No caching mode: the kernel's stores to its tables are trapped, while other processors go on.
     { arch: 'arm64', mode: 'SMMUv3', choice: {}, append: [], cpus: 4 },
   ] as const) {
-    // The name is text of its own: in a title of `it.each`, strings would be quoted, and `-t 'amd64, legacy'` find nothing.
+    // The name is text of its own: in a title of `it.each`, strings would be quoted, and
+    // `-t 'amd64, legacy'` find nothing.
     it(
       `${arch}, ${mode}, ${cpus} processors: every byte arrives, and nothing is reached that is unmapped`,
       async () => {
@@ -85,7 +88,8 @@ describe(`VFIO in a Debian 6.12 guest, ${SECONDS} s with seed ${SEED}`, () => {
           for (const what of ['maps', 'unmaps', 'bytes', 'refused']) {
             expect(Number(counts?.[what]), what).toBeGreaterThan(0);
           }
-          // What the kernel says of the IOMMU: nothing. The host refuses, and its faults are not the guest's.
+          // What the kernel says of the IOMMU: nothing. The host refuses, and its faults are not
+          // the guest's.
           expect(guest.kernelFaults()).toEqual([]);
           console.log(`${arch}, ${mode}, seed ${SEED}: ${JSON.stringify(counts)}, ${text.trim()}`);
         } finally {

@@ -5,8 +5,8 @@ import { VhostUserDisk } from './vhost-user.js';
 import { ViommuCommand, viommu, watchSummary } from './viommu.js';
 
 /**
- * What traps stores to the tables of an assigned device is nothing that a vhost-user backend in the same machine would notice:
- * it maps guest RAM, and has room for few pieces of it.
+ * What traps stores to the tables of an assigned device is nothing that a vhost-user backend in the
+ * same machine would notice: it maps guest RAM, and has room for few pieces of it.
  */
 
 const TIMEOUT_MS = 300_000;

@@ -7,8 +7,9 @@ import { eventually } from '../support/daemon.js';
 import { prepared } from './support.js';
 
 /**
- * A disk served by vhost-user-blk: a backend in a process of its own that maps the guest's memory, as DPDK or a storage
- * daemon does. It is a stock QEMU without a machine, because Debian packages no `qemu-storage-daemon`.
+ * A disk served by vhost-user-blk: a backend in a process of its own that maps the guest's memory,
+ * as DPDK or a storage daemon does. It is a stock QEMU without a machine, because Debian packages
+ * no `qemu-storage-daemon`.
  */
 export class VhostUserDisk {
   readonly socket: string;

@@ -33,7 +33,10 @@ export async function viommu(daemon: Daemon, ...args: string[]): Promise<{ code:
   return await new ViommuCommand(daemon, args).end();
 }
 
-/** Which share of a machine's commands QEMU completed itself, as the daemon's log says when the machine has gone. */
+/**
+ * Which share of a machine's commands QEMU completed itself, as the daemon's log says when the
+ * machine has gone.
+ */
 export async function shareInQemu(daemon: Daemon, name: string): Promise<number> {
   const gone = (): ReturnType<Daemon['log']>[number] | undefined =>
     daemon.log().find(({ vm, commandsByPeer }) => vm === name && commandsByPeer !== undefined);
@@ -49,7 +52,9 @@ export interface WatchSummary {
   readonly notFollowed: number;
 }
 
-/** Reads the last line of `viommu diff --watch`; throws with all it printed when that is no summary. */
+/**
+ * Reads the last line of `viommu diff --watch`; throws with all it printed when that is no summary.
+ */
 export function watchSummary(text: string): WatchSummary {
   const last = text.trimEnd().split('\n').at(-1) ?? '';
   const found =

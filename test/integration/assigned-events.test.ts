@@ -10,7 +10,10 @@ import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
-/** Page requests of assigned devices over the wire, and what is left when either side ends in the middle of something. */
+/**
+ * Page requests of assigned devices over the wire, and what is left when either side ends in the
+ * middle of something.
+ */
 
 const RAM = 2 ** 24;
 const RID = 0x18;
@@ -32,7 +35,10 @@ interface Asked {
   readonly last: boolean;
 }
 
-/** A guest with a VF that may ask for pages, with a PASID. Page requests are offered by the plan, on an SMMUv3 with ATS. */
+/**
+ * A guest with a VF that may ask for pages, with a PASID. Page requests are offered by the plan, on
+ * an SMMUv3 with ATS.
+ */
 class PagedGuest {
   readonly wired: WiredMachine;
   readonly device: SimDevice;
@@ -94,7 +100,10 @@ class PagedGuest {
     this.wired.settle();
   }
 
-  /** Answers that have come to the device, when there are so many. They come on the other channel than what is waited for. */
+  /**
+   * Answers that have come to the device, when there are so many. They come on the other channel
+   * than what is waited for.
+   */
   responses(
     count: number,
   ): readonly { readonly pasid: number; readonly group: number; readonly code: number }[] {
@@ -215,7 +224,10 @@ describe.each<Kind>(['smmuv3', 'vtd3'])('in the middle of what a host of kind %s
     };
   }
 
-  /** Everything that a guest's driver does until the interruption; returns at which operation it was, or undefined. */
+  /**
+   * Everything that a guest's driver does until the interruption; returns at which operation it
+   * was, or undefined.
+   */
   function drive(daemon: Daemon, host: SimHost, after: number, act: () => void): WiredMachine | undefined {
     const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
     const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model });

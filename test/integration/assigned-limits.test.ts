@@ -22,7 +22,10 @@ import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
-/** What daemons refuse of assigned devices, and what PASIDs of a parent device are limited by: over the wire. */
+/**
+ * What daemons refuse of assigned devices, and what PASIDs of a parent device are limited by: over
+ * the wire.
+ */
 
 const RAM = 2 ** 24;
 const RID = 0x18;
@@ -267,7 +270,8 @@ describe.each<HostKind>(['smmuv3', 'vtd2', 'vtd3'])('PASIDs of a parent device b
     a.bind(second, DATA);
     expect(a.read(second)).toBe(0xaaaa);
     a.unbind(second);
-    // The host can't say that its caches are clean. The guest has given the PASID back all the same.
+    // The host can't say that its caches are clean. The guest has given the PASID back all the
+    // same.
     host.failures.arm('invalidate');
     expect(a.free(second)).toBe(true);
     expect([pasids.live, pasids.dirty]).toEqual([2, 1]);

@@ -7,7 +7,10 @@ import { MESSAGE } from '../../src/wire/frame.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { DATA, device, expectReaches, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
-/** A machine whose RAM is in huge pages, told of in the pieces that a PC has of it: a hole, and pieces smaller than a page. */
+/**
+ * A machine whose RAM is in huge pages, told of in the pieces that a PC has of it: a hole, and
+ * pieces smaller than a page.
+ */
 
 const IOVA = 0x4000_0000n;
 const PIECES = [

@@ -60,7 +60,8 @@ describe('a daemon', () => {
       () => daemon.descriptors().length === before,
       `${before} descriptors, not ${daemon.descriptors().join(' ')}`,
     );
-    // One more thread may have been made ahead than at first; one descriptor a machine would be more.
+    // One more thread may have been made ahead than at first; one descriptor a machine would be
+    // more.
     await eventually(() => daemon.descriptorCount() < all + 12, 'the other descriptors to be gone');
   });
 
@@ -166,7 +167,8 @@ describe('a daemon', () => {
     const deaf = SimVm.connect(daemon.socket, { name: 'deaf', ramBytes: MIB });
     const question = frame(MESSAGE.REG_READ, 9, Uint8Array.of(0x10, 4));
     let sent = 0;
-    // The daemon stops reading when its answers pile up; then nothing more can be sent, and nothing grows.
+    // The daemon stops reading when its answers pile up; then nothing more can be sent, and nothing
+    // grows.
     for (let stalled = 0; stalled < 50 && sent < 3_000_000; sent++) {
       deaf.client.front.putRaw(question);
       if (sent % 1000 !== 0) continue;

@@ -6,7 +6,10 @@ import { Daemon, eventually } from '../support/daemon.js';
 
 /** Names that peers give are text, wherever a person meets them. */
 
-/** What no output may have, in ranges: see src/base/text.ts, and these are not made from it. A line may end. */
+/**
+ * What no output may have, in ranges: see src/base/text.ts, and these are not made from it. A line
+ * may end.
+ */
 const FOOLING = [
   ...[
     [0, 9],

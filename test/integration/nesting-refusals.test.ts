@@ -1,4 +1,7 @@
-/** What a peer does wrong with host objects: its connection ends with the right code, and nothing is left on the host. */
+/**
+ * What a peer does wrong with host objects: its connection ends with the right code, and nothing is
+ * left on the host.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import { SimHost } from '../../src/host/sim/sim-host.js';

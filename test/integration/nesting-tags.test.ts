@@ -12,8 +12,8 @@ import { dmaRead, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
 /**
- * A completion of a nested guest's says that nothing stale is reached, on a host whose caches keep what they hold when a stream
- * leaves its tables: through a daemon and its socket.
+ * A completion of a nested guest's says that nothing stale is reached, on a host whose caches keep
+ * what they hold when a stream leaves its tables: through a daemon and its socket.
  */
 
 const RAM = 2 ** 24;

@@ -12,7 +12,10 @@ import { Daemon } from '../support/daemon.js';
 import { dmaRead, dmaWrite, leftovers } from '../support/host-rig.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
-/** Assigned devices of simulated hosts through a daemon and its socket: their DMA goes where hardware that was programmed so leads. */
+/**
+ * Assigned devices of simulated hosts through a daemon and its socket: their DMA goes where
+ * hardware that was programmed so leads.
+ */
 
 const RAM = 2 ** 24;
 const RID = 0x18;
@@ -311,7 +314,8 @@ describe('where hardware cannot nest', () => {
     const own = driver.createDomain('first');
     driver.attach(RID, own);
     own.table?.map(BigInt(IOVA), DATA, 4096);
-    // The tables are there and tracked: a store that maps one page more is a matter of host objects alone.
+    // The tables are there and tracked: a store that maps one page more is a matter of host objects
+    // alone.
     const { client } = wired.vm;
     const settled: boolean[] = [];
     const request = client.request.bind(client) as (type: number, body: object) => { settled?: boolean };

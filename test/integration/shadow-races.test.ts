@@ -10,8 +10,8 @@ import { DATA, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 import { SID, startSmmu } from '../support/smmu-rig.js';
 
 /**
- * Another processor of the guest stores to live tables of an assigned device as fast as it can, without a word, while
- * invalidations make a real daemon look at them.
+ * Another processor of the guest stores to live tables of an assigned device as fast as it can,
+ * without a word, while invalidations make a real daemon look at them.
  */
 
 const ENTRIES = 512;

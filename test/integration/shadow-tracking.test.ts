@@ -9,8 +9,9 @@ import { DATA, MIB, RAM_BYTES } from '../support/rig.js';
 import { SID, startSmmu } from '../support/smmu-rig.js';
 
 /**
- * An assigned device behind an SMMUv3: there is no caching mode, so the guest's stores to its live tables are trapped. When a
- * store has ended the host has what it maps; when an invalidation has completed, nothing that it took away.
+ * An assigned device behind an SMMUv3: there is no caching mode, so the guest's stores to its live
+ * tables are trapped. When a store has ended the host has what it maps; when an invalidation has
+ * completed, nothing that it took away.
  */
 
 const IOVA = 0x4000_0000n;

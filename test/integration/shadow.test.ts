@@ -10,7 +10,10 @@ import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js'
 import { Daemon, eventually, MAIN } from '../support/daemon.js';
 import { DATA, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
-/** Assigned devices of a simulated VM, whose host obeys type1's rules: they reach what the guest has mapped and nothing else. */
+/**
+ * Assigned devices of a simulated VM, whose host obeys type1's rules: they reach what the guest has
+ * mapped and nothing else.
+ */
 
 const IOVA = 0x4000_0000n;
 const OTHER = RID + 8;

@@ -158,7 +158,10 @@ onBothTransports(
       expect([device.drops, driver.queue.error()]).toEqual([1, undefined]);
     });
 
-    /** What a handler does: maps what is asked for below 1 MiB of IOVA, and answers each group when its last request came. */
+    /**
+     * What a handler does: maps what is asked for below 1 MiB of IOVA, and answers each group when
+     * its last request came.
+     */
     function serve(driver: SmmuDriver, domains: ReadonlyMap<number, SmmuDomain>): number {
       let served = 0;
       const failed = new Set<number>();

@@ -40,7 +40,8 @@ onBothTransports(
       const strange = Math.max(...spaces.map(({ ssid }) => ssid)) + 1;
       driver.attachSubstream(SID, strange, spaces[0].domain);
       expectEvent(driver, 'read', strange, IOVA, 'C_BAD_SUBSTREAMID', { ssid: strange });
-      // Freed while the device still uses it, from caches too, and the driver has forgotten everything else.
+      // Freed while the device still uses it, from caches too, and the driver has forgotten
+      // everything else.
       const [{ ssid }] = spaces;
       expectReaches(machine, device(machine, SID, ssid), IOVA, DATA);
       expect([commands.free(ssid), commands.free(ssid)]).toEqual([true, false]);

@@ -61,7 +61,8 @@ onBothTransports('VT-d Device-TLBs', (rig) => {
       const { machine, driver, domain, ats, drops, pasid } = scene(kind);
       expectAhead(machine, ats, pasid, IOVA, DATA);
       expect([ats.asked, ats.size]).toEqual([1, 1]);
-      // Unmapped, but not told: the device goes on with what it keeps. That is what Device-TLBs are.
+      // Unmapped, but not told: the device goes on with what it keeps. That is what Device-TLBs
+      // are.
       domain.table?.unmap(IOVA, 4096);
       driver.invalidate.iotlbGlobal();
       driver.invalidate.sync();

@@ -31,7 +31,9 @@ interface FaultCase {
   readonly address?: bigint;
   readonly pasid?: number;
   readonly options?: Options;
-  /** Spoils what was right. The page at IOVA is mapped read-write and attached when this is called. */
+  /**
+   * Spoils what was right. The page at IOVA is mapped read-write and attached when this is called.
+   */
   readonly spoil?: (driver: VtdDriver, domain: VtdDomain) => void;
 }
 

@@ -28,14 +28,19 @@ interface Scene {
   readonly pasid: number;
 }
 
-/** Where requests to `address` land now; undefined when they are refused. Records are thrown away. */
+/**
+ * Where requests to `address` land now; undefined when they are refused. Records are thrown away.
+ */
 function lands(scene: Scene, rid: number, address: bigint): number | undefined {
   const found = scene.machine.translate(rid, scene.pasid, ACCESS.READ, address);
   scene.driver.faults.drain();
   return found?.gpa;
 }
 
-/** Two domains with sixteen pages each, every page used once, then both tables emptied without a word. */
+/**
+ * Two domains with sixteen pages each, every page used once, then both tables emptied without a
+ * word.
+ */
 function forgotten(
   machine: Machine,
   mode: 'legacy' | 'scalable',
@@ -175,10 +180,12 @@ onBothTransports('VT-d invalidation', (rig) => {
           const scene = forgotten(machine, mode, kind, pasid);
           one.ask(scene.driver.invalidate, scene);
           scene.driver.invalidate.sync();
-          // What a page-selective invalidation must leave alone it may drop as well; nothing may survive it.
+          // What a page-selective invalidation must leave alone it may drop as well; nothing may
+          // survive it.
           const left = alive(scene, RID);
           expect(left.filter((page) => !one.left.includes(page))).toEqual([]);
-          // A peer that completes by itself is not told which stage a domain has, and drops all of it.
+          // A peer that completes by itself is not told which stage a domain has, and drops all of
+          // it.
           const whole = mode === 'scalable' && kind === 'second' && machine instanceof SimVm;
           if (!whole) expect(left).toEqual([...one.left]);
           expect(alive(scene, OTHER_RID)).toEqual([...one.otherLeft]);

@@ -209,7 +209,8 @@ onBothTransports('VT-d page requests', (rig) => {
     const value = driver.queue?.submitWait({ drainPages: true }) ?? 0;
     driver.queue?.kick();
     driver.queue?.await(value);
-    // The response was there before the invalidation, the request that it pushed out before the wait's status.
+    // The response was there before the invalidation, the request that it pushed out before the
+    // wait's status.
     expect(seen).toEqual([1]);
     expect(queue.peek()).toHaveLength(2);
   });

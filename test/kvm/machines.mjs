@@ -1,4 +1,7 @@
-/** The machines of npm run test:kvm, by architecture: level 1, which has a KVM, and the guests under it. */
+/**
+ * The machines of npm run test:kvm, by architecture: level 1, which has a KVM, and the guests under
+ * it.
+ */
 import { join, resolve } from 'node:path';
 import { fileSystem, inLevel1, partOf, programsOf, quote } from '../vfio/machines.mjs';
 
@@ -17,7 +20,10 @@ const LEVEL_1 = {
   },
 };
 
-/** Level 2: options of `viommu qemu`, our device, what both machines have, QEMU's own IOMMU, words for the kernel. */
+/**
+ * Level 2: options of `viommu qemu`, our device, what both machines have, QEMU's own IOMMU, words
+ * for the kernel.
+ */
 const LEVEL_2 = {
   amd64: {
     options: '',

@@ -1,7 +1,8 @@
 /**
- * npm run test:kvm: a real KVM without hardware for it. Level 1 is a virtual machine whose processor has virtualization, emulated;
- * in it guests run under its KVM, one with QEMU's own IOMMU and one behind ours in turns, on the same disks, in strict mode.
- * Every guest must end, and see no fault and no wait that its kernel complains of. docs/testing.md says more.
+ * npm run test:kvm: a real KVM without hardware for it. Level 1 is a virtual machine whose
+ * processor has virtualization, emulated; in it guests run under its KVM, one with QEMU's own IOMMU
+ * and one behind ours in turns, on the same disks, in strict mode. Every guest must end, and see no
+ * fault and no wait that its kernel complains of. docs/testing.md says more.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,7 +1,8 @@
 /**
- * The rules of docs/protocol.md that hold when a peer completes plain invalidations by itself, as a model of one page: its entry
- * in the guest's tables, what the peer and the daemon keep of it, the words that the two share and the frames between them.
- * Everything else is left out. A translation is the version of the entry that it was made from: 0 before the guest's change, 1 after.
+ * The rules of docs/protocol.md that hold when a peer completes plain invalidations by itself, as a
+ * model of one page: its entry in the guest's tables, what the peer and the daemon keep of it, the
+ * words that the two share and the frames between them. Everything else is left out. A translation
+ * is the version of the entry that it was made from: 0 before the guest's change, 1 after.
  */
 
 /** What may be taken out, to see that it is needed. */
@@ -36,7 +37,10 @@ export const ALL_RULES: Rules = {
 
 /** Who takes part. */
 export interface Scenario {
-  /** What the guest's change is announced by: a plain invalidation, or one of structures whose completion is asked for by another doorbell. */
+  /**
+   * What the guest's change is announced by: a plain invalidation, or one of structures whose
+   * completion is asked for by another doorbell.
+   */
   readonly announced: 'plain' | 'structures';
   /** Requests of a device that asks the daemon, one after the other. */
   readonly asks: number;

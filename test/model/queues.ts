@@ -1,4 +1,7 @@
-/** The machine's side of the model: the guest's processor, devices, and the peer between them and the daemon. */
+/**
+ * The machine's side of the model: the guest's processor, devices, and the peer between them and
+ * the daemon.
+ */
 import { daemonMoves } from './queues-daemon.js';
 import { type BackFrame, post, type Rules, type Scenario, type State, use } from './queues-state.js';
 import type { Move } from './search.js';
@@ -16,7 +19,8 @@ function guestMoves(state: Readonly<State>, rules: Rules, { announced }: Scenari
   ];
   const last = announced === 'plain' ? 'plain' : 'wait';
   const sends = (s: State): void => post(s, { kind: last });
-  // A doorbell is the peer's from its first look on; what these say is undone by nobody but the daemon.
+  // A doorbell is the peer's from its first look on; what these say is undone by nobody but the
+  // daemon.
   switch (state.guest) {
     case 0:
       return to('changes the entry', announced === 'plain' ? 2 : 1, (s) => {

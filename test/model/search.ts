@@ -1,6 +1,12 @@
-/** All interleavings of a few small machines that share a state: a search through every state that can be reached. */
+/**
+ * All interleavings of a few small machines that share a state: a search through every state that
+ * can be reached.
+ */
 
-/** One atomic step that is possible now. Changes a state of its own, and throws when something is wrong. */
+/**
+ * One atomic step that is possible now. Changes a state of its own, and throws when something is
+ * wrong.
+ */
 export interface Move<S> {
   readonly name: string;
   take(state: S): void;
@@ -24,8 +30,8 @@ function copyOf<T>(value: T): T {
 }
 
 /**
- * Visits every state. `moves` says what is possible in one; states are plain data. `end`, called with a state from which nothing
- * is possible, throws when it is none to end in.
+ * Visits every state. `moves` says what is possible in one; states are plain data. `end`, called
+ * with a state from which nothing is possible, throws when it is none to end in.
  */
 export function search<S extends object>(
   start: S,

@@ -1,4 +1,7 @@
-/** Stryker tries every mutant: this checker lets only those of the sample through, and this reporter says how it goes. */
+/**
+ * Stryker tries every mutant: this checker lets only those of the sample through, and this reporter
+ * says how it goes.
+ */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { declareClassPlugin, PluginKind } from '@stryker-mutator/api/plugin';
 import { keyOf } from './sample.mjs';

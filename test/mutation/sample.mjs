@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
 /**
- * Mutations that are left out: texts are for people, and tests hold only to their codes and to what they must
- * contain. (What a text decides, a kind of event for instance, is lost with them.)
+ * Mutations that are left out: texts are for people, and tests hold only to their codes and to what
+ * they must contain. (What a text decides, a kind of event for instance, is lost with them.)
  */
 export const EXCLUDED = ['StringLiteral'];
 

@@ -1,6 +1,6 @@
 /**
- * Faults put into our models that stock QEMU beside them does not show, for it has the same fault, or a difference there is
- * known. The third reading has to see each. No QEMU takes part.
+ * Faults put into our models that stock QEMU beside them does not show, for it has the same fault,
+ * or a difference there is known. The third reading has to see each. No QEMU takes part.
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type * as Vmsa from '../../src/spec/pagetable/vmsa.js';
@@ -17,7 +17,9 @@ import { VTD } from './vtd.js';
 
 const mutant = vi.hoisted(() => ({ name: '' }));
 
-/** Root tables of stage 2 with as many entries as one table has: the index among several is lost. */
+/**
+ * Root tables of stage 2 with as many entries as one table has: the index among several is lost.
+ */
 vi.mock('../../src/spec/pagetable/vmsa.js', async (original) => {
   const real = await original<typeof Vmsa>();
   return {
@@ -47,7 +49,10 @@ vi.mock('../../src/walk/walk.js', async (original) => {
 
 const CASES = 40;
 
-/** How many cases on a kind of machine are not what the third reading says, and the first thing that was not. */
+/**
+ * How many cases on a kind of machine are not what the third reading says, and the first thing that
+ * was not.
+ */
 function caught<K extends MachineKind>(
   suite: Suite<K>,
   kinds: readonly K[],

@@ -1,6 +1,6 @@
 /**
- * What the oracle does to a machine, stock or ours: small operations on the system's address space and requests
- * of devices. The binary form is that of test/shim/oracle.c.
+ * What the oracle does to a machine, stock or ours: small operations on the system's address space
+ * and requests of devices. The binary form is that of test/shim/oracle.c.
  */
 
 export const OPERATION = {

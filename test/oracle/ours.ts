@@ -41,7 +41,9 @@ export interface OurOptions {
 class WatchedMemory extends ArrayMemory {
   /** The unit is at work, not the guest. */
   watching = false;
-  /** 64-bit words with flags that it has set, and what they were before; words that it has stored. */
+  /**
+   * 64-bit words with flags that it has set, and what they were before; words that it has stored.
+   */
   readonly flagged = new Map<number, bigint>();
   readonly stored = new Set<number>();
 

@@ -1,4 +1,7 @@
-/** The tables of the SMMUv3's third reader: stage 1, stage 2, and one upon the other. IHI 0070 §3.3, §3.4, §7.3.12 to §7.3.16 */
+/**
+ * The tables of the SMMUv3's third reader: stage 1, stage 2, and one upon the other. IHI 0070 §3.3,
+ * §3.4, §7.3.12 to §7.3.16
+ */
 import type { Asked, Store } from '../walk/reference.js';
 import {
   stage1Start,
@@ -81,7 +84,10 @@ const PAGE = { 4: 12, 16: 14, 64: 16 } as const;
 const lowBitOf = (granule: 4 | 16 | 64, level: number): number =>
   PAGE[granule] + (3 - level) * (PAGE[granule] - 3);
 
-/** Root tables are aligned to their size, 64 bytes at least: of all of them where several are concatenated. */
+/**
+ * Root tables are aligned to their size, 64 bytes at least: of all of them where several are
+ * concatenated.
+ */
 function rootOf(root: bigint, { granule, inputBits }: VmsaRules, level: number): bigint {
   const size = 1n << BigInt(Math.max(6, 3 + inputBits - lowBitOf(granule, level)));
   return root - (root % size);
@@ -175,7 +181,10 @@ export class SmmuWalker {
     return { ...two, log2: Math.min(one.log2Size, two.log2), rights: rightsOf(one) & two.rights };
   }
 
-  /** Words of a structure that stage 1 needs: its address is an intermediate one where there is a stage 2. */
+  /**
+   * Words of a structure that stage 1 needs: its address is an intermediate one where there is a
+   * stage 2.
+   */
   fetch(address: bigint, count: number): bigint[] {
     const { second } = this.contexts;
     let base = address;

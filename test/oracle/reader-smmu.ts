@@ -1,4 +1,6 @@
-/** The third reader of the SMMUv3: IHI 0070 chapters 3, 5 and 7, for AArch64 tables. See reading.ts. */
+/**
+ * The third reader of the SMMUv3: IHI 0070 chapters 3, 5 and 7, for AArch64 tables. See reading.ts.
+ */
 import type { Asked } from '../walk/reference.js';
 import {
   Blocked,
@@ -286,7 +288,10 @@ function granuleOf(word: bigint, upper: boolean): 4 | 16 | 64 | undefined {
   return upper ? high[number(word, 23, 22)] : low[number(word, 7, 6)];
 }
 
-/** T0SZ, T1SZ and S2T0SZ: 16 to 39, and from 12 on with 52-bit addresses and the largest granule. §5.4, §5.2 */
+/**
+ * T0SZ, T1SZ and S2T0SZ: 16 to 39, and from 12 on with 52-bit addresses and the largest granule.
+ * §5.4, §5.2
+ */
 export function sizeExists(size: number, granule: number, outputBits: number): boolean {
   return size <= 39 && size >= (granule === 64 && outputBits === 52 ? 12 : 16);
 }

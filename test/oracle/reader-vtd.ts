@@ -56,7 +56,10 @@ export function readVtd(unit: VtdUnit, registers: VtdRegisters, slate: Slate, re
 class VtdReader {
   /** FPD of a structure on the way. */
   #suppressed = false;
-  /** Leaf of a first stage whose Dirty bit was set for a write that the second stage then refused. §3.8 */
+  /**
+   * Leaf of a first stage whose Dirty bit was set for a write that the second stage then refused.
+   * §3.8
+   */
   #spared: bigint | undefined;
   readonly #haw: number;
 
@@ -87,7 +90,9 @@ class VtdReader {
     }
   }
 
-  /** What stands in the fault recording register: FI, SID, T1 and T2, PP, PV, EXE, PRIV. §11.4.7.6 */
+  /**
+   * What stands in the fault recording register: FI, SID, T1 and T2, PP, PV, EXE, PRIV. §11.4.7.6
+   */
   #record(condition?: string): Outcome {
     const { rid, pasid, access, address } = this.request;
     if (bit(this.registers.FRCD, 63)) return { fault: 'pending' };
@@ -297,7 +302,9 @@ class VtdReader {
     };
   }
 
-  /** §3.8: every entry of the first stage, and what comes out of it, is translated by the second. */
+  /**
+   * §3.8: every entry of the first stage, and what comes out of it, is translated by the second.
+   */
   #nested(target: Target, address: bigint, asked: Asked, look: boolean): Translated {
     const { first, second } = target as Required<Target>;
     const below = this.#store(target, 'second');

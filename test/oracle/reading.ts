@@ -1,22 +1,29 @@
 /**
- * The third reading: what a plain walk of the tables says of one request, beside our model and the stock one. Readers
- * (reader-vtd.ts, reader-smmu.ts) keep nothing from one request to the next and share no code, table or layout with src: bit
- * numbers and rules are spelled out again, from the specifications.
+ * The third reading: what a plain walk of the tables says of one request, beside our model and the
+ * stock one. Readers (reader-vtd.ts, reader-smmu.ts) keep nothing from one request to the next and
+ * share no code, table or layout with src: bit numbers and rules are spelled out again, from the
+ * specifications.
  */
 import type { Store } from '../walk/reference.js';
 import type { Outcome } from './script.js';
 
 export interface Reading {
-  /** Values that a request shows, where the tables decide them. Addresses of the two sides are compared as numbers. */
+  /**
+   * Values that a request shows, where the tables decide them. Addresses of the two sides are
+   * compared as numbers.
+   */
   readonly outcome: Outcome;
   /** Words that the walk changes: Accessed and Dirty bits. */
   readonly writes: ReadonlyMap<bigint, bigint>;
   /**
-   * One of them that need not change: a cache may have refused the request without a walk, and a walk that gets as far as to
-   * set this bit is refused too.
+   * One of them that need not change: a cache may have refused the request without a walk, and a
+   * walk that gets as far as to set this bit is refused too.
    */
   readonly spared?: bigint | undefined;
-  /** What is wrong with an answer of this size and these rights; undefined: nothing. Only of what is translated. */
+  /**
+   * What is wrong with an answer of this size and these rights; undefined: nothing. Only of what is
+   * translated.
+   */
   readonly flaw?: (log2: number, permissions: number) => string | undefined;
 }
 
@@ -24,9 +31,10 @@ export interface Reading {
 export type Role = 'structure' | 'stage 1' | 'stage 2';
 
 /**
- * Whether a walk of the tables as they stand can tell what a unit with caches answers. It can while every change is followed
- * by its invalidations, which is what the script does, unless the unit itself writes to something that it may have cached:
- * an Accessed bit set in what is a PASID-table entry too, a record of an event upon a table.
+ * Whether a walk of the tables as they stand can tell what a unit with caches answers. It can while
+ * every change is followed by its invalidations, which is what the script does, unless the unit
+ * itself writes to something that it may have cached: an Accessed bit set in what is a PASID-table
+ * entry too, a record of an event upon a table.
  */
 export class Ledger {
   readonly #roles = new Map<number, Set<Role>>();
@@ -113,8 +121,9 @@ export interface Answered {
 const MOST_BLOCKS = 64;
 
 /**
- * What is wrong with an answer. A part of a page is right, and so is what a cache knew before another request made the page
- * dirty. What is larger than the page has to be so everywhere: `look` reads the tables at another address.
+ * What is wrong with an answer. A part of a page is right, and so is what a cache knew before
+ * another request made the page dirty. What is larger than the page has to be so everywhere: `look`
+ * reads the tables at another address.
  */
 export function flawOf(
   { address, access, output, log2, rights }: Answered,
@@ -138,7 +147,9 @@ export function flawOf(
   return undefined;
 }
 
-/** What the unit has changed in memory while it served a request: words and what they were before. */
+/**
+ * What the unit has changed in memory while it served a request: words and what they were before.
+ */
 export interface Changes {
   readonly before: ReadonlyMap<number, bigint>;
   readonly now: (address: number) => bigint | undefined;

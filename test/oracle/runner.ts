@@ -38,7 +38,9 @@ export interface Report {
   /** Cases and differences by the entry that explains them. */
   /** Cases of machines that no stock QEMU has. */
   alone: number;
-  /** Requests that were held against the third reading: beside stock QEMU, and of those machines. */
+  /**
+   * Requests that were held against the third reading: beside stock QEMU, and of those machines.
+   */
   readonly beside: Readings;
   readonly aloneReadings: Readings;
   readonly explained: Map<string, { cases: number; differences: number }>;
@@ -110,7 +112,10 @@ export class Runner<K extends MachineKind> {
     );
   }
 
-  /** Those of a kind. Every seed makes a case beside stock QEMU; every second one, the first of a run too, another without. */
+  /**
+   * Those of a kind. Every seed makes a case beside stock QEMU; every second one, the first of a
+   * run too, another without.
+   */
   #seeds(kind: K, kinds: readonly K[]): number[] {
     const { seed, cases } = this.options;
     const step = kinds === this.suite.alone ? 2 : 1;
@@ -201,7 +206,10 @@ export class Runner<K extends MachineKind> {
     return entry;
   }
 
-  /** Runs our side step by step beside what the stock side has done. Ids of what explains the differences. */
+  /**
+   * Runs our side step by step beside what the stock side has done. Ids of what explains the
+   * differences.
+   */
   #compare(
     kind: K,
     machine: OurMachine,

@@ -24,7 +24,10 @@ export interface Step {
   readonly table?: true;
 }
 
-/** The tables and commands of one case, as they are written. Both sides start with zeroed memory and after reset. */
+/**
+ * The tables and commands of one case, as they are written. Both sides start with zeroed memory and
+ * after reset.
+ */
 export class Script {
   readonly steps: Step[] = [];
   /** Pages given out so far. */

@@ -34,7 +34,10 @@ function valid(walk: Walk | undefined): bigint[] {
   );
 }
 
-/** Some descriptor of stage 1 gives privileged access alone: AP[1] clear in the leaf, APTable[0] above it. */
+/**
+ * Some descriptor of stage 1 gives privileged access alone: AP[1] clear in the leaf, APTable[0]
+ * above it.
+ */
 export function privilegedOnly(way: Path | undefined): boolean {
   if (way?.first === undefined || way.cd === undefined) return false;
   const disabled = (way.upper ? CD.get.HAD1(way.cd) : CD.get.HAD0(way.cd)) === 1;
@@ -65,8 +68,8 @@ export function secondBits(way: Path): number {
 }
 
 /**
- * Stage 2 has concatenated root tables, and the address, or one that had to be read on the way to it, is not in the
- * first of them.
+ * Stage 2 has concatenated root tables, and the address, or one that had to be read on the way to
+ * it, is not in the first of them.
  */
 export function beyondFirstRoot(way: Path | undefined, address: bigint): boolean {
   if (way === undefined || (way.config & 6) !== 6) return false;
@@ -82,7 +85,10 @@ export function beyondFirstRoot(way: Path | undefined, address: bigint): boolean
   return inputs.some((input) => input >> reach !== 0n);
 }
 
-/** Every walk of stage 2 that the transaction may take: for the CD, for tables of stage 1, and for what comes out of it. */
+/**
+ * Every walk of stage 2 that the transaction may take: for the CD, for tables of stage 1, and for
+ * what comes out of it.
+ */
 export function secondWalks(machine: OurMachine, way: Path | undefined): Walk[] {
   if (way === undefined || (way.config & 6) !== 6) return [];
   const tables = way.cd === undefined ? [] : [CD.get.TTB0(way.cd), CD.get.TTB1(way.cd)].map(BigInt);
@@ -102,7 +108,10 @@ export function amongRegisters(machine: OurMachine, way: Path | undefined): bool
   return walks.some(({ address }) => address < BigInt(RAM));
 }
 
-/** A block where this granule has none: level 0 of 4 KiB, level 1 and 0 of 16 and 64 KiB. Arm ARM D8.3 */
+/**
+ * A block where this granule has none: level 0 of 4 KiB, level 1 and 0 of 16 and 64 KiB. Arm ARM
+ * D8.3
+ */
 export function misplacedBlock(walk: Walk | undefined): boolean {
   if (walk === undefined) return false;
   const first = walk.granule === 12 ? 1 : 2;

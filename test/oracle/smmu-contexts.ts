@@ -1,4 +1,7 @@
-/** Tables of context descriptors of the SMMUv3 cases: linear ones, and two levels of either size. IHI 0070 §3.3.3, §5.3 */
+/**
+ * Tables of context descriptors of the SMMUv3 cases: linear ones, and two levels of either size.
+ * IHI 0070 §3.3.3, §5.3
+ */
 import type { Rng } from '../fuzz/rng.js';
 import type { Script } from './script.js';
 

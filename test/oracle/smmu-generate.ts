@@ -1,4 +1,7 @@
-/** Cases for the SMMUv3: structures, a few of them made wrong, transactions, changes with the commands they need. */
+/**
+ * Cases for the SMMUv3: structures, a few of them made wrong, transactions, changes with the
+ * commands they need.
+ */
 
 import { CMD } from '../../src/spec/smmuv3/commands.js';
 import { EVENT_BYTES } from '../../src/spec/smmuv3/events.js';
@@ -30,7 +33,10 @@ class SmmuCase {
   readonly #spaces: Space[] = [];
   readonly #commands: CommandQueue;
   readonly #eventQueue: number;
-  /** Something was made wrong: who uses which entry is not known any more, so invalidations are of everything. */
+  /**
+   * Something was made wrong: who uses which entry is not known any more, so invalidations are of
+   * everything.
+   */
   #mutated = false;
 
   constructor(

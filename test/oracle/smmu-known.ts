@@ -1,6 +1,7 @@
 /**
- * Where stock arm-smmuv3 (QEMU 10) and this model differ, and who is right by IHI 0070. docs/oracle.md has the same table
- * for people. Each entry is as narrow as the difference can be told.
+ * Where stock arm-smmuv3 (QEMU 10) and this model differ, and who is right by IHI 0070.
+ * docs/oracle.md has the same table for people. Each entry is as narrow as the difference can be
+ * told.
  */
 import type { SmmuKnown } from './smmu-conditions.js';
 import { SMMU_COMMANDS } from './smmu-known-commands.js';

@@ -1,4 +1,7 @@
-/** The stock machines that have an SMMUv3, and the registers as both sides have them. IHI 0070, chapter 6 */
+/**
+ * The stock machines that have an SMMUv3, and the registers as both sides have them. IHI 0070,
+ * chapter 6
+ */
 import { decode } from '../../src/spec/define.js';
 import { EVENT_BYTES, EVENT_LAYOUT, eventName } from '../../src/spec/smmuv3/events.js';
 import { type Answers, copy, dump, load, store, translate } from './operations.js';
@@ -70,7 +73,10 @@ export const SMMU_KINDS: readonly SmmuKind[] = [
   kind('stage-2', 4, '2'),
 ];
 
-/** CD tables with SubstreamIDs, hardware updates of Access flags and dirty state, 48 and 52 bits of addresses. */
+/**
+ * CD tables with SubstreamIDs, hardware updates of Access flags and dirty state, 48 and 52 bits of
+ * addresses.
+ */
 export const SMMU_ALONE: readonly SmmuKind[] = [
   alone('substreams', 5, 'nested', 48, 12, 2),
   alone('substreams 52', 3, 'nested', 52, 12, 2),

@@ -1,4 +1,7 @@
-/** What stands in memory on the way of one transaction: a reader of its own, for explaining differences. IHI 0070 §3.3 */
+/**
+ * What stands in memory on the way of one transaction: a reader of its own, for explaining
+ * differences. IHI 0070 §3.3
+ */
 import { CD, STE, TG0_GRANULE, TG1_GRANULE } from '../../src/spec/smmuv3/structures.js';
 import type { OurMachine } from './ours.js';
 import { hex, type Request } from './script.js';

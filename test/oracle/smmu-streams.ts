@@ -11,12 +11,16 @@ import { levelShift, mapArena, type Shape, startLevel, TableSet } from './smmu-t
 
 type Fields = Readonly<Record<string, number>>;
 
-/** What a stream is given: tables of one or two stages, and the numbers that tag their translations. */
+/**
+ * What a stream is given: tables of one or two stages, and the numbers that tag their translations.
+ */
 export interface Space {
   readonly config: number;
   readonly vmid: number;
   readonly second: TableSet | undefined;
-  /** What stage 2 adds to addresses of the arena: where the CD and the tables of stage 1 are for it. */
+  /**
+   * What stage 2 adds to addresses of the arena: where the CD and the tables of stage 1 are for it.
+   */
   readonly offset: bigint;
   readonly ste: Fields;
   /** Of the table of context descriptors: those that there are, and what is made of them. */
@@ -193,7 +197,8 @@ export class Streams {
       const entries = bits - levelShift(granule, start);
       return start <= 2 && entries > 0 && entries <= granule - 3 + 4 && (granule === 12 || start > 0);
     });
-    // Mostly one root table: stock's model loses the index of concatenated ones, and then nothing is reached.
+    // Mostly one root table: stock's model loses the index of concatenated ones, and then nothing
+    // is reached.
     const single = levels.filter((level) => bits - levelShift(granule, level) <= granule - 3);
     const start = rng.pick(single.length > 0 && rng.chance(nested ? 0.9 : 0.6) ? single : levels);
     const shape: Shape = {
@@ -215,7 +220,8 @@ export class Streams {
     const { rng } = this;
     const unit = 1n << BigInt(levelShift(tables.shape.granule, 2));
     const offset = rng.pick([0n, 0n, unit, unit * 2n]);
-    // Attributes that S2PTW refuses, or tables of stage 1 that cannot be changed: rare, for nothing gets through then.
+    // Attributes that S2PTW refuses, or tables of stage 1 that cannot be changed: rare, for nothing
+    // gets through then.
     const bits = !this.#updates
       ? undefined
       : (rng.chance(0.93) ? 3n << 6n : 1n << 6n) |
@@ -312,7 +318,8 @@ export class Streams {
     const widest = granule === 16 && this.kind.outputBits === 52 ? 52 : 48;
     const bits = rng.pick([25, 32, 36, 39, 42, 47, 48, widest]);
     const start = startLevel(granule, bits);
-    // Without stage 2 there is one VMID, and contexts of a stream share theirs: global leaves of one would be another's.
+    // Without stage 2 there is one VMID, and contexts of a stream share theirs: global leaves of
+    // one would be another's.
     const global = this.kind.stages === 'nested' && this.kind.substreamBits === 0;
     const tables = new TableSet(
       script,

@@ -1,4 +1,7 @@
-/** Translation tables of the SMMUv3 cases, of every granule, for either stage. Arm ARM D8, IHI 0070 §3.3, §3.4 */
+/**
+ * Translation tables of the SMMUv3 cases, of every granule, for either stage. Arm ARM D8, IHI 0070
+ * §3.3, §3.4
+ */
 import type { Rng } from '../fuzz/rng.js';
 import type { Script } from './script.js';
 import { ARENA, OUTPUT_BITS } from './smmu-machine.js';
@@ -20,7 +23,9 @@ export interface Shape {
   readonly bits: number;
   /** Arm's level of the root. */
   readonly start: number;
-  /** What is added to an address of the arena to make it one of the space that the tables are in. */
+  /**
+   * What is added to an address of the arena to make it one of the space that the tables are in.
+   */
   readonly offset: bigint;
   /** Bits of the output address that the configuration allows. */
   readonly outputBits: number;
@@ -28,7 +33,10 @@ export interface Shape {
   readonly global: boolean;
   /** Hardware may set Access flags and dirty state. */
   readonly updates: boolean;
-  /** Addresses have 52 bits, of which only descriptors of the largest granule hold the upper four, in bits 15:12. */
+  /**
+   * Addresses have 52 bits, of which only descriptors of the largest granule hold the upper four,
+   * in bits 15:12.
+   */
   readonly large: boolean;
 }
 
@@ -188,7 +196,10 @@ export class TableSet {
   }
 }
 
-/** Second-stage tables that have the arena at `ARENA + offset`, in one block, and other mappings beside it. */
+/**
+ * Second-stage tables that have the arena at `ARENA + offset`, in one block, and other mappings
+ * beside it.
+ */
 export function mapArena(tables: TableSet, offset: bigint, rights = (3n << 6n) | AF): void {
   const level = 2;
   const shift = BigInt(levelShift(tables.shape.granule, level));

@@ -38,7 +38,10 @@ const REQUIRED = [
 
 const STAGES: Readonly<Record<number, string>> = { 4: 'bypassed', 5: 'stage 1', 6: 'stage 2', 7: 'nested' };
 
-/** Which flags the transaction has set: Access flags, and dirty state by AP[2] or S2AP[1], both in bit 7. */
+/**
+ * Which flags the transaction has set: Access flags, and dirty state by AP[2] or S2AP[1], both in
+ * bit 7.
+ */
 function updates({ memory }: OurMachine): string[] {
   const names = new Set<string>();
   for (const [address, before] of memory.flagged) {

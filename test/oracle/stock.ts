@@ -31,8 +31,8 @@ export interface StockOptions {
 }
 
 /**
- * A stock QEMU under -S with the shim loaded. Its guest never runs: RAM and registers hold what {@link run} stored.
- * It has a PCIe root port whose bus is requesters' second one.
+ * A stock QEMU under -S with the shim loaded. Its guest never runs: RAM and registers hold what
+ * {@link run} stored. It has a PCIe root port whose bus is requesters' second one.
  */
 export class StockMachine {
   readonly #child: ChildProcess;

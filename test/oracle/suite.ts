@@ -4,7 +4,10 @@ import type { Ledger, Reading } from './reading.js';
 import type { Outcome, Script, Step } from './script.js';
 import type { Target } from './stock.js';
 
-/** A stock machine and what of ours compares with it; or one of ours that stock QEMU has nothing like. */
+/**
+ * A stock machine and what of ours compares with it; or one of ours that stock QEMU has nothing
+ * like.
+ */
 export interface MachineKind {
   readonly name: string;
   /** QEMU's arguments: machine, memory, IOMMU. */
@@ -41,7 +44,9 @@ export interface KnownDifference<K extends MachineKind = MachineKind> {
   readonly right: 'viommu' | 'either';
   readonly section: string;
   readonly says: string;
-  /** Names of the values that this accounts for; none when it has nothing to do with the difference. */
+  /**
+   * Names of the values that this accounts for; none when it has nothing to do with the difference.
+   */
   readonly claims: (difference: Difference<K>) => readonly string[];
   /** Both sides go on from different states: nothing after it can be compared. */
   readonly ends?: boolean;
@@ -61,7 +66,10 @@ export interface Suite<K extends MachineKind = MachineKind> {
   readonly name: 'vtd' | 'smmuv3';
   readonly target: Target;
   readonly kinds: readonly K[];
-  /** Machines with features that stock QEMU does not have: ours is compared with the third reading alone. */
+  /**
+   * Machines with features that stock QEMU does not have: ours is compared with the third reading
+   * alone.
+   */
   readonly alone: readonly K[];
   readonly known: readonly KnownDifference<K>[];
   readonly deaths: readonly KnownDeath[];

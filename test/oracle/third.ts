@@ -21,7 +21,10 @@ export interface Served {
   readonly undecided: boolean;
 }
 
-/** Our side of one case: does its steps, and holds every request against the third reading of the tables as they were. */
+/**
+ * Our side of one case: does its steps, and holds every request against the third reading of the
+ * tables as they were.
+ */
 export class OurSide<K extends MachineKind> {
   readonly #ledger = new Ledger();
 

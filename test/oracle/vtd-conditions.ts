@@ -106,7 +106,10 @@ export function firstStage(way: Path | undefined): boolean {
   return way?.scalable === true && (((way.pasid[0] ?? 0n) >> 6n) & 7n) === 1n;
 }
 
-/** Words left in memory that differ in their first-stage Accessed and Dirty bits alone, and for which `test` holds. */
+/**
+ * Words left in memory that differ in their first-stage Accessed and Dirty bits alone, and for
+ * which `test` holds.
+ */
 export function flagWords(
   d: VtdDifference,
   test: (mine: bigint, theirs: bigint) => boolean,

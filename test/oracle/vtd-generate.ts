@@ -1,4 +1,7 @@
-/** Cases for the VT-d unit: structures, a few of them made wrong, requests, changes with the invalidations they need. */
+/**
+ * Cases for the VT-d unit: structures, a few of them made wrong, requests, changes with the
+ * invalidations they need.
+ */
 import type { Rng } from '../fuzz/rng.js';
 import { dump, load } from './operations.js';
 import { hex, Script } from './script.js';
@@ -30,7 +33,10 @@ class VtdCase {
   readonly #commands: Commands;
   readonly #domains: Domain[] = [];
   readonly #rids: readonly number[];
-  /** Something was made wrong: who uses which entry is not known any more, so invalidations are global. */
+  /**
+   * Something was made wrong: who uses which entry is not known any more, so invalidations are
+   * global.
+   */
   #mutated = false;
 
   constructor(
@@ -252,7 +258,8 @@ class VtdCase {
     }
     const value = rng.chance(0.4) ? 0n : this.#tables.leafValue(domain, leaf.level);
     script.store(leaf.entry, value, 'leaf changed');
-    // Nothing that was not present is cached without caching mode (§6.1); the mutated may be anything.
+    // Nothing that was not present is cached without caching mode (§6.1); the mutated may be
+    // anything.
     if (before === 0n && !this.kind.cachingMode && !this.#mutated && rng.chance(0.7)) return;
     this.#invalidateLeaf(domain, leaf);
   }

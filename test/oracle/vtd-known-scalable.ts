@@ -1,4 +1,6 @@
-/** Known differences of the VT-d units: structures and faults of scalable mode. See vtd-known.ts. */
+/**
+ * Known differences of the VT-d units: structures and faults of scalable mode. See vtd-known.ts.
+ */
 import {
   ALL,
   is,

@@ -1,6 +1,7 @@
 /**
- * Where stock intel-iommu (QEMU 10) and this model differ, and who is right by the VT-d specification, Rev. 5.10.
- * docs/oracle.md has the same table for people. Each entry is as narrow as the difference can be told.
+ * Where stock intel-iommu (QEMU 10) and this model differ, and who is right by the VT-d
+ * specification, Rev. 5.10. docs/oracle.md has the same table for people. Each entry is as narrow
+ * as the difference can be told.
  */
 import type { KnownDeath } from './suite.js';
 import type { VtdKnown } from './vtd-conditions.js';

@@ -35,7 +35,9 @@ export const REG = {
 
 export interface VtdKind extends MachineKind {
   readonly addressWidth: 39 | 48 | 57;
-  /** What the stock machine translates in scalable mode; undefined = it has none; all: none has it. */
+  /**
+   * What the stock machine translates in scalable mode; undefined = it has none; all: none has it.
+   */
   readonly scalable: 'second' | 'first' | 'all' | undefined;
   readonly cachingMode: boolean;
   readonly snoopControl: boolean;
@@ -122,7 +124,10 @@ function reasonName(reason: number): string {
 const STATUS = 0xff73n;
 const PENDING = 1n << 30n;
 
-/** One request of a device and the fault that it makes. `keep`: the record is left for the next request to meet. */
+/**
+ * One request of a device and the fault that it makes. `keep`: the record is left for the next
+ * request to meet.
+ */
 export function request(script: Script, asked: Request, keep = false): void {
   const { rid, pasid, access, address } = asked;
   const clear = [store(reg(REG.FRCD + 12), 4, 1n << 31n), store(reg(REG.FSTS), 4, 1n)];
@@ -158,8 +163,8 @@ function translation(answers: Answers, { access, address }: Request): Outcome {
 }
 
 /**
- * The fault that a request made. `before`: what the record held. One that another request has left there was compared with
- * that request; of this one it says only that nothing was written over it.
+ * The fault that a request made. `before`: what the record held. One that another request has left
+ * there was compared with that request; of this one it says only that nothing was written over it.
  */
 function fault(answers: Answers, before: bigint): Outcome {
   const [lo, hi] = [answers.load(), answers.load()];

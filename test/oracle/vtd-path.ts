@@ -1,4 +1,7 @@
-/** What stands in memory on the way of one request: a reader of its own, for explaining differences. VT-d chapter 9 */
+/**
+ * What stands in memory on the way of one request: a reader of its own, for explaining differences.
+ * VT-d chapter 9
+ */
 import type { ArrayMemory } from '../../src/memory/array.js';
 import { hex, type Request } from './script.js';
 import { MASK52 } from './vtd-tables.js';
@@ -14,7 +17,10 @@ export interface Path {
   readonly scalable: boolean;
   readonly root: readonly (bigint | undefined)[];
   readonly context: readonly (bigint | undefined)[];
-  /** PASID-directory and PASID-table entry; of RID_PASID for a request without. Empty in legacy mode. */
+  /**
+   * PASID-directory and PASID-table entry; of RID_PASID for a request without. Empty in legacy
+   * mode.
+   */
   readonly directory: bigint | undefined;
   readonly pasid: readonly (bigint | undefined)[];
   readonly ridPasid: number;

@@ -45,7 +45,8 @@ export function breakQueue(script: Script, rng: Rng, commands: Commands): string
     ['upper half', [iotlb, 0n, bit(0, 63), 0n]],
   ];
   if (rng.chance(0.1)) {
-    // Only a 128-bit queue of one page has offsets beyond it that the register can hold, and bit 4 in its tail.
+    // Only a 128-bit queue of one page has offsets beyond it that the register can hold, and bit 4
+    // in its tail.
     const tail = wide && rng.chance(0.5) ? 0x10 : 0x1000 + 32 * rng.below(100);
     commands.put([GOOD]);
     commands.kick('tail out of place', tail);

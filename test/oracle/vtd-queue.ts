@@ -1,4 +1,7 @@
-/** Commands of the VT-d cases: global commands, and invalidations through registers or the queue. VT-d §6.5, §11.4 */
+/**
+ * Commands of the VT-d cases: global commands, and invalidations through registers or the queue.
+ * VT-d §6.5, §11.4
+ */
 import type { Rng } from '../fuzz/rng.js';
 import { load, store } from './operations.js';
 import { hex, type Script } from './script.js';
@@ -180,7 +183,10 @@ export class Commands {
     this.script.look(name, [store(reg(REG.IQT), 8, BigInt(tail)), ...this.#status()], queueStatus);
   }
 
-  /** Software has put things right: clears FSTS.IQE, and moves the tail once more, for the stock model goes on only then. */
+  /**
+   * Software has put things right: clears FSTS.IQE, and moves the tail once more, for the stock
+   * model goes on only then.
+   */
   recover(): void {
     const tail = store(reg(REG.IQT), 8, BigInt(this.#tail));
     const operations = [tail, store(reg(REG.FSTS), 4, 0x10n), tail];

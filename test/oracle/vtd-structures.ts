@@ -17,7 +17,9 @@ export interface User {
   /** −1 = requests without PASID. */
   readonly pasid: number;
   domain: Domain;
-  /** Where the entry is that names the domain: a context-entry in legacy mode, a PASID-table entry. */
+  /**
+   * Where the entry is that names the domain: a context-entry in legacy mode, a PASID-table entry.
+   */
   readonly entry: number;
 }
 
@@ -36,7 +38,10 @@ export class Structures {
     private readonly script: Script,
     private readonly rng: Rng,
     readonly scalable: boolean,
-    /** The unit has flags of the second stage and the extended Accessed flag, and first stages of 5 levels. */
+    /**
+     * The unit has flags of the second stage and the extended Accessed flag, and first stages of 5
+     * levels.
+     */
     private readonly flags = false,
   ) {
     this.root = script.allocate();
@@ -72,7 +77,8 @@ export class Structures {
     const below = domain.second === undefined ? 0n : BigInt(domain.second.root);
     const second = domain.stage === 'first' ? 0n : domain.stage === 'nested' ? below : pointer;
     const levels = domain.second?.levels ?? domain.levels;
-    // Page walks snoop: without it an Accessed bit that needs setting is a fault, and the stock model has none.
+    // Page walks snoop: without it an Accessed bit that needs setting is a fault, and the stock
+    // model has none.
     const snoop = this.flags && rng.chance(0.05) ? 0n : 1n << 23n;
     const mode = isFirst(domain.stage) && domain.levels === 5 ? 4n : 0n;
     const extended = this.flags && isFirst(domain.stage) && rng.chance(0.3) ? 0x80n : 0n;
@@ -106,7 +112,8 @@ export class Structures {
       const own = rng.pick([0, 0, 0, 1, 70]);
       context = { entry, own, directory: script.allocate() };
       this.#contexts.set(rid, context);
-      // PDTS 0: 128 directory entries, so PASIDs below 8192; every next value has twice as many, up to a page of them.
+      // PDTS 0: 128 directory entries, so PASIDs below 8192; every next value has twice as many, up
+      // to a page of them.
       const pasids = rng.chance(0.9) ? 8n : 0n;
       const size = this.flags ? BigInt(rng.below(3)) << 9n : 0n;
       script.store(entry + 8, BigInt(own), 'context 1');

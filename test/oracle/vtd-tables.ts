@@ -1,4 +1,7 @@
-/** Page tables of the VT-d cases: mostly what a driver would build, with everything a driver may choose. VT-d §9.8, §9.9 */
+/**
+ * Page tables of the VT-d cases: mostly what a driver would build, with everything a driver may
+ * choose. VT-d §9.8, §9.9
+ */
 import type { Rng } from '../fuzz/rng.js';
 import type { Script } from './script.js';
 import { ARENA, ARENA_BYTES } from './vtd-machine.js';
@@ -21,10 +24,16 @@ export interface Leaf {
   readonly entry: number;
 }
 
-/** One set of tables and the domain-id that goes with it; nested: the first stage, and what is below it. */
+/**
+ * One set of tables and the domain-id that goes with it; nested: the first stage, and what is below
+ * it.
+ */
 export interface Domain {
   readonly stage: Stage;
-  /** Nested: the second stage, and what it subtracts from addresses of the arena, where its first stage is for it. */
+  /**
+   * Nested: the second stage, and what it subtracts from addresses of the arena, where its first
+   * stage is for it.
+   */
   readonly second?: Domain;
   readonly offset: bigint;
   readonly did: number;
@@ -65,8 +74,8 @@ export class Tables {
   }
 
   /**
-   * Maps the arena in tables of a second stage, so that tables of a first one are there: by one page of 2 MiB, or by small
-   * ones of which some allow less. @returns how far above its place
+   * Maps the arena in tables of a second stage, so that tables of a first one are there: by one
+   * page of 2 MiB, or by small ones of which some allow less. @returns how far above its place
    */
   #mapArena(second: Domain): bigint {
     const { rng } = this;

@@ -1,9 +1,10 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A stop watch: times IOMMUMemoryRegionClass::translate of whatever IOMMU stands before a PCI device: stock
- * intel-iommu or smmuv3, or ours, the same calls for all. The page tables are written into guest RAM and the unit
- * is programmed through its registers, as a guest driver would, without a guest.
+ * A stop watch: times IOMMUMemoryRegionClass::translate of whatever IOMMU stands before a PCI
+ * device: stock intel-iommu or smmuv3, or ours, the same calls for all. The page tables are written
+ * into guest RAM and the unit is programmed through its registers, as a guest driver would, without
+ * a guest.
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
@@ -83,7 +84,10 @@ static uint64_t fold(ShimDevice *shim, uint64_t sum, hwaddr iova)
     return (sum ^ output ^ entry.perm) * 0x100000001b3ull;
 }
 
-/* check: one number over the outputs of every page, the same for every IOMMU that translates correctly. */
+/*
+ * check: one number over the outputs of every page, the same for every IOMMU that translates
+ * correctly.
+ */
 static void command_check(ShimDevice *shim, int64_t unused_a, int64_t unused_b)
 {
     uint64_t sum = 0;
@@ -132,7 +136,9 @@ static void command_hit(ShimDevice *shim, int64_t calls, int64_t pages)
     stats_answer(&stats, shim->stream);
 }
 
-/* miss BATCH: translations of pages whose neighbours are not mapped, after a global invalidation. */
+/*
+ * miss BATCH: translations of pages whose neighbours are not mapped, after a global invalidation.
+ */
 static void command_miss(ShimDevice *shim, int64_t batch, int64_t unused)
 {
     Stats stats = { 0 };
@@ -159,7 +165,9 @@ static void command_miss(ShimDevice *shim, int64_t batch, int64_t unused)
     stats_answer(&stats, shim->stream);
 }
 
-/* dense PAGES: consecutive pages in order after a global invalidation, as a long DMA touches them. */
+/*
+ * dense PAGES: consecutive pages in order after a global invalidation, as a long DMA touches them.
+ */
 static void command_dense(ShimDevice *shim, int64_t pages, int64_t unused)
 {
     Stats stats = { 0 };
@@ -179,7 +187,10 @@ static void command_dense(ShimDevice *shim, int64_t pages, int64_t unused)
     stats_answer(&stats, shim->stream);
 }
 
-/* invalidate ROUNDS: from the register write to what says that it is done, one page cached before each. */
+/*
+ * invalidate ROUNDS: from the register write to what says that it is done, one page cached before
+ * each.
+ */
 static void command_invalidate(ShimDevice *shim, int64_t rounds, int64_t unused)
 {
     Stats stats = { 0 };

@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The floor of a translation miss: a frame out, a frame back, over the same kind of socket with the calls that
- * the bridge makes, and nothing done with it on either side.
+ * The floor of a translation miss: a frame out, a frame back, over the same kind of socket with the
+ * calls that the bridge makes, and nothing done with it on either side.
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"

@@ -1,7 +1,8 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The same for an Arm SMMUv3 of the virt machine: a linear stream table, one context descriptor, stage-1 tables with
+ * The same for an Arm SMMUv3 of the virt machine: a linear stream table, one context descriptor,
+ * stage-1 tables with
  * 4 KiB granule. Registers: IHI 0070, chapter 6; structures: chapter 5; commands: chapter 4.
  */
 #include "qemu/osdep.h"
@@ -80,7 +81,10 @@ static void build_stage(void)
     }
 }
 
-/* STE: V, Config 0b101. CD: T0SZ 16, EPD1, V, IPS 40 bits, AA64, R, A, ASET, ASID; MAIR is of no account. */
+/*
+ * STE: V, Config 0b101. CD: T0SZ 16, EPD1, V, IPS 40 bits, AA64, R, A, ASET, ASID; MAIR is of no
+ * account.
+ */
 static void build_stream(uint16_t rid)
 {
     uint64_t ste = STREAM_TABLE + (uint64_t)rid * STREAM_BYTES;

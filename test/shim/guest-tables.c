@@ -46,7 +46,9 @@
 
 #define QUEUE_BYTES 4096
 #define DESCRIPTOR_BYTES 16
-/* Page-selective invalidation of the IOTLB: AM is 0. An invalidation wait that writes its status. */
+/*
+ * Page-selective invalidation of the IOTLB: AM is 0. An invalidation wait that writes its status.
+ */
 #define IOTLB_PAGE (DOMAIN << 16 | 3u << 4 | 2u)
 #define WAIT_STATUS (1u << 5 | 5u)
 
@@ -134,7 +136,10 @@ const char *guest_tables_build(uint16_t rid, int levels)
     return enable(rid, levels == 4 ? TABLE_4 : TABLE_3, levels);
 }
 
-/* Where the machine has put a page of its RAM, counted from 1 GiB: the first has holes, and the tables. */
+/*
+ * Where the machine has put a page of its RAM, counted from 1 GiB: the first has holes, and the
+ * tables.
+ */
 static uint64_t ram_page(uint64_t page)
 {
     uint64_t at = (1ull << 30) + page * 4096;

@@ -1,11 +1,12 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Batches of operations on a stock model: stores to guest RAM and to registers, loads, and translations of any
- * requester, whether there is such a device or not. test/oracle/shim-protocol.ts is the other side.
+ * Batches of operations on a stock model: stores to guest RAM and to registers, loads, and
+ * translations of any requester, whether there is such a device or not.
+ * test/oracle/shim-protocol.ts is the other side.
  *
- * A batch is a 32-bit count, then so many operations. The answer is a 32-bit length in bytes, then what the
- * operations yielded, in their order. Everything is little-endian.
+ * A batch is a 32-bit count, then so many operations. The answer is a 32-bit length in bytes, then
+ * what the operations yielded, in their order. Everything is little-endian.
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
@@ -112,7 +113,10 @@ static bool write_all(int fd, const void *data, size_t size)
     return true;
 }
 
-/* The IOMMU region before a requester. Regions live as long as the machine, so nothing is referenced. */
+/*
+ * The IOMMU region before a requester. Regions live as long as the machine, so nothing is
+ * referenced.
+ */
 static IOMMUMemoryRegion *region_of(Oracle *oracle, const Operation *op)
 {
     PCIBus *bus = op->who >> 8 ? oracle->below : oracle->root;
@@ -192,8 +196,8 @@ static bool run(Oracle *oracle, const Operation *op, GByteArray *out)
 }
 
 /*
- * One batch is one memory transaction: an IOMMU that is switched on and off rearranges the address spaces of its
- * devices each time, and nobody looks at them here.
+ * One batch is one memory transaction: an IOMMU that is switched on and off rearranges the address
+ * spaces of its devices each time, and nobody looks at them here.
  */
 static bool run_batch(Oracle *oracle, const Operation *batch, uint32_t count, GByteArray *out)
 {

@@ -1,9 +1,10 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A listener as QEMU's VFIO is one: it registers MAP and UNMAP notifiers for all that a device can address. It keeps nothing
- * but counts, so that what is timed is the IOMMU's part alone: how long it takes until such a listener knows all that
- * is mapped, and what an invalidation costs when nothing has changed.
+ * A listener as QEMU's VFIO is one: it registers MAP and UNMAP notifiers for all that a device can
+ * address. It keeps nothing but counts, so that what is timed is the IOMMU's part alone: how long
+ * it takes until such a listener knows all that is mapped, and what an invalidation costs when
+ * nothing has changed.
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
@@ -72,8 +73,9 @@ static const char *listen_to_all(ShimDevice *shim)
 }
 
 /*
- * ram GIB SCATTERED: so much RAM mapped in pages of 4 KiB, and the invalidation that tells of it. Answers nanoseconds from
- * the register write to its completion, and what the listener heard: maps, unmaps, pages mapped.
+ * ram GIB SCATTERED: so much RAM mapped in pages of 4 KiB, and the invalidation that tells of it.
+ * Answers nanoseconds from the register write to its completion, and what the listener heard: maps,
+ * unmaps, pages mapped.
  */
 static void command_ram(ShimDevice *shim, int64_t gib, int64_t scattered)
 {
@@ -100,7 +102,10 @@ static void command_ram(ShimDevice *shim, int64_t gib, int64_t scattered)
     shim_answer(shim, "ok %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64, start, maps, unmaps, mapped_pages);
 }
 
-/* replay CHECK: all that is mapped, told anew, as to a listener that comes. Answers as `ram`, and one number over it. */
+/*
+ * replay CHECK: all that is mapped, told anew, as to a listener that comes. Answers as `ram`, and
+ * one number over it.
+ */
 static void command_replay(ShimDevice *shim, int64_t check, int64_t unused)
 {
     int64_t start;
@@ -117,7 +122,10 @@ static void command_replay(ShimDevice *shim, int64_t check, int64_t unused)
                 mapped_pages, (uint32_t)(outputs ^ outputs >> 32));
 }
 
-/* domain ROUNDS: invalidations of the whole domain that change nothing, from the register write to the cleared bit. */
+/*
+ * domain ROUNDS: invalidations of the whole domain that change nothing, from the register write to
+ * the cleared bit.
+ */
 static void command_domain(ShimDevice *shim, int64_t rounds, int64_t unused)
 {
     g_autofree Stats *stats = g_new0(Stats, 1);
@@ -136,7 +144,9 @@ static void command_domain(ShimDevice *shim, int64_t rounds, int64_t unused)
     stats_answer(stats, shim->stream);
 }
 
-/* page ROUNDS: one page unmapped and mapped again, each with its own invalidation; both together. */
+/*
+ * page ROUNDS: one page unmapped and mapped again, each with its own invalidation; both together.
+ */
 static void command_page(ShimDevice *shim, int64_t rounds, int64_t unused)
 {
     g_autofree Stats *stats = g_new0(Stats, 1);

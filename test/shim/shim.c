@@ -1,11 +1,12 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A hand inside QEMU for those who measure and compare. Loaded the way the bridge is (LD_PRELOAD), it adds
- * `-device viommu-shim`, which works under -S: nothing runs but what it is told to do.
+ * A hand inside QEMU for those who measure and compare. Loaded the way the bridge is (LD_PRELOAD),
+ * it adds `-device viommu-shim`, which works under -S: nothing runs but what it is told to do.
  *
- * It takes one command per line on an AF_UNIX socket and answers with one line: the timing commands of bench.c,
- * `echo` (echo.c), and `oracle`, which switches the connection to the binary batches of oracle.c.
+ * It takes one command per line on an AF_UNIX socket and answers with one line: the timing commands
+ * of bench.c, `echo` (echo.c), and `oracle`, which switches the connection to the binary batches of
+ * oracle.c.
  */
 #include "qemu/osdep.h"
 #include "qemu/module.h"
@@ -52,7 +53,9 @@ static void run_line(ShimDevice *shim, char *line)
     }
 }
 
-/* Works like a vCPU thread: takes the BQL for what needs it and lets the main loop run in between. */
+/*
+ * Works like a vCPU thread: takes the BQL for what needs it and lets the main loop run in between.
+ */
 static void *shim_thread(void *opaque)
 {
     ShimDevice *shim = opaque;
@@ -69,7 +72,9 @@ static void *shim_thread(void *opaque)
     return NULL;
 }
 
-/* Called by the main loop, so after the first reset: one in the middle of the set-up would undo it. */
+/*
+ * Called by the main loop, so after the first reset: one in the middle of the set-up would undo it.
+ */
 static gboolean start_thread(gpointer opaque)
 {
     ShimDevice *shim = opaque;

@@ -35,7 +35,10 @@ G_GNUC_PRINTF(2, 3) void shim_answer(ShimDevice *shim, const char *format, ...);
 /* Runs a timing command and answers it; false when there is none of this name. */
 bool bench_command(ShimDevice *shim, const char *name, int64_t a, int64_t b);
 
-/* Finds the IOMMU region of the target device once translation is on. With the BQL. NULL or a complaint. */
+/*
+ * Finds the IOMMU region of the target device once translation is on. With the BQL. NULL or a
+ * complaint.
+ */
 const char *bench_find_region(ShimDevice *shim);
 
 /* replay.c, VT-d only: the same for a listener that is told of mappings. */

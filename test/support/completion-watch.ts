@@ -12,8 +12,8 @@ interface Said {
 }
 
 /**
- * What `viommu diff --watch` asks of a daemon, for tests that never let their event loop run: a thread of its own speaks to the
- * control socket.
+ * What `viommu diff --watch` asks of a daemon, for tests that never let their event loop run: a
+ * thread of its own speaks to the control socket.
  */
 export class CompletionWatch {
   readonly #worker: Worker;

@@ -9,7 +9,10 @@ import type { ReportAnswer } from '../../src/cli/control-protocol.js';
 import type { SessionReport } from '../../src/session/report.js';
 import { endWithFile } from './cleanup.js';
 
-/** The compiled command. VIOMMU_MAIN names another build on purpose; the project's own has to be fresh. */
+/**
+ * The compiled command. VIOMMU_MAIN names another build on purpose; the project's own has to be
+ * fresh.
+ */
 export const MAIN = process.env['VIOMMU_MAIN'] ?? ownMain();
 const START_MS = 20_000;
 
@@ -30,7 +33,10 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Waits until `done` gives something other than undefined or false. Throws with `what` after a while. */
+/**
+ * Waits until `done` gives something other than undefined or false. Throws with `what` after a
+ * while.
+ */
 export async function eventually<T>(
   done: () => T | undefined | false | Promise<T | undefined | false>,
   what: string,
@@ -44,7 +50,9 @@ export async function eventually<T>(
   }
 }
 
-/** A real `viommu serve` in a process of its own, its log in a file: a test may block while it runs. */
+/**
+ * A real `viommu serve` in a process of its own, its log in a file: a test may block while it runs.
+ */
 export class Daemon {
   readonly socket: string;
   readonly exited: Promise<number>;
@@ -72,7 +80,10 @@ export class Daemon {
     });
   }
 
-  /** Starts a daemon and waits until it listens. `directory` = one that exists already, with what is in it: it stays when the start fails. */
+  /**
+   * Starts a daemon and waits until it listens. `directory` = one that exists already, with what is
+   * in it: it stays when the start fails.
+   */
   static async start(args: readonly string[] = [], given?: string): Promise<Daemon> {
     const directory = given ?? mkdtempSync(join(tmpdir(), 'viommu-it-'));
     const daemon = new Daemon(directory, args);
@@ -130,8 +141,8 @@ export class Daemon {
   }
 
   /**
-   * What those of the daemon's descriptors point at that a peer can cause: sockets and files in memory. (Threads
-   * that are made ahead have descriptors too, and come and go.)
+   * What those of the daemon's descriptors point at that a peer can cause: sockets and files in
+   * memory. (Threads that are made ahead have descriptors too, and come and go.)
    */
   descriptors(): string[] {
     const directory = `/proc/${this.pid}/fd`;

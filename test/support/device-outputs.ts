@@ -17,7 +17,10 @@ export interface DeviceTlbRequest {
   readonly global: boolean;
 }
 
-/** Keeps what a model tells devices that stall, translate ahead and ask for pages. Nobody answers by itself. */
+/**
+ * Keeps what a model tells devices that stall, translate ahead and ask for pages. Nobody answers by
+ * itself.
+ */
 export class DeviceOutputs implements Pick<IommuOutputs, 'resume' | 'pageResponse' | 'invalidateDeviceTlb'> {
   readonly resumed: { readonly stall: number; readonly action: number }[] = [];
   readonly pageResponses: PageResponse[] = [];

@@ -1,6 +1,6 @@
 /**
- * A guest's stage-1 tables in its own memory, written entry by entry with the bits typed here: independent of what the
- * simulated host and the walker know.
+ * A guest's stage-1 tables in its own memory, written entry by entry with the bits typed here:
+ * independent of what the simulated host and the walker know.
  */
 import type { ArrayMemory } from '../../src/memory/array.js';
 
@@ -85,7 +85,10 @@ export function writeCd(memory: ArrayMemory, address: number, root: number, asid
   for (let at = 16; at < 64; at += 8) memory.poke(address + at, 0n);
 }
 
-/** The guest's part of an STE: stage 1 with a linear table of 2^bits CDs; `dss`: 2 = requests without SubstreamID use CD 0. */
+/**
+ * The guest's part of an STE: stage 1 with a linear table of 2^bits CDs; `dss`: 2 = requests
+ * without SubstreamID use CD 0.
+ */
 export function guestSte(cds: number, bits = 0, dss = 2): Uint32Array {
   const words = new Uint32Array(4);
   words[0] = (cds >>> 0) | 1 | (5 << 1);

@@ -1,4 +1,7 @@
-/** A simulated host with guests whose memory a test looks at, and completions that it sees one by one. */
+/**
+ * A simulated host with guests whose memory a test looks at, and completions that it sees one by
+ * one.
+ */
 import type { Container, HostKind } from '../../src/assignment/request.js';
 import type {
   HostFault,
@@ -94,7 +97,10 @@ export class RigGuest {
     return this.outcome((port, done) => port.invalidate(parent, invalidations, done));
   }
 
-  /** All of this guest's memory, as a nest parent has it: guest-physical addresses are device addresses. */
+  /**
+   * All of this guest's memory, as a nest parent has it: guest-physical addresses are device
+   * addresses.
+   */
   mapAll(space: number): void {
     const outcome = this.map(space, 0, 0, GUEST_BYTES / 4096);
     if (outcome.code !== 'OK') throw new Error(outcome.text);

@@ -67,7 +67,10 @@ export function newResult(): TranslateResult {
   return { status: 0, count: 0, spans: new Uint32Array(MAX_SPANS * SPAN_WORDS), space: 0, sub: 0, stall: 0 };
 }
 
-/** The world of a model that is called directly. Acknowledgements come at once, or when {@link ack} is called. */
+/**
+ * The world of a model that is called directly. Acknowledgements come at once, or when {@link ack}
+ * is called.
+ */
 export class LocalOutputs extends DeviceOutputs implements IommuOutputs {
   readonly interrupts: MsiWrite[] = [];
   readonly edges: number[] = [];

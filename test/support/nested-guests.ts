@@ -1,4 +1,7 @@
-/** Guests that a simulated host has assigned devices to, nested: model, nesting and host called directly. */
+/**
+ * Guests that a simulated host has assigned devices to, nested: model, nesting and host called
+ * directly.
+ */
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import { SimHost } from '../../src/host/sim/sim-host.js';
 import { ArrayMemory } from '../../src/memory/array.js';

@@ -1,4 +1,7 @@
-/** A model that is called directly, with devices that a simulated host has assigned: nested, or given guest memory as it is. */
+/**
+ * A model that is called directly, with devices that a simulated host has assigned: nested, or
+ * given guest memory as it is.
+ */
 import type { Container } from '../../src/assignment/request.js';
 import { PASID_ANSWER, type PasidSpace } from '../../src/device/pasid-space.js';
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
@@ -38,8 +41,8 @@ class LatePasids implements PasidSpace {
 }
 
 /**
- * The host gets to run when the guest waits (`idle`), or at once with {@link early}. A completion that the guest can see
- * before the host has done what it promises is a bug that then shows.
+ * The host gets to run when the guest waits (`idle`), or at once with {@link early}. A completion
+ * that the guest can see before the host has done what it promises is a bug that then shows.
  */
 export class NestedMachine extends LocalMachine {
   readonly host: SimHost;

@@ -1,4 +1,7 @@
-/** What may be wrong with an invalidation that nesting forwards: as the model says it, or as the host is asked for it. */
+/**
+ * What may be wrong with an invalidation that nesting forwards: as the model says it, or as the
+ * host is asked for it.
+ */
 import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
 import { type HostDone, type HostInvalidations, MapChanges } from '../../src/host/port.js';
 import { PARENT_SPACE } from '../../src/nesting/parent.js';
@@ -19,7 +22,8 @@ export const MUTANTS = {
   scopePlain: scopes((scope) => ({ ...scope, structures: false })),
   hostLost: host((_words, list) => void list.clear()),
   hostTag: host((words, _list, size) => {
-    // ASID and StreamID of a command are in its second word; of a range it is a PASID, and there is one more.
+    // ASID and StreamID of a command are in its second word; of a range it is a PASID, and there is
+    // one more.
     if (size === 5) words[1] = words[1] === 6 ? 7 : 6;
     else if (isConfiguration(words)) words[1] = OTHER_RID;
     else words[1] = (words[1] as number) + 0x1_0000;

@@ -1,7 +1,10 @@
 import type { Plugin } from 'vitest/config';
 import type { Reporter, TestModule, Vitest } from 'vitest/node';
 
-/** Fails a run whose filter by name (`-t`) leaves no test to run: that is a name that has changed, and no success. */
+/**
+ * Fails a run whose filter by name (`-t`) leaves no test to run: that is a name that has changed,
+ * and no success.
+ */
 class NothingFound implements Reporter {
   constructor(private readonly vitest: Vitest) {}
 

@@ -1,6 +1,7 @@
 /**
- * What entries of the two command queues ask for, written down from the specifications by bit numbers of the whole entry: VT-d
- * §6.5.2, IHI 0070 chapter 4. Shares nothing with the tables that the models use.
+ * What entries of the two command queues ask for, written down from the specifications by bit
+ * numbers of the whole entry: VT-d §6.5.2, IHI 0070 chapter 4. Shares nothing with the tables that
+ * the models use.
  */
 import { ANY } from '../../src/device/iommu.js';
 import type { Dropped } from '../../src/sim/sim-iotlb.js';
@@ -104,7 +105,8 @@ export function smmuEffect(entry: bigint, { stage1, stage2, range }: SmmuShape):
   const tg = range ? bits(entry, 75, 74) : 0;
   if (tg === 0) return { drops: { space, sub, ...blocks(address, 12) } };
   const [number, scale, ttl] = [bits(entry, 16, 12), bits(entry, 24, 20), bits(entry, 73, 72)];
-  // Level 1 of 16 KiB granules has no leaves: TTL 1 is as 0, and without TTL, NUM and SCALE the command is ILLEGAL.
+  // Level 1 of 16 KiB granules has no leaves: TTL 1 is as 0, and without TTL, NUM and SCALE the
+  // command is ILLEGAL.
   if (number === 0 && scale === 0 && (ttl === 0 || (tg === 2 && ttl === 1))) return undefined;
   return { drops: { space, sub, ...blocks(address, GRANULES[tg], BigInt(number + 1) << BigInt(scale)) } };
 }

@@ -1,6 +1,6 @@
 /**
- * A guest that maps, unmaps, attaches and does DMA at random, on either model, and what it can see of its machine: the same seed
- * is the same guest, wherever it runs.
+ * A guest that maps, unmaps, attaches and does DMA at random, on either model, and what it can see
+ * of its machine: the same seed is the same guest, wherever it runs.
  */
 import { ACCESS } from '../../src/device/iommu.js';
 import type { Machine } from '../../src/sim/machine.js';

@@ -1,4 +1,7 @@
-/** A connected virtual machine for tests of the session: a client, its shared page, and what it was sent. */
+/**
+ * A connected virtual machine for tests of the session: a client, its shared page, and what it was
+ * sent.
+ */
 import { fileURLToPath } from 'node:url';
 import { requireFresh } from '../../setup/build-stamp.mjs';
 import { closeFd, FileMapping, memoryFile, socketPair } from '../../src/base/native.js';
@@ -19,7 +22,8 @@ export const PAGE_BYTES = SHARED.REGISTERS + FAKE.BYTES + SHARED.RING_BYTES;
 
 const ROOT = new URL('../../', import.meta.url);
 
-// A session runs in a thread, and a thread runs compiled code: a stale build would be tested instead of the sources.
+// A session runs in a thread, and a thread runs compiled code: a stale build would be tested
+// instead of the sources.
 requireFresh(fileURLToPath(ROOT));
 
 /** Module of the fake model, as compiled. */
@@ -33,7 +37,10 @@ export class TestVm {
   readonly interrupts: M.Interrupt[] = [];
   /** Served by MEM_READ, MEM_WRITE, MEM_CAS at guest address 0x10_0000. */
   readonly remote = new Uint8Array(65536);
-  /** What MEM_READ does besides; tests put an invalidation's acknowledgement behind it, for instance. */
+  /**
+   * What MEM_READ does besides; tests put an invalidation's acknowledgement behind it, for
+   * instance.
+   */
   service: Partial<BackendService> = {};
   readonly #file: FileMapping;
   #sent = 0;

@@ -27,13 +27,16 @@ const TRACK_WORDS = 2;
 const BEGIN = 1;
 
 /**
- * A model that is called directly, with devices whose mappings are shadowed. Batches reach the hosts late: when the guest
- * waits, or when `early` says so. With {@link trackStores} the guest's stores to tracked pages are trapped, as a monitor
- * does: from when a TRACK has reached it, and a store ends when nothing is pending.
+ * A model that is called directly, with devices whose mappings are shadowed. Batches reach the
+ * hosts late: when the guest waits, or when `early` says so. With {@link trackStores} the guest's
+ * stores to tracked pages are trapped, as a monitor does: from when a TRACK has reached it, and a
+ * store ends when nothing is pending.
  */
 export class ShadowMachine extends LocalMachine {
   readonly shadow: Shadow;
-  /** Looks on from outside: it hears what the guest writes, and nothing of what the model announces. */
+  /**
+   * Looks on from outside: it hears what the guest writes, and nothing of what the model announces.
+   */
   audit: Audit;
   /** How the audit looks: without disturbing whoever counts what the engine reads. */
   aside: (look: () => void) => void = (look) => look();
@@ -113,7 +116,10 @@ export class ShadowMachine extends LocalMachine {
     };
   }
 
-  /** What another processor does while something else is under way: its stores do not hold up whoever is. */
+  /**
+   * What another processor does while something else is under way: its stores do not hold up
+   * whoever is.
+   */
   meanwhile(work: () => void): void {
     const before = this.#meanwhile;
     this.#meanwhile = true;

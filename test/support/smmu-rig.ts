@@ -23,7 +23,9 @@ export interface Expected {
   readonly fields?: Readonly<Record<string, number>>;
 }
 
-/** Proves that an access is refused and leaves exactly one event, with this name and these fields. */
+/**
+ * Proves that an access is refused and leaves exactly one event, with this name and these fields.
+ */
 export function expectEvent(
   driver: SmmuDriver,
   access: 'read' | 'write',

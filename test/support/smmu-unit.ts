@@ -1,4 +1,7 @@
-/** An SMMUv3 with array memory and outputs that record what they are told: for the model's unit tests. */
+/**
+ * An SMMUv3 with array memory and outputs that record what they are told: for the model's unit
+ * tests.
+ */
 import {
   type InvalidateScope,
   type Iommu,
@@ -64,7 +67,10 @@ export const PRIVILEGED = 8;
 /** Bits of CR0. ALL: what every driver sets. */
 export const ENABLES = { SMMUEN: 1, PRIQEN: 2, EVENTQEN: 4, CMDQEN: 8, ATSCHK: 16, ALL: 13 } as const;
 
-/** Bits of a descriptor: valid page or table, Access flag, not global, unprivileged; in stage 2 both rights. */
+/**
+ * Bits of a descriptor: valid page or table, Access flag, not global, unprivileged; in stage 2 both
+ * rights.
+ */
 export const PAGE = 0x3n;
 export const AF = 1n << 10n;
 export const NG = 1n << 11n;
@@ -203,7 +209,10 @@ export class TestSmmu {
     return { S2VMID: vmid, S2T0SZ: 24, S2SL0: 1, S2PS: 5, S2AA64: 1, S2R: 1, S2TTB: root };
   }
 
-  /** Maps a 4 KiB page (or a block of `level`) through 4 KiB tables; `top` is Arm's level of the root. */
+  /**
+   * Maps a 4 KiB page (or a block of `level`) through 4 KiB tables; `top` is Arm's level of the
+   * root.
+   */
   map(root: number, input: bigint, output: bigint, leaf: bigint, top = 0, level = 3): number {
     let table = root;
     for (let at = top; ; at++) {
@@ -349,7 +358,10 @@ export class TestSmmu {
     };
   }
 
-  /** The one event that an access leaves behind; 'none' when it is translated, 'silent' when nothing is recorded. */
+  /**
+   * The one event that an access leaves behind; 'none' when it is translated, 'silent' when nothing
+   * is recorded.
+   */
   fault(sid: number, address: bigint, access: number, ssid = NO_PASID): Recorded {
     if (this.translate(sid, address, access, ssid).ok) return { name: 'none' };
     const events = this.recorded();

@@ -1,6 +1,7 @@
 /**
- * Between a model and those who hear what it announces: tests that ask whether a checker would notice put something here
- * that leaves an announcement out or changes it. Nothing is spoilt otherwise.
+ * Between a model and those who hear what it announces: tests that ask whether a checker would
+ * notice put something here that leaves an announcement out or changes it. Nothing is spoilt
+ * otherwise.
  */
 import type { InvalidateScope } from '../../src/device/iommu.js';
 

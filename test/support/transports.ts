@@ -4,8 +4,8 @@ import { Daemon } from './daemon.js';
 import { directRig, type Options, RAM_BYTES, type Rig } from './rig.js';
 
 /**
- * Runs the same tests twice: with the model called directly, and with a real daemon over its socket. There a
- * machine is used again after a reset, which has to leave nothing behind.
+ * Runs the same tests twice: with the model called directly, and with a real daemon over its
+ * socket. There a machine is used again after a reset, which has to leave nothing behind.
  */
 export function onBothTransports(
   name: string,

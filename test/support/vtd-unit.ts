@@ -1,4 +1,6 @@
-/** A unit with array memory and outputs that record what they are told: for the model's unit tests. */
+/**
+ * A unit with array memory and outputs that record what they are told: for the model's unit tests.
+ */
 
 import {
   type InvalidateScope,
@@ -196,7 +198,10 @@ export class TestMachine {
     return address;
   }
 
-  /** Scalable-mode context-entry with a PASID directory of 2^(pdts+7) entries. Returns entry and directory. */
+  /**
+   * Scalable-mode context-entry with a PASID directory of 2^(pdts+7) entries. Returns entry and
+   * directory.
+   */
   scalableContext(
     rid: number,
     fields: { paside?: boolean; ridPasid?: number; pdts?: number; dte?: boolean; pre?: boolean } = {},
@@ -225,7 +230,10 @@ export class TestMachine {
     return address;
   }
 
-  /** Maps a page through tables that it makes: `tableBits` in entries on the way, `leafBits` in the leaf. */
+  /**
+   * Maps a page through tables that it makes: `tableBits` in entries on the way, `leafBits` in the
+   * leaf.
+   */
   map(
     root: number,
     levels: number,

@@ -1,4 +1,7 @@
-/** A simulated VM at a real daemon, with devices that a simulated host has assigned to it: all over the protocol. */
+/**
+ * A simulated VM at a real daemon, with devices that a simulated host has assigned to it: all over
+ * the protocol.
+ */
 
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import type { SimGuest } from '../../src/host/sim/sim-guest.js';
@@ -45,7 +48,10 @@ export class WiredMachine {
     this.vm.assigned = this.assigned;
   }
 
-  /** A device that the guest knows as `rid`. Returns what the daemon chose: 0 none, 1 as it is, 2 shadow, 3 nest. */
+  /**
+   * A device that the guest knows as `rid`. Returns what the daemon chose: 0 none, 1 as it is, 2
+   * shadow, 3 nest.
+   */
   plug(device: SimDevice, rid: number): number {
     this.vm.addDevice(device.number, rid, `assigned ${device.number}`);
     const { choice } = this.assigned.announce(device);
@@ -53,14 +59,20 @@ export class WiredMachine {
     return choice;
   }
 
-  /** It goes, with all that it was attached to; then the daemon hears of it, and takes down what it had asked for. */
+  /**
+   * It goes, with all that it was attached to; then the daemon hears of it, and takes down what it
+   * had asked for.
+   */
   unplug(device: SimDevice): void {
     this.host.removeDevice(device);
     this.vm.removeDevice(device.number);
     this.settle();
   }
 
-  /** The daemon has ended the connection: says why. Nothing that it had asked for stays, and the guest goes on without DMA. */
+  /**
+   * The daemon has ended the connection: says why. Nothing that it had asked for stays, and the
+   * guest goes on without DMA.
+   */
   ended(): string {
     const { reason } = this.vm.client.awaitEnd();
     this.host.removeGuest(this.guest);

@@ -1,4 +1,7 @@
-/** A guest without a vIOMMU: device addresses are what the monitor maps, page by page here. No daemon has a part in it. */
+/**
+ * A guest without a vIOMMU: device addresses are what the monitor maps, page by page here. No
+ * daemon has a part in it.
+ */
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import type { SimGuest } from '../../src/host/sim/sim-guest.js';
 import { RigGuest } from '../support/host-rig.js';

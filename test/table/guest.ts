@@ -29,14 +29,16 @@ export interface CellGuest {
   createPasid(): number;
   destroyPasid(pasid: number): void;
   /**
-   * Another address space, with nothing in it, in the place of a PASID's: other tables under the same tags, or the same ones under
-   * others, of which [address, address + bytes) is cleared. `first`: what was translated is invalidated before the structure
-   * that named it, in one batch.
+   * Another address space, with nothing in it, in the place of a PASID's: other tables under the
+   * same tags, or the same ones under others, of which [address, address + bytes) is cleared.
+   * `first`: what was translated is invalidated before the structure that named it, in one batch.
    */
   exchange?(pasid: number, first: boolean, address: number, bytes: number): void;
   /** Faults of the guest's own unit since the last call; undefined: it has none. */
   faults(): GuestFault[] | undefined;
-  /** Machine reset: no PASIDs, nothing mapped; what the device then reaches is the cell's matter. */
+  /**
+   * Machine reset: no PASIDs, nothing mapped; what the device then reaches is the cell's matter.
+   */
   reset(): void;
   /** Machine reset, and the guest begins anew: no PASIDs, nothing mapped, its unit at work. */
   restart(): void;

@@ -21,9 +21,10 @@ import type { CellGuest } from './guest.js';
 import { makeWiredGuest, type WiredGuest } from './wired.js';
 
 /**
- * Every cell of the table, run: two guests on one host (mdevs on one parent device), each a VM of its own at a daemon that
- * was told what is assigned. They drive their IOMMUs as drivers do, and simulated devices do DMA through what that comes to
- * on the host. Without a vIOMMU there is no daemon: the monitor maps.
+ * Every cell of the table, run: two guests on one host (mdevs on one parent device), each a VM of
+ * its own at a daemon that was told what is assigned. They drive their IOMMUs as drivers do, and
+ * simulated devices do DMA through what that comes to on the host. Without a vIOMMU there is no
+ * daemon: the monitor maps.
  */
 
 const HOST_RID = 0x0108;
@@ -88,7 +89,10 @@ function changeMappings(guest: CellGuest, pasid: number, base: number, buffer: n
 const TRANSLATION_FAULTS = ['SFS.2', 'SSS.2', 'F_TRANSLATION'];
 const PASID_FAULTS = ['SPT.2', 'SPD.2', 'C_BAD_CD', 'C_BAD_SUBSTREAMID'];
 
-/** Refused, and told to the guest whose device it was, in its unit's own terms; the other one hears nothing. */
+/**
+ * Refused, and told to the guest whose device it was, in its unit's own terms; the other one hears
+ * nothing.
+ */
 function stray(
   guest: CellGuest,
   other: CellGuest,
@@ -224,7 +228,10 @@ function leftOf({ side }: CellGuest): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(side.kernel.leftovers()).filter(([, count]) => count !== 0));
 }
 
-/** Two guests do all that the cell allows; then one is unplugged, and the other one vanishes from the middle of it. */
+/**
+ * Two guests do all that the cell allows; then one is unplugged, and the other one vanishes from
+ * the middle of it.
+ */
 function scenario(cell: Cell, guests: Guests, done: string[]): void {
   const { host } = guests;
   const { kind, column, strategy } = cell;

@@ -1,6 +1,6 @@
 /**
- * Guests of a daemon, over its socket: each sets up its IOMMU as a driver does, through registers and memory that a simulated
- * VM has, and the daemon makes of that what its plan says.
+ * Guests of a daemon, over its socket: each sets up its IOMMU as a driver does, through registers
+ * and memory that a simulated VM has, and the daemon makes of that what its plan says.
  */
 import type { Choice } from '../../src/assignment/plan.js';
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
@@ -31,7 +31,9 @@ export abstract class WiredGuest implements CellGuest {
   readonly device: SimDevice;
   private readonly plugged: string;
 
-  /** `options` are what somebody has chosen for this VM; what the plan needs is the daemon's matter. */
+  /**
+   * `options` are what somebody has chosen for this VM; what the plan needs is the daemon's matter.
+   */
   constructor(
     protected readonly making: Making,
     socket: string,
@@ -58,7 +60,10 @@ export abstract class WiredGuest implements CellGuest {
   abstract unmap(pasid: number, address: number): void;
   abstract createPasid(): number;
   abstract destroyPasid(pasid: number): void;
-  /** What a guest's driver does first: the unit is at work, and the device has an address space, with nothing in it. */
+  /**
+   * What a guest's driver does first: the unit is at work, and the device has an address space,
+   * with nothing in it.
+   */
   protected abstract begin(): void;
   protected abstract drainFaults(): GuestFault[];
 
@@ -102,7 +107,10 @@ class VtdGuest extends WiredGuest {
     this.attach(-1, this.driver.createDomain(own));
   }
 
-  /** First stages where there are any, as kernels do. A guest that is shadowed must not be offered them. */
+  /**
+   * First stages where there are any, as kernels do. A guest that is shadowed must not be offered
+   * them.
+   */
   private get stage(): 'first' | 'second' {
     return this.driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
   }
@@ -112,7 +120,10 @@ class VtdGuest extends WiredGuest {
     this.driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
   }
 
-  /** The same tables, emptied, under another domain-id; told with the one that they had, as Linux does. */
+  /**
+   * The same tables, emptied, under another domain-id; told with the one that they had, as Linux
+   * does.
+   */
   exchange(pasid: number, first: boolean, address: number, bytes: number): void {
     const { driver } = this;
     const domain = this.spaces.get(pasid) as VtdDomain;
@@ -206,7 +217,10 @@ class SmmuGuest extends WiredGuest {
     this.driver.attachSubstream(GUEST_RID, pasid, domain);
     return pasid;
   }
-  /** Other tables under the same ASID: another CD in its place; without PASIDs, in turn, another S1ContextPtr. */
+  /**
+   * Other tables under the same ASID: another CD in its place; without PASIDs, in turn, another
+   * S1ContextPtr.
+   */
   exchange(pasid: number, first: boolean): void {
     const { driver } = this;
     const before = this.spaces.get(pasid) as SmmuDomain;

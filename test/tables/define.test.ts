@@ -75,7 +75,8 @@ describe('declared fields', () => {
     const words = new Uint32Array(4);
     for (let lsb = 0; lsb < 64; lsb += 3) {
       for (let width = 33; width <= 52 && lsb + width <= 128; width++) {
-        // A field over three words cannot be summed exactly before the shift; no specification has one.
+        // A field over three words cannot be summed exactly before the shift; no specification has
+        // one.
         if ((lsb & 31) + width > 64) continue;
         const shape = layout('T', 16, { X: [lsb + width - 1, lsb] });
         for (let index = 0; index < words.length; index++) words[index] = random();

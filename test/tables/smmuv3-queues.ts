@@ -1,7 +1,8 @@
 /**
- * Commands, event records and PRI queue entries; sources and their letters: see `smmuv3-registers.ts`. Positions of
- * commands: L and M, which agree wherever both name a field (Q and F too); opcodes: S. Of PREFETCH_ADDR nobody else
- * has NS and Stride, of CMD_PRI_RESP only L anything, of CMD_STALL_TERM only S the parameters.
+ * Commands, event records and PRI queue entries; sources and their letters: see
+ * `smmuv3-registers.ts`. Positions of commands: L and M, which agree wherever both name a field (Q
+ * and F too); opcodes: S. Of PREFETCH_ADDR nobody else has NS and Stride, of CMD_PRI_RESP only L
+ * anything, of CMD_STALL_TERM only S the parameters.
  */
 
 import type { Range, Ranges } from './smmuv3-registers.js';
@@ -105,7 +106,10 @@ const FAULT = {
   Class: [105, 104],
 } as const;
 
-/** Positions: M, every field; L and Q agree on those of translation faults. GPCF (80): S. Numbers: S. */
+/**
+ * Positions: M, every field; L and Q agree on those of translation faults. GPCF (80): S. Numbers:
+ * S.
+ */
 export const EVENTS: { readonly [name: string]: QueueFacts } = {
   F_UUT: { number: 0x01, fields: { ...HEAD, ...REASON, ...ATTRIBUTES, ...INPUT } },
   C_BAD_STREAMID: { number: 0x02, fields: { ...HEAD } },

@@ -1,7 +1,7 @@
 /**
- * A second, independent transcription of the SMMUv3's registers, structures, commands and events, against which
- * `src/spec/smmuv3` is compared. It was made without looking at that table, from these (facts only: names, positions,
- * values):
+ * A second, independent transcription of the SMMUv3's registers, structures, commands and events,
+ * against which `src/spec/smmuv3` is compared. It was made without looking at that table, from
+ * these (facts only: names, positions, values):
  *
  *   S   the field lists of Arm's specification, IHI 0070 (an issue with SMMUv3.4 and RME): registers §6.3, structures
  *       §5.1 to §5.4, opcodes §4.1.1, event numbers §7.3. Its figures of commands and events could not be read
@@ -11,9 +11,10 @@
  *   M   a public UEFI driver for the SMMUv3 by Microsoft: bit-field structures of commands and events
  *   O   OpenVMM: vm/devices/iommu/smmu/src/spec/{registers,events,ste}.rs
  *
- * Registers: S, every field; L, F and Q agree with it on every field that they name. O does not, in CR2 (E2H and
- * RECINVSID exchanged), GBPA (by accumulated width), CR0.VSIDEN and the number of F_TLB_CONFLICT; it is wrong. Address
- * fields reach bit 55 in S (SMMUv3.4, 56-bit addresses) and bit 51 elsewhere.
+ * Registers: S, every field; L, F and Q agree with it on every field that they name. O does not, in
+ * CR2 (E2H and RECINVSID exchanged), GBPA (by accumulated width), CR0.VSIDEN and the number of
+ * F_TLB_CONFLICT; it is wrong. Address fields reach bit 55 in S (SMMUv3.4, 56-bit addresses) and
+ * bit 51 elsewhere.
  */
 
 export type Range = readonly [msb: number, lsb: number];
@@ -27,7 +28,10 @@ export interface RegisterFacts {
 
 const bit = (n: number): Range => [n, n];
 
-/** Offsets from the start of page 0; page 1 is at 0x10000. Queue pointers of page 1: L's and F's offsets, S §6.2. */
+/**
+ * Offsets from the start of page 0; page 1 is at 0x10000. Queue pointers of page 1: L's and F's
+ * offsets, S §6.2.
+ */
 export const REGISTERS: { readonly [name: string]: RegisterFacts } = {
   IDR0: {
     offset: 0x0,

@@ -1,4 +1,7 @@
-/** Structures in memory; sources and their letters: see `smmuv3-registers.ts`. S, every field; L, F, Q, O agree where they name them. */
+/**
+ * Structures in memory; sources and their letters: see `smmuv3-registers.ts`. S, every field; L, F,
+ * Q, O agree where they name them.
+ */
 
 import type { Range, Ranges } from './smmuv3-registers.js';
 
@@ -164,7 +167,9 @@ export const VALUES = {
   /** STE.EATS: S; L and F name UR, TRANS and S1CHK. */
   EATS: { NONE: 0, FULL: 1, SPLIT: 2, DPT: 3 },
   STRTAB_FMT: { LINEAR: 0, TWO_LEVEL: 1 },
-  /** log2 of the granule by TG0 (and S2TG), then by TG1; 0 where reserved. F and L name all of them. */
+  /**
+   * log2 of the granule by TG0 (and S2TG), then by TG1; 0 where reserved. F and L name all of them.
+   */
   TG0: [12, 16, 14, 0],
   TG1: [0, 14, 12, 16],
   /** Width by IDR5.OAS, CD.IPS and STE.S2PS. */

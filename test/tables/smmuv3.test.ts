@@ -106,14 +106,19 @@ const NO_LAYOUT: Reasons = [
 
 const used = new Set<string>();
 
-/** True when the difference at `path` has a reason in `list`; remembers that the reason was needed. */
+/**
+ * True when the difference at `path` has a reason in `list`; remembers that the reason was needed.
+ */
 function excused(list: Reasons, path: string): boolean {
   if (!list.some(([, paths]) => paths.includes(path))) return false;
   used.add(path);
   return true;
 }
 
-/** The same position; addresses of 52 bits here are the lower part of those of 56 bits that the newest issue has. */
+/**
+ * The same position; addresses of 52 bits here are the lower part of those of 56 bits that the
+ * newest issue has.
+ */
 function samePlace(field: Field, [msb, lsb]: readonly [number, number]): boolean {
   if (field.lsb !== lsb) return false;
   return field.msb === msb || (field.address && msb % 64 === 55 && field.msb === msb - 4);

@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { EXTENDED_CONTEXT_ENTRY, EXTENDED_ROOT_ENTRY, PASID_ENTRY } from '../../src/spec/vtd/extended.js';
 
 /**
- * Structures of extended mode as C bit fields, typed off public headers of drivers for that hardware: widths in the order
- * in which they stand, `_` for what is reserved. Positions follow by counting, not from the tables under test.
+ * Structures of extended mode as C bit fields, typed off public headers of drivers for that
+ * hardware: widths in the order in which they stand, `_` for what is reserved. Positions follow by
+ * counting, not from the tables under test.
  */
 const ROOT = 'LP:1 _:11 LCTP:52 UP:1 _:11 UCTP:52';
 const CONTEXT =

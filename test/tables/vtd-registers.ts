@@ -1,7 +1,7 @@
 /**
- * A second, independent transcription of Intel VT-d's registers, structures, descriptors and fault reasons,
- * against which `src/spec/vtd` is compared. It was made without looking at that table, from the public
- * headers of other projects (facts only: names, positions, values):
+ * A second, independent transcription of Intel VT-d's registers, structures, descriptors and fault
+ * reasons, against which `src/spec/vtd` is compared. It was made without looking at that table,
+ * from the public headers of other projects (facts only: names, positions, values):
  *
  *   L   Linux 6.1 and 6.1x: drivers/iommu/intel/{iommu.h,pasid.h,pasid.c,iommu.c,svm.c,dmar.c}, include/linux/dmar.h
  *   Q   QEMU 10.0: hw/i386/intel_iommu_internal.h
@@ -11,8 +11,8 @@
  *   R   a public Rust driver's decoding of ECAP_REG (rev 5); other parts of it are wrong, so it stands only for
  *       the bits of ECAP_REG that it names and nobody else does
  *
- * Each group names where it was read; two sources agree on every number unless a remark says otherwise. A
- * range is [msb, lsb], bits counted from bit 0 of the whole register or structure.
+ * Each group names where it was read; two sources agree on every number unless a remark says
+ * otherwise. A range is [msb, lsb], bits counted from bit 0 of the whole register or structure.
  */
 
 export type Range = readonly [msb: number, lsb: number];
@@ -27,10 +27,11 @@ export interface RegisterFacts {
 const bit = (n: number): Range => [n, n];
 
 /**
- * Registers at fixed offsets: L, Q, V, F agree on the offsets; fields from V, checked against L (macros), Q, O.
- * Differences found: V (rev 3.x) and F have AFO, APF in FSTS and FLS/EAFL/SFL in GCMD/GSTS, which L and O still
- * name; rev 4 reserves advanced fault logging when CAP.AFL = 0. V places VCRSP at 0xE20, L at 0xE10 since 5.15:
- * L is right (rev 3.3 and later). FEDATA.EIMD is in O, reserved in V since the 2021 edition.
+ * Registers at fixed offsets: L, Q, V, F agree on the offsets; fields from V, checked against L
+ * (macros), Q, O. Differences found: V (rev 3.x) and F have AFO, APF in FSTS and FLS/EAFL/SFL in
+ * GCMD/GSTS, which L and O still name; rev 4 reserves advanced fault logging when CAP.AFL = 0. V
+ * places VCRSP at 0xE20, L at 0xE10 since 5.15: L is right (rev 3.3 and later). FEDATA.EIMD is in
+ * O, reserved in V since the 2021 edition.
  */
 export const REGISTERS: { readonly [name: string]: RegisterFacts } = {
   VER_REG: { offset: 0x00, width: 32, fields: { MIN: [3, 0], MAX: [7, 4] } },
@@ -198,8 +199,8 @@ export const REGISTERS: { readonly [name: string]: RegisterFacts } = {
   PEDATA_REG: { offset: 0xe4, width: 32, fields: { IMD: [15, 0], EIMD: [31, 16] } },
   PEADDR_REG: { offset: 0xe8, width: 32, fields: { MA: [31, 2] } },
   PEUADDR_REG: { offset: 0xec, width: 32, fields: { MUA: [31, 0] } },
-  // L since 5.15 (and its stable branches): operand << 16, ((response & 0xff) >> 1), response >> 16. Before, and in V:
-  // 8, 0x3 and 8. L takes bit 0 of VCCAP for "PASIDs can be allocated".
+  // L since 5.15 (and its stable branches): operand << 16, ((response & 0xff) >> 1), response >>
+  // 16. Before, and in V: 8, 0x3 and 8. L takes bit 0 of VCCAP for "PASIDs can be allocated".
   VCMD_REG: { offset: 0xe00, width: 64, fields: { CMD: [7, 0], OA: [63, 16] } },
   VCRSP_REG: { offset: 0xe10, width: 64, fields: { IP: bit(0), SC: [7, 1], RSLT: [63, 16] } },
   VCCAP_REG: { offset: 0xe30, width: 64, fields: { NS: bit(0) } },

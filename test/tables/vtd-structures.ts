@@ -9,7 +9,10 @@ export interface StructureFacts {
 
 const bit = (n: number): Range => [n, n];
 
-/** Structures in memory. V and O field by field; L (pasid.c, iommu.c setters), Q (masks) agree where they name them. */
+/**
+ * Structures in memory. V and O field by field; L (pasid.c, iommu.c setters), Q (masks) agree where
+ * they name them.
+ */
 export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
   ROOT_ENTRY: { bytes: 16, fields: { P: bit(0), CTP: [63, 12] } },
   SM_ROOT_ENTRY: {
@@ -43,7 +46,10 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
     },
   },
   SM_PASID_DIR_ENTRY: { bytes: 8, fields: { P: bit(0), FPD: bit(1), SMPTBLPTR: [63, 12] } },
-  /** V names SLEE (5), EMT, PWT, PCD (91..95), ERE (129), NXE (133), SMEP (134), gone from rev 4 (O: reserved or ignored). */
+  /**
+   * V names SLEE (5), EMT, PWT, PCD (91..95), ERE (129), NXE (133), SMEP (134), gone from rev 4 (O:
+   * reserved or ignored).
+   */
   SM_PASID_TABLE_ENTRY: {
     bytes: 64,
     fields: {
@@ -73,7 +79,10 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
       FSPTPTR: [191, 140],
     },
   },
-  /** First-stage paging entry: V, L (DMA_FL_PTE_*), Q (VTD_FL_*); bits 7, 8 as the CPU's entries, which it shares. */
+  /**
+   * First-stage paging entry: V, L (DMA_FL_PTE_*), Q (VTD_FL_*); bits 7, 8 as the CPU's entries,
+   * which it shares.
+   */
   FS_ENTRY: {
     bytes: 8,
     fields: {
@@ -91,7 +100,10 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
       XD: bit(63),
     },
   },
-  /** Second-stage paging entry: O, L (DMA_PTE_*, DMA_SL_PTE_DIRTY_BIT 9), Q, F (TM 62, withdrawn in rev 3). */
+  /**
+   * Second-stage paging entry: O, L (DMA_PTE_*, DMA_SL_PTE_DIRTY_BIT 9), Q, F (TM 62, withdrawn in
+   * rev 3).
+   */
   SS_ENTRY: {
     bytes: 8,
     fields: {
@@ -125,7 +137,10 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
       SVT: [83, 82],
     },
   },
-  /** Page request descriptor: L (struct page_req_dsc), Q since 10.2 (VTD_PRD_*, without private data). */
+  /**
+   * Page request descriptor: L (struct page_req_dsc), Q since 10.2 (VTD_PRD_*, without private
+   * data).
+   */
   PAGE_REQUEST: {
     bytes: 32,
     fields: {
@@ -147,8 +162,9 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
 };
 
 /**
- * Invalidation descriptors. Type = bits 11:9 above bits 3:0 (V, Q, O). V and O field by field; L and Q agree.
- * The 256-bit forms have the same low half and a reserved high half (O), except the page group response.
+ * Invalidation descriptors. Type = bits 11:9 above bits 3:0 (V, Q, O). V and O field by field; L
+ * and Q agree. The 256-bit forms have the same low half and a reserved high half (O), except the
+ * page group response.
  */
 export const DESCRIPTORS: {
   readonly [name: string]: { readonly type: number; readonly fields: Ranges };
@@ -233,7 +249,10 @@ export const DESCRIPTORS: {
       ADDR: [127, 76],
     },
   },
-  /** Page group response: L (QI_PGRP_*), Q since 10.2 (VTD_INV_DESC_PGRESP_*, without PDP, LPIG and private data). */
+  /**
+   * Page group response: L (QI_PGRP_*), Q since 10.2 (VTD_INV_DESC_PGRESP_*, without PDP, LPIG and
+   * private data).
+   */
   page_grp_resp_dsc: {
     type: 9,
     fields: {

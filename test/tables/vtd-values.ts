@@ -1,9 +1,10 @@
 /** Fault reasons and encodings; sources and their letters: see `vtd-registers.ts`. */
 
 /**
- * Fault reasons by the labels of the specification's tables (§7.1.3, §5.1.4). V has every label; L's strings and
- * Q's names agree with it number by number, except: L stops at 0x90 and calls that one (SFS.9) what V's neighbour
- * SSS.5 is for the second stage; Q has SFS.10 = 0x91 like V. Rev 4's SFS/SSS are V's SFL/SSL.
+ * Fault reasons by the labels of the specification's tables (§7.1.3, §5.1.4). V has every label;
+ * L's strings and Q's names agree with it number by number, except: L stops at 0x90 and calls that
+ * one (SFS.9) what V's neighbour SSS.5 is for the second stage; Q has SFS.10 = 0x91 like V. Rev 4's
+ * SFS/SSS are V's SFL/SSL.
  */
 export const FAULT_REASONS: { readonly [label: string]: number } = {
   'LRT.2': 0x01,

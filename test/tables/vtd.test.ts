@@ -89,7 +89,9 @@ const TRANSCRIBED_ONLY: { readonly [path: string]: string } = {
 
 const usedReasons = new Set<string>();
 
-/** True when the difference at `path` has a reason in `list`; remembers that the reason was needed. */
+/**
+ * True when the difference at `path` has a reason in `list`; remembers that the reason was needed.
+ */
 function excused(list: { readonly [path: string]: string }, path: string): boolean {
   if (!Object.hasOwn(list, path)) return false;
   usedReasons.add(path);
@@ -213,7 +215,8 @@ describe('VT-d structures and descriptors beside an independent transcription', 
     expect(reserved(pages.FS_PAGE_4K)).toBe(0n);
     expect(reserved(pages.FS_PAGE_2M)).toBe(0x1fe000n);
     expect(reserved(pages.FS_PAGE_1G)).toBe(0x3fffe000n);
-    // Q: second stage: bit 11 (SNP, a field with snoop control) and bit 62 (TM, a field with Device-TLBs).
+    // Q: second stage: bit 11 (SNP, a field with snoop control) and bit 62 (TM, a field with
+    // Device-TLBs).
     const snoop = 1n << 11n;
     const transient = 1n << 62n;
     expect(reserved(pages.SS_TABLE)).toBe(snoop | transient);

@@ -19,7 +19,8 @@ export function parseLine(line) {
 }
 
 /**
- * Runs level 1 to its end; resolves with what it said: every line, and the fields of ours by who said what.
+ * Runs level 1 to its end; resolves with what it said: every line, and the fields of ours by who
+ * said what.
  * @param {{console?: boolean, heard?: (line: {who: string, what: string, fields: object}) => void}} options
  */
 export function runLevel1([command, args], options) {

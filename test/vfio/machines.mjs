@@ -1,4 +1,7 @@
-/** The machines of npm run test:vfio, by architecture: level 1, which has the real device, and level 2 inside it. */
+/**
+ * The machines of npm run test:vfio, by architecture: level 1, which has the real device, and level
+ * 2 inside it.
+ */
 import { join, resolve } from 'node:path';
 
 const HERE = import.meta.dirname;
@@ -14,14 +17,15 @@ const LEVEL_1 = {
   arm64: {
     // With a window above 4 GiB the registers of virtual functions do not reach igb.
     machine: ['-M', 'virt,gic-version=3,iommu=smmuv3,highmem-mmio=off', '-cpu', 'cortex-a57'],
-    // QEMU's root port has ACS, which nobody turns on there; without it all functions are one group.
+    // QEMU's root port has ACS, which nobody turns on there; without it all functions are one
+    // group.
     words: 'console=ttyAMA0 quiet cryptomgr.notests pci=config_acs=11101@pci:0:0',
   },
 };
 
 /**
- * Level 2: options of `viommu qemu`, our device, QEMU's machine, words for its kernel; stock: the machine with QEMU's own IOMMU, where
- * that refuses the function.
+ * Level 2: options of `viommu qemu`, our device, QEMU's machine, words for its kernel; stock: the
+ * machine with QEMU's own IOMMU, where that refuses the function.
  */
 const LEVEL_2 = {
   amd64: {

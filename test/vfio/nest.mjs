@@ -1,8 +1,9 @@
 /**
- * npm run test:vfio -- --nest: nesting on ourselves. Level 1 is a machine whose IOMMU is our VT-d, in scalable mode; its kernel
- * has iommufd, and grants guest tables on top of a nest parent of its own to a program that plays the bridge and a guest
- * (qemu-bridge/test/iommufd-nest.c), with viommu-testdev as the device that is assigned; then to a daemon, for level 2: a guest
- * behind our VT-d, with a virtual function whose requests go through the guest's own tables.
+ * npm run test:vfio -- --nest: nesting on ourselves. Level 1 is a machine whose IOMMU is our VT-d,
+ * in scalable mode; its kernel has iommufd, and grants guest tables on top of a nest parent of its
+ * own to a program that plays the bridge and a guest (qemu-bridge/test/iommufd-nest.c), with
+ * viommu-testdev as the device that is assigned; then to a daemon, for level 2: a guest behind our
+ * VT-d, with a virtual function whose requests go through the guest's own tables.
  */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';

@@ -1,8 +1,9 @@
 /**
- * npm run test:vfio: real VFIO without hardware for it. Level 1 is a virtual machine with an emulated IOMMU and an SR-IOV
- * network card; its programs are this machine's, mounted read-only, or such of its own architecture. In it a virtual
- * function is bound to vfio-pci and given to a stock QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and
- * level 1's own IOMMU must have been told what our daemon asked for, no more and no less. docs/testing.md says more.
+ * npm run test:vfio: real VFIO without hardware for it. Level 1 is a virtual machine with an
+ * emulated IOMMU and an SR-IOV network card; its programs are this machine's, mounted read-only, or
+ * such of its own architecture. In it a virtual function is bound to vfio-pci and given to a stock
+ * QEMU whose guest, level 2, is behind our IOMMU. Frames must pass, and level 1's own IOMMU must
+ * have been told what our daemon asked for, no more and no less. docs/testing.md says more.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

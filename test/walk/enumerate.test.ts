@@ -1,4 +1,7 @@
-/** Enumeration against brute force: walking every page of a range must find the same leaves in the same order. */
+/**
+ * Enumeration against brute force: walking every page of a range must find the same leaves in the
+ * same order.
+ */
 import { describe, expect, it } from 'vitest';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { ReadOnlyMemory } from '../../src/memory/read-only.js';
@@ -122,7 +125,10 @@ describe('enumeration equals brute force', () => {
   });
 });
 
-/** Output and rights of each page within [first, last] that a walk for an access gets, without setting a bit. */
+/**
+ * Output and rights of each page within [first, last] that a walk for an access gets, without
+ * setting a bit.
+ */
 function allowed(
   look: (lo: number, hi: number, access: number, result: WalkResult) => number,
   first: bigint,

@@ -1,4 +1,7 @@
-/** Spans around an answer: each one must be what fresh walks say of all its pages, and collecting must write nothing. */
+/**
+ * Spans around an answer: each one must be what fresh walks say of all its pages, and collecting
+ * must write nothing.
+ */
 import { describe, expect, it } from 'vitest';
 import { ACCESS, MAX_SPANS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
@@ -44,8 +47,9 @@ function spansOf(words: Uint32Array, count: number): Span[] {
 }
 
 /**
- * Shape of a list of spans, whatever is mapped: aligned, ascending without overlap, the asked address in the first,
- * the access allowed. Plain comparisons: an `expect` for each of some hundred thousand spans would take minutes.
+ * Shape of a list of spans, whatever is mapped: aligned, ascending without overlap, the asked
+ * address in the first, the access allowed. Plain comparisons: an `expect` for each of some hundred
+ * thousand spans would take minutes.
  */
 function expectShape(spans: readonly Span[], input: bigint, access: number, what: string): void {
   const sound = spans.every((span, i) => {
@@ -202,7 +206,8 @@ describe('nested neighbours are what fresh walks say', () => {
   ])('%s', (_name, large1, large2) => {
     const random = new Random(SEED + large1 * 2 + large2);
     const memory = new ArrayMemory([{ base: 0, bytes: 32 * 4096 }]);
-    // Stage 1 at 0..3, its addresses in the 2 MiB at 0x1000_0000; stage 2 at 4..; both map themselves where needed.
+    // Stage 1 at 0..3, its addresses in the 2 MiB at 0x1000_0000; stage 2 at 4..; both map
+    // themselves where needed.
     const link = (table: number, index: number, value: number): void => {
       memory.poke(table * 4096 + index * 8, BigInt(value));
     };

@@ -1,9 +1,12 @@
 /**
- * A naive walker to compare the real one with: BigInt, one rule after the other, written from the rules of VT-d
- * (rev 4.1 §3.6–3.8, §9.7, §9.8) and sharing nothing with src/walk or src/spec but the outcomes' names.
+ * A naive walker to compare the real one with: BigInt, one rule after the other, written from the
+ * rules of VT-d (rev 4.1 §3.6–3.8, §9.7, §9.8) and sharing nothing with src/walk or src/spec but
+ * the outcomes' names.
  */
 
-/** What the rules depend on. Bit numbers and widths are spelled out below, not taken from anywhere. */
+/**
+ * What the rules depend on. Bit numbers and widths are spelled out below, not taken from anywhere.
+ */
 export interface Rules {
   readonly stage: 'first' | 'second';
   readonly levels: number;
@@ -57,7 +60,10 @@ export interface Answer {
 /** Memory as the reference sees it: nothing outside of RAM. */
 export interface Store {
   read(address: bigint): bigint | undefined;
-  /** Atomic: 'changed' when the word is no longer what was read (tables may map themselves), then nothing is written. */
+  /**
+   * Atomic: 'changed' when the word is no longer what was read (tables may map themselves), then
+   * nothing is written.
+   */
   exchange(address: bigint, was: bigint, value: bigint): 'done' | 'changed' | 'impossible';
 }
 

@@ -1,6 +1,7 @@
 /**
- * A naive walker of Arm's VMSAv8-64 tables: BigInt, one rule after the other, written from the rules of DDI 0487 (D8)
- * and sharing nothing with src/walk or src/spec. Levels are Arm's: 3 is the last.
+ * A naive walker of Arm's VMSAv8-64 tables: BigInt, one rule after the other, written from the
+ * rules of DDI 0487 (D8) and sharing nothing with src/walk or src/spec. Levels are Arm's: 3 is the
+ * last.
  */
 
 import type { Asked, Store } from './reference.js';
@@ -125,7 +126,10 @@ function addressIn(rules: VmsaRules, entry: bigint, low: number): bigint {
   return split(rules) ? address | (field(entry, 15, 12) << 48n) : address;
 }
 
-/** The output size counts whatever the size of the block: all address bits of the descriptor are looked at. */
+/**
+ * The output size counts whatever the size of the block: all address bits of the descriptor are
+ * looked at.
+ */
 function addressTooLarge(rules: VmsaRules, entry: bigint): boolean {
   const width = rules.outputBits === 52 && !split(rules) ? 48 : rules.outputBits;
   return addressIn(rules, entry, pageBits(rules)) >> BigInt(width) !== 0n;

@@ -1,6 +1,6 @@
 /**
- * Enumeration and neighbours over VMSAv8-64 tables: both must say what fresh walks of every page say, for every
- * granule, both stages and every pair nested, and must write nothing.
+ * Enumeration and neighbours over VMSAv8-64 tables: both must say what fresh walks of every page
+ * say, for every granule, both stages and every pair nested, and must write nothing.
  */
 import { describe, expect, it } from 'vitest';
 import { MAX_SPANS, SPAN_WORDS } from '../../src/device/iommu.js';
@@ -29,7 +29,9 @@ interface Leaf {
   readonly rights: number;
 }
 
-/** The first address of a run of pages: somewhere in the range, at its start, or just below its end. */
+/**
+ * The first address of a run of pages: somewhere in the range, at its start, or just below its end.
+ */
 function baseOf(random: Random, rules: VmsaRules): bigint {
   const width = BigInt(rules.inputBits);
   const size = PAGE[rules.granule];
@@ -42,7 +44,10 @@ function baseOf(random: Random, rules: VmsaRules): bigint {
   return rules.ttb1 ? (low | (TOP << width)) & TOP : low;
 }
 
-/** Runs that are contiguous in the output, with holes, blocks, and attributes that vary. Outputs lie below 2^`outputBits`. */
+/**
+ * Runs that are contiguous in the output, with holes, blocks, and attributes that vary. Outputs lie
+ * below 2^`outputBits`.
+ */
 function fill(world: VmsaWorld, rules: VmsaRules, root: number, base: bigint, outputBits: number): void {
   const { random } = world;
   const size = PAGE[rules.granule];

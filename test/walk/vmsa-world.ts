@@ -1,6 +1,7 @@
 /**
- * Random worlds of VMSAv8-64 tables: a pool of 64 KiB pages that all refer to each other, so that any of them serves
- * as a table of any level and granule, and tables as an operating system would write them, made by {@link VmsaWorld.map}.
+ * Random worlds of VMSAv8-64 tables: a pool of 64 KiB pages that all refer to each other, so that
+ * any of them serves as a table of any level and granule, and tables as an operating system would
+ * write them, made by {@link VmsaWorld.map}.
  */
 
 import type { PageTableFormat } from '../../src/spec/pagetable/format.js';
@@ -103,7 +104,10 @@ const HIGH = 0x21_0000_0000;
 const HIGH_PAGES = 6;
 /** Beyond 48 bits: only the split address of the 64 KiB granule reaches it. */
 const HIGHER = 2 ** 48;
-/** Where {@link VmsaWorld.map} takes its tables from: two ranges, one for each stage of a nested world. */
+/**
+ * Where {@link VmsaWorld.map} takes its tables from: two ranges, one for each stage of a nested
+ * world.
+ */
 const TABLES = 0x4000_0000;
 const TABLES_BYTES = 0x100_0000;
 const HOT = 8;
@@ -190,7 +194,9 @@ export class VmsaWorld {
     }
   }
 
-  /** A random input address: mostly hot indices in range, sometimes not quite or anything at all. */
+  /**
+   * A random input address: mostly hot indices in range, sometimes not quite or anything at all.
+   */
   address(rules: VmsaRules): bigint {
     const r = this.random;
     if (r.chance(0.02)) return r.u64();
@@ -234,7 +240,10 @@ export class VmsaWorld {
     return table;
   }
 
-  /** Maps the page or block (`level` 1 or 2) at `input` to `output` with `bits`; overwrites what is there. False: a block is in the way. */
+  /**
+   * Maps the page or block (`level` 1 or 2) at `input` to `output` with `bits`; overwrites what is
+   * there. False: a block is in the way.
+   */
   map(
     rules: VmsaRules,
     root: number,
@@ -289,7 +298,10 @@ export class VmsaWorld {
     return bits;
   }
 
-  /** Stage-2 tables through which most of the pool is reached: at its own address or another's. Returns the root. */
+  /**
+   * Stage-2 tables through which most of the pool is reached: at its own address or another's.
+   * Returns the root.
+   */
   secondStage(rules: VmsaRules, damage: number): number {
     const r = this.random;
     const root = this.newRoot(rules);
@@ -310,7 +322,9 @@ export class VmsaWorld {
     return root;
   }
 
-  /** Maps every table made so far to itself, in blocks or pages of `leafLevel` and with all rights. */
+  /**
+   * Maps every table made so far to itself, in blocks or pages of `leafLevel` and with all rights.
+   */
   identity(rules: VmsaRules, root: number, leafLevel: number): void {
     const page = PAGE_BITS[rules.granule];
     const level = Math.max(leafLevel, rules.startLevel);

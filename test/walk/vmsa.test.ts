@@ -1,8 +1,10 @@
 /**
- * The walker over Arm's tables against the naive reference: all granules, both stages and every pair nested, random
- * parameters, random and hostile tables. Outcome, level, descriptor, output, size, rights and every write must agree.
+ * The walker over Arm's tables against the naive reference: all granules, both stages and every
+ * pair nested, random parameters, random and hostile tables. Outcome, level, descriptor, output,
+ * size, rights and every write must agree.
  *
- * VIOMMU_WALK_CASES: comparisons in all, a quarter of them more here (default 150,000). VIOMMU_SEED: another seed.
+ * VIOMMU_WALK_CASES: comparisons in all, a quarter of them more here (default 150,000).
+ * VIOMMU_SEED: another seed.
  */
 import { describe, expect, it } from 'vitest';
 import { RIGHT } from '../../src/spec/pagetable/format.js';

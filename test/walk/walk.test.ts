@@ -1,8 +1,9 @@
 /**
- * The walker against the naive reference: every format, random and hostile tables, random addresses. Outcome,
- * level, entry, output, size, rights and every Accessed/Dirty write must agree.
+ * The walker against the naive reference: every format, random and hostile tables, random
+ * addresses. Outcome, level, entry, output, size, rights and every Accessed/Dirty write must agree.
  *
- * VIOMMU_WALK_CASES: comparisons in all (default 1,000,000). VIOMMU_SEED: another seed; failures print theirs.
+ * VIOMMU_WALK_CASES: comparisons in all (default 1,000,000). VIOMMU_SEED: another seed; failures
+ * print theirs.
  */
 import { describe, expect, it } from 'vitest';
 import { RIGHT } from '../../src/spec/pagetable/format.js';
@@ -28,7 +29,10 @@ function note(outcome: string): void {
   seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
 }
 
-/** What the walker found, in the reference's form: comparing two small objects shows every difference at once. */
+/**
+ * What the walker found, in the reference's form: comparing two small objects shows every
+ * difference at once.
+ */
 function describeResult(result: WalkResult, look: boolean): Record<string, unknown> {
   const outcome = NAMES[result.outcome];
   if (outcome === 'ADDRESS_SIZE') return { outcome };

@@ -1,7 +1,7 @@
 /**
- * Random worlds of page tables for the walker's tests: a few dozen pages that all refer to each other, so that
- * any page serves as a table of any level (self-maps, shared subtrees and loops come by themselves), with
- * well-formed and hostile entries.
+ * Random worlds of page tables for the walker's tests: a few dozen pages that all refer to each
+ * other, so that any page serves as a table of any level (self-maps, shared subtrees and loops come
+ * by themselves), with well-formed and hostile entries.
  */
 
 import { ArrayMemory } from '../../src/memory/array.js';
@@ -137,7 +137,10 @@ const HIGH = 0x21_0000_0000;
 const HIGH_PAGES = 12;
 const ROM = 0x80_0000;
 const ROM_PAGES = 2;
-/** Stage-2 tables of a nested world: one page each for levels 5, 4 and 3, two of level 2 and three of level 1. */
+/**
+ * Stage-2 tables of a nested world: one page each for levels 5, 4 and 3, two of level 2 and three
+ * of level 1.
+ */
 const SECOND = 0x4000_0000;
 const SECOND_PAGES = 8;
 /** Present, all rights, Accessed and Dirty, in either stage's positions. */
@@ -233,8 +236,9 @@ export class World {
   }
 
   /**
-   * Tables as an operating system would write them: sound upper levels, leaf tables full of runs that are contiguous
-   * in the output, with holes, rights and Accessed/Dirty bits that vary. Returns a root for that many levels.
+   * Tables as an operating system would write them: sound upper levels, leaf tables full of runs
+   * that are contiguous in the output, with holes, rights and Accessed/Dirty bits that vary.
+   * Returns a root for that many levels.
    */
   tidy(levels: number): number {
     const r = this.random;
@@ -272,8 +276,9 @@ export class World {
   }
 
   /**
-   * Stage-2 tables through which most of the world's pages are reached: at their own address or at another's,
-   * as 4 KiB or 2 MiB pages, with `damage` entries replaced by hostile ones. Returns the root for that many levels.
+   * Stage-2 tables through which most of the world's pages are reached: at their own address or at
+   * another's, as 4 KiB or 2 MiB pages, with `damage` entries replaced by hostile ones. Returns the
+   * root for that many levels.
    */
   secondStage(levels: number, damage: number): number {
     const r = this.random;

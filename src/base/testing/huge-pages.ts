@@ -19,8 +19,8 @@ export class HugePages {
   }
 
   /**
-   * Has the kernel keep `wanted` more. Returns why it does not, where it does not: only root may ask, and memory may be in too
-   * small pieces. To be undone by {@link release}.
+   * Has the kernel keep `wanted` more. Returns why it does not, where it does not: only root may
+   * ask, and memory may be in too small pieces. To be undone by {@link release}.
    */
   static reserve(wanted: number): HugePages | string {
     let before: number;
@@ -48,7 +48,10 @@ export class HugePages {
   }
 }
 
-/** As {@link HugePages.reserve}, for `beforeAll`: says why there are none, since tests are then left out. */
+/**
+ * As {@link HugePages.reserve}, for `beforeAll`: says why there are none, since tests are then left
+ * out.
+ */
 export function hugePagesOrWhy(wanted: number): HugePages | string {
   const pages = HugePages.reserve(wanted);
   if (typeof pages === 'string') console.log(pages);

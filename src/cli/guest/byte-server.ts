@@ -11,7 +11,10 @@ export interface ServedTransfer {
   readonly md5: string;
 }
 
-/** Repeatable bytes without a period (xorshift32): a page delivered twice or not at all changes the sum. */
+/**
+ * Repeatable bytes without a period (xorshift32): a page delivered twice or not at all changes the
+ * sum.
+ */
 export function pattern(bytes: number): Buffer {
   const words = new Uint32Array(Math.ceil(bytes / 4));
   let state = 0x2545f491;
@@ -25,8 +28,9 @@ export function pattern(bytes: number): Buffer {
 }
 
 /**
- * The host's end of the guest's network traffic, on 127.0.0.1: `GET /download?bytes=N` gives N bytes, `POST
- * /upload` answers with the MD5 of what came. Keeps a list of both, to compare with what the guest says.
+ * The host's end of the guest's network traffic, on 127.0.0.1: `GET /download?bytes=N` gives N
+ * bytes, `POST /upload` answers with the MD5 of what came. Keeps a list of both, to compare with
+ * what the guest says.
  */
 export class ByteServer {
   readonly transfers: ServedTransfer[] = [];

@@ -1,4 +1,7 @@
-/** What the guest image prints on its console, as data. test/guests/image/README.md describes the lines. */
+/**
+ * What the guest image prints on its console, as data. test/guests/image/README.md describes the
+ * lines.
+ */
 
 const MARK = 'VIOMMU-GUEST: ';
 
@@ -27,7 +30,10 @@ export function parseRecord(line: string): GuestRecord | undefined {
   return { job, values };
 }
 
-/** Cuts a byte stream into lines: carriage returns dropped, a last line without newline given by {@link end}. */
+/**
+ * Cuts a byte stream into lines: carriage returns dropped, a last line without newline given by
+ * {@link end}.
+ */
 export class LineSplitter {
   #rest = '';
   readonly #onLine: (line: string) => void;

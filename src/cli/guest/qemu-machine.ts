@@ -50,8 +50,8 @@ export const MACHINE_DEFAULTS = {
 } as const satisfies Partial<QemuMachine>;
 
 /**
- * Emulated processors. la57 would make the kernel pick 5-level first-stage tables, which a 48-bit unit does not
- * have to offer. An arm64 guest under emulation is slower the more its processor has.
+ * Emulated processors. la57 would make the kernel pick 5-level first-stage tables, which a 48-bit
+ * unit does not have to offer. An arm64 guest under emulation is slower the more its processor has.
  */
 const EMULATED_CPU: Readonly<Record<Arch, string>> = { amd64: 'max,la57=off', arm64: 'cortex-a57' };
 

@@ -41,8 +41,8 @@ const GRACE_MS = 3000;
 const TAIL = 25;
 
 /**
- * One guest under QEMU: its console on our pipes, its results as data. QEMU's arguments must put the serial
- * console on stdio (see `machineArguments`).
+ * One guest under QEMU: its console on our pipes, its results as data. QEMU's arguments must put
+ * the serial console on stdio (see `machineArguments`).
  */
 export class GuestRun {
   /** Console lines so far. */
@@ -110,8 +110,8 @@ export class GuestRun {
   }
 
   /**
-   * Resolves with the first console line, past or future, that matches. Rejects with the console's last lines
-   * when the guest ends before.
+   * Resolves with the first console line, past or future, that matches. Rejects with the console's
+   * last lines when the guest ends before.
    */
   waitFor(pattern: RegExp): Promise<string> {
     const found = this.lines.find((line) => pattern.test(line));

@@ -36,8 +36,8 @@ export interface NetResult {
 const DISK_JOBS = ['nvme', 'virtio-blk'];
 
 /**
- * Judges a run that has ended: every job done, every checksum equal (also between guest and host), no fault,
- * QEMU's exit code 0.
+ * Judges a run that has ended: every job done, every checksum equal (also between guest and host),
+ * no fault, QEMU's exit code 0.
  * @param jobs names of the jobs that were asked for
  * @param served what the host's server saw
  */
@@ -93,7 +93,10 @@ function diskResults(run: GuestRun, job: string): DiskResult[] {
     }));
 }
 
-/** Both sides' sums of a transfer must agree: the guest alone could agree with itself on wrong bytes. */
+/**
+ * Both sides' sums of a transfer must agree: the guest alone could agree with itself on wrong
+ * bytes.
+ */
 function netResults(run: GuestRun, served: readonly ServedTransfer[]): NetResult[] {
   return run
     .of('net')

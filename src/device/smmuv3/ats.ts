@@ -1,9 +1,10 @@
 /**
- * ATS: translation requests of devices that keep translations themselves, and transactions whose addresses such a
- * request gave. IHI 0070 §3.9.1.2, §3.9.1.3, §3.13.7, §13.6, §13.7.
+ * ATS: translation requests of devices that keep translations themselves, and transactions whose
+ * addresses such a request gave. IHI 0070 §3.9.1.2, §3.9.1.3, §3.13.7, §13.6, §13.7.
  *
- * A translation request is never a fault to software: it is answered with what may be done (nothing, where nothing is
- * mapped), with Unsupported Request where ATS is not allowed, with Completer Abort where the configuration is wrong.
+ * A translation request is never a fault to software: it is answered with what may be done
+ * (nothing, where nothing is mapped), with Unsupported Request where ATS is not allowed, with
+ * Completer Abort where the configuration is wrong.
  */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
@@ -39,8 +40,8 @@ const ATSCHK = 1 << CR0.fields.ATSCHK.lsb;
 
 export class Ats {
   /**
-   * The request of the last call as the SMMU takes it: without a SubstreamID it is unprivileged data, and a translated
-   * one has none (IDR3.PASIDTT is clear). §3.9.1.3, §13.7
+   * The request of the last call as the SMMU takes it: without a SubstreamID it is unprivileged
+   * data, and a translated one has none (IDR3.PASIDTT is clear). §3.9.1.3, §13.7
    */
   readonly taken: TranslateRequest = {
     ...{ rid: 0, pasid: NO_PASID, access: 0, lo: 0, hi: 0 },
@@ -64,7 +65,10 @@ export class Ats {
     this.unit = Math.min(...config.granules);
   }
 
-  /** Answers a translation request or a translated transaction. Returns {@link OK}, or why not, as the fault of the walks. */
+  /**
+   * Answers a translation request or a translated transaction. Returns {@link OK}, or why not, as
+   * the fault of the walks.
+   */
   answer(request: TranslateRequest, result: TranslateResult): number {
     const translated = request.kind === REQUEST.TRANSLATED;
     const { taken } = this;
@@ -156,7 +160,10 @@ export class Ats {
     return this.walkTables(stream, allowed === EATS.SPLIT, result);
   }
 
-  /** True when the TLB has every right that was asked for; it is not asked about those that are missing. */
+  /**
+   * True when the TLB has every right that was asked for; it is not asked about those that are
+   * missing.
+   */
   private fromTlb(stream: Stream, result: TranslateResult): boolean {
     const { taken, walks } = this;
     const { tlb } = walks;
@@ -172,7 +179,10 @@ export class Ats {
     return true;
   }
 
-  /** Looks first, then walks for what may be granted, so that flags are set for that and nothing else. §3.13.7.1, §13.7.1 */
+  /**
+   * Looks first, then walks for what may be granted, so that flags are set for that and nothing
+   * else. §3.13.7.1, §13.7.1
+   */
   private walkTables(stream: Stream, split: boolean, result: TranslateResult): number {
     const { taken, walks } = this;
     const { walked } = walks;
@@ -200,8 +210,9 @@ export class Ats {
   }
 
   /**
-   * Of `rights`, those that the device will use: reading is always asked for, writing only where it said so. To execute
-   * is to read as well, and what can be executed but not read can't be expressed. §13.7
+   * Of `rights`, those that the device will use: reading is always asked for, writing only where it
+   * said so. To execute is to read as well, and what can be executed but not read can't be
+   * expressed. §13.7
    */
   private used(rights: number): number {
     const { access } = this.taken;
@@ -209,7 +220,9 @@ export class Ats {
     return read | (rights & access & WRITE) | (read !== 0 ? rights & access & EXECUTE : 0);
   }
 
-  /** §3.9.1.2: what stage 1 does not allow is not translated by stage 2, and no fault of it is seen. */
+  /**
+   * §3.9.1.2: what stage 1 does not allow is not translated by stage 2, and no fault of it is seen.
+   */
   private stageOneDenies(stream: Stream, privileged: number): boolean {
     const { first, walks, taken } = this;
     const memory = walks.stage2.use(stream.secondFormat, stream.secondRoot, true);
@@ -218,7 +231,10 @@ export class Ats {
     return outcome === WALK.OK && this.used(first.permissions) === 0;
   }
 
-  /** A translation. Rights that nobody asked for are granted where using them changes nothing in the tables. */
+  /**
+   * A translation. Rights that nobody asked for are granted where using them changes nothing in the
+   * tables.
+   */
   private grant(
     stream: Stream,
     outLo: number,
@@ -232,7 +248,10 @@ export class Ats {
     addSpan(result, lo, hi, outLo, outHi, log2, this.used(rights) | (rights & WRITE));
   }
 
-  /** Nothing is mapped, or nothing allowed: a completion without rights, of the smallest unit. §3.9.1.2 */
+  /**
+   * Nothing is mapped, or nothing allowed: a completion without rights, of the smallest unit.
+   * §3.9.1.2
+   */
   private nothing(result: TranslateResult): number {
     const { lo, hi } = this.taken;
     beginAnswer(result, NO_DOMAIN, ANY);
@@ -240,7 +259,10 @@ export class Ats {
     return OK;
   }
 
-  /** What an event of an ordinary transaction is to a translation request; it is not recorded. §3.9.1.2 */
+  /**
+   * What an event of an ordinary transaction is to a translation request; it is not recorded.
+   * §3.9.1.2
+   */
   private failed(event: number, result: TranslateResult): number {
     const { fault } = this.walks;
     switch (event) {

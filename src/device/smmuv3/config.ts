@@ -1,10 +1,11 @@
 /**
- * What one SMMUv3 is: options from the user, and the identification registers that follow from them. A feature
- * bit is set here and nowhere else, and only for what the model does.
+ * What one SMMUv3 is: options from the user, and the identification registers that follow from
+ * them. A feature bit is set here and nowhere else, and only for what the model does.
  *
- * Not advertised, and therefore absent: Secure state and Realms, EL2 stream worlds (HYP), AArch32 formats,
- * broadcast TLB maintenance (BTM), ATOS and VATOS, SEV, VMID wildcards, terminations other than aborts (TERM_MODEL),
- * attribute and permission overrides, big-endian tables, small translation tables (STT), enhanced command queues.
+ * Not advertised, and therefore absent: Secure state and Realms, EL2 stream worlds (HYP), AArch32
+ * formats, broadcast TLB maintenance (BTM), ATOS and VATOS, SEV, VMID wildcards, terminations other
+ * than aborts (TERM_MODEL), attribute and permission overrides, big-endian tables, small
+ * translation tables (STT), enhanced command queues.
  */
 import { CodedError } from '../../base/errors.js';
 import type { RetentionPolicy } from '../../cache/entry-cache.js';
@@ -43,7 +44,10 @@ export interface SmmuConfig {
   readonly ats: boolean;
   /** Implies `ats`. */
   readonly pri: boolean;
-  /** Virtual command registers: the guest has its SubstreamIDs from us. Implies stage 1 and `ssidBits` > 0. */
+  /**
+   * Virtual command registers: the guest has its SubstreamIDs from us. Implies stage 1 and
+   * `ssidBits` > 0.
+   */
   readonly virtualCommands: boolean;
   readonly cachePolicy: RetentionPolicy;
 }
@@ -83,7 +87,9 @@ export function smmuOptionDefaults(): Readonly<Record<string, string>> {
   return DEFAULTS;
 }
 
-/** Reads the model's options. Throws a BAD_OPTION error for a name or a value that it does not know. */
+/**
+ * Reads the model's options. Throws a BAD_OPTION error for a name or a value that it does not know.
+ */
 export function parseSmmuConfig(options: Readonly<Record<string, string>>): SmmuConfig {
   for (const name of Object.keys(options)) {
     if (!(name in DEFAULTS)) {
@@ -203,7 +209,10 @@ export function idr5(config: SmmuConfig): Words {
   });
 }
 
-/** SMMU_AIDR: SMMUv3.1, which may have features of SMMUv3.2 (§2.9), here RIL. 3.2 would need HYP, FWB and BBML. §6.3.8 */
+/**
+ * SMMU_AIDR: SMMUv3.1, which may have features of SMMUv3.2 (§2.9), here RIL. 3.2 would need HYP,
+ * FWB and BBML. §6.3.8
+ */
 export function aidr(): Words {
   return pack(AIDR, { ArchMajorRev: 0, ArchMinorRev: 1 });
 }

@@ -1,4 +1,7 @@
-/** CMD_ATC_INV: invalidations of what devices keep, until a CMD_SYNC has seen their ends. IHI 0070 §3.9.1.4, §4.5.1. */
+/**
+ * CMD_ATC_INV: invalidations of what devices keep, until a CMD_SYNC has seen their ends. IHI 0070
+ * §3.9.1.4, §4.5.1.
+ */
 import { ATC_INV_ALL, CMD_ATC_INV } from '../../spec/smmuv3/commands.js';
 import { DEVICE_TLB, type IommuOutputs, NO_PASID } from '../iommu.js';
 import { WHOLE_SPACE } from '../spans.js';
@@ -46,7 +49,10 @@ export class DeviceInvalidations {
     return true;
   }
 
-  /** One has ended. A device that refuses (Unsupported Request) ends it as well as one that does it. §3.9.1.5 */
+  /**
+   * One has ended. A device that refuses (Unsupported Request) ends it as well as one that does it.
+   * §3.9.1.5
+   */
   ended(result: number): void {
     if (this.pending > 0) this.pending--;
     if (result === DEVICE_TLB.TIMEOUT) this.timedOut = true;

@@ -38,7 +38,10 @@ import { WIRE } from '../iommu.js';
 const SPLIT = 8;
 const IOVA = 0xffff_e000n;
 
-/** What an operating system's driver does with an SMMUv3 that it finds: 2-level stream table, polled syncs. */
+/**
+ * What an operating system's driver does with an SMMUv3 that it finds: 2-level stream table, polled
+ * syncs.
+ */
 function bringUp() {
   const vm = new TestSmmu();
   const table = vm.page();

@@ -1,4 +1,7 @@
-/** The SMMU as a tree for people: registers with named bits, then streams → context descriptors → translations. */
+/**
+ * The SMMU as a tree for people: registers with named bits, then streams → context descriptors →
+ * translations.
+ */
 import { hex, hex64 } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { eventName } from '../../spec/smmuv3/events.js';

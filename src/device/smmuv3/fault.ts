@@ -1,4 +1,7 @@
-/** What became of a transaction that was not translated. Filled by lookups and walks; one object is reused. */
+/**
+ * What became of a transaction that was not translated. Filled by lookups and walks; one object is
+ * reused.
+ */
 import { CLASS } from '../../spec/smmuv3/events.js';
 
 /** Outcomes of lookups and translations; other values are event numbers (IHI 0070 §7.3). */
@@ -42,8 +45,8 @@ export class Fault {
   }
 
   /**
-   * Says how the stage that faulted is configured: R and S of a CD, or S2R and S2S of an STE. A stage that stalls records
-   * its faults whatever R says. §5.5
+   * Says how the stage that faulted is configured: R and S of a CD, or S2R and S2S of an STE. A
+   * stage that stalls records its faults whatever R says. §5.5
    */
   configured(recorded: boolean, stalls: boolean): void {
     this.recorded = recorded || stalls;

@@ -17,7 +17,10 @@ export class Interrupts {
     private readonly counters: ModelCounters,
   ) {}
 
-  /** Signals through the registers at `configuration` (IRQ_CFG0, 1 and 2), or the wire. Enables are the caller's. */
+  /**
+   * Signals through the registers at `configuration` (IRQ_CFG0, 1 and 2), or the wire. Enables are
+   * the caller's.
+   */
   raise(configuration: number, wire: number): boolean {
     const lo = this.file.get(configuration);
     const hi = this.file.get(configuration + 4);
@@ -25,9 +28,10 @@ export class Interrupts {
   }
 
   /**
-   * A 32-bit write of `data`; the wire when the address is zero (§3.18). A driver may let CMD_SYNC write to
-   * ordinary memory and poll it there, so memory is stored to at once. False: it is memory that can't be written; the
-   * caller reports the abort (§7.5). What becomes of a write elsewhere nobody knows.
+   * A 32-bit write of `data`; the wire when the address is zero (§3.18). A driver may let CMD_SYNC
+   * write to ordinary memory and poll it there, so memory is stored to at once. False: it is memory
+   * that can't be written; the caller reports the abort (§7.5). What becomes of a write elsewhere
+   * nobody knows.
    */
   message(addressLo: number, addressHi: number, data: number, wire: number): boolean {
     const lo = addressLo & ADDRESS_LO;

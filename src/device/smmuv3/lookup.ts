@@ -1,6 +1,6 @@
 /**
- * From a StreamID and SubstreamID to their configuration: stream table, context descriptors and the configuration
- * cache. IHI 0070 §3.3, §3.21.1, §5.1 to §5.4; events §7.3.
+ * From a StreamID and SubstreamID to their configuration: stream table, context descriptors and the
+ * configuration cache. IHI 0070 §3.3, §3.21.1, §5.1 to §5.4; events §7.3.
  */
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -66,7 +66,10 @@ export class SmmuLookup {
     this.cdCache.invalidateAll();
   }
 
-  /** What was resolved with a SubstreamID may be another's now. Descriptors are the guest's own, and stay. */
+  /**
+   * What was resolved with a SubstreamID may be another's now. Descriptors are the guest's own, and
+   * stay.
+   */
   ownershipChanged(): void {
     this.generation++;
   }
@@ -91,8 +94,9 @@ export class SmmuLookup {
   }
 
   /**
-   * Finds the configuration of a stream. Returns {@link OK}, {@link ABORTED} or an event that `fault` describes.
-   * `cached` false reads everything afresh, and sets no Access flag of stage 2 on the way.
+   * Finds the configuration of a stream. Returns {@link OK}, {@link ABORTED} or an event that
+   * `fault` describes. `cached` false reads everything afresh, and sets no Access flag of stage 2
+   * on the way.
    */
   resolve(sid: number, ssid: number, cached: boolean, stream: Stream, fault: Fault): number {
     const wrong = this.streamEntry(sid, cached, fault);
@@ -132,7 +136,10 @@ export class SmmuLookup {
     return OK;
   }
 
-  /** Finds a stream's usable STE, which is then {@link lastStreamEntry}. Returns {@link OK} or an event. */
+  /**
+   * Finds a stream's usable STE, which is then {@link lastStreamEntry}. Returns {@link OK} or an
+   * event.
+   */
   streamEntry(sid: number, cached: boolean, fault: Fault): number {
     fault.clear();
     const wrong = this.streamTableEntry(sid, cached, fault);
@@ -140,7 +147,10 @@ export class SmmuLookup {
     return wrong;
   }
 
-  /** Makes `stream` what {@link lastStreamEntry}, which has a stage 2, says of intermediate addresses. */
+  /**
+   * Makes `stream` what {@link lastStreamEntry}, which has a stage 2, says of intermediate
+   * addresses.
+   */
   secondOnly(stream: Stream): void {
     stream.kind = KIND.SECOND;
     stream.vmid = STE.get.S2VMID(this.ste);
@@ -149,7 +159,10 @@ export class SmmuLookup {
     this.fillSecond(stream);
   }
 
-  /** For people: reads a stream's STE afresh into {@link lastStreamEntry}. False when there is none, or V is clear. */
+  /**
+   * For people: reads a stream's STE afresh into {@link lastStreamEntry}. False when there is none,
+   * or V is clear.
+   */
   peekStream(sid: number, fault: Fault): boolean {
     return this.fetchSte(sid, fault) === OK && STE.get.V(this.ste) === 1;
   }
@@ -240,7 +253,10 @@ export class SmmuLookup {
     return fault.fetch(EVENT.F_STE_FETCH, address);
   }
 
-  /** Leaves a usable CD in `this.cd`, or returns the event. `nested`: its address is an intermediate one. */
+  /**
+   * Leaves a usable CD in `this.cd`, or returns the event. `nested`: its address is an intermediate
+   * one.
+   */
   private contextDescriptor(
     sid: number,
     ssid: number,
@@ -326,7 +342,10 @@ function physicalOf(stage2: StageTwo, ipa: number): number {
   return (outHi >>> 0) * 2 ** 32 + (outLo >>> 0) + (ipa % 2 ** log2Size);
 }
 
-/** Bits of a StreamID that index the second level; other values are reserved and behave as 6. §6.3.24 */
+/**
+ * Bits of a StreamID that index the second level; other values are reserved and behave as 6.
+ * §6.3.24
+ */
 function splitOf(split: number): number {
   return split === 8 || split === 10 ? split : 6;
 }

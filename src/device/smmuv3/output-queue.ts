@@ -9,7 +9,10 @@ import type { GlobalErrors } from './global-errors.js';
 const BASE = EVENTQ_BASE.get;
 const OVFLG = 1 << EVENTQ_PROD.fields.OVFLG.lsb;
 
-/** Which queue: its registers (base, and the indexes on page 1), its enable in CR0 and its bit in GERROR. */
+/**
+ * Which queue: its registers (base, and the indexes on page 1), its enable in CR0 and its bit in
+ * GERROR.
+ */
 export interface OutputQueuePlace {
   readonly base: number;
   readonly prod: number;
@@ -32,7 +35,10 @@ export class OutputQueue {
     return (this.file.get(CR0.offset) & this.place.enable) !== 0;
   }
 
-  /** A write to the queue aborted, and software has not acknowledged it: nothing is written. §7.2.2, §8.2 */
+  /**
+   * A write to the queue aborted, and software has not acknowledged it: nothing is written. §7.2.2,
+   * §8.2
+   */
   get aborted(): boolean {
     return this.errors.active(this.place.abort);
   }
@@ -61,7 +67,10 @@ export class OutputQueue {
     return (file.get(place.prod) - file.get(place.cons)) & (2 ** (this.log2 + 1) - 1);
   }
 
-  /** Adds an entry to a queue that is enabled and not full. False: the write aborted, which is now a global error. */
+  /**
+   * Adds an entry to a queue that is enabled and not full. False: the write aborted, which is now a
+   * global error.
+   */
   append(words: Uint32Array): boolean {
     const { file, place, log2 } = this;
     const prod = file.get(place.prod);

@@ -1,4 +1,7 @@
-/** Page requests: the PRI queue, its overflow, and the answers that the SMMU gives by itself. IHI 0070 chapter 8. */
+/**
+ * Page requests: the PRI queue, its overflow, and the answers that the SMMU gives by itself. IHI
+ * 0070 chapter 8.
+ */
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { PRI_ENTRY } from '../../spec/smmuv3/events.js';
 import {
@@ -85,7 +88,10 @@ export class SmmuPageRequests {
     if (this.lastOnly ? request.last : empty) this.interrupt();
   }
 
-  /** §8.1: an overflow is told, and a group whose last request is lost is answered as if all were well: it will be asked again. */
+  /**
+   * §8.1: an overflow is told, and a group whose last request is lost is answered as if all were
+   * well: it will be asked again.
+   */
   private discard(request: PageRequest): void {
     this.queue.overflow();
     if (!request.last) return;
@@ -137,7 +143,10 @@ export class SmmuPageRequests {
   }
 }
 
-/** The last request of a group that asks for nothing. One without PASID is an ordinary request (chapter 8). */
+/**
+ * The last request of a group that asks for nothing. One without PASID is an ordinary request
+ * (chapter 8).
+ */
 function isStopMarker({ access, pasid, last }: PageRequest): boolean {
   return last && pasid !== NO_PASID && (access & (ACCESS.READ | ACCESS.WRITE)) === 0;
 }

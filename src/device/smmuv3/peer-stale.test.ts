@@ -1,4 +1,7 @@
-/** What a cache outside may still hold when a command is complete: nothing that the command names, by whichever way it was carried out. */
+/**
+ * What a cache outside may still hold when a command is complete: nothing that the command names,
+ * by whichever way it was carried out.
+ */
 import { describe, expect, it } from 'vitest';
 import { wordsOf } from '../../../test/support/plain-entries.js';
 import { NG, READ, S1_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
@@ -55,7 +58,10 @@ function isDropped(held: Held, scopes: readonly InvalidateScope[]): boolean {
   });
 }
 
-/** What of an address is left outside when the command is complete; by the peer itself, where it may. */
+/**
+ * What of an address is left outside when the command is complete; by the peer itself, where it
+ * may.
+ */
 function leftBy(vm: TestSmmu, held: readonly Held[], command: bigint, address: bigint): Held[] {
   const here = held.filter((one) => covers(one, address));
   const description = CODEC.Queue.create();

@@ -1,11 +1,17 @@
-/** Which stream table entries and context descriptors are ILLEGAL for one unit. IHI 0070 §5.2, §5.4, §5.5. */
+/**
+ * Which stream table entries and context descriptors are ILLEGAL for one unit. IHI 0070 §5.2, §5.4,
+ * §5.5.
+ */
 import type { Words } from '../../spec/define.js';
 import { HTTU } from '../../spec/smmuv3/registers.js';
 import { CD, EATS, S1FMT, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import type { SmmuConfig } from './config.js';
 import type { SmmuFormats } from './formats.js';
 
-/** True when a valid STE may be used. Fields of stages that Config leaves out are not looked at. §5.2.2 */
+/**
+ * True when a valid STE may be used. Fields of stages that Config leaves out are not looked at.
+ * §5.2.2
+ */
 export function steLegal(ste: Words, config: SmmuConfig, formats: SmmuFormats): boolean {
   const stages = STE.get.Config(ste);
   // 0b0xx aborts, whatever the rest says.

@@ -1,12 +1,14 @@
 /**
  * Stalled transactions. IHI 0070 §3.12.2, §4.7.1, §4.7.2, §7.2.1.
  *
- * The device holds the transaction; here stands what is known of it, until software resumes or terminates it, or the
- * SMMU is disabled. The record of one that finds the Event queue not writable waits, in order. A transaction that
- * differs from a stalled one of its stream in nothing but the place in the page has no record of its own: it follows the
- * other one, and is tried again when that one was acknowledged (§3.12.2.1).
+ * The device holds the transaction; here stands what is known of it, until software resumes or
+ * terminates it, or the SMMU is disabled. The record of one that finds the Event queue not writable
+ * waits, in order. A transaction that differs from a stalled one of its stream in nothing but the
+ * place in the page has no record of its own: it follows the other one, and is tried again when
+ * that one was acknowledged (§3.12.2.1).
  *
- * A STAG is a slot in its low byte and a count in its high byte, so that an old one does not soon name another transaction.
+ * A STAG is a slot in its low byte and a count in its high byte, so that an old one does not soon
+ * name another transaction.
  */
 import { ACCESS, type IommuOutputs, RESUME, type TranslateRequest } from '../iommu.js';
 import { STALL_MAX } from './config.js';
@@ -78,7 +80,9 @@ export class Stalls {
     this.held = 0;
   }
 
-  /** Stalls a transaction. Returns what the device is to know it by, or 0 when too many are stalled. */
+  /**
+   * Stalls a transaction. Returns what the device is to know it by, or 0 when too many are stalled.
+   */
   hold(fault: Fault, request: TranslateRequest): number {
     if (this.held === STALL_MAX) return 0;
     const leader = this.held === 0 ? -1 : this.alike(request);
@@ -132,14 +136,17 @@ export class Stalls {
     this.waiting = [];
   }
 
-  /** A CMD_SYNC completed invalidations: records that wait describe what may no longer be. §4.7.3 */
+  /**
+   * A CMD_SYNC completed invalidations: records that wait describe what may no longer be. §4.7.3
+   */
   invalidated(): void {
     this.synced++;
   }
 
   /**
-   * Writes the records that wait, as long as the queue takes them. One that an invalidation overtook is not written:
-   * its transaction is tried again, and faults anew if it still has to (§7.2.1).
+   * Writes the records that wait, as long as the queue takes them. One that an invalidation
+   * overtook is not written: its transaction is tried again, and faults anew if it still has to
+   * (§7.2.1).
    */
   writeRecords(): void {
     while (this.waiting.length > 0 && this.events.writable) {
@@ -176,7 +183,10 @@ export class Stalls {
     return this.slots[index].uses * STALL_MAX + index;
   }
 
-  /** A stalled transaction with a record, of the same stream, substream, page, privilege and kind; −1 when there is none. */
+  /**
+   * A stalled transaction with a record, of the same stream, substream, page, privilege and kind;
+   * −1 when there is none.
+   */
   private alike(request: TranslateRequest): number {
     const { rid, pasid, lo, hi } = request;
     for (let index = 0; index < STALL_MAX; index++) {

@@ -1,4 +1,7 @@
-/** What stream table and context descriptors say about one stream and substream: the input of a translation. */
+/**
+ * What stream table and context descriptors say about one stream and substream: the input of a
+ * translation.
+ */
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
 import { ANY } from '../iommu.js';
 import { KIND, type StageTables } from '../leaves.js';
@@ -37,7 +40,10 @@ export class Stream implements StageTables {
     this.secondFormat = none;
   }
 
-  /** Chooses TTB0 or TTB1 for a stage-1 input address. False when table walks there are disabled. §3.4.1, §5.4 (EPD) */
+  /**
+   * Chooses TTB0 or TTB1 for a stage-1 input address. False when table walks there are disabled.
+   * §3.4.1, §5.4 (EPD)
+   */
   aim(hi: number): boolean {
     const upper = (hi & (1 << 23)) !== 0;
     const format = upper ? this.highFormat : this.lowFormat;
@@ -47,7 +53,9 @@ export class Stream implements StageTables {
     return true;
   }
 
-  /** High half of a stage-1 input address as the tables see it: with TBI bits 63:56 repeat bit 55. */
+  /**
+   * High half of a stage-1 input address as the tables see it: with TBI bits 63:56 repeat bit 55.
+   */
   canonical(hi: number): number {
     return this.ignoresTopByte(hi) ? (hi << 8) >> 8 : hi | 0;
   }

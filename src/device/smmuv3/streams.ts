@@ -1,6 +1,7 @@
 /**
- * Streams with their formats chosen: a translation finds here in one step what its descriptors say. Nothing is kept that
- * the configuration cache may not keep: any invalidation of that cache empties this one.
+ * Streams with their formats chosen: a translation finds here in one step what its descriptors say.
+ * Nothing is kept that the configuration cache may not keep: any invalidation of that cache empties
+ * this one.
  */
 import type { SmmuConfig } from './config.js';
 import { type Fault, OK } from './fault.js';

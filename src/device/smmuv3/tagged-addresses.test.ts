@@ -1,4 +1,7 @@
-/** Invalidations by address where the top byte is ignored: the command's top byte may be any. IHI 0070 §4.4.1. */
+/**
+ * Invalidations by address where the top byte is ignored: the command's top byte may be any. IHI
+ * 0070 §4.4.1.
+ */
 import { describe, expect, it } from 'vitest';
 import { READ, S1_LEAF, SID, sync, TestSmmu, tlbi } from '../../../test/support/smmu-unit.js';
 import { CMD } from '../../spec/smmuv3/commands.js';

@@ -271,7 +271,8 @@ describe('nested', () => {
   it('reports an abort on a table of stage 2 by what was translated', () => {
     const { vm, root, root2 } = nested();
     const abroad = BigInt(RAM_BYTES) | PAGE;
-    // The entry of the page that the stage-1 tables and the context descriptor are in, then that of the output.
+    // The entry of the page that the stage-1 tables and the context descriptor are in, then that of
+    // the output.
     const table = vm.memory.peek(root2) ?? 0n;
     vm.memory.poke(root2, abroad);
     expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_WALK_EABT', S2: 1, FetchAddr: RAM_BYTES });

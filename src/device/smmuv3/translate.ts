@@ -41,7 +41,10 @@ export class SmmuTranslator {
     return true;
   }
 
-  /** Answers a transaction while SMMUEN is set. Returns {@link OK}; otherwise the fault of the walks says why there is no answer. */
+  /**
+   * Answers a transaction while SMMUEN is set. Returns {@link OK}; otherwise the fault of the walks
+   * says why there is no answer.
+   */
   translate(request: TranslateRequest, result: TranslateResult): number {
     const wrong = this.streams.resolve(request.rid, request.pasid, this.walks.fault);
     if (wrong !== OK) return this.refused(result);
@@ -72,7 +75,10 @@ export class SmmuTranslator {
     addSpan(result, request.lo, request.hi, request.lo, request.hi, this.config.outputBits, rights);
   }
 
-  /** True for the high half of an address beyond OAS, which is also the size of intermediate addresses. */
+  /**
+   * True for the high half of an address beyond OAS, which is also the size of intermediate
+   * addresses.
+   */
   beyond(hi: number): boolean {
     return hi >>> 0 >= 2 ** (this.config.outputBits - 32);
   }
@@ -142,8 +148,9 @@ export class SmmuTranslator {
   }
 
   /**
-   * See {@link PeerWalkView.describe}; SMMUEN is set. `hi`: which of TTB0 and TTB1. The peer does not take leaves for every ASID,
-   * as they have another tag, and neither are addresses with a tag in their top byte.
+   * See {@link PeerWalkView.describe}; SMMUEN is set. `hi`: which of TTB0 and TTB1. The peer does
+   * not take leaves for every ASID, as they have another tag, and neither are addresses with a tag
+   * in their top byte.
    */
   describeWalk(rid: number, pasid: number, hi: number, out: WalkTables): boolean {
     const { config } = this;
@@ -200,8 +207,8 @@ export class SmmuTranslator {
 }
 
 /**
- * What a transaction needs: one that fetches instructions needs the right to execute instead of that to read. What writes
- * is never an instruction (§13.7).
+ * What a transaction needs: one that fetches instructions needs the right to execute instead of
+ * that to read. What writes is never an instruction (§13.7).
  */
 function wantedRights(access: number): number {
   const { READ, WRITE, EXECUTE } = ACCESS;

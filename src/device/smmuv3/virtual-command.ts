@@ -1,6 +1,7 @@
 /**
- * Virtual command registers: SubstreamIDs that are allocated for the guest. docs/pv-pasid.md. One command at a time:
- * while VCRSP.BUSY is set, writes to VCMD are dropped. An end is shown when nothing is in flight downstream.
+ * Virtual command registers: SubstreamIDs that are allocated for the guest. docs/pv-pasid.md. One
+ * command at a time: while VCRSP.BUSY is set, writes to VCMD are dropped. An end is shown when
+ * nothing is in flight downstream.
  */
 import { pack } from '../../spec/define.js';
 import {

@@ -22,8 +22,9 @@ export function walkEvent(outcome: number): number {
 }
 
 /**
- * A fault of stage 2: class and intermediate address are the caller's. An external abort on a walk of its own tables is
- * always recorded and never stalls. `access`: what stage 2 was asked for; `recorded`, `stalls`: STE.S2R and S2S.
+ * A fault of stage 2: class and intermediate address are the caller's. An external abort on a walk
+ * of its own tables is always recorded and never stalls. `access`: what stage 2 was asked for;
+ * `recorded`, `stalls`: STE.S2R and S2S.
  */
 export function stage2Fault(
   fault: Fault,

@@ -1,6 +1,7 @@
 /**
- * Walks through the tables of a stream, what their failures mean, and the TLB that keeps what they found. Ordinary
- * transactions and ATS translation requests share it. IHI 0070 §3.17, §7.3.12 to §7.3.16.
+ * Walks through the tables of a stream, what their failures mean, and the TLB that keeps what they
+ * found. Ordinary transactions and ATS translation requests share it. IHI 0070 §3.17, §7.3.12 to
+ * §7.3.16.
  */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
@@ -36,8 +37,9 @@ export class Walks {
   readonly walked = new WalkResult();
   readonly stage2: StageTwo;
   /**
-   * Translations were handed out that an invalidation by address and ASID would miss outside: parts of a larger
-   * stage-1 block, addresses whose top byte is ignored (in the command it may be another one), entries of every ASID.
+   * Translations were handed out that an invalidation by address and ASID would miss outside: parts
+   * of a larger stage-1 block, addresses whose top byte is ignored (in the command it may be
+   * another one), entries of every ASID.
    */
   handedOutLoose = false;
 
@@ -61,7 +63,10 @@ export class Walks {
     return this.tlb.lookup(stream.vmid, keyOf(stream, access), lo, hi);
   }
 
-  /** Walks all stages of a stream, which is aimed. Returns a WALK outcome; {@link walked} has the rest. */
+  /**
+   * Walks all stages of a stream, which is aimed. Returns a WALK outcome; {@link walked} has the
+   * rest.
+   */
   walk(stream: Stream, lo: number, hi: number, access: number): number {
     const { memory, walked } = this;
     this.counters.walks++;
@@ -126,8 +131,8 @@ export class Walks {
   }
 
   /**
-   * The same for what the TLB holds in `slot`. Returns log2 of the span that may be handed out: the whole block of which the
-   * TLB keeps a part, since an invalidation names any one address of it.
+   * The same for what the TLB holds in `slot`. Returns log2 of the span that may be handed out: the
+   * whole block of which the TLB keeps a part, since an invalidation names any one address of it.
    */
   handOutKept(stream: Stream, request: TranslateRequest, slot: number): number {
     const { tlb } = this;

@@ -1,4 +1,7 @@
-/** Devices with a TLB of their own: translation requests and translated requests. VT-d §4.2, Table 30. */
+/**
+ * Devices with a TLB of their own: translation requests and translated requests. VT-d §4.2, Table
+ * 30.
+ */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { COMPLETION, completionOf, FAULT } from '../../spec/vtd/faults.js';
@@ -21,7 +24,9 @@ import type { TableWalk } from './table-walk.js';
 import { interruptReason, keptReason } from './translate.js';
 
 const DATA = ACCESS.READ | ACCESS.WRITE;
-/** What a translation of something that passes through covers: the largest page there is (§4.2.3). */
+/**
+ * What a translation of something that passes through covers: the largest page there is (§4.2.3).
+ */
 const LARGEST_PAGE_LOG2 = 30;
 const PAGE_LOG2 = 12;
 
@@ -38,9 +43,9 @@ export class DeviceTlbRequests {
   }
 
   /**
-   * Answers a request whose kind is not UNTRANSLATED, and records its fault where there is one. What the root complex
-   * refuses by itself leaves no record: everything while remapping is off or Device-TLBs are not offered, and a PASID
-   * in a translated request (§4.2.1).
+   * Answers a request whose kind is not UNTRANSLATED, and records its fault where there is one.
+   * What the root complex refuses by itself leaves no record: everything while remapping is off or
+   * Device-TLBs are not offered, and a PASID in a translated request (§4.2.1).
    */
   answer(request: TranslateRequest, translating: boolean, result: TranslateResult): void {
     const translated = request.kind === REQUEST.TRANSLATED;
@@ -57,7 +62,9 @@ export class DeviceTlbRequests {
     if (completion !== COMPLETION.NOTHING) this.faults.record(reason, request, this.domain.suppressed);
   }
 
-  /** §4.2.5: within the host address width every address is what it is, for those that are admitted. */
+  /**
+   * §4.2.5: within the host address width every address is what it is, for those that are admitted.
+   */
   private translated(request: TranslateRequest, result: TranslateResult): number {
     const { domain } = this;
     const lo = request.lo >>> 0;
@@ -102,7 +109,10 @@ export class DeviceTlbRequests {
     return this.give(request, request.lo, request.hi, LARGEST_PAGE_LOG2, wanted, result);
   }
 
-  /** From what the IOTLB keeps: OK, a reason, or MISS when an Accessed or Dirty bit has to be set first. */
+  /**
+   * From what the IOTLB keeps: OK, a reason, or MISS when an Accessed or Dirty bit has to be set
+   * first.
+   */
   private fromIotlb(request: TranslateRequest, wanted: number, result: TranslateResult): number {
     const tlb = this.tables.iotlb;
     const slot = tlb.lookup(request.rid, request.pasid, request.lo, request.hi);
@@ -114,8 +124,8 @@ export class DeviceTlbRequests {
   }
 
   /**
-   * A look first, since lack of a right is no fault here; then a walk for the rights that there are, which sets their
-   * Accessed and Dirty bits (§4.2.3.1).
+   * A look first, since lack of a right is no fault here; then a walk for the rights that there
+   * are, which sets their Accessed and Dirty bits (§4.2.3.1).
    */
   private walk(request: TranslateRequest, wanted: number, result: TranslateResult): number {
     const { walked } = this.tables;
@@ -132,7 +142,10 @@ export class DeviceTlbRequests {
     return this.give(request, walked.outLo, walked.outHi, walked.log2Size, rights, result);
   }
 
-  /** The block that holds the address, with these rights, unless it comes out in the interrupt range. */
+  /**
+   * The block that holds the address, with these rights, unless it comes out in the interrupt
+   * range.
+   */
   private give(
     request: TranslateRequest,
     blockLo: number,

@@ -1,12 +1,13 @@
 /**
- * What one VT-d unit is: options from the user, and the capability registers that follow from them. A
- * capability bit is set here and nowhere else, and only for what the model does.
+ * What one VT-d unit is: options from the user, and the capability registers that follow from them.
+ * A capability bit is set here and nowhere else, and only for what the model does.
  *
- * Not advertised, and therefore absent: interrupt remapping (IR, EIM), supervisor and execute requests (SRS, ERS,
- * RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS), memory types
- * (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions, write-buffer flushing (RWBF:
- * guest memory is coherent), zero-length reads (they never reach the model as such), and ESRTPS (after Set Root
- * Table Pointer software must invalidate, and a driver that forgets it must fail here).
+ * Not advertised, and therefore absent: interrupt remapping (IR, EIM), supervisor and execute
+ * requests (SRS, ERS, RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS),
+ * memory types (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions,
+ * write-buffer flushing (RWBF: guest memory is coherent), zero-length reads (they never reach the
+ * model as such), and ESRTPS (after Set Root Table Pointer software must invalidate, and a driver
+ * that forgets it must fail here).
  */
 import { CodedError } from '../../base/errors.js';
 import { pack } from '../../spec/define.js';
@@ -27,7 +28,10 @@ export interface VtdConfig {
   readonly cachePolicy: CachePolicy;
   readonly snoopControl: boolean;
   readonly passThrough: boolean;
-  /** First-stage and nested translation exist: scalable mode, 4-level second stages, and nobody has switched it off. */
+  /**
+   * First-stage and nested translation exist: scalable mode, 4-level second stages, and nobody has
+   * switched it off.
+   */
   readonly firstStage: boolean;
   /** Number of fault recording registers. */
   readonly faultRecords: number;
@@ -49,7 +53,10 @@ export interface VtdConfig {
 /** Bytes of register space: one page (§11.1); IOTLB and fault recording registers are inside it. */
 export const VTD_REGISTER_BYTES = 4096;
 
-/** The last version with a register-based invalidation interface (§6.5.1); from 2 on it always drains (§6.5.2.3). */
+/**
+ * The last version with a register-based invalidation interface (§6.5.1); from 2 on it always
+ * drains (§6.5.2.3).
+ */
 const VERSION = { MAX: 5, MIN: 0 } as const;
 
 /** 1 GiB pages are the largest leaf: 2^18 pages of 4 KiB. */
@@ -75,7 +82,9 @@ export function vtdOptionDefaults(): Readonly<Record<string, string>> {
   return DEFAULTS;
 }
 
-/** Reads the model's options. Throws a BAD_OPTION error for a name or a value that it does not know. */
+/**
+ * Reads the model's options. Throws a BAD_OPTION error for a name or a value that it does not know.
+ */
 export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdConfig {
   for (const name of Object.keys(options)) {
     if (!(name in DEFAULTS)) {

@@ -1,6 +1,6 @@
 /**
- * Device-TLB invalidation requests that are under way. VT-d §4.3, §6.5.2.5, §6.5.2.6: each has a tag of ours until its
- * device has answered, or did not in time.
+ * Device-TLB invalidation requests that are under way. VT-d §4.3, §6.5.2.5, §6.5.2.6: each has a
+ * tag of ours until its device has answered, or did not in time.
  */
 import { DEVICE_TLB, type IommuOutputs } from '../iommu.js';
 import type { FaultRecorder } from './fault-recorder.js';
@@ -44,8 +44,9 @@ export class VtdDeviceTlbs {
   }
 
   /**
-   * Sends a request for 2^n pages (§6.5.2.5: with `sized`, the lowest clear bit of the address is in the middle of the
-   * block). `function` is the PFSID, `most` the MIP. False: too many are under way; one of them has to end first.
+   * Sends a request for 2^n pages (§6.5.2.5: with `sized`, the lowest clear bit of the address is
+   * in the middle of the block). `function` is the PFSID, `most` the MIP. False: too many are under
+   * way; one of them has to end first.
    */
   request(
     sid: number,
@@ -75,8 +76,9 @@ export class VtdDeviceTlbs {
   }
 
   /**
-   * A request has ended; `result` is of DEVICE_TLB. False: not as it should. A device that is not there answers no
-   * more than one that is late: both are time-outs (ITE). An answer that nobody waits for is ICE.
+   * A request has ended; `result` is of DEVICE_TLB. False: not as it should. A device that is not
+   * there answers no more than one that is late: both are time-outs (ITE). An answer that nobody
+   * waits for is ICE.
    */
   ended(tag: number, result: number): boolean {
     if (tag < 0 || tag >= MOST || this.used[tag] === 0) {
@@ -97,7 +99,10 @@ export class VtdDeviceTlbs {
   }
 }
 
-/** log2 of the bytes that ADDR with S = 1 names: twice its lowest clear bit, all addresses where there is none. */
+/**
+ * log2 of the bytes that ADDR with S = 1 names: twice its lowest clear bit, all addresses where
+ * there is none.
+ */
 function blockLog2(lo: number, hi: number): number {
   const clearLo = ~lo & (-1 << PAGE_LOG2);
   if (clearLo !== 0) return 32 - Math.clz32(clearLo & -clearLo);

@@ -61,7 +61,10 @@ export class VtdFormats {
     return this.seconds[(addressWidth - 1) * 2 + (accessedDirty ? 1 : 0)];
   }
 
-  /** First-stage tables for an FSPM of 0..1. WPE only concerns privileged requests, which ECAP.SRS = 0 blocks. */
+  /**
+   * First-stage tables for an FSPM of 0..1. WPE only concerns privileged requests, which ECAP.SRS =
+   * 0 blocks.
+   */
   first(pagingMode: number, extendedAccessed: boolean): PageTableFormat {
     return this.firsts[pagingMode * 2 + (extendedAccessed ? 1 : 0)];
   }

@@ -1,4 +1,7 @@
-/** The unit as a tree for people: registers with named bits, then root → context → PASID → translations. */
+/**
+ * The unit as a tree for people: registers with named bits, then root → context → PASID →
+ * translations.
+ */
 import { hex, hex64 } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { faultName } from '../../spec/vtd/faults.js';
@@ -47,7 +50,10 @@ export class VtdDumper {
     return nodes;
   }
 
-  /** Every register that reads as something: not the write-only ones, and only those fault records that are used. */
+  /**
+   * Every register that reads as something: not the write-only ones, and only those fault records
+   * that are used.
+   */
   private registers(): DumpNode[] {
     const words = this.file.visible;
     const nodes: DumpNode[] = [];

@@ -1,6 +1,6 @@
 /**
- * One of the unit's own message-signalled interrupts, with its mask and pending bits: fault events (VT-d §7.3)
- * and invalidation completion events (§6.5.2.10) work alike.
+ * One of the unit's own message-signalled interrupts, with its mask and pending bits: fault events
+ * (VT-d §7.3) and invalidation completion events (§6.5.2.10) work alike.
  */
 import { FECTL_REG } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
@@ -11,7 +11,9 @@ import type { RegisterFile } from '../registers.js';
 const IM = 1 << FECTL_REG.fields.IM.lsb;
 const IP = 1 << FECTL_REG.fields.IP.lsb;
 
-/** Byte offsets of an event's control, data, address and upper address registers: consecutive words. */
+/**
+ * Byte offsets of an event's control, data, address and upper address registers: consecutive words.
+ */
 export class EventInterrupt {
   constructor(
     private readonly file: RegisterFile,
@@ -23,8 +25,8 @@ export class EventInterrupt {
   }
 
   /**
-   * A new interrupt condition. The caller has checked that no earlier one waits for software (a condition on top
-   * of another is not a new one).
+   * A new interrupt condition. The caller has checked that no earlier one waits for software (a
+   * condition on top of another is not a new one).
    */
   raise(): void {
     if ((this.file.get(this.control) & IM) !== 0) this.file.update(this.control, IP, IP);

@@ -3,8 +3,9 @@
  * only after the downstream caches have acknowledged what it invalidated (rule 2 of
  * ARCHITECTURE.md, Ordering). VT-d §11.4.4, §6.6.
  *
- * TE and QIE are levels: each write carries their wanted state. SRTP is one-shot: writing 0 does nothing. WBF,
- * SIRTP, IRE and CFI belong to capabilities that are not there (RWBF, IR) and are ignored.
+ * TE and QIE are levels: each write carries their wanted state. SRTP is one-shot: writing 0 does
+ * nothing. WBF, SIRTP, IRE and CFI belong to capabilities that are not there (RWBF, IR) and are
+ * ignored.
  */
 import { GCMD_REG, GSTS_REG, RTADDR_REG } from '../../spec/vtd/registers.js';
 import type { IommuOutputs } from '../iommu.js';
@@ -75,7 +76,8 @@ export class GlobalCommand {
     this.rootSet = true;
     const { words } = this.file;
     this.lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
-    // ESRTPS is clear: the model's own caches keep what they hold until software invalidates (§6.6).
+    // ESRTPS is clear: the model's own caches keep what they hold until software invalidates
+    // (§6.6).
     this.invalidator.dropDownstream();
     this.outputs.event({ kind: 'enable', what: 'root table', on: true });
   }

@@ -1,4 +1,7 @@
-/** Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1, §11.4.11. */
+/**
+ * Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1,
+ * §11.4.11.
+ */
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   IOTLB_GRANULARITY,
@@ -80,7 +83,10 @@ export class VtdPageRequests {
     return reason !== OK ? reason : this.lookup.resolve(request.rid, request.pasid, 0, true, domain);
   }
 
-  /** Bytes of the queue; a power of two, which also bounds what software may have left in the pointers. */
+  /**
+   * Bytes of the queue; a power of two, which also bounds what software may have left in the
+   * pointers.
+   */
   private get bytes(): number {
     return 4096 * 2 ** PQA_REG.get.PQS(this.file.words, PQA_REG.offset >> 2);
   }
@@ -132,8 +138,8 @@ export class VtdPageRequests {
   }
 
   /**
-   * §6.5.3.1, Table 27: what the IOTLB holds for the page goes, since software that grants a right after a page
-   * request need not invalidate.
+   * §6.5.3.1, Table 27: what the IOTLB holds for the page goes, since software that grants a right
+   * after a page request need not invalidate.
    */
   private forget(request: PageRequest): void {
     const { domain, invalidator } = this;
@@ -143,7 +149,10 @@ export class VtdPageRequests {
     else invalidator.iotlb(IOTLB_GRANULARITY.PAGE, domain.did, lo, hi, 0);
   }
 
-  /** Sets PPR or PRO. It is a new interrupt condition unless software has yet to see an earlier one. §7.5 */
+  /**
+   * Sets PPR or PRO. It is a new interrupt condition unless software has yet to see an earlier one.
+   * §7.5
+   */
   private condition(flag: number): void {
     const status = this.file.get(PRS_REG.offset);
     this.file.update(PRS_REG.offset, flag, flag);

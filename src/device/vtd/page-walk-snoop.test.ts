@@ -1,7 +1,7 @@
 /**
- * Random PASID-table entries and tables, each asked three times: of a unit as it is, of one whose walks are snooped, and
- * of a peer that walks by itself. Nothing is set without page-walk snooping, and a peer finds nothing but what the
- * model answers without setting or recording anything.
+ * Random PASID-table entries and tables, each asked three times: of a unit as it is, of one whose
+ * walks are snooped, and of a peer that walks by itself. Nothing is set without page-walk snooping,
+ * and a peer finds nothing but what the model answers without setting or recording anything.
  */
 import { describe, expect, it } from 'vitest';
 import { walkAsPeer } from '../../../test/support/peer-walks.js';
@@ -30,7 +30,10 @@ interface Setup {
 const bits = (random: Random, wanted: readonly (readonly [number, number])[]): bigint =>
   wanted.reduce((all, [n, chance]) => (random.chance(chance) ? all | (1n << BigInt(n)) : all), 0n);
 
-/** Bits of an entry: rights nearly always, Accessed, Dirty and EA as often as a case is to be without a flaw. */
+/**
+ * Bits of an entry: rights nearly always, Accessed, Dirty and EA as often as a case is to be
+ * without a flaw.
+ */
 function firstBits(random: Random, tidy: number): bigint {
   const flags = [5, 6, 10].map((n) => [n, tidy] as const);
   return bits(random, [[0, 0.97], [1, 0.9], [2, 0.97], [7, 0.02], [8, 0.1], [63, 0.1], ...flags]);
@@ -41,7 +44,9 @@ function secondBits(random: Random, tidy: number): bigint {
   return bits(random, [[0, 0.97], [1, 0.95], [2, 0.1], [62, 0.02], ...flags]);
 }
 
-/** Tables whose entries are random one by one; `leafBits` and the rest come from the same generator. */
+/**
+ * Tables whose entries are random one by one; `leafBits` and the rest come from the same generator.
+ */
 function tables(vm: TestMachine, levels: number, input: bigint, output: bigint, entry: () => bigint): number {
   const root = vm.page();
   let table = root;

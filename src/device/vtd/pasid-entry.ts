@@ -5,7 +5,9 @@ import { type Domain, KIND, type VtdFormats } from './domain.js';
 
 const get = PASID_TABLE_ENTRY.get;
 
-/** False when a present entry is programmed with something unsupported: condition SPT.4 of §7.1.3. */
+/**
+ * False when a present entry is programmed with something unsupported: condition SPT.4 of §7.1.3.
+ */
 export function checkPasidEntry(words: Uint32Array, config: VtdConfig): boolean {
   const type = get.PGTT(words);
   const first = type === PGTT.FIRST_STAGE || type === PGTT.NESTED;
@@ -21,7 +23,9 @@ export function checkPasidEntry(words: Uint32Array, config: VtdConfig): boolean 
   return true;
 }
 
-/** Fills a domain from an entry that {@link checkPasidEntry} accepted; `domain.tag` is the caller's. */
+/**
+ * Fills a domain from an entry that {@link checkPasidEntry} accepted; `domain.tag` is the caller's.
+ */
 export function fillFromPasidEntry(
   words: Uint32Array,
   config: VtdConfig,

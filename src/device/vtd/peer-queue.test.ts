@@ -16,7 +16,10 @@ const IQH = 0x80;
 const IQT = 0x88;
 const FSTS = 0x34;
 
-/** Descriptors by bit numbers: type 2 IOTLB, 5 wait, 6 PASID-based IOTLB. §6.5.2.3, §6.5.2.9, §6.5.2.4 */
+/**
+ * Descriptors by bit numbers: type 2 IOTLB, 5 wait, 6 PASID-based IOTLB. §6.5.2.3, §6.5.2.9,
+ * §6.5.2.4
+ */
 const page = (did: number, address: bigint, mask = 0): bigint =>
   0x32n | (BigInt(did) << 16n) | (BigInt(mask) << 64n) | (address << 64n);
 const domain = (did: number): bigint => 0x22n | (BigInt(did) << 16n);

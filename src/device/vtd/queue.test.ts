@@ -298,7 +298,10 @@ describe('descriptors', () => {
 
 describe('scalable descriptors', () => {
   const PWSNP = 1n << 23n;
-  /** First-stage domain 1 on PASID 8, second-stage domain 6 on PASID 9, pass-through domain 1 on PASID 10. */
+  /**
+   * First-stage domain 1 on PASID 8, second-stage domain 6 on PASID 9, pass-through domain 1 on
+   * PASID 10.
+   */
   function scalable() {
     const vm = new TestMachine();
     const { directory } = vm.scalableContext(RID, { paside: true });

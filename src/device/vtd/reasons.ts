@@ -14,8 +14,8 @@ export function permissionReason(scalable: boolean, denied: number, permissions:
 }
 
 /**
- * Reason of a walk that did not succeed. `access` is what the request asked for, `stage2Permissions` what the
- * last second-stage walk of a nested translation allowed.
+ * Reason of a walk that did not succeed. `access` is what the request asked for,
+ * `stage2Permissions` what the last second-stage walk of a nested translation allowed.
  */
 export function walkReason(
   domain: Domain,

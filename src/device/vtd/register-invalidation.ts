@@ -1,9 +1,10 @@
 /**
  * Register-based invalidation: CCMD_REG and IOTLB_REG. VT-d §6.5.1, §11.4.6.
  *
- * ICC and IVT clear, with the granularity that was performed beside them, only after the caches outside have
- * acknowledged. Requests that are incorrect (not in legacy mode, while the queue is enabled, with a reserved
- * granularity or an unsupported mask) complete with granularity 00 and do nothing.
+ * ICC and IVT clear, with the granularity that was performed beside them, only after the caches
+ * outside have acknowledged. Requests that are incorrect (not in legacy mode, while the queue is
+ * enabled, with a reserved granularity or an unsupported mask) complete with granularity 00 and do
+ * nothing.
  */
 import {
   CC_GRANULARITY,
@@ -94,7 +95,10 @@ export class RegisterInvalidation {
     this.publish();
   }
 
-  /** Reports completion once nothing is outstanding: granularity and flag share a word, so one store. */
+  /**
+   * Reports completion once nothing is outstanding: granularity and flag share a word, so one
+   * store.
+   */
   publish(): void {
     if (this.outputs.pendingAcks() > 0) return;
     if (this.contextPending) {

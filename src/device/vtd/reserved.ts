@@ -1,6 +1,7 @@
 /**
- * Reserved bits of the translation structures, as one unit has them: what no field covers, addresses beyond the
- * host address width, and fields whose capability the unit lacks ("treated as Reserved(0)", VT-d chapter 9).
+ * Reserved bits of the translation structures, as one unit has them: what no field covers,
+ * addresses beyond the host address width, and fields whose capability the unit lacks ("treated as
+ * Reserved(0)", VT-d chapter 9).
  */
 import type { Field, Layout } from '../../spec/define.js';
 import {
@@ -16,7 +17,9 @@ import type { VtdConfig } from './config.js';
 export class ReservedBits {
   readonly root: Uint32Array;
   readonly context: Uint32Array;
-  /** The same without the address check: SSPTPTR is ignored in a pass-through context-entry (§9.3). */
+  /**
+   * The same without the address check: SSPTPTR is ignored in a pass-through context-entry (§9.3).
+   */
   readonly contextPassThrough: Uint32Array;
   readonly scalableRoot: Uint32Array;
   readonly scalableContext: Uint32Array;
@@ -44,7 +47,10 @@ export class ReservedBits {
   }
 }
 
-/** True when a word of `words[base…]` has a bit of `mask`, for the words `from..to` of the structure. */
+/**
+ * True when a word of `words[base…]` has a bit of `mask`, for the words `from..to` of the
+ * structure.
+ */
 export function violates(mask: Uint32Array, words: Uint32Array, from: number, to: number): boolean {
   let bits = 0;
   for (let index = from; index < to; index++) bits |= mask[index] & words[index];

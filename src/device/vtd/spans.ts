@@ -16,7 +16,10 @@ export function inInterruptRange(lo: number, hi: number): boolean {
   return hi === 0 && lo >>> INTERRUPT_LOG2 === INTERRUPT_BASE >>> INTERRUPT_LOG2;
 }
 
-/** True when the aligned block of 2^log2 bytes that contains the address overlaps the interrupt address range. */
+/**
+ * True when the aligned block of 2^log2 bytes that contains the address overlaps the interrupt
+ * address range.
+ */
 export function blockMeetsInterruptRange(lo: number, hi: number, log2: number): boolean {
   if (log2 <= INTERRUPT_LOG2) return inInterruptRange(lo, hi);
   if (log2 >= 64) return true;
@@ -25,8 +28,8 @@ export function blockMeetsInterruptRange(lo: number, hi: number, log2: number): 
 }
 
 /**
- * Takes the interrupt address range out of an answer: the first span shrinks around `lo:hi` (which is known to be
- * clear of it), others are dropped. `inputToo` as in {@link clearOfInterrupts}.
+ * Takes the interrupt address range out of an answer: the first span shrinks around `lo:hi` (which
+ * is known to be clear of it), others are dropped. `inputToo` as in {@link clearOfInterrupts}.
  */
 export function keepClear(result: TranslateResult, lo: number, hi: number, inputToo: boolean): void {
   const { spans, count } = result;
@@ -56,8 +59,8 @@ function shrinkFirst(result: TranslateResult, lo: number, hi: number, inputToo: 
 }
 
 /**
- * Largest block of at most 2^log2 bytes around the addresses that keeps clear of the interrupt address range:
- * on the output side always, on the input side for requests without PASID (§3.15).
+ * Largest block of at most 2^log2 bytes around the addresses that keeps clear of the interrupt
+ * address range: on the output side always, on the input side for requests without PASID (§3.15).
  */
 export function clearOfInterrupts(
   inLo: number,

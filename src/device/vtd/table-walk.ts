@@ -1,6 +1,7 @@
 /**
- * Walking the tables of a domain, and keeping the outcome in the IOTLB. VT-d §3.6 to §3.8, §6.2.4. One object is
- * shared by all who translate: what it found is in {@link TableWalk.walked} until the next walk.
+ * Walking the tables of a domain, and keeping the outcome in the IOTLB. VT-d §3.6 to §3.8, §6.2.4.
+ * One object is shared by all who translate: what it found is in {@link TableWalk.walked} until the
+ * next walk.
  */
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -31,7 +32,10 @@ export class TableWalk {
   readonly domain: Domain;
   readonly walked = new WalkResult();
   private readonly snooping: StageTwo;
-  /** Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP clear). §9.6 */
+  /**
+   * Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP clear).
+   * §9.6
+   */
   private readonly unsnooped: GuestMemory;
   private readonly unsnooping: StageTwo;
 
@@ -54,8 +58,8 @@ export class TableWalk {
   }
 
   /**
-   * Walks for an access (READ, WRITE; 0 = a look) and keeps the outcome, unless it was a look. Returns OK or the
-   * fault reason.
+   * Walks for an access (READ, WRITE; 0 = a look) and keeps the outcome, unless it was a look.
+   * Returns OK or the fault reason.
    */
   run(asked: Asked, access: number): number {
     const { domain, walked } = this;
@@ -112,9 +116,9 @@ export class TableWalk {
   }
 
   /**
-   * Caching mode may keep translations that fault, so that a driver must announce new mappings too (§6.2.4.1).
-   * First stages never (the same section); a lack of one right only, or a flag that could not be set, is not kept either:
-   * the mapping is there.
+   * Caching mode may keep translations that fault, so that a driver must announce new mappings too
+   * (§6.2.4.1). First stages never (the same section); a lack of one right only, or a flag that
+   * could not be set, is not kept either: the mapping is there.
    */
   private keepFault(asked: Asked, reason: number): void {
     const { domain, walked } = this;

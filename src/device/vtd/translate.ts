@@ -87,7 +87,10 @@ export class VtdTranslator {
     addSpan(result, 0, 0, 0, 0, WHOLE_SPACE, ACCESS.READ | ACCESS.WRITE | ACCESS.EXECUTE);
   }
 
-  /** Answers a request while remapping is on. Returns {@link OK} or the fault reason; then nothing is answered. */
+  /**
+   * Answers a request while remapping is on. Returns {@link OK} or the fault reason; then nothing
+   * is answered.
+   */
   translate(request: TranslateRequest, result: TranslateResult): number {
     this.suppressed = false;
     if (request.pasid === NO_PASID && inInterruptRange(request.lo >>> 0, request.hi >>> 0)) {
@@ -111,9 +114,9 @@ export class VtdTranslator {
   }
 
   /**
-   * §3.15: a request without PASID to FEEx_xxxxh is no DMA, whatever the tables say. A write of one aligned doubleword
-   * is an interrupt, which without interrupt remapping goes through as it is; anything else is not. A peer that does not
-   * say how long a write is has seen to that.
+   * §3.15: a request without PASID to FEEx_xxxxh is no DMA, whatever the tables say. A write of one
+   * aligned doubleword is an interrupt, which without interrupt remapping goes through as it is;
+   * anything else is not. A peer that does not say how long a write is has seen to that.
    */
   private interruptRequest(request: TranslateRequest, result: TranslateResult): number {
     const { access, lo, size = 0 } = request;
@@ -185,8 +188,9 @@ export class VtdTranslator {
   }
 
   /**
-   * See {@link PeerWalkView.describe}; remapping is on. Only where an entry that becomes present is found at once, as tables have
-   * it: not with caching mode, nor with a cache policy that is after something else.
+   * See {@link PeerWalkView.describe}; remapping is on. Only where an entry that becomes present is
+   * found at once, as tables have it: not with caching mode, nor with a cache policy that is after
+   * something else.
    */
   describeWalk(rid: number, pasid: number, out: WalkTables): boolean {
     const { domain, config } = this;
@@ -208,8 +212,8 @@ export class VtdTranslator {
   }
 
   /**
-   * The walked block and valid translations beside it. A look without access reports what is mapped; otherwise
-   * spans only allow what needs no further Accessed or Dirty update.
+   * The walked block and valid translations beside it. A look without access reports what is
+   * mapped; otherwise spans only allow what needs no further Accessed or Dirty update.
    */
   private collect(request: TranslateRequest, access: number, result: TranslateResult): number {
     const { domain, walked, neighbours } = this;
@@ -238,7 +242,10 @@ export class VtdTranslator {
     return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, MAX_SPANS);
   }
 
-  /** The answer to a request that its tables allow, unless it comes out in the interrupt range (LGN.4, SGN.8). */
+  /**
+   * The answer to a request that its tables allow, unless it comes out in the interrupt range
+   * (LGN.4, SGN.8).
+   */
   private answer(
     request: TranslateRequest,
     result: TranslateResult,
@@ -279,7 +286,10 @@ export function interruptReason(tag: number): number {
   return tag === ANY ? FAULT.LGN_4 : FAULT.SGN_8;
 }
 
-/** A kept fault's reason for this request: in legacy mode "not present" is told as the right that is missing. */
+/**
+ * A kept fault's reason for this request: in legacy mode "not present" is told as the right that is
+ * missing.
+ */
 export function keptReason(reason: number, access: number): number {
   if (reason !== FAULT.LGN_2 && reason !== FAULT.LGN_3) return reason;
   return (access & ACCESS.WRITE) !== 0 ? FAULT.LGN_2 : FAULT.LGN_3;

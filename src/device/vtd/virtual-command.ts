@@ -1,6 +1,7 @@
 /**
- * Virtual command registers: PASIDs that are allocated for the guest. VT-d §11.4.16. One command at a time: while
- * VCRSP_REG.IP says that it is in progress, writes to VCMD_REG and VCMD_EO_REG are dropped.
+ * Virtual command registers: PASIDs that are allocated for the guest. VT-d §11.4.16. One command at
+ * a time: while VCRSP_REG.IP says that it is in progress, writes to VCMD_REG and VCMD_EO_REG are
+ * dropped.
  */
 import { VCCAP_REG, VCMD_REG, VCRSP_REG, VIRTUAL_COMMAND, VIRTUAL_STATUS } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
@@ -31,7 +32,8 @@ export class VtdVirtualCommand implements PasidView {
   ) {
     const owned = new OwnedPasids(bits);
     const ended = (outcome: number, pasid: number): void => this.respond(statusOf(outcome), pasid);
-    // What a PASID-table entry says goes on holding: the entry is what guests take away before they free.
+    // What a PASID-table entry says goes on holding: the entry is what guests take away before they
+    // free.
     this.commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
   }
 

@@ -1,6 +1,7 @@
 /**
- * What the host's kernel does with its IOMMU, whichever it is. Every driver writes the structures that its hardware
- * reads and invalidates what the hardware caches; what cannot be written down there cannot be had.
+ * What the host's kernel does with its IOMMU, whichever it is. Every driver writes the structures
+ * that its hardware reads and invalidates what the hardware caches; what cannot be written down
+ * there cannot be had.
  */
 import type { HostCapabilities, Level } from '../../assignment/request.js';
 import type { TranslateResult } from '../../device/iommu.js';
@@ -29,7 +30,10 @@ export interface HostDriver {
   /** Input addresses of host tables of a level. */
   ranges(level: Level): readonly PageRange[];
 
-  /** A function appears behind the IOMMU, or goes. Its requests are refused until something is attached. */
+  /**
+   * A function appears behind the IOMMU, or goes. Its requests are refused until something is
+   * attached.
+   */
   addFunction(rid: number): void;
   removeFunction(rid: number): void;
 
@@ -42,18 +46,26 @@ export interface HostDriver {
   createNested(parent: PagingDomain, table: NestedTable): NestedDomain;
   destroyNested(domain: NestedDomain): void;
 
-  /** Makes the structures name a domain's tables; replaces what they named there. Throws {@link HostError}. */
+  /**
+   * Makes the structures name a domain's tables; replaces what they named there. Throws
+   * {@link HostError}.
+   */
   attach(endpoint: Endpoint, domain: HostDomain): void;
   /** True when there was something. */
   detach(endpoint: Endpoint): boolean;
   /** The domain that requests of an endpoint go through. */
   attached(endpoint: Endpoint): HostDomain | undefined;
 
-  /** Host tables have changed there: drops cached translations, also those of guest tables on top. */
+  /**
+   * Host tables have changed there: drops cached translations, also those of guest tables on top.
+   */
   flush(domain: PagingDomain, page: number, pages: number): void;
   /** Drops what caches hold of PASIDs that nothing is attached to: others may get them. */
   clean(): void;
-  /** Forwards one of a guest's invalidations; `index` counts them. Throws {@link HostError} BAD_INVALIDATION. */
+  /**
+   * Forwards one of a guest's invalidations; `index` counts them. Throws {@link HostError}
+   * BAD_INVALIDATION.
+   */
   invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void;
   /** Waits until what was forwarded is done. */
   sync(): void;

@@ -1,6 +1,6 @@
 /**
- * How the simulated host's kernel writes page tables: 4 KiB granule, four levels, in each format that its IOMMUs walk.
- * Bits are those of src/spec/pagetable; every encoding is one record.
+ * How the simulated host's kernel writes page tables: 4 KiB granule, four levels, in each format
+ * that its IOMMUs walk. Bits are those of src/spec/pagetable; every encoding is one record.
  */
 
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
@@ -87,7 +87,10 @@ export const HOST_PAGING: VtdPagingCapabilities = {
   transientMapping: false,
 };
 
-/** The walker's formats of the tables that a vt-d2 unit walks. (The other two units are models, which have their own.) */
+/**
+ * The walker's formats of the tables that a vt-d2 unit walks. (The other two units are models,
+ * which have their own.)
+ */
 export function vtd2Formats(): { readonly second: PageTableFormat; readonly first: PageTableFormat } {
   return {
     second: vtdSecondStage(HOST_PAGING, { levels: 4, inputBits: 48, accessedDirty: false }),

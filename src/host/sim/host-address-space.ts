@@ -1,4 +1,7 @@
-/** Mappings of guest memory for devices, in the tables of one or more domains: what a container and an IOAS are. */
+/**
+ * Mappings of guest memory for devices, in the tables of one or more domains: what a container and
+ * an IOAS are.
+ */
 import { HostError } from '../host-errors.js';
 import type { MapChanges, PageRange } from '../port.js';
 import type { HostDriver } from './driver.js';
@@ -34,7 +37,10 @@ export class AddressSpace {
     return this.map.size;
   }
 
-  /** Adds tables, and puts into them what is mapped. Throws {@link HostError}, and then the tables are as before. */
+  /**
+   * Adds tables, and puts into them what is mapped. Throws {@link HostError}, and then the tables
+   * are as before.
+   */
   addDomain(domain: PagingDomain): void {
     const ranges = this.driver.ranges(domain.level);
     for (const range of this.map) checkRange(ranges, range.page, range.pages);
@@ -56,7 +62,10 @@ export class AddressSpace {
     this.domains.splice(this.domains.indexOf(domain), 1);
   }
 
-  /** Carries changes out, in order, until one fails; that one's error is thrown. `progress` counts changes and pages. */
+  /**
+   * Carries changes out, in order, until one fails; that one's error is thrown. `progress` counts
+   * changes and pages.
+   */
   change(changes: MapChanges, progress: { done: number }): void {
     const gone: MappedRange[] = [];
     try {

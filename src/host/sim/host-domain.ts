@@ -62,7 +62,10 @@ export class PagingDomain {
   ) {}
 }
 
-/** Guest tables on top of a second level. The tag is that of the second level, or goes with what they are attached to. */
+/**
+ * Guest tables on top of a second level. The tag is that of the second level, or goes with what
+ * they are attached to.
+ */
 export class NestedDomain {
   readonly kind = 'nested';
   readonly endpoints = new Endpoints();
@@ -75,7 +78,10 @@ export class NestedDomain {
 
 export type HostDomain = PagingDomain | NestedDomain;
 
-/** Numbers from a range, the lowest that were never used first, then those given back: DIDs, VMIDs, ASIDs. */
+/**
+ * Numbers from a range, the lowest that were never used first, then those given back: DIDs, VMIDs,
+ * ASIDs.
+ */
 export class HostTags {
   live = 0;
   private readonly free: number[] = [];

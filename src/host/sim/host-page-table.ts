@@ -1,4 +1,6 @@
-/** Page tables of the simulated host's kernel: real entries in real pages, largest possible blocks. */
+/**
+ * Page tables of the simulated host's kernel: real entries in real pages, largest possible blocks.
+ */
 import type { PhysicalAddress } from '../../base/u64.js';
 import { highHalf, join } from '../../base/u64.js';
 import type { TableEncoding } from './encodings.js';
@@ -19,7 +21,10 @@ export class HostPageTable {
   readonly root: PhysicalAddress;
   /** Entries in use of each table, by its address. */
   private readonly used = new Map<PhysicalAddress, number>();
-  /** Tables that nothing points to any more, but that a walk under way might still read: until {@link reclaim}. */
+  /**
+   * Tables that nothing points to any more, but that a walk under way might still read: until
+   * {@link reclaim}.
+   */
   private unlinked: PhysicalAddress[] = [];
 
   constructor(
@@ -35,8 +40,8 @@ export class HostPageTable {
   }
 
   /**
-   * Maps pages that are not mapped to host memory at `hostPage`. Throws {@link HostError} NO_TABLE_MEMORY, and then has
-   * mapped none of them.
+   * Maps pages that are not mapped to host memory at `hostPage`. Throws {@link HostError}
+   * NO_TABLE_MEMORY, and then has mapped none of them.
    */
   map(page: number, hostPage: number, pages: number, rights: number): void {
     let done = 0;
@@ -82,7 +87,8 @@ export class HostPageTable {
       const entry = entryOf(table, level, page);
       this.memory.load64(entry);
       if (this.memory.lo === 0) {
-        // The new table is linked when there is memory for it, so a failure leaves nothing half done.
+        // The new table is linked when there is memory for it, so a failure leaves nothing half
+        // done.
         const below = this.newTable();
         this.memory.store64(entry, (below % 2 ** 32) | this.encoding.table, highHalf(below));
         this.count(table, 1);
@@ -97,7 +103,10 @@ export class HostPageTable {
     this.count(table, 1);
   }
 
-  /** Clears what one entry of `table` maps of [page, end). Returns how many pages it is worth to go on. */
+  /**
+   * Clears what one entry of `table` maps of [page, end). Returns how many pages it is worth to go
+   * on.
+   */
   private clear(table: PhysicalAddress, level: number, page: number, end: number): number {
     const span = SPAN[level] as number;
     const entry = entryOf(table, level, page);

@@ -1,4 +1,7 @@
-/** The port's operations as calls on iommufd objects: what a monitor that holds /dev/iommu does for its guest. */
+/**
+ * The port's operations as calls on iommufd objects: what a monitor that holds /dev/iommu does for
+ * its guest.
+ */
 import { HostError } from '../host-errors.js';
 import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable, SpaceNumber } from '../port.js';
 import { type Endpoint, endpointKey, isOf } from './host-domain.js';

@@ -1,6 +1,6 @@
 /**
- * Objects as /dev/iommu has them: IOAS, paging and nested HWPTs, vIOMMUs, vDEVICEs, fault queues, each with a number, and
- * none of them destroyed while another one uses it.
+ * Objects as /dev/iommu has them: IOAS, paging and nested HWPTs, vIOMMUs, vDEVICEs, fault queues,
+ * each with a number, and none of them destroyed while another one uses it.
  */
 import { NO_PASID } from '../../device/iommu.js';
 import { HostError } from '../host-errors.js';
@@ -74,7 +74,10 @@ export class Iommufd {
     this.get(ioas, 'ioas').space.change(changes, progress);
   }
 
-  /** IOMMU_HWPT_ALLOC on an IOAS; `nestParent`: IOMMU_HWPT_ALLOC_NEST_PARENT, which asks for the second level. */
+  /**
+   * IOMMU_HWPT_ALLOC on an IOAS; `nestParent`: IOMMU_HWPT_ALLOC_NEST_PARENT, which asks for the
+   * second level.
+   */
   hwptAlloc(endpoint: Endpoint, ioas: ObjectId, nestParent: boolean): ObjectId {
     const below = this.get(ioas, 'ioas');
     const { driver } = this.ports;
@@ -173,10 +176,14 @@ export class Iommufd {
     return [...this.attachments.values()].map(({ endpoint }) => endpoint);
   }
 
-  /** A device's page request goes to the fault queue of the guest tables that it is for. False: there is none, or no room. */
+  /**
+   * A device's page request goes to the fault queue of the guest tables that it is for. False:
+   * there is none, or no room.
+   */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
     const own = this.attachments.get(endpointKey(endpoint));
-    // PASIDs that nothing is attached to by itself are those of the function's guest tables, where hardware has it so.
+    // PASIDs that nothing is attached to by itself are those of the function's guest tables, where
+    // hardware has it so.
     const { hwpt } = own ?? this.attachments.get(endpointKey({ rid: endpoint.rid, pasid: NO_PASID })) ?? {};
     if (hwpt?.type !== 'hwpt-nested' || hwpt.domain !== this.ports.driver.attached(endpoint)) return false;
     if (hwpt.faults.requests.length >= MOST_REQUESTS) return false;

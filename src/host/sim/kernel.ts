@@ -1,6 +1,6 @@
 /**
- * What a kernel offers to the process of one guest, whichever API that goes through: the operations of the port, done at
- * once, throwing {@link HostError}.
+ * What a kernel offers to the process of one guest, whichever API that goes through: the operations
+ * of the port, done at once, throwing {@link HostError}.
  */
 import type { Container } from '../../assignment/request.js';
 import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable, SpaceNumber } from '../port.js';

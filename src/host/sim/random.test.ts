@@ -4,8 +4,9 @@ import { CONTAINERS, HOST_KINDS } from '../../assignment/request.js';
 import type { SimDevice } from './sim-device.js';
 
 /**
- * Two guests, VFs and mdevs, operations at random; after each one every device reaches exactly what a plain model says:
- * maps from page to guest page, one for each space, and which space an endpoint is attached to.
+ * Two guests, VFs and mdevs, operations at random; after each one every device reaches exactly what
+ * a plain model says: maps from page to guest page, one for each space, and which space an endpoint
+ * is attached to.
  */
 
 const PAGES = 24;

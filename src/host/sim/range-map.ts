@@ -1,6 +1,6 @@
 /**
- * Ranges that do not overlap, in order: what is mapped in one address space. Kept in chunks, so that a million of
- * them cost no more to change in the middle than a few hundred.
+ * Ranges that do not overlap, in order: what is mapped in one address space. Kept in chunks, so
+ * that a million of them cost no more to change in the middle than a few hundred.
  */
 
 /** A mapping: pages of 4 KiB. */

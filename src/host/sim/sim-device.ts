@@ -54,7 +54,10 @@ export class SimDevice {
   gone = false;
   private readonly result = newResult();
 
-  /** `own`: what its requests without PASID carry: nothing (a VF), or the PASID that it is (an mdev). */
+  /**
+   * `own`: what its requests without PASID carry: nothing (a VF), or the PASID that it is (an
+   * mdev).
+   */
   constructor(
     private readonly bus: DeviceBus,
     readonly number: HostDevice,
@@ -68,7 +71,9 @@ export class SimDevice {
     return [this.own, ...this.allocated];
   }
 
-  /** Where requests with a PASID, or without one (−1), come from; undefined: not one of its PASIDs. */
+  /**
+   * Where requests with a PASID, or without one (−1), come from; undefined: not one of its PASIDs.
+   */
   endpoint(pasid: number): Endpoint | undefined {
     if (pasid === NO_PASID) return { rid: this.rid, pasid: this.own };
     if (this.kind === 'vf' || this.allocated.has(pasid)) return { rid: this.rid, pasid };

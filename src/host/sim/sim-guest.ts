@@ -1,6 +1,7 @@
 /**
- * A guest's side of the simulated host: the port. What is asked for is queued and done when the host gets to run
- * ({@link SimGuest.run}), so that whoever does not wait for completions is found out.
+ * A guest's side of the simulated host: the port. What is asked for is queued and done when the
+ * host gets to run ({@link SimGuest.run}), so that whoever does not wait for completions is found
+ * out.
  */
 import type { HostCapabilities } from '../../assignment/request.js';
 import { HostError } from '../host-errors.js';
@@ -154,7 +155,10 @@ export class SimGuest implements HostIommu {
     this.devices.get(device)?.responses.push({ pasid, group, code });
   }
 
-  /** Does what was asked for so far and what completions ask for, and delivers what came up. Returns how many operations. */
+  /**
+   * Does what was asked for so far and what completions ask for, and delivers what came up. Returns
+   * how many operations.
+   */
   run(): number {
     let count = 0;
     while (this.step()) count++;

@@ -1,6 +1,6 @@
 /**
- * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests that these are assigned
- * to. ARCHITECTURE.md, Hosts.
+ * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests
+ * that these are assigned to. ARCHITECTURE.md, Hosts.
  */
 import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/parent-pasids.js';
 import type { Container, HostKind } from '../../assignment/request.js';
@@ -58,8 +58,8 @@ export class SimHost implements GuestMachine, DeviceBus {
   readonly failures = new Failures();
   readonly guests = new Set<SimGuest>();
   /**
-   * DMA that should have been impossible: to memory that is not pinned, not of the device's guest, or no guest's at all.
-   * Empty unless somebody forgot to invalidate or made a hole.
+   * DMA that should have been impossible: to memory that is not pinned, not of the device's guest,
+   * or no guest's at all. Empty unless somebody forgot to invalidate or made a hole.
    */
   readonly violations: string[] = [];
   private readonly windows = new Map<SimGuest, GuestWindow>();
@@ -161,13 +161,18 @@ export class SimHost implements GuestMachine, DeviceBus {
     this.clean(parent);
   }
 
-  /** Endpoints that are nobody's without a device: of a VF all; of an mdev its PASID, and with the last one all the guest's. */
+  /**
+   * Endpoints that are nobody's without a device: of a VF all; of an mdev its PASID, and with the
+   * last one all the guest's.
+   */
   private goneWith(device: SimDevice, guest: SimGuest): readonly number[] | undefined {
     if (device.kind === 'vf') return undefined;
     return partsOf(guest, device.rid).length === 0 ? device.allPasids() : [device.own];
   }
 
-  /** Lets every guest's operations be done, and delivers what came up. Returns how many operations. */
+  /**
+   * Lets every guest's operations be done, and delivers what came up. Returns how many operations.
+   */
   run(): number {
     let total = 0;
     for (;;) {
@@ -220,7 +225,10 @@ export class SimHost implements GuestMachine, DeviceBus {
     return owner;
   }
 
-  /** Everything in quarantine: nothing is attached to these PASIDs, and now nothing is cached of them either. */
+  /**
+   * Everything in quarantine: nothing is attached to these PASIDs, and now nothing is cached of
+   * them either.
+   */
   private clean({ pasids }: Parent): void {
     const batch = new Int32Array(256);
     for (let count = pasids.beginCleaning(batch); count > 0; count = pasids.beginCleaning(batch)) {

@@ -11,7 +11,10 @@ import {
 import { HostError } from '../host-errors.js';
 import type { VirtualIommu } from './driver.js';
 
-/** The command `words[from…]` of a guest, with the host's VMID or StreamID. Throws {@link HostError} BAD_INVALIDATION. */
+/**
+ * The command `words[from…]` of a guest, with the host's VMID or StreamID. Throws {@link HostError}
+ * BAD_INVALIDATION.
+ */
 export function convertCommand(words: Uint32Array, from: number, guest: VirtualIommu): Uint32Array {
   const command = words.slice(from, from + COMMAND_BYTES / 4);
   const opcode = ANY_COMMAND.get.Opcode(command);

@@ -1,13 +1,15 @@
 /**
  * The host's SMMUv3 and the driver for it. IHI 0070.
  *
- * What it cannot do follows from its structures. A stream has one STE, and that one S1ContextPtr and one S2TTB: with
- * stage 2 on, the whole CD table is at intermediate addresses, that is in the memory of one guest. A context descriptor
- * names a stage 1 and nothing else, so a PASID has no stage 2 of its own.
+ * What it cannot do follows from its structures. A stream has one STE, and that one S1ContextPtr
+ * and one S2TTB: with stage 2 on, the whole CD table is at intermediate addresses, that is in the
+ * memory of one guest. A context descriptor names a stage 1 and nothing else, so a PASID has no
+ * stage 2 of its own.
  *
- * The TLB is tagged by VMID and ASID (§3.17) and does not know where an entry came from: nothing is dropped from it when a stream
- * or a PASID leaves its tables, as in Linux. Host tables have a tag of their own, which is clean when it is given to others. Of
- * guest tables only the guest knows which of its ASIDs are still good, and has to say so whether or not they are in use.
+ * The TLB is tagged by VMID and ASID (§3.17) and does not know where an entry came from: nothing is
+ * dropped from it when a stream or a PASID leaves its tables, as in Linux. Host tables have a tag
+ * of their own, which is clean when it is given to others. Of guest tables only the guest knows
+ * which of its ASIDs are still good, and has to say so whether or not they are in use.
  */
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
@@ -251,7 +253,8 @@ export class HostSmmuDriver implements HostDriver {
 
   flush(domain: PagingDomain, page: number, pages: number): void {
     if (domain.level === 'second') {
-      // What both stages made is tagged by guest addresses, so one intermediate address says nothing about it.
+      // What both stages made is tagged by guest addresses, so one intermediate address says
+      // nothing about it.
       this.queues.push(pack(CMD_TLBI, { Opcode: CMD.TLBI_S12_VMALL, VMID: domain.tag }));
     } else if (pages > MOST_PAGES) {
       this.queues.push(pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_ASID, ASID: domain.tag }));

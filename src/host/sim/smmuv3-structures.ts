@@ -59,7 +59,10 @@ export function secondSte(domain: PagingDomain): Words {
   return pack(STE, { V: 1, Config: STE_CONFIG.S2_TRANSLATE, ...stage2Fields(domain) });
 }
 
-/** Stage 1 by the host's own CD table. `own`: requests without SubstreamID use CD 0; otherwise they are refused. */
+/**
+ * Stage 1 by the host's own CD table. `own`: requests without SubstreamID use CD 0; otherwise they
+ * are refused.
+ */
 export function stage1Ste(cds: CdTable, own: boolean): Words {
   return pack(STE, {
     V: 1,
@@ -142,7 +145,10 @@ export class CdTable {
     this.memory.storeWords(address, cdOf(domain));
   }
 
-  /** Makes the CD of a SubstreamID invalid. Its table stays until {@link destroy} or until it is empty. */
+  /**
+   * Makes the CD of a SubstreamID invalid. Its table stays until {@link destroy} or until it is
+   * empty.
+   */
   clear(ssid: number): void {
     const index = ssid >>> LEAF_LOG2;
     const leaf = this.leaves.get(index);

@@ -15,7 +15,10 @@ import type { HostVtd2Driver } from './vtd2-driver.js';
 const RID = 0x0310;
 const PARENT = 1;
 
-/** Two guests with an mdev each of one function, their memory below a nest parent, stage-1 tables that map IOVA. */
+/**
+ * Two guests with an mdev each of one function, their memory below a nest parent, stage-1 tables
+ * that map IOVA.
+ */
 function twoGuests(kind: 'smmuv3' | 'vtd2' | 'vtd3') {
   const { host } = rig(kind, 'iommufd');
   host.addParent(RID);
@@ -223,7 +226,8 @@ describe('one PASID space for each parent', () => {
       expect([first.code, second.code, ask(guest, mine).code]).toEqual(['OK', 'OK', 'NO_PASID']);
       expect(new Set([mine.own, theirs.own, first.value, second.value]).size).toBe(4);
 
-      // A PASID is used on the mdev that it was allocated for; others are refused by the device itself.
+      // A PASID is used on the mdev that it was allocated for; others are refused by the device
+      // itself.
       guest.space(2, mine);
       guest.map(2, 7, 3, 1);
       expect(guest.attach(mine, 2, first.value).code).toBe('OK');
@@ -242,7 +246,8 @@ describe('one PASID space for each parent', () => {
       expect(free(other, theirs, first.value)).toBe('NOT_YOUR_PASID');
       expect(free(guest, mine, mine.own)).toBe('NOT_YOUR_PASID');
 
-      // Freed while attached: nothing goes through it any more, and it is clean before anybody gets it.
+      // Freed while attached: nothing goes through it any more, and it is clean before anybody gets
+      // it.
       expect(free(guest, mine, first.value)).toBe('OK');
       expect(dmaRead(mine, 0x7000, 1, first.value)).toBeUndefined();
       expect([pasids.live, pasids.dirty]).toEqual([3, 0]);

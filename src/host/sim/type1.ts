@@ -1,7 +1,7 @@
 /**
- * VFIO type1v2 containers. One container is one address space. An ordinary one fills the level that its devices have by
- * default (the first, where there is one), a nesting one (VFIO_TYPE1_NESTING_IOMMU) fills the second level and takes guest
- * tables on top.
+ * VFIO type1v2 containers. One container is one address space. An ordinary one fills the level that
+ * its devices have by default (the first, where there is one), a nesting one
+ * (VFIO_TYPE1_NESTING_IOMMU) fills the second level and takes guest tables on top.
  */
 import { HostError } from '../host-errors.js';
 import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable, SpaceNumber } from '../port.js';

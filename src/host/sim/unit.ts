@@ -1,6 +1,6 @@
 /**
- * A model of ours as the host's hardware: the same emulated IOMMU that guests see, over host memory, programmed through
- * its registers as a kernel would do it.
+ * A model of ours as the host's hardware: the same emulated IOMMU that guests see, over host
+ * memory, programmed through its registers as a kernel would do it.
  */
 import {
   type IommuOutputs,
@@ -77,7 +77,10 @@ export class HostUnit {
     return this.model.devices?.pageRequest !== undefined;
   }
 
-  /** The simulated devices have no caches, hold no requests, and the kernel looks at queues by itself. */
+  /**
+   * The simulated devices have no caches, hold no requests, and the kernel looks at queues by
+   * itself.
+   */
   private outputs(): IommuOutputs {
     return {
       invalidate: () => {},

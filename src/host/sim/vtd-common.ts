@@ -17,8 +17,8 @@ export function vtdRanges(level: Level): readonly PageRange[] {
 }
 
 /**
- * The address mask of the smallest aligned block of 2^mask pages that covers a range; undefined when that is more than
- * `most`, so that everything has to go.
+ * The address mask of the smallest aligned block of 2^mask pages that covers a range; undefined
+ * when that is more than `most`, so that everything has to go.
  */
 export function alignedMask(page: number, pages: number, most: number): number | undefined {
   const last = page + pages - 1;
@@ -28,7 +28,10 @@ export function alignedMask(page: number, pages: number, most: number): number |
   return undefined;
 }
 
-/** Guest first-stage tables that a unit without supervisor and write-protect support takes. Throws {@link HostError} BAD_TABLE. */
+/**
+ * Guest first-stage tables that a unit without supervisor and write-protect support takes. Throws
+ * {@link HostError} BAD_TABLE.
+ */
 export function checkVtdTable(table: NestedTable): asserts table is NestedTable & { format: 'vtd' } {
   if (table.format !== 'vtd') throw new HostError('BAD_TABLE', 'a VT-d unit walks the tables of a VT-d unit');
   const { root } = table;

@@ -1,6 +1,7 @@
 /**
- * The driver for the host's vt-d2 unit. What it cannot do follows from the extended context-entry: one SLPTPTR for the
- * function, one NESTE for all its PASIDs, and PASID entries that hold a first level and nothing else.
+ * The driver for the host's vt-d2 unit. What it cannot do follows from the extended context-entry:
+ * one SLPTPTR for the function, one NESTE for all its PASIDs, and PASID entries that hold a first
+ * level and nothing else.
  */
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
@@ -43,8 +44,8 @@ const PASID_BITS = 16;
 const TABLE_ORDER = PASID_BITS + 3 - 12;
 const PTS = PASID_BITS - 5;
 /**
- * With NESTE the PASID table is at an intermediate address. It stands above everything that guests have, read-only, one
- * place for each function.
+ * With NESTE the PASID table is at an intermediate address. It stands above everything that guests
+ * have, read-only, one place for each function.
  */
 const PASID_TABLES_FROM = TABLE_PAGES / 2;
 const MOST_MASK = 18;

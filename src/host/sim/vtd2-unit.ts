@@ -1,10 +1,10 @@
 /**
- * A VT-d unit in extended mode, as hardware of revision 2 was: extended context entries, one PASID table for each, and
- * caches that keep what they hold until they are told. VT-d Rev. 2.4 §3, §6.
+ * A VT-d unit in extended mode, as hardware of revision 2 was: extended context entries, one PASID
+ * table for each, and caches that keep what they hold until they are told. VT-d Rev. 2.4 §3, §6.
  *
- * A context entry has one second-level pointer, which requests without PASID always go through, and one NESTE bit for all
- * PASIDs. With it the PASID table and everything below is fetched through the second level too (§3.8).
- * Faults are numbered as in later revisions.
+ * A context entry has one second-level pointer, which requests without PASID always go through, and
+ * one NESTE bit for all PASIDs. With it the PASID table and everything below is fetched through the
+ * second level too (§3.8). Faults are numbered as in later revisions.
  */
 import { belowHi, belowLo } from '../../base/u64.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';

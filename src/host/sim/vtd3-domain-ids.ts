@@ -1,7 +1,8 @@
 /**
- * Domain-ids of guest tables. VT-d caches first-stage translations by domain-id and PASID (§6.2), so guest tables on the same
- * second stage can share an id where their PASIDs differ: in one function they do, because it has one PASID table. So each
- * function has one id on each nest parent, and 16 bits are no limit for PASIDs.
+ * Domain-ids of guest tables. VT-d caches first-stage translations by domain-id and PASID (§6.2),
+ * so guest tables on the same second stage can share an id where their PASIDs differ: in one
+ * function they do, because it has one PASID table. So each function has one id on each nest
+ * parent, and 16 bits are no limit for PASIDs.
  */
 import { HostError } from '../host-errors.js';
 import type { PagingDomain } from './host-domain.js';
@@ -33,7 +34,10 @@ export class DomainIds {
     this.tags.give(did);
   }
 
-  /** One more PASID of a function is nested on `parent`: the id for it. Throws {@link HostError} NO_TABLE_MEMORY. */
+  /**
+   * One more PASID of a function is nested on `parent`: the id for it. Throws {@link HostError}
+   * NO_TABLE_MEMORY.
+   */
   share(parent: PagingDomain, rid: number): number {
     let functions = this.shared.get(parent);
     if (functions === undefined) {

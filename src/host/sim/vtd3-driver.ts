@@ -1,9 +1,9 @@
 /**
  * The host's VT-d 3 unit in scalable mode and the driver for it. VT-d Rev. 5.10.
  *
- * Every PASID-table entry has a first- and a second-stage pointer of its own, so each PASID can be attached, or nested, by
- * itself; requests without PASID use the entry that RID_PASID names. There is one PASID table for each function, and it is
- * the host's.
+ * Every PASID-table entry has a first- and a second-stage pointer of its own, so each PASID can be
+ * attached, or nested, by itself; requests without PASID use the entry that RID_PASID names. There
+ * is one PASID table for each function, and it is the host's.
  */
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
@@ -266,7 +266,10 @@ export class HostVtd3Driver implements HostDriver {
     this.queue.sync();
   }
 
-  /** P_IOTLB invalidation; `mask` undefined: the whole PASID. Guests ask for many, so it is put together by hand. */
+  /**
+   * P_IOTLB invalidation; `mask` undefined: the whole PASID. Guests ask for many, so it is put
+   * together by hand.
+   */
   private invalidatePasid(did: number, pasid: number, page: number, mask: number | undefined): void {
     const { words } = this;
     const whole = mask === undefined;

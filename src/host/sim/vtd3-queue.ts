@@ -1,4 +1,7 @@
-/** Invalidation queue and fault records of the host's VT-d unit, as its kernel drives them. VT-d §6.5.2, §7.2. */
+/**
+ * Invalidation queue and fault records of the host's VT-d unit, as its kernel drives them. VT-d
+ * §6.5.2, §7.2.
+ */
 import { pack } from '../../spec/define.js';
 import { DESCRIPTOR, INV_WAIT_DSC } from '../../spec/vtd/descriptors.js';
 import {

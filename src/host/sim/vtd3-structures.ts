@@ -81,7 +81,10 @@ export class VtdTables {
     this.memory.storeWords(this.root + half * 8, words);
   }
 
-  /** Writes a PASID-table entry. Throws {@link HostError} NO_TABLE_MEMORY, and then nothing has changed. */
+  /**
+   * Writes a PASID-table entry. Throws {@link HostError} NO_TABLE_MEMORY, and then nothing has
+   * changed.
+   */
   setEntry(found: PciFunction, pasid: number, domain: HostDomain, did: number): void {
     if (pasid < 0 || pasid >= 2 ** this.pasidBits) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     try {
@@ -117,7 +120,10 @@ export class VtdTables {
     table.users--;
   }
 
-  /** Gives back the table of a PASID if it has no entries left, and the directory with the last; caches have been invalidated. */
+  /**
+   * Gives back the table of a PASID if it has no entries left, and the directory with the last;
+   * caches have been invalidated.
+   */
   reclaim(found: PciFunction, pasid: number): void {
     const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
     const table = found.tables.get(index);

@@ -1,30 +1,37 @@
 /**
- * What a page-table format is to the one generic walker (src/walk): a record of plain data. Every format has
- * the same keys in the same order, so the engine compiles the walker once, for one shape.
+ * What a page-table format is to the one generic walker (src/walk): a record of plain data. Every
+ * format has the same keys in the same order, so the engine compiles the walker once, for one
+ * shape.
  *
- * A {@link FormatLevel} holds what differs from level to level, the rest of the record what does not. All masks
- * are computed per instance, from the capabilities of the unit that owns the format (host address width,
- * page sizes, snoop control, …), never shared between units.
+ * A {@link FormatLevel} holds what differs from level to level, the rest of the record what does
+ * not. All masks are computed per instance, from the capabilities of the unit that owns the format
+ * (host address width, page sizes, snoop control, …), never shared between units.
  *
  * What tells the families apart is data too:
- * - bits that must be one rather than zero (Arm: bit 1 of a page or of a table where no block is allowed; the Access
- *   flag that hardware does not manage): `flip` inverts them, and they stand among the reserved bits. What kind of
- *   error a violated bit is, is looked up when it has happened: `absentLo`, `sizeLo:sizeHi`, `accessFlagLo`;
- * - rights that every level takes away (VT-d) or that the leaf grants and tables limit (Arm's APTable, XNTable,
- *   PXNTable): the low halves are gathered by AND, less `keepLo`; the leaf's high half and the OR of those above
- *   it have masks of their own into {@link PageTableFormat.rights};
- * - addresses with split bits (Arm: 64 KiB granule, 52 bits: 15:12 hold 51:48): `splitLo` and `splitShift`;
- * - input ranges: zero above the width, canonical, or all ones (Arm's TTB1; with TBI the top byte is no part of it).
+ * - bits that must be one rather than zero (Arm: bit 1 of a page or of a table where no block is
+ *   allowed; the Access flag that hardware does not manage): `flip` inverts them, and they stand
+ *   among the reserved bits. What kind of error a violated bit is, is looked up when it has
+ *   happened: `absentLo`, `sizeLo:sizeHi`, `accessFlagLo`;
+ * - rights that every level takes away (VT-d) or that the leaf grants and tables limit (Arm's
+ *   APTable, XNTable, PXNTable): the low halves are gathered by AND, less `keepLo`; the leaf's high
+ *   half and the OR of those above it have masks of their own into {@link PageTableFormat.rights};
+ * - addresses with split bits (Arm: 64 KiB granule, 52 bits: 15:12 hold 51:48): `splitLo` and
+ *   `splitShift`;
+ * - input ranges: zero above the width, canonical, or all ones (Arm's TTB1; with TBI the top byte
+ *   is no part of it).
  */
 
 import type { Layout } from '../define.js';
 
-/** Access bits of a walk and the rights it returns. The same numbers as the device interface's access bits. */
+/**
+ * Access bits of a walk and the rights it returns. The same numbers as the device interface's
+ * access bits.
+ */
 export const RIGHT = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
 
 /**
- * What differs from level to level. Levels are linked from the root down, so a walk follows a pointer instead of
- * indexing an array (a third faster). Masks are signed 32-bit numbers.
+ * What differs from level to level. Levels are linked from the root down, so a walk follows a
+ * pointer instead of indexing an array (a third faster). Masks are signed 32-bit numbers.
  */
 export interface FormatLevel {
   /** 1 is the last level. */
@@ -33,10 +40,15 @@ export interface FormatLevel {
   readonly shift: number;
   /** Mask of the index, after shifting down. */
   readonly indexMask: number;
-  /** An entry is a leaf when `(lo & leafMask) === leafValue`. Mask 0 with value 0: always; with 1: never. */
+  /**
+   * An entry is a leaf when `(lo & leafMask) === leafValue`. Mask 0 with value 0: always; with 1:
+   * never.
+   */
   readonly leafMask: number;
   readonly leafValue: number;
-  /** Bits of the low half that are inverted before the masks below look at them: those must be one. */
+  /**
+   * Bits of the low half that are inverted before the masks below look at them: those must be one.
+   */
   readonly flip: number;
   /** Bits that must be zero in a present entry that points to a table. */
   readonly tableReservedLo: number;
@@ -74,7 +86,10 @@ export interface PageTableFormat {
   readonly keepLo: number;
   /** Low half of a leaf that allows everything that its tables do; for people. */
   readonly openLo: number;
-  /** Bits of the low half that the walk sets in every table entry it uses; 0 when the format does not keep them. */
+  /**
+   * Bits of the low half that the walk sets in every table entry it uses; 0 when the format does
+   * not keep them.
+   */
   readonly tableAccessed: number;
   /** The same of a leaf. */
   readonly accessed: number;
@@ -85,7 +100,10 @@ export interface PageTableFormat {
   /** Address of the next table. */
   readonly addressLo: number;
   readonly addressHi: number;
-  /** These bits of the low half, shifted left by `splitShift`, belong to the high half of an address. */
+  /**
+   * These bits of the low half, shifted left by `splitShift`, belong to the high half of an
+   * address.
+   */
   readonly splitLo: number;
   readonly splitShift: number;
   /** Reserved bits whose violation means that the entry is not present. */
@@ -97,7 +115,10 @@ export interface PageTableFormat {
   readonly accessFlagLo: number;
   /** The root level. */
   readonly root: FormatLevel;
-  /** Right shift and mask of what the low halves, the leaf's high half and the high halves above it index `rights` with. */
+  /**
+   * Right shift and mask of what the low halves, the leaf's high half and the high halves above it
+   * index `rights` with.
+   */
   readonly lowShift: number;
   readonly lowMask: number;
   readonly leafHiShift: number;
@@ -105,23 +126,31 @@ export interface PageTableFormat {
   readonly aboveHiShift: number;
   readonly aboveHiMask: number;
   /**
-   * {@link RIGHT} bits by the three masked values and RIGHT.PRIVILEGED of the access (bit 3 of the index). PRIVILEGED
-   * in a value: these rights hold for privileged requests only.
+   * {@link RIGHT} bits by the three masked values and RIGHT.PRIVILEGED of the access (bit 3 of the
+   * index). PRIVILEGED in a value: these rights hold for privileged requests only.
    */
   readonly rights: Uint8Array;
   /** As a second stage: RIGHT bits of an access that it looks at. */
   readonly asks: number;
-  /** As a second stage: a table of the first stage whose leaf has none of these bits is refused (Arm: S2PTW); 0: none. */
+  /**
+   * As a second stage: a table of the first stage whose leaf has none of these bits is refused
+   * (Arm: S2PTW); 0: none.
+   */
   readonly tableMemory: number;
   /** What the specification calls an entry of each level, from level 1 at index 1; for people. */
   readonly entryNames: readonly string[];
-  /** Declared bits of an entry that points to a table, by level; for people and for the masks above. */
+  /**
+   * Declared bits of an entry that points to a table, by level; for people and for the masks above.
+   */
   readonly tableLayouts: readonly (Layout<string> | undefined)[];
   /** The same of leaves; undefined where the level has none. */
   readonly leafLayouts: readonly (Layout<string> | undefined)[];
 }
 
-/** What {@link defineFormat} makes a format from. Levels count from 1; index 0 of the arrays is unused. */
+/**
+ * What {@link defineFormat} makes a format from. Levels count from 1; index 0 of the arrays is
+ * unused.
+ */
 export interface FormatSpec {
   readonly name: string;
   readonly levels: number;
@@ -145,8 +174,9 @@ export interface FormatSpec {
 }
 
 /**
- * Computes a VT-d format's masks from its declared layouts. Runs once per unit, never in a walk. Every format goes
- * through {@link formatRecord} and {@link levelRecord}, which fix the order of the keys.
+ * Computes a VT-d format's masks from its declared layouts. Runs once per unit, never in a walk.
+ * Every format goes through {@link formatRecord} and {@link levelRecord}, which fix the order of
+ * the keys.
  */
 export function defineFormat(spec: FormatSpec): PageTableFormat {
   let root = defineLevel(spec, 1, undefined);

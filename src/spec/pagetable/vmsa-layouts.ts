@@ -1,6 +1,7 @@
 /**
- * Descriptors of VMSAv8-64 translation tables (DDI 0487, D8.3), for people. What the architecture reserves in them
- * is RES0 or ignored, never a fault, so every bit belongs to a field: `IGN…` where it has no meaning here.
+ * Descriptors of VMSAv8-64 translation tables (DDI 0487, D8.3), for people. What the architecture
+ * reserves in them is RES0 or ignored, never a fault, so every bit belongs to a field: `IGN…` where
+ * it has no meaning here.
  */
 
 import { addr, type FieldInput, type Layout, layout } from '../define.js';
@@ -9,7 +10,10 @@ type Fields = Record<string, FieldInput>;
 
 const made = new Map<string, Layout<string>>();
 
-/** A descriptor that points to a table. `granule` is log2; `large`: bits 15:12 are address bits 51:48. */
+/**
+ * A descriptor that points to a table. `granule` is log2; `large`: bits 15:12 are address bits
+ * 51:48.
+ */
 export function tableLayout(stage: 1 | 2, granule: number, large: boolean): Layout<string> {
   const limits: Fields =
     stage === 1

@@ -1,16 +1,21 @@
 /**
- * Translation tables of the Arm architecture, VMSAv8-64 (DDI 0487, D8), as the SMMUv3 uses them (IHI 0070 §3.4):
- * stage 1 and stage 2 with granules of 4, 16 and 64 KiB, little-endian. What a context descriptor or stream table
- * entry says of them is the parameters; every set of parameters is one record.
+ * Translation tables of the Arm architecture, VMSAv8-64 (DDI 0487, D8), as the SMMUv3 uses them
+ * (IHI 0070 §3.4): stage 1 and stage 2 with granules of 4, 16 and 64 KiB, little-endian. What a
+ * context descriptor or stream table entry says of them is the parameters; every set of parameters
+ * is one record.
  *
- * The walker counts levels from the last one: Arm's level is 4 less ours. Its outcomes in Arm's terms:
- * - Translation fault: NOT_PRESENT at that level; ADDRESS_SIZE (the input is beyond TxSZ), which Arm reports at level 0;
+ * The walker counts levels from the last one: Arm's level is 4 less ours. Its outcomes in Arm's
+ * terms:
+ * - Translation fault: NOT_PRESENT at that level; ADDRESS_SIZE (the input is beyond TxSZ), which
+ *   Arm reports at level 0;
  * - Address size fault: OUTPUT_SIZE; Access flag fault: ACCESS_FLAG; Permission fault: PERMISSION;
  * - External abort on a walk: FETCH, and UPDATE when a descriptor could not be written.
- * RESERVED does not occur: what the architecture does not define is ignored (RES0) or a Translation fault.
+ * RESERVED does not occur: what the architecture does not define is ignored (RES0) or a Translation
+ * fault.
  *
- * Not in these records, since it is checked before a walk: EPD, the choice of TTB0 or TTB1 (bit 55 with TBI, else 63),
- * a table base beyond the output size. Ignored as hints: Contiguous, nT, nG. Not made yet: LPA2 (DS = 1).
+ * Not in these records, since it is checked before a walk: EPD, the choice of TTB0 or TTB1 (bit 55
+ * with TBI, else 63), a table base beyond the output size. Ignored as hints: Contiguous, nT, nG.
+ * Not made yet: LPA2 (DS = 1).
  */
 
 import type { Layout } from '../define.js';
@@ -44,9 +49,15 @@ export interface VmsaParams {
   readonly granule: Granule;
   /** Width of the input address: 64 − TxSZ. 16..52, at most 48 unless the granule is 64 KiB. */
   readonly inputBits: number;
-  /** Effective output size (IPS or PS, at most OAS): 32..52. 52 counts as 48 unless `largePhysical` and 64 KiB. */
+  /**
+   * Effective output size (IPS or PS, at most OAS): 32..52. 52 counts as 48 unless `largePhysical`
+   * and 64 KiB.
+   */
   readonly outputBits: number;
-  /** The unit has 52-bit addresses (OAS = 52): with 64 KiB, bits 15:12 are address bits 51:48 and blocks of 4 TiB exist. */
+  /**
+   * The unit has 52-bit addresses (OAS = 52): with 64 KiB, bits 15:12 are address bits 51:48 and
+   * blocks of 4 TiB exist.
+   */
   readonly largePhysical: boolean;
   readonly accessFlag: AccessFlagMode;
   /** HD = 1 (needs HA = 1): a write makes a writable-clean leaf (DBM = 1) dirty. */
@@ -64,7 +75,10 @@ export interface VmsaStage1Params extends VmsaParams {
   readonly writeExecuteNever: boolean;
   /** PAN: a privileged data access to what unprivileged ones can read is refused. */
   readonly privilegedAccessNever: boolean;
-  /** A translation regime without unprivileged accesses (EL2 without E2H): AP[1], PXN and their table bits mean nothing. */
+  /**
+   * A translation regime without unprivileged accesses (EL2 without E2H): AP[1], PXN and their
+   * table bits mean nothing.
+   */
   readonly singlePrivilege: boolean;
 }
 
@@ -82,15 +96,18 @@ const strideOf = (granule: Granule): number => granule - 3;
 /** log2 of the input span of an entry; our level numbers. */
 const shiftOf = (granule: Granule, level: number): number => granule + strideOf(granule) * (level - 1);
 
-/** Arm's start level for an S2SL0 and granule; undefined where it is reserved. IHI 0070 §5.2 (S2SL0), DDI 0487 D8.2 */
+/**
+ * Arm's start level for an S2SL0 and granule; undefined where it is reserved. IHI 0070 §5.2
+ * (S2SL0), DDI 0487 D8.2
+ */
 export function stage2StartLevel(granule: Granule, sl0: number): number | undefined {
   if (granule === GRANULE.KIB_4) return [2, 1, 0][sl0];
   return [3, 2, 1][sl0];
 }
 
 /**
- * log2 of the number of concatenated root tables of a stage 2: 0..4, or undefined where start level and input size
- * don't go together: fewer than two entries, or more than 16 tables. DDI 0487 D8.2
+ * log2 of the number of concatenated root tables of a stage 2: 0..4, or undefined where start level
+ * and input size don't go together: fewer than two entries, or more than 16 tables. DDI 0487 D8.2
  */
 export function stage2Concatenation(
   granule: Granule,
@@ -102,7 +119,10 @@ export function stage2Concatenation(
   return Math.max(0, entries - strideOf(granule));
 }
 
-/** Bytes of the root table (with those concatenated to it), which is what it is aligned to; 64 at least. */
+/**
+ * Bytes of the root table (with those concatenated to it), which is what it is aligned to; 64 at
+ * least.
+ */
 export function rootBytes(format: PageTableFormat): number {
   return Math.max(64, (format.root.indexMask + 1) * 8);
 }
@@ -123,8 +143,9 @@ const SPLIT = 0xf << 12;
 const SPLIT_SHIFT = 4;
 
 /**
- * Index of the rights: AP[2:1] or S2AP (bits 7:6) as bits 1:0; of the leaf's high half DBM (51), PXN (53) and UXN (54)
- * as 2, 4, 5 and of the tables' PXNTable (59), UXNTable (60) and APTable (62:61) as 6 to 9. Bit 3: privileged.
+ * Index of the rights: AP[2:1] or S2AP (bits 7:6) as bits 1:0; of the leaf's high half DBM (51),
+ * PXN (53) and UXN (54) as 2, 4, 5 and of the tables' PXNTable (59), UXNTable (60) and APTable
+ * (62:61) as 6 to 9. Bit 3: privileged.
  */
 const INDEX = {
   AP1: 1 << 0,
@@ -143,7 +164,10 @@ const ABOVE_HI_SHIFT = 59 - 32 - 6;
 const LEAF_HI_MASK = INDEX.DBM | INDEX.PXN | INDEX.UXN;
 const ABOVE_HI_MASK = INDEX.PXN_TABLE | INDEX.UXN_TABLE | INDEX.AP_TABLE0 | INDEX.AP_TABLE1;
 
-/** Records made so far. A guest that tries all parameters must not fill memory, so it is emptied at a bound. */
+/**
+ * Records made so far. A guest that tries all parameters must not fill memory, so it is emptied at
+ * a bound.
+ */
 const made = new Map<number, PageTableFormat>();
 const rightsMade = new Map<number, Uint8Array>();
 const MOST_MADE = 512;
@@ -154,7 +178,10 @@ export function vmsaStage1(p: VmsaStage1Params): PageTableFormat {
   return remembered(keyOf(p, 0, flags), () => defineStage1(p));
 }
 
-/** The format of a stage 2 with these parameters; the same object every time. Throws where {@link stage2Concatenation} is undefined. */
+/**
+ * The format of a stage 2 with these parameters; the same object every time. Throws where
+ * {@link stage2Concatenation} is undefined.
+ */
 export function vmsaStage2(p: VmsaStage2Params): PageTableFormat {
   const flags = pack([p.protectedTableWalk]) * 64 + stage2RightsKey(p);
   return remembered(keyOf(p, 4 + p.startLevel, flags), () => defineStage2(p));
@@ -301,7 +328,10 @@ const ENTRY_NAMES = [
   'level 0 descriptor',
 ];
 
-/** Pages, and blocks of 2 MiB, 32 MiB, 512 MiB; with 4 KiB 1 GiB; with 64 KiB and 52 bits 4 TiB. DDI 0487 D8.3 */
+/**
+ * Pages, and blocks of 2 MiB, 32 MiB, 512 MiB; with 4 KiB 1 GiB; with 64 KiB and 52 bits 4 TiB. DDI
+ * 0487 D8.3
+ */
 function hasLeaf(granule: Granule, level: number, large: boolean): boolean {
   return level <= 2 || (level === 3 && (granule === GRANULE.KIB_4 || large));
 }
@@ -363,7 +393,8 @@ function stage2Rights(p: VmsaStage2Params, index: number): number {
   const has = (mask: number): boolean => (index & mask) !== 0;
   const write = has(INDEX.AP2) || (p.dirtyState && has(INDEX.DBM));
   const data = (has(INDEX.AP1) ? RIGHT.READ : 0) | (write ? RIGHT.WRITE : 0);
-  // XN[0] makes XN[1] mean one privilege only: 01 privileged, 11 unprivileged software does not execute.
+  // XN[0] makes XN[1] mean one privilege only: 01 privileged, 11 unprivileged software does not
+  // execute.
   const never = (privileged: boolean): boolean =>
     p.executeNeverByPrivilege && has(INDEX.PXN) ? privileged !== has(INDEX.UXN) : has(INDEX.UXN);
   const rightsAt = (privileged: boolean): number => data | (never(privileged) ? 0 : RIGHT.EXECUTE);

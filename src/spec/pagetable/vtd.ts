@@ -1,13 +1,16 @@
 /**
- * Paging entries of Intel VT-d (Architecture Specification rev 4.1): first-stage §9.7, second-stage §9.8, and
- * the formats made from them. Bits that the specification ignores are declared (`IGN…`), so that what no field
- * covers is exactly what it reserves. Bits 51:HAW and what capabilities take away are added per instance.
+ * Paging entries of Intel VT-d (Architecture Specification rev 4.1): first-stage §9.7, second-stage
+ * §9.8, and the formats made from them. Bits that the specification ignores are declared (`IGN…`),
+ * so that what no field covers is exactly what it reserves. Bits 51:HAW and what capabilities take
+ * away are added per instance.
  */
 
 import { addr, type Layout, layout } from '../define.js';
 import { defineFormat, type PageTableFormat, RIGHT } from './format.js';
 
-/** Second-stage entry that points to a table. Bit 7 (PS) is 0 in it where the level has pages. §9.8 */
+/**
+ * Second-stage entry that points to a table. Bit 7 (PS) is 0 in it where the level has pages. §9.8
+ */
 export const SS_TABLE = layout('SS table entry', 8, {
   R: 0,
   W: 1,
@@ -37,7 +40,10 @@ const ssLeaf = {
   IGN_63: 63,
 } as const;
 
-/** Second-stage page of 4 KiB (SS-PTE; its bit 7 is ignored), 2 MiB (SS-PDE) and 1 GiB (SS-PDPTE). §9.8 */
+/**
+ * Second-stage page of 4 KiB (SS-PTE; its bit 7 is ignored), 2 MiB (SS-PDE) and 1 GiB (SS-PDPTE).
+ * §9.8
+ */
 export const SS_PAGE_4K = layout('SS-PTE', 8, { ...ssLeaf, ADDR: addr(51, 12) });
 export const SS_PAGE_2M = layout('SS-PDE (2 MiB)', 8, { ...ssLeaf, ADDR: addr(51, 21) });
 export const SS_PAGE_1G = layout('SS-PDPTE (1 GiB)', 8, { ...ssLeaf, ADDR: addr(51, 30) });
@@ -126,8 +132,9 @@ const PS = 1 << 7;
 const TM_HI = 1 << 30;
 
 /**
- * First-stage tables, 4- or 5-level: canonical 48- or 57-bit input (§3.6). XD is ignored, as nothing here
- * advertises execute requests (ECAP.ERS). A and, on a write, D are always kept (§3.6.2).
+ * First-stage tables, 4- or 5-level: canonical 48- or 57-bit input (§3.6). XD is ignored, as
+ * nothing here advertises execute requests (ECAP.ERS). A and, on a write, D are always kept
+ * (§3.6.2).
  */
 export function vtdFirstStage(caps: VtdPagingCapabilities, options: FirstStageOptions): PageTableFormat {
   const { levels, writeProtect, extendedAccessed } = options;
@@ -150,7 +157,9 @@ export function vtdFirstStage(caps: VtdPagingCapabilities, options: FirstStageOp
   });
 }
 
-/** Second-stage tables, 3- to 5-level: input of 39, 48 or 57 bits, zero above (§3.7). X is ignored. */
+/**
+ * Second-stage tables, 3- to 5-level: input of 39, 48 or 57 bits, zero above (§3.7). X is ignored.
+ */
 export function vtdSecondStage(caps: VtdPagingCapabilities, options: SecondStageOptions): PageTableFormat {
   const { levels, accessedDirty } = options;
   const width = 12 + 9 * levels;

@@ -1,13 +1,14 @@
 /**
  * SMMUv3 registers of the Non-secure programming interface.
  *
- * Issue pinned for all of `src/spec/smmuv3`: Arm System Memory Management Unit Architecture Specification,
- * SMMU architecture version 3, IHI 0070 (issue F.b). Chapter 6 has the registers, 5 the structures, 4 the
- * commands, 7 the events, 8 the page requests. Bit positions agree with Linux 6.1, QEMU 10.0 and FreeBSD where
- * those define them. Where those three are silent the issue alone was followed.
+ * Issue pinned for all of `src/spec/smmuv3`: Arm System Memory Management Unit Architecture
+ * Specification, SMMU architecture version 3, IHI 0070 (issue F.b). Chapter 6 has the registers, 5
+ * the structures, 4 the commands, 7 the events, 8 the page requests. Bit positions agree with Linux
+ * 6.1, QEMU 10.0 and FreeBSD where those define them. Where those three are silent the issue alone
+ * was followed.
  *
- * Fields that belong to features of later issues, or to Secure state, Realm and enhanced command queues, are
- * not declared: they read as zero and ignore writes.
+ * Fields that belong to features of later issues, or to Secure state, Realm and enhanced command
+ * queues, are not declared: they read as zero and ignore writes.
  */
 import { addr, type FieldSpec, type Register, register, ro, rw } from '../define.js';
 
@@ -116,7 +117,10 @@ export const IIDR = register('SMMU_IIDR', 0x0018, 32, {
 /** SMMU_AIDR. §6.3.8 */
 export const AIDR = register('SMMU_AIDR', 0x001c, 32, { ArchMinorRev: ro(3, 0), ArchMajorRev: ro(7, 4) });
 
-/** SMMU_CR0. §6.3.9. PRIQEN, ATSCHK and VMW exist with IDR0.PRI, ATS and VMW only; no option brings VMW. */
+/**
+ * SMMU_CR0. §6.3.9. PRIQEN, ATSCHK and VMW exist with IDR0.PRI, ATS and VMW only; no option brings
+ * VMW.
+ */
 export const CR0 = register('SMMU_CR0', 0x0020, 32, {
   SMMUEN: rw(0),
   PRIQEN: rw(1),
@@ -293,7 +297,10 @@ export const PRIQ_CONS = register('SMMU_PRIQ_CONS', PAGE_1 + 0x00cc, 32, { RD: r
 /** §6.3.37, §6.3.38 */
 export const [PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1] = interruptConfiguration('SMMU_PRIQ', 0x00d0);
 
-/** SMMU_PRIQ_IRQ_CFG2. LO: an interrupt for the last request of a group rather than for a queue that was empty. §6.3.39 */
+/**
+ * SMMU_PRIQ_IRQ_CFG2. LO: an interrupt for the last request of a group rather than for a queue that
+ * was empty. §6.3.39
+ */
 export const PRIQ_IRQ_CFG2 = register('SMMU_PRIQ_IRQ_CFG2', 0x00dc, 32, {
   MEMATTR: rw(3, 0),
   SH: rw(5, 4),

@@ -7,7 +7,10 @@ export const L1STD = layout('L1STD', 8, { Span: [4, 0], L2Ptr: addr(51, 6) });
 /** Largest L1STD.Span; greater ones are reserved. Span means 2^(Span-1) STEs, 0 means none. §5.1 */
 export const MAX_SPAN = 11;
 
-/** Stream Table Entry. §5.2. Fields of features that no option brings are declared, so that people can read them. */
+/**
+ * Stream Table Entry. §5.2. Fields of features that no option brings are declared, so that people
+ * can read them.
+ */
 export const STE = layout('STE', 64, {
   V: 0,
   Config: [3, 1],
@@ -67,7 +70,10 @@ export const STE_CONFIG_BIT = { S1: 1, S2: 2, PASS: 4 } as const;
 /** STE.S1Fmt. 0b11 is reserved and behaves as linear. §5.2 */
 export const S1FMT = { LINEAR: 0, TWO_LEVEL_4K: 1, TWO_LEVEL_64K: 2, RESERVED: 3 } as const;
 
-/** STE.S1DSS: what becomes of a transaction without a SubstreamID. 0b11 is reserved and behaves as terminate. §5.2 */
+/**
+ * STE.S1DSS: what becomes of a transaction without a SubstreamID. 0b11 is reserved and behaves as
+ * terminate. §5.2
+ */
 export const S1DSS = { TERMINATE: 0, BYPASS: 1, SSID0: 2, RESERVED: 3 } as const;
 
 /** STE.STRW while stage 1 is enabled. §5.2 */

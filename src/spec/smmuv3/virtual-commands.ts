@@ -1,6 +1,7 @@
 /**
- * Virtual command registers of the SMMUv3: ours, in the space that IHI 0070 §6.2 leaves IMPLEMENTATION DEFINED (page 0,
- * 0xE00 to 0xEFF). docs/pv-pasid.md specifies them; section numbers here are of that document.
+ * Virtual command registers of the SMMUv3: ours, in the space that IHI 0070 §6.2 leaves
+ * IMPLEMENTATION DEFINED (page 0, 0xE00 to 0xEFF). docs/pv-pasid.md specifies them; section numbers
+ * here are of that document.
  */
 import { type Register, register, ro, rw } from '../define.js';
 
@@ -8,7 +9,10 @@ import { type Register, register, ro, rw } from '../define.js';
 export const VCID0 = register('SMMU_VCID0', 0x0e00, 32, { SIGNATURE: ro(31, 0) });
 /** §1 */
 export const VCID1 = register('SMMU_VCID1', 0x0e04, 32, { SIGNATURE: ro(31, 0) });
-/** What is there. PAS: SubstreamIDs are allocated, and others are not the guest's. SSIDSIZE: their width in bits. §1 */
+/**
+ * What is there. PAS: SubstreamIDs are allocated, and others are not the guest's. SSIDSIZE: their
+ * width in bits. §1
+ */
 export const VCCAP = register('SMMU_VCCAP', 0x0e08, 32, { VER: ro(7, 0), PAS: ro(8), SSIDSIZE: ro(20, 16) });
 /** A command. SubstreamID stands where commands and events of the architecture have it. §2 */
 export const VCMD = register('SMMU_VCMD', 0x0e10, 32, { CMD: rw(7, 0), SubstreamID: rw(31, 12) });

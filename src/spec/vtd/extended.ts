@@ -1,6 +1,6 @@
 /**
- * Structures of extended mode, which scalable mode has replaced: VT-d Rev. 2.4 (D51397-008), chapter 9. Only the simulated
- * vt-d2 host uses them; no guest sees them.
+ * Structures of extended mode, which scalable mode has replaced: VT-d Rev. 2.4 (D51397-008),
+ * chapter 9. Only the simulated vt-d2 host uses them; no guest sees them.
  */
 import { addr, layout } from '../define.js';
 
@@ -41,8 +41,9 @@ export const EXTENDED_CONTEXT_ENTRY = layout('extended context-entry', 32, {
 });
 
 /**
- * EXTENDED_CONTEXT_ENTRY.T: requests without PASID through the second level or not at all, and whether Device-TLBs are
- * allowed. With-PASID requests depend on PASIDE and NESTE alone. Rev. 2.4 §9.4
+ * EXTENDED_CONTEXT_ENTRY.T: requests without PASID through the second level or not at all, and
+ * whether Device-TLBs are allowed. With-PASID requests depend on PASIDE and NESTE alone. Rev. 2.4
+ * §9.4
  */
 export const EXTENDED_T = {
   SECOND_LEVEL: 0,

@@ -1,8 +1,9 @@
 /**
- * Fault reasons. VT-d Rev. 5.10: DMA remapping §7.1.3 (Table 30), interrupt remapping §5.1.4.1 (Table 15).
+ * Fault reasons. VT-d Rev. 5.10: DMA remapping §7.1.3 (Table 30), interrupt remapping §5.1.4.1
+ * (Table 15).
  *
- * Names are the specification's condition codes with the dot as an underscore; interrupt-remapping reasons have
- * no condition code there, so they are called IR_ and their number.
+ * Names are the specification's condition codes with the dot as an underscore; interrupt-remapping
+ * reasons have no condition code there, so they are called IR_ and their number.
  */
 export const FAULT = {
   // Legacy mode.
@@ -218,11 +219,16 @@ const TEXT: { readonly [P in FaultName]: string } = {
 
 /** How a translation request ends that meets a condition. Table 30, columns "Translation Req". */
 export const COMPLETION = {
-  /** Unsupported Request: the device is to use no translations. What is not listed below ends so. */
+  /**
+   * Unsupported Request: the device is to use no translations. What is not listed below ends so.
+   */
   UNSUPPORTED: 0,
   /** Completer Abort: something is wrong with the tables. */
   ABORT: 1,
-  /** Success with R = W = 0: nothing to report, the device finds out that it has no permission. §7.1.2 */
+  /**
+   * Success with R = W = 0: nothing to report, the device finds out that it has no permission.
+   * §7.1.2
+   */
   NOTHING: 2,
   /** The same, and reported all the same. */
   NOTHING_REPORTED: 3,
@@ -256,7 +262,10 @@ const ENDS_IN_ABORT: readonly FaultName[] = [
   'SGN_8',
 ];
 
-/** Lack of one right only (LGN.2, LGN.3, SGN.6, SGN.7) is "effective permission": that right is not given. */
+/**
+ * Lack of one right only (LGN.2, LGN.3, SGN.6, SGN.7) is "effective permission": that right is not
+ * given.
+ */
 const ENDS_IN_NOTHING: readonly FaultName[] = [
   'LGN_1',
   'LGN_2',
@@ -304,7 +313,9 @@ export function completionOf(reason: number): number {
   return completionByReason[reason];
 }
 
-/** The specification's condition code and what it means, e.g. `LCT.2: context-entry not present`. */
+/**
+ * The specification's condition code and what it means, e.g. `LCT.2: context-entry not present`.
+ */
 export function faultName(reason: number): string {
   const name = nameByReason[reason];
   return name === undefined ? `reason 0x${reason.toString(16)}` : `${name.replace('_', '.')}: ${TEXT[name]}`;

@@ -1,12 +1,15 @@
 /**
  * VT-d remapping registers.
  *
- * Revision pinned for all of `src/spec/vtd`: Intel Virtualization Technology for Directed I/O, Architecture
- * Specification, Rev. 5.10, Order Number D51397-018. Section numbers ("§11.4.2") are of that revision; chapter
- * 11 has the registers, §9 the structures, §6.5.2 the invalidation descriptors, §7.1.3 and §5.1.4.1 the faults.
+ * Revision pinned for all of `src/spec/vtd`: Intel Virtualization Technology for Directed I/O,
+ * Architecture Specification, Rev. 5.10, Order Number D51397-018. Section numbers ("§11.4.2") are
+ * of that revision; chapter
+ * 11 has the registers, §9 the structures, §6.5.2 the invalidation descriptors, §7.1.3 and §5.1.4.1
+ *    the faults.
  * Bit positions agree with Linux 6.1 and QEMU 10.0 where those define them.
  *
- * Fields that this revision treats as reserved are not declared: they read as zero and ignore writes.
+ * Fields that this revision treats as reserved are not declared: they read as zero and ignore
+ * writes.
  */
 import { addr, type FieldSpec, type Register, register, ro, ros, rw, rw1cs, wo } from '../define.js';
 
@@ -122,7 +125,10 @@ export const CCMD_REG = register('CCMD_REG', 0x028, 64, {
 /** Granularities of CCMD_REG.CIRG and of the context-cache invalidate descriptor. §11.4.6.1 */
 export const CC_GRANULARITY = { RESERVED: 0, GLOBAL: 1, DOMAIN: 2, DEVICE: 3 } as const;
 
-/** Fault Status Register. §11.4.7.1. ITE and ICE never set without Device-TLB support, where they are RsvdZ. */
+/**
+ * Fault Status Register. §11.4.7.1. ITE and ICE never set without Device-TLB support, where they
+ * are RsvdZ.
+ */
 export const FSTS_REG = register('FSTS_REG', 0x034, 32, {
   PFO: rw1cs(0),
   PPF: ros(1),
@@ -185,7 +191,10 @@ export const IQEI = {
 /** Interrupt Remapping Table Address Register. §11.4.10. RsvdZ while ECAP.IR is clear. */
 export const IRTA_REG = register('IRTA_REG', 0x0b8, 64, { S: rw(3, 0), EIME: rw(11), IRTA: addr(63, 12) });
 
-/** Page Request Queue Head Register. §11.4.11.1. This and the rest of §11.4.11: RsvdZ while ECAP.PRS is clear. */
+/**
+ * Page Request Queue Head Register. §11.4.11.1. This and the rest of §11.4.11: RsvdZ while ECAP.PRS
+ * is clear.
+ */
 export const PQH_REG = register('PQH_REG', 0x0c0, 64, { PQH: addr(18, 5) });
 /** Page Request Queue Tail Register. §11.4.11.2 */
 export const PQT_REG = register('PQT_REG', 0x0c8, 64, { PQT: addr(18, 5) });
@@ -202,24 +211,38 @@ export const PEADDR_REG = register('PEADDR_REG', 0x0e8, 32, { MA: addr(31, 2) })
 /** Page Request Event Upper Address Register. §11.4.11.8 */
 export const PEUADDR_REG = register('PEUADDR_REG', 0x0ec, 32, { MUA: rw(31, 0) });
 
-/** Virtual Command Register. §11.4.16.1. This and the rest of §11.4.16: RsvdZ while ECAP.VCS is clear. */
+/**
+ * Virtual Command Register. §11.4.16.1. This and the rest of §11.4.16: RsvdZ while ECAP.VCS is
+ * clear.
+ */
 export const VCMD_REG = register('VCMD_REG', 0xe00, 64, { CMD: rw(7, 0), OA: rw(63, 16) });
 /** Virtual Command Extended Operand Register. §11.4.16.2 */
 export const VCMD_EO_REG = register('VCMD_EO_REG', 0xe08, 64, { OB: rw(63, 0) });
 /** Virtual Command Response Register. §11.4.16.3 */
 export const VCRSP_REG = register('VCRSP_REG', 0xe10, 64, { IP: ro(0), SC: ro(7, 1), RSLT: ro(63, 16) });
-/** Virtual Command Capability Register. §11.4.16.4. Bit 0 was PAS before Rev. 5; Linux 5.8 to 6.3 reads it so. */
+/**
+ * Virtual Command Capability Register. §11.4.16.4. Bit 0 was PAS before Rev. 5; Linux 5.8 to 6.3
+ * reads it so.
+ */
 export const VCCAP_REG = register('VCCAP_REG', 0xe30, 64, { NS: ro(0), PAS: ro(1), FPS: ro(2) });
 
 /** VCMD_REG.CMD. Table 54, §11.4.16.1 */
 export const VIRTUAL_COMMAND = { NULL: 0, ALLOCATE_PASID: 1, FREE_PASID: 2 } as const;
 
-/** VCRSP_REG.SC. §11.4.16.3; from 16 on by command: no PASID available, invalid PASID (Table 55). */
+/**
+ * VCRSP_REG.SC. §11.4.16.3; from 16 on by command: no PASID available, invalid PASID (Table 55).
+ */
 export const VIRTUAL_STATUS = { SUCCESS: 0, UNDEFINED_COMMAND: 1, NO_PASID: 16, INVALID_PASID: 16 } as const;
 
-/** Where this implementation puts the IOTLB registers; reported through ECAP.IRO in units of 16 bytes. */
+/**
+ * Where this implementation puts the IOTLB registers; reported through ECAP.IRO in units of 16
+ * bytes.
+ */
 export const IOTLB_OFFSET = 0x0f0;
-/** Where this implementation puts the fault recording registers; reported through CAP.FRO in units of 16 bytes. */
+/**
+ * Where this implementation puts the fault recording registers; reported through CAP.FRO in units
+ * of 16 bytes.
+ */
 export const FRCD_OFFSET = 0x220;
 
 /** Invalidate Address Register. §11.4.6.4 */
@@ -245,7 +268,10 @@ export const IOTLB_GRANULARITY = { RESERVED: 0, GLOBAL: 1, DOMAIN: 2, PAGE: 3 } 
 /** Bytes of one fault recording register. */
 export const FRCD_BYTES = 16;
 
-/** Fault Recording Register `index`. §11.4.7.6. The F bit stands in the last word, which is stored last. */
+/**
+ * Fault Recording Register `index`. §11.4.7.6. The F bit stands in the last word, which is stored
+ * last.
+ */
 export function faultRecordingRegister(index: number) {
   return register(`FRCD_REG[${index}]`, FRCD_OFFSET + index * FRCD_BYTES, 128, {
     FI: addr(63, 12, 'ROS'),

@@ -12,7 +12,9 @@ export const SM_ROOT_ENTRY = layout('scalable-mode root-entry', 16, {
   UCTP: addr(127, 76),
 });
 
-/** Context Entry: one per function, indexed by devfn. §9.3. Bits 70:67 are ignored, not reserved. */
+/**
+ * Context Entry: one per function, indexed by devfn. §9.3. Bits 70:67 are ignored, not reserved.
+ */
 export const CONTEXT_ENTRY = layout('context-entry', 16, {
   P: 0,
   FPD: 1,
@@ -51,7 +53,10 @@ export const PASID_DIRECTORY_ENTRY = layout('PASID-directory entry', 8, {
   SMPTBLPTR: addr(63, 12),
 });
 
-/** Scalable-Mode PASID Table Entry: indexed by PASID bits 5:0. §9.6. Bits 134:133 are ignored, not reserved. */
+/**
+ * Scalable-Mode PASID Table Entry: indexed by PASID bits 5:0. §9.6. Bits 134:133 are ignored, not
+ * reserved.
+ */
 export const PASID_TABLE_ENTRY = layout('PASID-table entry', 64, {
   P: 0,
   FPD: 1,
@@ -86,7 +91,10 @@ export const FSPM = { FOUR_LEVEL: 0, FIVE_LEVEL: 1 } as const;
 /** PASIDs below this share one PASID-table: 64 entries of 64 bytes in 4 KiB. §9.5 */
 export const PASID_TABLE_ENTRIES = 64;
 
-/** Largest PASID that a directory of size field `pdts` reaches, plus one: 2^(PDTS+7) tables of 64. §9.4 */
+/**
+ * Largest PASID that a directory of size field `pdts` reaches, plus one: 2^(PDTS+7) tables of 64.
+ * §9.4
+ */
 export function pasidLimit(pdts: number): number {
   return 2 ** (pdts + 7 + 6);
 }

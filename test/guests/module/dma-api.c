@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a driver does that maps and unmaps all the time: memory of many sizes through the kernel's DMA API, in pieces, as
- * scatterlists and as coherent memory, in all directions. What is mapped must be reached as its direction says, byte by
- * byte; what is unmapped must not be, at once or, where the kernel flushes lazily, a moment later. Where the kernel has
- * switched ATS on, the device translates ahead, and keeps what it was told until it is told to drop it. Several may do so at
+ * What a driver does that maps and unmaps all the time: memory of many sizes through the kernel's
+ * DMA API, in pieces, as scatterlists and as coherent memory, in all directions. What is mapped
+ * must be reached as its direction says, byte by byte; what is unmapped must not be, at once or,
+ * where the kernel flushes lazily, a moment later. Where the kernel has switched ATS on, the device
+ * translates ahead, and keeps what it was told until it is told to drop it. Several may do so at
  * once; then nobody can say of an address that it is not mapped any more.
  */
 #include <linux/delay.h>
@@ -149,7 +150,10 @@ static int check_piece(struct run *run, const struct slot *slot, u8 *memory, dma
 	return 0;
 }
 
-/* The segments of a list need not be its pages: contiguous ones are joined, and addresses always are. */
+/*
+ * The segments of a list need not be its pages: contiguous ones are joined, and addresses always
+ * are.
+ */
 static int check_list(struct run *run, const struct slot *slot)
 {
 	unsigned int i;
@@ -241,7 +245,10 @@ static int acquire(struct run *run, struct slot *slot)
 	return check(run, slot);
 }
 
-/* Nothing is reached any more: neither by a plain access nor, with ATS, by one that may find what the device has kept. */
+/*
+ * Nothing is reached any more: neither by a plain access nor, with ATS, by one that may find what
+ * the device has kept.
+ */
 static int check_gone(struct run *run, dma_addr_t address, bool lazily)
 {
 	int ret;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* A PASID with a domain of its own: what a driver does with PASIDs where addresses cannot be shared. */
+/*
+ * A PASID with a domain of its own: what a driver does with PASIDs where addresses cannot be
+ * shared.
+ */
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include "internal.h"

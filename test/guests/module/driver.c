@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A driver for viommu-testdev (docs/testdev.md) that gives programs the device: for tests of PASIDs, shared virtual
- * addressing and page requests in real kernels, and as an example of a driver that uses them.
+ * A driver for viommu-testdev (docs/testdev.md) that gives programs the device: for tests of
+ * PASIDs, shared virtual addressing and page requests in real kernels, and as an example of a
+ * driver that uses them.
  */
 #include <linux/interrupt.h>
 #include <linux/io.h>
@@ -320,7 +321,10 @@ static const struct pci_device_id testdev_ids[] = {
 };
 MODULE_DEVICE_TABLE(pci, testdev_ids);
 
-/* Open files keep the module, and an unbound device would take theirs away: it is not to be unbound by hand. */
+/*
+ * Open files keep the module, and an unbound device would take theirs away: it is not to be unbound
+ * by hand.
+ */
 static struct pci_driver testdev_driver = {
 	.name = "viommu-testdev",
 	.id_table = testdev_ids,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * iommu_sva_bind_device by hand. Stable x86 kernels have that function refuse (-EOPNOTSUPP) while their IOMMU drivers can
- * do it all the same: it could leave kernel addresses in IOMMU caches that the kernel has reused for something else. In a
- * machine for tests that is no harm, and the driver's part of the work is what the tests are about.
+ * iommu_sva_bind_device by hand. Stable x86 kernels have that function refuse (-EOPNOTSUPP) while
+ * their IOMMU drivers can do it all the same: it could leave kernel addresses in IOMMU caches that
+ * the kernel has reused for something else. In a machine for tests that is no harm, and the
+ * driver's part of the work is what the tests are about.
  */
 #include <linux/mm.h>
 #include <linux/sched/mm.h>

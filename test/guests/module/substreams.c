@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Paravirtual PASIDs: SubstreamIDs from the SMMUv3 itself, where it has the registers of docs/pv-pasid.md. A driver of a
- * device that is shared with other guests has its PASIDs from here, not from the kernel's allocator.
+ * Paravirtual PASIDs: SubstreamIDs from the SMMUv3 itself, where it has the registers of
+ * docs/pv-pasid.md. A driver of a device that is shared with other guests has its PASIDs from here,
+ * not from the kernel's allocator.
  */
 #include <linux/iopoll.h>
 #include <linux/platform_device.h>
 #include "internal.h"
 
-/* The part of page 0 that is IMPLEMENTATION DEFINED; the kernel's driver for the SMMU does not claim it. */
+/*
+ * The part of page 0 that is IMPLEMENTATION DEFINED; the kernel's driver for the SMMU does not
+ * claim it.
+ */
 #define SPACE_OFFSET	0xe00
 #define SPACE_SIZE	0x100
 
@@ -34,7 +38,10 @@ enum {
 	SC_NOT_OWNED = 17,
 };
 
-/* Registers of the SMMUv3 that translates for a device: by device tree or IORT, it is a platform device. */
+/*
+ * Registers of the SMMUv3 that translates for a device: by device tree or IORT, it is a platform
+ * device.
+ */
 static struct resource *smmu_of(struct device *dev)
 {
 	struct device *smmu;
@@ -77,7 +84,9 @@ int substreams_find(struct substreams *s, struct device *dev)
 	return -ENODEV;
 }
 
-/* One command; what VCRSP says when it has ended. There is no giving up: it cannot be taken back. */
+/*
+ * One command; what VCRSP says when it has ended. There is no giving up: it cannot be taken back.
+ */
 static u32 command(struct substreams *s, u32 code, u32 ssid)
 {
 	u32 response;
@@ -114,7 +123,10 @@ int substreams_allocate(struct substreams *s, u32 *ssid)
 	return result_of(response);
 }
 
-/* Whoever uses it has stopped, and its domain is detached: that has invalidated what the SMMU and the device kept. */
+/*
+ * Whoever uses it has stopped, and its domain is detached: that has invalidated what the SMMU and
+ * the device kept.
+ */
 int substreams_free(struct substreams *s, u32 ssid)
 {
 	if (!s->base)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What programs ask of /dev/viommu-testdev. An open file is one user of the device: it has at most one PASID, either
- * its process's address space or a domain of its own, and loses it when it is closed.
+ * What programs ask of /dev/viommu-testdev. An open file is one user of the device: it has at most
+ * one PASID, either its process's address space or a domain of its own, and loses it when it is
+ * closed.
  *
  * pread and pwrite reach the device's buffer. The register map is docs/testdev.md's.
  */
@@ -87,7 +88,10 @@ struct viommu_dma {
 /* Page requests on or off in configuration space, for kernels whose IOMMU driver does not do it. */
 #define VIOMMU_PAGE_REQUESTS	_IOW('V', 9, __u32)
 #define VIOMMU_DMA		_IOWR('V', 10, struct viommu_dma)
-/* A PASID from the IOMMU (docs/pv-pasid.md). ENOSPC: none is left; EPERM: not one that this guest has. */
+/*
+ * A PASID from the IOMMU (docs/pv-pasid.md). ENOSPC: none is left; EPERM: not one that this guest
+ * has.
+ */
 #define VIOMMU_ALLOCATE_PASID	_IOR('V', 11, __u32)
 #define VIOMMU_FREE_PASID	_IOW('V', 12, __u32)
 

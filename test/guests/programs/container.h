@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A device that vfio-pci has, in a type1 container: what QEMU does with a device that is assigned to a guest. */
+/*
+ * A device that vfio-pci has, in a type1 container: what QEMU does with a device that is assigned
+ * to a guest.
+ */
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
@@ -30,7 +33,9 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 /** Set before the first line. */
 extern const char *job;
 
-/** Opens container, group and device (`0000:00:05.0`); fails the program where that is not possible. */
+/**
+ * Opens container, group and device (`0000:00:05.0`); fails the program where that is not possible.
+ */
 void container_open(struct container *c, const char *device);
 /** Maps a region of the device, which is at least `size` bytes. */
 void *container_region(const struct container *c, unsigned int index, size_t size);

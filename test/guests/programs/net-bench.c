@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viommu-net-bench INTERFACE: sends a frame and waits until it comes back, one after the other. The peer returns every frame as
- * it came, so each is addressed to this interface. Every line of the input is one round, `BYTES COUNT MS`: the size of a
- * frame with its header, and how many, or fewer where none begins any more after so many milliseconds. Prints the nanoseconds
- * of the round, and how many came back.
+ * viommu-net-bench INTERFACE: sends a frame and waits until it comes back, one after the other. The
+ * peer returns every frame as it came, so each is addressed to this interface. Every line of the
+ * input is one round, `BYTES COUNT MS`: the size of a frame with its header, and how many, or fewer
+ * where none begins any more after so many milliseconds. Prints the nanoseconds of the round, and
+ * how many came back.
  */
 #include <arpa/inet.h>
 #include <net/if.h>

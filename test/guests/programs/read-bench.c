@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viommu-read-bench: random reads of 4 KiB past the page cache, each a DMA with a mapping of its own. Every line of the input is
- * one round, `DISK DEPTH COUNT MS`: so many reads in all by DEPTH threads, each of which has one under way, and fewer where none
- * begins any more after so many milliseconds. Prints the nanoseconds of the round, and the reads. The line `latency` asks for the time that single reads took in the rounds of depth 1 since the last such line, which
- * is what a driver sees from the doorbell to the completion, and what the kernel does around it.
+ * viommu-read-bench: random reads of 4 KiB past the page cache, each a DMA with a mapping of its
+ * own. Every line of the input is one round, `DISK DEPTH COUNT MS`: so many reads in all by DEPTH
+ * threads, each of which has one under way, and fewer where none begins any more after so many
+ * milliseconds. Prints the nanoseconds of the round, and the reads. The line `latency` asks for the
+ * time that single reads took in the rounds of depth 1 since the last such line, which is what a
+ * driver sees from the doorbell to the completion, and what the kernel does around it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

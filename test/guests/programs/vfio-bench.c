@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viommu-vfio-bench DEVICE: times VFIO_IOMMU_MAP_DMA and UNMAP_DMA for viommu-testdev,assigned=on. Every line of the input
- * is one round, `MEMORY SIZE SKEW COUNT [STRAYS]`: so many mappings of so many bytes are made, each at an address of its own, and
- * then undone.
+ * viommu-vfio-bench DEVICE: times VFIO_IOMMU_MAP_DMA and UNMAP_DMA for viommu-testdev,assigned=on.
+ * Every line of the input is one round, `MEMORY SIZE SKEW COUNT [STRAYS]`: so many mappings of so
+ * many bytes are made, each at an address of its own, and then undone.
  *
- * MEMORY: `large` is as contiguous as the kernel gives it, `scattered` was got page by page in disorder. SKEW is what the
- * device's addresses are off from the memory's alignment: 0 lets the guest's driver use large pages, 4096 makes it use
- * pages of 4 KiB for contiguous memory.
+ * MEMORY: `large` is as contiguous as the kernel gives it, `scattered` was got page by page in
+ * disorder. SKEW is what the device's addresses are off from the memory's alignment: 0 lets the
+ * guest's driver use large pages, 4096 makes it use pages of 4 KiB for contiguous memory.
  *
- * Prints nanoseconds of one mapping and of one unmapping, the mean of the round; what the host was asked for meanwhile, by
- * all COUNT of them; and `extents`, how many aligned powers of two the contiguous pieces of the memory have at these addresses:
- * the fewest mappings that an IOMMU notifier can be told of. What is mapped must be reached, and what is unmapped must not: of
- * that the first STRAYS are tried, or all. For a device that an IOMMU translates for, each is a fault.
+ * Prints nanoseconds of one mapping and of one unmapping, the mean of the round; what the host was
+ * asked for meanwhile, by all COUNT of them; and `extents`, how many aligned powers of two the
+ * contiguous pieces of the memory have at these addresses: the fewest mappings that an IOMMU
+ * notifier can be told of. What is mapped must be reached, and what is unmapped must not: of that
+ * the first STRAYS are tried, or all. For a device that an IOMMU translates for, each is a fault.
  */
 #include <fcntl.h>
 #include <stdio.h>

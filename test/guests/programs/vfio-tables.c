@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viommu-vfio-tables DEVICE COUNT COMMAND…: gives viommu-testdev as many table pages as pages, runs a command while they are
- * in force, and takes them away. Each page is mapped 2 MiB from the one before, so that it has a table of its own. The
- * program has it there, too: so the kernel gets a table for the processor and one for the device in turns, and no two tables
- * of the device lie side by side.
+ * viommu-vfio-tables DEVICE COUNT COMMAND…: gives viommu-testdev as many table pages as pages, runs
+ * a command while they are in force, and takes them away. Each page is mapped 2 MiB from the one
+ * before, so that it has a table of its own. The program has it there, too: so the kernel gets a
+ * table for the processor and one for the device in turns, and no two tables of the device lie side
+ * by side.
  *
  * The device must reach each page before the command and behind it, and none at the end.
  */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viommu-vfio DEVICE SECONDS SEED: maps and unmaps random ranges of memory for a device through VFIO, and has viommu-testdev
- * move every byte that it says it has moved. What is mapped must be reached, both ways and nowhere else; what is not mapped
- * any more must not be.
+ * viommu-vfio DEVICE SECONDS SEED: maps and unmaps random ranges of memory for a device through
+ * VFIO, and has viommu-testdev move every byte that it says it has moved. What is mapped must be
+ * reached, both ways and nowhere else; what is not mapped any more must not be.
  *
- * Prints what it has done: `maps`, `unmaps`, `bytes` that were compared, `refused` accesses that had to be. The first
- * wrong byte, or access that should have failed, ends it with a line `reason=…`.
+ * Prints what it has done: `maps`, `unmaps`, `bytes` that were compared, `refused` accesses that
+ * had to be. The first wrong byte, or access that should have failed, ends it with a line
+ * `reason=…`.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,10 @@ static struct testdev testdev;
 static struct mapping mappings[MAX_MAPPINGS];
 static unsigned int mapping_count;
 static uint64_t mapped_bytes;
-/* Half of it in pages that were got one by one in disorder, half in as large ones as the kernel gives. */
+/*
+ * Half of it in pages that were got one by one in disorder, half in as large ones as the kernel
+ * gives.
+ */
 static uint8_t *pool;
 static uint64_t state;
 static struct counts counts;
@@ -110,7 +114,10 @@ static uint8_t *choose_memory(uint64_t size)
 	return pool + from + random_below(&state, (POOL - from - size) / PAGE + 1) * PAGE;
 }
 
-/* Beside a mapping that is there, in the same tables as one, at an address that allows large pages, or anywhere. */
+/*
+ * Beside a mapping that is there, in the same tables as one, at an address that allows large pages,
+ * or anywhere.
+ */
 static uint64_t choose_iova(uint64_t size, const uint8_t *memory)
 {
 	const struct mapping *other = mapping_count ? &mappings[random_below(&state, mapping_count)] : NULL;

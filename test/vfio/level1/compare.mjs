@@ -1,6 +1,7 @@
 /**
- * Compares what level 1's own IOMMU was told (its iommu:map and iommu:unmap trace events) with what our daemon asked for
- * (its report). Only the thread group of the QEMU counts, by its name. Prints lines for the test outside.
+ * Compares what level 1's own IOMMU was told (its iommu:map and iommu:unmap trace events) with what
+ * our daemon asked for (its report). Only the thread group of the QEMU counts, by its name. Prints
+ * lines for the test outside.
  *
  *   node compare.mjs TRACE REPORT
  */
@@ -10,7 +11,9 @@ const [traceFile, reportFile] = process.argv.slice(2);
 const IOCTL = /^\s*(\S+) .*: sys_ioctl\(fd: (?:0x)?[0-9a-f]+, cmd: (?:0x)?([0-9a-f]+)/;
 /** A negative errno. */
 const FAILURE = /^\s*(\S+) .*: sys_ioctl -> 0xf/;
-/** Not in an interrupt: level 1's own drivers map and unmap there, on whatever thread it interrupts. */
+/**
+ * Not in an interrupt: level 1's own drivers map and unmap there, on whatever thread it interrupts.
+ */
 const EVENT =
   /^\s*(\S+) +\[\d+\] ..\.\S* .*: (map|unmap): IOMMU: iova=0x([0-9a-f]+) - 0x[0-9a-f]+ (?:paddr=\S+ )?size=(\d+)/;
 /** VFIO_IOMMU_MAP_DMA, IOMMU_IOAS_MAP, and their opposites. */

@@ -38,11 +38,17 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /** A transfer of the whole buffer from or to an address. */
 struct viommu_transfer transfer(uint32_t command, const void *address, uint32_t pasid, uint32_t control);
-/** The same of `length` bytes, and a line that says what became of it: `check=WHAT status=… result=…`. */
+/**
+ * The same of `length` bytes, and a line that says what became of it:
+ * `check=WHAT status=… result=…`.
+ */
 struct viommu_transfer check(const char *what, uint32_t command, const void *address, uint32_t length, uint32_t pasid,
 			     uint32_t control, const char *more);
 
-/** The device writes a pattern to memory that it reaches at `address`, and reads one: `check=WHAT … written=… read=…`. */
+/**
+ * The device writes a pattern to memory that it reaches at `address`, and reads one:
+ * `check=WHAT … written=… read=…`.
+ */
 void both_ways(const char *what, uint8_t *memory, const void *address, uint32_t seed, uint32_t pasid,
 	       uint32_t control);
 

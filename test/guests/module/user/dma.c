@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * viommu-dma SECONDS SEED strict|lazy TASKS: has the module map and unmap through the kernel's DMA API (dma-api.c) for a
- * while, in so many tasks at once (each prints a line with `state=task`), and then, as long as it takes once, in one. Prints
- * what was done by that one: `maps`, `coherent` and `lists` among them, `unmaps`, `bytes` that were compared, accesses
- * `refused` as they had to be, and `stale` ones that reached what was unmapped and not flushed yet, which only lazy mode
- * may have; and, wherever it ends, how many were translated `ahead`, and the `invalidations` that the device has received.
+ * viommu-dma SECONDS SEED strict|lazy TASKS: has the module map and unmap through the kernel's DMA
+ * API (dma-api.c) for a while, in so many tasks at once (each prints a line with `state=task`), and
+ * then, as long as it takes once, in one. Prints what was done by that one: `maps`, `coherent` and
+ * `lists` among them, `unmaps`, `bytes` that were compared, accesses `refused` as they had to be,
+ * and `stale` ones that reached what was unmapped and not flushed yet, which only lazy mode may
+ * have; and, wherever it ends, how many were translated `ahead`, and the `invalidations` that the
+ * device has received.
  */
 #include <errno.h>
 #include <stdlib.h>

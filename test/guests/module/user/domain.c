@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A PASID (to an SMMUv3: a SubstreamID) with a domain of its own, into which the program maps memory: what works in
- * kernels whose driver cannot share a process's address space. One line per check, for the test.
+ * A PASID (to an SMMUv3: a SubstreamID) with a domain of its own, into which the program maps
+ * memory: what works in kernels whose driver cannot share a process's address space. One line per
+ * check, for the test.
  */
 #include <errno.h>
 #include <string.h>

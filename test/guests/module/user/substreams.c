@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Paravirtual PASIDs: those that the IOMMU has handed out to this guest work, no others, and none after it was freed. One
- * line per check, for the test.
+ * Paravirtual PASIDs: those that the IOMMU has handed out to this guest work, no others, and none
+ * after it was freed. One line per check, for the test.
  */
 #include <errno.h>
 #include <string.h>

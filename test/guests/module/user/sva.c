@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A process gives the device its own address space: the device reads and writes user memory by virtual address, has
- * pages faulted in, loses what the process unmaps, and stops when it is unbound. One line per check, for the test.
+ * A process gives the device its own address space: the device reads and writes user memory by
+ * virtual address, has pages faulted in, loses what the process unmaps, and stops when it is
+ * unbound. One line per check, for the test.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,10 @@
 static uint32_t pasid;
 
 /*
- * Where the next mapping goes: between others in one 2 MiB block, so that munmap never frees a page table. When it does,
- * Linux flushes the whole address space at once. Its VT-d driver seems to ask the Device-TLB for that without PASID then, which
- * is none for the translations of a process: the device kept them exactly where a buffer crossed a block's boundary.
+ * Where the next mapping goes: between others in one 2 MiB block, so that munmap never frees a page
+ * table. When it does, Linux flushes the whole address space at once. Its VT-d driver seems to ask
+ * the Device-TLB for that without PASID then, which is none for the translations of a process: the
+ * device kept them exactly where a buffer crossed a block's boundary.
  */
 #define BLOCK (2u << 20)
 
