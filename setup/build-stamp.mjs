@@ -28,7 +28,8 @@ export function isFresh(root) {
 /**
  * @param {string} root of the project
  * @param {string} [instead] what else can be done than building
- * @throws {Error} when dist is missing or was compiled from other sources: says which, and what to do
+ * @throws {Error} when dist is missing or was compiled from other sources: says which, and what to
+ *   do
  */
 export function requireFresh(root, instead = '') {
   if (isFresh(root)) return;
@@ -45,7 +46,7 @@ export class Build {
 
   constructor(root) {
     this.#root = root;
-    // Before the compiler reads the sources: a file that changes meanwhile makes the result stale.
+    // Before the compiler reads the sources: a file that changes during it makes the result stale.
     this.#hash = sourcesHash(root);
     rmSync(this.#next, { recursive: true, force: true });
   }

@@ -15,7 +15,8 @@ export class Progress {
   #last = '';
 
   /**
-   * @param control socket of the daemon's control channel; where no daemon answers there, nothing is known
+   * @param control socket of the daemon's control channel; where no daemon answers there, nothing
+   *   is known
    * @param moved called whenever counters have moved
    */
   constructor(

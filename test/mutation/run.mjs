@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
- * `npm run mutants`: spoils a seeded sample of places in a folder's sources, one at a time, and runs the folder's fast
- * tests on each. A mutant that no test notices survives: a test is missing there, or the mutant changes nothing.
+ * `npm run mutants`: spoils a seeded sample of places in a folder's sources, one at a time, and
+ * runs the folder's fast tests on each. A mutant that no test notices survives: a test is missing
+ * there, or the mutant changes nothing.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -76,7 +77,9 @@ async function mutantsOf(files) {
   }));
   const options = { plugins: null, excludedMutations: EXCLUDED, ignorers: [] };
   const { mutants } = await instrumenter.instrument(sources, options);
-  return [...new Set(mutants.map((mutant) => keyOf(ROOT, mutant, 0)))];
+  return [
+    ...new Set(mutants.filter(({ status }) => status !== 'Ignored').map((mutant) => keyOf(ROOT, mutant, 0))),
+  ];
 }
 
 /** Tries these mutants. @returns {Promise<Record<string, string>>} the status of each */
