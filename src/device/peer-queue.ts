@@ -105,6 +105,8 @@ function fieldWord({ lsb, msb }: Field): number {
  */
 export class Plain<K extends string> {
   readonly words = new Uint32Array(PLAIN_WORDS);
+  /** Looked for after those that guests give often. */
+  isRare = false;
 
   constructor(
     private readonly layout: Layout<K>,
@@ -115,6 +117,12 @@ export class Plain<K extends string> {
       this.words[PLAIN.MASK + word] = reserved[word] as number;
     this.words[PLAIN.KIND] = kind;
     this.words[PLAIN.LOG2] = 64;
+  }
+
+  /** Guests give it seldom. */
+  rare(): this {
+    this.isRare = true;
+    return this;
   }
 
   /** The field has this value. */
@@ -158,8 +166,9 @@ export class Plain<K extends string> {
   }
 }
 
-/** All of them, one after the other. */
-export function plainCommands(commands: readonly Plain<string>[]): Uint32Array {
+/** All of them, one after the other: the peer looks through them in this order. */
+export function plainCommands(given: readonly Plain<string>[]): Uint32Array {
+  const commands = [...given.filter(({ isRare }) => !isRare), ...given.filter(({ isRare }) => isRare)];
   if (commands.length > MAX_PLAIN) throw new Error(`${commands.length} plain commands`);
   const words = new Uint32Array(commands.length * PLAIN_WORDS);
   commands.forEach((command, index) => {

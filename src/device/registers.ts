@@ -1,8 +1,9 @@
 /**
  * A register file made from declared tables.
  *
- * The guest reads the shared words directly, without asking the model, so every store keeps this order: what a
- * flag promises is stored before the flag. Write-only bits live in a private copy and read as zero.
+ * The guest reads the shared words directly, without asking the model, so every store keeps this
+ * order: what a flag promises is stored before the flag. Write-only bits live in a private copy and
+ * read as zero.
  */
 import type { Access, Register } from '../spec/define.js';
 
@@ -13,8 +14,9 @@ const WRITABLE: ReadonlySet<Access> = new Set<Access>(['RW', 'RWS', 'WO']);
 const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
 
 /**
- * What a guest's store to one word leads to. Its plain fields have taken effect: RW and WO bits are stored,
- * RW1C bits that were written as 1 are cleared. `written` is the raw value, `before` the word as it was.
+ * What a guest's store to one word leads to. Its plain fields have taken effect: RW and WO bits are
+ * stored, RW1C bits that were written as 1 are cleared. `written` is the raw value, `before` the
+ * word as it was.
  */
 export type WriteHandler = (written: number, before: number) => void;
 
@@ -65,12 +67,18 @@ export class RegisterFile {
     }
   }
 
-  /** Overrides the value at reset of a 32-bit word (capability registers are computed, not declared). */
+  /**
+   * Overrides the value at reset of a 32-bit word (capability registers are computed, not
+   * declared).
+   */
   setInitial(offset: number, value: number): void {
     this.initial[offset >> 2] = value;
   }
 
-  /** Makes bits of a 32-bit word read as zero and ignore writes: what this unit does not have of a declared register. */
+  /**
+   * Makes bits of a 32-bit word read as zero and ignore writes: what this unit does not have of a
+   * declared register.
+   */
   absent(offset: number, mask: number): void {
     const word = offset >> 2;
     this.writable[word] &= ~mask;
@@ -79,8 +87,9 @@ export class RegisterFile {
   }
 
   /**
-   * The owner of a register says what a store to its word at a 4-byte aligned offset leads to. A word has one
-   * handler: a second one is a mistake of ours, since their order would depend on who was made first.
+   * The owner of a register says what a store to its word at a 4-byte aligned offset leads to. A
+   * word has one handler: a second one is a mistake of ours, since their order would depend on who
+   * was made first.
    */
   onWrite(offset: number, handler: WriteHandler): void {
     const word = offset >> 2;
@@ -96,7 +105,9 @@ export class RegisterFile {
     }
   }
 
-  /** The word at a 4-byte aligned offset as the model sees it, write-only bits included; unsigned. */
+  /**
+   * The word at a 4-byte aligned offset as the model sees it, write-only bits included; unsigned.
+   */
   get(offset: number): number {
     return this.values[offset >> 2];
   }
@@ -129,8 +140,9 @@ export class RegisterFile {
   }
 
   /**
-   * A guest store. A store that crosses a word is taken as its words in ascending order, as hardware may
-   * disassemble it (VT-d §11.2). Returns false when size or alignment is not allowed; nothing has then happened.
+   * A guest store. A store that crosses a word is taken as its words in ascending order, as
+   * hardware may disassemble it (VT-d §11.2). Returns false when size or alignment is not allowed;
+   * nothing has then happened.
    */
   write(offset: number, size: number, lo: number, hi: number): boolean {
     if (size < this.minimumSize || (size !== 1 && size !== 2 && size !== 4 && size !== 8)) return false;

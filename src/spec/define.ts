@@ -1,10 +1,12 @@
 /**
- * How a specification's pages become data: every register, structure, descriptor and event is one declared
- * table in the specification's own names and bit numbers. Getters, masks, reset values, decoded text, the
- * capability page and the tests all come from that table, so a position stands in exactly one place.
+ * How a specification's pages become data: every register, structure, descriptor and event is one
+ * declared table in the specification's own names and bit numbers. Getters, masks, reset values,
+ * decoded text, the capability page and the tests all come from that table, so a position stands in
+ * exactly one place.
  *
- * Bits are numbered as printed: bit 0 is the least significant bit of the first 32-bit word; bit 64 of a
- * 128-bit structure is bit 0 of its third word. A field is `[msb, lsb]`, or one number for a single bit.
+ * Bits are numbered as printed: bit 0 is the least significant bit of the first 32-bit word; bit 64
+ * of a 128-bit structure is bit 0 of its third word. A field is `[msb, lsb]`, or one number for a
+ * single bit.
  */
 
 /** How software sees a register field. */
@@ -17,7 +19,9 @@ export interface Field {
   readonly access: Access;
   /** Value at power-on; the model may replace it from its capabilities. */
   readonly reset: number;
-  /** True when the value is an address whose bits stand at their own positions (not shifted down). */
+  /**
+   * True when the value is an address whose bits stand at their own positions (not shifted down).
+   */
   readonly address: boolean;
 }
 
@@ -86,8 +90,9 @@ export type Words = Uint32Array | Int32Array;
 export type Getter = (words: Words, base?: number) => number;
 
 /**
- * A structure in memory. `get.NAME(words)` is the field's value: unsigned, shifted down, for fields of at
- * most 32 bits; for `addr` fields an exact number with the bits at their own positions (≤ 52 bits).
+ * A structure in memory. `get.NAME(words)` is the field's value: unsigned, shifted down, for fields
+ * of at most 32 bits; for `addr` fields an exact number with the bits at their own positions (≤ 52
+ * bits).
  */
 export interface Layout<K extends string> {
   readonly name: string;
@@ -100,8 +105,8 @@ export interface Layout<K extends string> {
 }
 
 /**
- * Declares a structure of `bytes` bytes. Throws at load when fields overlap or leave the structure: the
- * table itself is then wrong.
+ * Declares a structure of `bytes` bytes. Throws at load when fields overlap or leave the structure:
+ * the table itself is then wrong.
  */
 export function layout<K extends string>(
   name: string,
@@ -112,6 +117,33 @@ export function layout<K extends string>(
   const get = {} as { [P in K]: Getter };
   for (const key of Object.keys(fields) as K[]) get[key] = makeGetter(fields[key]);
   return { name, bytes, wordCount: bytes / 4, fields, get, reserved: reservedMasks(bytes / 4, fields) };
+}
+
+/**
+ * What a specification numbers (opcodes, descriptor types, events), one row each: name, number,
+ * layout. A row without a layout is known by its number only.
+ */
+export type NumberedRows = { readonly [name: string]: readonly [number: number, shape?: Layout<string>] };
+
+/** The numbers of such rows, by name. */
+export function numbersOf<const T extends NumberedRows>(rows: T): { readonly [P in keyof T]: T[P][0] } {
+  return Object.fromEntries(Object.entries(rows).map(([name, [number]]) => [name, number])) as {
+    [P in keyof T]: T[P][0];
+  };
+}
+
+/** Their layouts, by number. */
+export function layoutsOf(rows: NumberedRows): { readonly [number: number]: Layout<string> | undefined } {
+  const layouts: { [number: number]: Layout<string> } = {};
+  for (const [number, shape] of Object.values(rows)) if (shape !== undefined) layouts[number] = shape;
+  return layouts;
+}
+
+/** Their names, by number. */
+export function namesOf(rows: NumberedRows): readonly (string | undefined)[] {
+  const names: (string | undefined)[] = [];
+  for (const [name, [number]] of Object.entries(rows)) names[number] = name;
+  return names;
 }
 
 /** A memory-mapped register of 32, 64 or 128 bits at a byte offset of the register page. */
@@ -130,7 +162,10 @@ export function register<K extends string>(
   return { ...layout(name, width / 8, inputs), offset, width };
 }
 
-/** Words with the given field values in place; for tests, drivers and reset values, not for hot code. */
+/**
+ * Words with the given field values in place; for tests, drivers and reset values, not for hot
+ * code.
+ */
 export function pack<K extends string>(
   shape: Layout<K>,
   values: { readonly [P in K]?: number },
@@ -160,7 +195,10 @@ export function setField(words: Words, base: number, field: Field, value: number
   }
 }
 
-/** Field names and values, for people. Fields wider than 32 bits are shown as exact numbers up to 52 bits. */
+/**
+ * Field names and values, for people. Fields wider than 32 bits are shown as exact numbers up to 52
+ * bits.
+ */
 export function decode<K extends string>(shape: Layout<K>, words: Words, base = 0): { [P in K]: number } {
   const out = {} as { [P in K]: number };
   for (const key of Object.keys(shape.fields) as K[]) out[key] = shape.get[key](words, base);
@@ -199,8 +237,8 @@ function reservedMasks(wordCount: number, fields: { readonly [name: string]: Fie
 }
 
 /**
- * Getters are generated as source so that each is a constant shift and mask that the engine inlines; a
- * closure over `msb`/`lsb` costs several times as much (ARCHITECTURE.md, Speed).
+ * Getters are generated as source so that each is a constant shift and mask that the engine
+ * inlines; a closure over `msb`/`lsb` costs several times as much (ARCHITECTURE.md, Speed).
  */
 function makeGetter(field: Field): Getter {
   const { msb, lsb } = field;
@@ -211,8 +249,8 @@ function makeGetter(field: Field): Getter {
   const word = (index: number): string => `w[b+${index}]`;
   let expression: string;
   if (field.address || width > 32) {
-    // An exact number: bits keep their positions within the 64-bit word that they stand in (addresses), or
-    // are shifted down (wide values, which callers only print).
+    // An exact number: bits keep their positions within the 64-bit word that they stand in
+    // (addresses), or are shifted down (wide values, which callers only print).
     const parts: string[] = [];
     for (let index = first; index <= last; index++) {
       const low = index === first ? shift : 0;

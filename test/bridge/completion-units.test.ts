@@ -1,8 +1,8 @@
 import { rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { plainCommandsOf } from '../../src/device/smmuv3/commands.js';
 import { parseSmmuConfig } from '../../src/device/smmuv3/config.js';
-import { plainCommandsOf } from '../../src/device/smmuv3/plain-commands.js';
 import { pack, type Words } from '../../src/spec/define.js';
 import { ANY_COMMAND, CMD, CMD_SYNC, CMD_TLBI, CS } from '../../src/spec/smmuv3/commands.js';
 import { CMDQ_CONS, CMDQ_PROD } from '../../src/spec/smmuv3/registers.js';

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { parseVtdConfig } from '../../src/device/vtd/config.js';
-import { plainDescriptors } from '../../src/device/vtd/plain-descriptors.js';
+import { plainDescriptors } from '../../src/device/vtd/descriptors.js';
 import { pack, type Words } from '../../src/spec/define.js';
 import { CC_INV_DSC, DESCRIPTOR, INV_WAIT_DSC, IOTLB_INV_DSC } from '../../src/spec/vtd/descriptors.js';
 import { IQH_REG, IQT_REG } from '../../src/spec/vtd/registers.js';

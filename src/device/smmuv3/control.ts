@@ -1,6 +1,6 @@
 /**
- * Control registers: enables and their acknowledgements, GBPA, and which registers may be written when.
- * IHI 0070 §6.3.9 to §6.3.17, §6.3.23 to §6.3.30.
+ * Control registers: enables and their acknowledgements, GBPA, and which registers may be written
+ * when. IHI 0070 §6.3.9 to §6.3.17, §6.3.23 to §6.3.30.
  */
 import {
   CMDQ_BASE,
@@ -47,7 +47,10 @@ const ON_BOTH_PAGES: readonly number[] = [
   PRIQ_CONS.offset,
 ];
 
-/** Bits of a register that are read-only while any of `while` of a control register is set, in it or its acknowledgement. */
+/**
+ * Bits of a register that are read-only while any of `while` of a control register is set, in it or
+ * its acknowledgement.
+ */
 interface Guard {
   readonly control: number;
   readonly ack: number;
@@ -117,7 +120,10 @@ export class Control {
     return ON_BOTH_PAGES.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
   }
 
-  /** Bits of a word that a store leaves as they are: those of registers in use, and all of GBPA without Update. */
+  /**
+   * Bits of a word that a store leaves as they are: those of registers in use, and all of GBPA
+   * without Update.
+   */
   guarded(offset: number, written: number): number {
     const { file } = this;
     if (offset === GBPA.offset) {
@@ -130,7 +136,10 @@ export class Control {
     return bits;
   }
 
-  /** CR0 was written. Effects are at once; the acknowledgement waits for the downstream caches. §6.3.9 */
+  /**
+   * CR0 was written. Effects are at once; the acknowledgement waits for the downstream caches.
+   * §6.3.9
+   */
   private controlWritten(before: number): void {
     const now = this.file.get(CR0.offset);
     const changed = now ^ before;

@@ -4,8 +4,8 @@ import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD } from '../../spec/smmuv3/registers.js'
 import type { PeerQueue, QueueDescription } from '../peer-queue.js';
 import type { RegisterFile } from '../registers.js';
 import { type CommandQueue, indexMask, queueBase } from './command-queue.js';
+import { plainCommandsOf } from './commands.js';
 import type { SmmuConfig } from './config.js';
-import { plainCommandsOf } from './plain-commands.js';
 import type { Stalls } from './stalls.js';
 import type { Walks } from './walks.js';
 

@@ -15,7 +15,10 @@ const ICE = 1 << FSTS_REG.fields.ICE.lsb;
 const ITE = 1 << FSTS_REG.fields.ITE.lsb;
 const FRI_SHIFT = FSTS_REG.fields.FRI.lsb;
 const FRI = 0xff << FRI_SHIFT;
-/** Conditions that software has yet to service: while one is there, another is not a new interrupt. §7.3 */
+/**
+ * Conditions that software has yet to service: while one is there, another is not a new interrupt.
+ * §7.3
+ */
 const CONDITIONS = PFO | PPF | IQE | ICE | ITE;
 
 /** In the high word of IQERCD_REG. */
@@ -68,15 +71,16 @@ export class FaultRecorder {
   }
 
   /**
-   * A non-recoverable fault of a request. `suppressed`: an FPD bit on the way was set. Recording is §7.2.1
-   * without compression: each fault takes a record of its own.
+   * A non-recoverable fault of a request. `suppressed`: an FPD bit on the way was set. Recording is
+   * §7.2.1 without compression: each fault takes a record of its own.
    */
   record(reason: number, request: TranslateRequest, suppressed: boolean): void {
     // A translation request is a read, whatever it is for.
     const ahead = request.kind === REQUEST.TRANSLATION;
     const reads = ahead || (request.access & (ACCESS.READ | ACCESS.EXECUTE)) !== 0;
     const writes = !ahead && (request.access & ACCESS.WRITE) !== 0;
-    // T1 T2: write 00, page request 01, read 10, AtomicOp (both rights at once) 11. AT is the request's kind.
+    // T1 T2: write 00, page request 01, read 10, AtomicOp (both rights at once) 11. AT is the
+    // request's kind.
     const word2 = reads && writes ? WORD2.T2 : 0;
     const word3 = (reads ? WORD3.T1 : 0) | (this.config.deviceTlb ? request.kind << WORD3.AT_SHIFT : 0);
     this.note(reason, request, suppressed, word2, word3);
@@ -144,7 +148,10 @@ export class FaultRecorder {
     if ((status & CONDITIONS) === 0) this.event.raise();
   }
 
-  /** A Device-TLB did not answer in time. ITESID says whose, of the first that software has not seen. §11.4.9.9 */
+  /**
+   * A Device-TLB did not answer in time. ITESID says whose, of the first that software has not
+   * seen. §11.4.9.9
+   */
   invalidationTimeout(sid: number): void {
     this.deviceTlbError(ITE, ITESID, sid << (IQERCD_REG.fields.ITESID.lsb - 32));
   }
@@ -166,7 +173,10 @@ export class FaultRecorder {
     return (this.file.get(FSTS) & (IQE | ITE)) !== 0;
   }
 
-  /** Software cleared status bits. FSTS_REG is the invalidation queue's to watch: its errors stop that queue. */
+  /**
+   * Software cleared status bits. FSTS_REG is the invalidation queue's to watch: its errors stop
+   * that queue.
+   */
   statusWritten(): void {
     if ((this.file.get(FSTS) & CONDITIONS) === 0) this.event.serviced();
   }

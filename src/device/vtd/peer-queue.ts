@@ -3,9 +3,9 @@ import { IQA_REG, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
 import type { PeerQueue, QueueDescription } from '../peer-queue.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
+import { plainDescriptors } from './descriptors.js';
 import { type InvalidationQueue, isWide, queueBytes } from './invalidation-queue.js';
 import type { VtdLookup } from './lookup.js';
-import { plainDescriptors } from './plain-descriptors.js';
 import type { VtdTranslator } from './translate.js';
 
 export class VtdPeerQueue implements PeerQueue {

@@ -1,38 +1,8 @@
 /** SMMUv3 commands. IHI 0070, chapter 4. Every command has 128 bits. */
-import { addr, type Layout, layout } from '../define.js';
+import { addr, layout, layoutsOf, namesOf, numbersOf } from '../define.js';
 
 /** Bytes of a command. */
 export const COMMAND_BYTES = 16;
-
-/** Command opcodes. §4.1.2 */
-export const CMD = {
-  PREFETCH_CONFIG: 0x01,
-  PREFETCH_ADDR: 0x02,
-  CFGI_STE: 0x03,
-  CFGI_STE_RANGE: 0x04,
-  CFGI_CD: 0x05,
-  CFGI_CD_ALL: 0x06,
-  CFGI_VMS_PIDM: 0x07,
-  TLBI_NH_ALL: 0x10,
-  TLBI_NH_ASID: 0x11,
-  TLBI_NH_VA: 0x12,
-  TLBI_NH_VAA: 0x13,
-  TLBI_EL3_ALL: 0x18,
-  TLBI_EL3_VA: 0x1a,
-  TLBI_EL2_ALL: 0x20,
-  TLBI_EL2_ASID: 0x21,
-  TLBI_EL2_VA: 0x22,
-  TLBI_EL2_VAA: 0x23,
-  TLBI_S12_VMALL: 0x28,
-  TLBI_S2_IPA: 0x2a,
-  TLBI_NSNH_ALL: 0x30,
-  ATC_INV: 0x40,
-  PRI_RESP: 0x41,
-  RESUME: 0x44,
-  STALL_TERM: 0x45,
-  SYNC: 0x46,
-} as const;
-export type CommandName = keyof typeof CMD;
 
 /** What all commands share. §4.1.1 */
 export const ANY_COMMAND = layout('command', 16, { Opcode: [7, 0], SSec: 10 });
@@ -94,8 +64,8 @@ export const CMD_CFGI_CD_ALL = layout('CMD_CFGI_CD_ALL', 16, {
 });
 
 /**
- * TLB invalidations: which of VMID, ASID and Address take part depends on the opcode. NUM, SCALE, TTL and TG
- * exist with IDR3.RIL. §4.4
+ * TLB invalidations: which of VMID, ASID and Address take part depends on the opcode. NUM, SCALE,
+ * TTL and TG exist with IDR3.RIL. §4.4
  */
 export const CMD_TLBI = layout('CMD_TLBI', 16, {
   Opcode: [7, 0],
@@ -169,39 +139,48 @@ export const CMD_SYNC = layout('CMD_SYNC', 16, {
 /** CMD_SYNC.CS: how completion is signalled. §4.7.3 */
 export const CS = { SIG_NONE: 0, SIG_IRQ: 1, SIG_SEV: 2, RESERVED: 3 } as const;
 
-/** Layout of each command, by opcode. */
-export const COMMAND_LAYOUT: { readonly [opcode: number]: Layout<string> | undefined } = {
-  [CMD.PREFETCH_CONFIG]: CMD_PREFETCH_CONFIG,
-  [CMD.PREFETCH_ADDR]: CMD_PREFETCH_ADDR,
-  [CMD.CFGI_STE]: CMD_CFGI_STE,
-  [CMD.CFGI_STE_RANGE]: CMD_CFGI_STE_RANGE,
-  [CMD.CFGI_CD]: CMD_CFGI_CD,
-  [CMD.CFGI_CD_ALL]: CMD_CFGI_CD_ALL,
-  [CMD.TLBI_NH_ALL]: CMD_TLBI,
-  [CMD.TLBI_NH_ASID]: CMD_TLBI,
-  [CMD.TLBI_NH_VA]: CMD_TLBI,
-  [CMD.TLBI_NH_VAA]: CMD_TLBI,
-  [CMD.TLBI_EL2_ALL]: CMD_TLBI,
-  [CMD.TLBI_EL2_ASID]: CMD_TLBI,
-  [CMD.TLBI_EL2_VA]: CMD_TLBI,
-  [CMD.TLBI_EL2_VAA]: CMD_TLBI,
-  [CMD.TLBI_S12_VMALL]: CMD_TLBI,
-  [CMD.TLBI_S2_IPA]: CMD_TLBI,
-  [CMD.TLBI_NSNH_ALL]: CMD_TLBI,
-  [CMD.ATC_INV]: CMD_ATC_INV,
-  [CMD.PRI_RESP]: CMD_PRI_RESP,
-  [CMD.RESUME]: CMD_RESUME,
-  [CMD.STALL_TERM]: CMD_STALL_TERM,
-  [CMD.SYNC]: CMD_SYNC,
-};
+/**
+ * Every command: its opcode and its layout. Those without a layout no option of the models brings.
+ * §4.1.2
+ */
+const ROWS = {
+  PREFETCH_CONFIG: [0x01, CMD_PREFETCH_CONFIG],
+  PREFETCH_ADDR: [0x02, CMD_PREFETCH_ADDR],
+  CFGI_STE: [0x03, CMD_CFGI_STE],
+  CFGI_STE_RANGE: [0x04, CMD_CFGI_STE_RANGE],
+  CFGI_CD: [0x05, CMD_CFGI_CD],
+  CFGI_CD_ALL: [0x06, CMD_CFGI_CD_ALL],
+  CFGI_VMS_PIDM: [0x07],
+  TLBI_NH_ALL: [0x10, CMD_TLBI],
+  TLBI_NH_ASID: [0x11, CMD_TLBI],
+  TLBI_NH_VA: [0x12, CMD_TLBI],
+  TLBI_NH_VAA: [0x13, CMD_TLBI],
+  TLBI_EL3_ALL: [0x18],
+  TLBI_EL3_VA: [0x1a],
+  TLBI_EL2_ALL: [0x20, CMD_TLBI],
+  TLBI_EL2_ASID: [0x21, CMD_TLBI],
+  TLBI_EL2_VA: [0x22, CMD_TLBI],
+  TLBI_EL2_VAA: [0x23, CMD_TLBI],
+  TLBI_S12_VMALL: [0x28, CMD_TLBI],
+  TLBI_S2_IPA: [0x2a, CMD_TLBI],
+  TLBI_NSNH_ALL: [0x30, CMD_TLBI],
+  ATC_INV: [0x40, CMD_ATC_INV],
+  PRI_RESP: [0x41, CMD_PRI_RESP],
+  RESUME: [0x44, CMD_RESUME],
+  STALL_TERM: [0x45, CMD_STALL_TERM],
+  SYNC: [0x46, CMD_SYNC],
+} as const;
 
-const NAMES: readonly (string | undefined)[] = (() => {
-  const names: string[] = [];
-  for (const name of Object.keys(CMD) as CommandName[]) names[CMD[name]] = `CMD_${name}`;
-  return names;
-})();
+/** Command opcodes. */
+export const CMD = numbersOf(ROWS);
+
+/** Layout of each command, by opcode. */
+export const COMMAND_LAYOUT = layoutsOf(ROWS);
+
+const NAMES = namesOf(ROWS);
 
 /** Name of an opcode, for people. */
 export function commandName(opcode: number): string {
-  return NAMES[opcode] ?? `opcode 0x${opcode.toString(16)}`;
+  const name = NAMES[opcode];
+  return name === undefined ? `opcode 0x${opcode.toString(16)}` : `CMD_${name}`;
 }

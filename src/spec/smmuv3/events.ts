@@ -1,30 +1,8 @@
 /** SMMUv3 event records and page requests. IHI 0070, §7.3 and §8.1. */
-import { addr, type Layout, layout } from '../define.js';
+import { addr, layout, layoutsOf, numbersOf } from '../define.js';
 
 /** Bytes of an event record. §7.3 */
 export const EVENT_BYTES = 32;
-
-/** Event numbers. §7.3 */
-export const EVENT = {
-  F_UUT: 0x01,
-  C_BAD_STREAMID: 0x02,
-  F_STE_FETCH: 0x03,
-  C_BAD_STE: 0x04,
-  F_BAD_ATS_TREQ: 0x05,
-  F_STREAM_DISABLED: 0x06,
-  F_TRANSL_FORBIDDEN: 0x07,
-  C_BAD_SUBSTREAMID: 0x08,
-  F_CD_FETCH: 0x09,
-  C_BAD_CD: 0x0a,
-  F_WALK_EABT: 0x0b,
-  F_TRANSLATION: 0x10,
-  F_ADDR_SIZE: 0x11,
-  F_ACCESS: 0x12,
-  F_PERMISSION: 0x13,
-  F_TLB_CONFLICT: 0x20,
-  F_CFG_CONFLICT: 0x21,
-  E_PAGE_REQUEST: 0x24,
-} as const;
 
 /** CLASS of an event: what was being translated. §7.3.12 */
 export const CLASS = { CD: 0, TT: 1, IN: 2 } as const;
@@ -143,27 +121,33 @@ export const E_PAGE_REQUEST = layout('E_PAGE_REQUEST', 32, {
   InputAddr: [191, 140],
 });
 
-/** Layout of each event by its number. */
-export const EVENT_LAYOUT: { readonly [event: number]: Layout<string> | undefined } = {
-  [EVENT.F_UUT]: F_UUT,
-  [EVENT.C_BAD_STREAMID]: C_BAD_STREAMID,
-  [EVENT.F_STE_FETCH]: F_STE_FETCH,
-  [EVENT.C_BAD_STE]: C_BAD_STE,
-  [EVENT.F_BAD_ATS_TREQ]: F_BAD_ATS_TREQ,
-  [EVENT.F_STREAM_DISABLED]: F_STREAM_DISABLED,
-  [EVENT.F_TRANSL_FORBIDDEN]: F_TRANSL_FORBIDDEN,
-  [EVENT.C_BAD_SUBSTREAMID]: C_BAD_SUBSTREAMID,
-  [EVENT.F_CD_FETCH]: F_CD_FETCH,
-  [EVENT.C_BAD_CD]: C_BAD_CD,
-  [EVENT.F_WALK_EABT]: F_WALK_EABT,
-  [EVENT.F_TRANSLATION]: F_TRANSLATION,
-  [EVENT.F_ADDR_SIZE]: F_ADDR_SIZE,
-  [EVENT.F_ACCESS]: F_ACCESS,
-  [EVENT.F_PERMISSION]: F_PERMISSION,
-  [EVENT.F_TLB_CONFLICT]: F_TLB_CONFLICT,
-  [EVENT.F_CFG_CONFLICT]: F_CFG_CONFLICT,
-  [EVENT.E_PAGE_REQUEST]: E_PAGE_REQUEST,
-};
+/** Every event: its number and its layout. §7.3 */
+const ROWS = {
+  F_UUT: [0x01, F_UUT],
+  C_BAD_STREAMID: [0x02, C_BAD_STREAMID],
+  F_STE_FETCH: [0x03, F_STE_FETCH],
+  C_BAD_STE: [0x04, C_BAD_STE],
+  F_BAD_ATS_TREQ: [0x05, F_BAD_ATS_TREQ],
+  F_STREAM_DISABLED: [0x06, F_STREAM_DISABLED],
+  F_TRANSL_FORBIDDEN: [0x07, F_TRANSL_FORBIDDEN],
+  C_BAD_SUBSTREAMID: [0x08, C_BAD_SUBSTREAMID],
+  F_CD_FETCH: [0x09, F_CD_FETCH],
+  C_BAD_CD: [0x0a, C_BAD_CD],
+  F_WALK_EABT: [0x0b, F_WALK_EABT],
+  F_TRANSLATION: [0x10, F_TRANSLATION],
+  F_ADDR_SIZE: [0x11, F_ADDR_SIZE],
+  F_ACCESS: [0x12, F_ACCESS],
+  F_PERMISSION: [0x13, F_PERMISSION],
+  F_TLB_CONFLICT: [0x20, F_TLB_CONFLICT],
+  F_CFG_CONFLICT: [0x21, F_CFG_CONFLICT],
+  E_PAGE_REQUEST: [0x24, E_PAGE_REQUEST],
+} as const;
+
+/** Event numbers. */
+export const EVENT = numbersOf(ROWS);
+
+/** Layout of each event, by its number. */
+export const EVENT_LAYOUT = layoutsOf(ROWS);
 
 /** Name of an event, for people. */
 export function eventName(event: number): string {

@@ -3,21 +3,7 @@
  * queue of 256-bit entries is padded with zeros (§6.5.2.1), and the upper half of those types is reserved.
  * The 7-bit type is split: bits 3:0 and bits 11:9.
  */
-import { addr, type Layout, layout } from '../define.js';
-
-/** Descriptor types. §6.5.2 */
-export const DESCRIPTOR = {
-  CONTEXT_CACHE: 0x1,
-  IOTLB: 0x2,
-  DEVICE_TLB: 0x3,
-  INTERRUPT_ENTRY_CACHE: 0x4,
-  WAIT: 0x5,
-  PASID_IOTLB: 0x6,
-  PASID_CACHE: 0x7,
-  PASID_DEVICE_TLB: 0x8,
-  PAGE_GROUP_RESPONSE: 0x9,
-  HPT_CACHE: 0xa,
-} as const;
+import { addr, layout, layoutsOf, numbersOf } from '../define.js';
 
 /** What all descriptors share. */
 export const ANY_DESCRIPTOR = layout('descriptor', 32, { TypeLow: [3, 0], TypeHigh: [11, 9] });
@@ -134,15 +120,27 @@ export const PAGE_GRP_RESP_DSC = layout('page_grp_resp_dsc', 32, {
 /** PAGE_GRP_RESP_DSC.RC. Table 32, §7.6.1. All others are reserved. */
 export const RESPONSE_CODE = { SUCCESS: 0, INVALID_REQUEST: 1, RESPONSE_FAILURE: 15 } as const;
 
-/** Layout of each descriptor type that this revision lets carry an invalidation, by type. */
-export const DESCRIPTOR_LAYOUT: { readonly [type: number]: Layout<string> | undefined } = {
-  [DESCRIPTOR.CONTEXT_CACHE]: CC_INV_DSC,
-  [DESCRIPTOR.IOTLB]: IOTLB_INV_DSC,
-  [DESCRIPTOR.DEVICE_TLB]: DEV_TLB_INV_DSC,
-  [DESCRIPTOR.INTERRUPT_ENTRY_CACHE]: IEC_INV_DSC,
-  [DESCRIPTOR.WAIT]: INV_WAIT_DSC,
-  [DESCRIPTOR.PASID_IOTLB]: P_IOTLB_INV_DSC,
-  [DESCRIPTOR.PASID_CACHE]: PC_INV_DSC,
-  [DESCRIPTOR.PASID_DEVICE_TLB]: P_DEV_TLB_INV_DSC,
-  [DESCRIPTOR.PAGE_GROUP_RESPONSE]: PAGE_GRP_RESP_DSC,
-};
+/** Every descriptor: its type and its layout. §6.5.2 */
+const ROWS = {
+  CONTEXT_CACHE: [0x1, CC_INV_DSC],
+  IOTLB: [0x2, IOTLB_INV_DSC],
+  DEVICE_TLB: [0x3, DEV_TLB_INV_DSC],
+  INTERRUPT_ENTRY_CACHE: [0x4, IEC_INV_DSC],
+  WAIT: [0x5, INV_WAIT_DSC],
+  PASID_IOTLB: [0x6, P_IOTLB_INV_DSC],
+  PASID_CACHE: [0x7, PC_INV_DSC],
+  PASID_DEVICE_TLB: [0x8, P_DEV_TLB_INV_DSC],
+  PAGE_GROUP_RESPONSE: [0x9, PAGE_GRP_RESP_DSC],
+  HPT_CACHE: [0xa],
+} as const;
+
+/** Descriptor types. */
+export const DESCRIPTOR = numbersOf(ROWS);
+
+/** Layout of each descriptor that is declared here, by type. */
+export const DESCRIPTOR_LAYOUT = layoutsOf(ROWS);
+
+/** Name of a descriptor type, for people. */
+export function descriptorName(type: number): string {
+  return DESCRIPTOR_LAYOUT[type]?.name ?? `type 0x${type.toString(16)}`;
+}
