@@ -6,9 +6,13 @@ import {
   type HostCapabilities,
 } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
+import { NO_PASID } from '../device/iommu.js';
 import { EVENT_TYPE, hardwareAbilities, toWords } from '../host/kernel-structures.js';
 import type { HostDevice, HostFault, PageRange } from '../host/port.js';
 import { pageOf } from '../shadow/pages.js';
+import { maskIn, shiftOf } from '../spec/define.js';
+import { F_TRANSLATION } from '../spec/smmuv3/events.js';
+import { FRCD_REG } from '../spec/vtd/registers.js';
 import type * as M from '../wire/messages.js';
 import type { AnnouncedDevice } from './wire-host.js';
 
@@ -87,10 +91,10 @@ function rangesOf(words: ArrayLike<number>, wrong: (what: string) => never): Pag
 }
 
 /** Bits and fields of an SMMUv3's event record that say who asked. IHI 0070 §7.3 */
-const SSV = 1 << 11;
-const SUBSTREAM_SHIFT = 12;
-const SMMU_RECORD_WORDS = 8;
-const VTD_RECORD_WORDS = 4;
+const SSV = maskIn(F_TRANSLATION.fields.SSV);
+const SUBSTREAM_SHIFT = shiftOf(F_TRANSLATION.fields.SubstreamID);
+const SMMU_RECORD_WORDS = F_TRANSLATION.wordCount;
+const VTD_RECORD_WORDS = FRCD_REG.wordCount;
 
 /** A fault in the port's words; undefined when its device is not known. Throws `BAD_ARGUMENT`. */
 export function faultOf(
@@ -106,7 +110,7 @@ export function faultOf(
   }
   const found = device > 0 ? device - 1 : deviceOf(record[1]);
   if (found === undefined) return undefined;
-  const substream = (record[0] & SSV) !== 0 ? record[0] >>> SUBSTREAM_SHIFT : -1;
+  const substream = (record[0] & SSV) !== 0 ? record[0] >>> SUBSTREAM_SHIFT : NO_PASID;
   const who = device > 0 ? pasid - 1 : substream;
   return { device: found, pasid: who, format: smmu ? 'smmuv3' : 'vtd', record };
 }

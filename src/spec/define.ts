@@ -205,6 +205,32 @@ export function decode<K extends string>(shape: Layout<K>, words: Words, base = 
   return out;
 }
 
+/**
+ * The bits of a field in one 32-bit word of its structure, by default the word of its lowest bit. For
+ * masks that are made once; getters read fields.
+ */
+export function maskIn(field: Field, word: number = field.lsb >> 5): number {
+  let mask = 0;
+  for (let bit = field.lsb; bit <= field.msb; bit++) if (bit >> 5 === word) mask |= 1 << (bit & 31);
+  return mask;
+}
+
+/** The bits of several fields of a structure in one of its words; all of them stand in it. */
+export function masksIn<K extends string>(shape: Layout<K>, word: number, names: readonly K[]): number {
+  let mask = 0;
+  for (const name of names) {
+    const bits = maskIn(shape.fields[name], word);
+    if (bits === 0) throw new Error(`${shape.name}.${name} is not in word ${word}`);
+    mask |= bits;
+  }
+  return mask;
+}
+
+/** Where a field's lowest bit stands in its word. */
+export function shiftOf(field: Field): number {
+  return field.lsb & 31;
+}
+
 function fieldTable<K extends string>(
   owner: string,
   totalBits: number,

@@ -1,6 +1,16 @@
 /** The Event queue. IHI 0070 §3.5, §7.2, §7.3, §7.4. */
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import { CLASS, EVENT, EVENT_BYTES, eventName } from '../../spec/smmuv3/events.js';
+import { maskIn, shiftOf } from '../../spec/define.js';
+import {
+  CLASS,
+  EVENT,
+  EVENT_BYTES,
+  EVENT_LAYOUT,
+  eventName,
+  F_BAD_ATS_TREQ,
+  F_PERMISSION,
+  F_WALK_EABT,
+} from '../../spec/smmuv3/events.js';
 import {
   CR0,
   CR2,
@@ -22,14 +32,45 @@ import { OutputQueue } from './output-queue.js';
 export const EVENT_WORDS = EVENT_BYTES / 4;
 const RECINVSID = 1 << CR2.fields.RECINVSID.lsb;
 const IRQEN = 1 << IRQ_CTRL.fields.EVENTQ_IRQEN.lsb;
-const SSV = 1 << 11;
-/** Bits of the third and the fourth word of a record. §7.3 */
-const STALL = 1 << 31;
-const WORD3 = { PnU: 1 << 1, InD: 1 << 2, RnW: 1 << 3, S2: 1 << 7, CLASS: 8, TTRnW: 1 << 12 } as const;
-/** What a translation request asked for: P, X, W and R of F_BAD_ATS_TREQ. §7.3.6 */
-const ASKED = { P: 1 << 28, X: 1 << 29, W: 1 << 30, R: 1 << 31 } as const;
+/**
+ * Where the fields of records stand; a field has the same place in every event that has it. §7.3
+ */
+const { SSV, SubstreamID, STAG, Stall } = F_PERMISSION.fields;
+const WORD0 = { EVENT: maskIn(F_PERMISSION.fields.EventNumber), SSV: maskIn(SSV) } as const;
+const SUBSTREAM_SHIFT = shiftOf(SubstreamID);
+const STAG_SHIFT = shiftOf(STAG);
+const STALL = maskIn(Stall);
+const WORD3 = {
+  PnU: maskIn(F_PERMISSION.fields.PnU),
+  InD: maskIn(F_PERMISSION.fields.InD),
+  RnW: maskIn(F_PERMISSION.fields.RnW),
+  S2: maskIn(F_PERMISSION.fields.S2),
+  CLASS: shiftOf(F_PERMISSION.fields.CLASS),
+  TTRnW: maskIn(F_PERMISSION.fields.TTRnW),
+} as const;
+/** What a translation request asked for, and that it asked for one unit. §7.3.6 */
+const ASKED = {
+  P: maskIn(F_BAD_ATS_TREQ.fields.P),
+  X: maskIn(F_BAD_ATS_TREQ.fields.X),
+  W: maskIn(F_BAD_ATS_TREQ.fields.W),
+  R: maskIn(F_BAD_ATS_TREQ.fields.R),
+  ONE_UNIT: 1 << shiftOf(F_BAD_ATS_TREQ.fields.Span),
+} as const;
+/** Bits of addresses, in two words. */
+const { FetchAddr } = F_WALK_EABT.fields;
+const { IPA } = F_PERMISSION.fields;
+const ADDRESS = {
+  ASKED_LO: maskIn(F_BAD_ATS_TREQ.fields.InputAddr),
+  FETCH_LO: maskIn(FetchAddr),
+  FETCH_HI: maskIn(FetchAddr, FetchAddr.msb >> 5),
+  IPA_LO: maskIn(IPA),
+  IPA_HI: maskIn(IPA, IPA.msb >> 5),
+} as const;
+/** Word of InputAddr, and what may differ in it where records are merged. §7.3.1 */
+const INPUT_WORD = F_PERMISSION.fields.InputAddr.lsb >> 5;
+const PAGE_OFFSET = ~maskIn(F_BAD_ATS_TREQ.fields.InputAddr);
 
-/** Which parts a record has. §7.3 */
+/** Which parts a record has, by the layout of its event. */
 const PART = {
   SSV: 1,
   SSID: 2,
@@ -40,20 +81,24 @@ const PART = {
   FETCH: 64,
   IPA: 128,
   ASKED: 256,
-};
-const SUBSTREAM = PART.SSV | PART.SSID;
-const TRANSACTION = SUBSTREAM | PART.INPUT | PART.RNW | PART.ATTRIBUTES;
-const PARTS = new Uint16Array(256).fill(SUBSTREAM);
-PARTS[EVENT.F_UUT] = TRANSACTION;
-PARTS[EVENT.F_STE_FETCH] = SUBSTREAM | PART.FETCH;
-PARTS[EVENT.F_BAD_ATS_TREQ] = SUBSTREAM | PART.INPUT | PART.ASKED;
-PARTS[EVENT.F_STREAM_DISABLED] = 0;
-PARTS[EVENT.F_TRANSL_FORBIDDEN] = PART.INPUT | PART.RNW;
-PARTS[EVENT.C_BAD_SUBSTREAMID] = PART.SSID;
-PARTS[EVENT.F_CD_FETCH] = SUBSTREAM | PART.FETCH;
-PARTS[EVENT.F_WALK_EABT] = TRANSACTION | PART.STAGE | PART.FETCH;
-for (const event of [EVENT.F_TRANSLATION, EVENT.F_ADDR_SIZE, EVENT.F_ACCESS, EVENT.F_PERMISSION]) {
-  PARTS[event] = TRANSACTION | PART.STAGE | PART.IPA;
+} as const;
+/** A field that says so, for each part. */
+const PART_FIELDS: readonly (readonly [part: number, field: string])[] = [
+  [PART.SSV, 'SSV'],
+  [PART.SSID, 'SubstreamID'],
+  [PART.INPUT, 'InputAddr'],
+  [PART.RNW, 'RnW'],
+  [PART.ATTRIBUTES, 'PnU'],
+  [PART.STAGE, 'CLASS'],
+  [PART.FETCH, 'FetchAddr'],
+  [PART.IPA, 'IPA'],
+  [PART.ASKED, 'P'],
+];
+const PARTS = new Uint16Array(256);
+for (const [event, shape] of Object.entries(EVENT_LAYOUT)) {
+  for (const [part, field] of PART_FIELDS) {
+    if (shape !== undefined && Object.hasOwn(shape.fields, field)) PARTS[Number(event)] |= part;
+  }
 }
 
 export class EventQueue {
@@ -91,7 +136,10 @@ export class EventQueue {
     return this.queue.enabled && !this.queue.aborted && !this.queue.full;
   }
 
-  /** A transaction was terminated. Records the event, unless the configuration or a queue that is not writable keeps it out. */
+  /**
+   * A transaction was terminated. Records the event, unless the configuration or a queue that is
+   * not writable keeps it out.
+   */
   record(fault: Fault, request: TranslateRequest): void {
     const wanted = fault.event !== ABORTED && this.wanted(fault);
     this.tell(fault, request, wanted && this.log(fault, request));
@@ -106,10 +154,13 @@ export class EventQueue {
   stallRecord(fault: Fault, request: TranslateRequest, stag: number, record: Uint32Array): void {
     this.pack(fault, request);
     record.set(this.words);
-    record[2] = stag | STALL;
+    record[2] = (stag << STAG_SHIFT) | STALL;
   }
 
-  /** Writes the record of a stalled transaction while the queue is {@link writable}. False: the write aborted. §7.2.1 */
+  /**
+   * Writes the record of a stalled transaction while the queue is {@link writable}. False: the
+   * write aborted. §7.2.1
+   */
   write(record: Uint32Array): boolean {
     const { empty } = this.queue;
     if (!this.queue.append(record)) return false;
@@ -150,7 +201,10 @@ export class EventQueue {
     return this.append(fault.merge);
   }
 
-  /** Hardware that nests recorded an event for this guest: the record, with the guest's numbers in it. */
+  /**
+   * Hardware that nests recorded an event for this guest: the record, with the guest's numbers in
+   * it.
+   */
   forward(record: Uint32Array): void {
     const { words } = this;
     words.set(record);
@@ -160,9 +214,9 @@ export class EventQueue {
     this.outputs.event({
       kind: 'fault',
       rid: words[1],
-      pasid: (words[0] & SSV) === 0 ? NO_PASID : words[0] >>> 12,
-      reason: words[0] & 0xff,
-      name: eventName(words[0] & 0xff),
+      pasid: (words[0] & WORD0.SSV) === 0 ? NO_PASID : words[0] >>> SUBSTREAM_SHIFT,
+      reason: words[0] & WORD0.EVENT,
+      name: eventName(words[0] & WORD0.EVENT),
       lo: words[4],
       hi: words[5],
       access: read ? ACCESS.READ : ACCESS.WRITE,
@@ -190,7 +244,7 @@ export class EventQueue {
   /** §7.3.1: a record that differs from the last one at most in the page offset of its address. */
   private repeats(): boolean {
     for (let index = 0; index < EVENT_WORDS; index++) {
-      const ignored = index === 4 ? 0xfff : 0;
+      const ignored = index === INPUT_WORD ? PAGE_OFFSET : 0;
       if (((this.words[index] ^ this.last[index]) & ~ignored) !== 0) return false;
     }
     return true;
@@ -203,8 +257,8 @@ export class EventQueue {
     words.fill(0);
     words[0] = event;
     if (request.pasid !== NO_PASID) {
-      if ((parts & PART.SSV) !== 0) words[0] |= SSV;
-      if ((parts & PART.SSID) !== 0) words[0] |= request.pasid << 12;
+      if ((parts & PART.SSV) !== 0) words[0] |= WORD0.SSV;
+      if ((parts & PART.SSID) !== 0) words[0] |= request.pasid << SUBSTREAM_SHIFT;
     }
     words[1] = request.rid;
     if ((parts & PART.ASKED) !== 0) words[2] = asked(request);
@@ -217,20 +271,23 @@ export class EventQueue {
       }
     }
     if ((parts & PART.INPUT) !== 0) {
-      words[4] = (parts & PART.ASKED) === 0 ? request.lo : request.lo & ~0xfff;
+      words[4] = (parts & PART.ASKED) === 0 ? request.lo : request.lo & ADDRESS.ASKED_LO;
       words[5] = request.hi;
     }
     if ((parts & PART.FETCH) !== 0) {
-      words[6] = fault.fetchAddress & ~7;
-      words[7] = Math.floor(fault.fetchAddress / 2 ** 32) & 0xfffff;
+      words[6] = fault.fetchAddress & ADDRESS.FETCH_LO;
+      words[7] = Math.floor(fault.fetchAddress / 2 ** 32) & ADDRESS.FETCH_HI;
     } else if ((parts & PART.IPA) !== 0 && fault.s2) {
-      words[6] = fault.ipaLo & ~0xfff;
-      words[7] = fault.ipaHi & 0xfffff;
+      words[6] = fault.ipaLo & ADDRESS.IPA_LO;
+      words[7] = fault.ipaHi & ADDRESS.IPA_HI;
     }
   }
 }
 
-/** RnW of a transaction, and PnU and InD; an atomic one counts as a write, and what writes is never an instruction. §7.3 */
+/**
+ * RnW of a transaction, and PnU and InD; an atomic one counts as a write, and what writes is never
+ * an instruction. §7.3
+ */
 function attributes(access: number, all: boolean): number {
   const read = (access & ACCESS.WRITE) === 0;
   if (!all) return read ? WORD3.RnW : 0;
@@ -241,10 +298,13 @@ function attributes(access: number, all: boolean): number {
   );
 }
 
-/** A translation request always asks to read; one without SubstreamID asks for no more than to write. §13.7. Span: one unit. */
+/**
+ * A translation request always asks to read; one without SubstreamID asks for no more than to
+ * write. §13.7. Span: one unit.
+ */
 function asked(request: TranslateRequest): number {
   const { access, pasid } = request;
-  let bits = ASKED.R | 1;
+  let bits = ASKED.R | ASKED.ONE_UNIT;
   if ((access & ACCESS.WRITE) !== 0) bits |= ASKED.W;
   if (pasid !== NO_PASID && (access & ACCESS.EXECUTE) !== 0) bits |= ASKED.X;
   if (pasid !== NO_PASID && (access & ACCESS.PRIVILEGED) !== 0) bits |= ASKED.P;

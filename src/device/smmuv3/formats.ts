@@ -1,6 +1,9 @@
-/** Translation table formats that stream table entries and context descriptors ask for. IHI 0070 §3.4, §5.2, §5.4. */
+/**
+ * Translation table formats that stream table entries and context descriptors ask for. IHI 0070
+ * §3.4, §5.2, §5.4.
+ */
 
-import type { Words } from '../../spec/define.js';
+import { maskIn, masksIn, shiftOf, type Words } from '../../spec/define.js';
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
 import {
   ACCESS_FLAG,
@@ -21,11 +24,14 @@ const MAX_TSZ = 39;
 const MIN_TSZ = 16;
 const MIN_TSZ_LARGE = 12;
 
-/** Fields of a CD that its formats depend on: IPS to HA in the second word, HAD in the third and fifth. */
-const CD_WORD1 = 0xddf;
-const HAD = 1 << 1;
-/** Fields of an STE that its stage 2 depends on: S2T0SZ, S2SL0, S2TG, S2PS, and S2AFFD to S2HA, in the sixth word. */
-const STE_WORD5 = 0x01e7c0ff;
+/** Fields of a CD that its formats depend on, in its second word; HAD in the third and fifth. */
+const CD_WORD1 = masksIn(CD, 1, ['IPS', 'AFFD', 'WXN', 'TBI0', 'TBI1', 'PAN', 'HD', 'HA']);
+const HAD = maskIn(CD.fields.HAD0);
+/** T0SZ and TG0; T1SZ and TG1 stand so in the upper half. */
+const HALF_BITS = masksIn(CD, 0, ['T0SZ', 'TG0']);
+const HALF_SHIFT = shiftOf(CD.fields.T1SZ);
+/** Fields of an STE that its stage 2 depends on, in its sixth word. */
+const STE_WORD5 = masksIn(STE, 5, ['S2T0SZ', 'S2SL0', 'S2TG', 'S2PS', 'S2AFFD', 'S2PTW', 'S2HD', 'S2HA']);
 /** A guest that tries every combination must not fill memory. */
 const MOST_KEPT = 1024;
 
@@ -57,9 +63,12 @@ export class SmmuFormats {
     return Math.min(ADDRESS_BITS[size], this.config.outputBits);
   }
 
-  /** The format of TTB0 (`upper` false) or TTB1 of a context descriptor; undefined when the descriptor is ILLEGAL. */
+  /**
+   * The format of TTB0 (`upper` false) or TTB1 of a context descriptor; undefined when the
+   * descriptor is ILLEGAL.
+   */
   stage1(cd: Words, upper: boolean): PageTableFormat | undefined {
-    const half = upper ? (cd[0] >>> 16) & 0xff : cd[0] & 0xff;
+    const half = (upper ? cd[0] >>> HALF_SHIFT : cd[0]) & HALF_BITS;
     const had = ((upper ? cd[4] : cd[2]) & HAD) !== 0 ? 1 : 0;
     const key = (((cd[1] & CD_WORD1) << 8) | half) * 4 + had * 2 + (upper ? 1 : 0);
     const known = this.firsts.get(key);

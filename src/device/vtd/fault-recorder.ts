@@ -1,6 +1,14 @@
 /** Primary fault logging, the fault status register and its event. VT-d §7.2, §7.3, §11.4.7. */
+import { maskIn, shiftOf } from '../../spec/define.js';
 import { faultName, isQualified } from '../../spec/vtd/faults.js';
-import { FECTL_REG, FRCD_BYTES, FRCD_OFFSET, FSTS_REG, IQERCD_REG } from '../../spec/vtd/registers.js';
+import {
+  FECTL_REG,
+  FRCD_BYTES,
+  FRCD_OFFSET,
+  FRCD_REG,
+  FSTS_REG,
+  IQERCD_REG,
+} from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
 import { ACCESS, type IommuOutputs, NO_PASID, REQUEST, type TranslateRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
@@ -8,26 +16,43 @@ import type { VtdConfig } from './config.js';
 import { EventInterrupt } from './event-interrupt.js';
 
 const FSTS = FSTS_REG.offset;
-const PFO = 1 << FSTS_REG.fields.PFO.lsb;
-const PPF = 1 << FSTS_REG.fields.PPF.lsb;
-const IQE = 1 << FSTS_REG.fields.IQE.lsb;
-const ICE = 1 << FSTS_REG.fields.ICE.lsb;
-const ITE = 1 << FSTS_REG.fields.ITE.lsb;
-const FRI_SHIFT = FSTS_REG.fields.FRI.lsb;
-const FRI = 0xff << FRI_SHIFT;
+const PFO = maskIn(FSTS_REG.fields.PFO);
+const PPF = maskIn(FSTS_REG.fields.PPF);
+const IQE = maskIn(FSTS_REG.fields.IQE);
+const ICE = maskIn(FSTS_REG.fields.ICE);
+const ITE = maskIn(FSTS_REG.fields.ITE);
+const FRI_SHIFT = shiftOf(FSTS_REG.fields.FRI);
+const FRI = maskIn(FSTS_REG.fields.FRI);
 /**
  * Conditions that software has yet to service: while one is there, another is not a new interrupt.
  * §7.3
  */
 const CONDITIONS = PFO | PPF | IQE | ICE | ITE;
 
+const IQEI_BITS = maskIn(IQERCD_REG.fields.IQEI);
 /** In the high word of IQERCD_REG. */
-const ITESID = 0xffff;
-const ICESID = 0xffff << 16;
+const ITESID = maskIn(IQERCD_REG.fields.ITESID);
+const ICESID = maskIn(IQERCD_REG.fields.ICESID);
 
-/** Bits of the third and fourth word of a fault recording register. §11.4.7.6 */
-const WORD2 = { PRIV: 1 << 29, EXE: 1 << 30, PP: 1 << 31, T2: 1 << 28 } as const;
-const WORD3 = { PV_SHIFT: 8, AT_SHIFT: 28, T1: 1 << 30, F: 1 << 31 } as const;
+/** A fault recording register: fields of its third and of its fourth word. §11.4.7.6 */
+const { SID, PRIV, EXE, PP, T2, FR, PV, AT, T1, F } = FRCD_REG.fields;
+const WORD2 = {
+  SID: maskIn(SID),
+  PRIV: maskIn(PRIV),
+  EXE: maskIn(EXE),
+  PP: maskIn(PP),
+  T2: maskIn(T2),
+} as const;
+const WORD3 = {
+  FR: maskIn(FR),
+  PV: maskIn(PV),
+  PV_SHIFT: shiftOf(PV),
+  AT_SHIFT: shiftOf(AT),
+  T1: maskIn(T1),
+  F: maskIn(F),
+} as const;
+/** Byte offset of the word with F. */
+const F_OFFSET = (F.lsb >> 5) * 4;
 
 /** What was faulted: fields that every kind of request has. */
 interface Faulted {
@@ -56,7 +81,7 @@ export class FaultRecorder {
     for (let at = 0; at < config.faultRecords * FRCD_BYTES; at += 4)
       file.onWrite(FRCD_OFFSET + at, recordWritten);
     // FI 63:N is reserved, N being the largest AGAW (§11.4.7.6).
-    this.addressLo = -1 << 12;
+    this.addressLo = maskIn(FRCD_REG.fields.FI);
     this.addressHi = config.addressWidth >= 64 ? -1 : 2 ** (config.addressWidth - 32) - 1;
   }
 
@@ -110,7 +135,7 @@ export class FaultRecorder {
   private log(reason: number, request: Faulted, word2: number, word3: number): boolean {
     const status = this.file.get(FSTS);
     const offset = FRCD_OFFSET + this.next * FRCD_BYTES;
-    if ((status & PFO) !== 0 || (this.file.get(offset + 12) & WORD3.F) !== 0) {
+    if ((status & PFO) !== 0 || (this.file.get(offset + F_OFFSET) & WORD3.F) !== 0) {
       this.counters.faultsDropped++;
       if ((status & PFO) === 0) this.file.update(FSTS, PFO, PFO);
       return false;
@@ -126,13 +151,13 @@ export class FaultRecorder {
 
   /** F stands in the last word and is stored last: a reader that sees it sees the rest. */
   private store(offset: number, reason: number, request: Faulted, type2: number, type3: number): void {
-    let word2 = (request.rid & 0xffff) | type2;
-    let word3 = (reason & 0xff) | type3 | WORD3.F;
+    let word2 = (request.rid & WORD2.SID) | type2;
+    let word3 = (reason & WORD3.FR) | type3 | WORD3.F;
     if (request.pasid !== NO_PASID && this.config.scalableMode) {
       word2 |= WORD2.PP;
       if ((request.access & ACCESS.EXECUTE) !== 0) word2 |= WORD2.EXE;
       if ((request.access & ACCESS.PRIVILEGED) !== 0) word2 |= WORD2.PRIV;
-      word3 |= (request.pasid & 0xfffff) << WORD3.PV_SHIFT;
+      word3 |= (request.pasid << WORD3.PV_SHIFT) & WORD3.PV;
     }
     this.file.set(offset, request.lo & this.addressLo);
     this.file.set(offset + 4, request.hi & this.addressHi);
@@ -143,7 +168,7 @@ export class FaultRecorder {
   /** An invalidation queue error. §6.5.2.11, §11.4.9.9 */
   queueError(info: number): void {
     const status = this.file.get(FSTS);
-    this.file.update(IQERCD_REG.offset, 0xf, info);
+    this.file.update(IQERCD_REG.offset, IQEI_BITS, info);
     this.file.update(FSTS, IQE, IQE);
     if ((status & CONDITIONS) === 0) this.event.raise();
   }
@@ -153,7 +178,7 @@ export class FaultRecorder {
    * seen. §11.4.9.9
    */
   invalidationTimeout(sid: number): void {
-    this.deviceTlbError(ITE, ITESID, sid << (IQERCD_REG.fields.ITESID.lsb - 32));
+    this.deviceTlbError(ITE, ITESID, sid << shiftOf(IQERCD_REG.fields.ITESID));
   }
 
   /** An answer that nobody waits for; who sent it is not known (ICESID 0). §4.3 */
@@ -185,7 +210,7 @@ export class FaultRecorder {
   private recordWritten(): void {
     let pending = false;
     for (let index = 0; index < this.config.faultRecords; index++) {
-      if ((this.file.get(FRCD_OFFSET + index * FRCD_BYTES + 12) & WORD3.F) !== 0) pending = true;
+      if ((this.file.get(FRCD_OFFSET + index * FRCD_BYTES + F_OFFSET) & WORD3.F) !== 0) pending = true;
     }
     if (pending) return;
     this.file.update(FSTS, PPF, 0);

@@ -1,9 +1,10 @@
 /**
- * From a requester to its domain: root, context, PASID-directory and PASID-table entries, with the context-cache
- * and the PASID-cache. VT-d §3.4, §6.2.2, §6.2.3, chapter 9; fault conditions §7.1.3.
+ * From a requester to its domain: root, context, PASID-directory and PASID-table entries, with the
+ * context-cache and the PASID-cache. VT-d §3.4, §6.2.2, §6.2.3, chapter 9; fault conditions §7.1.3.
  */
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
+import { maskIn } from '../../spec/define.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { TTM } from '../../spec/vtd/registers.js';
 import {
@@ -30,7 +31,9 @@ export const OK = 0;
 /** What a context-entry has to allow of a device beyond plain requests. */
 export const GATE = { DEVICE_TLB: 0, PAGE_REQUEST: 1 } as const;
 
-const FPD = 1 << 1;
+/** The same bit in context-entries, directory entries and PASID-table entries. */
+const FPD = maskIn(CONTEXT_ENTRY.fields.FPD);
+const PRESENT = maskIn(PASID_TABLE_ENTRY.fields.P);
 const CONTEXT_WORDS = SM_CONTEXT_ENTRY.wordCount;
 const PASID_WORDS = PASID_TABLE_ENTRY.wordCount;
 
@@ -63,8 +66,8 @@ export class VtdLookup {
   }
 
   /**
-   * Set Root Table Pointer. What is cached stays (ESRTPS is clear), but for what was read in another mode: that is no
-   * entry of this one.
+   * Set Root Table Pointer. What is cached stays (ESRTPS is clear), but for what was read in
+   * another mode: that is no entry of this one.
    */
   setRoot(table: number, mode: number): void {
     if (mode !== this.mode) this.invalidateAll();
@@ -79,8 +82,8 @@ export class VtdLookup {
   }
 
   /**
-   * Finds the domain of a request. Returns {@link OK} or the fault reason; `domain.suppressed` is valid in
-   * both cases. `cached` false reads every table afresh and leaves the caches alone.
+   * Finds the domain of a request. Returns {@link OK} or the fault reason; `domain.suppressed` is
+   * valid in both cases. `cached` false reads every table afresh and leaves the caches alone.
    */
   resolve(rid: number, pasid: number, access: number, cached: boolean, domain: Domain): number {
     domain.suppressed = false;
@@ -97,9 +100,9 @@ export class VtdLookup {
   }
 
   /**
-   * Whether the context-entry of a requester lets it have a Device-TLB, or ask for pages ({@link GATE}). Returns OK
-   * or the fault reason; `domain.suppressed` is valid in both cases, and with OK `domain.did`, the tag of what needs
-   * no further table: NO_DOMAIN in scalable mode.
+   * Whether the context-entry of a requester lets it have a Device-TLB, or ask for pages
+   * ({@link GATE}). Returns OK or the fault reason; `domain.suppressed` is valid in both cases, and
+   * with OK `domain.did`, the tag of what needs no further table: NO_DOMAIN in scalable mode.
    */
   admits(rid: number, pasid: number, gate: number, domain: Domain): number {
     domain.suppressed = false;
@@ -126,8 +129,8 @@ export class VtdLookup {
   }
 
   /**
-   * The next PASID ≥ `from` with a present entry, read afresh; −1 when there is none. When `budget` entries were looked at
-   * first: −2 − p, where p is the PASID to go on at.
+   * The next PASID ≥ `from` with a present entry, read afresh; −1 when there is none. When `budget`
+   * entries were looked at first: −2 − p, where p is the PASID to go on at.
    */
   nextPasid(rid: number, from: number, budget: number): number {
     if (!this.usesPasids(rid)) return -1;
@@ -149,7 +152,7 @@ export class VtdLookup {
       const table = PASID_DIRECTORY_ENTRY.get.SMPTBLPTR(directory);
       for (; pasid < next; pasid++) {
         const entry = table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
-        if (memory.load32(entry) && (memory.lo & 1) === 1) return pasid;
+        if (memory.load32(entry) && (memory.lo & PRESENT) !== 0) return pasid;
         left--;
       }
     }
@@ -192,7 +195,8 @@ export class VtdLookup {
     if ((this.pasid[0] & FPD) !== 0) domain.suppressed = true;
     if (entryFault !== OK) return entryFault;
     if (pasid !== NO_PASID) {
-      // ERS and SRS are clear; requests without PASID have neither attribute (§9.4: RPRIVS is clear).
+      // ERS and SRS are clear; requests without PASID have neither attribute (§9.4: RPRIVS is
+      // clear).
       if ((access & ACCESS.EXECUTE) !== 0) return FAULT.SPT_5;
       if ((access & ACCESS.PRIVILEGED) !== 0) return FAULT.SPT_6;
     }
@@ -216,7 +220,8 @@ export class VtdLookup {
     this.context.fill(0);
     const fault = scalable ? this.readScalableContext(rid) : this.readLegacyContext(rid);
     if (cached && (fault === OK || this.config.cachingMode)) {
-      // Faulting entries carry the reserved domain-id 0 (§6.2.2); scalable ones are not tagged at all.
+      // Faulting entries carry the reserved domain-id 0 (§6.2.2); scalable ones are not tagged at
+      // all.
       const did = fault === OK && !scalable ? CONTEXT_ENTRY.get.DID(this.context) : 0;
       this.contextCache.insert(rid, 0, did, fault, this.context);
     }
@@ -266,7 +271,10 @@ export class VtdLookup {
     return SM_CONTEXT_ENTRY.get.RID_PASID(words) >= limit ? FAULT.SCT_4 : OK;
   }
 
-  /** Leaves the PASID-table entry in `this.pasid`, its FPD joined with the directory's; returns its fault. */
+  /**
+   * Leaves the PASID-table entry in `this.pasid`, its FPD joined with the directory's; returns its
+   * fault.
+   */
   private pasidEntry(rid: number, pasid: number, cached: boolean): number {
     if (cached) {
       const slot = this.pasidCache.find(rid, pasid);
