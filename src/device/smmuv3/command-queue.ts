@@ -80,15 +80,15 @@ export class CommandQueue implements CommandTarget {
     this.#busy = false;
   }
 
-  /** Enabled, and no error stops it. */
-  get #running(): boolean {
+  /** Enabled, and no error stops it. A method: a private getter costs a call into the runtime. */
+  #isRunning(): boolean {
     return (this.file.get(CR0.offset) & CMDQEN) !== 0 && !this.errors.active(GERROR_BIT.CMDQ_ERR);
   }
 
   /** Running, with no command left and none in flight. */
   get atRest(): boolean {
     const { file, devices } = this;
-    if (!this.#running || this.#waiting || devices.pending > 0 || devices.timedOut) return false;
+    if (!this.#isRunning() || this.#waiting || devices.pending > 0 || devices.timedOut) return false;
     const mask = indexMask(file);
     return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
   }
@@ -113,7 +113,7 @@ export class CommandQueue implements CommandTarget {
 
   /** Handles one command. False when nothing more can be done now. */
   #step(): boolean {
-    if (!this.#running) return false;
+    if (!this.#isRunning()) return false;
     const { file } = this;
     const mask = indexMask(file);
     const cons = file.get(CMDQ_CONS.offset) & mask;
@@ -130,7 +130,7 @@ export class CommandQueue implements CommandTarget {
     if (command.invalidates) this.#invalidated = true;
     if (!command.run(this, this.#words)) {
       // One that failed has stopped the queue, and is fetched again as a new one.
-      this.#waiting = this.#running;
+      this.#waiting = this.#isRunning();
       return false;
     }
     this.#waiting = false;
