@@ -98,7 +98,6 @@ export class CodedError extends Error {
   readonly code: number;
   readonly reason: ErrorName;
   readonly severity: Severity;
-  readonly reconnect: boolean;
 
   constructor(reason: ErrorName, detail: string) {
     super(detail);
@@ -106,7 +105,6 @@ export class CodedError extends Error {
     this.reason = reason;
     this.code = ERRORS[reason].code;
     this.severity = ERRORS[reason].severity;
-    this.reconnect = ERRORS[reason].reconnect;
   }
 }
 

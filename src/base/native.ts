@@ -80,7 +80,7 @@ const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
 /** Bytes of `sun_path`, the terminating zero included. unix(7) */
-export const SOCKET_PATH_BYTES = 108;
+const SOCKET_PATH_BYTES = 108;
 
 /** A failed call: its name, `errno` and the C library's text for it. */
 export class SystemError extends Error {

@@ -30,7 +30,7 @@ export interface ControlledVm {
 type Params = Readonly<Record<string, unknown>>;
 
 /** Leaf ranges that a dump prints for each address space when nobody says otherwise, and at most. */
-export const DEFAULT_MAX_LEAVES = 64;
+const DEFAULT_MAX_LEAVES = 64;
 const LIMIT_MAX_LEAVES = 1_000_000;
 
 /** The methods of the control channel over what is connected. */

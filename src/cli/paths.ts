@@ -26,7 +26,7 @@ export interface PreparedPaths {
  * other architectures under their name. Nothing prepared is an empty answer: options may name everything.
  * @throws {CliError} when `VIOMMU_PATHS` names a file that cannot be read.
  */
-export function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {
+function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {
   const named = context.env['VIOMMU_PATHS'];
   const path = named ?? join(cacheDir(context), 'paths.json');
   try {

@@ -44,7 +44,7 @@ export function checkSocketPath(path: string): string {
 }
 
 /** Path of the control channel beside a socket. */
-export function controlPathOf(socket: string): string {
+function controlPathOf(socket: string): string {
   return `${socket}.ctl`;
 }
 

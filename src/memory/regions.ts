@@ -14,7 +14,7 @@ export interface Region {
 }
 
 /** What a region must be, whatever serves it. Throws `BAD_REGION`. */
-export function checkRegion(region: Pick<Region, 'region' | 'gpa' | 'size'>): void {
+function checkRegion(region: Pick<Region, 'region' | 'gpa' | 'size'>): void {
   const { gpa, size } = region;
   const sound =
     Number.isSafeInteger(gpa) &&

@@ -29,8 +29,6 @@ export type AtsOutcome =
 export interface AtsDeviceOptions {
   /** Ask for pages that are missing. Default false. */
   readonly pri?: boolean;
-  /** Page requests that may be unanswered at a time. Default 4. */
-  readonly credits?: number;
 }
 
 /**

@@ -2,7 +2,7 @@ import { pack, type Register } from '../spec/define.js';
 import type { Machine } from './machine.js';
 
 /** Says that the unit never acknowledged what the driver waited for. */
-export class DriverTimeout extends Error {
+class DriverTimeout extends Error {
   constructor(what: string) {
     super(`simulated guest: gave up waiting for ${what}`);
     this.name = 'DriverTimeout';

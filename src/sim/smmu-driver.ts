@@ -405,7 +405,7 @@ export class SmmuDriver {
 }
 
 /** CMD_ATC_INV.Size of the smallest aligned block that covers the range; 52: everything. §4.5.1 */
-export function sizeCovering(input: bigint, bytes: number): number {
+function sizeCovering(input: bigint, bytes: number): number {
   const first = input >> 12n;
   const last = (input + BigInt(bytes) - 1n) >> 12n;
   let size = 0;

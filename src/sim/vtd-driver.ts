@@ -15,7 +15,7 @@ import { LegacyTables, ScalableTables } from './vtd-tables.js';
 export const RID_PASID = 0;
 
 /** Address mask of a Device-TLB invalidation of everything. */
-export const ALL_ADDRESSES = 52;
+const ALL_ADDRESSES = 52;
 
 export type DomainKind = 'first' | 'second' | 'nested' | 'pass-through';
 
@@ -365,7 +365,7 @@ export class VtdDriver {
 }
 
 /** The smallest AM whose aligned block of 2^AM pages covers the range. §6.5.2.3 */
-export function addressMask(input: bigint, bytes: number): number {
+function addressMask(input: bigint, bytes: number): number {
   const first = input >> 12n;
   const last = (input + BigInt(bytes) - 1n) >> 12n;
   let am = 0;

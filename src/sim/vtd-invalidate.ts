@@ -47,10 +47,7 @@ export interface DeviceTlbOptions {
 }
 
 /** Address and S of a Device-TLB descriptor for 2^am pages: the lowest clear bit is in the middle. §6.5.2.5 */
-export function sizedAddress(
-  address: bigint,
-  am: number,
-): { readonly address: bigint; readonly sized: boolean } {
+function sizedAddress(address: bigint, am: number): { readonly address: bigint; readonly sized: boolean } {
   if (am === 0) return { address, sized: false };
   const block = 1n << BigInt(12 + am);
   return { address: (address & ~(block - 1n)) | ((block >> 1n) - 1n), sized: true };

@@ -72,7 +72,7 @@ export const BRIDGE: string =
   ['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/libm.so.6', '/usr/lib/libm.so.6'].find(existsSync) ?? '';
 
 /** A report with a few numbers that tests look for. */
-export function fakeReport(session: string): SessionReport {
+function fakeReport(session: string): SessionReport {
   const zero = { ...zeroCounters(), translations: 7 };
   const bridge = {
     hits: 11,

@@ -18,7 +18,7 @@ const MOST_ORDER = 10;
 export type PageUse = 'fixed' | 'tables';
 
 /** Pages for tables, in naturally aligned blocks of 2^order pages. */
-export class HostTablePool {
+class HostTablePool {
   readonly end: number;
   readonly memory: ArrayMemory;
   /** Pages in use, by purpose. */
