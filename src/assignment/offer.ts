@@ -51,8 +51,8 @@ export function planOffer(request: AssignmentRequest): Plan {
 /**
  * Options of a model for a guest of such a host: what announces new mappings, PASIDs as wide as the
  * plan allows and where they come from, page requests where they reach the guest and it has ATS.
- * `given` are those that somebody has chosen; they are left out, and what they exclude too. Nothing
- * when the host is not known, or no plan has a place for such a guest.
+ * `given` are those that were chosen for the VM; they are left out, and what they exclude too.
+ * Nothing when the host is not known, or no plan has a place for such a guest.
  */
 export function offeredOptions(
   model: string,

@@ -113,7 +113,7 @@ describe('the PASIDs of a parent device', () => {
     expect(clean(space)).toHaveLength(11);
     expect([space.ownerCount, space.live, space.dirty]).toEqual([1, 1, 0]);
     expect(space.owns(b, kept)).toBe(true);
-    // The place of the one who left goes to somebody new, who inherits nothing.
+    // A new owner gets the place of the one that left, and inherits nothing.
     const c = space.addOwner('c', 100);
     expect(c.index).toBe(a.index);
     for (let pasid = 0; pasid < 256; pasid++) expect(space.owns(c, pasid)).toBe(false);

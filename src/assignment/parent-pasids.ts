@@ -5,7 +5,7 @@
  * this is who answers.
  *
  * A PASID that was freed is not handed out again before the host's caches are clean of it: it stays
- * in quarantine until somebody says that its invalidation was acknowledged. It counts against its
+ * in quarantine until `cleaned` says that its invalidation was acknowledged. It counts against its
  * owner's quota until then, so a guest that frees and allocates as fast as it can takes nothing
  * from others.
  *
@@ -30,7 +30,7 @@ export const FREED = {
   /** Into quarantine. */
   OK: 0,
   /**
-   * Not a PASID of this owner: never handed out, already freed, or somebody else's. The three look
+   * Not a PASID of this owner: never handed out, already freed, or another owner's. The three look
    * alike on purpose.
    */
   NOT_YOURS: 1,
@@ -134,7 +134,7 @@ export class ParentPasids {
     return this.isLive(pasid) && this.ownerIndex[pasid] === owner.index;
   }
 
-  /** Whose a PASID in use is; undefined when nobody's. */
+  /** The owner of a PASID that is in use, or undefined. */
   ownerOf(pasid: number): PasidOwner | undefined {
     return this.isLive(pasid) ? this.owners[this.ownerIndex[pasid]] : undefined;
   }

@@ -12,7 +12,7 @@ import { nativeGuest } from './request.js';
 export type Choice = 'bypass' | 'shadow' | 'nest';
 
 /**
- * Who gives a guest its PASIDs when they come out of a space that other guests share: nobody,
+ * What gives a guest its PASIDs when they come out of a space that other guests share: nothing,
  * VT-d's virtual command registers, or the same service in the SMMUv3's IMPLEMENTATION DEFINED
  * registers.
  */

@@ -36,7 +36,7 @@ export interface HostCapabilities {
   readonly nesting: boolean;
   /** Width of PASIDs; 0: none. At most 20. */
   readonly pasidBits: number;
-  /** Page requests of the device reach whoever manages its tables. */
+  /** Page requests of the device reach the manager of its tables. */
   readonly pageRequests: boolean;
   readonly container: Container;
 }

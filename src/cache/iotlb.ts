@@ -3,8 +3,8 @@
  * requester, PASID and address; invalidations by domain, tag, stage and address (§6.2.1, Tables 23
  * and 24).
  *
- * A set is chosen by address alone, so that an invalidation of a few pages looks at a few sets
- * whoever owns the entries.
+ * A set is chosen by address alone, so that an invalidation of a few pages looks at a few sets,
+ * no matter which requester has the entries.
  */
 import type { RetentionPolicy } from './entry-cache.js';
 import { MISS } from './entry-cache.js';

@@ -38,7 +38,7 @@ class Backing {
 const WORD = new BigUint64Array(1);
 const WORD_HALVES = new Int32Array(WORD.buffer);
 
-/** Reads of sparse pages that nobody stored to. Never written. */
+/** Reads of sparse pages without a store. Never written. */
 const ZERO_PAGE = new Int32Array(PAGE_WORDS);
 
 /**

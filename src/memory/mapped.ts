@@ -10,8 +10,8 @@
  * A file that shrinks after it was mapped would raise SIGBUS here, and no process in JavaScript
  * survives that. So a file must be sealed against shrinking (QEMU's memory-backend-memfd seals its
  * files; where the maker left sealing open, it is done here), or the daemon must be told to take
- * others. The default takes them and says so in the log: whoever may connect to the socket may also
- * kill the daemon in simpler ways.
+ * others. The default takes them and says so in the log: a process that may connect to the socket
+ * may also kill the daemon in simpler ways.
  */
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { FileMapping, SystemError, sealAgainstShrinking } from '../base/native.js';

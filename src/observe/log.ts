@@ -11,7 +11,7 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** One JSON object a line, for machines; otherwise one short line for people. */
   readonly json: boolean;
-  /** Milliseconds since 1970, from whoever owns the clock. */
+  /** Milliseconds since 1970, from the owner of the clock. */
   readonly now: () => number;
   /** Receives whole lines, newline included. */
   readonly write: (line: string) => void;

@@ -135,7 +135,7 @@ async function benchReads(sides, turns) {
   // The first reads warm the image and the guests up.
   for (const reader of readers) for (let i = 0; i < 3; i++) await reader.rate();
   for (let turn = 0; turn < turns; turn++) {
-    // Whoever goes first follows itself the next time: neither always comes after the other.
+    // The first of a turn is the second of the next: neither always comes after the other.
     const order = turn % 2 === 0 ? [0, 1] : [1, 0];
     for (const index of order) rates[index].push(await readers[index].rate());
   }

@@ -56,7 +56,7 @@ async function mapInTurns({ part, scratch, daemon, quick }) {
   const rounds = quick ? 8 : 24;
   for (let round = 0; round < rounds; round++) {
     for (const [index, shape] of SHAPES.entries()) {
-      // Whoever goes first follows itself the next time.
+      // The first of a round is the second of the next.
       const order = round % 2 === 0 ? [0, 1] : [1, 0];
       for (const at of order) samples[index][at].push(await mappers[at].round(shape));
     }

@@ -105,7 +105,7 @@ function commandOfChild(pid: string): string {
     const parent = / \S (\d+) /.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1];
     return Number(parent) === process.pid ? readFileSync(`/proc/${pid}/cmdline`, 'utf8') : '';
   } catch {
-    // It has ended meanwhile.
+    // It has ended by now.
     return '';
   }
 }

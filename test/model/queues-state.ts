@@ -35,7 +35,7 @@ export const ALL_RULES: Rules = {
   forgets: true,
 };
 
-/** Who takes part. */
+/** The parties of a run. */
 export interface Scenario {
   /**
    * What the guest's change is announced by: a plain invalidation, or one of structures whose

@@ -19,7 +19,7 @@ function guestMoves(state: Readonly<State>, rules: Rules, { announced }: Scenari
   ];
   const last = announced === 'plain' ? 'plain' : 'wait';
   const sends = (s: State): void => post(s, { kind: last });
-  // A doorbell is the peer's from its first look on; what these say is undone by nobody but the
+  // A doorbell is the peer's from its first look on; what these say is undone only by the
   // daemon.
   switch (state.guest) {
     case 0:
@@ -207,7 +207,7 @@ function reconnect(s: State, rules: Rules): void {
     s.cache = undefined;
     s.generation++;
   }
-  // Whoever waits for an answer is refused.
+  // A request that waits for an answer is refused.
   if (s.device.at === 1) Object.assign(s.device, { at: 0, left: s.device.left - 1 });
   // Nothing older is translated by a unit that is switched on again.
   if (s.guest > 0) s.completed = true;

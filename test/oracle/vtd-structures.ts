@@ -11,7 +11,7 @@ export const PGTT: Readonly<Record<Domain['stage'], bigint>> = {
   'pass-through': 4n,
 };
 
-/** Who is given a domain. */
+/** A requester that is given a domain. */
 export interface User {
   readonly rid: number;
   /** −1 = requests without PASID. */

@@ -197,7 +197,7 @@ static bool run(Oracle *oracle, const Operation *op, GByteArray *out)
 
 /*
  * One batch is one memory transaction: an IOMMU that is switched on and off rearranges the address
- * spaces of its devices each time, and nobody looks at them here.
+ * spaces of its devices each time, and nothing here reads them.
  */
 static bool run_batch(Oracle *oracle, const Operation *batch, uint32_t count, GByteArray *out)
 {

@@ -66,7 +66,7 @@ static void *shim_thread(void *opaque)
     while (fgets(line, sizeof(line), shim->stream)) {
         run_line(shim, line);
     }
-    /* Whoever asked has gone: so does this machine. */
+    /* The asking side has gone: so does this machine. */
     qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
     rcu_unregister_thread();
     return NULL;

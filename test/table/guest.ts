@@ -42,7 +42,7 @@ export interface CellGuest {
   reset(): void;
   /** Machine reset, and the guest begins anew: no PASIDs, nothing mapped, its unit at work. */
   restart(): void;
-  /** The device is unplugged; whoever served it has taken down what was there for it. */
+  /** The device is unplugged; its server has taken down what was there for it. */
   unplug(): void;
   /** The guest's process is over, whatever it was doing. */
   close(): void;

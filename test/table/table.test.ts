@@ -241,7 +241,7 @@ function scenario(cell: Cell, guests: Guests, done: string[]): void {
   if (own) ownRequests(host, a, b, done);
   if (column === 'pasid') withPasids(a, b, strategy.pv !== 'none', done);
   const alive = (): void => {
-    // Nobody's memory but its own, whatever a guest without translation reaches.
+    // No memory but its own, whatever a guest without translation reaches.
     expect(dmaRead(b.device, BASE, 1, own ? -1 : 1)).toBeDefined();
   };
   a.reset();

@@ -32,7 +32,7 @@ export abstract class WiredGuest implements CellGuest {
   private readonly plugged: string;
 
   /**
-   * `options` are what somebody has chosen for this VM; what the plan needs is the daemon's matter.
+   * `options` are those that were chosen for this VM; what the plan needs is the daemon's matter.
    */
   constructor(
     protected readonly making: Making,

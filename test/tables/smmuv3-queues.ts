@@ -1,8 +1,8 @@
 /**
  * Commands, event records and PRI queue entries; sources and their letters: see
  * `smmuv3-registers.ts`. Positions of commands: L and M, which agree wherever both name a field (Q
- * and F too); opcodes: S. Of PREFETCH_ADDR nobody else has NS and Stride, of CMD_PRI_RESP only L
- * anything, of CMD_STALL_TERM only S the parameters.
+ * and F too); opcodes: S. Of PREFETCH_ADDR no other source has NS and Stride, of CMD_PRI_RESP only
+ * L anything, of CMD_STALL_TERM only S the parameters.
  */
 
 import type { Range, Ranges } from './smmuv3-registers.js';

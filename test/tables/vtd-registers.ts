@@ -9,7 +9,7 @@
  *   F   FreeBSD: sys/x86/iommu/intel_reg.h
  *   O   OpenVMM: vm/devices/iommu/intel_vtd/src/spec/{registers,scalable,invalidation,pte}.rs (rev 4.1)
  *   R   a public Rust driver's decoding of ECAP_REG (rev 5); other parts of it are wrong, so it stands only for
- *       the bits of ECAP_REG that it names and nobody else does
+ *       the bits of ECAP_REG that no other source names
  *
  * Each group names where it was read; two sources agree on every number unless a remark says
  * otherwise. A range is [msb, lsb], bits counted from bit 0 of the whole register or structure.

@@ -17,7 +17,7 @@ const LEVEL_1 = {
   arm64: {
     // With a window above 4 GiB the registers of virtual functions do not reach igb.
     machine: ['-M', 'virt,gic-version=3,iommu=smmuv3,highmem-mmio=off', '-cpu', 'cortex-a57'],
-    // QEMU's root port has ACS, which nobody turns on there; without it all functions are one
+    // QEMU's root port has ACS, which no driver turns on there; without it all functions are one
     // group.
     words: 'console=ttyAMA0 quiet cryptomgr.notests pci=config_acs=11101@pci:0:0',
   },

@@ -198,7 +198,7 @@ export function referenceWalk(
   }
 }
 
-/** Undefined when the entry changed meanwhile and has to be read again. */
+/** Undefined when the entry has changed since and has to be read again. */
 function finishLeaf(
   rules: Rules,
   store: Store,

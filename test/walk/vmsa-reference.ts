@@ -211,7 +211,7 @@ export function vmsaReference(
   }
 }
 
-/** Undefined when the entry changed meanwhile and has to be read again. */
+/** Undefined when the entry has changed since and has to be read again. */
 function atLeaf(
   rules: VmsaRules,
   store: Store,
