@@ -4,8 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 /**
- * The house's one direction (ARCHITECTURE.md): a file imports from its own folder or from one that stands
- * further down this list. Observers (`observe`) hang off events; only `cli` and `main.ts` know them.
+ * The house's one direction (ARCHITECTURE.md): a file imports from its own folder or from one that
+ * stands further down this list. Observers (`observe`) hang off events; only `cli` and `main.ts`
+ * know them.
  */
 const ORDER = [
   'main.ts',
@@ -41,8 +42,9 @@ interface Side {
 }
 
 /**
- * The guest's side and the host's check the models, session, shadow and nesting, and each other. A checker that
- * shares code with what it checks sees nothing, so each writes and reads tables, queues and structures itself.
+ * The guest's side and the host's check the models, session, shadow and nesting, and each other. A
+ * checker that shares code with what it checks sees nothing, so each writes and reads tables, queues
+ * and structures itself.
  */
 const SIDES: readonly Side[] = [
   {
@@ -235,7 +237,8 @@ describe('architecture', () => {
   });
 
   it('reads argv, env and the clock only where the outside world begins', () => {
-    // main.ts composes; everything else gets what it needs handed in. Workers read what their parent gave them.
+    // main.ts composes; everything else gets what it needs handed in. Workers read what their parent
+    // gave them.
     const engine = [
       'session',
       'wire',
