@@ -130,7 +130,7 @@ static void put_slot(const ViommuCore *core, uint32_t position, const uint32_t *
 /* Slots that the daemon has not taken; more than there are, if it says that it has taken what was never filled. */
 static uint32_t ring_used(const ViommuCore *core)
 {
-    return core->ring_filled - qatomic_load_acquire(viommu_control(core, CONTROL_WORD_RING_TAKEN));
+    return core->ring_filled - qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_RING_TAKEN));
 }
 
 static uint32_t slots_of(const Run *run)
@@ -149,7 +149,7 @@ static void tell(ViommuCore *core, const Run *run)
         put_slot(core, core->ring_filled + i, run->entries + (i - 1) * ARRAY_SIZE(head));
     }
     core->ring_filled += slots;
-    qatomic_store_release(viommu_control(core, CONTROL_WORD_RING_FILLED), core->ring_filled);
+    qatomic_store_release(viommu_control(core, viommu_CONTROL_WORD_RING_FILLED), core->ring_filled);
     if (used < RING_SLOTS / 2 && used + slots >= RING_SLOTS / 2) {
         viommu_front_post_locked(core, viommu_MessageType_QUEUE_RAN, NULL, NULL);
     }
@@ -199,9 +199,9 @@ static void carry_out(ViommuCore *core, const Run *run)
 /* The daemon has handled all writes, and says that this queue may be run. */
 static bool in_force(const ViommuCore *core, const QueueShape *q)
 {
-    uint32_t handled = qatomic_load_acquire(viommu_control(core, CONTROL_WORD_HANDLED));
+    uint32_t handled = qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_HANDLED));
 
-    return handled == core->writes_sent && qatomic_read(viommu_control(core, CONTROL_WORD_QUEUE)) == q->number;
+    return handled == core->writes_sent && qatomic_read(viommu_control(core, viommu_CONTROL_WORD_QUEUE)) == q->number;
 }
 
 /* Everything that the store announces, or nothing. */

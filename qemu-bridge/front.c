@@ -50,7 +50,7 @@ static bool send_fds_locked(ViommuCore *core, uint32_t type, uint32_t flags, uin
         return false;
     }
     /* A daemon that looks into the mailbox learns of it there. */
-    qatomic_set(viommu_control(core, CONTROL_WORD_FRONT_SENT), ++core->front.sent);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_FRONT_SENT), ++core->front.sent);
     return true;
 }
 

@@ -18,19 +18,19 @@
 #define LOOKS_FOR_WAKING 1024
 #define LOOKS_AT_ONCE 16
 
-static uint8_t *place(const ViommuCore *core, ControlWord word)
+static uint8_t *place(const ViommuCore *core, viommu_ControlWord word)
 {
     return (uint8_t *)viommu_control(core, word);
 }
 
 static bool handled(const ViommuCore *core)
 {
-    return qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_HANDLED)) == core->front.mail_sent;
+    return qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_MAIL_HANDLED)) == core->front.mail_sent;
 }
 
 static bool daemon_sleeps(const ViommuCore *core)
 {
-    return qatomic_read(viommu_control(core, CONTROL_WORD_DAEMON_SLEEPS));
+    return qatomic_read(viommu_control(core, viommu_CONTROL_WORD_DAEMON_SLEEPS));
 }
 
 /* The processor of this thread, counted from 1. */
@@ -47,12 +47,12 @@ static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, co
 
     if (!viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX) || !viommu_core_alive(core) ||
         !handled(core) ||
-        !viommu_wire_encode(place(core, CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
+        !viommu_wire_encode(place(core, viommu_CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
         return false;
     }
-    qatomic_set(viommu_control(core, CONTROL_WORD_MAIL_AFTER), front->sent);
-    qatomic_set(viommu_control(core, CONTROL_WORD_PEER_CPU), processor());
-    qatomic_store_release(viommu_control(core, CONTROL_WORD_MAIL_SENT), ++front->mail_sent);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MAIL_AFTER), front->sent);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_CPU), processor());
+    qatomic_store_release(viommu_control(core, viommu_CONTROL_WORD_MAIL_SENT), ++front->mail_sent);
     /* Either the daemon finds the frame before it sleeps, or it is seen here that it does. */
     smp_mb();
     if (daemon_sleeps(core)) {
@@ -63,13 +63,13 @@ static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, co
 
 static bool answered(const ViommuCore *core)
 {
-    return qatomic_load_acquire(viommu_control(core, CONTROL_WORD_MAIL_ANSWERED)) != core->front.mail_answers;
+    return qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_MAIL_ANSWERED)) != core->front.mail_answers;
 }
 
 /* Whether the daemon can do nothing as long as this thread looks, for they are on one processor. */
 static bool in_the_way(const ViommuCore *core)
 {
-    uint32_t where = qatomic_read(viommu_control(core, CONTROL_WORD_DAEMON_CPU));
+    uint32_t where = qatomic_read(viommu_control(core, viommu_CONTROL_WORD_DAEMON_CPU));
 
     return !daemon_sleeps(core) && where && where == processor();
 }
@@ -100,7 +100,7 @@ static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
     if (look_for(core, there)) {
         return true;
     }
-    qatomic_set(viommu_control(core, CONTROL_WORD_PEER_SLEEPS), 1);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_SLEEPS), 1);
     smp_mb();
     while (ok && !there(core)) {
         ok = viommu_front_next_locked(core, &frame);
@@ -109,7 +109,7 @@ static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
             ok = false;
         }
     }
-    qatomic_set(viommu_control(core, CONTROL_WORD_PEER_SLEEPS), 0);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_SLEEPS), 0);
     return ok;
 }
 
@@ -117,7 +117,7 @@ static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
 static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
 {
     ViommuFront *front = &core->front;
-    const uint8_t *answer = place(core, CONTROL_WORD_MAIL_ANSWER);
+    const uint8_t *answer = place(core, viommu_CONTROL_WORD_MAIL_ANSWER);
 
     front->mail_answers++;
     memcpy(front->mail, answer, WIRE_HEADER_BYTES);

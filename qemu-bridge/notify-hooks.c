@@ -8,10 +8,6 @@
 #include "track.h"
 #include "viommu-core.h"
 
-/* Bits of Notifier.flags on the wire. */
-#define WIRE_NOTIFY_UNMAP 1u
-#define WIRE_NOTIFY_MAP 2u
-
 /* A notifier for [first, last] has nothing mapped; returns when it has what is mapped there. */
 static void listen_to(ViommuSpace *space, uint64_t first, uint64_t last)
 {
@@ -86,8 +82,8 @@ int viommu_notify_hooks_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag ol
     core->listening += !!new_flags;
     core->listening -= !!space->notifier_flags;
     space->notifier_flags = new_flags;
-    msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? WIRE_NOTIFY_UNMAP : 0) |
-                (new_flags & IOMMU_NOTIFIER_MAP ? WIRE_NOTIFY_MAP : 0);
+    msg.flags = (new_flags & IOMMU_NOTIFIER_UNMAP ? viommu_NOTIFY_UNMAP : 0) |
+                (new_flags & IOMMU_NOTIFIER_MAP ? viommu_NOTIFY_MAP : 0);
     qemu_mutex_lock(&core->front.lock);
     if (viommu_space_announce_locked(space)) {
         msg.device = space->handle;

@@ -20,7 +20,7 @@
 /* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
 static bool page_is_current(const ViommuCore *core)
 {
-    uint32_t handled = qatomic_load_acquire(viommu_control(core, CONTROL_WORD_HANDLED));
+    uint32_t handled = qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_HANDLED));
 
     return handled == qatomic_read(&core->writes_sent);
 }
@@ -100,7 +100,7 @@ static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned siz
     }
     /* Counted first: who reads between here and the daemon's answer must ask. */
     qatomic_set(&core->writes_sent, core->writes_sent + 1);
-    qatomic_set(viommu_control(core, CONTROL_WORD_SENT), core->writes_sent);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_SENT), core->writes_sent);
     if (!asks) {
         viommu_front_post_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, &msg);
     } else if (!ask_locked(core, &msg, &written)) {

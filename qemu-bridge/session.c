@@ -35,7 +35,7 @@
 /* TRACKING is offered only where it is needed: see features_offered. */
 #define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
                       FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
-                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(WALKS) | FEATURE_BIT(TRACKING) | \
+                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(PEER_WALKS) | FEATURE_BIT(TRACKING) | \
                       FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX) | \
                       FEATURE_BIT(QUEUES))
 
@@ -43,7 +43,7 @@
 static ViommuHandler *const handlers[] = {
     [viommu_MessageType_INVALIDATE] = viommu_invalidation_serve,
     [viommu_MessageType_HOST_BATCH] = viommu_host_batch_serve,
-    [viommu_MessageType_TABLES] = viommu_spaces_serve_tables,
+    [viommu_MessageType_PEER_WALK] = viommu_spaces_serve_tables,
     [viommu_MessageType_QUEUE] = viommu_completion_serve_queue,
     [viommu_MessageType_TRACK] = viommu_track_serve,
     [viommu_MessageType_INTERRUPT] = viommu_unit_interrupts_serve,
@@ -154,7 +154,7 @@ static bool create_page(ViommuCore *core, Error **errp)
     if (!core->page) {
         return false;
     }
-    *viommu_control(core, CONTROL_WORD_MAGIC) = CONTROL_MAGIC;
+    *viommu_control(core, viommu_CONTROL_WORD_MAGIC) = viommu_SHARED_MAGIC;
     core->writes_sent = core->ring_filled = 0;
     core->front.sent = core->front.mail_sent = core->front.mail_answers = 0;
     return true;
@@ -162,7 +162,7 @@ static bool create_page(ViommuCore *core, Error **errp)
 
 static uint32_t features_offered(const ViommuCore *core)
 {
-    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(WALKS)) & ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
+    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(PEER_WALKS)) & ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
            ~(core->maps_in_silence ? 0 : FEATURE_BIT(TRACKING));
 }
 

@@ -46,7 +46,7 @@ void viommu_space_replace_tables_locked(ViommuSpace *space, WalkTables *tables)
 }
 
 /* False: impossible values. */
-static bool take_tables(ViommuCore *core, const viommu_Tables *msg)
+static bool take_tables(ViommuCore *core, const viommu_PeerWalk *msg)
 {
     ViommuSpace *space;
 
@@ -73,9 +73,9 @@ static bool take_tables(ViommuCore *core, const viommu_Tables *msg)
 
 bool viommu_spaces_serve_tables(ViommuCore *core, const WireFrame *frame)
 {
-    g_autofree viommu_Tables *msg = g_new0(viommu_Tables, 1);
+    g_autofree viommu_PeerWalk *msg = g_new0(viommu_PeerWalk, 1);
 
-    return viommu_wire_decode(frame, viommu_Tables_fields, msg) && take_tables(core, msg);
+    return viommu_wire_decode(frame, viommu_PeerWalk_fields, msg) && take_tables(core, msg);
 }
 
 void viommu_spaces_drop_tables(ViommuCore *core)
@@ -136,7 +136,7 @@ void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_
     }
     dropped += qatomic_read(&core->invalidated);
     qatomic_set(&core->invalidated, dropped);
-    qatomic_set(viommu_control(core, CONTROL_WORD_INVALIDATED), dropped);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_INVALIDATED), dropped);
 }
 
 void viommu_spaces_flush(ViommuCore *core)

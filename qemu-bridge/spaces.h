@@ -63,7 +63,7 @@ ViommuSpace *viommu_space_by_handle(ViommuCore *core, uint32_t handle);
 
 /** Announces changed requester ids of those with notifiers. front.lock held. */
 void viommu_spaces_refresh_locked(ViommuCore *core);
-/** Serves a TABLES. Backend thread. */
+/** Serves a PEER_WALK. Backend thread. */
 bool viommu_spaces_serve_tables(ViommuCore *core, const WireFrame *frame);
 /** No peer walks until tables are told again. */
 void viommu_spaces_drop_tables(ViommuCore *core);

@@ -155,7 +155,7 @@ static IOMMUTLBEntry translate_miss(ViommuSpace *space, hwaddr address, uint32_t
     }
     if (!viommu_ask(space, &request, &answer, &rid)) {
         qatomic_inc(&space->core->refused);
-        qatomic_set(viommu_control(space->core, CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
+        qatomic_set(viommu_control(space->core, viommu_CONTROL_WORD_REFUSED), qatomic_read(&space->core->refused));
         return refused(space, address, access);
     }
     if (!viommu_ask_allows(&answer, address, 0)) {

@@ -72,13 +72,13 @@ void viommu_core_publish(ViommuCore *core)
         misses += qatomic_read(&space->misses);
         walks += qatomic_read(&space->walks);
     }
-    qatomic_set(viommu_control(core, CONTROL_WORD_HITS_LO), (uint32_t)hits);
-    qatomic_set(viommu_control(core, CONTROL_WORD_HITS_HI), hits >> 32);
-    qatomic_set(viommu_control(core, CONTROL_WORD_MISSES_LO), (uint32_t)misses);
-    qatomic_set(viommu_control(core, CONTROL_WORD_MISSES_HI), misses >> 32);
-    qatomic_set(viommu_control(core, CONTROL_WORD_WALKS_LO), (uint32_t)walks);
-    qatomic_set(viommu_control(core, CONTROL_WORD_WALKS_HI), walks >> 32);
-    qatomic_set(viommu_control(core, CONTROL_WORD_STALE_FILLS), qatomic_read(&core->stale_fills));
-    qatomic_set(viommu_control(core, CONTROL_WORD_INVALIDATED), qatomic_read(&core->invalidated));
-    qatomic_set(viommu_control(core, CONTROL_WORD_REFUSED), qatomic_read(&core->refused));
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_LO), (uint32_t)hits);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_HI), hits >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_LO), (uint32_t)misses);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_HI), misses >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_LO), (uint32_t)walks);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_HI), walks >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_STALE_FILLS), qatomic_read(&core->stale_fills));
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_INVALIDATED), qatomic_read(&core->invalidated));
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_REFUSED), qatomic_read(&core->refused));
 }

@@ -142,7 +142,7 @@ static inline bool viommu_core_has(const ViommuCore *core, viommu_Feature featur
     return core->features >> feature & 1;
 }
 
-static inline uint32_t *viommu_control(const ViommuCore *core, ControlWord word)
+static inline uint32_t *viommu_control(const ViommuCore *core, viommu_ControlWord word)
 {
     return (uint32_t *)core->page + word;
 }

@@ -12,13 +12,13 @@ static bool level_is_possible(const WalkLevel *level)
            !(level->index_mask & (level->index_mask + 1));
 }
 
-static bool rights_are_complete(const viommu_Tables *msg)
+static bool rights_are_complete(const viommu_PeerWalk *msg)
 {
     return msg->low_shift < 32 && msg->leaf_hi_shift < 32 && msg->above_hi_shift < 32 && msg->split_shift < 32 &&
            (msg->low_mask | msg->leaf_hi_mask | msg->above_hi_mask) < msg->rights.size;
 }
 
-WalkTables *viommu_walk_tables_new(const viommu_Tables *msg)
+WalkTables *viommu_walk_tables_new(const viommu_PeerWalk *msg)
 {
     g_autofree WalkTables *t = g_new0(WalkTables, 1);
     const uint32_t *w = msg->levels;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Walking a requester's tables without asking for each translation. What an entry means comes from the daemon, as
- * masks and numbers (TABLES, docs/protocol.md, "Walks"); nothing here knows a format. A walk that does not end in a
+ * masks and numbers (PEER_WALK, docs/protocol.md, "Peer walks"); nothing here knows a format. A walk that does not end in a
  * translation says nothing about why: the daemon is asked, and finds the fault.
  */
 #ifndef VIOMMU_WALK_H
@@ -79,7 +79,7 @@ typedef struct WalkFound {
 typedef bool WalkRead(uint64_t address, uint64_t *values, uint32_t count);
 
 /** Tables as the daemon told them, to be freed with g_free; NULL: impossible values. */
-WalkTables *viommu_walk_tables_new(const viommu_Tables *msg);
+WalkTables *viommu_walk_tables_new(const viommu_PeerWalk *msg);
 
 /** The block around `address` that allows all of `access` (1 read, 2 write). At most one read for each level, and one more. */
 bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found);

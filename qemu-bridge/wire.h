@@ -9,17 +9,18 @@
 #include "pb.h"
 #include "viommu.pb.h"
 
-#define WIRE_VERSION 1
-#define WIRE_HEADER_BYTES 16
-#define WIRE_MAX_BODY 65536
+/* The contract's numbers. */
+#define WIRE_VERSION viommu_WIRE_VERSION
+#define WIRE_HEADER_BYTES viommu_WIRE_HEADER_BYTES
+#define WIRE_MAX_BODY viommu_WIRE_MAX_BODY
 /* The largest body that the bridge itself sends: a HOST_BATCH reply in which everything failed. */
 #define WIRE_MAX_SENT_BODY 20480
 /* Most descriptors that one frame carries (HELLO). */
 #define WIRE_MAX_FDS 2
 
-#define WIRE_FLAG_VERSION_MASK 0x3u
-#define WIRE_FLAG_REPLY 0x4u
-#define WIRE_FLAG_NEED_REPLY 0x8u
+#define WIRE_FLAG_VERSION_MASK viommu_WIRE_FLAG_VERSION_MASK
+#define WIRE_FLAG_REPLY viommu_WIRE_FLAG_REPLY
+#define WIRE_FLAG_NEED_REPLY viommu_WIRE_FLAG_NEED_REPLY
 
 typedef struct WireFrame {
     uint32_t type;
@@ -84,7 +85,7 @@ bool viommu_wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void
 const char *viommu_wire_result_text(WireResult result);
 
 /* Six words of a span: input lo, hi, output lo, hi, log2 size, access bits. */
-#define SPAN_WORDS 6
+#define SPAN_WORDS viommu_WIRE_SPAN_WORDS
 #define MAX_SPANS 64
 
 /* Where a decoder puts `repeated fixed32 spans`. */
@@ -94,7 +95,7 @@ typedef struct WireSpans {
 } WireSpans;
 
 /* Words of a host operation: access bits, first input address lo, hi, last lo, hi, memory lo, hi. */
-#define HOST_OPERATION_WORDS 7
+#define HOST_OPERATION_WORDS viommu_WIRE_OPERATION_WORDS
 #define MAX_HOST_OPERATIONS 2048
 
 /* Words of a page of a TRACK: address lo, with a bit that says whether tracking begins, and hi. */

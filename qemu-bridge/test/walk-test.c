@@ -3,7 +3,7 @@
  * Walks of the bridge, for a test that knows what they must find. Commands on standard input, little-endian:
  *   C                                       forget all memory
  *   S, u64 address, u64 bytes, the bytes    memory
- *   T, u32 bytes, a Tables message          the tables of what follows
+ *   T, u32 bytes, a PeerWalk message          the tables of what follows
  *   A, u64 address, u32 access              prints "-", or input, output, log2 of the size and access of each block
  */
 #include "compat.h"
@@ -56,7 +56,7 @@ static void take_segment(void)
 
 static WalkTables *take_tables(void)
 {
-    static viommu_Tables msg;
+    static viommu_PeerWalk msg;
     static uint8_t bytes[8192];
     WalkTables *tables;
     pb_istream_t in;
@@ -66,7 +66,7 @@ static WalkTables *take_tables(void)
     assert(size <= sizeof(bytes));
     take(bytes, size);
     in = pb_istream_from_buffer(bytes, size);
-    tables = pb_decode(&in, viommu_Tables_fields, &msg) ? viommu_walk_tables_new(&msg) : NULL;
+    tables = pb_decode(&in, viommu_PeerWalk_fields, &msg) ? viommu_walk_tables_new(&msg) : NULL;
     if (!tables) {
         printf("bad tables\n");
     }

@@ -70,7 +70,7 @@ export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
   opened.invalidations.open(backend);
   opened.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   opened.peerCommands.open(queues ? backend : undefined, page);
-  opened.walks.open((hello.features & FEATURE.WALKS) !== 0 ? backend : undefined);
+  opened.walks.open((hello.features & FEATURE.PEER_WALKS) !== 0 ? backend : undefined);
   opened.assigned.open(nesting ? backend : undefined);
   const { memory } = ports;
   const model = ports.models.createModel(hello.model, options, {

@@ -33,7 +33,7 @@ function smmu() {
       createModel: ((name, options, ports) =>
         createModel(name, options, { ...ports, memory })) as typeof createModel,
     },
-  }).hello({ model: 'smmuv3', features: ALL_FEATURES & ~FEATURE.WALKS });
+  }).hello({ model: 'smmuv3', features: ALL_FEATURES & ~FEATURE.PEER_WALKS });
   const write = (offset: number, size: number, lo: number): void =>
     bench.input(MESSAGE.REG_WRITE, CODEC.RegWrite, { offset, size, lo, hi: 0 });
   write(0x80, 8, 0x8000);

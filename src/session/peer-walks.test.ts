@@ -32,7 +32,7 @@ function walked(features = ALL_FEATURES) {
         Object.assign(new FakeModel(ports), { peerWalk: { describe: may } }),
     },
   }).hello({ features });
-  const told = () => bench.sent.filter((sent) => sent.type === MESSAGE.TABLES).map((sent) => sent.message);
+  const told = () => bench.sent.filter((sent) => sent.type === MESSAGE.PEER_WALK).map((sent) => sent.message);
   const invalidate = (change: Partial<InvalidateScope>): void =>
     bench.invalidate({
       ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
@@ -56,7 +56,7 @@ describe('tables that the peer walks', () => {
   });
 
   it('are not told to a peer that does not walk, nor where the model says no', () => {
-    const { bench, told } = walked(ALL_FEATURES & ~FEATURE.WALKS);
+    const { bench, told } = walked(ALL_FEATURES & ~FEATURE.PEER_WALKS);
     bench.translate(0x1000);
     expect(told()).toHaveLength(0);
     const refused = walked();

@@ -1,5 +1,5 @@
 /**
- * Tables that the peer may walk itself (TABLES). They are described at the first request of a
+ * Tables that the peer may walk itself (PEER_WALK). They are described at the first request of a
  * requester that tables answered, and are void after an invalidation of structures. What the peer
  * finds has the tags that an answer would have.
  */
@@ -7,7 +7,7 @@ import { type Iommu, noWalkTables, type WalkTables } from '../device/iommu.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { CODEC } from '../wire/codec.js';
 import { MESSAGE } from '../wire/frame.js';
-import type { Tables } from '../wire/messages.js';
+import type { PeerWalk } from '../wire/messages.js';
 import type { Outlet } from './ports.js';
 
 /** Requesters beyond these ask for each translation. */
@@ -17,11 +17,11 @@ const PASIDS = 2 ** 20 + 1;
 export class PeerWalks {
   readonly #described = new Set<number>();
   readonly #spaces = new Set<number>();
-  readonly #message: Tables = CODEC.Tables.create();
+  readonly #message: PeerWalk = CODEC.PeerWalk.create();
   readonly #tables = noWalkTables();
   #backend: Outlet | undefined;
 
-  /** @param backend where TABLES go; undefined: the peer does not walk */
+  /** @param backend where PEER_WALK goes; undefined: the peer does not walk */
   open(backend: Outlet | undefined): void {
     this.#backend = backend;
   }
@@ -50,7 +50,7 @@ export class PeerWalks {
     if (model.peerWalk?.describe(rid, pasid, hi, tables) !== true || !this.#describe(rid, pasid))
       return undefined;
     this.#spaces.add(tables.space >>> 0);
-    backend.put(MESSAGE.TABLES, 0, 0, CODEC.Tables, this.#message);
+    backend.put(MESSAGE.PEER_WALK, 0, 0, CODEC.PeerWalk, this.#message);
     return tables;
   }
 
@@ -59,7 +59,7 @@ export class PeerWalks {
     this.#described.clear();
   }
 
-  /** Every TABLES becomes void. Adds the tags of what the peer may have found to `handedOut`. */
+  /** Every PEER_WALK becomes void. Adds the tags of what the peer may have found to `handedOut`. */
   forget(handedOut: Set<number>): void {
     this.#described.clear();
     for (const space of this.#spaces) handedOut.add(space);

@@ -26,7 +26,7 @@ const PAGE_BYTES = 4096;
 const DONE: M.Status = { code: 0, text: '' };
 
 /** It asks for every translation. */
-const OWN_FEATURES = ALL_FEATURES & ~FEATURE.WALKS;
+const OWN_FEATURES = ALL_FEATURES & ~FEATURE.PEER_WALKS;
 
 export interface SimVmOptions {
   readonly name?: string;

@@ -27,7 +27,7 @@ export interface BackendService {
   hostOperation?(type: number, message: object): M.HostReply;
   hostRespond?(message: M.HostRespond): void;
   /** Absent: the peer asks for every translation, which is always allowed. */
-  tables?(message: M.Tables): void;
+  peerWalk?(message: M.PeerWalk): void;
   /** Absent: the peer carries out nothing by itself, which is always allowed. */
   queue?(message: M.Queue): void;
 }
@@ -296,8 +296,8 @@ export class Client {
       this.#reply(type as HostRequest, id, service.hostOperation(type, body));
     } else if (type === MESSAGE.HOST_RESPOND) {
       service.hostRespond?.(this.backend.body(CODEC.HostRespond));
-    } else if (type === MESSAGE.TABLES) {
-      service.tables?.(this.backend.body(CODEC.Tables));
+    } else if (type === MESSAGE.PEER_WALK) {
+      service.peerWalk?.(this.backend.body(CODEC.PeerWalk));
     } else if (type === MESSAGE.QUEUE) {
       service.queue?.(this.backend.body(CODEC.Queue));
     } else if (type === MESSAGE.ERROR) {

@@ -126,7 +126,7 @@ function plainWrites(features: number) {
   );
 }
 
-const WITHOUT = ALL_FEATURES & ~(FEATURE.QUEUES | FEATURE.WALKS);
+const WITHOUT = ALL_FEATURES & ~(FEATURE.QUEUES | FEATURE.PEER_WALKS);
 
 describe('functions called', () => {
   it.each([

@@ -24,7 +24,7 @@ const IDLE_MS = 64;
 
 /** A guest with one page mapped. */
 function start(socket, name) {
-  const features = ALL_FEATURES & ~(FEATURE.QUEUES | FEATURE.WALKS);
+  const features = ALL_FEATURES & ~(FEATURE.QUEUES | FEATURE.PEER_WALKS);
   const vm = SimVm.connect(socket, { name, ramBytes: RAM, features });
   const driver = new VtdDriver(vm, { mode: 'legacy', pages: [RAM / 2, RAM] });
   driver.start();

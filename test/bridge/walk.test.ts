@@ -116,7 +116,7 @@ function expectSame(actual: readonly string[], expected: readonly string[]): voi
   expect(actual).toHaveLength(expected.length);
 }
 
-/** TABLES as the session sends it. */
+/** PEER_WALK as the session sends it. */
 function messageOf(tables: WalkTables): Uint8Array {
   let bytes: Uint8Array | undefined;
   const walks = new PeerWalks();

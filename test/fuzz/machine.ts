@@ -17,7 +17,7 @@ import type { BusPageRequest, Translation } from '../../src/sim/machine.js';
 import { type Scope, SimIotlb, throughSpan } from '../../src/sim/sim-iotlb.js';
 import { SimPeerQueue } from '../../src/sim/sim-peer-queue.js';
 import { CONTROL, MESSAGE, NOTIFY, SHARED } from '../../src/wire/frame.js';
-import type { Invalidate, Queue, Tables } from '../../src/wire/messages.js';
+import type { Invalidate, PeerWalk, Queue } from '../../src/wire/messages.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Walker } from '../support/peer-walks.js';
 import { heard, peerSpoilt } from '../support/spoil.js';
@@ -38,7 +38,7 @@ interface Fill {
   readonly spans: readonly number[];
 }
 
-/** A message on its way to the bridge: an INVALIDATE, TABLES, or QUEUE. */
+/** A message on its way to the bridge: an INVALIDATE, PEER_WALK, or QUEUE. */
 type Message =
   | {
       readonly id: number;
@@ -125,8 +125,8 @@ export class FuzzMachine extends LocalMachine {
     });
     this.#walks.open({
       put: (type, _flags, _id, _codec, message) => {
-        must(type === MESSAGE.TABLES, () => `a message of type ${type}`);
-        const { rid, pasid } = message as unknown as Tables;
+        must(type === MESSAGE.PEER_WALK, () => `a message of type ${type}`);
+        const { rid, pasid } = message as unknown as PeerWalk;
         const hi = Number(this.#asked >> 32n) | 0;
         const tables = this.#walker.describe(this.model, rid, pasid - 1, hi);
         this.#waiting.push({ rid, pasid: pasid - 1, tables });

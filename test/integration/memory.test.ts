@@ -111,7 +111,7 @@ describe('guest memory', () => {
 
   it('answers impossible regions with a code and goes on', () => {
     // Where messages are served, a file that cannot be mapped is no reason to refuse its region.
-    const vm = plug({ features: ALL_FEATURES & ~(FEATURE.WALKS | FEATURE.REMOTE_MEMORY) });
+    const vm = plug({ features: ALL_FEATURES & ~(FEATURE.PEER_WALKS | FEATURE.REMOTE_MEMORY) });
     const fd = memoryFile('viommu-sim-odd', MIB);
     const add = (change: Partial<MemAdd>): number =>
       vm.client.request(

@@ -36,7 +36,7 @@ describe('ordering rules of the wire', () => {
   beforeAll(async () => {
     daemon = await Daemon.start();
     // These look at what the peer is asked for; what it does by itself is queues.test.ts's.
-    const features = ALL_FEATURES & ~(FEATURE.WALKS | FEATURE.QUEUES);
+    const features = ALL_FEATURES & ~(FEATURE.PEER_WALKS | FEATURE.QUEUES);
     vm = SimVm.connect(daemon.socket, { ramBytes: RAM_BYTES, features });
   });
   beforeEach(() => {

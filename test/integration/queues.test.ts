@@ -13,7 +13,7 @@ import { SID, startSmmu } from '../support/smmu-rig.js';
 /** Commands that the peer carries out itself, in the store that rings their doorbell (docs/protocol.md, Queues). */
 
 const IOVA = 0x4000_0000n;
-const WITHOUT = ALL_FEATURES & ~(FEATURE.WALKS | FEATURE.QUEUES);
+const WITHOUT = ALL_FEATURES & ~(FEATURE.PEER_WALKS | FEATURE.QUEUES);
 
 let daemon: Daemon;
 const open: SimVm[] = [];

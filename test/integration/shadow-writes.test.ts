@@ -29,7 +29,7 @@ afterAll(async () => {
   await daemon.dispose();
 });
 
-function start(features = ALL_FEATURES & ~FEATURE.WALKS): void {
+function start(features = ALL_FEATURES & ~FEATURE.PEER_WALKS): void {
   vm = SimVm.connect(daemon.socket, { ramBytes: RAM_BYTES, options: { 'caching-mode': 'on' }, features });
   host = vm.assignDevice(DEVICE, RID);
   driver = startDriver(vm, 'legacy');
@@ -153,7 +153,7 @@ describe('a batch that comes with the answer to a register write', () => {
 });
 
 it('comes on the backend channel for a peer without the feature, whose writes are not answered', () => {
-  start(ALL_FEATURES & ~FEATURE.WALKS & ~FEATURE.WRITE_REPLY);
+  start(ALL_FEATURES & ~FEATURE.PEER_WALKS & ~FEATURE.WRITE_REPLY);
   driver.map(domain, IOVA, DATA, PAGE);
   expect(vm.traffic.handedBatches).toBe(0);
   expect(host.mappings.size).toBe(1);

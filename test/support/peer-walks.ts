@@ -51,7 +51,7 @@ export class Walker {
 
   constructor(private readonly memory: GuestMemory) {}
 
-  /** What a TABLES that is sent at this moment says: the model is asked once more. */
+  /** What a PEER_WALK that is sent at this moment says: the model is asked once more. */
   describe(model: Iommu, rid: number, pasid: number, hi: number): WalkTables {
     const tables = noWalkTables();
     model.peerWalk?.describe(rid, pasid, hi, tables);

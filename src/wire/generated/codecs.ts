@@ -798,8 +798,8 @@ export const CODEC = {
       }
     },
   ),
-  Tables: new Codec<M.Tables>(
-    'Tables',
+  PeerWalk: new Codec<M.PeerWalk>(
+    'PeerWalk',
     (m) => {
       m.rid = 0;
       m.pasid = 0;
@@ -2191,7 +2191,7 @@ export const BODY = {
   [MESSAGE.HOST_BATCH]: CODEC.HostBatch,
   [MESSAGE.TRACK]: CODEC.Track,
   [MESSAGE.QUEUE]: CODEC.Queue,
-  [MESSAGE.TABLES]: CODEC.Tables,
+  [MESSAGE.PEER_WALK]: CODEC.PeerWalk,
   [MESSAGE.HOST_SPACE_CREATE]: CODEC.HostSpaceCreate,
   [MESSAGE.HOST_SPACE_DESTROY]: CODEC.HostSpaceDestroy,
   [MESSAGE.HOST_MAP]: CODEC.HostMap,

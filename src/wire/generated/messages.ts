@@ -217,15 +217,15 @@ export interface Invalidate {
   log2Size: number;
   /** handles of devices whose notifiers are called before the reply */
   devices: ArrayLike<number>;
-  /** every TABLES so far is void */
+  /** every PEER_WALK so far is void */
   structures: boolean;
 }
 
 /**
- * How to walk the tables of one stage, as data: docs/protocol.md, "Walks", has a meaning for
+ * How to walk the tables of one stage, as data: docs/protocol.md, "Peer walks", has a meaning for
  * every field. Masks without _hi are for the low half of an entry.
  */
-export interface Tables {
+export interface PeerWalk {
   rid: number;
   /** as in Translate */
   pasid: number;
@@ -635,7 +635,7 @@ export interface Bodies {
   [MESSAGE.HOST_BATCH]: HostBatch;
   [MESSAGE.TRACK]: Track;
   [MESSAGE.QUEUE]: Queue;
-  [MESSAGE.TABLES]: Tables;
+  [MESSAGE.PEER_WALK]: PeerWalk;
   [MESSAGE.HOST_SPACE_CREATE]: HostSpaceCreate;
   [MESSAGE.HOST_SPACE_DESTROY]: HostSpaceDestroy;
   [MESSAGE.HOST_MAP]: HostMap;

@@ -80,7 +80,7 @@ export const MESSAGE = {
   /** which commands of the guest's queue the peer may carry out itself */
   QUEUE: 74,
   /** how to walk a requester's tables */
-  TABLES: 76,
+  PEER_WALK: 76,
   HOST_SPACE_CREATE: 80,
   HOST_SPACE_DESTROY: 81,
   HOST_MAP: 82,
@@ -120,8 +120,8 @@ export const FEATURE = {
   HOST_BATCH: 128,
   /** TRACK, TABLE_WRITE: stores to live page tables are announced */
   TRACKING: 256,
-  /** TABLES, Invalidate.structures: the peer may walk tables itself */
-  WALKS: 1024,
+  /** PEER_WALK, Invalidate.structures: the peer may walk tables itself */
+  PEER_WALKS: 1024,
   /** HOST_DEVICE and what follows from it: host objects of devices */
   NESTING: 2048,
   /** a REG_WRITE may ask for an answer, which may bring a HOST_BATCH */
