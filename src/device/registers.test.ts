@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { addr, register, ro, rw, rw1c, wo } from '../spec/define.js';
+import { addr, register, ro, rw, rw1cs, wo } from '../spec/define.js';
 import { RegisterFile } from './registers.js';
 
 const CONTROL = register('CONTROL', 0x00, 32, {
@@ -8,7 +8,7 @@ const CONTROL = register('CONTROL', 0x00, 32, {
   STATE: ro(8, 8, 1),
   GO: wo(31),
 });
-const STATUS = register('STATUS', 0x04, 32, { A: rw1c(0), B: rw1c(1), C: ro(2) });
+const STATUS = register('STATUS', 0x04, 32, { A: rw1cs(0), B: rw1cs(1), C: ro(2) });
 const BASE = register('BASE', 0x08, 64, { SIZE: rw(4, 0), ADDR: addr(51, 12) });
 
 interface Written {

@@ -1,5 +1,5 @@
 /** Writing answers: spans of a {@link TranslateResult}. */
-import { SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from './iommu.js';
+import { ANY, SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from './iommu.js';
 
 /** log2Size of a span that covers the whole input space. */
 export const WHOLE_SPACE = 64;
@@ -24,7 +24,7 @@ export function refuse(result: TranslateResult, status: number = TRANSLATE_STATU
   result.status = status;
   result.count = 0;
   result.space = NO_DOMAIN;
-  result.sub = 0xffffffff;
+  result.sub = ANY;
   result.stall = 0;
 }
 

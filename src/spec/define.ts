@@ -49,8 +49,6 @@ export const ro = (msb: number, lsb: number = msb, reset = 0): FieldSpec => ({
   access: 'RO',
   reset,
 });
-/** Write 1 to clear. */
-export const rw1c = (msb: number, lsb: number = msb): FieldSpec => ({ msb, lsb, access: 'RW1C' });
 /** Write 1 to clear, sticky across reset (but not across power-on). */
 export const rw1cs = (msb: number, lsb: number = msb): FieldSpec => ({ msb, lsb, access: 'RW1CS' });
 /** Read-only, sticky. */

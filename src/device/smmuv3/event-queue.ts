@@ -1,4 +1,5 @@
 /** The Event queue. IHI 0070 §3.5, §7.2, §7.3, §7.4. */
+import { PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { maskIn, shiftOf } from '../../spec/define.js';
 import {
@@ -66,9 +67,8 @@ const ADDRESS = {
   IPA_LO: maskIn(IPA),
   IPA_HI: maskIn(IPA, IPA.msb >> 5),
 } as const;
-/** Word of InputAddr, and what may differ in it where records are merged. §7.3.1 */
+/** Word of InputAddr whose place in the page may differ where records are merged. §7.3.1 */
 const INPUT_WORD = F_PERMISSION.fields.InputAddr.lsb >> 5;
-const PAGE_OFFSET = ~maskIn(F_BAD_ATS_TREQ.fields.InputAddr);
 
 /** Which parts a record has, by the layout of its event. */
 const PART = {

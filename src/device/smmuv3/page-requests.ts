@@ -2,6 +2,7 @@
  * Page requests: the PRI queue, its overflow, and the answers that the SMMU gives by itself. IHI
  * 0070 chapter 8.
  */
+import { PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { PRI_ENTRY } from '../../spec/smmuv3/events.js';
 import {
@@ -138,7 +139,7 @@ export class SmmuPageRequests {
     if (substream && (access & ACCESS.EXECUTE) !== 0) words[1] |= BIT.Exec;
     if (substream && (access & ACCESS.PRIVILEGED) !== 0) words[1] |= BIT.Priv;
     if (last) words[1] |= BIT.Last;
-    words[2] = group | (lo & ~0xfff);
+    words[2] = group | (lo & ~PAGE_OFFSET);
     words[3] = hi;
   }
 }

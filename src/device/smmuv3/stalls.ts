@@ -10,6 +10,7 @@
  * A STAG is a slot in its low byte and a count in its high byte, so that an old one does not soon
  * name another transaction.
  */
+import { PAGE_OFFSET } from '../../base/page.js';
 import { ACCESS, type IommuOutputs, RESUME, type TranslateRequest } from '../iommu.js';
 import { STALL_MAX } from './config.js';
 import { EVENT_WORDS, type EventQueue } from './event-queue.js';
@@ -94,7 +95,7 @@ export class Stalls {
     slot.sid = request.rid;
     slot.ssid = request.pasid;
     slot.access = request.access;
-    slot.pageLo = request.lo & ~0xfff;
+    slot.pageLo = request.lo & ~PAGE_OFFSET;
     slot.hi = request.hi | 0;
     slot.synced = this.synced;
     slot.leader = leader;
@@ -193,7 +194,7 @@ export class Stalls {
       const slot = this.slots[index];
       if (slot.state !== STATE.WAITING && slot.state !== STATE.RECORDED) continue;
       if (slot.sid !== rid || slot.ssid !== pasid || slot.hi !== (hi | 0)) continue;
-      if (slot.pageLo === (lo & ~0xfff) && sameKind(slot.access, request.access)) return index;
+      if (slot.pageLo === (lo & ~PAGE_OFFSET) && sameKind(slot.access, request.access)) return index;
     }
     return -1;
   }

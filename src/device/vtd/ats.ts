@@ -2,6 +2,7 @@
  * Devices with a TLB of their own: translation requests and translated requests. VT-d §4.2, Table
  * 30.
  */
+import { PAGE_LOG2 } from '../../base/page.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { COMPLETION, completionOf, FAULT } from '../../spec/vtd/faults.js';
@@ -28,7 +29,6 @@ const DATA = ACCESS.READ | ACCESS.WRITE;
  * What a translation of something that passes through covers: the largest page there is (§4.2.3).
  */
 const LARGEST_PAGE_LOG2 = 30;
-const PAGE_LOG2 = 12;
 
 export class DeviceTlbRequests {
   private readonly domain: Domain;

@@ -2,6 +2,7 @@
  * Device-TLB invalidation requests that are under way. VT-d §4.3, §6.5.2.5, §6.5.2.6: each has a
  * tag of ours until its device has answered, or did not in time.
  */
+import { PAGE_LOG2 } from '../../base/page.js';
 import { DEVICE_TLB, type IommuOutputs } from '../iommu.js';
 import type { FaultRecorder } from './fault-recorder.js';
 import { WHOLE_SPACE } from './spans.js';
@@ -10,8 +11,6 @@ import { WHOLE_SPACE } from './spans.js';
 const MOST = 1024;
 /** What a function has to take without throttling the link where MIP is 0. §6.5.2.5 */
 const MOST_PER_FUNCTION = 32;
-/** Sizes up to this have their lowest clear address bit in the low half. */
-const PAGE_LOG2 = 12;
 
 export class VtdDeviceTlbs {
   private readonly sids = new Uint16Array(MOST);

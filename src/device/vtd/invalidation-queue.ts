@@ -6,6 +6,7 @@
  * next has to wait for downstream caches or for Device-TLBs. Work per kick is bounded by the
  * queue's size, as only software moves the tail.
  */
+import { PAGE_BYTES } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_DESCRIPTOR, descriptorName, INV_WAIT_DSC } from '../../spec/vtd/descriptors.js';
 import {
@@ -235,7 +236,7 @@ export function isWide(file: RegisterFile): boolean {
 
 /** Of the whole queue. §11.4.9.3 */
 export function queueBytes(file: RegisterFile): number {
-  return 4096 * 2 ** IQA_REG.get.QS(file.words, IQA_REG.offset >> 2);
+  return PAGE_BYTES * 2 ** IQA_REG.get.QS(file.words, IQA_REG.offset >> 2);
 }
 
 /** Names of {@link IQEI} values. */

@@ -2,6 +2,7 @@
  * Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1,
  * §11.4.11.
  */
+import { PAGE_BYTES, PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   IOTLB_GRANULARITY,
@@ -35,7 +36,6 @@ const RDR = 1 << (PAGE_REQ_DSC.fields.RDR.lsb - 64);
 const WRR = 1 << (PAGE_REQ_DSC.fields.WRR.lsb - 64);
 const LPIG = 1 << (PAGE_REQ_DSC.fields.LPIG.lsb - 64);
 const PRGI_SHIFT = PAGE_REQ_DSC.fields.PRGI.lsb - 64;
-const PAGE_MASK = -1 << 12;
 
 export class VtdPageRequests {
   private readonly event: EventInterrupt;
@@ -88,7 +88,7 @@ export class VtdPageRequests {
    * pointers.
    */
   private get bytes(): number {
-    return 4096 * 2 ** PQA_REG.get.PQS(this.file.words, PQA_REG.offset >> 2);
+    return PAGE_BYTES * 2 ** PQA_REG.get.PQS(this.file.words, PQA_REG.offset >> 2);
   }
 
   private get tail(): number {
@@ -125,7 +125,7 @@ export class VtdPageRequests {
     let word1 = withPasid ? request.pasid : 0;
     if (withPasid && (access & ACCESS.EXECUTE) !== 0) word1 |= EXR;
     if (withPasid && (access & ACCESS.PRIVILEGED) !== 0) word1 |= PMR;
-    let word2 = (request.lo & PAGE_MASK) | (request.group << PRGI_SHIFT);
+    let word2 = (request.lo & ~PAGE_OFFSET) | (request.group << PRGI_SHIFT);
     if ((access & ACCESS.READ) !== 0) word2 |= RDR;
     if ((access & ACCESS.WRITE) !== 0) word2 |= WRR;
     if (request.last) word2 |= LPIG;
