@@ -1,37 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Entries of a queue as the bridge understands them, for a test that knows what they mean. Commands on standard input, little-endian:
+ * What the bridge makes of entries of a queue, for a test that knows what they mean.
+ * Commands on standard input, little-endian:
  *   Q, u32 bytes, a Queue message   the queue of what follows
- *   E, 32 bytes                     an entry: prints "-", "nothing", "store ADDRESS DATA", or "drop SPACE SUB" and its blocks
- *   D, u32 head, u32 tail           prints how many entries lie between the registers' values, and the place of the first
+ *   E, 32 bytes                     an entry: prints "-", "nothing", "store ADDRESS
+ *                                   DATA", or "drop SPACE SUB" and its blocks
+ *   D, u32 head, u32 tail           prints how many entries lie between two values of the
+ *                                   registers, and the place of the first
  */
 #include "compat.h"
-#include "pb_decode.h"
 #include "queue.h"
+#include "reader.h"
 
 #define REGISTER_BYTES 0x20000
-
-static void take(void *data, size_t bytes)
-{
-    if (fread(data, 1, bytes, stdin) != bytes) {
-        fprintf(stderr, "queue-test: the input ends in the middle of a command\n");
-        exit(1);
-    }
-}
 
 static QueueShape *take_queue(void)
 {
     static viommu_Queue msg;
-    static uint8_t bytes[8192];
-    QueueShape *queue;
-    pb_istream_t in;
-    uint32_t size;
+    QueueShape *queue = NULL;
 
-    take(&size, sizeof(size));
-    assert(size <= sizeof(bytes));
-    take(bytes, size);
-    in = pb_istream_from_buffer(bytes, size);
-    queue = pb_decode(&in, viommu_Queue_fields, &msg) ? viommu_queue_shape_new(&msg, REGISTER_BYTES) : NULL;
+    if (reader_take_message(viommu_Queue_fields, &msg)) {
+        queue = viommu_queue_shape_new(&msg, REGISTER_BYTES);
+    }
     printf("%s", queue ? "" : "bad queue\n");
     return queue;
 }
@@ -57,7 +47,7 @@ static void match(const QueueShape *queue)
     bool first = true;
     QueueStep step;
 
-    take(entry, sizeof(entry));
+    reader_take(entry, sizeof(entry));
     if (!queue || !viommu_queue_match(queue, entry, &step)) {
         printf("-\n");
         return;
@@ -91,8 +81,10 @@ int main(void)
             match(queue);
             break;
         case 'D':
-            take(ends, sizeof(ends));
-            printf("%" PRIu32 " %" PRIu32 "\n", viommu_queue_distance(queue, ends[0], ends[1]), viommu_queue_place(queue, ends[0]));
+            reader_take(ends, sizeof(ends));
+            printf("%" PRIu32 " %" PRIu32 "\n",
+                   viommu_queue_distance(queue, ends[0], ends[1]),
+                   viommu_queue_place(queue, ends[0]));
             break;
         default:
             fprintf(stderr, "queue-test: command %d\n", command);

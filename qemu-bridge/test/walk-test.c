@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Walks of the bridge, for a test that knows what they must find. Commands on standard input, little-endian:
+ * Peer walks, for a test that knows what they have to find. Commands on standard input,
+ * little-endian:
  *   C                                       forget all memory
  *   S, u64 address, u64 bytes, the bytes    memory
- *   T, u32 bytes, a PeerWalk message          the tables of what follows
- *   A, u64 address, u32 access              prints "-", or input, output, log2 of the size and access of each block
+ *   T, u32 bytes, a Tables message          the tables of what follows
+ *   A, u64 address, u32 access              prints "-", or for each block its input,
+ *                                           output, log2 of the size, and access
  */
 #include "compat.h"
-#include "pb_decode.h"
+#include "reader.h"
 #include "walk.h"
 
 #define MAX_SEGMENTS 64
@@ -19,14 +21,6 @@ static struct {
 } segments[MAX_SEGMENTS];
 static unsigned segment_count;
 
-static void take(void *data, size_t bytes)
-{
-    if (fread(data, 1, bytes, stdin) != bytes) {
-        fprintf(stderr, "walk-test: the input ends in the middle of a command\n");
-        exit(1);
-    }
-}
-
 static bool read_entries(uint64_t address, uint64_t *values, uint32_t count)
 {
     unsigned i, n;
@@ -34,7 +28,8 @@ static bool read_entries(uint64_t address, uint64_t *values, uint32_t count)
     for (i = 0; i < segment_count; i++) {
         uint64_t at = address - segments[i].address;
 
-        if (address >= segments[i].address && at + count * sizeof(*values) <= segments[i].bytes) {
+        if (address >= segments[i].address &&
+            at + count * sizeof(*values) <= segments[i].bytes) {
             for (n = 0; n < count; n++) {
                 values[n] = ldq_le_p(segments[i].data + at + n * sizeof(*values));
             }
@@ -47,29 +42,22 @@ static bool read_entries(uint64_t address, uint64_t *values, uint32_t count)
 static void take_segment(void)
 {
     assert(segment_count < MAX_SEGMENTS);
-    take(&segments[segment_count].address, 8);
-    take(&segments[segment_count].bytes, 8);
+    reader_take(&segments[segment_count].address, 8);
+    reader_take(&segments[segment_count].bytes, 8);
     segments[segment_count].data = g_malloc(segments[segment_count].bytes);
-    take(segments[segment_count].data, segments[segment_count].bytes);
+    reader_take(segments[segment_count].data, segments[segment_count].bytes);
     segment_count++;
 }
 
 static WalkTables *take_tables(void)
 {
-    static viommu_PeerWalk msg;
-    static uint8_t bytes[8192];
-    WalkTables *tables;
-    pb_istream_t in;
-    uint32_t size;
+    static viommu_Tables msg;
+    WalkTables *tables = NULL;
 
-    take(&size, sizeof(size));
-    assert(size <= sizeof(bytes));
-    take(bytes, size);
-    in = pb_istream_from_buffer(bytes, size);
-    tables = pb_decode(&in, viommu_PeerWalk_fields, &msg) ? viommu_walk_tables_new(&msg) : NULL;
-    if (!tables) {
-        printf("bad tables\n");
+    if (reader_take_message(viommu_Tables_fields, &msg)) {
+        tables = viommu_walk_tables_new(&msg);
     }
+    printf("%s", tables ? "" : "bad tables\n");
     return tables;
 }
 
@@ -79,8 +67,8 @@ static void ask(const WalkTables *tables)
     uint32_t access, i;
     WalkFound found;
 
-    take(&address, sizeof(address));
-    take(&access, sizeof(access));
+    reader_take(&address, sizeof(address));
+    reader_take(&access, sizeof(access));
     if (!tables || !viommu_walk_tables(tables, address, access, read_entries, &found)) {
         printf("-\n");
         return;
@@ -88,8 +76,8 @@ static void ask(const WalkTables *tables)
     for (i = 0; i < found.count; i++) {
         const WalkBlock *b = &found.block[i];
 
-        printf("%s%" PRIx64 " %" PRIx64 " %" PRIu32 " %" PRIu32, i ? ", " : "", b->input, b->output, b->log2_size,
-               b->access);
+        printf("%s%" PRIx64 " %" PRIx64 " %" PRIu32 " %" PRIu32, i ? ", " : "", b->input,
+               b->output, b->log2_size, b->access);
     }
     printf("\n");
 }

@@ -1,20 +1,19 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ERRORS } from '../../src/base/errors.js';
 import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
+import { runCheck } from './make.js';
 import { BridgeQemu } from './qemu.js';
 import { answerHello, raw, type Script, ScriptedDaemon } from './scripted-daemon.js';
 
 /** The bridge in a stock QEMU, against daemons that behave and daemons that do not. */
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const GONE = 'from now on devices behind this IOMMU get no DMA through';
 
 let qemu: BridgeQemu;
@@ -53,17 +52,7 @@ async function expectGone(reason: RegExp): Promise<void> {
 
 describe('the translation cache', () => {
   it('agrees with a naive list, keeps the epoch rule, and is never torn under threads', () => {
-    const out = mkdtempSync(join(tmpdir(), 'viommu-check-'));
-    try {
-      const text = execFileSync(
-        'make',
-        ['-s', '-C', BRIDGE_DIRECTORY, 'check-iotlb', `QEMU_HEADERS=${prepared().headers}`, `OUT=${out}`],
-        { encoding: 'utf8' },
-      );
-      expect(text).toMatch(/none torn/);
-    } finally {
-      rmSync(out, { recursive: true, force: true });
-    }
+    expect(runCheck('check-iotlb')).toMatch(/none torn/);
   });
 });
 

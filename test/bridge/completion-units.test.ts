@@ -1,5 +1,4 @@
-import { rmSync, symlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { symlinkSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { plainCommandsOf } from '../../src/device/smmuv3/commands.js';
 import { parseSmmuConfig } from '../../src/device/smmuv3/config.js';
@@ -10,14 +9,17 @@ import { GCMD_REG, GSTS_REG, IQA_REG, IQT_REG, RTADDR_REG } from '../../src/spec
 import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL, FLAG, MESSAGE, SHARED } from '../../src/wire/frame.js';
 import { Daemon, eventually, sleep } from '../support/daemon.js';
+import { BridgeBuild } from './make.js';
 import { PhysicalMemory } from './physical-memory.js';
-import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { contextCache, iotlb, wait } from './queue-machine.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
 import { COMMAND, STATUS, TestdevDriver, VIRT_MACHINE } from './testdev-driver.js';
 
-/** Completions in the store: an SMMUv3's commands, and what a real daemon makes of it when it runs late. */
+/**
+ * Completions in the store: an SMMUv3's commands, and what a real daemon makes of it when it runs
+ * late.
+ */
 
 const RID = 0x10;
 
@@ -170,7 +172,7 @@ describe('a real daemon', () => {
   let device: TestdevDriver;
   let tail: number;
   /** Of the probes, where a test has any. */
-  let out: string | undefined;
+  let probes: BridgeBuild | undefined;
 
   async function store(address: number, value: bigint): Promise<void> {
     const bytes = Buffer.alloc(8);
@@ -236,8 +238,8 @@ describe('a real daemon', () => {
     memory.close();
     qemu.dispose();
     await daemon.dispose();
-    if (out !== undefined) rmSync(out, { recursive: true, force: true });
-    out = undefined;
+    probes?.dispose();
+    probes = undefined;
   });
 
   it.each([
@@ -280,8 +282,8 @@ describe('a real daemon', () => {
   ])(
     'is no help to a thread that was slow to keep what it %s',
     async (_, options, midwayMs) => {
-      out = buildProbes();
-      await start(options, { asks: IOVA.toString(16), object: join(out, 'x86_64/late-probe.so') });
+      probes = new BridgeBuild('probe');
+      await start(options, { asks: IOVA.toString(16), object: probes.path('late-probe.so') });
       const REPORT = 0x31_0000;
       const rounds = 3;
       for (let n = 0; n < rounds; n++) await memory.write(DATA + n * 4096, Uint8Array.of(n + 1, 0, 0, 0));

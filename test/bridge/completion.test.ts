@@ -1,10 +1,8 @@
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CONTROL, FEATURE, MESSAGE } from '../../src/wire/frame.js';
 import type { Queue } from '../../src/wire/messages.js';
 import { eventually } from '../support/daemon.js';
-import { buildProbes } from './probe.js';
+import { BridgeBuild } from './make.js';
 import {
   contextCache,
   DATA,
@@ -27,8 +25,8 @@ import { COMMAND, STATUS } from './testdev-driver.js';
 import { page } from './testdev-machine.js';
 
 /**
- * Invalidations that are complete when the store that rings their doorbell is, without the daemon; and everything that makes such a
- * store the daemon's.
+ * Invalidations that are complete when the store that rings their doorbell is, without the daemon;
+ * and everything that makes such a store the daemon's.
  */
 
 const [FIRST, NEXT] = [0x5000, 0x6000];
@@ -39,7 +37,7 @@ const AFTER = PLAIN.length * ENTRY;
 
 let machine: QueueMachine;
 /** Of the probes, where a test has any. */
-let out: string | undefined;
+let probes: BridgeBuild | undefined;
 
 beforeEach(() => {
   machine = new QueueMachine();
@@ -47,8 +45,8 @@ beforeEach(() => {
 
 afterEach(async () => {
   await machine.dispose();
-  if (out !== undefined) rmSync(out, { recursive: true, force: true });
-  out = undefined;
+  probes?.dispose();
+  probes = undefined;
 });
 
 /** In force, with pages of two domains in the cache. */
@@ -250,8 +248,8 @@ describe('a store is the daemon’s, and changes nothing,', () => {
   });
 
   it('while somebody listens to what is mapped', async () => {
-    out = buildProbes();
-    machine.preload = join(out, 'x86_64/notifier-probe.so');
+    probes = new BridgeBuild('probe');
+    machine.preload = probes.path('notifier-probe.so');
     machine.probeAsks = 'unmap';
     await machine.startWith();
     await machine.offer();

@@ -1,22 +1,18 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { rmSync, symlinkSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { prepared } from '../guests/support.js';
 import { viommu } from '../guests/viommu.js';
 import { Daemon, eventually } from '../support/daemon.js';
+import { BridgeBuild } from './make.js';
 import { PhysicalMemory } from './physical-memory.js';
 import { BridgeQemu } from './qemu.js';
 import { COMMAND, REG, STATUS, TestdevDriver } from './testdev-driver.js';
 
 /**
- * Objects of the host, from a real daemon's decision through the bridge in a stock QEMU to the calls of iommufd: a stand-in for
- * the kernel (qemu-bridge/test/host-probe.c) says what it is asked for. The guest's part is played from outside.
+ * Objects of the host, from a real daemon's decision through the bridge in a stock QEMU to the
+ * calls of iommufd: a stand-in for the kernel (qemu-bridge/test/host-probe.c) says what it is asked
+ * for. The guest's part is played from outside.
  */
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const RID = 0x10;
 const UNIT = 0xfed9_0000;
 const [GCMD, GSTS, RTADDR, IQT, IQA] = [0x18, 0x1c, 0x20, 0x88, 0x90];
@@ -32,20 +28,17 @@ const IOTLB_GLOBAL = [0x2n | (1n << 4n), 0n];
 /** Of PASID 0 in our domain. */
 const FIRST_STAGE = [0x6n | (2n << 4n) | (DID << 16n), 0n];
 
-let out: string;
+let build: BridgeBuild;
 let daemon: Daemon;
 let qemu: BridgeQemu;
 let memory: PhysicalMemory | undefined;
 let tail = 0;
 
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-host-'));
-  const { headers, uapi } = prepared();
-  const args = ['-s', '-C', BRIDGE_DIRECTORY, 'host-probe', `QEMU_HEADERS=${headers}`];
-  execFileSync('make', [...args, `UAPI_HEADERS=${uapi}`, `OUT=${out}`]);
+  build = new BridgeBuild('host-probe');
 });
 afterAll(() => {
-  rmSync(out, { recursive: true, force: true });
+  build.dispose();
 });
 beforeEach(async () => {
   daemon = await Daemon.start();
@@ -62,7 +55,7 @@ afterEach(async () => {
 
 async function start(asks = 'nest', options = ',scalable-mode=on,caching-mode=on'): Promise<PhysicalMemory> {
   const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
-  const object = join(out, 'x86_64/host-probe.so');
+  const object = build.path('host-probe.so');
   qemu.start(options, ['-S', '-device', 'viommu-testdev,assigned=on', '-gdb', gdb], {
     asks,
     object,

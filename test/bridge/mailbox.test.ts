@@ -1,5 +1,3 @@
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/wire/channel.js';
@@ -8,28 +6,31 @@ import { CONTROL, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import type { DaemonMailbox } from '../../src/wire/mailbox.js';
 import type { RegWriteReply } from '../../src/wire/messages.js';
 import { eventually } from '../support/daemon.js';
+import { BridgeBuild } from './make.js';
 import { PhysicalMemory } from './physical-memory.js';
-import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
 
-/** The bridge's end of the mailbox: a machine with a listener that wants to hear of new mappings, and a scripted daemon. */
+/**
+ * The bridge's end of the mailbox: a machine with a listener that wants to hear of new mappings,
+ * and a scripted daemon.
+ */
 
 const REGISTER = 0xfed9_0008;
 const NOTHING: RegWriteReply = { batch: 0, device: 0, ops: new Uint32Array(0) };
 const WRITE = MESSAGE.REG_WRITE;
 
-let out: string;
+let probes: BridgeBuild;
 let qemu: BridgeQemu;
 let daemon: ScriptedDaemon | undefined;
 let memory: PhysicalMemory | undefined;
 
 beforeAll(() => {
-  out = buildProbes();
+  probes = new BridgeBuild('probe');
 });
 
 afterAll(() => {
-  rmSync(out, { recursive: true, force: true });
+  probes.dispose();
 });
 
 beforeEach(() => {
@@ -48,7 +49,7 @@ type Mail = NonNullable<Parameters<typeof ScriptedDaemon.start>[1]['mail']>;
 
 async function start(mail: Mail): Promise<{ daemon: ScriptedDaemon; memory: PhysicalMemory }> {
   daemon = await ScriptedDaemon.start(qemu.socket, { mail });
-  const object = join(out, 'x86_64', 'notifier-probe.so');
+  const object = probes.path('notifier-probe.so');
   const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
   qemu.start(',caching-mode=on', ['-S', '-device', 'viommu-testdev', '-gdb', gdb], { asks: 'map', object });
   const running = daemon;

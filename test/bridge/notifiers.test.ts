@@ -1,10 +1,8 @@
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { eventually } from '../support/daemon.js';
+import { BridgeBuild } from './make.js';
 import { PhysicalMemory } from './physical-memory.js';
-import { buildProbes } from './probe.js';
 import { BridgeQemu } from './qemu.js';
 import { answerHello, type Script, ScriptedDaemon } from './scripted-daemon.js';
 import { TestdevDriver } from './testdev-driver.js';
@@ -26,16 +24,16 @@ const EVERYTHING = {
 const TESTDEV_RID = 0x10;
 const UNIT = 0xfed9_0000;
 
-let out: string;
+let probes: BridgeBuild;
 let qemu: BridgeQemu;
 let daemon: ScriptedDaemon | undefined;
 
 beforeAll(() => {
-  out = buildProbes();
+  probes = new BridgeBuild('probe');
 });
 
 afterAll(() => {
-  rmSync(out, { recursive: true, force: true });
+  probes.dispose();
 });
 
 beforeEach(() => {
@@ -51,7 +49,7 @@ afterEach(async () => {
 async function start(asks: string, options: string, given: Script): Promise<ScriptedDaemon> {
   const script = { without: FEATURE.HOST_BATCH, ...given };
   daemon = await ScriptedDaemon.start(qemu.socket, script);
-  const object = join(out, 'x86_64', 'notifier-probe.so');
+  const object = probes.path('notifier-probe.so');
   const gdb = `unix:${qemu.path('gdb')},server=on,wait=off`;
   qemu.start(options, ['-S', '-device', 'viommu-testdev', '-gdb', gdb], { asks, object });
   const running = daemon;
@@ -78,7 +76,10 @@ function events(): string[] {
     .filter((line) => /^(un)?map /.test(line));
 }
 
-/** What comes after the first `count` events, when there are as many as expected: text may lag behind sockets. */
+/**
+ * What comes after the first `count` events, when there are as many as expected: text may lag
+ * behind sockets.
+ */
 async function eventsAfter(count: number, expected: readonly string[]): Promise<void> {
   await eventually(() => events().length >= count + expected.length, `events: ${qemu.text}`);
   expect(events().slice(count)).toEqual(expected);

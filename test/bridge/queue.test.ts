@@ -1,12 +1,9 @@
 /**
- * What the bridge makes of an entry of the guest's queue, by the description alone, beside the model that knows the commands:
- * whatever it takes for a plain command is one, and what it drops is what the model announces. Random and hostile entries.
+ * What the bridge makes of an entry of the guest's queue, by the description alone, beside the
+ * model that knows the commands: whatever it takes for a plain command is one, and what it drops is
+ * what the model announces. Random and hostile entries.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
 import type { QueueDescription } from '../../src/device/peer-queue.js';
@@ -22,37 +19,26 @@ import {
   P_IOTLB_INV_DSC,
 } from '../../src/spec/vtd/descriptors.js';
 import { CODEC } from '../../src/wire/codec.js';
-import { prepared } from '../guests/support.js';
 import { contract } from '../support/contract.js';
 import { LocalMachine } from '../support/local-machine.js';
 import { Random } from '../walk/world.js';
+import { BridgeBuild } from './make.js';
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const SEED = Number(process.env['VIOMMU_SEED'] ?? 20261130);
 const ENTRIES = 3000;
 const RAM = 2 ** 22;
 const WORDS = 8;
 const PASSES = 64;
 
-let out: string;
+let build: BridgeBuild;
 let program: string;
 
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-queue-'));
-  const { headers, uapi } = prepared();
-  const args = [
-    '-s',
-    '-C',
-    BRIDGE_DIRECTORY,
-    'queue-test',
-    `QEMU_HEADERS=${headers}`,
-    `UAPI_HEADERS=${uapi}`,
-  ];
-  execFileSync('make', [...args, `OUT=${out}`]);
-  program = join(out, 'x86_64/queue-test');
+  build = new BridgeBuild('queue-test');
+  program = build.path('queue-test');
 }, 120_000);
 
-afterAll(() => rmSync(out, { recursive: true, force: true }));
+afterAll(() => build.dispose());
 
 function messageOf(description: QueueDescription): Buffer {
   const type = contract.lookupType('viommu.Queue');
@@ -208,7 +194,10 @@ describe.each(UNITS)('%s', (_, make) => {
   });
 });
 
-/** A page-selective IOTLB invalidation of scalable mode: first-stage mappings of the domain go, whatever their address. */
+/**
+ * A page-selective IOTLB invalidation of scalable mode: first-stage mappings of the domain go,
+ * whatever their address.
+ */
 function wholeDomain(words: Uint32Array): string {
   return `drop ${hex(IOTLB_INV_DSC.get.DID(words))} ${hex(ANY)}: all of ${hex(ANY)}`;
 }

@@ -1,42 +1,30 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { prepared } from '../guests/support.js';
+import { BridgeBuild, runCheck } from './make.js';
 import { COMMAND, CONTROL_BIT, REG, RESULT, STATUS } from './testdev-driver.js';
 import { page, REFUSED, TestdevMachine } from './testdev-machine.js';
 
 /**
- * Transfers of viommu-testdev that are refused, in a stock QEMU that makes them in pieces: what reaches the daemon of each.
- * No clock is of use here: each look at one is a millisecond after the last.
+ * Transfers of viommu-testdev that are refused, in a stock QEMU that makes them in pieces: what
+ * reaches the daemon of each. No clock is of use here: each look at one is a millisecond after the
+ * last.
  */
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const STRAY = 0xdead_0000;
 const MEMORY = 0x10_0000;
 const TEXT = Buffer.from('sixteen letters.');
 
-let out: string;
+let build: BridgeBuild;
 let machine: TestdevMachine;
 
-function make(target: string): string {
-  const { headers, uapi } = prepared();
-  const args = ['-s', '-C', BRIDGE_DIRECTORY, target, `QEMU_HEADERS=${headers}`, `UAPI_HEADERS=${uapi}`];
-  return execFileSync('make', [...args, `OUT=${out}`], { encoding: 'utf8' });
-}
-
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-refusals-'));
-  make('slow-clock');
+  build = new BridgeBuild('slow-clock');
 }, 120_000);
 
-afterAll(() => rmSync(out, { recursive: true, force: true }));
+afterAll(() => build.dispose());
 
 beforeEach(async () => {
   machine = new TestdevMachine();
-  machine.preload = join(out, 'x86_64/slow-clock.so');
+  machine.preload = build.path('slow-clock.so');
   await machine.start();
   machine.answer = () => REFUSED;
 });
@@ -56,7 +44,7 @@ async function fault(command: number, address: number, length: number, control =
 
 describe('what is one request', () => {
   it('holds under the sequences of calls in which QEMU translates', { timeout: 120_000 }, () => {
-    expect(make('check-refusals')).toMatch(/refusals: ok/);
+    expect(runCheck('check-refusals')).toMatch(/refusals: ok/);
   });
 });
 

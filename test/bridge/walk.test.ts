@@ -1,43 +1,36 @@
 /**
- * The bridge's walks beside the daemon's walker, over random and hostile tables of every format: they find exactly what
- * the daemon would find without setting a bit or recording a fault, and nothing else.
+ * The bridge's walks beside the daemon's walker, over random and hostile tables of every format:
+ * they find exactly what the daemon would find without setting a bit or recording a fault, and
+ * nothing else.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
 import type { ArrayMemory } from '../../src/memory/array.js';
 import { PeerWalks } from '../../src/session/peer-walks.js';
 import { WalkResult } from '../../src/walk/types.js';
 import type { Codec } from '../../src/wire/codec.js';
-import { prepared } from '../guests/support.js';
 import { contract } from '../support/contract.js';
 import { walkAsPeer } from '../support/peer-walks.js';
 import { GRANULES, randomCase, VmsaWorld } from '../walk/vmsa-world.js';
 import { allCases, Random, World } from '../walk/world.js';
+import { BridgeBuild } from './make.js';
 
-const BRIDGE_DIRECTORY = fileURLToPath(new URL('../../qemu-bridge', import.meta.url));
 const SEED = Number(process.env['VIOMMU_SEED'] ?? 20261126);
 const ADDRESSES = 400;
 const PAGE = 4096;
 /** Bytes of memory whose entries the bridge looks at together. */
 const LINE = 64;
 
-let out: string;
+let build: BridgeBuild;
 let program: string;
 
 beforeAll(() => {
-  out = mkdtempSync(join(tmpdir(), 'viommu-walk-'));
-  const { headers, uapi } = prepared();
-  const args = ['-s', '-C', BRIDGE_DIRECTORY, 'walk-test', `QEMU_HEADERS=${headers}`, `UAPI_HEADERS=${uapi}`];
-  execFileSync('make', [...args, `OUT=${out}`]);
-  program = join(out, 'x86_64/walk-test');
+  build = new BridgeBuild('walk-test');
+  program = build.path('walk-test');
 }, 120_000);
 
-afterAll(() => rmSync(out, { recursive: true, force: true }));
+afterAll(() => build.dispose());
 
 /** Commands for the program, and the lines that it has to print. */
 class Script {
@@ -76,7 +69,10 @@ class Script {
     this.expected.push(this.#answer(memory, tables, address, access));
   }
 
-  /** What the daemon finds with looks that set nothing: at the address, and at those whose entries are in the same line. */
+  /**
+   * What the daemon finds with looks that set nothing: at the address, and at those whose entries
+   * are in the same line.
+   */
   #answer(memory: ArrayMemory, tables: WalkTables, address: bigint, access: number): string {
     const result = this.#result;
     const asked = this.#block(memory, tables, address, access);
