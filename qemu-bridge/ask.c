@@ -8,7 +8,8 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-bool viommu_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer, uint16_t *rid)
+bool viommu_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer,
+                uint16_t *rid)
 {
     ViommuCore *core = space->core;
     viommu_Translate msg = {
@@ -28,12 +29,14 @@ bool viommu_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *
     *rid = space->rid;
     msg.rid = space->rid;
     answer->own = viommu_iotlb_epochs_newest(&core->own);
-    ok = ok && viommu_front_request_locked(core, viommu_MessageType_TRANSLATE, viommu_Translate_fields, &msg, -1,
-                                           viommu_TranslateReply_fields, &answer->reply) &&
+    ok = ok &&
+         viommu_front_request_locked(core, viommu_MessageType_TRANSLATE,
+                                     viommu_Translate_fields, &msg, -1,
+                                     viommu_TranslateReply_fields, &answer->reply) &&
          viommu_front_spans_are_whole(core, &answer->spans);
     if (ok) {
-        space->misses++;
-        viommu_core_publish(core);
+        space->counts.misses++;
+        viommu_core_publish(core, space);
     }
     qemu_mutex_unlock(&core->front.lock);
     return ok;
@@ -43,6 +46,8 @@ bool viommu_ask_allows(const ViommuAnswer *answer, uint64_t address, uint32_t ac
 {
     const uint32_t *w = answer->spans.words;
 
-    return answer->reply.status == 0 && viommu_wire_span_count(&answer->spans) && w[4] >= VIOMMU_PAGE_BITS &&
-           (w[4] >= 64 || (address ^ viommu_u64(w[0], w[1])) >> w[4] == 0) && (w[5] & access) == access;
+    return answer->reply.status == 0 && viommu_wire_span_count(&answer->spans) &&
+           w[4] >= VIOMMU_PAGE_BITS &&
+           (w[4] >= 64 || (address ^ viommu_u64(w[0], w[1])) >> w[4] == 0) &&
+           (w[5] & access) == access;
 }

@@ -15,7 +15,9 @@ typedef struct ViommuAnswer {
     WireSpans spans;
 } ViommuAnswer;
 
-/** False: the daemon is gone. `rid` is the requester id that the request was sent with. */
+/**
+ * False: the daemon is gone. `rid` is the requester id that the request was sent with.
+ */
 bool viommu_ask(ViommuSpace *space, const ViommuRequest *request, ViommuAnswer *answer,
                 uint16_t *rid);
 /** Whether an answer is about this address, and lets all of `access` through. */

@@ -8,8 +8,8 @@
 typedef struct ViommuCore ViommuCore;
 
 /**
- * Serves a request of the daemon, and answers it now or later. False: the body cannot be decoded.
- * Backend thread.
+ * Serves a request of the daemon, and answers it now or later. False: the body cannot be
+ * decoded. Backend thread.
  */
 typedef bool ViommuHandler(ViommuCore *core, const WireFrame *frame);
 
@@ -17,7 +17,7 @@ typedef bool ViommuHandler(ViommuCore *core, const WireFrame *frame);
 typedef struct ViommuBackendOps {
     /* Returns when the channel may have something to receive. */
     void (*wait)(ViommuCore *core);
-    ViommuHandler *const *handlers; /* by viommu_MessageType; NULL: no request of the daemon */
+    ViommuHandler *const *handlers; /* by viommu_MessageType; NULL: unknown */
     uint32_t handler_count;
 } ViommuBackendOps;
 
@@ -34,7 +34,7 @@ void viommu_backend_start(ViommuCore *core, int fd, const ViommuBackendOps *ops)
 /** Ends the thread, and runs what it has queued. Big lock. */
 void viommu_backend_stop(ViommuCore *core);
 /** Answers a request of the daemon. Any thread. */
-void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
-                          const void *message);
+void viommu_backend_reply(ViommuCore *core, uint32_t type, uint32_t id,
+                          const pb_msgdesc_t *fields, const void *message);
 
 #endif

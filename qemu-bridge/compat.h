@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The differences between QEMU 10.0 and later trees that these sources meet, all in one place. Every source
- * file includes this one first; it brings the headers that moved or changed shape between releases.
+ * The differences between QEMU 10.0 and later trees, all in one place. Every source file
+ * includes this one first. It brings the headers that moved or changed shape between
+ * releases.
  */
 #ifndef VIOMMU_COMPAT_H
 #define VIOMMU_COMPAT_H
@@ -67,7 +68,10 @@
 #define VIOMMU_INTERFACES InterfaceInfo[]
 #endif
 
-/* 10.2 tells the machine's own SMMUv3 from those that a user creates, when it writes IORT. */
+/*
+ * 10.2 tells the machine's own SMMUv3 from those that a user creates, when it writes
+ * IORT.
+ */
 #if QEMU_VERSION_MAJOR > 10 || (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 2)
 #define VIOMMU_MACHINE_SMMUV3(vms) ((vms)->legacy_smmuv3_present = true)
 #else

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A device of the bridge's own, and what it may do beyond ordinary DMA: requests with a PASID,
- * requests that the IOMMU may stall, translations that the device keeps itself (PCI Express ATS) and
- * page requests (PRI). Calls to it are in endpoints.h, its requests in requests.h.
+ * A device of the bridge's own, and what it may do beyond ordinary DMA: requests with a
+ * PASID, requests that the IOMMU may stall, translations that the device keeps itself
+ * (PCI Express ATS) and page requests (PRI). endpoints.h has the device's life,
+ * requests.h its requests.
  *
- * Everything happens on the main loop with the big lock held, the callbacks too. A device that is
- * not behind an IOMMU of the bridge has no features, and must not ask.
+ * Everything happens on the main loop with the big lock held, the callbacks too. A device
+ * that is not behind an IOMMU of the bridge has no features, and must not ask.
  */
 #ifndef VIOMMU_ENDPOINT_H
 #define VIOMMU_ENDPOINT_H
@@ -25,7 +26,7 @@ typedef enum ViommuKind {
 typedef struct ViommuRequest {
     uint64_t address;
     uint32_t pasid_plus_1; /* 0 = without PASID */
-    uint32_t access;       /* IOTLB_READ, IOTLB_WRITE; 0 = a look, which records nothing */
+    uint32_t access;       /* IOTLB_READ, IOTLB_WRITE; 0 = records no fault */
     uint32_t size;         /* bytes; 0 = not known */
     ViommuKind kind;
     bool may_stall;
@@ -69,7 +70,11 @@ typedef enum ViommuDropResult {
     VIOMMU_DROP_LATER, /* viommu_endpoint_dropped follows */
 } ViommuDropResult;
 
-typedef enum ViommuAction { VIOMMU_RETRY = 0, VIOMMU_ABORT = 1, VIOMMU_READ_ZERO = 2 } ViommuAction;
+typedef enum ViommuAction {
+    VIOMMU_RETRY = 0,
+    VIOMMU_ABORT = 1,
+    VIOMMU_READ_ZERO = 2
+} ViommuAction;
 
 /* Codes of a page response, as PCI Express numbers them. */
 #define VIOMMU_PAGE_SUCCESS 0u
@@ -77,14 +82,18 @@ typedef enum ViommuAction { VIOMMU_RETRY = 0, VIOMMU_ABORT = 1, VIOMMU_READ_ZERO
 #define VIOMMU_PAGE_FAILURE 15u
 
 typedef struct ViommuEndpointOps {
-    /* Drops translations; the answer is "done" when no request that used them is under way. */
+    /*
+     * Drops translations; the answer is "done" when no request that used them is under
+     * way.
+     */
     ViommuDropResult (*drop)(ViommuEndpoint *e, const ViommuDrop *drop);
-    void (*page_response)(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t group, uint32_t code);
+    void (*page_response)(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t group,
+                          uint32_t code);
     /* True: the stalled request was this device's. */
     bool (*resume)(ViommuEndpoint *e, uint32_t stall, ViommuAction action);
     /*
-     * The IOMMU was reset, or its daemon is gone: nothing that is waited for will come, and nothing
-     * that is kept is valid.
+     * The IOMMU was reset, or its daemon is gone: nothing that is waited for will come,
+     * and nothing that is kept is valid.
      */
     void (*ended)(ViommuEndpoint *e);
 } ViommuEndpointOps;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the daemon says to devices: that a stalled request goes on, that a page request is answered, that a device is
- * to drop translations which it keeps itself. The backend thread only queues it; devices hear of it on the main loop.
- * A device of others (virtio) that keeps translations is an IOMMU notifier, or keeps none.
+ * The daemon tells devices that a stalled request goes on (RESUME), that a page request
+ * is answered (PAGE_RESPONSE), that they have to drop translations that they keep
+ * (DEVICE_TLB). The backend thread queues the message; devices get it on the main loop. A
+ * device of QEMU's own (virtio) keeps its translations through an IOMMU notifier, or
+ * keeps none.
  */
 #include "compat.h"
 #include "backend.h"
@@ -14,7 +16,7 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-/* A backend message for a device of the bridge's own, on its way to the main loop. */
+/* A message for a device of the bridge's own, on its way to the main loop. */
 typedef struct ViommuDelivery {
     uint32_t type; /* viommu_MessageType: RESUME, PAGE_RESPONSE or DEVICE_TLB */
     uint32_t id;
@@ -23,7 +25,7 @@ typedef struct ViommuDelivery {
         viommu_PageResponse page_response;
         viommu_DeviceTlb device_tlb;
     };
-    ViommuEndpoint *later; /* who answers this DEVICE_TLB later; big lock */
+    ViommuEndpoint *later; /* the one that answers this DEVICE_TLB later; big lock */
     QTAILQ_ENTRY(ViommuDelivery) next;
 } ViommuDelivery;
 
@@ -38,7 +40,8 @@ void viommu_endpoints_init(ViommuCore *core)
     e->held_answers = g_array_new(false, false, sizeof(uint32_t));
 }
 
-void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device, const ViommuEndpointOps *ops)
+void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device,
+                            const ViommuEndpointOps *ops)
 {
     e->ops = ops;
     e->space = viommu_requesters_find(pci_device_iommu_address_space(device));
@@ -80,7 +83,8 @@ static void answer_drop(ViommuCore *core, ViommuDelivery *d, ViommuDropResult re
 {
     viommu_DeviceTlbReply reply = { .result = result };
 
-    viommu_backend_reply(core, viommu_MessageType_DEVICE_TLB, d->id, viommu_DeviceTlbReply_fields, &reply);
+    viommu_backend_reply(core, viommu_MessageType_DEVICE_TLB, d->id,
+                         viommu_DeviceTlbReply_fields, &reply);
     g_free(d);
 }
 
@@ -119,11 +123,16 @@ static bool has_ats_on(const ViommuSpace *space)
     PCIDevice *device = space->bus ? space->bus->devices[space->devfn] : NULL;
 
     return device && device->exp.ats_cap &&
-           (pci_get_word(device->config + device->exp.ats_cap + PCI_ATS_CTRL) & PCI_ATS_CTRL_ENABLE);
+           (pci_get_word(device->config + device->exp.ats_cap + PCI_ATS_CTRL) &
+            PCI_ATS_CTRL_ENABLE);
 }
 
-/* IOMMU notifiers keep a device's translations for it; an emulated device without them keeps none. */
-static ViommuDropResult drop_of_others(ViommuCore *core, uint32_t rid, const ViommuDrop *drop)
+/*
+ * IOMMU notifiers keep translations for a device. An emulated device without them keeps
+ * none.
+ */
+static ViommuDropResult drop_of_others(ViommuCore *core, uint32_t rid,
+                                       const ViommuDrop *drop)
 {
     ViommuDropResult result = VIOMMU_DROP_NO_DEVICE;
     ViommuSpace *space;
@@ -203,7 +212,10 @@ static void deliver(ViommuCore *core, ViommuDelivery *d)
     g_free(d);
 }
 
-/* The oldest message, or NULL, after which the next one has to wake the main loop again. */
+/*
+ * The oldest message. NULL: there is none, and the next one schedules the main loop
+ * again.
+ */
 static ViommuDelivery *take(ViommuEndpoints *e)
 {
     ViommuDelivery *d;

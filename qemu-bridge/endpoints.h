@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The devices of the bridge's own (endpoint.h): where they come and go, and what the daemon says to
- * them and to the notifiers of others' device TLBs.
+ * The devices of the bridge's own (endpoint.h): where they come and go, and what the
+ * daemon says to them and to the notifiers of others' device TLBs.
  */
 #ifndef VIOMMU_ENDPOINTS_H
 #define VIOMMU_ENDPOINTS_H
@@ -28,14 +28,17 @@ typedef struct ViommuEndpoints {
 void viommu_endpoints_init(ViommuCore *core);
 /** Serves a RESUME, PAGE_RESPONSE or DEVICE_TLB. Backend thread. */
 bool viommu_endpoints_serve(ViommuCore *core, const WireFrame *frame);
-/** Ends everything that endpoints wait for, and answers what is asked of them. Big lock. */
+/**
+ * Ends everything that endpoints wait for, and answers what is asked of them. Big lock.
+ */
 void viommu_endpoints_end_all(ViommuCore *core);
 
 /**
- * From a device's realize. A device that is behind no IOMMU of the bridge becomes an endpoint
- * without features.
+ * From a device's realize. A device that is behind no IOMMU of the bridge becomes an
+ * endpoint without features.
  */
-void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device, const ViommuEndpointOps *ops);
+void viommu_endpoint_attach(ViommuEndpoint *e, PCIDevice *device,
+                            const ViommuEndpointOps *ops);
 /** From a device's exit. What was to be answered later is answered now. */
 void viommu_endpoint_detach(ViommuEndpoint *e);
 /** What daemon and bridge have agreed on. */

@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guest RAM for a daemon that cannot map it. What is not RAM is refused, so that a guest cannot point a table at
- * a device's registers; and no lock is taken, so that a waiting vCPU never holds an answer up.
+ * What is not RAM is refused, so that a guest cannot point a table at the registers of a
+ * device. No lock is taken, so that a vCPU that waits never delays an answer.
  */
 #include "compat.h"
 #include "guest-memory.h"
 
-/* NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not writable. */
+/*
+ * NOT_MEMORY of the error table (docs/protocol.md): the address is not memory, or not
+ * writable.
+ */
 #define CODE_NOT_RAM 40
 
 /* The RAM behind an address, and how much of it goes on there. */
 static MemoryRegion *ram_at(uint64_t gpa, hwaddr *offset, hwaddr *length)
 {
-    return address_space_translate(&address_space_memory, gpa, offset, length, false, MEMTXATTRS_UNSPECIFIED);
+    return address_space_translate(&address_space_memory, gpa, offset, length, false,
+                                   MEMTXATTRS_UNSPECIFIED);
 }
 
-/* RAM, or ROM that reads as memory; never a device's registers, though QEMU may have them mapped (a host device's BAR). */
+/*
+ * RAM, or ROM that reads as memory. Never the registers of a device, which QEMU may have
+ * mapped too (the BAR of a host device).
+ */
 static bool is_readable_ram(MemoryRegion *mr)
 {
-    return (memory_region_is_ram(mr) || memory_region_is_romd(mr)) && !memory_region_is_ram_device(mr);
+    return (memory_region_is_ram(mr) || memory_region_is_romd(mr)) &&
+           !memory_region_is_ram_device(mr);
 }
 
 uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size)
@@ -47,7 +55,8 @@ bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count)
     const uint64_t *from;
     uint32_t i;
 
-    if (gpa % sizeof(uint64_t) || length < count * sizeof(uint64_t) || !is_readable_ram(mr)) {
+    if (gpa % sizeof(uint64_t) || length < count * sizeof(uint64_t) ||
+        !is_readable_ram(mr)) {
         return false;
     }
     from = (const uint64_t *)((const uint8_t *)memory_region_get_ram_ptr(mr) + offset);
@@ -59,7 +68,8 @@ bool viommu_guest_read_entries(uint64_t gpa, uint64_t *values, uint32_t count)
 
 static bool is_writable_ram(MemoryRegion *mr)
 {
-    return memory_region_is_ram(mr) && !memory_region_is_rom(mr) && !memory_region_is_ram_device(mr);
+    return memory_region_is_ram(mr) && !memory_region_is_rom(mr) &&
+           !memory_region_is_ram_device(mr);
 }
 
 static bool range_is_writable(uint64_t gpa, uint64_t size)
@@ -133,7 +143,8 @@ bool viommu_guest_store(uint64_t gpa, uint32_t value)
     return true;
 }
 
-uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found)
+uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value,
+                          uint32_t *found)
 {
     MemoryRegion *mr;
     uint32_t *word, old;

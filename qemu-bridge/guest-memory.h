@@ -7,12 +7,13 @@
 uint32_t viommu_guest_read(uint64_t gpa, void *data, uint32_t size);
 uint32_t viommu_guest_write(uint64_t gpa, const void *data, uint32_t size);
 /** Compares and swaps an aligned little-endian word; `found` is what was there. */
-uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value, uint32_t *found);
+uint32_t viommu_guest_cas(uint64_t gpa, uint32_t expected, uint32_t value,
+                          uint32_t *found);
 /** Whether viommu_guest_store works there: an aligned word of RAM. */
 bool viommu_guest_can_store(uint64_t gpa);
 /**
- * Stores a little-endian word, whole, behind everything that was stored before. False: it is not
- * RAM.
+ * Stores a little-endian word, whole, behind everything that was stored before. False: it
+ * is not RAM.
  */
 bool viommu_guest_store(uint64_t gpa, uint32_t value);
 /** Aligned little-endian quadwords of RAM, each whole. rcu_read_lock held. */

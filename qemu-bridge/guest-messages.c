@@ -14,10 +14,11 @@ bool viommu_guest_messages_serve_read(ViommuCore *core, const WireFrame *frame)
         msg.size > sizeof(reply.data.bytes)) {
         return false;
     }
-    reply.code = viommu_guest_read(viommu_u64(msg.gpa_lo, msg.gpa_hi), reply.data.bytes, msg.size);
+    reply.code = viommu_guest_read(viommu_u64(msg.gpa_lo, msg.gpa_hi), reply.data.bytes,
+                                   msg.size);
     reply.data.size = reply.code ? 0 : msg.size;
-    viommu_backend_reply(core, viommu_MessageType_MEM_READ, frame->id, viommu_MemReadReply_fields,
-                         &reply);
+    viommu_backend_reply(core, viommu_MessageType_MEM_READ, frame->id,
+                         viommu_MemReadReply_fields, &reply);
     return true;
 }
 
@@ -31,8 +32,8 @@ bool viommu_guest_messages_serve_write(ViommuCore *core, const WireFrame *frame)
     }
     reply.code = viommu_guest_write(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.data.bytes,
                                     msg.data.size);
-    viommu_backend_reply(core, viommu_MessageType_MEM_WRITE, frame->id, viommu_Status_fields,
-                         &reply);
+    viommu_backend_reply(core, viommu_MessageType_MEM_WRITE, frame->id,
+                         viommu_Status_fields, &reply);
     return true;
 }
 
@@ -44,9 +45,9 @@ bool viommu_guest_messages_serve_cas(ViommuCore *core, const WireFrame *frame)
     if (!viommu_wire_decode(frame, viommu_MemCas_fields, &msg)) {
         return false;
     }
-    reply.code = viommu_guest_cas(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.expected, msg.value,
-                                  &reply.found);
-    viommu_backend_reply(core, viommu_MessageType_MEM_CAS, frame->id, viommu_MemCasReply_fields,
-                         &reply);
+    reply.code = viommu_guest_cas(viommu_u64(msg.gpa_lo, msg.gpa_hi), msg.expected,
+                                  msg.value, &reply.found);
+    viommu_backend_reply(core, viommu_MessageType_MEM_CAS, frame->id,
+                         viommu_MemCasReply_fields, &reply);
     return true;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Guest memory that the daemon reads and writes through messages (MEM_READ, MEM_WRITE, MEM_CAS). */
+/*
+ * Guest memory that the daemon reads and writes through messages (MEM_READ, MEM_WRITE,
+ * MEM_CAS).
+ */
 #ifndef VIOMMU_GUEST_MESSAGES_H
 #define VIOMMU_GUEST_MESSAGES_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon says what is to be mapped and unmapped; here it becomes events of IOMMU notifiers, and
- * the answer says which of them failed (ioctl-watch.c).
+ * The daemon says what is to be mapped and unmapped; here it becomes events of IOMMU
+ * notifiers, and the answer says which of them failed (ioctl-watch.c).
  */
 #include "compat.h"
 #include "backend.h"
@@ -20,8 +20,8 @@ typedef struct BatchNotice {
     WireOperations operations;
 } BatchNotice;
 
-void viommu_host_batch_run(ViommuCore *core, uint32_t device, const WireOperations *operations,
-                           viommu_HostBatchReply *reply)
+void viommu_host_batch_run(ViommuCore *core, uint32_t device,
+                           const WireOperations *operations, viommu_HostBatchReply *reply)
 {
     ViommuSpace *space = viommu_space_by_handle(core, device);
     uint32_t i, count = operations->count / HOST_OPERATION_WORDS;
@@ -29,8 +29,8 @@ void viommu_host_batch_run(ViommuCore *core, uint32_t device, const WireOperatio
 
     reply->failures_count = 0;
     /*
-     * A daemon that is gone takes nothing back: what it asked for last may come after everything
-     * was unmapped.
+     * A daemon that is gone takes nothing back: what it asked for last may come after
+     * everything was unmapped.
      */
     if (!space || !viommu_core_alive(core)) {
         return;
@@ -54,8 +54,8 @@ static void run(ViommuCore *core, ViommuNotice *notice)
     g_autofree viommu_HostBatchReply *reply = g_new(viommu_HostBatchReply, 1);
 
     viommu_host_batch_run(core, n->device, &n->operations, reply);
-    viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, n->id, viommu_HostBatchReply_fields,
-                         reply);
+    viommu_backend_reply(core, viommu_MessageType_HOST_BATCH, n->id,
+                         viommu_HostBatchReply_fields, reply);
 }
 
 bool viommu_host_batch_serve(ViommuCore *core, const WireFrame *frame)

@@ -9,8 +9,12 @@ typedef struct ViommuCore ViommuCore;
 
 /** Serves a HOST_BATCH. Backend thread. */
 bool viommu_host_batch_serve(ViommuCore *core, const WireFrame *frame);
-/** Carries out operations for a device, by handle, and notes which of them failed. Big lock. */
-void viommu_host_batch_run(ViommuCore *core, uint32_t device, const WireOperations *operations,
+/**
+ * Carries out operations for a device, by handle, and notes which of them failed. Big
+ * lock.
+ */
+void viommu_host_batch_run(ViommuCore *core, uint32_t device,
+                           const WireOperations *operations,
                            viommu_HostBatchReply *reply);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Devices of the host. Those that QEMU's VFIO has through iommufd become a host of the descriptors that QEMU holds
- * (iommufd-host.h); people are told what can be done with them, and so is the daemon (HOST_DEVICE), which decides what their
- * requests go through. What comes up from the host's queues goes to the daemon.
+ * Devices that QEMU's VFIO has by iommufd become an IommufdHost on the descriptors that
+ * QEMU holds. The log says what can be done with them. The daemon is told too
+ * (HOST_DEVICE), and decides what their requests go through. What comes up from the
+ * host's queues goes to the daemon.
  */
 #include "compat.h"
 #include <poll.h>
@@ -20,8 +21,8 @@
 #include "wire.h"
 
 /* HostDevice.abilities are the bits of HostAbility. */
-QEMU_BUILD_BUG_ON(HOST_NEST_PARENT != 1 || HOST_VIOMMU != 2 || HOST_FAULT_QUEUE != 4 || HOST_VEVENTQ != 8 ||
-                  HOST_PASIDS != 16);
+QEMU_BUILD_BUG_ON(HOST_NEST_PARENT != 1 || HOST_VIOMMU != 2 || HOST_FAULT_QUEUE != 4 ||
+                  HOST_VEVENTQ != 8 || HOST_PASIDS != 16);
 
 #define MAX_PASID_BITS 20
 /* Words of a range of input addresses: first lo, hi, last lo, hi. */
@@ -35,10 +36,13 @@ QEMU_BUILD_BUG_ON(HOST_NEST_PARENT != 1 || HOST_VIOMMU != 2 || HOST_FAULT_QUEUE 
 #define PCIE_RESPONSE_FAILURE 15
 
 /* Values of HostDeviceReply.choice. */
-static const char *const choices[] = { "cannot be used", "reaches guest memory as it is", "is shadowed", "is nested" };
+static const char *const choices[] = { "cannot be used", "reaches guest memory as it is",
+                                       "is shadowed", "is nested" };
 #define CHOICE_SHADOW 2
 
-/* What came up from the host, on its way to the main loop and from there to the daemon. */
+/*
+ * What came up from the host, on its way to the main loop and from there to the daemon.
+ */
 typedef struct HostTold {
     uint32_t type; /* viommu_MessageType: HOST_PAGE_REQUEST or HOST_EVENT */
     union {
@@ -59,7 +63,8 @@ static HostTold *new_told(ViommuCore *core, uint32_t type)
     return &g_array_index(core->host_told, HostTold, core->host_told->len - 1);
 }
 
-static void page_request(void *opaque, const HostDevice *device, const struct iommu_hwpt_pgfault *fault)
+static void page_request(void *opaque, const HostDevice *device,
+                         const struct iommu_hwpt_pgfault *fault)
 {
     ViommuCore *core = opaque;
     bool has_pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID;
@@ -76,27 +81,35 @@ static void page_request(void *opaque, const HostDevice *device, const struct io
             .last = fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE,
         };
     } else if (fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
-        viommu_iommufd_host_respond(core->host, device, has_pasid ? (int32_t)fault->pasid : IOMMUFD_NO_PASID, fault->grpid,
-                             PCIE_RESPONSE_FAILURE);
+        viommu_iommufd_host_respond(core->host, device,
+                                    has_pasid ? (int32_t)fault->pasid : IOMMUFD_NO_PASID,
+                                    fault->grpid, PCIE_RESPONSE_FAILURE);
     }
 }
 
-static void event(void *opaque, uint32_t space, const void *record, uint32_t size, bool lost)
+static void event(void *opaque, uint32_t space, const void *record, uint32_t size,
+                  bool lost)
 {
     ViommuCore *core = opaque;
     HostTold *told = new_told(core, viommu_MessageType_HOST_EVENT);
 
     if (!told) {
         g_array_index(core->host_told, HostTold, MOST_TOLD - 1).event.lost |=
-            g_array_index(core->host_told, HostTold, MOST_TOLD - 1).type == viommu_MessageType_HOST_EVENT;
+            g_array_index(core->host_told, HostTold, MOST_TOLD - 1).type ==
+            viommu_MessageType_HOST_EVENT;
         return;
     }
-    told->event = (viommu_HostEvent) { .space = space, .type = IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, .lost = lost };
+    told->event = (viommu_HostEvent){ .space = space,
+                                      .type = IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
+                                      .lost = lost };
     told->event.record.size = MIN(size, sizeof(told->event.record.bytes));
     memcpy(told->event.record.bytes, record, told->event.record.size);
 }
 
-/* On the main loop: the front channel's lock is not for the backend thread. */
+/*
+ * On the main loop, because the backend thread must not take the lock of the front
+ * channel.
+ */
 static void tell_bh(void *opaque)
 {
     ViommuCore *core = opaque;
@@ -110,8 +123,12 @@ static void tell_bh(void *opaque)
     for (i = 0; i < told->len; i++) {
         const HostTold *one = &g_array_index(told, HostTold, i);
 
-        viommu_front_post(core, one->type, one->type == viommu_MessageType_HOST_EVENT ? viommu_HostEvent_fields :
-                          viommu_HostPageRequest_fields, &one->page_request);
+        if (one->type == viommu_MessageType_HOST_EVENT) {
+            viommu_front_post(core, one->type, viommu_HostEvent_fields, &one->event);
+        } else {
+            viommu_front_post(core, one->type, viommu_HostPageRequest_fields,
+                              &one->page_request);
+        }
     }
     object_unref(OBJECT(core->dev));
 }
@@ -146,7 +163,7 @@ void viommu_hosts_wait(ViommuCore *core)
     if (core->host) {
         first = core->host_told->len == 0;
         result = viommu_iommufd_host_poll(core->host);
-        /* A queue that cannot be read stays readable: to go on listening would be all that this thread does. */
+        /* A queue that cannot be read stays readable: this thread would spin. */
         core->host_deaf = result < 0;
         first = first && core->host_told->len > 0;
     }
@@ -155,7 +172,10 @@ void viommu_hosts_wait(ViommuCore *core)
         viommu_core_schedule(core, tell_bh);
     }
     if (result < 0) {
-        warn_report("viommu: the host's queues of faults and page requests cannot be read any more: %s", strerror(-result));
+        warn_report(
+            "viommu: the host's queues of faults and page requests cannot be read any "
+            "more: %s",
+            strerror(-result));
     }
 }
 
@@ -175,9 +195,12 @@ static const char *kind_of(uint32_t type)
 static void describe(const char *name, const HostDevice *device)
 {
     g_autofree char *pasids = device->abilities & HOST_PASIDS ?
-                              g_strdup_printf(", PASIDs of %" PRIu32 " bits", device->info.max_pasid_log2) : g_strdup("");
+                                  g_strdup_printf(", PASIDs of %" PRIu32 " bits",
+                                                  device->info.max_pasid_log2) :
+                                  g_strdup("");
 
-    info_report("viommu: %s by iommufd, behind %s: %s%s%s", name, kind_of(device->info.type),
+    info_report("viommu: %s by iommufd, behind %s: %s%s%s", name,
+                kind_of(device->info.type),
                 device->abilities & HOST_NEST_PARENT ? "can nest" : "cannot nest", pasids,
                 device->abilities & HOST_FAULT_QUEUE ? ", page requests" : "");
 }
@@ -187,7 +210,8 @@ static void add_ranges(viommu_HostDevice *msg, HostIOMMUDevice *hiod)
     HostIOMMUDeviceClass *class = HOST_IOMMU_DEVICE_GET_CLASS(hiod);
     GList *list = class->get_iova_ranges ? class->get_iova_ranges(hiod) : NULL, *at;
 
-    for (at = list; at && msg->ranges_count + RANGE_WORDS <= ARRAY_SIZE(msg->ranges); at = at->next) {
+    for (at = list; at && msg->ranges_count + RANGE_WORDS <= ARRAY_SIZE(msg->ranges);
+         at = at->next) {
         Range *range = at->data;
         uint64_t first = ROUND_UP(range_lob(range), VIOMMU_PAGE_SIZE);
         uint64_t last = ROUND_DOWN(range_upb(range) + 1, VIOMMU_PAGE_SIZE) - 1;
@@ -205,8 +229,12 @@ static void add_ranges(viommu_HostDevice *msg, HostIOMMUDevice *hiod)
     g_list_free_full(list, g_free);
 }
 
-/* Tells the daemon, and people what it makes of the device. False with errp set: it can be assigned in no way. */
-static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name, Error **errp)
+/*
+ * Tells the daemon of the device, and logs its choice. False with errp set: there is no
+ * way to assign the device.
+ */
+static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name,
+                     Error **errp)
 {
     ViommuCore *core = space->core;
     const HostDevice *device = space->host_device;
@@ -221,7 +249,8 @@ static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name
     msg->pasid_bits = MIN(device->info.max_pasid_log2, MAX_PASID_BITS);
     msg->batches = space->notifier_flags & IOMMU_NOTIFIER_MAP;
     add_ranges(msg, hiod);
-    if (!viommu_front_request(core, viommu_MessageType_HOST_DEVICE, viommu_HostDevice_fields, msg, -1,
+    if (!viommu_front_request(core, viommu_MessageType_HOST_DEVICE,
+                              viommu_HostDevice_fields, msg, -1,
                               viommu_HostDeviceReply_fields, reply)) {
         error_setg(errp, "viommu: %s: the daemon is gone", name);
         return false;
@@ -234,7 +263,10 @@ static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name
         info_report("viommu: %s %s: %s", name, choices[reply->choice], reply->text);
     }
     if (reply->choice != CHOICE_SHADOW || !msg->batches) {
-        /* QEMU's own attachment is not what its requests go through any more. */
+        /*
+         * Its requests no longer go through what QEMU has attached: nothing stays mapped
+         * there.
+         */
         viommu_settle(core);
         viommu_notify_unmap(space);
     }
@@ -243,7 +275,9 @@ static bool announce(ViommuSpace *space, HostIOMMUDevice *hiod, const char *name
 
 static IommufdHost *host_of(ViommuCore *core, int fd)
 {
-    const HostSink sink = { .page_request = page_request, .event = event, .opaque = core };
+    const HostSink sink = { .page_request = page_request,
+                            .event = event,
+                            .opaque = core };
 
     if (!core->host) {
         core->host = g_new(IommufdHost, 1);
@@ -261,7 +295,9 @@ static int add_device(ViommuSpace *space, const VFIODevice *vfio)
 
     qemu_mutex_lock(&core->host_lock);
     host = host_of(core, vfio->iommufd->fd);
-    result = host ? viommu_iommufd_host_add_device(host, space->handle, vfio->devid, vfio->fd, &space->host_device) : -EXDEV;
+    result = host ? viommu_iommufd_host_add_device(host, space->handle, vfio->devid,
+                                                   vfio->fd, &space->host_device) :
+                    -EXDEV;
     qemu_mutex_unlock(&core->host_lock);
     return result;
 }
@@ -273,7 +309,7 @@ bool viommu_hosts_add(ViommuSpace *space, HostIOMMUDevice *hiod, Error **errp)
     bool told;
     int result;
 
-    /* By a container there is nothing but mapping. */
+    /* A container offers nothing but mapping. */
     if (!object_dynamic_cast(OBJECT(hiod), TYPE_HOST_IOMMU_DEVICE_IOMMUFD)) {
         return true;
     }
@@ -286,11 +322,15 @@ bool viommu_hosts_add(ViommuSpace *space, HostIOMMUDevice *hiod, Error **errp)
     }
     result = add_device(space, vfio);
     if (result == -EXDEV) {
-        warn_report("viommu: %s is by another iommufd than the first device: it can only be mapped for", vfio->name);
+        warn_report(
+            "viommu: %s is by another iommufd than the first device: it can only be "
+            "mapped for",
+            vfio->name);
         return true;
     }
     if (result) {
-        error_setg_errno(errp, -result, "viommu: %s: iommufd says nothing of it", vfio->name);
+        error_setg_errno(errp, -result, "viommu: %s: iommufd says nothing of it",
+                         vfio->name);
         return false;
     }
     describe(vfio->name, space->host_device);

@@ -7,7 +7,9 @@ typedef struct ViommuCore ViommuCore;
 typedef struct ViommuSpace ViommuSpace;
 
 void viommu_hosts_init(ViommuCore *core);
-/** QEMU's VFIO has attached a device. False with errp set: there is no way to assign it. */
+/**
+ * QEMU's VFIO has attached a device. False with errp set: there is no way to assign it.
+ */
 bool viommu_hosts_add(ViommuSpace *space, HostIOMMUDevice *hiod, Error **errp);
 /** It goes; its descriptor is still open. */
 void viommu_hosts_remove(ViommuSpace *space);
@@ -16,7 +18,8 @@ void viommu_hosts_end(ViommuCore *core);
 /** Lets go of the devices, and of the iommufd. */
 void viommu_hosts_close(ViommuCore *core);
 /**
- * Returns when the backend channel has something, or after the host's queues had. Backend thread.
+ * Returns when the backend channel has something, or after the host's queues had. Backend
+ * thread.
  */
 void viommu_hosts_wait(ViommuCore *core);
 

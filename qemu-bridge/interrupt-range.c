@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a unit takes for interrupts rather than for DMA: a requester's accesses without PASID to a
- * range of addresses (VT-d: FEEx_xxxxh). An aligned write of four bytes is an interrupt. It goes on
- * as it is, and the daemon, which remaps none, is not asked. Everything else here is a translation
- * request, with the size of the access, by which the model tells that it is no interrupt; the access
- * goes where the answer says.
+ * A unit takes a requester's accesses without PASID to a range of addresses for
+ * interrupts rather than DMA (VT-d: FEEx_xxxxh). An aligned write of four bytes is an
+ * interrupt: it goes on as it is, without asking the daemon, which remaps none. Any other
+ * access there is a translation request with its size, by which the model tells that it
+ * is no interrupt. The access then goes where the answer says.
  *
- * QEMU cuts an access into powers of two, the largest first and at most eight bytes here, and does
- * not say how much is to come. So a write of five to seven bytes begins like an interrupt; what
- * follows a refused piece is refused with it.
+ * QEMU cuts an access into powers of two, the largest first and at most eight bytes here,
+ * without saying how much is to come. So a write of five to seven bytes begins like an
+ * interrupt. What follows a refused piece is refused with it.
  */
 #include "compat.h"
 #include "ask.h"
@@ -20,19 +20,21 @@
 #define INTERRUPT_BYTES 4
 #define MAX_PIECE 8
 
-static MemTxResult go_on(hwaddr address, uint64_t *data, unsigned size, uint32_t access, MemTxAttrs attrs)
+static MemTxResult go_on(hwaddr address, uint64_t *data, unsigned size, uint32_t access,
+                         MemTxAttrs attrs)
 {
     uint8_t bytes[MAX_PIECE];
     MemTxResult result;
 
     stn_le_p(bytes, size, *data);
-    result = address_space_rw(&address_space_memory, address, attrs, bytes, size, access == IOTLB_WRITE);
+    result = address_space_rw(&address_space_memory, address, attrs, bytes, size,
+                              access == IOTLB_WRITE);
     *data = ldn_le_p(bytes, size);
     return result;
 }
 
-static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsigned size, uint32_t access,
-                       MemTxAttrs attrs)
+static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsigned size,
+                       uint32_t access, MemTxAttrs attrs)
 {
     const ViommuRequest request = {
         .address = address,
@@ -45,7 +47,8 @@ static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsig
     uint64_t mask;
     uint16_t rid;
 
-    if (!viommu_ask(space, &request, &answer, &rid) || !viommu_ask_allows(&answer, address, access)) {
+    if (!viommu_ask(space, &request, &answer, &rid) ||
+        !viommu_ask_allows(&answer, address, access)) {
         viommu_refusal_note(space, address, access, size);
         return MEMTX_DECODE_ERROR;
     }
@@ -53,7 +56,8 @@ static MemTxResult ask(ViommuSpace *space, hwaddr address, uint64_t *data, unsig
     return go_on(viommu_u64(w[2], w[3]) + (address & mask), data, size, access, attrs);
 }
 
-static MemTxResult interrupts_read(void *opaque, hwaddr offset, uint64_t *data, unsigned size, MemTxAttrs attrs)
+static MemTxResult interrupts_read(void *opaque, hwaddr offset, uint64_t *data,
+                                   unsigned size, MemTxAttrs attrs)
 {
     ViommuSpace *space = opaque;
     hwaddr address = space->core->msi_base + offset;
@@ -65,7 +69,8 @@ static MemTxResult interrupts_read(void *opaque, hwaddr offset, uint64_t *data, 
     return ask(space, address, data, size, IOTLB_READ, attrs);
 }
 
-static MemTxResult interrupts_write(void *opaque, hwaddr offset, uint64_t data, unsigned size, MemTxAttrs attrs)
+static MemTxResult interrupts_write(void *opaque, hwaddr offset, uint64_t data,
+                                    unsigned size, MemTxAttrs attrs)
 {
     ViommuSpace *space = opaque;
     hwaddr address = space->core->msi_base + offset;
@@ -94,8 +99,13 @@ void viommu_interrupt_range_cover(ViommuSpace *space, const char *name)
     if (!core->msi_size) {
         return;
     }
-    memory_region_init_io(&space->interrupts, OBJECT(core->dev), &interrupts_ops, space, name, core->msi_size);
-    /* A device may interrupt while the guest is at the unit's registers, which are of the same owner. */
+    memory_region_init_io(&space->interrupts, OBJECT(core->dev), &interrupts_ops, space,
+                          name, core->msi_size);
+    /*
+     * A device may interrupt while the guest accesses the registers of the unit, which
+     * have the same owner.
+     */
     space->interrupts.disable_reentrancy_guard = true;
-    memory_region_add_subregion_overlap(&space->root, core->msi_base, &space->interrupts, 1);
+    memory_region_add_subregion_overlap(&space->root, core->msi_base, &space->interrupts,
+                                        1);
 }

@@ -5,7 +5,10 @@
 
 typedef struct ViommuSpace ViommuSpace;
 
-/** Lays the range over a requester's address space, if the unit has one (msi_size). Big lock. */
+/**
+ * Lays the range over a requester's address space, if the unit has one (msi_size). Big
+ * lock.
+ */
 void viommu_interrupt_range_cover(ViommuSpace *space, const char *name);
 
 #endif

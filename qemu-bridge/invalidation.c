@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The backend thread drops what the scope matches from the caches here. Where IOMMU notifiers have
- * to hear of it, the rest is a notice, and the answer comes from the main loop. Otherwise the
- * answer waits only for requests of the bridge's own devices that are in flight (requests.c).
+ * The backend thread drops what the scope matches from the caches here. Where IOMMU
+ * notifiers have to hear of it, the rest is a notice, and the answer comes from the main
+ * loop. Otherwise the answer waits only for requests of the bridge's own devices that are
+ * in flight (requests.c).
  */
 #include "compat.h"
 #include "backend.h"
@@ -60,7 +61,7 @@ bool viommu_invalidation_serve(ViommuCore *core, const WireFrame *frame)
     if (!viommu_wire_decode(frame, viommu_Invalidate_fields, &msg)) {
         return false;
     }
-    viommu_core_publish(core);
+    viommu_core_publish_all(core);
     scope = (IotlbScope) {
         .space = msg.space,
         .sub = msg.sub,
@@ -77,7 +78,9 @@ bool viommu_invalidation_serve(ViommuCore *core, const WireFrame *frame)
             queue(core, frame->id, &scope, &msg);
             return true;
         }
-        /* The reset has emptied all notifiers; the daemon counts the notice all the same. */
+        /*
+         * The reset has emptied all notifiers; the daemon counts the notice all the same.
+         */
         qatomic_inc(&core->notices.done);
     }
     if (!viommu_requests_hold_answer(core, frame->id)) {

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A notifier returns nothing. What QEMU's VFIO makes of an event is an ioctl of the same thread, and
- * this object is loaded before the C library: its `ioctl` looks at the results while an operation is
- * watched, and otherwise only passes calls on. In a QEMU tree there is no such `ioctl`, and only our
- * own notifiers report failures.
+ * An IOMMU notifier returns nothing. What QEMU's VFIO does with an event is an ioctl of
+ * the same thread. This object is loaded before the C library, and its `ioctl` looks at
+ * the results while an operation is watched; otherwise it only passes calls on. A QEMU
+ * tree has no such `ioctl`: there only notifiers of our own report failures.
  */
 #include "compat.h"
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include "ioctl-watch.h"
 
-/* Requests that map and unmap, of VFIO containers and of iommufd (linux/vfio.h, linux/iommufd.h). */
+/*
+ * Requests that map and unmap, of VFIO containers and of iommufd (linux/vfio.h,
+ * linux/iommufd.h).
+ */
 #define REQUEST(number) ((unsigned long)_IO(';', number))
 #define VFIO_MAP REQUEST(100 + 13)
 #define VFIO_UNMAP REQUEST(100 + 14)
@@ -57,7 +60,8 @@ static void look(unsigned long request, long result)
         if (!watch.unmap) {
             watch.error = result < 0 ? errno : 0;
         }
-    } else if ((request == VFIO_UNMAP || request == IOMMUFD_UNMAP) && watch.unmap && result < 0) {
+    } else if ((request == VFIO_UNMAP || request == IOMMUFD_UNMAP) && watch.unmap &&
+               result < 0) {
         watch.error = errno;
     }
 }

@@ -3,7 +3,10 @@
 #ifndef VIOMMU_IOCTL_WATCH_H
 #define VIOMMU_IOCTL_WATCH_H
 
-/** From here on mappings that this thread makes are watched; `unmap`: those that it takes away. */
+/**
+ * From here on mappings that this thread makes are watched; `unmap`: those that it takes
+ * away.
+ */
 void viommu_ioctl_watch_begin(bool unmap);
 /** Ends that. Returns 0, or the errno with which one failed. */
 int viommu_ioctl_watch_end(void);

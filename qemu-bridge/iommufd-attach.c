@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What devices go through: spaces, guest tables on top of them; invalidations of those. */
+/*
+ * What devices go through: spaces, guest tables on top of them; invalidations of those.
+ */
 #include "compat.h"
 #include "iommufd.h"
 #include "iommufd-attach.h"
 #include "iommufd-objects.h"
 #include "iommufd-spaces.h"
 
-HostAttachment *viommu_iommufd_attachment(const IommufdHost *host, const HostDevice *device, int32_t pasid)
+HostAttachment *viommu_iommufd_attachment(const IommufdHost *host,
+                                          const HostDevice *device, int32_t pasid)
 {
     HostAttachment *a;
 
@@ -41,10 +44,12 @@ void viommu_iommufd_leave(IommufdHost *host, HostAttachment *a)
     a->space->users--;
 }
 
-static int move(IommufdHost *host, HostDevice *device, int32_t pasid, HostSpace *space, uint32_t nested)
+static int move(IommufdHost *host, HostDevice *device, int32_t pasid, HostSpace *space,
+                uint32_t nested)
 {
     HostAttachment *a = viommu_iommufd_attachment(host, device, pasid);
-    int result = viommu_iommufd_attach(&host->io, device->fd, pasid, nested ?: space->hwpt);
+    int result = viommu_iommufd_attach(&host->io, device->fd, pasid,
+                                       nested ?: space->hwpt);
 
     if (result) {
         return result;
@@ -68,7 +73,8 @@ static bool may_attach(const HostDevice *device, int32_t pasid)
     return pasid == IOMMUFD_NO_PASID || host_can(device, HOST_PASIDS);
 }
 
-int viommu_iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t number)
+int viommu_iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pasid,
+                               uint32_t number)
 {
     HostSpace *space = viommu_iommufd_space(host, number);
     int result;
@@ -83,7 +89,8 @@ int viommu_iommufd_host_attach(IommufdHost *host, HostDevice *device, int32_t pa
     return result ?: move(host, device, pasid, space, 0);
 }
 
-static int attach_tables(IommufdHost *host, HostDevice *device, int32_t pasid, HostSpace *space, IommufdHwpt *what)
+static int attach_tables(IommufdHost *host, HostDevice *device, int32_t pasid,
+                         HostSpace *space, IommufdHwpt *what)
 {
     uint32_t nested;
     int result = viommu_iommufd_hwpt_alloc(&host->io, what, &nested);
@@ -98,11 +105,15 @@ static int attach_tables(IommufdHost *host, HostDevice *device, int32_t pasid, H
     return result;
 }
 
-int viommu_iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int32_t pasid, uint32_t parent, uint32_t type,
-                               const void *data, uint32_t size)
+int viommu_iommufd_host_attach_nested(IommufdHost *host, HostDevice *device,
+                                      int32_t pasid, uint32_t parent, uint32_t type,
+                                      const void *data, uint32_t size)
 {
     HostSpace *space = viommu_iommufd_space(host, parent);
-    IommufdHwpt what = { .dev_id = device->dev_id, .data_type = type, .data = data, .size = size };
+    IommufdHwpt what = { .dev_id = device->dev_id,
+                         .data_type = type,
+                         .data = data,
+                         .size = size };
     int result;
 
     if (!space) {
@@ -116,7 +127,10 @@ int viommu_iommufd_host_attach_nested(IommufdHost *host, HostDevice *device, int
     what.fault_id = host_can(device, HOST_FAULT_QUEUE) ? space->faults.id : 0;
     result = attach_tables(host, device, pasid, space, &what);
     if (result && what.fault_id) {
-        /* The kernel takes a fault queue with any tables, and refuses them a device that cannot ask for pages. */
+        /*
+         * The kernel accepts a fault queue with any tables. Then it refuses to attach a
+         * device that cannot ask for pages to them.
+         */
         what.fault_id = 0;
         result = attach_tables(host, device, pasid, space, &what);
         if (!result) {
@@ -144,8 +158,9 @@ int viommu_iommufd_host_detach(IommufdHost *host, HostDevice *device, int32_t pa
     return 0;
 }
 
-int viommu_iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent, uint32_t type, const void *entries,
-                                   uint32_t size, uint32_t *count)
+int viommu_iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent,
+                                          uint32_t type, const void *entries,
+                                          uint32_t size, uint32_t *count)
 {
     HostSpace *space = viommu_iommufd_space(host, parent);
 
@@ -153,11 +168,14 @@ int viommu_iommufd_host_invalidate_viommu(IommufdHost *host, uint32_t parent, ui
         *count = 0;
         return space ? -EOPNOTSUPP : -ENOENT;
     }
-    return viommu_iommufd_hwpt_invalidate(&host->io, space->viommu, type, size, entries, count);
+    return viommu_iommufd_hwpt_invalidate(&host->io, space->viommu, type, size, entries,
+                                          count);
 }
 
-int viommu_iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t type,
-                                   const void *entries, uint32_t size, uint32_t *count)
+int viommu_iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *device,
+                                          int32_t pasid, uint32_t type,
+                                          const void *entries, uint32_t size,
+                                          uint32_t *count)
 {
     HostAttachment *a = viommu_iommufd_attachment(host, device, pasid);
 
@@ -165,5 +183,6 @@ int viommu_iommufd_host_invalidate_tables(IommufdHost *host, const HostDevice *d
         *count = 0;
         return -ENOENT;
     }
-    return viommu_iommufd_hwpt_invalidate(&host->io, a->nested, type, size, entries, count);
+    return viommu_iommufd_hwpt_invalidate(&host->io, a->nested, type, size, entries,
+                                          count);
 }

@@ -8,7 +8,8 @@
 #include "iommufd-spaces.h"
 #include "iommufd-vdevices.h"
 
-void viommu_iommufd_host_init(IommufdHost *host, const IommufdCalls *calls, int fd, const HostSink *sink)
+void viommu_iommufd_host_init(IommufdHost *host, const IommufdCalls *calls, int fd,
+                              const HostSink *sink)
 {
     *host = (IommufdHost) { .io = { .calls = calls, .fd = fd }, .sink = *sink };
 }
@@ -16,7 +17,8 @@ void viommu_iommufd_host_init(IommufdHost *host, const IommufdCalls *calls, int 
 /* Makes what nesting needs, on an IOAS of its own, and takes it away again. */
 static int try_out(IommufdHost *host, HostDevice *device)
 {
-    IommufdHwpt parent = { .dev_id = device->dev_id, .flags = IOMMU_HWPT_ALLOC_NEST_PARENT };
+    IommufdHwpt parent = { .dev_id = device->dev_id,
+                           .flags = IOMMU_HWPT_ALLOC_NEST_PARENT };
     IommufdQueue faults = HOST_NO_QUEUE, events = HOST_NO_QUEUE;
     uint32_t hwpt = 0, viommu = 0;
     int result = viommu_iommufd_ioas_alloc(&host->io, &parent.pt_id);
@@ -28,16 +30,20 @@ static int try_out(IommufdHost *host, HostDevice *device)
         device->abilities |= HOST_NEST_PARENT;
     }
     if (hwpt && host_viommu_type(device) &&
-        viommu_iommufd_viommu_alloc(&host->io, host_viommu_type(device), device->dev_id, hwpt, &viommu) == 0) {
+        viommu_iommufd_viommu_alloc(&host->io, host_viommu_type(device), device->dev_id,
+                                    hwpt, &viommu) == 0) {
         device->abilities |= HOST_VIOMMU;
     }
     if (hwpt && viommu_iommufd_fault_queue_alloc(&host->io, &faults) == 0) {
         device->abilities |= HOST_FAULT_QUEUE;
     }
-    if (viommu && viommu_iommufd_veventq_alloc(&host->io, viommu, host_veventq_type(device), HOST_EVENT_QUEUE_DEPTH, &events) == 0) {
+    if (viommu &&
+        viommu_iommufd_veventq_alloc(&host->io, viommu, host_veventq_type(device),
+                                     HOST_EVENT_QUEUE_DEPTH, &events) == 0) {
         device->abilities |= HOST_VEVENTQ;
     }
-    if (device->info.max_pasid_log2 && viommu_iommufd_attaches_pasids(&host->io, device->fd)) {
+    if (device->info.max_pasid_log2 &&
+        viommu_iommufd_attaches_pasids(&host->io, device->fd)) {
         device->abilities |= HOST_PASIDS;
     }
     viommu_iommufd_queue_free(&host->io, &events);
@@ -51,7 +57,8 @@ static int try_out(IommufdHost *host, HostDevice *device)
     return viommu_iommufd_destroy(&host->io, parent.pt_id);
 }
 
-int viommu_iommufd_host_add_device(IommufdHost *host, uint32_t number, uint32_t dev_id, int fd, HostDevice **device)
+int viommu_iommufd_host_add_device(IommufdHost *host, uint32_t number, uint32_t dev_id,
+                                   int fd, HostDevice **device)
 {
     HostDevice *made;
     int result;
@@ -63,7 +70,10 @@ int viommu_iommufd_host_add_device(IommufdHost *host, uint32_t number, uint32_t 
     made->number = number;
     made->dev_id = dev_id;
     made->fd = fd;
-    /* A kernel before 6.6 has no such call: nothing is known of its IOMMU, and nothing but mapping is asked of it. */
+    /*
+     * A kernel before 6.6 has no such call: nothing is known of its IOMMU, and only
+     * mapping is asked of it.
+     */
     result = viommu_iommufd_get_hw_info(&host->io, dev_id, &made->info);
     result = result && result != -EOPNOTSUPP ? result : try_out(host, made);
     if (result) {

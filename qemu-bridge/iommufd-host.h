@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the daemon asks of a host's IOMMU (src/host/port.ts), as objects of one iommufd: address
- * spaces (an IOAS with its HWPT), nest parents with vIOMMU and queues, HWPTs of guest tables,
- * vDEVICEs. Each object is destroyed after those that need it. The functions are in
- * iommufd-spaces.h, -attach.h, -devices.h, -vdevices.h and -queues.h.
+ * What the daemon asks of a host's IOMMU (src/host/port.ts), as objects of one iommufd:
+ * address spaces (an IOAS with its HWPT), nest parents with vIOMMU and queues, HWPTs of
+ * guest tables, vDEVICEs. Each object is destroyed after those that need it. The
+ * functions are in iommufd-spaces.h, -attach.h, -devices.h, -vdevices.h and -queues.h.
  *
- * They return 0 or a negative errno; one that fails has changed nothing, unless it says otherwise.
- * One thread at a time. The descriptors of /dev/iommu and of the devices belong to the caller.
+ * They return 0 or a negative errno; one that fails has changed nothing, unless it says
+ * otherwise. One thread at a time. The descriptors of /dev/iommu and of the devices
+ * belong to the caller.
  */
 #ifndef VIOMMU_IOMMUFD_HOST_H
 #define VIOMMU_IOMMUFD_HOST_H
@@ -40,9 +41,14 @@ typedef struct HostDevice {
 
 /* What comes up. */
 typedef struct HostSink {
-    void (*page_request)(void *opaque, const HostDevice *device, const struct iommu_hwpt_pgfault *fault);
-    /* An event record of the IOMMU's own form; `lost`: others were lost before the next one. */
-    void (*event)(void *opaque, uint32_t space, const void *record, uint32_t size, bool lost);
+    void (*page_request)(void *opaque, const HostDevice *device,
+                         const struct iommu_hwpt_pgfault *fault);
+    /*
+     * An event record of the IOMMU's own form; `lost`: others were lost before the next
+     * one.
+     */
+    void (*event)(void *opaque, uint32_t space, const void *record, uint32_t size,
+                  bool lost);
     void *opaque;
 } HostSink;
 

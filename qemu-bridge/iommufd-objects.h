@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Inside of iommufd-*.c: what a host's spaces, attachments and groups of page requests are made of. */
+/*
+ * For iommufd-*.c: what spaces, attachments and groups of page requests of a host are
+ * made of.
+ */
 #ifndef VIOMMU_IOMMUFD_OBJECTS_H
 #define VIOMMU_IOMMUFD_OBJECTS_H
 
@@ -48,15 +51,22 @@ static inline bool host_can(const HostDevice *device, HostAbility ability)
 /* An IOMMU's kind of virtual IOMMU, and of its event queue; 0: it has none. */
 static inline uint32_t host_viommu_type(const HostDevice *device)
 {
-    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ? IOMMU_VIOMMU_TYPE_ARM_SMMUV3 : 0;
+    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ?
+               IOMMU_VIOMMU_TYPE_ARM_SMMUV3 :
+               0;
 }
 
 static inline uint32_t host_veventq_type(const HostDevice *device)
 {
-    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ? IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 : 0;
+    return device->info.type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 ?
+               IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 :
+               0;
 }
 
-/* A device that has PASIDs wants every HWPT made for them, the ones of requests without included. */
+/*
+ * A device with PASIDs needs every HWPT made for them, also that of requests without
+ * PASID.
+ */
 static inline uint32_t host_hwpt_flags(const HostDevice *device)
 {
     return host_can(device, HOST_PASIDS) ? IOMMU_HWPT_ALLOC_PASID : 0;

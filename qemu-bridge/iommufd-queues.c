@@ -6,7 +6,10 @@
 #include "iommufd-objects.h"
 #include "iommufd-queues.h"
 
-/* The kernel gives a group of page requests whole or not at all, so there must be room for the largest one. */
+/*
+ * The kernel hands out a group of page requests whole: there must be room for the largest
+ * one.
+ */
 #define FAULTS_AT_ONCE 512
 /* Bytes of an event record, of every kind that there is so far. */
 #define EVENT_BYTES sizeof(struct iommu_vevent_arm_smmuv3)
@@ -26,18 +29,26 @@ static HostDevice *device_of(const IommufdHost *host, uint32_t dev_id)
     return device;
 }
 
-static void take_fault(IommufdHost *host, const HostSpace *space, const struct iommu_hwpt_pgfault *fault)
+static void take_fault(IommufdHost *host, const HostSpace *space,
+                       const struct iommu_hwpt_pgfault *fault)
 {
     HostDevice *device = device_of(host, fault->dev_id);
-    int32_t pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? (int32_t)fault->pasid : IOMMUFD_NO_PASID;
-    /* A PASID that is not attached by itself is one of the tables of requests without (SMMUv3). */
+    int32_t pasid = fault->flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ?
+                        (int32_t)fault->pasid :
+                        IOMMUFD_NO_PASID;
+    /*
+     * A PASID that is not attached by itself is one of the tables of requests without
+     * (SMMUv3).
+     */
     const HostAttachment *through = viommu_iommufd_attachment(host, device, pasid) ?:
-                                    viommu_iommufd_attachment(host, device, IOMMUFD_NO_PASID);
+                                        viommu_iommufd_attachment(host, device,
+                                                                  IOMMUFD_NO_PASID);
     HostGroup *group;
 
     if (fault->flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
         if (!through) {
-            viommu_iommufd_respond(&host->io, &space->faults, fault->cookie, IOMMUFD_PAGE_RESP_INVALID);
+            viommu_iommufd_respond(&host->io, &space->faults, fault->cookie,
+                                   IOMMUFD_PAGE_RESP_INVALID);
             return;
         }
         group = g_new0(HostGroup, 1);
@@ -57,11 +68,13 @@ static void take_fault(IommufdHost *host, const HostSpace *space, const struct i
 
 static int poll_faults(IommufdHost *host, const HostSpace *space)
 {
-    g_autofree struct iommu_hwpt_pgfault *faults = g_new(struct iommu_hwpt_pgfault, FAULTS_AT_ONCE);
+    g_autofree struct iommu_hwpt_pgfault *faults = g_new(struct iommu_hwpt_pgfault,
+                                                         FAULTS_AT_ONCE);
     int i, count;
 
     do {
-        count = viommu_iommufd_read_faults(&host->io, &space->faults, faults, FAULTS_AT_ONCE);
+        count = viommu_iommufd_read_faults(&host->io, &space->faults, faults,
+                                           FAULTS_AT_ONCE);
         for (i = 0; i < count; i++) {
             take_fault(host, space, &faults[i]);
         }
@@ -76,9 +89,11 @@ static int poll_events(IommufdHost *host, const HostSpace *space)
     int size;
 
     do {
-        size = viommu_iommufd_read_event(&host->io, &space->events, record, sizeof(record), &lost);
+        size = viommu_iommufd_read_event(&host->io, &space->events, record,
+                                         sizeof(record), &lost);
         if (size > 0 || lost) {
-            host->sink.event(host->sink.opaque, space->number, record, MAX(size, 0), lost);
+            host->sink.event(host->sink.opaque, space->number, record, MAX(size, 0),
+                             lost);
         }
     } while (size > 0 || lost);
     return size;
@@ -118,7 +133,8 @@ int viommu_iommufd_host_poll(IommufdHost *host)
     return result;
 }
 
-int viommu_iommufd_host_respond(IommufdHost *host, const HostDevice *device, int32_t pasid, uint32_t number, uint32_t code)
+int viommu_iommufd_host_respond(IommufdHost *host, const HostDevice *device,
+                                int32_t pasid, uint32_t number, uint32_t code)
 {
     HostGroup *group;
     int result;
@@ -132,8 +148,11 @@ int viommu_iommufd_host_respond(IommufdHost *host, const HostDevice *device, int
         return -ENOENT;
     }
     /* The kernel knows two answers: the rest is a refusal. */
-    result = viommu_iommufd_respond(&host->io, &group->through->space->faults, group->cookie,
-                             code == PCIE_RESPONSE_SUCCESS ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID);
+    result = viommu_iommufd_respond(&host->io, &group->through->space->faults,
+                                    group->cookie,
+                                    code == PCIE_RESPONSE_SUCCESS ?
+                                        IOMMUFD_PAGE_RESP_SUCCESS :
+                                        IOMMUFD_PAGE_RESP_INVALID);
     QLIST_REMOVE(group, next);
     g_free(group);
     return result;

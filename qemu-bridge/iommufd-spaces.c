@@ -18,12 +18,14 @@ HostSpace *viommu_iommufd_space(const IommufdHost *host, uint32_t number)
     return space;
 }
 
-int viommu_iommufd_make_hwpt(IommufdHost *host, HostSpace *space, const HostDevice *device)
+int viommu_iommufd_make_hwpt(IommufdHost *host, HostSpace *space,
+                             const HostDevice *device)
 {
     const IommufdHwpt what = {
         .dev_id = device->dev_id,
         .pt_id = space->ioas,
-        .flags = host_hwpt_flags(device) | (space->parent ? IOMMU_HWPT_ALLOC_NEST_PARENT : 0),
+        .flags = host_hwpt_flags(device) |
+                 (space->parent ? IOMMU_HWPT_ALLOC_NEST_PARENT : 0),
     };
 
     return space->hwpt ? 0 : viommu_iommufd_hwpt_alloc(&host->io, &what, &space->hwpt);
@@ -34,19 +36,21 @@ static int make_parent(IommufdHost *host, HostSpace *space, HostDevice *device)
     int result = viommu_iommufd_make_hwpt(host, space, device);
 
     if (!result && host_can(device, HOST_VIOMMU)) {
-        result = viommu_iommufd_viommu_alloc(&host->io, host_viommu_type(device), device->dev_id, space->hwpt, &space->viommu);
+        result = viommu_iommufd_viommu_alloc(&host->io, host_viommu_type(device),
+                                             device->dev_id, space->hwpt, &space->viommu);
     }
     if (!result && host_can(device, HOST_FAULT_QUEUE)) {
         result = viommu_iommufd_fault_queue_alloc(&host->io, &space->faults);
     }
     if (!result && host_can(device, HOST_VEVENTQ)) {
-        result = viommu_iommufd_veventq_alloc(&host->io, space->viommu, host_veventq_type(device), HOST_EVENT_QUEUE_DEPTH,
-                                       &space->events);
+        result = viommu_iommufd_veventq_alloc(&host->io, space->viommu,
+                                              host_veventq_type(device),
+                                              HOST_EVENT_QUEUE_DEPTH, &space->events);
     }
     return result ?: viommu_iommufd_identify_all(host, space);
 }
 
-/* The objects first that nobody needs. */
+/* Each object goes before those that it needs. */
 void viommu_iommufd_drop_space(IommufdHost *host, HostSpace *space)
 {
     HostDevice *device;
@@ -67,7 +71,8 @@ void viommu_iommufd_drop_space(IommufdHost *host, HostSpace *space)
     g_free(space);
 }
 
-int viommu_iommufd_host_create_space(IommufdHost *host, uint32_t number, HostDevice *device, bool parent)
+int viommu_iommufd_host_create_space(IommufdHost *host, uint32_t number,
+                                     HostDevice *device, bool parent)
 {
     HostSpace *space;
     uint32_t ioas;
@@ -116,18 +121,23 @@ int viommu_iommufd_host_destroy_space(IommufdHost *host, uint32_t number)
     return 0;
 }
 
-int viommu_iommufd_host_map(IommufdHost *host, uint32_t number, uint64_t iova, const void *memory, uint64_t size,
-                     uint32_t rights)
+int viommu_iommufd_host_map(IommufdHost *host, uint32_t number, uint64_t iova,
+                            const void *memory, uint64_t size, uint32_t rights)
 {
     HostSpace *space = viommu_iommufd_space(host, number);
 
-    return space ? viommu_iommufd_ioas_map(&host->io, space->ioas, iova, memory, size, rights) : -ENOENT;
+    return space ? viommu_iommufd_ioas_map(&host->io, space->ioas, iova, memory, size,
+                                           rights) :
+                   -ENOENT;
 }
 
-int viommu_iommufd_host_unmap(IommufdHost *host, uint32_t number, uint64_t iova, uint64_t size)
+int viommu_iommufd_host_unmap(IommufdHost *host, uint32_t number, uint64_t iova,
+                              uint64_t size)
 {
     HostSpace *space = viommu_iommufd_space(host, number);
     uint64_t unmapped;
 
-    return space ? viommu_iommufd_ioas_unmap(&host->io, space->ioas, iova, size, &unmapped) : -ENOENT;
+    return space ?
+               viommu_iommufd_ioas_unmap(&host->io, space->ioas, iova, size, &unmapped) :
+               -ENOENT;
 }

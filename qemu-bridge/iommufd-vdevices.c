@@ -8,7 +8,8 @@
 static int make_vdevice(IommufdHost *host, HostSpace *space, HostDevice *device)
 {
     uint32_t id;
-    int result = viommu_iommufd_vdevice_alloc(&host->io, space->viommu, device->dev_id, device->virtual_id, &id);
+    int result = viommu_iommufd_vdevice_alloc(&host->io, space->viommu, device->dev_id,
+                                              device->virtual_id, &id);
 
     if (!result) {
         g_hash_table_insert(space->vdevices, device, GUINT_TO_POINTER(id));
@@ -49,7 +50,8 @@ void viommu_iommufd_drop_vdevices(IommufdHost *host, HostDevice *device)
     device->has_virtual_id = false;
 }
 
-int viommu_iommufd_host_identify(IommufdHost *host, HostDevice *device, uint64_t virtual_id)
+int viommu_iommufd_host_identify(IommufdHost *host, HostDevice *device,
+                                 uint64_t virtual_id)
 {
     HostDevice *other;
     HostSpace *space;
@@ -63,7 +65,10 @@ int viommu_iommufd_host_identify(IommufdHost *host, HostDevice *device, uint64_t
             return -EEXIST;
         }
     }
-    /* The kernel allows one vDEVICE per device: the earlier number is void, and stays so when the new one is refused. */
+    /*
+     * The kernel allows one vDEVICE per device. So the earlier number is void, also when
+     * the new one is refused.
+     */
     viommu_iommufd_drop_vdevices(host, device);
     device->virtual_id = virtual_id;
     QLIST_FOREACH(space, &host->spaces, next) {

@@ -5,8 +5,12 @@
 
 #include "iommufd-objects.h"
 
-/** The number that the guest knows a device by; every vIOMMU is told, those to come as well. */
-int viommu_iommufd_host_identify(IommufdHost *host, HostDevice *device, uint64_t virtual_id);
+/**
+ * The number that the guest knows a device by; every vIOMMU is told, those to come as
+ * well.
+ */
+int viommu_iommufd_host_identify(IommufdHost *host, HostDevice *device,
+                                 uint64_t virtual_id);
 
 /* For iommufd-*.c: */
 

@@ -25,7 +25,7 @@ static int call_fd(const Iommufd *io, int fd, unsigned long request, void *argum
     if (result >= 0) {
         return 0;
     }
-    /* Of a call that it does not know the kernel says "not a typewriter". */
+    /* ENOTTY: the kernel does not know the call. */
     return errno == ENOTTY ? -EOPNOTSUPP : -errno;
 }
 
@@ -72,8 +72,9 @@ int viommu_iommufd_ioas_alloc(const Iommufd *io, uint32_t *id)
     return result;
 }
 
-int viommu_iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_iova_range *ranges, uint32_t most,
-                        uint32_t *count)
+int viommu_iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas,
+                               struct iommu_iova_range *ranges, uint32_t most,
+                               uint32_t *count)
 {
     struct iommu_ioas_iova_ranges cmd = {
         .size = sizeof(cmd),
@@ -83,13 +84,13 @@ int viommu_iommufd_ioas_ranges(const Iommufd *io, uint32_t ioas, struct iommu_io
     };
     int result = call(io, IOMMU_IOAS_IOVA_RANGES, &cmd);
 
-    /* EMSGSIZE: there are more than fit, and none of those that fit is wrong. */
+    /* EMSGSIZE: there are more than fit; those that fit are right. */
     *count = !result || result == -EMSGSIZE ? cmd.num_iovas : 0;
     return result == -EMSGSIZE ? 0 : result;
 }
 
-int viommu_iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, const void *memory, uint64_t size,
-                     uint32_t rights)
+int viommu_iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova,
+                            const void *memory, uint64_t size, uint32_t rights)
 {
     struct iommu_ioas_map cmd = {
         .size = sizeof(cmd),
@@ -104,12 +105,16 @@ int viommu_iommufd_ioas_map(const Iommufd *io, uint32_t ioas, uint64_t iova, con
     return call(io, IOMMU_IOAS_MAP, &cmd);
 }
 
-int viommu_iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova, uint64_t size, uint64_t *unmapped)
+int viommu_iommufd_ioas_unmap(const Iommufd *io, uint32_t ioas, uint64_t iova,
+                              uint64_t size, uint64_t *unmapped)
 {
-    struct iommu_ioas_unmap cmd = { .size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = size };
+    struct iommu_ioas_unmap cmd = { .size = sizeof(cmd),
+                                    .ioas_id = ioas,
+                                    .iova = iova,
+                                    .length = size };
     int result = call(io, IOMMU_IOAS_UNMAP, &cmd);
 
-    /* The kernel says ENOENT of a range with nothing in it. */
+    /* ENOENT: nothing was mapped in the range. */
     *unmapped = result ? 0 : cmd.length;
     return result == -ENOENT ? 0 : result;
 }
@@ -132,8 +137,8 @@ int viommu_iommufd_hwpt_alloc(const Iommufd *io, const IommufdHwpt *what, uint32
     return result;
 }
 
-int viommu_iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type, uint32_t size, const void *entries,
-                            uint32_t *count)
+int viommu_iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type,
+                                   uint32_t size, const void *entries, uint32_t *count)
 {
     struct iommu_hwpt_invalidate cmd = {
         .size = sizeof(cmd),
@@ -146,21 +151,26 @@ int viommu_iommufd_hwpt_invalidate(const Iommufd *io, uint32_t id, uint32_t type
     uint32_t asked = *count;
     int result = call(io, IOMMU_HWPT_INVALIDATE, &cmd);
 
-    /* A kernel that refuses the call as a whole leaves the number as it was. */
+    /* A kernel that refuses the call as a whole leaves the number unchanged. */
     *count = result && cmd.entry_num >= asked ? 0 : cmd.entry_num;
     return !result && *count < asked ? -EIO : result;
 }
 
-int viommu_iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id, uint32_t hwpt, uint32_t *id)
+int viommu_iommufd_viommu_alloc(const Iommufd *io, uint32_t type, uint32_t dev_id,
+                                uint32_t hwpt, uint32_t *id)
 {
-    struct iommu_viommu_alloc cmd = { .size = sizeof(cmd), .type = type, .dev_id = dev_id, .hwpt_id = hwpt };
+    struct iommu_viommu_alloc cmd = { .size = sizeof(cmd),
+                                      .type = type,
+                                      .dev_id = dev_id,
+                                      .hwpt_id = hwpt };
     int result = call(io, IOMMU_VIOMMU_ALLOC, &cmd);
 
     *id = result ? 0 : cmd.out_viommu_id;
     return result;
 }
 
-int viommu_iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id, uint64_t virtual_id, uint32_t *id)
+int viommu_iommufd_vdevice_alloc(const Iommufd *io, uint32_t viommu, uint32_t dev_id,
+                                 uint64_t virtual_id, uint32_t *id)
 {
     struct iommu_vdevice_alloc cmd = {
         .size = sizeof(cmd),
@@ -179,11 +189,13 @@ int viommu_iommufd_fault_queue_alloc(const Iommufd *io, IommufdQueue *queue)
     struct iommu_fault_alloc cmd = { .size = sizeof(cmd) };
     int result = call(io, IOMMU_FAULT_QUEUE_ALLOC, &cmd);
 
-    *queue = (IommufdQueue) { .id = result ? 0 : cmd.out_fault_id, .fd = result ? -1 : (int)cmd.out_fault_fd };
+    *queue = (IommufdQueue){ .id = result ? 0 : cmd.out_fault_id,
+                             .fd = result ? -1 : (int)cmd.out_fault_fd };
     return result;
 }
 
-int viommu_iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type, uint32_t depth, IommufdQueue *queue)
+int viommu_iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t type,
+                                 uint32_t depth, IommufdQueue *queue)
 {
     struct iommu_veventq_alloc cmd = {
         .size = sizeof(cmd),
@@ -193,7 +205,8 @@ int viommu_iommufd_veventq_alloc(const Iommufd *io, uint32_t viommu, uint32_t ty
     };
     int result = call(io, IOMMU_VEVENTQ_ALLOC, &cmd);
 
-    *queue = (IommufdQueue) { .id = result ? 0 : cmd.out_veventq_id, .fd = result ? -1 : (int)cmd.out_veventq_fd };
+    *queue = (IommufdQueue){ .id = result ? 0 : cmd.out_veventq_id,
+                             .fd = result ? -1 : (int)cmd.out_veventq_fd };
     return result;
 }
 
@@ -224,7 +237,8 @@ static ssize_t take(const Iommufd *io, const IommufdQueue *queue, void *data, si
     return got;
 }
 
-int viommu_iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, struct iommu_hwpt_pgfault *faults, uint32_t most)
+int viommu_iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue,
+                               struct iommu_hwpt_pgfault *faults, uint32_t most)
 {
     ssize_t got = take(io, queue, faults, most * sizeof(*faults));
 
@@ -234,7 +248,8 @@ int viommu_iommufd_read_faults(const Iommufd *io, const IommufdQueue *queue, str
     return got % sizeof(*faults) ? -EIO : got / sizeof(*faults);
 }
 
-int viommu_iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie, uint32_t code)
+int viommu_iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_t cookie,
+                           uint32_t code)
 {
     struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
     ssize_t written;
@@ -248,7 +263,8 @@ int viommu_iommufd_respond(const Iommufd *io, const IommufdQueue *queue, uint32_
     return written == sizeof(response) ? 0 : -EIO;
 }
 
-int viommu_iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data, uint32_t size, bool *lost)
+int viommu_iommufd_read_event(const Iommufd *io, const IommufdQueue *queue, void *data,
+                              uint32_t size, bool *lost)
 {
     struct iommufd_vevent_header header;
     g_autofree uint8_t *record = g_malloc(sizeof(header) + size);
@@ -296,6 +312,9 @@ int viommu_iommufd_detach(const Iommufd *io, int device_fd, int32_t pasid)
 
 bool viommu_iommufd_attaches_pasids(const Iommufd *io, int device_fd)
 {
-    /* To detach a PASID that is not attached is no error; before 6.15 the flag is one. PCI's last PASID is nobody's. */
+    /*
+     * Detaching a PASID that is not attached succeeds; before 6.15 the flag is an error.
+     * No device uses the last PASID of PCI.
+     */
     return viommu_iommufd_detach(io, device_fd, (1 << 20) - 1) == 0;
 }

@@ -37,10 +37,14 @@ static inline uint64_t block_key(uint64_t number, unsigned class)
     return base | (uint64_t)class << KEY_CLASS_SHIFT | KEY_VALID;
 }
 
-/* Neighbouring blocks of one size fall into neighbouring sets; sizes start at different places. */
+/*
+ * Neighbouring blocks of one size fall into neighbouring sets; sizes start at different
+ * places.
+ */
 static inline uint32_t set_index(uint64_t number, unsigned class)
 {
-    return (uint32_t)(number ^ number >> IOTLB_SETS_BITS ^ class * 0x9eu) & (IOTLB_SETS - 1);
+    return (uint32_t)(number ^ number >> IOTLB_SETS_BITS ^ class * 0x9eu) &
+           (IOTLB_SETS - 1);
 }
 
 static inline unsigned key_class(uint64_t key)
@@ -48,8 +52,12 @@ static inline unsigned key_class(uint64_t key)
     return key >> KEY_CLASS_SHIFT & 0xff;
 }
 
-/* Finds `want` in one set; false also when a writer is busy there, which the daemon can answer as well. */
-static inline bool probe(const IotlbSet *set, uint64_t want, uint32_t access, IotlbWay *found)
+/*
+ * Finds `want` in one set. False also while a writer is in the set: the daemon can answer
+ * as well.
+ */
+static inline bool probe(const IotlbSet *set, uint64_t want, uint32_t access,
+                         IotlbWay *found)
 {
     uint32_t before = qatomic_load_acquire(&set->sequence);
     unsigned i;
@@ -60,6 +68,7 @@ static inline bool probe(const IotlbSet *set, uint64_t want, uint32_t access, Io
         if ((key & ~KEY_ACCESS) == want && (key & access) == access) {
             found->key = key;
             found->output = qatomic_read(&set->way[i].output);
+            /* The sequence is looked at again after the way was read: write_way. */
             smp_rmb();
             return !(before & 1) && qatomic_read(&set->sequence) == before;
         }
@@ -76,7 +85,8 @@ bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, Iotl
         uint64_t number = block_number(address, class);
         IotlbWay way;
 
-        if (probe(&t->sets[set_index(number, class)], block_key(number, class), access, &way)) {
+        if (probe(&t->sets[set_index(number, class)], block_key(number, class), access,
+                  &way)) {
             hit->output = way.output;
             hit->log2_size = class + VIOMMU_PAGE_BITS;
             hit->access = way.key & KEY_ACCESS;
@@ -90,9 +100,11 @@ bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, Iotl
 static void write_way(IotlbSet *set, unsigned way, uint64_t key, uint64_t output)
 {
     qatomic_set(&set->sequence, set->sequence + 1);
+    /* Odd before the way changes: probe. */
     smp_wmb();
     qatomic_set(&set->way[way].key, key);
     qatomic_set(&set->way[way].output, output);
+    /* Even after it has changed. */
     smp_wmb();
     qatomic_set(&set->sequence, set->sequence + 1);
 }
@@ -141,8 +153,9 @@ static unsigned choose_way(IotlbSet *set, uint64_t key)
     return way;
 }
 
-void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
-                         uint32_t space, uint32_t sub)
+void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output,
+                                uint32_t log2_size, uint32_t access, uint32_t space,
+                                uint32_t sub)
 {
     unsigned class = log2_size - VIOMMU_PAGE_BITS;
     uint64_t number, key;
@@ -192,7 +205,8 @@ static uint32_t drop_matching(Iotlb *t, uint32_t index, const IotlbScope *scope)
     for (i = 0; i < IOTLB_WAYS; i++) {
         uint64_t key = t->sets[index].way[i].key;
 
-        if (key && tag_matches(&t->tags[index * IOTLB_WAYS + i], scope) && blocks_overlap(key, scope)) {
+        if (key && tag_matches(&t->tags[index * IOTLB_WAYS + i], scope) &&
+            blocks_overlap(key, scope)) {
             drop_way(t, index, i);
             dropped++;
         }
@@ -210,7 +224,8 @@ static unsigned blocks_touched(unsigned class, const IotlbScope *scope)
 }
 
 /* One class: its few candidate sets. */
-static uint32_t invalidate_class(Iotlb *t, unsigned class, unsigned blocks, const IotlbScope *scope)
+static uint32_t invalidate_class(Iotlb *t, unsigned class, unsigned blocks,
+                                 const IotlbScope *scope)
 {
     uint64_t first = block_number(scope->address, class) & ~(uint64_t)(blocks - 1);
     uint32_t dropped = 0;
@@ -257,7 +272,10 @@ static inline uint32_t epoch_slot(uint32_t space)
     return (space ^ space >> 8 ^ space >> 16) & (IOTLB_EPOCH_SLOTS - 1);
 }
 
-/* Epochs wrap: a slot left behind by half the circle would look like the future, so all are pulled along. */
+/*
+ * Epochs wrap. A slot that lags by half the circle would look like the future, so lagging
+ * slots are pulled along.
+ */
 static void pull_along(IotlbEpochs *e, uint32_t epoch)
 {
     unsigned i;
@@ -282,9 +300,12 @@ void viommu_iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch)
     } else {
         qatomic_set(&e->slot[epoch_slot(space)], epoch);
     }
-    /* Last: who knows this epoch sees what it invalidated. */
+    /* Last: a reader of this epoch sees what it invalidated. */
     qatomic_store_release(&e->newest, epoch);
-    /* Pairs with the mutex of a fill: it is seen there, or the caller's search finds the fill. */
+    /*
+     * Pairs with the mutex of a fill: it is seen there, or the caller's search finds the
+     * fill.
+     */
     smp_mb();
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The translations of one requester that the daemon has handed out, kept so that a hit never leaves QEMU.
+ * The translations of one requester that the daemon has handed out, kept so that a hit
+ * never leaves QEMU.
  *
- * Any thread looks up, without a lock: every set is one cache line under its own sequence counter. Writers (a
- * vCPU or iothread that fills, the backend thread that invalidates) take the cache's mutex among themselves.
+ * Any thread looks up, without a lock: every set is one cache line under its own sequence
+ * counter. Writers (a vCPU or iothread that fills, a thread that invalidates) take the
+ * cache's mutex.
  */
 #ifndef VIOMMU_IOTLB_H
 #define VIOMMU_IOTLB_H
@@ -65,12 +67,17 @@ typedef struct IotlbScope {
 void viommu_iotlb_init(Iotlb *t);
 void viommu_iotlb_destroy(Iotlb *t);
 
-/** A block that contains `address` and allows all of `access` (IOTLB_READ | IOTLB_WRITE). Takes no lock. */
-bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access, IotlbHit *hit);
+/**
+ * A block that contains `address` and allows all of `access` (IOTLB_READ | IOTLB_WRITE).
+ * No lock.
+ */
+bool viommu_iotlb_lookup(const Iotlb *t, uint64_t address, uint32_t access,
+                         IotlbHit *hit);
 
 /** Adds one block; the caller holds t->lock. Sizes outside 12 … 64 are ignored. */
-void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output, uint32_t log2_size, uint32_t access,
-                         uint32_t space, uint32_t sub);
+void viommu_iotlb_insert_locked(Iotlb *t, uint64_t input, uint64_t output,
+                                uint32_t log2_size, uint32_t access, uint32_t space,
+                                uint32_t sub);
 
 /** Drops what the scope matches, takes t->lock. Returns how many entries went. */
 uint32_t viommu_iotlb_invalidate(Iotlb *t, const IotlbScope *scope);
@@ -79,8 +86,9 @@ uint32_t viommu_iotlb_invalidate(Iotlb *t, const IotlbScope *scope);
 uint32_t viommu_iotlb_flush(Iotlb *t);
 
 /*
- * Ordering rule 3 (a fill older than the last invalidation of its space is not cached): the newest epoch
- * invalidated, for everything and per space. Spaces share slots by hash; sharing only drops more fills.
+ * Ordering rule 3 (a fill older than the last invalidation of its space is not cached):
+ * the newest epoch invalidated, for everything and per space. Spaces share slots by hash;
+ * sharing only drops more fills.
  */
 #define IOTLB_EPOCH_SLOTS 256
 
@@ -90,12 +98,15 @@ typedef struct IotlbEpochs {
     uint32_t slot[IOTLB_EPOCH_SLOTS];
 } IotlbEpochs;
 
-/** To be called before the entries are dropped: a fill under t->lock then either sees it, or is dropped. */
+/**
+ * Called before the entries are dropped: a fill under t->lock then sees it, or is
+ * dropped.
+ */
 void viommu_iotlb_epochs_note(IotlbEpochs *e, uint32_t space, uint32_t epoch);
 
 /**
- * The epoch of what is in memory from now on at the latest: what is read after this call, and found fresh for this epoch
- * after it was read, was not invalidated in between.
+ * The epoch that memory has by now at the latest. What is read after this call, and found
+ * fresh for this epoch after it was read, was not invalidated in between.
  */
 static inline uint32_t viommu_iotlb_epochs_newest(const IotlbEpochs *e)
 {

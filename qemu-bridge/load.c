@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The way into a stock QEMU: this object is loaded with LD_PRELOAD, and its constructor registers the device types
- * when the process is the QEMU that it was built for. Everything taken from QEMU is a weak symbol (the Makefile sees
- * to it), so that in any other program nothing is missing and nothing happens.
+ * The way into a stock QEMU. This object is loaded with LD_PRELOAD; its constructor
+ * registers the device types when the process is the QEMU that it was built for.
+ * Everything taken from QEMU is a weak symbol (the Makefile sees to it), so the object
+ * loads into any other program too, and does nothing there.
  */
 #include "compat.h"
 #include <dlfcn.h>
@@ -16,7 +17,10 @@
 #endif
 #include "viommu-types.h"
 
-/* Asked for below: said to be weak here too, or the compiler knows that they are there. */
+/*
+ * These are compared with NULL below: without this the compiler knows that they are
+ * there.
+ */
 #pragma weak register_module_init
 #pragma weak type_register_static
 #pragma weak qmp_query_version
@@ -41,31 +45,42 @@ static void check_target(void)
     if (strcmp(target_name(), VIOMMU_TARGET)) {
         char text[160];
 
-        snprintf(text, sizeof(text), "this object is for qemu-system-%s, the program is qemu-system-%s",
+        snprintf(text, sizeof(text),
+                 "this object is for qemu-system-%s, the program is qemu-system-%s",
                  VIOMMU_TARGET, target_name());
         refuse(text);
     }
 }
 
-/* Structures are laid out by the headers of one release; another one would read them wrongly. */
+/*
+ * Structures are laid out by the headers of one release; another one would read them
+ * wrongly.
+ */
 static void check_version(void)
 {
     VersionInfo *info = qmp_query_version(NULL);
     char text[192], running[48];
 
-    snprintf(running, sizeof(running), "%" PRId64 ".%" PRId64 ".%" PRId64, info->qemu->major, info->qemu->minor,
-             info->qemu->micro);
+    snprintf(running, sizeof(running), "%" PRId64 ".%" PRId64 ".%" PRId64,
+             info->qemu->major, info->qemu->minor, info->qemu->micro);
     if (strcmp(running, QEMU_VERSION)) {
-        snprintf(text, sizeof(text), "built for QEMU " QEMU_VERSION ", this is %s: run npm run setup", running);
+        snprintf(text, sizeof(text),
+                 "built for QEMU " QEMU_VERSION ", this is %s: run npm run setup",
+                 running);
         refuse(text);
     }
 }
 
 static void __attribute__((constructor)) viommu_load(void)
 {
-    if (!register_module_init || !type_register_static || !qmp_query_version || !target_name) {
-        fprintf(stderr, SAYS "%s is not a QEMU system emulator that exports its symbols (Debian's does); "
-                "nothing is added to it\n", program_invocation_name);
+    if (!register_module_init || !type_register_static || !qmp_query_version ||
+        !target_name) {
+        fprintf(
+            stderr,
+            SAYS
+            "%s is not a QEMU system emulator that exports its symbols (Debian's does); "
+            "nothing is added to it\n",
+            program_invocation_name);
         return;
     }
     clear_preload();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The mailbox: a frame each way in the control page, for a daemon that looks there and a thread that looks for its answer.
- * Whoever has looked for long enough says so, sleeps, and is woken by MAIL on the front channel. What the daemon puts there
- * is copied before it is looked at.
+ * The mailbox holds one frame each way in the control page. The daemon polls it for
+ * requests, and the thread that asks polls it for the answer. A side that has polled long
+ * enough says so in the control page and sleeps; the other side then wakes it with MAIL
+ * on the front channel. The answer is copied out of shared memory before it is parsed.
  */
 #include "compat.h"
 #include "front.h"
@@ -11,10 +12,16 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-/* Before this thread sleeps: about as long as it takes to wake up. Those at the socket cost a system call each. */
+/*
+ * Polls before this thread sleeps: about as long as it takes to wake up. At the socket
+ * each poll is a system call.
+ */
 #define LOOKS_INTO_MAILBOX 2048
 #define LOOKS_AT_SOCKET 64
-/* Until a daemon that was woken runs: one that does not may be waiting for this processor. */
+/*
+ * Polls until a daemon that was woken has to run. One that does not run by then may be
+ * waiting for this CPU.
+ */
 #define LOOKS_FOR_WAKING 1024
 #define LOOKS_AT_ONCE 16
 
@@ -25,7 +32,8 @@ static uint8_t *place(const ViommuCore *core, viommu_ControlWord word)
 
 static bool handled(const ViommuCore *core)
 {
-    return qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_MAIL_HANDLED)) == core->front.mail_sent;
+    return qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_MAIL_HANDLED)) ==
+           core->front.mail_sent;
 }
 
 static bool daemon_sleeps(const ViommuCore *core)
@@ -33,27 +41,32 @@ static bool daemon_sleeps(const ViommuCore *core)
     return qatomic_read(viommu_control(core, viommu_CONTROL_WORD_DAEMON_SLEEPS));
 }
 
-/* The processor of this thread, counted from 1. */
+/* The CPU that this thread runs on, counted from 1. */
 static uint32_t processor(void)
 {
     return sched_getcpu() + 1;
 }
 
-/* False: there is no room for it now, or no mailbox. */
-static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
-                const void *message)
+/* False: the mailbox is full, or not in force. */
+static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id,
+                const pb_msgdesc_t *fields, const void *message)
 {
     ViommuFront *front = &core->front;
 
-    if (!viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX) || !viommu_core_alive(core) ||
-        !handled(core) ||
-        !viommu_wire_encode(place(core, viommu_CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type, flags, id, fields, message)) {
+    if (!viommu_core_has(core, viommu_Feature_FEATURE_MAILBOX) ||
+        !viommu_core_alive(core) || !handled(core) ||
+        !viommu_wire_encode(place(core, viommu_CONTROL_WORD_MAIL_FRAME), MAIL_BYTES, type,
+                            flags, id, fields, message)) {
         return false;
     }
     qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MAIL_AFTER), front->sent);
     qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_CPU), processor());
-    qatomic_store_release(viommu_control(core, viommu_CONTROL_WORD_MAIL_SENT), ++front->mail_sent);
-    /* Either the daemon finds the frame before it sleeps, or it is seen here that it does. */
+    qatomic_store_release(viommu_control(core, viommu_CONTROL_WORD_MAIL_SENT),
+                          ++front->mail_sent);
+    /*
+     * Either the daemon finds the frame before it sleeps, or this thread sees that it
+     * sleeps.
+     */
     smp_mb();
     if (daemon_sleeps(core)) {
         viommu_front_post_locked(core, viommu_MessageType_MAIL, NULL, NULL);
@@ -63,10 +76,15 @@ static bool put(ViommuCore *core, uint32_t type, uint32_t flags, uint32_t id, co
 
 static bool answered(const ViommuCore *core)
 {
-    return qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_MAIL_ANSWERED)) != core->front.mail_answers;
+    return qatomic_load_acquire(
+               viommu_control(core, viommu_CONTROL_WORD_MAIL_ANSWERED)) !=
+           core->front.mail_answers;
 }
 
-/* Whether the daemon can do nothing as long as this thread looks, for they are on one processor. */
+/*
+ * Whether the daemon cannot run while this thread polls, because both are on the same
+ * CPU.
+ */
 static bool in_the_way(const ViommuCore *core)
 {
     uint32_t where = qatomic_read(viommu_control(core, viommu_CONTROL_WORD_DAEMON_CPU));
@@ -74,7 +92,7 @@ static bool in_the_way(const ViommuCore *core)
     return !daemon_sleeps(core) && where && where == processor();
 }
 
-/* False: it is better to sleep. */
+/* Polls. False: it is better to sleep. */
 static bool look_for(ViommuCore *core, bool (*there)(const ViommuCore *core))
 {
     int look;
@@ -83,7 +101,8 @@ static bool look_for(ViommuCore *core, bool (*there)(const ViommuCore *core))
         if (there(core)) {
             return true;
         }
-        if (look % LOOKS_AT_ONCE == 0 && (in_the_way(core) || (look >= LOOKS_FOR_WAKING && daemon_sleeps(core)))) {
+        if (look % LOOKS_AT_ONCE == 0 &&
+            (in_the_way(core) || (look >= LOOKS_FOR_WAKING && daemon_sleeps(core)))) {
             return false;
         }
         cpu_relax();
@@ -91,7 +110,7 @@ static bool look_for(ViommuCore *core, bool (*there)(const ViommuCore *core))
     return false;
 }
 
-/* False: the daemon is gone. */
+/* Polls, then sleeps. False: the daemon is gone. */
 static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
 {
     WireFrame frame;
@@ -101,11 +120,14 @@ static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
         return true;
     }
     qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_SLEEPS), 1);
+    /* Either this thread finds the answer, or the daemon sees that it sleeps. */
     smp_mb();
     while (ok && !there(core)) {
         ok = viommu_front_next_locked(core, &frame);
         if (ok && frame.type != viommu_MessageType_MAIL) {
-            viommu_core_gone(core, "the daemon sent message type %" PRIu32 " before its answer", frame.type);
+            viommu_core_gone(core,
+                             "the daemon sent message type %" PRIu32 " before its answer",
+                             frame.type);
             ok = false;
         }
     }
@@ -113,7 +135,7 @@ static bool await(ViommuCore *core, bool (*there)(const ViommuCore *core))
     return ok;
 }
 
-/* False: it comes on the front channel. */
+/* Takes the answer. False: it comes on the front channel. */
 static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
 {
     ViommuFront *front = &core->front;
@@ -124,7 +146,8 @@ static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
     if (ldl_le_p(front->mail) == viommu_MessageType_NONE) {
         return false;
     }
-    *ok = viommu_wire_parse_header(front->mail, MAIL_ANSWER_BYTES - WIRE_HEADER_BYTES, frame);
+    *ok = viommu_wire_parse_header(front->mail, MAIL_ANSWER_BYTES - WIRE_HEADER_BYTES,
+                                   frame);
     if (*ok) {
         memcpy(front->mail + WIRE_HEADER_BYTES, answer + WIRE_HEADER_BYTES, frame->size);
     } else {
@@ -133,8 +156,9 @@ static bool take(ViommuCore *core, WireFrame *frame, bool *ok)
     return true;
 }
 
-bool viommu_mailbox_request_locked(ViommuCore *core, uint32_t type, const pb_msgdesc_t *fields, const void *message,
-                                const pb_msgdesc_t *reply_fields, void *reply)
+bool viommu_mailbox_request_locked(ViommuCore *core, uint32_t type,
+                                   const pb_msgdesc_t *fields, const void *message,
+                                   const pb_msgdesc_t *reply_fields, void *reply)
 {
     ViommuFront *front = &core->front;
     uint32_t id = front->next_id++;
@@ -146,23 +170,28 @@ bool viommu_mailbox_request_locked(ViommuCore *core, uint32_t type, const pb_msg
             return false;
         }
         if (take(core, &frame, &ok)) {
-            return ok && viommu_front_take_locked(core, &frame, type, id, reply_fields, reply);
+            return ok &&
+                   viommu_front_take_locked(core, &frame, type, id, reply_fields, reply);
         }
         return viommu_front_receive_locked(core, type, id, reply_fields, reply);
     }
     front->wire.looks = LOOKS_AT_SOCKET;
-    ok = viommu_front_send_locked(core, type, WIRE_FLAG_NEED_REPLY, id, fields, message) &&
+    ok = viommu_front_send_locked(core, type, WIRE_FLAG_NEED_REPLY, id, fields,
+                                  message) &&
          viommu_front_receive_locked(core, type, id, reply_fields, reply);
     front->wire.looks = 0;
     return ok;
 }
 
-bool viommu_mailbox_reply_locked(ViommuCore *core, uint32_t type, uint32_t id, const pb_msgdesc_t *fields,
-                              const void *message)
+bool viommu_mailbox_reply_locked(ViommuCore *core, uint32_t type, uint32_t id,
+                                 const pb_msgdesc_t *fields, const void *message)
 {
     if (!put(core, type, WIRE_FLAG_REPLY, id, fields, message)) {
         return viommu_front_reply_locked(core, type, id, fields, message);
     }
-    /* A guest that does not find its completion there looks for it, which takes longer, or the processor that the daemon needs. */
+    /*
+     * Wait for the daemon here. A guest that does not see its completion yet polls for
+     * it, which takes longer, and may keep the CPU that the daemon needs.
+     */
     return await(core, handled);
 }

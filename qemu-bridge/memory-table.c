@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon's memory table: RAM of the system address space, region by region as QEMU lays it out, kept up to
- * date as regions come and go. RAM with a shared file goes as a descriptor; other RAM is announced and served by
- * messages. Everything here runs under the big lock.
+ * The table has the RAM of the system address space, region by region as QEMU lays it
+ * out, and is kept up to date as regions come and go. RAM with a shared file goes as a
+ * descriptor; other RAM is announced, and served by messages.
  */
 #include "compat.h"
 #include "front.h"
@@ -11,18 +11,25 @@
 #include "track.h"
 #include "viommu-core.h"
 
-/* Descriptor of the region's file, or -1 when the daemon could not see the guest's writes through it. */
+/*
+ * Descriptor of the region's file. -1: the daemon could not see the guest's writes
+ * through it.
+ */
 static int shared_fd(const MemoryRegionSection *section)
 {
     RAMBlock *block = section->mr->ram_block;
 
-    if (!block || !qemu_ram_is_shared(block) || section->readonly || section->mr->rom_device) {
+    if (!block || !qemu_ram_is_shared(block) || section->readonly ||
+        section->mr->rom_device) {
         return -1;
     }
     return qemu_ram_get_fd(block);
 }
 
-/* MMIO is no memory, and neither is what only looks like it (another device's mapped BAR). */
+/*
+ * MMIO is no memory, and neither is RAM that stands for it (the mapped BAR of a host
+ * device).
+ */
 static bool is_guest_memory(const MemoryRegionSection *section)
 {
     MemoryRegion *mr = section->mr;
@@ -33,7 +40,8 @@ static bool is_guest_memory(const MemoryRegionSection *section)
     return memory_region_is_ram(mr) || memory_region_is_romd(mr);
 }
 
-static void announce(ViommuCore *core, ViommuRegion *region, const MemoryRegionSection *section)
+static void announce(ViommuCore *core, ViommuRegion *region,
+                     const MemoryRegionSection *section)
 {
     viommu_MemAdd msg = viommu_MemAdd_init_zero;
     viommu_Status status = viommu_Status_init_zero;
@@ -52,15 +60,20 @@ static void announce(ViommuCore *core, ViommuRegion *region, const MemoryRegionS
     msg.offset_hi = offset >> 32;
     msg.readonly = region->readonly;
     msg.shared = fd >= 0;
-    if (!viommu_front_request(core, viommu_MessageType_MEM_ADD, viommu_MemAdd_fields, &msg, fd,
-                              viommu_Status_fields, &status)) {
+    if (!viommu_front_request(core, viommu_MessageType_MEM_ADD, viommu_MemAdd_fields,
+                              &msg, fd, viommu_Status_fields, &status)) {
         return;
     }
     if (status.code) {
-        warn_report("viommu: the daemon refused memory at 0x%" PRIx64 " (%s): %s (code %" PRIu32 ")",
-                    region->gpa, memory_region_name(region->mr), status.text, status.code);
+        warn_report("viommu: the daemon refused memory at 0x%" PRIx64
+                    " (%s): %s (code %" PRIu32 ")",
+                    region->gpa, memory_region_name(region->mr), status.text,
+                    status.code);
     } else if (msg.shared && *status.text) {
-        /* It could not map the file: slower, and maybe not what was meant. */
+        /*
+         * The daemon could not map the file: memory is slower, which may not be what was
+         * meant.
+         */
         warn_report_once("viommu: memory at 0x%" PRIx64 " (%s) is %s", region->gpa,
                          memory_region_name(region->mr), status.text);
     }
@@ -72,8 +85,8 @@ static void forget(ViommuCore *core, ViommuRegion *region)
     viommu_MemRemove msg = { .region = region->id };
     viommu_Status status = viommu_Status_init_zero;
 
-    viommu_front_request(core, viommu_MessageType_MEM_REMOVE, viommu_MemRemove_fields, &msg, -1,
-                         viommu_Status_fields, &status);
+    viommu_front_request(core, viommu_MessageType_MEM_REMOVE, viommu_MemRemove_fields,
+                         &msg, -1, viommu_Status_fields, &status);
     qemu_mutex_lock(&core->host_lock);
     QTAILQ_REMOVE(&core->regions, region, next);
     qemu_mutex_unlock(&core->host_lock);
@@ -100,8 +113,10 @@ static void note(MemoryListener *listener, MemoryRegionSection *section)
 
 static bool is_section(const ViommuRegion *region, const MemoryRegionSection *section)
 {
-    return region->mr == section->mr && region->gpa == section->offset_within_address_space &&
-           region->size == int128_get64(section->size) && region->offset == section->offset_within_region &&
+    return region->mr == section->mr &&
+           region->gpa == section->offset_within_address_space &&
+           region->size == int128_get64(section->size) &&
+           region->offset == section->offset_within_region &&
            region->readonly == (section->readonly || section->mr->rom_device);
 }
 
@@ -134,7 +149,8 @@ static void commit(MemoryListener *listener)
     core->memory_changing = true;
     QTAILQ_FOREACH_SAFE(region, &core->regions, next, next) {
         for (i = 0; i < core->sections->len; i++) {
-            if (is_section(region, &g_array_index(core->sections, MemoryRegionSection, i))) {
+            if (is_section(region,
+                           &g_array_index(core->sections, MemoryRegionSection, i))) {
                 known[i] = true;
                 break;
             }

@@ -21,7 +21,9 @@ static void run(ViommuCore *core, ViommuNotice *notice)
     qatomic_inc(&core->notices.done);
 }
 
-/* The oldest notice. NULL: there is none, and the next one schedules the main loop again. */
+/*
+ * The oldest notice. NULL: there is none, and the next one schedules the main loop again.
+ */
 static ViommuNotice *take(ViommuNotices *n)
 {
     ViommuNotice *notice;

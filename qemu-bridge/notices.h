@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Work that needs the big lock, on its way from the backend thread to the main loop. It is done in
- * the order in which it was queued.
+ * Work that needs the big lock, on its way from the backend thread to the main loop. It
+ * is done in the order in which it was queued.
  */
 #ifndef VIOMMU_NOTICES_H
 #define VIOMMU_NOTICES_H
@@ -17,7 +17,7 @@ struct ViommuNotice {
 };
 
 typedef struct ViommuNotices {
-    uint32_t done;    /* atomic: since the session began, also what was answered without a notice */
+    uint32_t done;    /* since the session began, also answers without a notice; atomic */
     QemuMutex lock;   /* the fields below */
     QSIMPLEQ_HEAD(, ViommuNotice) queue;
     bool scheduled;
@@ -30,9 +30,9 @@ void viommu_notices_add(ViommuCore *core, ViommuNotice *notice);
 /** Runs what is queued. Big lock. */
 void viommu_notices_run(ViommuCore *core);
 /**
- * Runs what is queued, and waits for more, until `count` notices have been done since the session
- * began. For a thread that holds the big lock and waits for the daemon: the main loop cannot run
- * them then. Big lock.
+ * Runs what is queued, and waits for more, until `count` notices have been done since the
+ * session began. For a thread that holds the big lock and waits for the daemon: the main
+ * loop cannot run them then. Big lock.
  */
 void viommu_notices_run_until(ViommuCore *core, uint32_t count);
 

@@ -8,7 +8,10 @@
 #include "track.h"
 #include "viommu-core.h"
 
-/* A notifier for [first, last] has nothing mapped; returns when it has what is mapped there. */
+/*
+ * A notifier for [first, last] has nothing mapped; returns when it has what is mapped
+ * there.
+ */
 static void listen_to(ViommuSpace *space, uint64_t first, uint64_t last)
 {
     ViommuCore *core = space->core;
@@ -24,8 +27,8 @@ static void listen_to(ViommuSpace *space, uint64_t first, uint64_t last)
     qemu_mutex_lock(&core->front.lock);
     if (viommu_space_announce_locked(space)) {
         msg.device = space->handle;
-        viommu_front_post_locked(core, viommu_MessageType_HOST_LISTEN, viommu_HostListen_fields,
-                                 &msg);
+        viommu_front_post_locked(core, viommu_MessageType_HOST_LISTEN,
+                                 viommu_HostListen_fields, &msg);
     }
     qemu_mutex_unlock(&core->front.lock);
     viommu_settle(core);
@@ -49,14 +52,16 @@ static int check_flags(const ViommuSpace *space, IOMMUNotifierFlag flags, Error 
 
     if ((flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) &&
         !viommu_core_has(core, viommu_Feature_FEATURE_ATS)) {
-        error_setg_errno(errp, ENOTSUP, "device %02x.%x: this IOMMU offers no device IOTLB",
+        error_setg_errno(errp, ENOTSUP,
+                         "device %02x.%x: this IOMMU offers no device IOTLB",
                          PCI_SLOT(space->devfn), PCI_FUNC(space->devfn));
         return -ENOTSUP;
     }
     if ((flags & IOMMU_NOTIFIER_MAP) && !core->caching_mode &&
         !(core->maps_in_silence && viommu_track_possible(core))) {
         error_setg_errno(errp, ENOTSUP, "device %02x.%x must be told of new mappings, %s",
-                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn), core->no_map_events);
+                         PCI_SLOT(space->devfn), PCI_FUNC(space->devfn),
+                         core->no_map_events);
         return -ENOTSUP;
     }
     return 0;
@@ -87,7 +92,8 @@ int viommu_notify_hooks_flag_changed(IOMMUMemoryRegion *mr, IOMMUNotifierFlag ol
     qemu_mutex_lock(&core->front.lock);
     if (viommu_space_announce_locked(space)) {
         msg.device = space->handle;
-        viommu_front_post_locked(core, viommu_MessageType_NOTIFIER, viommu_Notifier_fields, &msg);
+        viommu_front_post_locked(core, viommu_MessageType_NOTIFIER,
+                                 viommu_Notifier_fields, &msg);
     }
     qemu_mutex_unlock(&core->front.lock);
     return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Notifiers hear of every invalidation that concerns them as UNMAP of aligned power-of-two blocks.
- * Those for MAP events then hear of what is mapped there, which the daemon enumerates (REPLAY).
+ * Notifiers hear of every invalidation that concerns them as UNMAP of aligned
+ * power-of-two blocks. Those for MAP events then hear of what is mapped there, which the
+ * daemon enumerates (REPLAY).
  */
 #include "compat.h"
 #include "system/dma.h"
@@ -13,7 +14,10 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-/* A larger block (pass-through, most often) is reported RAM region by region, since it covers more than RAM. */
+/*
+ * A larger block covers more than RAM (pass-through, most often): RAM regions are
+ * reported one by one.
+ */
 #define MAX_PLAIN_BITS 30
 
 typedef struct Interval {
@@ -40,19 +44,22 @@ static bool notifier_range(const ViommuSpace *space, const IOMMUNotifier *n, Int
     return intersect(r, 0, last_of_block(0, space->core->aw_bits));
 }
 
-static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, Interval r, uint64_t translated,
-                 IOMMUAccessFlags perm)
+static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, Interval r,
+                 uint64_t translated, IOMMUAccessFlags perm)
 {
     uint64_t first = r.first;
 
     for (;;) {
         IOMMUTLBEvent event = { .type = type };
         /* The whole of 64 bits has a size that no event can say: two halves. */
-        uint64_t mask = dma_aligned_pow2_mask(first, r.last, MIN(space->core->aw_bits, 63));
+        uint64_t mask = dma_aligned_pow2_mask(first, r.last,
+                                              MIN(space->core->aw_bits, 63));
 
         event.entry.target_as = &address_space_memory;
         event.entry.iova = first;
-        event.entry.translated_addr = type == IOMMU_NOTIFIER_MAP ? translated + (first - r.first) : 0;
+        event.entry.translated_addr = type == IOMMU_NOTIFIER_MAP ?
+                                          translated + (first - r.first) :
+                                          0;
         event.entry.addr_mask = mask;
         event.entry.perm = perm;
         memory_region_notify_iommu_one(n, &event);
@@ -63,7 +70,8 @@ static void emit(ViommuSpace *space, IOMMUNotifier *n, IOMMUNotifierFlag type, I
     }
 }
 
-static void unmap_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, uint64_t last)
+static void unmap_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first,
+                        uint64_t last)
 {
     Interval r;
 
@@ -72,7 +80,10 @@ static void unmap_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, ui
     }
 }
 
-/* Both are aligned to the span, so pieces of the one are aligned like pieces of the other. */
+/*
+ * Both are aligned to the span, so pieces of the one are aligned like pieces of the
+ * other.
+ */
 static void map_span(ViommuSpace *space, IOMMUNotifier *n, Interval r, const uint32_t *w)
 {
     uint64_t input = viommu_u64(w[0], w[1]), output = viommu_u64(w[2], w[3]);
@@ -97,7 +108,7 @@ static void map_span(ViommuSpace *space, IOMMUNotifier *n, Interval r, const uin
     }
 }
 
-/* One page of the enumeration from `at` on. Returns where the next begins, or 0 when there is none. */
+/* One page of the enumeration, from `at` on. Returns where the next one begins, or 0. */
 static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, uint64_t at)
 {
     ViommuCore *core = space->core;
@@ -113,8 +124,10 @@ static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, ui
     qemu_mutex_lock(&core->front.lock);
     ok = viommu_space_announce_locked(space);
     msg.rid = space->rid;
-    ok = ok && viommu_front_request_locked(core, viommu_MessageType_REPLAY, viommu_Replay_fields, &msg, -1,
-                                           viommu_ReplayReply_fields, &reply) &&
+    ok = ok &&
+         viommu_front_request_locked(core, viommu_MessageType_REPLAY,
+                                     viommu_Replay_fields, &msg, -1,
+                                     viommu_ReplayReply_fields, &reply) &&
          viommu_front_spans_are_whole(core, spans);
     qemu_mutex_unlock(&core->front.lock);
     count = ok ? viommu_wire_span_count(spans) : 0;
@@ -122,11 +135,12 @@ static uint64_t replay_page(ViommuSpace *space, IOMMUNotifier *n, Interval r, ui
         last = last_of_block(viommu_u64(w[0], w[1]), w[4]);
         map_span(space, n, r, w);
     }
-    /* A page that does not lead on would be asked for again for ever. */
+    /* Not behind `at`: the same page would be asked for for ever. */
     return reply.more && last >= at && last < r.last ? last + 1 : 0;
 }
 
-static void replay_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first, uint64_t last)
+static void replay_range(ViommuSpace *space, IOMMUNotifier *n, uint64_t first,
+                         uint64_t last)
 {
     uint64_t at;
     Interval r;
@@ -147,8 +161,8 @@ bool viommu_notify_is_shadowed(const ViommuSpace *space, const IOMMUNotifier *n)
            (n->notifier_flags & IOMMU_NOTIFIER_MAP);
 }
 
-bool viommu_notify_range(const ViommuSpace *space, const IOMMUNotifier *n, uint64_t *first,
-                         uint64_t *last)
+bool viommu_notify_range(const ViommuSpace *space, const IOMMUNotifier *n,
+                         uint64_t *first, uint64_t *last)
 {
     Interval r;
     bool ok = notifier_range(space, n, &r);
@@ -165,16 +179,19 @@ void viommu_notify_replay_one(ViommuSpace *space, IOMMUNotifier *n)
 
 void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
 {
-    uint64_t first = viommu_u64(w[1], w[2]), last = viommu_u64(w[3], w[4]), memory = viommu_u64(w[5], w[6]);
+    uint64_t first = viommu_u64(w[1], w[2]), last = viommu_u64(w[3], w[4]);
+    uint64_t memory = viommu_u64(w[5], w[6]);
     IOMMUNotifier *n;
     Interval r;
 
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-        if (!viommu_notify_is_shadowed(space, n) || !notifier_range(space, n, &r) || !intersect(&r, first, last)) {
+        if (!viommu_notify_is_shadowed(space, n) || !notifier_range(space, n, &r) ||
+            !intersect(&r, first, last)) {
             continue;
         }
         if (w[0] & IOMMU_RW) {
-            emit(space, n, IOMMU_NOTIFIER_MAP, r, memory + (r.first - first), w[0] & IOMMU_RW);
+            emit(space, n, IOMMU_NOTIFIER_MAP, r, memory + (r.first - first),
+                 w[0] & IOMMU_RW);
         } else {
             emit(space, n, IOMMU_NOTIFIER_UNMAP, r, 0, IOMMU_NONE);
         }
@@ -183,7 +200,9 @@ void viommu_notify_operation(ViommuSpace *space, const uint32_t *w)
 
 void viommu_notify_invalidate(ViommuSpace *space, const IotlbScope *scope)
 {
-    uint64_t first = scope->log2_size >= 64 ? 0 : scope->address >> scope->log2_size << scope->log2_size;
+    uint64_t first = scope->log2_size >= 64 ?
+                         0 :
+                         scope->address >> scope->log2_size << scope->log2_size;
     uint64_t last = last_of_block(first, scope->log2_size);
     IOMMUNotifier *n;
 
@@ -203,7 +222,8 @@ void viommu_notify_device_tlb(ViommuSpace *space, uint64_t address, uint32_t log
     Interval r;
 
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
-        if ((n->notifier_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) && notifier_range(space, n, &r) &&
+        if ((n->notifier_flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP) &&
+            notifier_range(space, n, &r) &&
             intersect(&r, first, last_of_block(first, log2_size))) {
             emit(space, n, IOMMU_NOTIFIER_DEVIOTLB_UNMAP, r, 0, IOMMU_NONE);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Events for IOMMU notifiers: those inside QEMU (VFIO, vhost) that keep translations of their own.
- * Big lock.
+ * Events for IOMMU notifiers: those inside QEMU (VFIO, vhost) that keep translations of
+ * their own. Big lock.
  */
 #ifndef VIOMMU_NOTIFY_H
 #define VIOMMU_NOTIFY_H
@@ -11,11 +11,16 @@
 typedef struct ViommuCore ViommuCore;
 typedef struct ViommuSpace ViommuSpace;
 
-/** Whether the daemon keeps what this notifier has mapped: one for MAP events, with HOST_BATCH. */
+/**
+ * Whether the daemon keeps what this notifier has mapped: one for MAP events, with
+ * HOST_BATCH.
+ */
 bool viommu_notify_is_shadowed(const ViommuSpace *space, const IOMMUNotifier *n);
-/** The part of a notifier's range that this IOMMU's input addresses reach. False: none. */
-bool viommu_notify_range(const ViommuSpace *space, const IOMMUNotifier *n, uint64_t *first,
-                         uint64_t *last);
+/**
+ * The part of a notifier's range that this IOMMU's input addresses reach. False: none.
+ */
+bool viommu_notify_range(const ViommuSpace *space, const IOMMUNotifier *n,
+                         uint64_t *first, uint64_t *last);
 /** MAP what is mapped now, if the notifier is for MAP events. */
 void viommu_notify_replay_one(ViommuSpace *space, IOMMUNotifier *n);
 /** UNMAP for the block, then what is mapped there now. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Over every tracked page lies an alias of a ROM device that shares the RAM block: reads stay
- * direct, a store comes here, is written through, and is told of (track.c). Only vCPUs
- * see it: listeners that map guest RAM do not (views.c).
+ * Over every tracked page lies an alias of a ROM device that shares the RAM block: reads
+ * stay direct, and a store comes here, is written through, and told (stores.c). Only
+ * vCPUs see overlays: listeners that map guest RAM do not (views.c).
  *
- * Everything here runs under the big lock, but for what says otherwise.
+ * Everything here runs under the big lock, unless it says otherwise.
  */
 #include "compat.h"
 #include "memory-table.h"
@@ -15,8 +15,9 @@
 #include "views.h"
 
 /*
- * QEMU's dispatch tables hold fewer than 4096 sections, and an overlay takes two. Where more would be needed, pages in
- * between are overlaid too: vCPUs' stores to these are only slower, and devices' do not meet them (translate.c).
+ * QEMU's dispatch tables hold fewer than 4096 sections, and an overlay takes two. Where
+ * more would be needed, pages in between are overlaid too. vCPUs' stores to these are
+ * only slower, and devices' stores do not meet the overlay (translate.c).
  */
 #define MOST_OVERLAYS 1024
 
@@ -28,8 +29,9 @@ typedef struct RamSpace {
 } RamSpace;
 
 /*
- * A region of RAM with tracked pages. It stays when none are left: a device that has mapped a page
- * for writing holds on to `device` until its transfer ends, long after any grace period.
+ * A region of RAM with tracked pages. It stays when none are left: a device that has
+ * mapped a page for writing holds on to `device` until its transfer ends, long after any
+ * grace period.
  */
 typedef struct TrackedRam {
     MemoryRegion device;
@@ -49,7 +51,10 @@ typedef struct Overlay {
     uint64_t last;
 } Overlay;
 
-/* An address space counts from where its root region's container would: RAM that is mapped by itself has an address. */
+/*
+ * Addresses of an address space start where the container of its root would: RAM that is
+ * mapped by itself has an address there.
+ */
 static hwaddr in_ram(const TrackedRam *ram, hwaddr offset)
 {
     return ram->ram->addr + offset;
@@ -61,12 +66,16 @@ static uint64_t overlay_read(void *opaque, hwaddr offset, unsigned size)
     uint64_t value = 0;
 
     if (ram->space) {
-        address_space_read(&ram->space->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED, &value, size);
+        address_space_read(&ram->space->as, in_ram(ram, offset), MEMTXATTRS_UNSPECIFIED,
+                           &value, size);
     }
     return le64_to_cpu(value);
 }
 
-/* One store each, so that who reads meanwhile sees all of it or nothing, where it is aligned. */
+/*
+ * One store for each size: a concurrent reader of an aligned value sees all of it or
+ * nothing.
+ */
 static void overlay_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
 {
     TrackedRam *ram = opaque;
@@ -110,8 +119,8 @@ static TrackedRam *ram_new(ViommuCore *core, const ViommuRegion *region)
     ram->ram = region->mr;
     ram->block = region->mr->ram_block;
     ram->gpa = region->gpa - region->offset;
-    memory_region_init_io(&ram->device, OBJECT(core->dev), &overlay_ops, ram, "viommu-tracked-ram",
-                          memory_region_size(ram->ram));
+    memory_region_init_io(&ram->device, OBJECT(core->dev), &overlay_ops, ram,
+                          "viommu-tracked-ram", memory_region_size(ram->ram));
     ram->device.rom_device = true;
     ram->device.romd_mode = true;
     ram->device.ram_block = ram->block;
@@ -172,7 +181,10 @@ static const ViommuRegion *region_at(ViommuCore *core, uint64_t page)
 
     QTAILQ_FOREACH(region, &core->regions, next) {
         if (gpa >= region->gpa && gpa - region->gpa < region->size) {
-            return !region->readonly && region->size - (gpa - region->gpa) >= VIOMMU_PAGE_SIZE ? region : NULL;
+            return !region->readonly &&
+                           region->size - (gpa - region->gpa) >= VIOMMU_PAGE_SIZE ?
+                       region :
+                       NULL;
         }
     }
     return NULL;
@@ -226,7 +238,8 @@ static GArray *make_runs(ViommuCore *core)
 
 static Overlay *overlay_new(ViommuCore *core, const Run *run)
 {
-    uint64_t gpa = run->first << VIOMMU_PAGE_BITS, size = (run->last - run->first + 1) << VIOMMU_PAGE_BITS;
+    uint64_t gpa = run->first << VIOMMU_PAGE_BITS, size = (run->last - run->first + 1)
+                                                          << VIOMMU_PAGE_BITS;
     g_autofree char *name = g_strdup_printf("viommu-tracked-%" PRIx64, gpa);
     Overlay *overlay = g_new0(Overlay, 1);
 
@@ -234,8 +247,8 @@ static Overlay *overlay_new(ViommuCore *core, const Run *run)
     overlay->ram->overlays++;
     overlay->first = run->first;
     overlay->last = run->last;
-    memory_region_init_alias(&overlay->alias, OBJECT(core->dev), name, &overlay->ram->device,
-                             gpa - overlay->ram->gpa, size);
+    memory_region_init_alias(&overlay->alias, OBJECT(core->dev), name,
+                             &overlay->ram->device, gpa - overlay->ram->gpa, size);
     viommu_views_add(&overlay->alias, gpa);
     return overlay;
 }
@@ -250,7 +263,8 @@ static void overlay_free(Overlay *overlay)
 
 static bool overlay_is(const Overlay *overlay, const Run *run)
 {
-    return overlay->first == run->first && overlay->last == run->last && overlay->ram->ram == run->region->mr &&
+    return overlay->first == run->first && overlay->last == run->last &&
+           overlay->ram->ram == run->region->mr &&
            overlay->ram->gpa == run->region->gpa - run->region->offset;
 }
 

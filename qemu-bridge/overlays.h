@@ -5,7 +5,10 @@
 
 typedef struct ViommuCore ViommuCore;
 
-/** Makes the overlays what tracked pages and today's RAM ask for, in one memory transaction. */
+/**
+ * Makes the overlays what tracked pages and today's RAM ask for, in one memory
+ * transaction.
+ */
 void viommu_overlays_apply(ViommuCore *core);
 
 #endif

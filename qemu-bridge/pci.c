@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What PCI asks of an IOMMU: the address space of a device; and to take note of a device of the host. Under the big lock. */
+/*
+ * What PCI asks of an IOMMU: the address space of a device, and to take note of a device
+ * of the host. Big lock.
+ */
 #include "compat.h"
 #include "host-devices.h"
 #include "pci.h"
@@ -11,7 +14,8 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
     return &viommu_requesters_get(opaque, bus, devfn)->as;
 }
 
-static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn, HostIOMMUDevice *hiod, Error **errp)
+static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn, HostIOMMUDevice *hiod,
+                             Error **errp)
 {
     return viommu_hosts_add(viommu_requesters_get(opaque, bus, devfn), hiod, errp);
 }

@@ -2,7 +2,7 @@
 #include "compat.h"
 #include "queue.h"
 
-/* Blocks that a range is made of; beyond, everything of its space goes. */
+/* Blocks that a range is split into. A range of more drops everything of its space. */
 #define MOST_BLOCKS 64
 #define LARGEST_BLOCK_BITS 52
 
@@ -12,15 +12,16 @@
 
 static bool field_is_possible(uint32_t field, uint32_t words, uint32_t most_bits)
 {
-    return FIELD_WORD(field) < words && FIELD_SHIFT(field) < 32 && FIELD_BITS(field) <= most_bits &&
-           FIELD_SHIFT(field) + FIELD_BITS(field) <= 32;
+    return FIELD_WORD(field) < words && FIELD_SHIFT(field) < 32 &&
+           FIELD_BITS(field) <= most_bits && FIELD_SHIFT(field) + FIELD_BITS(field) <= 32;
 }
 
 static bool command_is_possible(const QueueCommand *c, uint32_t words)
 {
-    return c->kind <= QUEUE_STORE && c->log2_size >= VIOMMU_PAGE_BITS && c->log2_size <= 64 && c->most < 64 &&
-           field_is_possible(c->space, words, 32) && field_is_possible(c->sub, words, 32) &&
-           field_is_possible(c->more, words, 6) && field_is_possible(c->number, words, 16) &&
+    return c->kind <= QUEUE_STORE && c->log2_size >= VIOMMU_PAGE_BITS &&
+           c->log2_size <= 64 && c->most < 64 && field_is_possible(c->space, words, 32) &&
+           field_is_possible(c->sub, words, 32) && field_is_possible(c->more, words, 6) &&
+           field_is_possible(c->number, words, 16) &&
            field_is_possible(c->scale, words, 5) && field_is_possible(c->data, words, 32);
 }
 
@@ -28,10 +29,12 @@ static bool shape_is_possible(const viommu_Queue *msg, uint32_t register_bytes)
 {
     uint32_t bits = msg->entries_log2 + msg->wraps;
 
-    return msg->number && msg->tail % 4 == 0 && msg->head % 4 == 0 && register_bytes >= 4 &&
-           msg->tail <= register_bytes - 4 && msg->head <= register_bytes - 4 && msg->tail != msg->head &&
-           (msg->entry_log2 == 4 || msg->entry_log2 == 5) && msg->entries_log2 >= 1 && msg->entries_log2 < 24 &&
-           msg->index_shift < 32 && bits + msg->index_shift <= 32 &&
+    return msg->number && msg->tail % 4 == 0 && msg->head % 4 == 0 &&
+           register_bytes >= 4 && msg->tail <= register_bytes - 4 &&
+           msg->head <= register_bytes - 4 && msg->tail != msg->head &&
+           (msg->entry_log2 == 4 || msg->entry_log2 == 5) && msg->entries_log2 >= 1 &&
+           msg->entries_log2 < 24 && msg->index_shift < 32 &&
+           bits + msg->index_shift <= 32 &&
            msg->index_mask == (uint32_t)(((1ull << bits) - 1) << msg->index_shift) &&
            msg->commands_count % QUEUE_COMMAND_WORDS == 0;
 }
@@ -67,7 +70,9 @@ static inline uint32_t field_of(const uint32_t *entry, uint32_t field, uint32_t 
 {
     uint32_t bits = FIELD_BITS(field);
 
-    return bits ? entry[FIELD_WORD(field)] >> FIELD_SHIFT(field) & (uint32_t)((1ull << bits) - 1) : absent;
+    return bits ? entry[FIELD_WORD(field)] >> FIELD_SHIFT(field) &
+                      (uint32_t)((1ull << bits) - 1) :
+                  absent;
 }
 
 static bool fits(const QueueCommand *c, const uint32_t *entry, uint32_t words)
@@ -95,13 +100,14 @@ bool viommu_queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *s
     if (c == end) {
         return false;
     }
-    *step = (QueueStep) {
+    *step = (QueueStep){
         .kind = c->kind,
         .space = field_of(entry, c->space, 0),
         .sub = field_of(entry, c->sub, IOTLB_ANY),
         .log2_size = MIN(c->log2_size + field_of(entry, c->more, 0), 64),
         .data = field_of(entry, c->data, 0),
-        .blocks = (uint64_t)(field_of(entry, c->number, 0) + 1) << field_of(entry, c->scale, 0),
+        .blocks = (uint64_t)(field_of(entry, c->number, 0) + 1)
+                  << field_of(entry, c->scale, 0),
         .address = viommu_u64(entry[2] & c->address_lo, entry[3] & c->address_hi),
     };
     return true;
@@ -109,14 +115,17 @@ bool viommu_queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *s
 
 uint32_t viommu_queue_distance(const QueueShape *q, uint32_t head, uint32_t tail)
 {
-    uint32_t from = (head & q->index_mask) >> q->index_shift, to = (tail & q->index_mask) >> q->index_shift;
+    uint32_t from = (head & q->index_mask) >> q->index_shift;
+    uint32_t to = (tail & q->index_mask) >> q->index_shift;
 
     return (to - from) & q->around;
 }
 
 void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque)
 {
-    IotlbScope scope = { .space = step->space, .sub = step->sub, .log2_size = step->log2_size };
+    IotlbScope scope = { .space = step->space,
+                         .sub = step->sub,
+                         .log2_size = step->log2_size };
     uint64_t left = step->blocks;
     uint32_t blocks;
 
@@ -125,7 +134,8 @@ void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque)
         if (!blocks) {
             scope.address = step->address >> step->log2_size << step->log2_size;
         }
-        while (scope.log2_size < LARGEST_BLOCK_BITS && 2ull << (scope.log2_size - step->log2_size) <= left &&
+        while (scope.log2_size < LARGEST_BLOCK_BITS &&
+               2ull << (scope.log2_size - step->log2_size) <= left &&
                !(scope.address >> scope.log2_size & 1)) {
             scope.log2_size++;
         }
@@ -134,7 +144,10 @@ void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque)
         left -= 1ull << (scope.log2_size - step->log2_size);
     }
     if (left) {
-        /* Whatever the second tag: among so many blocks some may be of others that the command reaches as well. */
+        /*
+         * With any second tag: some of so many blocks may have other tags that the
+         * command reaches too.
+         */
         scope = (IotlbScope) {
             .space = step->space,
             .sub = step->log2_size < 64 ? IOTLB_ANY : step->sub,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's queue of commands as the daemon describes it (docs/protocol.md, "Queues"): which entries may be carried out here, and
- * what each of them asks for. No command is known here, only where its fields stand.
+ * The guest's queue of commands as the daemon describes it (docs/protocol.md, "Queues"):
+ * which entries may be carried out here, and what each asks for. No command is known
+ * here, only where its fields stand.
  */
 #ifndef VIOMMU_QUEUE_H
 #define VIOMMU_QUEUE_H
@@ -53,18 +54,23 @@ typedef struct QueueShape {
 /* What an entry asks for. */
 typedef struct QueueStep {
     QueueKind kind;
-    uint32_t space;       /* QUEUE_DROP: tags, and blocks of 2^log2_size bytes, 64: every address */
+    uint32_t space;       /* QUEUE_DROP: tags */
     uint32_t sub;
-    uint32_t log2_size;
+    uint32_t log2_size;   /* QUEUE_DROP: of the bytes of a block; 64: every address */
     uint32_t data;        /* QUEUE_STORE */
     uint64_t blocks;
     uint64_t address;
 } QueueStep;
 
-/** A queue as the daemon told it, to be freed with g_free; NULL: impossible values. */
+/**
+ * The queue that the daemon describes, to be freed with g_free. NULL: impossible values.
+ */
 QueueShape *viommu_queue_shape_new(const viommu_Queue *msg, uint32_t register_bytes);
 
-/** What the entry, 2^entry_log2 bytes as words, asks for. False: it is not one of those described. */
+/**
+ * What the entry (2^entry_log2 bytes, as words) asks for. False: it matches no
+ * description.
+ */
 bool viommu_queue_match(const QueueShape *q, const uint32_t *entry, QueueStep *step);
 
 /** Entries from one value of the registers to another. */
@@ -78,7 +84,10 @@ static inline uint32_t viommu_queue_place(const QueueShape *q, uint32_t value)
 
 typedef void QueueDrop(void *opaque, const IotlbScope *scope);
 
-/** Calls `drop` for aligned powers of two that make up what a QUEUE_DROP names; for all of its space, where that would be many. */
+/**
+ * Calls `drop` for the aligned powers of two that make up what a QUEUE_DROP names, or for
+ * all of its space where there would be too many.
+ */
 void viommu_queue_scopes(const QueueStep *step, QueueDrop *drop, void *opaque);
 
 #endif

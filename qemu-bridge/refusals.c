@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A request of a device faults once. QEMU asks for its translation more often: it maps an access
- * before it makes it, and makes an access to nothing in pieces of at most four bytes, each
- * translated anew (system/physmem.c). It says neither where a request begins nor how long it is.
+ * A request of a device faults once. QEMU asks for its translation more often: it maps an
+ * access before it makes it, and makes an access to nothing in pieces of at most four
+ * bytes, each translated anew (system/physmem.c). It says neither where a request begins
+ * nor how long it is.
  *
- * But it does all of this in one RCU read-side critical section (address_space_read_full,
- * address_space_write, address_space_map, address_space_access_valid), in which the tables that it
- * goes by stay as they are. So a refusal marks the section that its thread is in, and what comes to
- * the same page in a section that has the mark is the same request. The mark is a bit of the
- * thread's own reader counter, which leaving the section clears: rcu_read_lock() never sets it, and
- * all that others read there is whether the section began before their grace period. With the mark
- * it always counts as begun before: a grace period waits for the end of it, too.
+ * But QEMU does all of this in one RCU read-side critical section
+ * (address_space_read_full, address_space_write, address_space_map,
+ * address_space_access_valid), in which the tables that it goes by stay as they are. So a
+ * refusal marks the section that its thread is in, and what comes to the same page in a
+ * section that has the mark is the same request. The mark is a bit of the thread's own
+ * reader counter, which leaving the section clears. rcu_read_lock() never sets it, and
+ * others only read there whether the section began before their grace period. With the
+ * mark it always counts as begun before, so a grace period waits for the end of the
+ * section.
  *
- * Where the section is not QEMU's memory API's own but a longer one around it (a virtqueue's, or
- * that of TCG's execution loop) it may hold many requests, and guest code in between. There an
- * access has to stand where the next piece would, and even so it is refused with the last only if
- * it would be refused now. Where the guest is seen to run in between, as it comes to our registers
- * or stores to a tracked page, what follows is a request of its own. (What a virtio device reads of a
- * ring in one go has no section within the virtqueue's, and counts as one request for each page. A
- * buffer that was mapped for writing is written when it is unmapped, in another section.)
+ * A longer section around QEMU's own (of a virtqueue, or of TCG's execution loop) may
+ * hold many requests, and guest code in between. There an access has to stand where the
+ * next piece would, and even so it is refused with the last one only if it would be
+ * refused now. Where the guest is seen to run in between, because it accesses our
+ * registers or stores to a tracked page, what follows is a new request.
+ *
+ * What a virtio device reads of a ring in one go has no section within that of the
+ * virtqueue, and counts as one request for each page. A buffer that was mapped for
+ * writing is written when it is unmapped, in another section.
  */
 #include "compat.h"
 #include "refusals.h"
@@ -51,7 +56,8 @@ static bool same_page(const void *space, hwaddr address, uint32_t access)
            (address ^ last->address) >> VIOMMU_PAGE_BITS == 0;
 }
 
-void viommu_refusal_note(const void *space, hwaddr address, uint32_t access, unsigned size)
+void viommu_refusal_note(const void *space, hwaddr address, uint32_t access,
+                         unsigned size)
 {
     struct rcu_reader_data *reader = get_ptr_rcu_reader();
 
@@ -59,7 +65,8 @@ void viommu_refusal_note(const void *space, hwaddr address, uint32_t access, uns
         return;
     }
     qatomic_set(&reader->ctr, reader->ctr | SECTION_MARK);
-    last_refusal = (Refusal) { .space = space, .address = address, .access = access, .size = size };
+    last_refusal =
+        (Refusal){ .space = space, .address = address, .access = access, .size = size };
 }
 
 void viommu_refusal_forget(void)
@@ -67,7 +74,8 @@ void viommu_refusal_forget(void)
     last_refusal.space = NULL;
 }
 
-bool viommu_refusal_goes_on(const void *space, hwaddr address, uint32_t access, unsigned size)
+bool viommu_refusal_goes_on(const void *space, hwaddr address, uint32_t access,
+                            unsigned size)
 {
     Refusal *last = &last_refusal;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The register window. Writes are posted, but for those that may change what an assigned device has mapped, and doorbells of
- * invalidations that complete here (completion.c). Reads come from
- * the shared page when the daemon has handled every write that was sent, and otherwise ask it: a read after a write sees
- * the write. What a register means is the daemon's business; here any size and alignment passes.
+ * Writes are posted, except those that may change what an assigned device has mapped, and
+ * doorbells of invalidations that complete here (completion.c). Reads come from the
+ * shared page once the daemon has handled every write that was sent, and otherwise ask
+ * it: a read after a write sees the write. The daemon knows what a register means; here
+ * any size and alignment passes.
  */
 #include "compat.h"
 #include "completion.h"
@@ -17,10 +18,14 @@
 #include "viommu-core.h"
 #include "wire.h"
 
-/* The daemon stores the count of handled writes after their effects (release); this is the acquiring side. */
+/*
+ * The daemon stores the count of handled writes after their effects (release). This is
+ * the acquire.
+ */
 static bool page_is_current(const ViommuCore *core)
 {
-    uint32_t handled = qatomic_load_acquire(viommu_control(core, viommu_CONTROL_WORD_HANDLED));
+    uint32_t handled = qatomic_load_acquire(
+        viommu_control(core, viommu_CONTROL_WORD_HANDLED));
 
     return handled == qatomic_read(&core->writes_sent);
 }
@@ -50,22 +55,29 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
 
     viommu_refusal_forget();
     if (page_is_current(core) || offset + size > core->register_bytes ||
-        !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields, &msg, -1,
-                              viommu_RegReadReply_fields, &reply)) {
+        !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields,
+                              &msg, -1, viommu_RegReadReply_fields, &reply)) {
         return read_page(core, offset, size);
     }
     return viommu_u64(reply.lo, reply.hi);
 }
 
-/* front.lock held. A write may be an invalidation: what that makes of a host's mappings comes with the answer. */
-static bool ask_locked(ViommuCore *core, const viommu_RegWrite *msg, viommu_RegWriteReply *written)
+/*
+ * A write may be an invalidation: what changes in host mappings comes with the answer.
+ * front.lock held.
+ */
+static bool ask_locked(ViommuCore *core, const viommu_RegWrite *msg,
+                       viommu_RegWriteReply *written)
 {
     viommu_wire_operations_init(&written->ops, &core->front.operations);
-    return viommu_mailbox_request_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, msg,
-                                      viommu_RegWriteReply_fields, written);
+    return viommu_mailbox_request_locked(core, viommu_MessageType_REG_WRITE,
+                                         viommu_RegWrite_fields, msg,
+                                         viommu_RegWriteReply_fields, written);
 }
 
-/* It is done here and now, under the big lock that is held, so that nobody else has to wake up for it. */
+/*
+ * Carries it out here, under the big lock that is held: no other thread has to wake up.
+ */
 static void take_batch(ViommuCore *core, const viommu_RegWriteReply *written)
 {
     ViommuFront *front = &core->front;
@@ -76,17 +88,21 @@ static void take_batch(ViommuCore *core, const viommu_RegWriteReply *written)
     }
     viommu_host_batch_run(core, written->device, &front->operations, &front->failed);
     qemu_mutex_lock(&front->lock);
-    viommu_mailbox_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch, viommu_HostBatchReply_fields,
-                             &front->failed);
+    viommu_mailbox_reply_locked(core, viommu_MessageType_HOST_BATCH, written->batch,
+                                viommu_HostBatchReply_fields, &front->failed);
     qemu_mutex_unlock(&front->lock);
 }
 
 static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
 {
     ViommuCore *core = opaque;
-    viommu_RegWrite msg = { .offset = offset, .size = size, .lo = value, .hi = value >> 32 };
+    viommu_RegWrite msg = { .offset = offset,
+                            .size = size,
+                            .lo = value,
+                            .hi = value >> 32 };
     viommu_RegWriteReply written = viommu_RegWriteReply_init_zero;
-    bool asks = core->assigned && viommu_core_has(core, viommu_Feature_FEATURE_WRITE_REPLY);
+    bool asks = core->assigned &&
+                viommu_core_has(core, viommu_Feature_FEATURE_WRITE_REPLY);
 
     viommu_refusal_forget();
     if (offset + size > core->register_bytes) {
@@ -98,11 +114,12 @@ static void regs_write(void *opaque, hwaddr offset, uint64_t value, unsigned siz
         qemu_mutex_unlock(&core->front.lock);
         return;
     }
-    /* Counted first: who reads between here and the daemon's answer must ask. */
+    /* Counted first: a read between here and the answer of the daemon must ask. */
     qatomic_set(&core->writes_sent, core->writes_sent + 1);
     qatomic_set(viommu_control(core, viommu_CONTROL_WORD_SENT), core->writes_sent);
     if (!asks) {
-        viommu_front_post_locked(core, viommu_MessageType_REG_WRITE, viommu_RegWrite_fields, &msg);
+        viommu_front_post_locked(core, viommu_MessageType_REG_WRITE,
+                                 viommu_RegWrite_fields, &msg);
     } else if (!ask_locked(core, &msg, &written)) {
         written.batch = 0;
     }

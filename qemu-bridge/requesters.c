@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Address spaces of requesters are made when PCI first asks for one, and stay. One has an IOMMU
- * memory region (translate.c), and over it the interrupt range (interrupt-range.c).
+ * Address spaces of requesters are made when PCI first asks for one, and stay. One has an
+ * IOMMU memory region (translate.c), and over it the interrupt range (interrupt-range.c).
  */
 #include "compat.h"
 #include "front.h"
@@ -15,7 +15,8 @@ static QLIST_HEAD(, ViommuCore) cores = QLIST_HEAD_INITIALIZER(cores);
 
 ViommuSpace *viommu_requesters_get(ViommuCore *core, PCIBus *bus, int devfn)
 {
-    g_autofree char *name = g_strdup_printf("viommu-%02x.%x", PCI_SLOT(devfn), PCI_FUNC(devfn));
+    g_autofree char *name = g_strdup_printf("viommu-%02x.%x", PCI_SLOT(devfn),
+                                            PCI_FUNC(devfn));
     ViommuSpace *space;
 
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
@@ -27,12 +28,15 @@ ViommuSpace *viommu_requesters_get(ViommuCore *core, PCIBus *bus, int devfn)
     space->core = core;
     space->bus = bus;
     space->devfn = devfn;
-    space->bus_number = pci_bus_is_root(bus) ? NULL : &bus->parent_dev->config[PCI_SECONDARY_BUS];
+    space->bus_number = pci_bus_is_root(bus) ?
+                            NULL :
+                            &bus->parent_dev->config[PCI_SECONDARY_BUS];
     space->rid = viommu_space_rid(space);
     viommu_iotlb_init(&space->tlb);
     memory_region_init(&space->root, OBJECT(core->dev), name, UINT64_MAX);
-    memory_region_init_iommu(&space->iommu, sizeof(space->iommu), TYPE_VIOMMU_IOMMU_MEMORY_REGION,
-                             OBJECT(core->dev), name, UINT64_MAX);
+    memory_region_init_iommu(&space->iommu, sizeof(space->iommu),
+                             TYPE_VIOMMU_IOMMU_MEMORY_REGION, OBJECT(core->dev), name,
+                             UINT64_MAX);
     memory_region_add_subregion_overlap(&space->root, 0, MEMORY_REGION(&space->iommu), 0);
     viommu_interrupt_range_cover(space, name);
     address_space_init(&space->as, &space->root, name);
@@ -62,7 +66,8 @@ static void retire(ViommuSpace *space)
 
     qemu_mutex_lock(&core->front.lock);
     if (space->handle) {
-        viommu_front_post_locked(core, viommu_MessageType_DEVICE_REMOVED, viommu_DeviceRemoved_fields, &msg);
+        viommu_front_post_locked(core, viommu_MessageType_DEVICE_REMOVED,
+                                 viommu_DeviceRemoved_fields, &msg);
         space->handle = 0;
     }
     qemu_mutex_unlock(&core->front.lock);
@@ -73,8 +78,9 @@ static void retire(ViommuSpace *space)
 }
 
 /*
- * A function was unplugged, or a bridge with the bus behind it. Its address space may still be referenced, so
- * the object stays; a new device in the same place finds it again, a new bus never does.
+ * A function was unplugged, or a bridge with the bus behind it. Its address space may
+ * still be referenced, so the object stays. A new device in the same place finds it
+ * again; a new bus never does.
  */
 static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 {
@@ -102,7 +108,8 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 
 bool viommu_requesters_start(ViommuCore *core, Error **errp)
 {
-    if (!memory_region_init_ram(&core->void_memory, OBJECT(core->dev), "viommu-void", VOID_SIZE, errp)) {
+    if (!memory_region_init_ram(&core->void_memory, OBJECT(core->dev), "viommu-void",
+                                VOID_SIZE, errp)) {
         return false;
     }
     address_space_init(&core->void_as, &core->void_memory, "viommu-void");

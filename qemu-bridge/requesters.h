@@ -10,7 +10,9 @@ bool viommu_requesters_start(ViommuCore *core, Error **errp);
 void viommu_requesters_stop(ViommuCore *core);
 /** The address space of a requester, made at the first call. */
 ViommuSpace *viommu_requesters_get(ViommuCore *core, PCIBus *bus, int devfn);
-/** The requester that this address space is of, behind any IOMMU of the bridge; or NULL. */
+/**
+ * The requester that this address space is of, behind any IOMMU of the bridge; or NULL.
+ */
 ViommuSpace *viommu_requesters_find(const AddressSpace *as);
 
 #endif

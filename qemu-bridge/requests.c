@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Requests of the bridge's own devices that say exactly what they are (endpoint.h). Their answers go to no cache here,
- * so all that an invalidation has to wait for is the request that is under way.
+ * Requests that say exactly what they are. Their answers go to no cache here, so an
+ * invalidation has to wait only for the request in flight.
  */
 #include "compat.h"
 #include "ask.h"
@@ -37,7 +37,8 @@ void viommu_request_end(ViommuEndpoint *e)
     }
     qemu_mutex_unlock(&all->lock);
     for (i = 0; answers && i < answers->len; i++) {
-        viommu_backend_reply(core, viommu_MessageType_INVALIDATE, g_array_index(answers, uint32_t, i), NULL, NULL);
+        viommu_backend_reply(core, viommu_MessageType_INVALIDATE,
+                             g_array_index(answers, uint32_t, i), NULL, NULL);
     }
 }
 
@@ -70,7 +71,8 @@ static bool take_span(const ViommuAnswer *answer, uint64_t address, ViommuTransl
     return w[4] == 64 || (address ^ t->input) >> w[4] == 0;
 }
 
-ViommuOutcome viommu_request_translation(ViommuEndpoint *e, const ViommuRequest *request, ViommuTranslation *t)
+ViommuOutcome viommu_request_translation(ViommuEndpoint *e, const ViommuRequest *request,
+                                         ViommuTranslation *t)
 {
     ViommuAnswer answer = { .reply = viommu_TranslateReply_init_zero };
     uint16_t rid;
@@ -82,7 +84,8 @@ ViommuOutcome viommu_request_translation(ViommuEndpoint *e, const ViommuRequest 
     t->stall = answer.reply.stall;
     switch (answer.reply.status) {
     case VIOMMU_TRANSLATION:
-        return take_span(&answer, request->address, t) ? VIOMMU_TRANSLATION : VIOMMU_REFUSED;
+        return take_span(&answer, request->address, t) ? VIOMMU_TRANSLATION :
+                                                         VIOMMU_REFUSED;
     case VIOMMU_STALLED:
         return request->may_stall ? VIOMMU_STALLED : VIOMMU_REFUSED;
     case VIOMMU_COMPLETER_ABORT:
@@ -92,8 +95,8 @@ ViommuOutcome viommu_request_translation(ViommuEndpoint *e, const ViommuRequest 
     }
 }
 
-bool viommu_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t access, uint64_t address,
-                                  uint32_t group, bool last)
+bool viommu_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t access,
+                         uint64_t address, uint32_t group, bool last)
 {
     ViommuCore *core = e->space->core;
     viommu_PageRequest msg = {
@@ -109,7 +112,8 @@ bool viommu_request_page(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t acce
     qemu_mutex_lock(&core->front.lock);
     ok = viommu_space_announce_locked(e->space);
     msg.rid = e->space->rid;
-    ok = ok && viommu_front_post_locked(core, viommu_MessageType_PAGE_REQUEST, viommu_PageRequest_fields, &msg);
+    ok = ok && viommu_front_post_locked(core, viommu_MessageType_PAGE_REQUEST,
+                                        viommu_PageRequest_fields, &msg);
     qemu_mutex_unlock(&core->front.lock);
     return ok;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A session with the daemon: connect and HELLO, reset, the end. What lower files need from above is
- * handed to them here: the handlers of the daemon's requests, and what the loss of the daemon sets
- * off.
+ * A session with the daemon: connect and HELLO, reset, the end. What lower files need
+ * from above is handed to them here: the handlers of the daemon's requests, and what the
+ * loss of the daemon sets off.
  */
 #include "compat.h"
 #include <sys/socket.h>
@@ -33,11 +33,12 @@
 
 #define FEATURE_BIT(name) (1u << viommu_Feature_FEATURE_##name)
 /* TRACKING is offered only where it is needed: see features_offered. */
-#define OUR_FEATURES (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
-                      FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
-                      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(PEER_WALKS) | FEATURE_BIT(TRACKING) | \
-                      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX) | \
-                      FEATURE_BIT(QUEUES))
+#define OUR_FEATURES \
+    (FEATURE_BIT(SHARED_MEMORY) | FEATURE_BIT(REMOTE_MEMORY) | FEATURE_BIT(NOTIFIERS) | \
+     FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
+     FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(PEER_WALKS) | FEATURE_BIT(TRACKING) | \
+     FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX) | \
+     FEATURE_BIT(QUEUES))
 
 /* What the backend thread serves. */
 static ViommuHandler *const handlers[] = {
@@ -72,7 +73,10 @@ static const ViommuBackendOps backend_ops = {
     .handler_count = ARRAY_SIZE(handlers),
 };
 
-/* On the main loop: what waited for the daemon ends, and no device keeps what it was given. */
+/*
+ * On the main loop: what waited for the daemon ends, and no device keeps what it was
+ * given.
+ */
 static void end(ViommuCore *core)
 {
     viommu_endpoints_end_all(core);
@@ -94,6 +98,7 @@ void viommu_session_init(ViommuCore *core, DeviceState *dev)
     core->front.wire.fd = -1;
     core->max_register_bytes = 64 * KiB;
     qemu_mutex_init(&core->front.lock);
+    qemu_mutex_init(&core->counters.lock);
     QLIST_INIT(&core->spaces);
     QTAILQ_INIT(&core->regions);
     viommu_backend_init(core);
@@ -105,15 +110,25 @@ void viommu_session_init(ViommuCore *core, DeviceState *dev)
 
 void viommu_session_describe_properties(ObjectClass *klass)
 {
-    object_class_property_set_description(klass, "socket", "path of the viommu daemon's socket (required)");
-    object_class_property_set_description(klass, "name", "name of this VM in the daemon's lists and logs "
-                                          "(default: that of -name, or the process id)");
-    object_class_property_set_description(klass, "timeout-ms", "how long an answer of the daemon may take before "
-                                          "it counts as gone");
-    object_class_property_set_description(klass, "queues", "off: the daemon is asked for every invalidation, also where it "
-                                          "lets QEMU complete it");
-    object_class_property_set_description(klass, "walks", "off: the daemon is asked for every translation that is not "
-                                          "cached, also where it lets QEMU walk the guest's tables");
+    object_class_property_set_description(
+        klass, "socket", "path of the viommu daemon's socket (required)");
+    object_class_property_set_description(
+        klass, "name",
+        "name of this VM in the daemon's lists and logs "
+        "(default: that of -name, or the process id)");
+    object_class_property_set_description(
+        klass, "timeout-ms",
+        "how long an answer of the daemon may take before "
+        "it counts as gone");
+    object_class_property_set_description(
+        klass, "queues",
+        "off: the daemon is asked for every invalidation, also "
+        "where it lets QEMU complete it");
+    object_class_property_set_description(
+        klass, "walks",
+        "off: the daemon is asked for every translation that is "
+        "not cached, also where it lets QEMU walk the guest's "
+        "tables");
 }
 
 static void exit_notify(Notifier *notifier, void *data)
@@ -121,7 +136,7 @@ static void exit_notify(Notifier *notifier, void *data)
     ViommuCore *core = container_of(notifier, ViommuCore, exit_notifier);
 
     qatomic_set(&core->exiting, true);
-    viommu_core_publish(core);
+    viommu_core_publish_all(core);
 }
 
 static int connect_socket(const char *path, Error **errp)
@@ -130,7 +145,8 @@ static int connect_socket(const char *path, Error **errp)
     int fd;
 
     if (strlen(path) >= sizeof(address.sun_path)) {
-        error_setg(errp, "socket: the path is longer than %zu bytes", sizeof(address.sun_path) - 1);
+        error_setg(errp, "socket: the path is longer than %zu bytes",
+                   sizeof(address.sun_path) - 1);
         return -1;
     }
     pstrcpy(address.sun_path, sizeof(address.sun_path), path);
@@ -149,8 +165,8 @@ static bool create_page(ViommuCore *core, Error **errp)
 {
     core->page_bytes = PAGE_REGISTERS_OFFSET + core->max_register_bytes + RING_BYTES;
     /* May not shrink: the daemon maps it. */
-    core->page = qemu_memfd_alloc("viommu-page", core->page_bytes, F_SEAL_GROW | F_SEAL_SHRINK, &core->page_fd,
-                                  errp);
+    core->page = qemu_memfd_alloc("viommu-page", core->page_bytes,
+                                  F_SEAL_GROW | F_SEAL_SHRINK, &core->page_fd, errp);
     if (!core->page) {
         return false;
     }
@@ -162,12 +178,13 @@ static bool create_page(ViommuCore *core, Error **errp)
 
 static uint32_t features_offered(const ViommuCore *core)
 {
-    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(PEER_WALKS)) & ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
+    return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(PEER_WALKS)) &
+           ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
            ~(core->maps_in_silence ? 0 : FEATURE_BIT(TRACKING));
 }
 
-static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello_OptionsEntry *options,
-                       unsigned count)
+static void fill_hello(ViommuCore *core, viommu_Hello *hello,
+                       const viommu_Hello_OptionsEntry *options, unsigned count)
 {
     hello->version = WIRE_VERSION;
     hello->features = features_offered(core);
@@ -179,7 +196,8 @@ static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello
         snprintf(hello->vm, sizeof(hello->vm), "qemu-%d", (int)getpid());
     }
     pstrcpy(hello->model, sizeof(hello->model), core->model);
-    pstrcpy(hello->peer, sizeof(hello->peer), "qemu " QEMU_VERSION " viommu-bridge " VIOMMU_BRIDGE_VERSION);
+    pstrcpy(hello->peer, sizeof(hello->peer),
+            "qemu " QEMU_VERSION " viommu-bridge " VIOMMU_BRIDGE_VERSION);
     hello->shared_bytes = core->page_bytes;
     assert(count <= ARRAY_SIZE(hello->options));
     memcpy(hello->options, options, count * sizeof(*options));
@@ -189,12 +207,16 @@ static void fill_hello(ViommuCore *core, viommu_Hello *hello, const viommu_Hello
 static bool check_hello(ViommuCore *core, const viommu_HelloReply *reply, Error **errp)
 {
     if (reply->version != WIRE_VERSION) {
-        error_setg(errp, "the daemon speaks protocol version %" PRIu32 ", this bridge speaks %d", reply->version,
-                   WIRE_VERSION);
+        error_setg(errp,
+                   "the daemon speaks protocol version %" PRIu32
+                   ", this bridge speaks %d",
+                   reply->version, WIRE_VERSION);
         return false;
     }
     if (!reply->register_bytes || reply->register_bytes > core->max_register_bytes) {
-        error_setg(errp, "the daemon's register space of %" PRIu32 " bytes does not fit (1 to %" PRIu64 ")",
+        error_setg(errp,
+                   "the daemon's register space of %" PRIu32
+                   " bytes does not fit (1 to %" PRIu64 ")",
                    reply->register_bytes, core->max_register_bytes);
         return false;
     }
@@ -203,8 +225,9 @@ static bool check_hello(ViommuCore *core, const viommu_HelloReply *reply, Error 
     return true;
 }
 
-static bool say_hello(ViommuCore *core, int backend_peer, const viommu_Hello_OptionsEntry *options,
-                      unsigned count, Error **errp)
+static bool say_hello(ViommuCore *core, int backend_peer,
+                      const viommu_Hello_OptionsEntry *options, unsigned count,
+                      Error **errp)
 {
     g_autofree viommu_Hello *hello = g_new0(viommu_Hello, 1);
     viommu_HelloReply reply = viommu_HelloReply_init_zero;
@@ -212,7 +235,8 @@ static bool say_hello(ViommuCore *core, int backend_peer, const viommu_Hello_Opt
 
     fill_hello(core, hello, options, count);
     if (!viommu_front_hello(core, hello, fds, ARRAY_SIZE(fds), &reply)) {
-        error_setg(errp, "%s: %s", core->socket_path, core->gone_reason ? core->gone_reason : "no session");
+        error_setg(errp, "%s: %s", core->socket_path,
+                   core->gone_reason ? core->gone_reason : "no session");
         return false;
     }
     return check_hello(core, &reply, errp);
@@ -260,7 +284,8 @@ bool viommu_session_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *o
         return false;
     }
     viommu_wire_init(&core->front.wire, fd, core->timeout_ms, core->timeout_ms);
-    if (!create_page(core, errp) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (!create_page(core, errp) ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         if (core->page) {
             error_setg_errno(errp, errno, "socketpair");
         }
@@ -284,8 +309,9 @@ bool viommu_session_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *o
 }
 
 /*
- * The answer to RESET must not depend on an acknowledgement that takes the lock held here. So notifiers are
- * emptied first, and invalidations that name them are answered at once until the reset is over.
+ * The answer to RESET must not depend on an acknowledgement that takes the lock held
+ * here. So notifiers are emptied first, and invalidations that name them are answered at
+ * once until the reset is over.
  */
 void viommu_session_reset(ViommuCore *core)
 {
@@ -298,11 +324,11 @@ void viommu_session_reset(ViommuCore *core)
     qatomic_set(&core->resetting, true);
     viommu_notices_run(core);
     viommu_notify_unmap_all(core, false);
-    viommu_front_request(core, viommu_MessageType_RESET, viommu_Reset_fields, &msg, -1, viommu_Status_fields,
-                         &status);
+    viommu_front_request(core, viommu_MessageType_RESET, viommu_Reset_fields, &msg, -1,
+                         viommu_Status_fields, &status);
     viommu_spaces_flush(core);
     viommu_endpoints_end_all(core);
-    viommu_core_publish(core);
+    viommu_core_publish_all(core);
     qatomic_set(&core->resetting, false);
     viommu_notify_replay_all(core);
     viommu_settle(core);

@@ -7,11 +7,14 @@
 
 /** Sets up the fields that need no connection. From instance_init. */
 void viommu_session_init(ViommuCore *core, DeviceState *dev);
-/** Describes the properties that every device has: socket, name, timeout-ms, walks, queues. */
+/**
+ * Describes the properties that every device has: socket, name, timeout-ms, walks,
+ * queues.
+ */
 void viommu_session_describe_properties(ObjectClass *klass);
 /**
- * Connects, says HELLO with the given options, starts serving. False with errp set and everything
- * undone.
+ * Connects, says HELLO with the given options, starts serving. False with errp set and
+ * everything undone.
  */
 bool viommu_session_connect(ViommuCore *core, const viommu_Hello_OptionsEntry *options,
                             unsigned count, Error **errp);

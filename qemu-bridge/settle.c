@@ -15,8 +15,9 @@ bool viommu_settle(ViommuCore *core)
         return true;
     }
     /* The main loop cannot run the notices while the big lock is held here. */
-    while (viommu_front_request(core, viommu_MessageType_HOST_SETTLE, viommu_HostSettle_fields,
-                                &msg, -1, viommu_HostSettleReply_fields, &reply) &&
+    while (viommu_front_request(core, viommu_MessageType_HOST_SETTLE,
+                                viommu_HostSettle_fields, &msg, -1,
+                                viommu_HostSettleReply_fields, &reply) &&
            !reply.settled) {
         viommu_notices_run_until(core, reply.sent);
         if (!viommu_track_answers_give(core) && reply.tracking) {

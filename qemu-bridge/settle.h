@@ -6,9 +6,9 @@
 typedef struct ViommuCore ViommuCore;
 
 /**
- * Returns when host mappings are what the guest's tables say. The caller waits, and runs the
- * notices that are needed for it. False: everything is done except TRACKs that vCPUs have to hear
- * of; when they have, the daemon looks again. Big lock, without front.lock.
+ * Returns when host mappings are what the guest's tables say. The caller waits, and runs
+ * the notices that are needed for it. False: everything is done except TRACKs that vCPUs
+ * have to hear of; when they have, the daemon looks again. Big lock, without front.lock.
  */
 bool viommu_settle(ViommuCore *core);
 

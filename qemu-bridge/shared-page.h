@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The layout of the file that bridge and daemon share: the control page with its words and the
- * mailbox, the state page, the registers, the ring. The numbers are the contract's
+ * The layout of the file that bridge and daemon share: the control page with its words and
+ * the mailbox, the state page, the registers, the ring. The numbers are the contract's
  * (proto/viommu.proto, SharedFile and ControlWord); these are sizes that follow from them.
  */
 #ifndef VIOMMU_SHARED_PAGE_H
@@ -12,8 +12,10 @@
 #define PAGE_REGISTERS_OFFSET viommu_SHARED_REGISTERS
 
 /* Bytes of the mailbox's two places. */
-#define MAIL_BYTES ((viommu_CONTROL_WORD_MAIL_FRAME_END - viommu_CONTROL_WORD_MAIL_FRAME) * 4)
-#define MAIL_ANSWER_BYTES ((viommu_CONTROL_WORD_MAIL_ANSWER_END - viommu_CONTROL_WORD_MAIL_ANSWER) * 4)
+#define MAIL_BYTES \
+    ((viommu_CONTROL_WORD_MAIL_FRAME_END - viommu_CONTROL_WORD_MAIL_FRAME) * 4)
+#define MAIL_ANSWER_BYTES \
+    ((viommu_CONTROL_WORD_MAIL_ANSWER_END - viommu_CONTROL_WORD_MAIL_ANSWER) * 4)
 
 /* The ring of commands that were carried out here, at the file's end. */
 #define RING_BYTES viommu_SHARED_RING_BYTES

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Requesters are known by bus and devfn. The guest numbers buses when it likes, so the requester id
- * is computed at use.
+ * Requesters are known by bus and devfn. The guest numbers buses when it likes, so the
+ * requester id is computed at use.
  */
 #include "compat.h"
 #include "front.h"
@@ -75,7 +75,8 @@ bool viommu_spaces_serve_tables(ViommuCore *core, const WireFrame *frame)
 {
     g_autofree viommu_PeerWalk *msg = g_new0(viommu_PeerWalk, 1);
 
-    return viommu_wire_decode(frame, viommu_PeerWalk_fields, msg) && take_tables(core, msg);
+    return viommu_wire_decode(frame, viommu_PeerWalk_fields, msg) &&
+           take_tables(core, msg);
 }
 
 void viommu_spaces_drop_tables(ViommuCore *core)
@@ -109,7 +110,8 @@ bool viommu_space_announce_locked(ViommuSpace *space)
     msg.device = space->handle;
     msg.rid = rid;
     name_of(space, msg.name, sizeof(msg.name));
-    return viommu_front_post_locked(core, viommu_MessageType_DEVICE_ADDED, viommu_DeviceAdded_fields, &msg);
+    return viommu_front_post_locked(core, viommu_MessageType_DEVICE_ADDED,
+                                    viommu_DeviceAdded_fields, &msg);
 }
 
 void viommu_spaces_refresh_locked(ViommuCore *core)
@@ -123,7 +125,8 @@ void viommu_spaces_refresh_locked(ViommuCore *core)
     }
 }
 
-void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid, uint32_t pasid_plus_1)
+void viommu_spaces_invalidate(ViommuCore *core, const IotlbScope *scope, uint32_t rid,
+                              uint32_t pasid_plus_1)
 {
     ViommuSpace *space;
     uint32_t dropped = 0;

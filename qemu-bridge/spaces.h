@@ -3,6 +3,7 @@
 #ifndef VIOMMU_SPACES_H
 #define VIOMMU_SPACES_H
 
+#include "counts.h"
 #include "iotlb.h"
 #include "walk.h"
 #include "wire.h"
@@ -27,7 +28,9 @@ typedef struct ViommuSpace {
     Iotlb tlb;
     /* For peer walks. NULL: every miss is asked for. RCU, tlb.lock to change. */
     WalkTables *tables;
-    /* Where the bus keeps its number: a hit notices a change with one load. NULL: fixed. */
+    /*
+     * Where the bus keeps its number: a hit notices a change with one load. NULL: fixed.
+     */
     const uint8_t *bus_number;
     uint16_t rid;          /* as last told to the daemon; front.lock to change */
     uint32_t pasid_plus_1; /* 0 = requests without PASID */
@@ -38,10 +41,12 @@ typedef struct ViommuSpace {
     IOMMUNotifierFlag notifier_flags; /* big lock */
     struct HostDevice *host_device;   /* of VFIO by iommufd, or NULL; big lock */
 
-    /* Any thread counts, without a lock: for reports, where a lost increment does not matter. */
-    uint64_t hits;
-    uint64_t misses;
-    uint64_t walks;
+    /*
+     * Any thread counts, without a lock: for reports, where a lost increment does not
+     * matter.
+     */
+    ViommuCounts counts;
+    ViommuCounts counted; /* what of it is in core->counters; counters.lock */
     QLIST_ENTRY(ViommuSpace) next;
 } ViommuSpace;
 

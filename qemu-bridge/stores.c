@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A store to a tracked page (TABLE_WRITE) ends when host mappings are what the tables say with it.
- * Where vCPUs have to hear of a TRACK for that, the storing vCPU waits behind its store.
+ * A store to a tracked page (TABLE_WRITE) ends when host mappings are what the tables say
+ * with it. Where vCPUs have to hear of a TRACK for that, the storing vCPU waits behind
+ * its store.
  */
 #include "compat.h"
 #include "hw/core/cpu.h"
@@ -39,8 +40,10 @@ void viommu_stores_tell(ViommuCore *core, uint64_t gpa, unsigned size)
     if (!viommu_core_alive(core) || !meets_tracked_page(&core->tracking, gpa, size)) {
         return;
     }
-    if (!viommu_front_request(core, viommu_MessageType_TABLE_WRITE, viommu_TableWrite_fields, &msg,
-                              -1, viommu_TableWriteReply_fields, &reply) || reply.settled) {
+    if (!viommu_front_request(core, viommu_MessageType_TABLE_WRITE,
+                              viommu_TableWrite_fields, &msg, -1,
+                              viommu_TableWriteReply_fields, &reply) ||
+        reply.settled) {
         return;
     }
     viommu_notices_run_until(core, reply.sent);

@@ -6,8 +6,8 @@
 typedef struct ViommuCore ViommuCore;
 
 /**
- * Tells the daemon of a store under an overlay, if it was to a tracked page. Returns when the store
- * may end. Big lock.
+ * Tells the daemon of a store under an overlay, if it was to a tracked page. Returns when
+ * the store may end. Big lock.
  */
 void viommu_stores_tell(ViommuCore *core, uint64_t gpa, unsigned size);
 

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * viommu-testdev,assigned=on: does what QEMU's VFIO does for a device of the host. It listens to IOMMU notifiers, keeps
- * what they map and unmap, under the rules of a type1 container (mappings never overlap, none is cut, their number is
- * limited), and reaches what is mapped then and nothing else: no DMA of it asks the IOMMU.
+ * viommu-testdev,assigned=on does what QEMU's VFIO does for a device of the host. It
+ * registers IOMMU notifiers, keeps what they map and unmap under the rules of a type1
+ * container (mappings never overlap, none is cut, their number is limited), and reaches
+ * only what is mapped: its DMA never asks the IOMMU.
  */
 #include "compat.h"
 #include "ioctl-watch.h"
 #include "testdev.h"
 #include "testdev-assigned.h"
 
-/* Stands for a mapping of the host: to memory that it has pinned, wherever the guest sees that memory later. */
+/*
+ * Stands for a mapping of the host: to memory that is pinned, also where the guest no
+ * longer sees that memory.
+ */
 typedef struct Mapping {
     uint64_t first;
     uint64_t last;
@@ -27,7 +31,7 @@ typedef struct Listening {
     QLIST_ENTRY(Listening) next;
 } Listening;
 
-/* Ranges that touch are equal: what is looked for is found wherever it overlaps. */
+/* Ranges that overlap are equal: a look-up finds any mapping that overlaps. */
 static int compare(gconstpointer a, gconstpointer b, gpointer unused)
 {
     const Mapping *x = a, *y = b;
@@ -57,14 +61,15 @@ static int unmap(ViommuTestdev *d, uint64_t first, uint64_t last)
     d->assigned.unmaps++;
     while ((m = find(d, first, last))) {
         if (m->first < first || m->last > last) {
-            return EINVAL;
+            return -EINVAL;
         }
         g_tree_remove(d->assigned.mappings, m);
     }
     return 0;
 }
 
-static int map(ViommuTestdev *d, uint64_t first, uint64_t last, uint64_t gpa, uint32_t access)
+static int map(ViommuTestdev *d, uint64_t first, uint64_t last, uint64_t gpa,
+               uint32_t access)
 {
     hwaddr offset, length = last - first + 1;
     MemoryRegion *region;
@@ -72,19 +77,19 @@ static int map(ViommuTestdev *d, uint64_t first, uint64_t last, uint64_t gpa, ui
 
     d->assigned.maps++;
     if (d->assigned.fail_every && d->assigned.maps % d->assigned.fail_every == 0) {
-        return ENOMEM;
+        return -ENOMEM;
     }
     if (find(d, first, last)) {
-        return EEXIST;
+        return -EEXIST;
     }
     if (g_tree_nnodes(d->assigned.mappings) >= d->assigned.limit) {
-        return ENOSPC;
+        return -ENOSPC;
     }
     RCU_READ_LOCK_GUARD();
-    region = address_space_translate(&address_space_memory, gpa, &offset, &length, access & IOMMU_WO,
-                                     MEMTXATTRS_UNSPECIFIED);
+    region = address_space_translate(&address_space_memory, gpa, &offset, &length,
+                                     access & IOMMU_WO, MEMTXATTRS_UNSPECIFIED);
     if (!memory_region_is_ram(region) || length < last - first + 1) {
-        return EFAULT;
+        return -EFAULT;
     }
     m = g_new(Mapping, 1);
     *m = (Mapping) {
@@ -104,11 +109,12 @@ static void notified(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
     Listening *l = container_of(n, Listening, notifier);
     uint64_t first = l->base + entry->iova, last = first + entry->addr_mask;
-    int error = entry->perm == IOMMU_NONE ? unmap(l->d, first, last)
-                                          : map(l->d, first, last, entry->translated_addr, entry->perm);
+    int error = entry->perm == IOMMU_NONE ?
+                    unmap(l->d, first, last) :
+                    map(l->d, first, last, entry->translated_addr, entry->perm);
 
     if (error) {
-        viommu_ioctl_watch_fail(error);
+        viommu_ioctl_watch_fail(-error);
     }
 }
 
@@ -123,9 +129,11 @@ static void listen_to(ViommuTestdev *d, MemoryRegionSection *section)
     l->base = section->offset_within_address_space - first;
     iommu_notifier_init(&l->notifier, notified, IOMMU_NOTIFIER_IOTLB_EVENTS, first,
                         first + int128_get64(int128_sub(section->size, int128_one())),
-                        memory_region_iommu_attrs_to_index(region, MEMTXATTRS_UNSPECIFIED));
-    if (memory_region_register_iommu_notifier(section->mr, &l->notifier, d->assigned.error ? NULL
-                                                                                           : &d->assigned.error)) {
+                        memory_region_iommu_attrs_to_index(region,
+                                                           MEMTXATTRS_UNSPECIFIED));
+    if (memory_region_register_iommu_notifier(section->mr, &l->notifier,
+                                              d->assigned.error ? NULL :
+                                                                  &d->assigned.error)) {
         g_free(l);
         return;
     }
@@ -140,7 +148,8 @@ static void region_add(MemoryListener *listener, MemoryRegionSection *section)
 
     if (memory_region_is_iommu(section->mr)) {
         listen_to(d, section);
-    } else if (memory_region_is_ram(section->mr) && !memory_region_is_ram_device(section->mr)) {
+    } else if (memory_region_is_ram(section->mr) &&
+               !memory_region_is_ram_device(section->mr)) {
         map(d, first, first + int128_get64(section->size) - 1, first,
             section->readonly ? IOMMU_RO : IOMMU_RW);
     }
@@ -153,7 +162,8 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
     Listening *l, *next;
 
     QLIST_FOREACH_SAFE(l, &d->assigned.listening, next, next) {
-        if (MEMORY_REGION(l->region) == section->mr && l->notifier.start == section->offset_within_region) {
+        if (MEMORY_REGION(l->region) == section->mr &&
+            l->notifier.start == section->offset_within_region) {
             memory_region_unregister_iommu_notifier(section->mr, &l->notifier);
             QLIST_REMOVE(l, next);
             g_free(l);
@@ -162,12 +172,13 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
     unmap(d, first, first + int128_get64(int128_sub(section->size, int128_one())));
 }
 
-MemTxResult viommu_testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data, uint32_t size, bool write)
+MemTxResult viommu_testdev_assigned_rw(ViommuTestdev *d, uint64_t address, void *data,
+                                       uint32_t size, bool write)
 {
     Mapping *m = find(d, address, address + size - 1);
 
-    if (!(pci_get_word(d->parent.config + PCI_COMMAND) & PCI_COMMAND_MASTER) || !m || m->first > address ||
-        m->last - address < size - 1) {
+    if (!(pci_get_word(d->parent.config + PCI_COMMAND) & PCI_COMMAND_MASTER) || !m ||
+        m->first > address || m->last - address < size - 1) {
         return MEMTX_DECODE_ERROR;
     }
     if (!(m->access & (write ? IOMMU_WO : IOMMU_RO))) {
@@ -194,7 +205,8 @@ void viommu_testdev_assigned_start(ViommuTestdev *d, Error **errp)
         .region_add = region_add,
         .region_del = region_del,
     };
-    memory_listener_register(&d->assigned.listener, pci_device_iommu_address_space(&d->parent));
+    memory_listener_register(&d->assigned.listener,
+                             pci_device_iommu_address_space(&d->parent));
     if (d->assigned.error) {
         error_propagate(errp, d->assigned.error);
         d->assigned.error = NULL;

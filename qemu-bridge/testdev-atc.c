@@ -28,8 +28,9 @@ uint32_t viommu_testdev_atc_count(const TestdevAtc *atc)
 }
 
 /* A translation that was said to be Global serves every PASID. */
-const ViommuTranslation *viommu_testdev_atc_find(const TestdevAtc *atc, uint32_t pasid_plus_1, uint64_t address,
-                                          uint32_t access)
+const ViommuTranslation *viommu_testdev_atc_find(const TestdevAtc *atc,
+                                                 uint32_t pasid_plus_1, uint64_t address,
+                                                 uint32_t access)
 {
     unsigned i;
 
@@ -38,7 +39,8 @@ const ViommuTranslation *viommu_testdev_atc_find(const TestdevAtc *atc, uint32_t
         const ViommuTranslation *t = &entry->translation;
         bool global = (t->access & VIOMMU_GLOBAL) && entry->pasid_plus_1 && pasid_plus_1;
 
-        if (entry->valid && (entry->pasid_plus_1 == pasid_plus_1 || global) && (t->access & access) == access &&
+        if (entry->valid && (entry->pasid_plus_1 == pasid_plus_1 || global) &&
+            (t->access & access) == access &&
             blocks_overlap(t->input, t->log2_size, address, 0)) {
             return t;
         }
@@ -46,8 +48,12 @@ const ViommuTranslation *viommu_testdev_atc_find(const TestdevAtc *atc, uint32_t
     return NULL;
 }
 
-/* A free place, else the next in turn. What is there of the same block is replaced by its newer word. */
-void viommu_testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const ViommuTranslation *t)
+/*
+ * Takes a free place, or the next in turn. A newer translation replaces others of the
+ * same block.
+ */
+void viommu_testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1,
+                               const ViommuTranslation *t)
 {
     unsigned i, place = TESTDEV_ATC_ENTRIES;
 
@@ -55,7 +61,8 @@ void viommu_testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const Vio
         TestdevAtcEntry *entry = &atc->entry[i];
 
         if (entry->valid && entry->pasid_plus_1 == pasid_plus_1 &&
-            blocks_overlap(entry->translation.input, entry->translation.log2_size, t->input, t->log2_size)) {
+            blocks_overlap(entry->translation.input, entry->translation.log2_size,
+                           t->input, t->log2_size)) {
             entry->valid = false;
         }
         if (!entry->valid) {
@@ -66,12 +73,16 @@ void viommu_testdev_atc_insert(TestdevAtc *atc, uint32_t pasid_plus_1, const Vio
         place = atc->victim;
         atc->victim = (atc->victim + 1) % TESTDEV_ATC_ENTRIES;
     }
-    atc->entry[place] = (TestdevAtcEntry) { .valid = true, .pasid_plus_1 = pasid_plus_1, .translation = *t };
+    atc->entry[place] = (TestdevAtcEntry){ .valid = true,
+                                           .pasid_plus_1 = pasid_plus_1,
+                                           .translation = *t };
 }
 
-bool viommu_testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1, const ViommuTranslation *t)
+bool viommu_testdev_atc_concerns(const ViommuDrop *drop, uint32_t pasid_plus_1,
+                                 const ViommuTranslation *t)
 {
-    return (drop->global || drop->pasid_plus_1 == pasid_plus_1 || (t->access & VIOMMU_GLOBAL)) &&
+    return (drop->global || drop->pasid_plus_1 == pasid_plus_1 ||
+            (t->access & VIOMMU_GLOBAL)) &&
            blocks_overlap(drop->address, drop->log2_size, t->input, t->log2_size);
 }
 
@@ -82,7 +93,8 @@ void viommu_testdev_atc_drop(TestdevAtc *atc, const ViommuDrop *drop)
     for (i = 0; i < TESTDEV_ATC_ENTRIES; i++) {
         TestdevAtcEntry *entry = &atc->entry[i];
 
-        if (entry->valid && viommu_testdev_atc_concerns(drop, entry->pasid_plus_1, &entry->translation)) {
+        if (entry->valid &&
+            viommu_testdev_atc_concerns(drop, entry->pasid_plus_1, &entry->translation)) {
             entry->valid = false;
         }
     }

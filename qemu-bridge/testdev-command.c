@@ -47,8 +47,11 @@ void viommu_testdev_settle(ViommuTestdev *d)
         d->transfer.released = true;
         qemu_bh_schedule(d->bh);
     }
-    if (mode != BEHAVIOUR_DROP_LATER && d->transfer.wait != WAIT_RELEASE && !d->transfer.released) {
-        viommu_endpoint_dropped(&d->endpoint, mode == BEHAVIOUR_DROP_NEVER ? VIOMMU_DROP_TIMEOUT : VIOMMU_DROP_DONE);
+    if (mode != BEHAVIOUR_DROP_LATER && d->transfer.wait != WAIT_RELEASE &&
+        !d->transfer.released) {
+        viommu_endpoint_dropped(&d->endpoint, mode == BEHAVIOUR_DROP_NEVER ?
+                                                  VIOMMU_DROP_TIMEOUT :
+                                                  VIOMMU_DROP_DONE);
     }
 }
 

@@ -5,7 +5,9 @@
 
 #include "testdev.h"
 
-/** What has to be switched on for the command that the registers describe. FEATURE bits. */
+/**
+ * What has to be switched on for the command that the registers describe. FEATURE bits.
+ */
 uint32_t viommu_testdev_needs(const ViommuTestdev *d, uint32_t command);
 /** Lets go of what BEHAVIOUR no longer holds back. */
 void viommu_testdev_settle(ViommuTestdev *d);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * viommu-testdev's transfers, page by page. A plain one is a DMA like any device's. One with a PASID, with ATS or with
- * stalls says exactly what it is, and may have to wait in the middle: for a stalled request to go on, for a page, or
- * for whoever holds it back. It never waits in a function: it is state, and the event that it waits for goes on with it.
+ * Transfers of viommu-testdev, page by page. A plain one is a DMA like that of any
+ * device. One with a PASID, with ATS or with stalls says exactly what it is, and may have
+ * to wait in the middle: for a stalled request to go on, for a page, or until BEHAVIOUR
+ * lets it go. No function waits: waiting is a state, and the event that ends it continues
+ * the transfer.
  */
 #include "compat.h"
 #include "requests.h"
@@ -14,7 +16,10 @@
 #include "testdev-pci.h"
 #include "views.h"
 
-/* Page requests for one page before the device gives up: each was answered "success", and the page was not there. */
+/*
+ * Page requests for one page before the device gives up: each was answered "success", but
+ * the page was missing.
+ */
 #define MAX_TRIES 8
 
 typedef struct Piece {
@@ -42,9 +47,10 @@ static Piece next_piece(ViommuTestdev *d)
     uint8_t *buffer = memory_region_get_ram_ptr(&d->buffer);
     uint64_t address = d->address + d->bytes_done;
 
-    return (Piece) {
+    return (Piece){
         .address = address,
-        .size = MIN(d->length - d->bytes_done, TESTDEV_PIECE - (address & (TESTDEV_PIECE - 1))),
+        .size = MIN(d->length - d->bytes_done,
+                    TESTDEV_PIECE - (address & (TESTDEV_PIECE - 1))),
         .data = buffer + d->offset + d->bytes_done,
     };
 }
@@ -63,28 +69,35 @@ static Step moved(uint32_t *result, MemTxResult how)
 
 static Step plain(ViommuTestdev *d, const Piece *p, uint32_t *result)
 {
-    DMADirection direction = d->command == CMD_WRITE ? DMA_DIRECTION_FROM_DEVICE : DMA_DIRECTION_TO_DEVICE;
+    DMADirection direction = d->command == CMD_WRITE ? DMA_DIRECTION_FROM_DEVICE :
+                                                       DMA_DIRECTION_TO_DEVICE;
 
     if (d->assigned.on) {
-        return moved(result, viommu_testdev_assigned_rw(d, p->address, p->data, p->size, d->command == CMD_WRITE));
+        return moved(result, viommu_testdev_assigned_rw(d, p->address, p->data, p->size,
+                                                        d->command == CMD_WRITE));
     }
-    return moved(result, pci_dma_rw(&d->parent, p->address, p->data, p->size, direction, MEMTXATTRS_UNSPECIFIED));
+    return moved(result, pci_dma_rw(&d->parent, p->address, p->data, p->size, direction,
+                                    MEMTXATTRS_UNSPECIFIED));
 }
 
 /* The access itself, where a translation leads. */
-static Step move(ViommuTestdev *d, const Piece *p, uint64_t address, const ViommuTranslation *t, uint32_t *result)
+static Step move(ViommuTestdev *d, const Piece *p, uint64_t address,
+                 const ViommuTranslation *t, uint32_t *result)
 {
     uint64_t mask = t->log2_size >= 64 ? UINT64_MAX : (1ull << t->log2_size) - 1;
-    AddressSpace *as = d->command == CMD_WRITE ? viommu_views_store_space() : &address_space_memory;
+    AddressSpace *as = d->command == CMD_WRITE ? viommu_views_store_space() :
+                                                 &address_space_memory;
 
     if ((t->access & access_of(d)) != access_of(d)) {
         return fault(result, RESULT_REFUSED);
     }
-    return moved(result, address_space_rw(as, t->output + (address & mask), MEMTXATTRS_UNSPECIFIED, p->data, p->size,
+    return moved(result, address_space_rw(as, t->output + (address & mask),
+                                          MEMTXATTRS_UNSPECIFIED, p->data, p->size,
                                           d->command == CMD_WRITE));
 }
 
-static Step not_translated(ViommuTestdev *d, ViommuOutcome outcome, const ViommuTranslation *t, uint32_t *result)
+static Step not_translated(ViommuTestdev *d, ViommuOutcome outcome,
+                           const ViommuTranslation *t, uint32_t *result)
 {
     switch (outcome) {
     case VIOMMU_STALLED:
@@ -101,8 +114,12 @@ static Step not_translated(ViommuTestdev *d, ViommuOutcome outcome, const Viommu
     }
 }
 
-/* Asks the IOMMU, and makes the access before any later invalidation of what it said is answered. */
-static Step request(ViommuTestdev *d, const Piece *p, const ViommuRequest *r, uint32_t *result)
+/*
+ * Asks the IOMMU, and makes the access before a later invalidation of the answer is
+ * acknowledged.
+ */
+static Step request(ViommuTestdev *d, const Piece *p, const ViommuRequest *r,
+                    uint32_t *result)
 {
     ViommuTranslation t;
     ViommuOutcome outcome;
@@ -134,7 +151,8 @@ static Step untranslated(ViommuTestdev *d, const Piece *p, uint32_t *result)
 }
 
 /* Translated requests carry no PASID: the translation was the PASID's. */
-static Step translated(ViommuTestdev *d, const Piece *p, const ViommuTranslation *t, uint32_t *result)
+static Step translated(ViommuTestdev *d, const Piece *p, const ViommuTranslation *t,
+                       uint32_t *result)
 {
     uint64_t mask = t->log2_size >= 64 ? UINT64_MAX : (1ull << t->log2_size) - 1;
     const ViommuRequest r = {
@@ -169,15 +187,20 @@ static Step ask_for_page(ViommuTestdev *d, const Piece *p, uint32_t *result)
     d->transfer.wait = WAIT_PAGE;
     d->counters.page_requests++;
     if (!viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), access_of(d),
-                                      p->address & ~(uint64_t)(TESTDEV_PIECE - 1), d->transfer.group, true)) {
+                             p->address & ~(uint64_t)(TESTDEV_PIECE - 1),
+                             d->transfer.group, true)) {
         d->transfer.wait = WAIT_NOTHING;
         return fault(result, RESULT_REFUSED | RESULT_ENDED);
     }
     return STEP_WAIT;
 }
 
-/* Uses a translation of the device's own. With BEHAVIOUR_HOLD the request is under way until it is let go. */
-static Step use(ViommuTestdev *d, const Piece *p, const ViommuTranslation *t, uint32_t *result)
+/*
+ * Uses a translation of the device's own. With BEHAVIOUR_HOLD the request stays in flight
+ * until released.
+ */
+static Step use(ViommuTestdev *d, const Piece *p, const ViommuTranslation *t,
+                uint32_t *result)
 {
     if (t->access & VIOMMU_UNTRANSLATED_ONLY) {
         return untranslated(d, p, result);
@@ -190,8 +213,11 @@ static Step use(ViommuTestdev *d, const Piece *p, const ViommuTranslation *t, ui
     return translated(d, p, t, result);
 }
 
-/* A write asks for both rights, as a translation request without the No Write flag does. */
-static Step translate_ahead(ViommuTestdev *d, const Piece *p, ViommuTranslation *t, uint32_t *result)
+/*
+ * A write asks for both rights, as a translation request without the No Write flag does.
+ */
+static Step translate_ahead(ViommuTestdev *d, const Piece *p, ViommuTranslation *t,
+                            uint32_t *result)
 {
     const ViommuRequest r = {
         .address = p->address & ~(uint64_t)(TESTDEV_PIECE - 1),
@@ -206,7 +232,8 @@ static Step translate_ahead(ViommuTestdev *d, const Piece *p, ViommuTranslation 
     if (outcome == VIOMMU_REFUSED) {
         return fault(result, RESULT_REFUSED | RESULT_UNSUPPORTED_REQUEST);
     }
-    return outcome == VIOMMU_TRANSLATION ? STEP_DONE : not_translated(d, outcome, t, result);
+    return outcome == VIOMMU_TRANSLATION ? STEP_DONE :
+                                           not_translated(d, outcome, t, result);
 }
 
 static Step ahead(ViommuTestdev *d, const Piece *p, uint32_t *result)
@@ -219,7 +246,8 @@ static Step ahead(ViommuTestdev *d, const Piece *p, uint32_t *result)
         t = d->transfer.held;
         return use(d, p, &t, result);
     }
-    found = viommu_testdev_atc_find(&d->atc, viommu_testdev_pasid_plus_1(d), p->address, access_of(d));
+    found = viommu_testdev_atc_find(&d->atc, viommu_testdev_pasid_plus_1(d), p->address,
+                                    access_of(d));
     if (found) {
         d->counters.atc_hits++;
         t = *found;
@@ -232,7 +260,8 @@ static Step ahead(ViommuTestdev *d, const Piece *p, uint32_t *result)
     if (t.access & IOTLB_RW) {
         viommu_testdev_atc_insert(&d->atc, viommu_testdev_pasid_plus_1(d), &t);
     }
-    return (t.access & access_of(d)) == access_of(d) ? use(d, p, &t, result) : ask_for_page(d, p, result);
+    return (t.access & access_of(d)) == access_of(d) ? use(d, p, &t, result) :
+                                                       ask_for_page(d, p, result);
 }
 
 static Step piece(ViommuTestdev *d, const Piece *p, uint32_t *result)
@@ -274,7 +303,9 @@ static void run_transfer(ViommuTestdev *d)
     viommu_testdev_complete(d, STATUS_DONE);
 }
 
-/* One group of page requests for all the pages of the range, without any access to them. */
+/*
+ * One group of page requests for all the pages of the range, without any access to them.
+ */
 static void request_pages(ViommuTestdev *d)
 {
     uint64_t address = d->address & ~(uint64_t)(TESTDEV_PIECE - 1);
@@ -285,8 +316,8 @@ static void request_pages(ViommuTestdev *d)
     d->transfer.wait = WAIT_PAGE;
     for (;; address += TESTDEV_PIECE) {
         d->counters.page_requests++;
-        sent = viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), IOTLB_RW, address,
-                                            d->transfer.group, address == last);
+        sent = viommu_request_page(&d->endpoint, viommu_testdev_pasid_plus_1(d), IOTLB_RW,
+                                   address, d->transfer.group, address == last);
         if (!sent || address == last) {
             break;
         }
@@ -305,7 +336,7 @@ void viommu_testdev_run(ViommuTestdev *d)
     }
 }
 
-/* The last one of so many turns the device obedient again. */
+/* After the last of so many requests the device obeys again. */
 static void count_never(ViommuTestdev *d)
 {
     uint32_t left = d->behaviour >> BEHAVIOUR_COUNT_SHIFT;
@@ -323,7 +354,8 @@ static ViommuDropResult drop(ViommuEndpoint *e, const ViommuDrop *drop)
     ViommuTestdev *d = testdev_of(e);
     uint32_t mode = d->behaviour & BEHAVIOUR_DROP;
     bool in_use = (d->transfer.wait == WAIT_RELEASE || d->transfer.released) &&
-                  viommu_testdev_atc_concerns(drop, viommu_testdev_pasid_plus_1(d), &d->transfer.held);
+                  viommu_testdev_atc_concerns(drop, viommu_testdev_pasid_plus_1(d),
+                                              &d->transfer.held);
 
     d->counters.invalidations++;
     if (mode == BEHAVIOUR_DROP_NEVER) {
@@ -334,7 +366,8 @@ static ViommuDropResult drop(ViommuEndpoint *e, const ViommuDrop *drop)
     return in_use || mode == BEHAVIOUR_DROP_LATER ? VIOMMU_DROP_LATER : VIOMMU_DROP_DONE;
 }
 
-static void page_response(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t group, uint32_t code)
+static void page_response(ViommuEndpoint *e, uint32_t pasid_plus_1, uint32_t group,
+                          uint32_t code)
 {
     ViommuTestdev *d = testdev_of(e);
     bool known = group < TESTDEV_GROUPS && test_and_clear_bit(group, d->groups);

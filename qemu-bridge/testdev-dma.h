@@ -7,7 +7,9 @@
 
 extern const ViommuEndpointOps viommu_testdev_endpoint_ops;
 
-/** Goes on with a command that moves data or asks for pages, until it has ended or waits. */
+/**
+ * Goes on with a command that moves data or asks for pages, until it has ended or waits.
+ */
 void viommu_testdev_run(ViommuTestdev *d);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What viommu-testdev is to PCI: on a PCI Express bus an endpoint with Function Level Reset and, where the IOMMU that
- * it is behind has the features, the ATS, Page Request and PASID capabilities (PCI Express Base Specification,
- * chapter 10, and the PASID capability of chapter 7).
+ * On a PCI Express bus viommu-testdev is an endpoint with Function Level Reset. Behind an
+ * IOMMU with the features it also has the ATS, Page Request and PASID capabilities (PCI
+ * Express Base Specification, chapter 10; the PASID capability is in chapter 7).
  */
 #include "compat.h"
 #include "hw/pci/pcie.h"
@@ -35,7 +35,8 @@ static uint8_t *pasid(const ViommuTestdev *d, uint32_t offset)
 static void add_ats(ViommuTestdev *d, uint16_t *at)
 {
     pcie_ats_init(&d->parent, *at, true);
-    pci_set_word(ats(d, PCI_ATS_CAP), pci_get_word(ats(d, PCI_ATS_CAP)) | ATS_GLOBAL_INVALIDATE_SUPPORTED);
+    pci_set_word(ats(d, PCI_ATS_CAP),
+                 pci_get_word(ats(d, PCI_ATS_CAP)) | ATS_GLOBAL_INVALIDATE_SUPPORTED);
     *at += PCI_EXT_CAP_ATS_SIZEOF;
 }
 
@@ -44,11 +45,13 @@ static void add_pri(ViommuTestdev *d, uint16_t *at)
     PCIDevice *pci = &d->parent;
 
     d->pri_cap = *at;
-    pcie_add_capability(pci, PCI_EXT_CAP_ID_PRI, CAPABILITY_VERSION, *at, PCI_EXT_CAP_PRI_SIZEOF);
+    pcie_add_capability(pci, PCI_EXT_CAP_ID_PRI, CAPABILITY_VERSION, *at,
+                        PCI_EXT_CAP_PRI_SIZEOF);
     pci_set_word(pri(d, PCI_PRI_STATUS), PCI_PRI_STATUS_STOPPED | PCI_PRI_STATUS_PASID);
     pci_set_long(pri(d, PCI_PRI_MAX_REQ), TESTDEV_PAGE_REQUESTS);
     pci_set_word(pci->wmask + *at + PCI_PRI_CTRL, PCI_PRI_CTRL_ENABLE);
-    pci_set_word(pci->w1cmask + *at + PCI_PRI_STATUS, PCI_PRI_STATUS_RF | PCI_PRI_STATUS_UPRGI);
+    pci_set_word(pci->w1cmask + *at + PCI_PRI_STATUS,
+                 PCI_PRI_STATUS_RF | PCI_PRI_STATUS_UPRGI);
     pci_set_long(pci->wmask + *at + PCI_PRI_ALLOC_REQ, UINT32_MAX);
     *at += PCI_EXT_CAP_PRI_SIZEOF;
 }
@@ -56,7 +59,8 @@ static void add_pri(ViommuTestdev *d, uint16_t *at)
 static void add_pasid(ViommuTestdev *d, uint16_t *at)
 {
     d->pasid_cap = *at;
-    pcie_add_capability(&d->parent, PCI_EXT_CAP_ID_PASID, CAPABILITY_VERSION, *at, PCI_EXT_CAP_PASID_SIZEOF);
+    pcie_add_capability(&d->parent, PCI_EXT_CAP_ID_PASID, CAPABILITY_VERSION, *at,
+                        PCI_EXT_CAP_PASID_SIZEOF);
     pci_set_word(pasid(d, PCI_PASID_CAP), PASID_BITS << 8);
     pci_set_word(d->parent.wmask + *at + PCI_PASID_CTRL, PCI_PASID_CTRL_ENABLE);
     *at += PCI_EXT_CAP_PASID_SIZEOF;
@@ -92,18 +96,21 @@ bool viommu_testdev_pci_init(ViommuTestdev *d, Error **errp)
 
 uint32_t viommu_testdev_pci_features(const ViommuTestdev *d)
 {
-    return (d->pasid_cap ? FEATURE_PASID : 0) | (d->parent.exp.ats_cap ? FEATURE_ATS : 0) |
-           (d->pri_cap ? FEATURE_PRI : 0) | (viommu_endpoint_has_stalls(&d->endpoint) ? FEATURE_STALLS : 0);
+    return (d->pasid_cap ? FEATURE_PASID : 0) |
+           (d->parent.exp.ats_cap ? FEATURE_ATS : 0) | (d->pri_cap ? FEATURE_PRI : 0) |
+           (viommu_endpoint_has_stalls(&d->endpoint) ? FEATURE_STALLS : 0);
 }
 
 uint32_t viommu_testdev_pci_enabled(const ViommuTestdev *d)
 {
     uint32_t enabled = viommu_testdev_pci_features(d);
 
-    if (d->pasid_cap && !(pci_get_word(pasid(d, PCI_PASID_CTRL)) & PCI_PASID_CTRL_ENABLE)) {
+    if (d->pasid_cap &&
+        !(pci_get_word(pasid(d, PCI_PASID_CTRL)) & PCI_PASID_CTRL_ENABLE)) {
         enabled &= ~FEATURE_PASID;
     }
-    if (d->parent.exp.ats_cap && !(pci_get_word(ats(d, PCI_ATS_CTRL)) & PCI_ATS_CTRL_ENABLE)) {
+    if (d->parent.exp.ats_cap &&
+        !(pci_get_word(ats(d, PCI_ATS_CTRL)) & PCI_ATS_CTRL_ENABLE)) {
         enabled &= ~FEATURE_ATS;
     }
     if (d->pri_cap && !(pci_get_word(pri(d, PCI_PRI_CTRL)) & PCI_PRI_CTRL_ENABLE)) {
@@ -114,7 +121,8 @@ uint32_t viommu_testdev_pci_enabled(const ViommuTestdev *d)
 
 uint32_t viommu_testdev_pci_page_requests(const ViommuTestdev *d)
 {
-    if (!(viommu_testdev_pci_enabled(d) & FEATURE_PRI) || (pci_get_word(pri(d, PCI_PRI_STATUS)) & PCI_PRI_STATUS_RF)) {
+    if (!(viommu_testdev_pci_enabled(d) & FEATURE_PRI) ||
+        (pci_get_word(pri(d, PCI_PRI_STATUS)) & PCI_PRI_STATUS_RF)) {
         return 0;
     }
     return MIN(pci_get_long(pri(d, PCI_PRI_ALLOC_REQ)), TESTDEV_PAGE_REQUESTS);
@@ -123,17 +131,22 @@ uint32_t viommu_testdev_pci_page_requests(const ViommuTestdev *d)
 /* Stopped: nothing is under way and nothing will be sent. */
 static void update_pri_status(ViommuTestdev *d, uint16_t set, uint16_t clear)
 {
-    bool stopped = !(viommu_testdev_pci_enabled(d) & FEATURE_PRI) && bitmap_empty(d->groups, TESTDEV_GROUPS);
+    bool stopped = !(viommu_testdev_pci_enabled(d) & FEATURE_PRI) &&
+                   bitmap_empty(d->groups, TESTDEV_GROUPS);
     uint16_t status = pci_get_word(pri(d, PCI_PRI_STATUS));
 
-    status = (status & ~(clear | PCI_PRI_STATUS_STOPPED)) | set | (stopped ? PCI_PRI_STATUS_STOPPED : 0);
+    status = (status & ~(clear | PCI_PRI_STATUS_STOPPED)) | set |
+             (stopped ? PCI_PRI_STATUS_STOPPED : 0);
     pci_set_word(pri(d, PCI_PRI_STATUS), status);
 }
 
 void viommu_testdev_pci_note_response(ViommuTestdev *d, bool failure, bool unexpected)
 {
     if (d->pri_cap) {
-        update_pri_status(d, (failure ? PCI_PRI_STATUS_RF : 0) | (unexpected ? PCI_PRI_STATUS_UPRGI : 0), 0);
+        update_pri_status(d,
+                          (failure ? PCI_PRI_STATUS_RF : 0) |
+                              (unexpected ? PCI_PRI_STATUS_UPRGI : 0),
+                          0);
     }
 }
 
@@ -156,7 +169,8 @@ static void features_lost(ViommuTestdev *d, uint32_t lost)
     }
 }
 
-void viommu_testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
+void viommu_testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t value,
+                                     int size)
 {
     ViommuTestdev *d = VIOMMU_TESTDEV(pci);
     uint32_t before = viommu_testdev_pci_enabled(d);
@@ -167,7 +181,8 @@ void viommu_testdev_pci_write_config(PCIDevice *pci, uint32_t address, uint32_t 
     }
     if (d->pri_cap && ranges_overlap(address, size, d->pri_cap + PCI_PRI_CTRL, 2)) {
         bool reset = address <= d->pri_cap + PCI_PRI_CTRL &&
-                     (value >> 8 * (d->pri_cap + PCI_PRI_CTRL - address) & PCI_PRI_CTRL_RESET);
+                     (value >> 8 * (d->pri_cap + PCI_PRI_CTRL - address) &
+                      PCI_PRI_CTRL_RESET);
 
         pri_control_written(d, reset);
     }
@@ -182,7 +197,8 @@ void viommu_testdev_pci_reset(ViommuTestdev *d)
     }
     if (d->pri_cap) {
         pci_set_word(pri(d, PCI_PRI_CTRL), 0);
-        pci_set_word(pri(d, PCI_PRI_STATUS), PCI_PRI_STATUS_STOPPED | PCI_PRI_STATUS_PASID);
+        pci_set_word(pri(d, PCI_PRI_STATUS),
+                     PCI_PRI_STATUS_STOPPED | PCI_PRI_STATUS_PASID);
         pci_set_long(pri(d, PCI_PRI_ALLOC_REQ), 0);
     }
     if (d->pasid_cap) {

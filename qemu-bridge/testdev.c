@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -device viommu-testdev: a PCI function that moves bytes between a buffer of its own and whatever device address
- * it is told, and says what became of it. For tests, and for people who test kernels. Its registers are described
- * in docs/testdev.md; the numbers here and there are one interface. This file: registers and commands.
+ * -device viommu-testdev: a PCI function that moves bytes between a buffer of its own and
+ * any device address, and says how the transfer ended. For tests, and for people who test
+ * kernels. docs/testdev.md describes its registers; the numbers here and there are one
+ * interface. This file has registers and commands.
  */
 #include "compat.h"
 #include "hw/pci/msix.h"
@@ -97,10 +98,11 @@ static void run_command(void *opaque)
 /* What was switched on decides what the function may send. */
 static bool may_start(const ViommuTestdev *d, uint32_t command)
 {
-    uint64_t first = d->address / TESTDEV_PIECE, last = (d->address + d->length - 1) / TESTDEV_PIECE;
+    uint64_t first = d->address / TESTDEV_PIECE;
+    uint64_t last = (d->address + d->length - 1) / TESTDEV_PIECE;
 
-    if (command < CMD_READ || command > CMD_STOP_MARKER || !d->length || d->length > TESTDEV_BUFFER_SIZE ||
-        d->offset > TESTDEV_BUFFER_SIZE - d->length) {
+    if (command < CMD_READ || command > CMD_STOP_MARKER || !d->length ||
+        d->length > TESTDEV_BUFFER_SIZE || d->offset > TESTDEV_BUFFER_SIZE - d->length) {
         return false;
     }
     if (viommu_testdev_needs(d, command) & ~viommu_testdev_pci_enabled(d)) {
@@ -275,17 +277,22 @@ static void testdev_realize(PCIDevice *pci, Error **errp)
         /* VFIO passes none of these on. */
         d->offer_pasid = d->offer_ats = d->offer_pri = false;
     }
-    if (!memory_region_init_ram(&d->buffer, OBJECT(d), "viommu-testdev-buffer", TESTDEV_BUFFER_SIZE, errp)) {
+    if (!memory_region_init_ram(&d->buffer, OBJECT(d), "viommu-testdev-buffer",
+                                TESTDEV_BUFFER_SIZE, errp)) {
         return;
     }
-    memory_region_init_io(&d->registers, OBJECT(d), &testdev_ops, d, "viommu-testdev", WINDOW_SIZE);
+    memory_region_init_io(&d->registers, OBJECT(d), &testdev_ops, d, "viommu-testdev",
+                          WINDOW_SIZE);
     pci_register_bar(pci, BAR_REGISTERS, PCI_BASE_ADDRESS_SPACE_MEMORY, &d->registers);
-    pci_register_bar(pci, BAR_BUFFER, PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_PREFETCH, &d->buffer);
+    pci_register_bar(pci, BAR_BUFFER,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_PREFETCH,
+                     &d->buffer);
     if (msix_init_exclusive_bar(pci, 1, BAR_MSIX, errp) < 0) {
         return;
     }
     msix_vector_use(pci, 0);
-    d->bh = qemu_bh_new_guarded(run_command, d, &DEVICE(d)->mem_reentrancy_guard);
+    d->bh = aio_bh_new_guarded(qemu_get_aio_context(), run_command, d,
+                               &DEVICE(d)->mem_reentrancy_guard);
     viommu_endpoint_attach(&d->endpoint, pci, &viommu_testdev_endpoint_ops);
     viommu_testdev_pci_init(d, errp);
     viommu_testdev_assigned_start(d, errp);
@@ -370,14 +377,22 @@ static void testdev_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     pc->config_write = viommu_testdev_pci_write_config;
     device_class_set_parent_realize(dc, testdev_device_realize, &parent_realize);
     device_class_set_props(dc, testdev_properties);
-    object_class_property_set_description(klass, "assigned", "DMA reaches what IOMMU notifiers have mapped, as "
-                                          "with a device of the host");
-    object_class_property_set_description(klass, "mapping-limit", "assigned: most mappings");
-    object_class_property_set_description(klass, "fail-every", "assigned: every so many mappings one fails");
-    object_class_property_set_description(klass, "pasid", "PASID capability, where the IOMMU is viommu's");
-    object_class_property_set_description(klass, "ats", "Address Translation Services, where daemon and bridge have "
-                                          "them");
-    object_class_property_set_description(klass, "pri", "Page Request Interface, likewise");
+    object_class_property_set_description(
+        klass, "assigned",
+        "DMA reaches what IOMMU notifiers have mapped, as "
+        "with a device of the host");
+    object_class_property_set_description(klass, "mapping-limit",
+                                          "assigned: most mappings");
+    object_class_property_set_description(klass, "fail-every",
+                                          "assigned: every so many mappings one fails");
+    object_class_property_set_description(
+        klass, "pasid", "PASID capability, where the IOMMU is viommu's");
+    object_class_property_set_description(
+        klass, "ats",
+        "Address Translation Services, where daemon and bridge "
+        "have them");
+    object_class_property_set_description(klass, "pri",
+                                          "Page Request Interface, likewise");
     RESETTABLE_CLASS(klass)->phases.hold = testdev_reset_hold;
     dc->vmsd = &testdev_vmstate;
     dc->desc = "DMA test device (viommu docs/testdev.md)";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * viommu-testdev (docs/testdev.md): what its parts share. testdev.c has the registers, the parts
- * have headers of their own. All of it runs under the big lock.
+ * viommu-testdev (docs/testdev.md): what its parts share. testdev.c has the registers,
+ * the parts have headers of their own. All of it runs under the big lock.
  */
 #ifndef VIOMMU_TESTDEV_H
 #define VIOMMU_TESTDEV_H
@@ -12,13 +12,19 @@
 
 OBJECT_DECLARE_SIMPLE_TYPE(ViommuTestdev, VIOMMU_TESTDEV)
 
-/* 1234 is what QEMU's own educational devices use; no device of QEMU has this number under it. */
+/*
+ * 1234 is what QEMU's own educational devices use; no device of QEMU has this number
+ * under it.
+ */
 #define TESTDEV_VENDOR_ID 0x1234
 #define TESTDEV_DEVICE_ID 0x10d0
 #define TESTDEV_VERSION 2u
 
 #define TESTDEV_BUFFER_SIZE (64 * KiB)
-/* A transfer goes in pieces that stay within one page, so that the first address that fails is known. */
+/*
+ * A transfer goes in pieces within one page, so that the first address that fails is
+ * known.
+ */
 #define TESTDEV_PIECE 4096u
 /* Pages that the largest transfer touches: requests for them are one group. */
 #define TESTDEV_MAX_PAGES (TESTDEV_BUFFER_SIZE / TESTDEV_PIECE + 1)
@@ -36,9 +42,18 @@ enum TestdevCommand {
     CMD_STOP_MARKER = 6,
     CMD_CANCEL = 7,
 };
-enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_FAULT = 3, STATUS_REJECTED = 4 };
+enum TestdevStatus {
+    STATUS_IDLE = 0,
+    STATUS_BUSY = 1,
+    STATUS_DONE = 2,
+    STATUS_FAULT = 3,
+    STATUS_REJECTED = 4
+};
 
-/* RESULT: bits 2:0 are QEMU's MEMTX_ERROR, MEMTX_DECODE_ERROR (translation refused too), MEMTX_ACCESS_ERROR. */
+/*
+ * RESULT. Bits 2:0 are MEMTX_ERROR, MEMTX_DECODE_ERROR (translation refused too) and
+ * MEMTX_ACCESS_ERROR of QEMU.
+ */
 #define RESULT_REFUSED MEMTX_DECODE_ERROR
 #define RESULT_UNSUPPORTED_REQUEST 0x10u
 #define RESULT_COMPLETER_ABORT 0x20u
@@ -65,8 +80,8 @@ enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_F
 #define INTERRUPT_PENDING 1u
 
 /*
- * BEHAVIOUR: how invalidation requests are answered, whether translated requests are held back, and for how many
- * requests "never" holds (0 = all of them).
+ * BEHAVIOUR: how invalidation requests are answered, whether translated requests are held
+ * back, and for how many requests "never" holds (0 = all of them).
  */
 #define BEHAVIOUR_DROP 3u
 #define BEHAVIOUR_DROP_LATER 1u
@@ -75,7 +90,12 @@ enum TestdevStatus { STATUS_IDLE = 0, STATUS_BUSY = 1, STATUS_DONE = 2, STATUS_F
 #define BEHAVIOUR_COUNT_SHIFT 16
 
 /* What a busy command waits for. */
-typedef enum TestdevWait { WAIT_NOTHING = 0, WAIT_RESUME = 1, WAIT_PAGE = 2, WAIT_RELEASE = 3 } TestdevWait;
+typedef enum TestdevWait {
+    WAIT_NOTHING = 0,
+    WAIT_RESUME = 1,
+    WAIT_PAGE = 2,
+    WAIT_RELEASE = 3
+} TestdevWait;
 
 #define TESTDEV_ATC_ENTRIES 16
 
@@ -112,7 +132,9 @@ typedef struct TestdevTransfer {
     bool released;
 } TestdevTransfer;
 
-/* What makes it a device that is assigned from the host (testdev-assigned.c). Big lock. */
+/*
+ * What makes it a device that is assigned from the host (testdev-assigned.c). Big lock.
+ */
 typedef struct TestdevAssigned {
     bool on;             /* properties */
     uint32_t limit;
@@ -163,9 +185,14 @@ struct ViommuTestdev {
     TestdevCounters counters;
 
     TestdevTransfer transfer;
-    uint32_t generation; /* of commands: a DMA can reach this function's own configuration, and end its command */
+    /*
+     * Of commands: a DMA can reach this function's own configuration, and end its
+     * command.
+     */
+    uint32_t generation;
     TestdevAtc atc;
-    DECLARE_BITMAP(groups, TESTDEV_GROUPS); /* Page Request Group Indices that are not answered */
+    /* Page Request Group Indices that are not answered. */
+    DECLARE_BITMAP(groups, TESTDEV_GROUPS);
 };
 
 static inline uint32_t viommu_testdev_pasid_plus_1(const ViommuTestdev *d)

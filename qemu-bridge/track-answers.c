@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A vCPU may go on storing past a new overlay until it has dropped its TLB, which it does before its
- * next translation block. So a TRACK is answered when each vCPU has, or at once where none can be in
- * the middle of a block.
+ * A vCPU may go on storing past a new overlay until it has dropped its TLB, which it does
+ * before its next translation block. So a TRACK is answered when every vCPU has done so,
+ * or at once if no vCPU can be in the middle of a block.
  */
 #include "compat.h"
 #include "hw/core/cpu.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which pages are tracked (TRACK). Overlays (overlays.c) bring stores to them to us (stores.c). A
- * TRACK is answered when vCPUs have heard of the change (track-answers.c).
+ * Which pages are tracked (TRACK). Overlays (overlays.c) bring stores to them to us
+ * (stores.c). A TRACK is answered when vCPUs have heard of the change (track-answers.c).
  */
 #include "compat.h"
 #include "system/tcg.h"
@@ -50,8 +50,8 @@ static void run(ViommuCore *core, ViommuNotice *notice)
     g_autofree TrackNotice *n = container_of(notice, TrackNotice, notice);
 
     /*
-     * A daemon that is gone takes nothing back: what it asked for last may come after the end of
-     * tracking.
+     * A daemon that is gone takes nothing back: what it asked for last may come after the
+     * end of tracking.
      */
     if (!viommu_core_alive(core)) {
         return;
@@ -73,7 +73,8 @@ bool viommu_track_serve(ViommuCore *core, const WireFrame *frame)
     g_autofree TrackNotice *n = g_new(TrackNotice, 1);
 
     viommu_wire_operations_init(&msg.pages, &n->pages);
-    if (!viommu_wire_decode(frame, viommu_Track_fields, &msg) || n->pages.count % TRACK_WORDS) {
+    if (!viommu_wire_decode(frame, viommu_Track_fields, &msg) ||
+        n->pages.count % TRACK_WORDS) {
         return false;
     }
     n->notice.run = run;
@@ -121,7 +122,8 @@ void viommu_track_start(ViommuCore *core)
 {
     ViommuTracking *t = &core->tracking;
 
-    t->pages = g_tree_new_full((GCompareDataFunc)(void (*)(void))compare_pages, NULL, g_free, NULL);
+    t->pages = g_tree_new_full((GCompareDataFunc)(void (*)(void))compare_pages, NULL,
+                               g_free, NULL);
     t->overlays = g_ptr_array_new();
     t->unanswered = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     t->late = g_array_new(FALSE, FALSE, sizeof(uint32_t));

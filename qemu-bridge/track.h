@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pages of guest RAM that are tracked: the daemon wants to be told of stores to them. Big lock. */
+/*
+ * Pages of guest RAM that are tracked: the daemon wants to be told of stores to them. Big
+ * lock.
+ */
 #ifndef VIOMMU_TRACK_H
 #define VIOMMU_TRACK_H
 

@@ -28,8 +28,8 @@ static void interrupts_bh(void *opaque)
         if (pending[i].wire) {
             qemu_irq_pulse(core->wires[pending[i].wire - 1]);
         } else {
-            address_space_stl_le(&address_space_memory, pending[i].address, pending[i].data,
-                                 MEMTXATTRS_UNSPECIFIED, NULL);
+            address_space_stl_le(&address_space_memory, pending[i].address,
+                                 pending[i].data, MEMTXATTRS_UNSPECIFIED, NULL);
         }
     }
     object_unref(OBJECT(core->dev));
@@ -41,7 +41,8 @@ static bool is_pending(const ViommuUnitInterrupts *u, const ViommuInterrupt *int
     uint32_t i;
 
     for (i = 0; i < u->count; i++) {
-        if (u->pending[i].address == interrupt->address && u->pending[i].data == interrupt->data &&
+        if (u->pending[i].address == interrupt->address &&
+            u->pending[i].data == interrupt->data &&
             u->pending[i].wire == interrupt->wire) {
             return true;
         }
@@ -61,7 +62,8 @@ static bool add(ViommuUnitInterrupts *u, const ViommuInterrupt *interrupt)
             wake = !u->scheduled;
             u->scheduled = true;
         } else {
-            warn_report_once("viommu: too many different interrupts at once, one is lost");
+            warn_report_once(
+                "viommu: too many different interrupts at once, one is lost");
         }
     }
     qemu_mutex_unlock(&u->lock);
@@ -77,8 +79,10 @@ bool viommu_unit_interrupts_serve(ViommuCore *core, const WireFrame *frame)
         return false;
     }
     if (msg.wire > core->wire_count) {
-        viommu_core_gone(core, "backend channel: an interrupt on output %" PRIu32
-                         ", of which this unit has %" PRIu32, msg.wire - 1, core->wire_count);
+        viommu_core_gone(core,
+                         "backend channel: an interrupt on output %" PRIu32
+                         ", of which this unit has %" PRIu32,
+                         msg.wire - 1, core->wire_count);
         return true;
     }
     interrupt = (ViommuInterrupt) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Interrupts of the unit itself (INTERRUPT): queued by the backend thread, raised on the main loop. */
+/*
+ * Interrupts of the unit itself (INTERRUPT): queued by the backend thread, raised by the
+ * main loop.
+ */
 #ifndef VIOMMU_UNIT_INTERRUPTS_H
 #define VIOMMU_UNIT_INTERRUPTS_H
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What vCPUs see. Each has an address space of its own, whose root is system memory as
- * every other address space's is. Its root becomes a view: a container with all that was there, and the overlays
- * above it. So vhost, VFIO, dumps and our own memory table find RAM in one piece, however many
- * overlays there are.
+ * Each vCPU has an address space of its own, whose root is system memory as with every
+ * other address space. The root becomes a view: a container with all that was there, and
+ * the overlays above it. So vhost, VFIO, dumps and our own memory table find RAM in one
+ * piece, however many overlays there are.
  *
- * Views are made with the first overlay and stay. One without overlays is an alias of all that was
- * there, for which QEMU makes no memory map of its own.
+ * Views are made with the first overlay and stay. One without overlays is an alias of all
+ * that was there, for which QEMU makes no memory map of its own.
  *
- * Everything here runs under the big lock, but for what says otherwise.
+ * Everything here runs under the big lock, unless it says otherwise.
  */
 #include "compat.h"
 #include "hw/core/cpu.h"
@@ -16,7 +16,10 @@
 
 #define OVERLAY_PRIORITY 1
 
-/* In the place of one root: with TrustZone there are two, system memory and secure memory. */
+/*
+ * In the place of one root: with TrustZone there are two, system memory and secure
+ * memory.
+ */
 typedef struct View {
     MemoryRegion root;
     MemoryRegion memory;      /* alias of all of `original` */
@@ -44,12 +47,14 @@ static View *view_new(MemoryRegion *original)
 
     view->original = original;
     no_owner_container(&view->root, "viommu-view");
-    memory_region_init_alias(&view->memory, NULL, "viommu-view-memory", original, 0, UINT64_MAX);
-    memory_region_init_alias(&view->overlays, NULL, "viommu-view-overlays", &all_overlays, 0,
+    memory_region_init_alias(&view->memory, NULL, "viommu-view-memory", original, 0,
                              UINT64_MAX);
+    memory_region_init_alias(&view->overlays, NULL, "viommu-view-overlays", &all_overlays,
+                             0, UINT64_MAX);
     memory_region_set_enabled(&view->overlays, overlay_count > 0);
     memory_region_add_subregion(&view->root, 0, &view->memory);
-    memory_region_add_subregion_overlap(&view->root, 0, &view->overlays, OVERLAY_PRIORITY);
+    memory_region_add_subregion_overlap(&view->root, 0, &view->overlays,
+                                        OVERLAY_PRIORITY);
     if (original != get_system_memory()) {
         address_space_init(&view->original_as, original, "viommu-view-memory");
     }
@@ -58,8 +63,8 @@ static View *view_new(MemoryRegion *original)
 }
 
 /*
- * System memory, or what has all of it inside (secure memory). Anything else has other things at
- * these addresses (MTE's tags).
+ * System memory, or what has all of it inside (secure memory). Anything else has other
+ * things at these addresses (MTE's tags).
  */
 static bool shows_system_memory(const MemoryRegion *root)
 {
@@ -69,7 +74,8 @@ static bool shows_system_memory(const MemoryRegion *root)
         return true;
     }
     QTAILQ_FOREACH(child, &root->subregions, subregions_link) {
-        if (!child->addr && (child == system || (child->alias == system && !child->alias_offset))) {
+        if (!child->addr &&
+            (child == system || (child->alias == system && !child->alias_offset))) {
             return true;
         }
     }
@@ -92,7 +98,10 @@ static View *view_for(MemoryRegion *root)
     return shows_system_memory(root) ? view_new(root) : NULL;
 }
 
-/* In a memory transaction: its end brings the new memory map, and has the vCPU drop its TLB. */
+/*
+ * In a memory transaction: its end brings the new memory map, and has the vCPU drop its
+ * TLB.
+ */
 static void give_view(AddressSpace *as)
 {
     View *view = view_for(as->root);
@@ -103,7 +112,7 @@ static void give_view(AddressSpace *as)
     memory_region_ref(&view->root);
     memory_region_unref(as->root);
     as->root = &view->root;
-    /* That alone is no change that the transaction would notice. */
+    /* A new root alone is no change that the transaction would notice. */
     memory_region_set_enabled(&view->root, false);
     memory_region_set_enabled(&view->root, true);
 }
@@ -170,10 +179,12 @@ void viommu_views_update(void)
 }
 
 /*
- * A store to an overlay takes the big lock, and an iothread must not: the main thread may be
- * waiting for it, with the lock, to stop its device. So what an iothread stores goes unseen.
+ * A store to an overlay takes the big lock, and an iothread must not: the main thread,
+ * which holds the lock, may be waiting for it to stop its device. So stores of an
+ * iothread are not seen.
  */
 AddressSpace *viommu_views_store_space(void)
 {
-    return qatomic_read(&overlay_count) && bql_locked() ? &store_as : &address_space_memory;
+    return qatomic_read(&overlay_count) && bql_locked() ? &store_as :
+                                                          &address_space_memory;
 }

@@ -41,8 +41,9 @@ void viommu_core_gone(ViommuCore *core, const char *format, ...)
     }
     viommu_core_schedule(core, gone_bh);
     if (!qatomic_read(&core->exiting)) {
-        error_report("viommu: %s; from now on devices behind this IOMMU get no DMA through",
-                     reason);
+        error_report(
+            "viommu: %s; from now on devices behind this IOMMU get no DMA through",
+            reason);
     }
 }
 
@@ -54,31 +55,83 @@ bool viommu_core_is_ended_by(ViommuCore *core, const WireFrame *frame)
         return false;
     }
     if (viommu_wire_decode(frame, viommu_Error_fields, &error)) {
-        viommu_core_gone(core, "the daemon ended the session: %s (code %" PRIu32 ")", error.text,
-                         error.code);
+        viommu_core_gone(core, "the daemon ended the session: %s (code %" PRIu32 ")",
+                         error.text, error.code);
     } else {
-        viommu_core_gone(core, "the daemon ended the session with an error that cannot be read");
+        viommu_core_gone(
+            core, "the daemon ended the session with an error that cannot be read");
     }
     return true;
 }
 
-void viommu_core_publish(ViommuCore *core)
+/* Adds what a requester has counted since the last time. counters.lock held. */
+static void add_counts(ViommuCore *core, ViommuSpace *space)
 {
-    uint64_t hits = 0, misses = 0, walks = 0;
+    ViommuCounts *sum = &core->counters.sum;
+    const ViommuCounts now = {
+        .hits = qatomic_read(&space->counts.hits),
+        .misses = qatomic_read(&space->counts.misses),
+        .walks = qatomic_read(&space->counts.walks),
+    };
+
+    sum->hits += now.hits - space->counted.hits;
+    sum->misses += now.misses - space->counted.misses;
+    sum->walks += now.walks - space->counted.walks;
+    space->counted = now;
+}
+
+/* The requesters take turns: a sum over all of them is too much for every miss. */
+static void add_counts_of_next(ViommuCore *core)
+{
+    ViommuCounters *c = &core->counters;
+
+    if (!c->next) {
+        c->next = QLIST_FIRST_RCU(&core->spaces);
+    }
+    if (c->next) {
+        add_counts(core, c->next);
+        c->next = QLIST_NEXT_RCU(c->next, next);
+    }
+}
+
+static void show(const ViommuCore *core)
+{
+    const ViommuCounts *sum = &core->counters.sum;
+
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_LO), (uint32_t)sum->hits);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_HI), sum->hits >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_LO),
+                (uint32_t)sum->misses);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_HI), sum->misses >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_LO),
+                (uint32_t)sum->walks);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_HI),
+                sum->walks >> 32);
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_STALE_FILLS),
+                qatomic_read(&core->stale_fills));
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_INVALIDATED),
+                qatomic_read(&core->invalidated));
+    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_REFUSED),
+                qatomic_read(&core->refused));
+}
+
+void viommu_core_publish(ViommuCore *core, ViommuSpace *space)
+{
+    qemu_mutex_lock(&core->counters.lock);
+    add_counts(core, space);
+    add_counts_of_next(core);
+    show(core);
+    qemu_mutex_unlock(&core->counters.lock);
+}
+
+void viommu_core_publish_all(ViommuCore *core)
+{
     ViommuSpace *space;
 
+    qemu_mutex_lock(&core->counters.lock);
     QLIST_FOREACH_RCU(space, &core->spaces, next) {
-        hits += qatomic_read(&space->hits);
-        misses += qatomic_read(&space->misses);
-        walks += qatomic_read(&space->walks);
+        add_counts(core, space);
     }
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_LO), (uint32_t)hits);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_HITS_HI), hits >> 32);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_LO), (uint32_t)misses);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_MISSES_HI), misses >> 32);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_LO), (uint32_t)walks);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_PEER_WALKS_HI), walks >> 32);
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_STALE_FILLS), qatomic_read(&core->stale_fills));
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_INVALIDATED), qatomic_read(&core->invalidated));
-    qatomic_set(viommu_control(core, viommu_CONTROL_WORD_REFUSED), qatomic_read(&core->refused));
+    show(core);
+    qemu_mutex_unlock(&core->counters.lock);
 }

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What every IOMMU device of the bridge shares, whatever the guest sees: the connection to the
- * daemon, the shared page, the memory table, the requesters' address spaces. The parts have headers
- * of their own. viommu-core.c is the ground floor: what all parts ask of a session.
+ * What every IOMMU device of the bridge shares, whatever the guest sees: the connection
+ * to the daemon, the shared page, the memory table, the requesters' address spaces. The
+ * parts have headers of their own. viommu-core.c is the ground floor: what all parts ask
+ * of a session.
  *
- * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without), and the
- * bridge's own backend thread, which never takes the big lock.
+ * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without),
+ * and the bridge's own backend thread, which never takes the big lock.
  *
- * Locks, outermost first: big lock, front.lock, an Iotlb's lock. backend.send_lock, notices.lock,
- * unit_interrupts.lock and endpoints.lock are taken alone, host_lock alone or below the big lock.
+ * Locks, outermost first: big lock, front.lock, an Iotlb's lock. backend.send_lock,
+ * notices.lock, unit_interrupts.lock and endpoints.lock are taken alone, host_lock alone
+ * or below the big lock, counters.lock last.
  */
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
 
 #include "backend.h"
+#include "counts.h"
 #include "endpoints.h"
 #include "front.h"
 #include "iotlb.h"
@@ -29,6 +32,13 @@
 
 typedef struct ViommuCore ViommuCore;
 typedef struct ViommuSpace ViommuSpace;
+
+/* Sums of what requesters have counted, for the control page. */
+typedef struct ViommuCounters {
+    QemuMutex lock; /* the fields below; no other lock is taken inside */
+    ViommuCounts sum;
+    ViommuSpace *next; /* whose counts are added next; NULL: the first one's */
+} ViommuCounters;
 
 /* What the loss of the daemon sets off; session.c hands it in. */
 typedef struct ViommuLoss {
@@ -58,7 +68,7 @@ struct ViommuCore {
     const char *no_map_events; /* why notifiers cannot be told of new mappings */
     qemu_irq wires[VIOMMU_MAX_WIRES];
     uint32_t wire_count;
-    uint64_t msi_base;   /* device writes here are interrupts, not DMA; msi_size 0 = none */
+    uint64_t msi_base;   /* writes here are interrupts, not DMA; msi_size 0 = none */
     uint64_t msi_size;
     uint64_t max_register_bytes;
 
@@ -71,7 +81,7 @@ struct ViommuCore {
     ViommuUnitInterrupts unit_interrupts;
     ViommuEndpoints endpoints;
     uint32_t features;   /* in force */
-    bool connected;      /* realized far enough that the loss of the daemon deserves a report */
+    bool connected;      /* realized: the loss of the daemon is reported */
     bool alive;
     bool resetting;      /* notifiers have been emptied by the reset itself */
     bool exiting;
@@ -82,7 +92,7 @@ struct ViommuCore {
     uint32_t page_bytes;
     uint32_t register_bytes;
     uint32_t writes_sent; /* front.lock to change */
-    struct QueueShape *queue; /* of the newest QUEUE; RCU, changed by the backend thread */
+    struct QueueShape *queue; /* of the newest QUEUE; RCU, backend thread changes it */
     uint32_t ring_filled; /* slots, modulo 2^32; front.lock */
     MemoryRegion registers;
 
@@ -106,10 +116,11 @@ struct ViommuCore {
     QLIST_HEAD(, ViommuSpace) spaces;
     uint32_t next_handle;
     IotlbEpochs epochs;
-    IotlbEpochs own;     /* of what was dropped here without the daemon; front.lock to change */
+    IotlbEpochs own;     /* of what was dropped without the daemon; front.lock */
     MemoryRegion void_memory; /* where iothreads' refused accesses go */
     AddressSpace void_as;
 
+    ViommuCounters counters;
     uint32_t stale_fills;
     uint32_t invalidated;
     uint32_t refused;
@@ -118,19 +129,26 @@ struct ViommuCore {
 };
 
 /**
- * The daemon is lost: reported once; from now on DMA is refused and register writes are ignored.
- * Wakes every thread that waits on the sockets. Any thread.
+ * The daemon is lost: reported once; from now on DMA is refused and register writes are
+ * ignored. Wakes every thread that waits on the sockets. Any thread.
  */
 void viommu_core_gone(ViommuCore *core, const char *format, ...) G_GNUC_PRINTF(2, 3);
-/** Whether the frame is an ERROR: then the session has ended, and the reason is reported. */
+/**
+ * Whether the frame is an ERROR: then the session has ended, and the reason is reported.
+ */
 bool viommu_core_is_ended_by(ViommuCore *core, const WireFrame *frame);
 /**
- * Runs `work` on the main loop, with the core as its argument. `work` gives back the reference to
- * core->dev that is taken here. Any thread.
+ * Runs `work` on the main loop, with the core as its argument. `work` gives back the
+ * reference to core->dev that is taken here. Any thread.
  */
 void viommu_core_schedule(ViommuCore *core, QEMUBHFunc *work);
-/** Copies the counters to the control page. */
-void viommu_core_publish(ViommuCore *core);
+/**
+ * Copies the counters to the control page, with all that a requester has counted. Those
+ * of the others may be as many calls old as there are requesters. Any thread.
+ */
+void viommu_core_publish(ViommuCore *core, ViommuSpace *space);
+/** The same with all that every requester has counted. */
+void viommu_core_publish_all(ViommuCore *core);
 
 static inline bool viommu_core_alive(const ViommuCore *core)
 {

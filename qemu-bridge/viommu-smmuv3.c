@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -device viommu-smmuv3: an Arm SMMUv3 whose registers and translations are the daemon's, on the `virt` machine.
+ * -device viommu-smmuv3: an Arm SMMUv3 on the `virt` machine, whose registers and
+ * translations are the daemon's.
  *
- * It stands where the machine would put its own SMMU: the same registers' address, the same interrupts. The
- * device tree is written here; ACPI's IORT the machine writes by itself once it is told that it has an SMMUv3.
+ * It stands where the machine would put its own SMMU: same address of the registers, same
+ * interrupts. The device tree is written here. The machine writes ACPI's IORT by itself
+ * once it is told that it has an SMMUv3.
  */
 #include "compat.h"
 #include "hw/arm/virt.h"
@@ -18,7 +20,10 @@
 #include "viommu-types.h"
 #include "viommu-smmuv3.h"
 
-/* The model's options: passed on as they are, and judged by the daemon. What is not given is the daemon's default. */
+/*
+ * The model's options: passed on as they are, for the daemon to judge. The daemon has the
+ * defaults.
+ */
 #define MODEL_OPTIONS(X) \
     X(STAGES, "stages", "1, 2 or nested: IDR0.S1P and S2P") \
     X(GRANULES, "granules", "some of 4k, 16k, 64k, with doubled commas between them") \
@@ -30,7 +35,8 @@
     X(STALL, "stall", "on or off: IDR0.STALL_MODEL") \
     X(ATS, "ats", "on or off: IDR0.ATS; off by default") \
     X(PRI, "pri", "on or off: IDR0.PRI; needs ats=on") \
-    X(VIRTUAL_COMMANDS, "virtual-commands", "on or off: the guest has its SubstreamIDs allocated")
+    X(VIRTUAL_COMMANDS, "virtual-commands", \
+      "on or off: the guest has its SubstreamIDs allocated")
 
 enum {
 #define OPTION_NUMBER(number, name, text) OPTION_##number,
@@ -54,7 +60,9 @@ struct ViommuSmmuv3 {
     char *options[OPTION_COUNT];
 };
 
-/* Names of the four outputs in a device tree, in the order of the protocol and of IORT. */
+/*
+ * Names of the four outputs in a device tree, in the order of the protocol and of IORT.
+ */
 static const char interrupt_names[] = "eventq\0priq\0cmdq-sync\0gerror";
 
 /* The machine that this device can be part of, or NULL with errp set. */
@@ -69,12 +77,16 @@ static VirtMachineState *find_machine(Error **errp)
     }
     vms = VIRT_MACHINE(machine);
     if (vms->iommu != VIRT_IOMMU_NONE) {
-        error_setg(errp, "the machine has an IOMMU already: leave iommu= out of -machine, and give one -device");
+        error_setg(
+            errp,
+            "the machine has an IOMMU already: leave iommu= out of -machine, and give "
+            "one -device");
         return NULL;
     }
     if (vms->msi_controller != VIRT_MSI_CTRL_ITS) {
-        error_setg(errp, "the machine has to have an interrupt translation service: -machine virt,gic-version=3 "
-                   "without its=off");
+        error_setg(errp,
+                   "the machine has to have an interrupt translation service: -machine "
+                   "virt,gic-version=3 without its=off");
         return NULL;
     }
     return vms;
@@ -90,8 +102,8 @@ static bool connect_daemon(ViommuSmmuv3 *s, Error **errp)
             continue;
         }
         if (strlen(s->options[i]) >= sizeof(options[count].value)) {
-            error_setg(errp, "%s: the value is longer than %zu bytes", model_options[i].name,
-                       sizeof(options[count].value) - 1);
+            error_setg(errp, "%s: the value is longer than %zu bytes",
+                       model_options[i].name, sizeof(options[count].value) - 1);
             return false;
         }
         pstrcpy(options[count].key, sizeof(options[count].key), model_options[i].name);
@@ -99,10 +111,13 @@ static bool connect_daemon(ViommuSmmuv3 *s, Error **errp)
         count++;
     }
     s->core.model = "smmuv3";
-    /* Input addresses have 64 bits: tables of the upper half, and tags in the top byte. */
+    /*
+     * Input addresses have 64 bits: tables of the upper half, and tags in the top byte.
+     */
     s->core.aw_bits = 64;
-    s->core.no_map_events = "and an SMMUv3 has no caching mode: stores to its tables would have to be "
-                            "trapped, which takes TCG and a daemon that asks for it";
+    s->core.no_map_events =
+        "and an SMMUv3 has no caching mode: stores to its tables would have to be "
+        "trapped, which takes TCG and a daemon that asks for it";
     s->core.maps_in_silence = true;
     return viommu_session_connect(&s->core, options, count, errp);
 }
@@ -117,7 +132,10 @@ static void take_wires(ViommuCore *core, VirtMachineState *vms)
     core->wire_count = NUM_SMMU_IRQS;
 }
 
-/* The unit's node, and the map from the PCI bus's requester ids to its StreamIDs, which are the same. */
+/*
+ * The unit's node, and the map from requester ids of the PCI bus to StreamIDs, which are
+ * equal.
+ */
 static void describe(VirtMachineState *vms, hwaddr base, hwaddr size)
 {
     void *fdt = MACHINE(vms)->fdt;
@@ -135,13 +153,18 @@ static void describe(VirtMachineState *vms, hwaddr base, hwaddr size)
     qemu_fdt_setprop_string(fdt, node, "compatible", "arm,smmu-v3");
     qemu_fdt_setprop_sized_cells(fdt, node, "reg", 2, base, 2, size);
     qemu_fdt_setprop(fdt, node, "interrupts", interrupts, sizeof(interrupts));
-    qemu_fdt_setprop(fdt, node, "interrupt-names", interrupt_names, sizeof(interrupt_names));
+    qemu_fdt_setprop(fdt, node, "interrupt-names", interrupt_names,
+                     sizeof(interrupt_names));
     qemu_fdt_setprop(fdt, node, "dma-coherent", NULL, 0);
     qemu_fdt_setprop_cell(fdt, node, "#iommu-cells", 1);
     qemu_fdt_setprop_cell(fdt, node, "phandle", vms->iommu_phandle);
     if (!vms->default_bus_bypass_iommu) {
-        qemu_fdt_setprop_cells(fdt, vms->pciehb_nodename, "iommu-map", 0x0, vms->iommu_phandle, 0x0, 0x10000);
-        /* The host bridge passes translation requests on; whether the unit answers them is IDR0's to say. */
+        qemu_fdt_setprop_cells(fdt, vms->pciehb_nodename, "iommu-map", 0x0,
+                               vms->iommu_phandle, 0x0, 0x10000);
+        /*
+         * The host bridge passes translation requests on; IDR0 says whether the unit
+         * answers them.
+         */
         qemu_fdt_setprop(fdt, vms->pciehb_nodename, "ats-supported", NULL, 0);
     }
 }
@@ -190,10 +213,12 @@ static const VMStateDescription smmuv3_vmstate = {
 static const Property smmuv3_properties[] = {
     DEFINE_PROP_STRING("socket", ViommuSmmuv3, core.socket_path),
     DEFINE_PROP_STRING("name", ViommuSmmuv3, core.vm_name),
-    DEFINE_PROP_UINT32("timeout-ms", ViommuSmmuv3, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
+    DEFINE_PROP_UINT32("timeout-ms", ViommuSmmuv3, core.timeout_ms,
+                       VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("walks", ViommuSmmuv3, core.walks, true),
     DEFINE_PROP_BOOL("queues", ViommuSmmuv3, core.queues, true),
-#define OPTION_PROPERTY(number, name, text) DEFINE_PROP_STRING(name, ViommuSmmuv3, options[OPTION_##number]),
+#define OPTION_PROPERTY(number, name, text) \
+    DEFINE_PROP_STRING(name, ViommuSmmuv3, options[OPTION_##number]),
     MODEL_OPTIONS(OPTION_PROPERTY)
 };
 
@@ -211,7 +236,8 @@ static void smmuv3_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     device_class_set_props(dc, smmuv3_properties);
     viommu_session_describe_properties(klass);
     for (i = 0; i < OPTION_COUNT; i++) {
-        object_class_property_set_description(klass, model_options[i].name, model_options[i].text);
+        object_class_property_set_description(klass, model_options[i].name,
+                                              model_options[i].text);
     }
 }
 

@@ -8,7 +8,8 @@
 #define TYPE_VIOMMU_TESTDEV "viommu-testdev"
 
 /**
- * Registers all of them. From type_init in a QEMU tree, from the loader (load.c) in a stock QEMU.
+ * Registers all of them. From type_init in a QEMU tree, from the loader (load.c) in a
+ * stock QEMU.
  */
 void viommu_register_types(void);
 

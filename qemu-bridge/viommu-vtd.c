@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -device viommu-vtd: an Intel VT-d unit whose registers and translations are the daemon's.
+ * -device viommu-vtd: an Intel VT-d unit whose registers and translations are the
+ * daemon's.
  *
- * It is a subclass of QEMU's own intel-iommu, for one reason: the machine then writes the ACPI DMAR table for it,
- * from the fields of the parent. None of the parent's emulation runs: realize, reset, interrupt remapping and
- * migration state are replaced.
+ * It is a subclass of QEMU's own intel-iommu for one reason: the machine then writes the
+ * ACPI DMAR table for it, from the fields of the parent. None of the parent's emulation
+ * runs: realize, reset, interrupt remapping and migration state are replaced.
  */
 #include "compat.h"
 #include "hw/i386/intel_iommu.h"
@@ -26,7 +27,9 @@ struct ViommuVtd {
     bool first_stage;
 };
 
-/* Device writes to this range are interrupt messages. VT-d specification, section 3.14. */
+/*
+ * Device writes to this range are interrupt messages. VT-d specification, section 3.14.
+ */
 #define INTERRUPT_BASE 0xfee00000ull
 #define INTERRUPT_SIZE 0x100000ull
 
@@ -40,8 +43,8 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
         return false;
     }
     if (s->flts || s->pasid || s->snoop_control) {
-        error_setg(errp, "x-flts, x-pasid-mode and snoop-control are not options here: scalable-mode=on brings "
-                   "what the daemon offers");
+        error_setg(errp, "x-flts, x-pasid-mode and snoop-control are not options here: "
+                   "scalable-mode=on brings what the daemon offers");
         return false;
     }
     if (s->aw_bits != 39 && s->aw_bits != 48 && s->aw_bits != 57) {
@@ -51,8 +54,9 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
     return true;
 }
 
-/* What a daemon may not know is told only where it is not as usual. */
-static unsigned add_unusual(viommu_Hello_OptionsEntry *option, const char *key, const char *value, bool unusual)
+/* An option that older daemons do not know is sent only when it is not at its default. */
+static unsigned add_unusual(viommu_Hello_OptionsEntry *option, const char *key,
+                            const char *value, bool unusual)
 {
     if (unusual) {
         pstrcpy(option->key, sizeof(option->key), key);
@@ -76,8 +80,12 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     snprintf(options[2].value, sizeof(options[2].value), "%u", s->aw_bits);
     count += add_unusual(&options[count], "first-stage", "off", !v->first_stage);
     count += add_unusual(&options[count], "virtual-commands", "on", v->virtual_commands);
-    /* The parent's property, with which the machine also describes the root ports to the guest (ATSR). */
-    count += add_unusual(&options[count], "device-tlb", "on", X86_IOMMU_DEVICE(s)->dt_supported);
+    /*
+     * A property of the parent, by which the machine also describes the root ports
+     * (ATSR).
+     */
+    count += add_unusual(&options[count], "device-tlb", "on",
+                         X86_IOMMU_DEVICE(s)->dt_supported);
     count += add_unusual(&options[count], "page-requests", "on", v->page_requests);
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
@@ -88,7 +96,9 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     return viommu_session_connect(&v->core, options, count, errp);
 }
 
-/* X86IOMMUClass::realize; the machine is a PC with a PCI bus, which the caller checked. */
+/*
+ * X86IOMMUClass::realize; the machine is a PC with a PCI bus, which the caller checked.
+ */
 static void vtd_realize(DeviceState *dev, Error **errp)
 {
     ViommuVtd *v = VIOMMU_VTD(dev);
@@ -98,7 +108,8 @@ static void vtd_realize(DeviceState *dev, Error **errp)
         return;
     }
     viommu_regs_init(&v->core, "viommu-vtd");
-    memory_region_add_subregion(get_system_memory(), Q35_HOST_BRIDGE_IOMMU_ADDR, &v->core.registers);
+    memory_region_add_subregion(get_system_memory(), Q35_HOST_BRIDGE_IOMMU_ADDR,
+                                &v->core.registers);
     pci_setup_iommu(machine->pcibus, &viommu_pci_ops, &v->core);
 }
 
@@ -109,7 +120,8 @@ static void vtd_reset_exit(Object *obj, ResetType type)
 }
 
 /* No remapping is offered, so every interrupt is what it was. */
-static int vtd_int_remap(X86IOMMUState *iommu, MSIMessage *src, MSIMessage *dst, uint16_t sid)
+static int vtd_int_remap(X86IOMMUState *iommu, MSIMessage *src, MSIMessage *dst,
+                         uint16_t sid)
 {
     *dst = *src;
     return 0;
@@ -131,7 +143,8 @@ static const VMStateDescription vtd_vmstate = {
 static const Property vtd_properties[] = {
     DEFINE_PROP_STRING("socket", ViommuVtd, core.socket_path),
     DEFINE_PROP_STRING("name", ViommuVtd, core.vm_name),
-    DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms, VIOMMU_DEFAULT_TIMEOUT_MS),
+    DEFINE_PROP_UINT32("timeout-ms", ViommuVtd, core.timeout_ms,
+                       VIOMMU_DEFAULT_TIMEOUT_MS),
     DEFINE_PROP_BOOL("walks", ViommuVtd, core.walks, true),
     DEFINE_PROP_BOOL("queues", ViommuVtd, core.queues, true),
     DEFINE_PROP_BOOL("scalable-mode", ViommuVtd, parent.scalable_mode, false),
@@ -154,13 +167,20 @@ static void vtd_class_init(ObjectClass *klass, VIOMMU_CLASS_DATA *data)
     dc->hotpluggable = false;
     device_class_set_props(dc, vtd_properties);
     viommu_session_describe_properties(klass);
-    object_class_property_set_description(klass, "scalable-mode", "scalable-mode translation: PASID tables, "
-                                          "first-stage and nested (also as x-scalable-mode)");
-    object_class_property_set_description(klass, "first-stage", "off: second-stage tables only, in scalable mode; those "
-                                          "of assigned devices that are shadowed have to be");
-    object_class_property_set_description(klass, "page-requests", "devices may ask for pages (needs scalable-mode=on "
-                                          "and device-iotlb=on)");
-    object_class_property_set_description(klass, "virtual-commands", "registers to have PASIDs allocated (needs "
+    object_class_property_set_description(
+        klass, "scalable-mode",
+        "scalable-mode translation: PASID tables, "
+        "first-stage and nested (also as x-scalable-mode)");
+    object_class_property_set_description(
+        klass, "first-stage",
+        "off: second-stage tables only, in scalable mode; those "
+        "of assigned devices that are shadowed have to be");
+    object_class_property_set_description(
+        klass, "page-requests",
+        "devices may ask for pages (needs scalable-mode=on "
+        "and device-iotlb=on)");
+    object_class_property_set_description(klass, "virtual-commands",
+                                          "registers to have PASIDs allocated (needs "
                                           "scalable-mode=on and caching-mode=on)");
 }
 

@@ -5,16 +5,20 @@
 #define ACCESS_READ 1u
 #define ACCESS_WRITE 2u
 
-/* A level's shift and index reach no further than a 64-bit address, and no entry lies across two tables. */
+/*
+ * A level's shift and index reach no further than a 64-bit address, and entries never
+ * straddle tables.
+ */
 static bool level_is_possible(const WalkLevel *level)
 {
-    return level->shift >= VIOMMU_PAGE_BITS && level->shift < 64 && level->index_mask < 1u << 20 &&
-           !(level->index_mask & (level->index_mask + 1));
+    return level->shift >= VIOMMU_PAGE_BITS && level->shift < 64 &&
+           level->index_mask < 1u << 20 && !(level->index_mask & (level->index_mask + 1));
 }
 
 static bool rights_are_complete(const viommu_PeerWalk *msg)
 {
-    return msg->low_shift < 32 && msg->leaf_hi_shift < 32 && msg->above_hi_shift < 32 && msg->split_shift < 32 &&
+    return msg->low_shift < 32 && msg->leaf_hi_shift < 32 && msg->above_hi_shift < 32 &&
+           msg->split_shift < 32 &&
            (msg->low_mask | msg->leaf_hi_mask | msg->above_hi_mask) < msg->rights.size;
 }
 
@@ -25,8 +29,8 @@ WalkTables *viommu_walk_tables_new(const viommu_PeerWalk *msg)
     uint32_t i;
 
     t->levels = msg->levels_count / WALK_LEVEL_WORDS;
-    if (!t->levels || t->levels > WALK_MAX_LEVELS || msg->levels_count % WALK_LEVEL_WORDS ||
-        !rights_are_complete(msg)) {
+    if (!t->levels || t->levels > WALK_MAX_LEVELS ||
+        msg->levels_count % WALK_LEVEL_WORDS || !rights_are_complete(msg)) {
         return NULL;
     }
     for (i = 0; i < t->levels; i++, w += WALK_LEVEL_WORDS) {
@@ -87,7 +91,8 @@ static inline uint64_t split_bits(const WalkTables *t, uint32_t lo)
 
 static inline bool meets_hole(const WalkTables *t, uint64_t first, uint64_t size)
 {
-    return t->hole_first <= t->hole_last && first <= t->hole_last && first + (size - 1) >= t->hole_first;
+    return t->hole_first <= t->hole_last && first <= t->hole_last &&
+           first + (size - 1) >= t->hole_first;
 }
 
 /* What the entries above a leaf have gathered. */
@@ -96,19 +101,22 @@ typedef struct Above {
     uint32_t hi;
 } Above;
 
-static bool take_leaf(const WalkTables *t, const WalkLevel *level, uint64_t address, uint32_t access, uint64_t entry,
-                      const Above *above, WalkBlock *block)
+static bool take_leaf(const WalkTables *t, const WalkLevel *level, uint64_t address,
+                      uint32_t access, uint64_t entry, const Above *above,
+                      WalkBlock *block)
 {
     uint64_t size = 1ull << level->shift;
     uint32_t lo = entry, hi = entry >> 32, rights, index;
 
-    if (((entry ^ level->flip) & level->leaf_reserved) || (lo & t->expected_mask) != t->expected) {
+    if (((entry ^ level->flip) & level->leaf_reserved) ||
+        (lo & t->expected_mask) != t->expected) {
         return false;
     }
-    index = ((above->lo & lo) >> t->low_shift & t->low_mask) | (hi >> t->leaf_hi_shift & t->leaf_hi_mask) |
+    index = ((above->lo & lo) >> t->low_shift & t->low_mask) |
+            (hi >> t->leaf_hi_shift & t->leaf_hi_mask) |
             (above->hi >> t->above_hi_shift & t->above_hi_mask);
     rights = t->rights[index];
-    /* What a walk would have to set in an entry, the daemon sets. */
+    /* Where Accessed or Dirty would have to be set, the daemon has to do it. */
     if ((above->lo & lo & t->accessed) != t->accessed) {
         return false;
     }
@@ -123,7 +131,8 @@ static bool take_leaf(const WalkTables *t, const WalkLevel *level, uint64_t addr
     block->output = (entry & level->leaf_address) | split_bits(t, lo);
     block->log2_size = level->shift;
     block->access = rights;
-    return !meets_hole(t, block->output, size) && !(t->hole_input && meets_hole(t, block->input, size));
+    return !meets_hole(t, block->output, size) &&
+           !(t->hole_input && meets_hole(t, block->input, size));
 }
 
 static inline bool is_input(const WalkTables *t, uint64_t address)
@@ -133,9 +142,12 @@ static inline bool is_input(const WalkTables *t, uint64_t address)
     return !((address ^ sign) & t->input);
 }
 
-/* A buffer's pages stand one behind the other: what follows in the line costs less now than a walk does later. */
-static void take_line(const WalkTables *t, const WalkLevel *level, uint64_t address, uint64_t at, const Above *above,
-                      WalkRead *read, WalkFound *found)
+/*
+ * Adds the entries behind the one found, in its cache line. The pages of a buffer usually
+ * follow each other, so reading them now is cheaper than a walk later.
+ */
+static void take_line(const WalkTables *t, const WalkLevel *level, uint64_t address,
+                      uint64_t at, const Above *above, WalkRead *read, WalkFound *found)
 {
     uint64_t entries[WALK_LINE];
     uint32_t i, count = WALK_LINE - 1 - at / sizeof(uint64_t) % WALK_LINE;
@@ -148,14 +160,17 @@ static void take_line(const WalkTables *t, const WalkLevel *level, uint64_t addr
 
         address += 1ull << level->shift;
         /* A small root table may end within the line. */
-        if (is_input(t, address) && (lo & t->present) && (lo & level->leaf_mask) == level->leaf_value &&
-            take_leaf(t, level, address, 0, entries[i], above, &found->block[found->count])) {
+        if (is_input(t, address) && (lo & t->present) &&
+            (lo & level->leaf_mask) == level->leaf_value &&
+            take_leaf(t, level, address, 0, entries[i], above,
+                      &found->block[found->count])) {
             found->count++;
         }
     }
 }
 
-bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found)
+bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access,
+                        WalkRead *read, WalkFound *found)
 {
     Above above = { .lo = UINT32_MAX, .hi = 0 };
     uint64_t table = t->root;
@@ -166,7 +181,8 @@ bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, 
     }
     for (i = 0; i < t->levels; i++) {
         const WalkLevel *level = &t->level[i];
-        uint64_t entry, at = table + (address >> level->shift & level->index_mask) * sizeof(entry);
+        uint64_t entry,
+            at = table + (address >> level->shift & level->index_mask) * sizeof(entry);
         uint32_t lo;
 
         if (!read(at, &entry, 1)) {
@@ -184,7 +200,8 @@ bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, 
             take_line(t, level, address, at, &above, read, found);
             return true;
         }
-        if (((entry ^ level->flip) & level->table_reserved) || (lo & t->table_accessed) != t->table_accessed) {
+        if (((entry ^ level->flip) & level->table_reserved) ||
+            (lo & t->table_accessed) != t->table_accessed) {
             return false;
         }
         above.lo &= lo | t->keep;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Walking a requester's tables without asking for each translation. What an entry means comes from the daemon, as
- * masks and numbers (PEER_WALK, docs/protocol.md, "Peer walks"); nothing here knows a format. A walk that does not end in a
- * translation says nothing about why: the daemon is asked, and finds the fault.
+ * Peer walks (PEER_WALKS on the wire): the bridge, which is the daemon's peer, walks a
+ * requester's tables itself instead of asking for each translation. The daemon describes
+ * what an entry means as masks and numbers (PEER_WALK, docs/protocol.md, "Peer walks");
+ * no format is known here. A walk that does not end in a translation gives no reason: the
+ * daemon is asked, and finds the fault.
  */
 #ifndef VIOMMU_WALK_H
 #define VIOMMU_WALK_H
@@ -19,7 +21,7 @@ typedef struct WalkLevel {
     uint32_t index_mask;
     uint32_t leaf_mask;  /* an entry is a leaf when these bits are leaf_value */
     uint32_t leaf_value;
-    uint32_t flip;       /* bits that must be one, so they are inverted before the two below are looked at */
+    uint32_t flip;       /* bits that must be one: inverted before the checks below */
     uint64_t table_reserved;
     uint64_t leaf_reserved;
     uint64_t leaf_address;
@@ -33,7 +35,7 @@ typedef struct WalkTables {
     uint64_t root;
     bool sign_extended;
     bool upper;
-    uint64_t input;      /* bits of an input address that must be zero, ones, or its sign */
+    uint64_t input;      /* bits of an address that must be zero, ones, or its sign */
     uint32_t present;
     uint32_t keep;
     uint32_t table_accessed;
@@ -75,13 +77,22 @@ typedef struct WalkFound {
     WalkBlock block[WALK_LINE];
 } WalkFound;
 
-/** Reads aligned little-endian quadwords within a line of guest RAM, each whole. False: it is not RAM. */
+/**
+ * Reads aligned little-endian quadwords within a line of guest RAM, each whole. False:
+ * not RAM.
+ */
 typedef bool WalkRead(uint64_t address, uint64_t *values, uint32_t count);
 
-/** Tables as the daemon told them, to be freed with g_free; NULL: impossible values. */
+/**
+ * The tables that the daemon describes, to be freed with g_free. NULL: impossible values.
+ */
 WalkTables *viommu_walk_tables_new(const viommu_PeerWalk *msg);
 
-/** The block around `address` that allows all of `access` (1 read, 2 write). At most one read for each level, and one more. */
-bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access, WalkRead *read, WalkFound *found);
+/**
+ * The block around `address` that allows all of `access` (1 read, 2 write). Reads at most
+ * once for each level, and once more for the rest of the line.
+ */
+bool viommu_walk_tables(const WalkTables *t, uint64_t address, uint32_t access,
+                        WalkRead *read, WalkFound *found);
 
 #endif

@@ -12,7 +12,8 @@ static void set_timeout(int fd, int option, uint32_t ms)
     setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv));
 }
 
-void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms)
+void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms,
+                      uint32_t send_timeout_ms)
 {
     w->fd = fd;
     w->rx_start = 0;
@@ -45,7 +46,8 @@ static WireResult failed(ssize_t n)
     return WIRE_CLOSED;
 }
 
-static void attach_fds(struct msghdr *msg, void *control, size_t control_size, const int *fds, unsigned nfds)
+static void attach_fds(struct msghdr *msg, void *control, size_t control_size,
+                       const int *fds, unsigned nfds)
 {
     struct cmsghdr *cmsg;
 
@@ -59,13 +61,14 @@ static void attach_fds(struct msghdr *msg, void *control, size_t control_size, c
     memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
 }
 
-size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
-                   const pb_msgdesc_t *fields, const void *message)
+size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags,
+                          uint32_t id, const pb_msgdesc_t *fields, const void *message)
 {
     size_t size = 0;
 
     if (fields) {
-        pb_ostream_t out = pb_ostream_from_buffer(buffer + WIRE_HEADER_BYTES, room - WIRE_HEADER_BYTES);
+        pb_ostream_t out = pb_ostream_from_buffer(buffer + WIRE_HEADER_BYTES,
+                                                  room - WIRE_HEADER_BYTES);
 
         if (!pb_encode(&out, fields, message)) {
             return 0;
@@ -79,14 +82,17 @@ size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t 
     return WIRE_HEADER_BYTES + size;
 }
 
-WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
-                     const void *message, const int *fds, unsigned nfds)
+WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id,
+                            const pb_msgdesc_t *fields, const void *message,
+                            const int *fds, unsigned nfds)
 {
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(WIRE_MAX_FDS * sizeof(int))];
     } control;
-    size_t size = viommu_wire_encode(w->tx, sizeof(w->tx), type, flags, id, fields, message), sent = 0;
+    size_t size = viommu_wire_encode(w->tx, sizeof(w->tx), type, flags, id, fields,
+                                     message),
+           sent = 0;
 
     if (!size) {
         return WIRE_MALFORMED;
@@ -112,7 +118,10 @@ WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id,
     return WIRE_OK;
 }
 
-/* Makes at least `need` bytes available from rx_start on. Reads as much as there is: one call per reply. */
+/*
+ * Makes at least `need` bytes available from rx_start on. Reads all there is: one call
+ * per reply.
+ */
 static WireResult fill(Wire *w, uint32_t need)
 {
     uint32_t looks = w->looks;
@@ -125,7 +134,8 @@ static WireResult fill(Wire *w, uint32_t need)
             w->rx_end -= w->rx_start;
             w->rx_start = 0;
         }
-        n = recv(w->fd, w->rx + w->rx_end, sizeof(w->rx) - w->rx_end, looks ? MSG_DONTWAIT : 0);
+        n = recv(w->fd, w->rx + w->rx_end, sizeof(w->rx) - w->rx_end,
+                 looks ? MSG_DONTWAIT : 0);
         if (n < 0 && (errno == EINTR || (looks && errno == EAGAIN))) {
             looks -= !!looks;
             continue;
@@ -199,9 +209,12 @@ const char *viommu_wire_result_text(WireResult result)
     return "unknown";
 }
 
-/* Called once per packed run (bytes_left = its length), or once per element when a peer does not pack. */
-static bool decode_words(pb_istream_t *stream, const pb_field_t *field, uint32_t *words, uint32_t *count,
-                         uint32_t most)
+/*
+ * Called once per packed run (bytes_left is its length), or once per element from a peer
+ * that does not pack.
+ */
+static bool decode_words(pb_istream_t *stream, const pb_field_t *field, uint32_t *words,
+                         uint32_t *count, uint32_t most)
 {
     size_t bytes = stream->bytes_left;
     uint32_t i, n;
@@ -227,21 +240,23 @@ static bool decode_spans(pb_istream_t *stream, const pb_field_t *field, void **a
 {
     WireSpans *spans = *arg;
 
-    return decode_words(stream, field, spans->words, &spans->count, ARRAY_SIZE(spans->words));
+    return decode_words(stream, field, spans->words, &spans->count,
+                        ARRAY_SIZE(spans->words));
 }
 
 static bool decode_operations(pb_istream_t *stream, const pb_field_t *field, void **arg)
 {
     WireOperations *operations = *arg;
 
-    return decode_words(stream, field, operations->words, &operations->count, ARRAY_SIZE(operations->words));
+    return decode_words(stream, field, operations->words, &operations->count,
+                        ARRAY_SIZE(operations->words));
 }
 
 static bool decode_bytes(pb_istream_t *stream, const pb_field_t *field, void **arg)
 {
     WireBytes *bytes = *arg;
 
-    /* No longer than a body, and so than there is room; the last one counts. */
+    /* A body is no longer than the buffer. Of several fields the last one counts. */
     bytes->size = stream->bytes_left;
     return pb_read(stream, bytes->bytes, bytes->size);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Frames on one AF_UNIX stream socket: a 16-byte little-endian header, then a protobuf body
- * (proto/viommu.proto, "Transport"). Knows framing, encoding and descriptors; nothing of what messages mean.
+ * Frames on one AF_UNIX stream socket: a 16-byte little-endian header, then a protobuf
+ * body (proto/viommu.proto, "Transport"). Framing, encoding and descriptors only;
+ * messages have no meaning here.
  */
 #ifndef VIOMMU_WIRE_H
 #define VIOMMU_WIRE_H
@@ -13,7 +14,10 @@
 #define WIRE_VERSION viommu_WIRE_VERSION
 #define WIRE_HEADER_BYTES viommu_WIRE_HEADER_BYTES
 #define WIRE_MAX_BODY viommu_WIRE_MAX_BODY
-/* The largest body that the bridge itself sends: a HOST_BATCH reply in which everything failed. */
+/*
+ * The largest body that the bridge itself sends: a HOST_BATCH reply in which everything
+ * failed.
+ */
 #define WIRE_MAX_SENT_BODY 20480
 /* Most descriptors that one frame carries (HELLO). */
 #define WIRE_MAX_FDS 2
@@ -49,9 +53,13 @@ typedef enum WireResult {
 } WireResult;
 
 /** Takes over `fd`. A `timeout_ms` of 0 waits for ever when receiving. */
-void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms, uint32_t send_timeout_ms);
+void viommu_wire_init(Wire *w, int fd, uint32_t receive_timeout_ms,
+                      uint32_t send_timeout_ms);
 
-/** Wakes every thread that waits on the socket; the descriptor stays open until viommu_wire_close. */
+/**
+ * Wakes every thread that waits on the socket. The descriptor stays open until
+ * viommu_wire_close.
+ */
 void viommu_wire_shutdown(Wire *w);
 void viommu_wire_close(Wire *w);
 
@@ -59,17 +67,21 @@ void viommu_wire_close(Wire *w);
  * Encodes and sends one frame, with `nfds` descriptors on its first byte.
  * `fields`/`message` may be NULL for an empty body.
  */
-WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id, const pb_msgdesc_t *fields,
-                     const void *message, const int *fds, unsigned nfds);
+WireResult viommu_wire_send(Wire *w, uint32_t type, uint32_t flags, uint32_t id,
+                            const pb_msgdesc_t *fields, const void *message,
+                            const int *fds, unsigned nfds);
 
 /**
- * Encodes one frame into `room` bytes at `buffer`; returns how many it took, 0 when it does not fit. `fields`/`message` as for
- * viommu_wire_send.
+ * Encodes one frame into `room` bytes at `buffer`. Returns its size, or 0 when it does
+ * not fit. `fields`/`message` as for viommu_wire_send.
  */
-size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags, uint32_t id,
-                   const pb_msgdesc_t *fields, const void *message);
+size_t viommu_wire_encode(uint8_t *buffer, size_t room, uint32_t type, uint32_t flags,
+                          uint32_t id, const pb_msgdesc_t *fields, const void *message);
 
-/** Takes a header apart; the body is behind it. False when it is none, or says that more than `most` bytes follow. */
+/**
+ * Parses a header; the body follows it. False: it is none, or more than `most` bytes
+ * follow.
+ */
 bool viommu_wire_parse_header(const uint8_t *header, uint32_t most, WireFrame *frame);
 
 /** Receives one frame. The header is judged before any of the body is waited for. */
@@ -78,10 +90,14 @@ WireResult viommu_wire_receive(Wire *w, WireFrame *frame);
 /** Whether more than the frames received so far has been read from the socket. */
 bool viommu_wire_has_more(const Wire *w);
 
-/** Decodes a frame's body. False when it is not that message, or longer than the bridge's static sizes. */
-bool viommu_wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields, void *message);
+/**
+ * Decodes a frame's body. False: it is not that message, or exceeds the bridge's static
+ * sizes.
+ */
+bool viommu_wire_decode(const WireFrame *frame, const pb_msgdesc_t *fields,
+                        void *message);
 
-/** For people. */
+/** For reports. */
 const char *viommu_wire_result_text(WireResult result);
 
 /* Six words of a span: input lo, hi, output lo, hi, log2 size, access bits. */
@@ -94,11 +110,17 @@ typedef struct WireSpans {
     uint32_t words[MAX_SPANS * SPAN_WORDS];
 } WireSpans;
 
-/* Words of a host operation: access bits, first input address lo, hi, last lo, hi, memory lo, hi. */
+/*
+ * Words of a host operation: access bits; lo and hi of first input address, last one,
+ * memory.
+ */
 #define HOST_OPERATION_WORDS viommu_WIRE_OPERATION_WORDS
 #define MAX_HOST_OPERATIONS 2048
 
-/* Words of a page of a TRACK: address lo, with a bit that says whether tracking begins, and hi. */
+/*
+ * Words of a page of a TRACK: lo and hi of the address, with a bit that says whether
+ * tracking begins.
+ */
 #define TRACK_WORDS 2
 #define TRACK_BEGIN 1u
 

@@ -1,14 +1,14 @@
 /**
  * Compiles the bridge inside the source tree of a QEMU release, as qemu-bridge/README.md says
  * ("Inside a QEMU tree"): links it, has QEMU's own build described, and makes the objects that come
- * from it.
+ * from it. Then QEMU's own style check reads the sources.
  */
-import { appendFileSync, rmSync, symlinkSync } from 'node:fs';
+import { appendFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
 import { HOST_ARCH } from './arches.mjs';
 import { Cache, cacheRoot } from './cache.mjs';
-import { SetupError, say } from './exec.mjs';
+import { capture, SetupError, say } from './exec.mjs';
 import { ensurePackages } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
 import { ROOT } from './project.mjs';
@@ -23,6 +23,32 @@ const OURS = /(^|\/)hw_viommu_[^/]*\.o$/;
 function link(source) {
   symlinkSync(join(ROOT, 'qemu-bridge'), join(source, 'hw/viommu'));
   appendFileSync(join(source, 'hw/meson.build'), "subdir('viommu')\n");
+}
+
+/** An enum and an array are made of one list of options: these macros end in commas. */
+const MEANT = /viommu-smmuv3\.c:\d+: ERROR: Macros with complex values/;
+
+/**
+ * Has QEMU's checkpatch.pl read our sources. Its errors count. Its warnings do not: they are about
+ * lines of 81 to 90 columns, and about every `__has_include`.
+ */
+function checkStyle(source, log) {
+  const directory = join(source, 'hw/viommu');
+  const files = ['', 'test'].flatMap((part) =>
+    readdirSync(join(directory, part))
+      .filter((name) => /\.[ch]$/.test(name))
+      .map((name) => join(directory, part, name)),
+  );
+  const script = join(source, 'scripts/checkpatch.pl');
+  // It fails when it has a warning, too.
+  const check = ['-c', 'command -v perl && { perl "$0" --no-tree --terse -f "$@" 2>&1 || true; }', script];
+  const lines = capture('sh', [...check, ...files]).split('\n');
+  const errors = lines.filter((line) => line.includes(': ERROR: ') && !MEANT.test(line));
+  writeFileSync(log, lines.join('\n'), { flag: 'a' });
+  if (errors.length > 0) {
+    throw new SetupError(`QEMU's scripts/checkpatch.pl finds\n${errors.join('\n')}`);
+  }
+  say(`QEMU's scripts/checkpatch.pl: ${files.length} files, no error`);
 }
 
 /**
@@ -58,6 +84,7 @@ export async function compileInTree(version) {
     }
     await makeTargets('compiling the bridge in their tree', log, build, objects);
     say(`QEMU ${version}: ${objects.length} objects of the bridge compiled, ${countByTarget(objects)}`);
+    checkStyle(source, log);
     rmSync(source, { recursive: true, force: true });
   } finally {
     cache.unlock();

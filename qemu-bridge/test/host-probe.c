@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests: VFIO's part, with a device that is here by iommufd, inside a QEMU. Loaded before the bridge, so that system
- * calls on the stand-in's descriptors reach the stand-in for the kernel (iommufd-kernel.c). When the machine is complete, the
- * first viommu-testdev is told to the IOMMU as such a device. What the kernel is asked for is written on standard error, a
- * line each. VIOMMU_PROBE=fault has a page request come up once guest tables are attached, and =cut a piece of one.
+ * For tests: plays VFIO with a device that is here by iommufd, inside a QEMU. It is
+ * loaded before the bridge, so that system calls on the stand-in's descriptors reach the
+ * stand-in for the kernel (iommufd-kernel.c). When the machine is complete, the first
+ * viommu-testdev is told to the IOMMU as such a device. What the kernel is asked for is
+ * written to standard error, a line each. VIOMMU_PROBE=fault has a page request come up
+ * once guest tables are attached; =cut a piece of one.
  */
 #include "compat.h"
 #include <sys/eventfd.h>
@@ -19,21 +21,32 @@
 #define ECAP (1ull << 43 | 1ull << 47 | 1ull << 46 | 1ull << 26 | 1ull << 29)
 
 static const FakeRelease today = {
-    .name = "today", .hw_info = true, .nesting = true, .invalidate = true, .faults = true, .viommu = true, .events = true,
+    .name = "today",
+    .hw_info = true,
+    .nesting = true,
+    .invalidate = true,
+    .faults = true,
+    .viommu = true,
+    .events = true,
 };
 
-static const char *const names[] = { "nothing", "ioas", "parent", "hwpt", "tables", "viommu", "vdevice", "faults", "events" };
+static const char *const names[] = { "nothing", "ioas",    "parent", "hwpt",  "tables",
+                                     "viommu",  "vdevice", "faults", "events" };
 
 static IOMMUFDBackend backend = { .fd = FAKE_IOMMUFD };
 static VFIOContainerBase container;
-static VFIODevice vfio = { .name = (char *)"fake", .devid = FAKE_DEV_ID, .fd = FAKE_DEVICE, .iommufd = &backend };
+static VFIODevice vfio = { .name = (char *)"fake",
+                           .devid = FAKE_DEV_ID,
+                           .fd = FAKE_DEVICE,
+                           .iommufd = &backend };
 
 static bool asks_for_page, cuts_short;
 static int fault_fd;
 
 static bool is_fake(int fd)
 {
-    return fake.release && (fd == FAKE_IOMMUFD || (fd >= FAKE_DEVICE && fd < FAKE_DEVICE + FAKE_DEVICES));
+    return fake.release &&
+           (fd == FAKE_IOMMUFD || (fd >= FAKE_DEVICE && fd < FAKE_DEVICE + FAKE_DEVICES));
 }
 
 static bool is_queue(int fd)
@@ -41,7 +54,7 @@ static bool is_queue(int fd)
     return fake.release && fd >= FAKE_QUEUE;
 }
 
-/* A real descriptor behind a queue's, which somebody polls. */
+/* A real descriptor behind a queue's, for poll. */
 static void open_queue(int fd)
 {
     int made = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -71,8 +84,9 @@ static void page_request(void)
 
 static void say(const char *what, int result)
 {
-    fprintf(stderr, "kernel: %s%s%s; device through %s, %u pages mapped\n", what, result ? " failed: " : "",
-            result ? strerror(errno) : "", names[fake_attached(0, -1)], fake.mapped);
+    fprintf(stderr, "kernel: %s%s%s; device through %s, %u pages mapped\n", what,
+            result ? " failed: " : "", result ? strerror(errno) : "",
+            names[fake_attached(0, -1)], fake.mapped);
 }
 
 static void tell(unsigned long request, const void *argument, int result)
@@ -113,7 +127,8 @@ static int kernel(int fd, unsigned long request, void *argument)
     } else if (request == IOMMU_FAULT_QUEUE_ALLOC && !result) {
         open_queue(((struct iommu_fault_alloc *)argument)->out_fault_fd);
         fault_fd = ((struct iommu_fault_alloc *)argument)->out_fault_fd;
-    } else if (request == VFIO_DEVICE_ATTACH_IOMMUFD_PT && !result && fake_attached(0, -1) == FAKE_NESTED && asks_for_page) {
+    } else if (request == VFIO_DEVICE_ATTACH_IOMMUFD_PT && !result &&
+               fake_attached(0, -1) == FAKE_NESTED && asks_for_page) {
         asks_for_page = false;
         page_request();
     }
@@ -131,7 +146,8 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
     va_start(args, request);
     argument = va_arg(args, void *);
     va_end(args);
-    return is_fake(fd) ? kernel(fd, request, argument) : syscall(SYS_ioctl, fd, request, argument);
+    return is_fake(fd) ? kernel(fd, request, argument) :
+                         syscall(SYS_ioctl, fd, request, argument);
 }
 
 __attribute__((visibility("default"))) ssize_t read(int fd, void *data, size_t size)
@@ -145,7 +161,8 @@ __attribute__((visibility("default"))) ssize_t read(int fd, void *data, size_t s
     return fake_calls.read(fd, data, size);
 }
 
-__attribute__((visibility("default"))) ssize_t write(int fd, const void *data, size_t size)
+__attribute__((visibility("default"))) ssize_t write(int fd, const void *data,
+                                                     size_t size)
 {
     ssize_t result;
 
@@ -153,7 +170,8 @@ __attribute__((visibility("default"))) ssize_t write(int fd, const void *data, s
         return syscall(SYS_write, fd, data, size);
     }
     result = fake_calls.write(fd, data, size);
-    fprintf(stderr, "kernel: page response %u for %u\n", fake.last_code, fake.last_cookie);
+    fprintf(stderr, "kernel: page response %u for %u\n", fake.last_code,
+            fake.last_cookie);
     return result;
 }
 
@@ -177,7 +195,8 @@ static int find_device(Object *child, void *opaque)
 
 static void probe(Notifier *unused, void *data)
 {
-    HostIOMMUDevice *hiod = HOST_IOMMU_DEVICE(object_new(TYPE_HOST_IOMMU_DEVICE_IOMMUFD "-vfio"));
+    HostIOMMUDevice *hiod = HOST_IOMMU_DEVICE(
+        object_new(TYPE_HOST_IOMMU_DEVICE_IOMMUFD "-vfio"));
     Object *device = NULL;
     Error *error = NULL;
 
@@ -194,8 +213,8 @@ static void probe(Notifier *unused, void *data)
 
 static void gone(Notifier *unused, void *data)
 {
-    fprintf(stderr, "kernel: end, %u attachments, %u objects, %u queues\n", fake_attachments(), fake_objects(),
-            fake_open_queues());
+    fprintf(stderr, "kernel: end, %u attachments, %u objects, %u queues\n",
+            fake_attachments(), fake_objects(), fake_open_queues());
 }
 
 static Notifier machine_done = { .notify = probe };

@@ -21,7 +21,10 @@ static uint32_t attached[FAKE_DEVICES][FAKE_PASIDS + 1];
 
 void fake_reset(const FakeRelease *release, uint32_t hw_type)
 {
-    fake = (FakeKernel) { .release = release, .hw_type = hw_type, .page_requests = true, .max_pasid_log2 = 3 };
+    fake = (FakeKernel){ .release = release,
+                         .hw_type = hw_type,
+                         .page_requests = true,
+                         .max_pasid_log2 = 3 };
     memset(objects, 0, sizeof(objects));
     memset(attached, 0, sizeof(attached));
     next_id = 1;
@@ -89,11 +92,12 @@ static bool is_device(uint32_t dev_id)
 static int get_hw_info(struct iommu_hw_info *cmd)
 {
     if (!is_device(cmd->dev_id)) {
-        return ENOENT;
+        return -ENOENT;
     }
     cmd->out_data_type = fake.hw_type;
-    cmd->data_len = fake.hw_type == IOMMU_HW_INFO_TYPE_INTEL_VTD ? sizeof(struct iommu_hw_info_vtd) :
-                    sizeof(struct iommu_hw_info_arm_smmuv3);
+    cmd->data_len = fake.hw_type == IOMMU_HW_INFO_TYPE_INTEL_VTD ?
+                        sizeof(struct iommu_hw_info_vtd) :
+                        sizeof(struct iommu_hw_info_arm_smmuv3);
     memset((void *)(uintptr_t)cmd->data_uptr, 0x5a, cmd->data_len);
     cmd->out_max_pasid_log2 = fake.max_pasid_log2;
     return 0;
@@ -104,11 +108,11 @@ static int destroy(const struct iommu_destroy *cmd)
     FakeObject *o = &objects[cmd->id];
 
     if (cmd->id >= MOST_OBJECTS || o->type == FAKE_GONE) {
-        return ENOENT;
+        return -ENOENT;
     }
     /* An open descriptor holds its queue. */
     if (o->users || o->open) {
-        return EBUSY;
+        return -EBUSY;
     }
     if (o->above) {
         objects[o->above].users--;
@@ -122,14 +126,15 @@ static int destroy(const struct iommu_destroy *cmd)
 
 static int hwpt_alloc_nested(struct iommu_hwpt_alloc *cmd)
 {
-    FakeObject *above = object(cmd->pt_id, FAKE_VIOMMU) ?: object(cmd->pt_id, FAKE_PARENT);
+    FakeObject *above = object(cmd->pt_id, FAKE_VIOMMU) ?:
+                                                          object(cmd->pt_id, FAKE_PARENT);
     FakeObject *faults = object(cmd->fault_id, FAKE_FAULTS);
 
     if (!above || !cmd->data_len || !cmd->data_uptr) {
-        return EINVAL;
+        return -EINVAL;
     }
     if ((cmd->flags & IOMMU_HWPT_FAULT_ID_VALID) && !faults) {
-        return ENOENT;
+        return -ENOENT;
     }
     cmd->out_hwpt_id = add(FAKE_NESTED, cmd->pt_id);
     if (faults) {
@@ -144,16 +149,17 @@ static int hwpt_alloc(struct iommu_hwpt_alloc *cmd)
     bool parent = cmd->flags & IOMMU_HWPT_ALLOC_NEST_PARENT;
 
     if (!is_device(cmd->dev_id)) {
-        return ENOENT;
+        return -ENOENT;
     }
-    if ((parent && !fake.release->nesting) || ((cmd->flags & IOMMU_HWPT_ALLOC_PASID) && !fake.release->pasids)) {
-        return EOPNOTSUPP;
+    if ((parent && !fake.release->nesting) ||
+        ((cmd->flags & IOMMU_HWPT_ALLOC_PASID) && !fake.release->pasids)) {
+        return -EOPNOTSUPP;
     }
     if (cmd->data_type) {
         return hwpt_alloc_nested(cmd);
     }
     if (!object(cmd->pt_id, FAKE_IOAS)) {
-        return ENOENT;
+        return -ENOENT;
     }
     cmd->out_hwpt_id = add(parent ? FAKE_PARENT : FAKE_HWPT, cmd->pt_id);
     return 0;
@@ -166,14 +172,15 @@ static int invalidate(struct iommu_hwpt_invalidate *cmd)
 
     cmd->entry_num = 0;
     if (!viommu && !object(cmd->hwpt_id, FAKE_NESTED)) {
-        return ENOENT;
+        return -ENOENT;
     }
-    if (!cmd->entry_len || cmd->data_type != (viommu ? IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 :
-                                              IOMMU_HWPT_INVALIDATE_DATA_VTD_S1)) {
-        return EINVAL;
+    if (!cmd->entry_len ||
+        cmd->data_type != (viommu ? IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 :
+                                    IOMMU_HWPT_INVALIDATE_DATA_VTD_S1)) {
+        return -EINVAL;
     }
     cmd->entry_num = fake.bad_entry ? MIN(asked, fake.bad_entry - 1) : asked;
-    return cmd->entry_num < asked ? EIO : 0;
+    return cmd->entry_num < asked ? -EIO : 0;
 }
 
 static int vdevice_alloc(struct iommu_vdevice_alloc *cmd)
@@ -181,12 +188,12 @@ static int vdevice_alloc(struct iommu_vdevice_alloc *cmd)
     unsigned i;
 
     if (!object(cmd->viommu_id, FAKE_VIOMMU) || !is_device(cmd->dev_id)) {
-        return ENOENT;
+        return -ENOENT;
     }
     for (i = 0; i < MOST_OBJECTS; i++) {
         if (objects[i].type == FAKE_VDEVICE && objects[i].above == cmd->viommu_id &&
             objects[i].virtual_id == cmd->virt_id) {
-            return EEXIST;
+            return -EEXIST;
         }
     }
     cmd->out_vdevice_id = add(FAKE_VDEVICE, cmd->viommu_id);
@@ -197,10 +204,10 @@ static int vdevice_alloc(struct iommu_vdevice_alloc *cmd)
 static int ioas_map(const struct iommu_ioas_map *cmd)
 {
     if (!object(cmd->ioas_id, FAKE_IOAS)) {
-        return ENOENT;
+        return -ENOENT;
     }
     if (!cmd->user_va) {
-        return EFAULT;
+        return -EFAULT;
     }
     fake.mapped += cmd->length / PAGE;
     return 0;
@@ -209,7 +216,7 @@ static int ioas_map(const struct iommu_ioas_map *cmd)
 static int ioas_unmap(struct iommu_ioas_unmap *cmd)
 {
     if (!object(cmd->ioas_id, FAKE_IOAS) || !fake.mapped) {
-        return ENOENT;
+        return -ENOENT;
     }
     fake.mapped -= cmd->length / PAGE;
     return 0;
@@ -222,10 +229,11 @@ static int ioas_ranges(struct iommu_ioas_iova_ranges *cmd)
 
     cmd->num_iovas = 2;
     if (!fits) {
-        return EMSGSIZE;
+        return -EMSGSIZE;
     }
     ranges[0] = (struct iommu_iova_range) { .start = 0, .last = 0xfedfffff };
-    ranges[1] = (struct iommu_iova_range) { .start = 0xfef00000, .last = (1ull << 48) - 1 };
+    ranges[1] = (struct iommu_iova_range){ .start = 0xfef00000,
+                                           .last = (1ull << 48) - 1 };
     return 0;
 }
 
@@ -246,7 +254,7 @@ static int iommufd_request(unsigned long request, void *argument)
 
     switch (request) {
     case IOMMU_GET_HW_INFO:
-        return release->hw_info ? get_hw_info(argument) : ENOTTY;
+        return release->hw_info ? get_hw_info(argument) : -ENOTTY;
     case IOMMU_DESTROY:
         return destroy(argument);
     case IOMMU_IOAS_ALLOC:
@@ -261,15 +269,17 @@ static int iommufd_request(unsigned long request, void *argument)
     case IOMMU_HWPT_ALLOC:
         return hwpt_alloc(argument);
     case IOMMU_HWPT_INVALIDATE:
-        return release->invalidate ? invalidate(argument) : ENOTTY;
+        return release->invalidate ? invalidate(argument) : -ENOTTY;
     case IOMMU_FAULT_QUEUE_ALLOC:
-        return release->faults ? queue_alloc(FAKE_FAULTS, 0, &faults->out_fault_id, &faults->out_fault_fd) : ENOTTY;
+        return release->faults ? queue_alloc(FAKE_FAULTS, 0, &faults->out_fault_id,
+                                             &faults->out_fault_fd) :
+                                 -ENOTTY;
     case IOMMU_VIOMMU_ALLOC:
         if (!release->viommu) {
-            return ENOTTY;
+            return -ENOTTY;
         }
         if (!object(viommu->hwpt_id, FAKE_PARENT)) {
-            return EINVAL;
+            return -EINVAL;
         }
         viommu->out_viommu_id = add(FAKE_VIOMMU, viommu->hwpt_id);
         return 0;
@@ -277,11 +287,12 @@ static int iommufd_request(unsigned long request, void *argument)
         return vdevice_alloc(argument);
     case IOMMU_VEVENTQ_ALLOC:
         if (!release->events) {
-            return ENOTTY;
+            return -ENOTTY;
         }
-        return queue_alloc(FAKE_EVENTS, events->viommu_id, &events->out_veventq_id, &events->out_veventq_fd);
+        return queue_alloc(FAKE_EVENTS, events->viommu_id, &events->out_veventq_id,
+                           &events->out_veventq_fd);
     default:
-        return ENOTTY;
+        return -ENOTTY;
     }
 }
 
@@ -296,19 +307,19 @@ static int device_request(unsigned device, unsigned long request, void *argument
     uint32_t *slot;
 
     if (flags && !fake.release->pasids) {
-        return EINVAL;
+        return -EINVAL;
     }
     if (flags && pasid >= FAKE_PASIDS) {
-        return attaching ? EINVAL : 0;
+        return attaching ? -EINVAL : 0;
     }
     slot = &attached[device][flags ? pasid + 1 : 0];
     if (attaching) {
         to = &objects[attach->pt_id];
         if (to->type == FAKE_GONE) {
-            return ENOENT;
+            return -ENOENT;
         }
         if (to->faults && !fake.page_requests) {
-            return ENODEV;
+            return -ENODEV;
         }
         to->users++;
     }
@@ -345,7 +356,7 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
     }
     error = fd == FAKE_IOMMUFD ? iommufd_request(request, argument) :
             device_request(fd - FAKE_DEVICE, request, argument);
-    errno = error;
+    errno = -error;
     return error ? -1 : 0;
 }
 

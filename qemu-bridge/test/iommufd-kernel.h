@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stand-in for the kernel at the boundary of system calls: iommufd's objects with their rules of life, and VFIO devices
- * that are attached to them. It can be an older kernel than today's, and any call can be made to fail.
+ * A stand-in for the kernel at the boundary of system calls: iommufd's objects with their
+ * lifetime rules, and VFIO devices that are attached to them. It can be an older kernel
+ * than today's, and any call can be made to fail.
  */
 #ifndef VIOMMU_TEST_IOMMUFD_KERNEL_H
 #define VIOMMU_TEST_IOMMUFD_KERNEL_H
@@ -46,7 +47,7 @@ typedef struct FakeKernel {
     unsigned long failed_request;
     unsigned calls;
     unsigned interrupt_at;     /* the same with EINTR, once */
-    unsigned bad_entry;        /* of an invalidation array: entries before it are carried out */
+    unsigned bad_entry;        /* of an invalidation array; those before it succeed */
     int cut;                   /* bytes that the next read lacks */
     unsigned mapped;           /* IOAS mappings of 4 KiB pages */
     unsigned responses, last_code, last_cookie;

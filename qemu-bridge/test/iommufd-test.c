@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The host's objects beside a stand-in for the kernel: lifetimes, every release of Linux that lacks something, every
- * call failing with every error, arrays and queues that are cut short. Prints what it did; exits 1 on the first
- * difference. Neither QEMU nor /dev/iommu is needed to run it.
+ * The host's objects beside a stand-in for the kernel: lifetimes, every release of Linux
+ * that lacks something, every call failing with every error, arrays and queues that are
+ * cut short. Prints what it did; exits 1 at the first difference. Needs neither QEMU nor
+ * /dev/iommu.
  */
 #include "compat.h"
 #include "iommufd-attach.h"
@@ -26,22 +27,26 @@ static const FakeRelease releases[] = {
     { "6.6", .hw_info = true },
     { "6.8", .hw_info = true, .nesting = true, .invalidate = true },
     { "6.11", .hw_info = true, .nesting = true, .invalidate = true, .faults = true },
-    { "6.13", .hw_info = true, .nesting = true, .invalidate = true, .faults = true, .viommu = true },
-    { "6.15", .hw_info = true, .nesting = true, .invalidate = true, .faults = true, .viommu = true, .events = true,
-      .pasids = true },
+    { "6.13", .hw_info = true, .nesting = true, .invalidate = true, .faults = true,
+      .viommu = true },
+    { "6.15", .hw_info = true, .nesting = true, .invalidate = true, .faults = true,
+      .viommu = true, .events = true, .pasids = true },
 };
 #define NEWEST (&releases[ARRAY_SIZE(releases) - 1])
-static const uint32_t hw_types[] = { IOMMU_HW_INFO_TYPE_INTEL_VTD, IOMMU_HW_INFO_TYPE_ARM_SMMUV3 };
+static const uint32_t hw_types[] = { IOMMU_HW_INFO_TYPE_INTEL_VTD,
+                                     IOMMU_HW_INFO_TYPE_ARM_SMMUV3 };
 
 static unsigned requests_seen, events_seen, losses_seen;
 static uint8_t tables[24];
 
-static void see_request(void *opaque, const HostDevice *device, const struct iommu_hwpt_pgfault *fault)
+static void see_request(void *opaque, const HostDevice *device,
+                        const struct iommu_hwpt_pgfault *fault)
 {
     requests_seen++;
 }
 
-static void see_event(void *opaque, uint32_t space, const void *record, uint32_t size, bool lost)
+static void see_event(void *opaque, uint32_t space, const void *record, uint32_t size,
+                      bool lost)
 {
     events_seen += size > 0;
     losses_seen += lost;
@@ -61,7 +66,8 @@ static void end(IommufdHost *host, const char *what)
     fake.fail_at = 0;
     viommu_iommufd_host_close(host);
     CHECK(fake_objects() == 0, "%s: %u objects are left", what, fake_objects());
-    CHECK(fake_attachments() == 0, "%s: %u attachments are left", what, fake_attachments());
+    CHECK(fake_attachments() == 0, "%s: %u attachments are left", what,
+          fake_attachments());
     CHECK(fake_open_queues() == 0, "%s: %u queues are open", what, fake_open_queues());
 }
 
@@ -74,7 +80,11 @@ static void push(const void *data, size_t size)
 static void push_fault(uint32_t flags, uint32_t pasid, uint32_t group, uint32_t cookie)
 {
     const struct iommu_hwpt_pgfault fault = {
-        .flags = flags, .dev_id = FAKE_DEV_ID, .pasid = pasid, .grpid = group, .cookie = cookie,
+        .flags = flags,
+        .dev_id = FAKE_DEV_ID,
+        .pasid = pasid,
+        .grpid = group,
+        .cookie = cookie,
     };
 
     push(&fault, sizeof(fault));
@@ -89,7 +99,8 @@ static unsigned live(IommufdHost *host)
     unsigned i, refused = 0;
 
     for (i = 0; i < FAKE_DEVICES; i++) {
-        refused += viommu_iommufd_host_add_device(host, i, FAKE_DEV_ID + i, FAKE_DEVICE + i, &device[i]) != 0;
+        refused += viommu_iommufd_host_add_device(host, i, FAKE_DEV_ID + i,
+                                                  FAKE_DEVICE + i, &device[i]) != 0;
     }
     for (i = 0; i < FAKE_DEVICES; i++) {
         if (device[i]) {
@@ -104,14 +115,20 @@ static unsigned live(IommufdHost *host)
     refused += viommu_iommufd_host_map(host, 2, 0, tables, 4096, 3) != 0;
     refused += viommu_iommufd_host_attach(host, device[0], IOMMUFD_NO_PASID, 1) != 0;
     refused += viommu_iommufd_host_attach(host, device[0], 5, 1) != 0;
-    refused += viommu_iommufd_host_attach_nested(host, device[0], IOMMUFD_NO_PASID, 2, 1, tables, sizeof(tables)) != 0;
-    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
-    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables, sizeof(tables)) != 0;
-    refused += viommu_iommufd_host_invalidate_viommu(host, 2, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3, commands, 16,
-                                              &count) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], IOMMUFD_NO_PASID, 2, 1,
+                                                 tables, sizeof(tables)) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables,
+                                                 sizeof(tables)) != 0;
+    refused += viommu_iommufd_host_attach_nested(host, device[0], 3, 2, 1, tables,
+                                                 sizeof(tables)) != 0;
+    refused +=
+        viommu_iommufd_host_invalidate_viommu(host, 2,
+                                              IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
+                                              commands, 16, &count) != 0;
     count = 2;
-    refused += viommu_iommufd_host_invalidate_tables(host, device[0], 3, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, commands, 24,
-                                              &count) != 0;
+    refused += viommu_iommufd_host_invalidate_tables(host, device[0], 3,
+                                                     IOMMU_HWPT_INVALIDATE_DATA_VTD_S1,
+                                                     commands, 24, &count) != 0;
     push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 9, 77);
     refused += viommu_iommufd_host_poll(host) != 0;
     refused += viommu_iommufd_host_respond(host, device[0], 3, 9, 0) != 0;
@@ -124,7 +141,9 @@ static unsigned live(IommufdHost *host)
     return refused;
 }
 
-static const int errors[] = { EINVAL, ENOTTY, EOPNOTSUPP, EBUSY, EFAULT, ENOSPC, ENOMEM, ENOENT, EIO };
+static const int errors[] = {
+    EINVAL, ENOTTY, EOPNOTSUPP, EBUSY, EFAULT, ENOSPC, ENOMEM, ENOENT, EIO
+};
 
 /* What ends an object's or attachment's life: when the kernel refuses that, it stays. */
 static bool takes_away(unsigned long request)
@@ -154,13 +173,17 @@ static void test_every_failure(uint32_t hw_type)
                 kept++;
                 continue;
             }
-            CHECK(fake_objects() == 0 && fake_attachments() == 0 && fake_open_queues() == 0,
-                  "call %u (request %#lx) failing with %s leaves %u objects, %u attachments", at,
-                  fake.failed_request, strerror(errors[error]), fake_objects(), fake_attachments());
+            CHECK(
+                fake_objects() == 0 && fake_attachments() == 0 && fake_open_queues() == 0,
+                "call %u (request 0x%lx) failing with %s leaves %u objects, "
+                  "%u attachments",
+                at, fake.failed_request, strerror(errors[error]), fake_objects(),
+                fake_attachments());
         }
     }
-    printf("type %u: %u lives, one for each of %u calls and %zu errors; in %u the kernel kept something itself\n", hw_type,
-           lives, calls, ARRAY_SIZE(errors), kept);
+    printf("type %u: %u lives, one for each of %u calls and %zu errors; "
+           "in %u the kernel kept something itself\n",
+           hw_type, lives, calls, ARRAY_SIZE(errors), kept);
 }
 
 static void test_interruptions(void)
@@ -181,7 +204,10 @@ static void test_interruptions(void)
     printf("interruptions: each of %u calls is repeated\n", calls);
 }
 
-/* What a release of Linux lacks is an ability that is missing, never an error that means something else. */
+/*
+ * What a release of Linux lacks is a missing ability, never an error that means something
+ * else.
+ */
 static void test_releases(void)
 {
     static const uint32_t expected[][ARRAY_SIZE(hw_types)] = {
@@ -189,9 +215,11 @@ static void test_releases(void)
         { 0, 0 },
         { HOST_NEST_PARENT, HOST_NEST_PARENT },
         { HOST_NEST_PARENT | HOST_FAULT_QUEUE, HOST_NEST_PARENT | HOST_FAULT_QUEUE },
-        { HOST_NEST_PARENT | HOST_FAULT_QUEUE, HOST_NEST_PARENT | HOST_FAULT_QUEUE | HOST_VIOMMU },
+        { HOST_NEST_PARENT | HOST_FAULT_QUEUE,
+          HOST_NEST_PARENT | HOST_FAULT_QUEUE | HOST_VIOMMU },
         { HOST_NEST_PARENT | HOST_FAULT_QUEUE | HOST_PASIDS,
-          HOST_NEST_PARENT | HOST_FAULT_QUEUE | HOST_VIOMMU | HOST_VEVENTQ | HOST_PASIDS },
+          HOST_NEST_PARENT | HOST_FAULT_QUEUE | HOST_VIOMMU | HOST_VEVENTQ |
+              HOST_PASIDS },
     };
     HostDevice *device;
     IommufdHost host;
@@ -202,19 +230,27 @@ static void test_releases(void)
             const char *name = releases[i].name;
 
             begin(&host, &releases[i], hw_types[type]);
-            CHECK(viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "%s", name);
-            CHECK(device->abilities == expected[i][type], "%s, type %u: abilities %#x", name, hw_types[type],
-                  device->abilities);
+            CHECK(viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE,
+                                                 &device) == 0,
+                  "%s", name);
+            CHECK(device->abilities == expected[i][type], "%s, type %u: abilities 0x%x",
+                  name, hw_types[type], device->abilities);
             CHECK(fake_objects() == 0, "%s: trying out leaves objects", name);
-            CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == 0, "%s", name);
-            CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "%s", name);
-            CHECK(viommu_iommufd_host_attach(&host, device, 2, 1) == (releases[i].pasids ? 0 : -EOPNOTSUPP), "%s", name);
-            CHECK(viommu_iommufd_host_create_space(&host, 2, device, true) == (releases[i].nesting ? 0 : -EOPNOTSUPP), "%s",
+            CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == 0, "%s",
                   name);
+            CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0,
+                  "%s", name);
+            CHECK(viommu_iommufd_host_attach(&host, device, 2, 1) ==
+                      (releases[i].pasids ? 0 : -EOPNOTSUPP),
+                  "%s", name);
+            CHECK(viommu_iommufd_host_create_space(&host, 2, device, true) ==
+                      (releases[i].nesting ? 0 : -EOPNOTSUPP),
+                  "%s", name);
             end(&host, name);
         }
     }
-    printf("releases: %zu, each with %zu kinds of IOMMU\n", ARRAY_SIZE(releases), ARRAY_SIZE(hw_types));
+    printf("releases: %zu, each with %zu kinds of IOMMU\n", ARRAY_SIZE(releases),
+           ARRAY_SIZE(hw_types));
 }
 
 static void test_lifetimes(void)
@@ -223,25 +259,43 @@ static void test_lifetimes(void)
     IommufdHost host;
 
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == 0, "add");
-    CHECK(device->info.size == sizeof(struct iommu_hw_info_arm_smmuv3) && device->info.data[0] == 0x5a, "info");
-    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) == -EEXIST, "the same number again");
+    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) ==
+              0,
+          "add");
+    CHECK(device->info.size == sizeof(struct iommu_hw_info_arm_smmuv3) &&
+              device->info.data[0] == 0x5a,
+          "info");
+    CHECK(viommu_iommufd_host_add_device(&host, 7, FAKE_DEV_ID, FAKE_DEVICE, &device) ==
+              -EEXIST,
+          "the same number again");
     CHECK(viommu_iommufd_host_create_space(&host, 1, device, true) == 0, "parent");
-    CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == -EEXIST, "the same number again");
-    CHECK(viommu_iommufd_host_map(&host, 9, 0, tables, 4096, 3) == -ENOENT, "no such space");
+    CHECK(viommu_iommufd_host_create_space(&host, 1, device, false) == -EEXIST,
+          "the same number again");
+    CHECK(viommu_iommufd_host_map(&host, 9, 0, tables, 4096, 3) == -ENOENT,
+          "no such space");
     CHECK(viommu_iommufd_host_identify(&host, device, 0x10) == 0, "identify");
-    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "nested");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables,
+                                            16) == 0,
+          "nested");
     CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_NESTED, "attached to guest tables");
     CHECK(viommu_iommufd_host_destroy_space(&host, 1) == -EBUSY, "in use");
-    CHECK(fake_objects() == 7, "%u objects: IOAS, parent, vIOMMU, vDEVICE, two queues, tables", fake_objects());
+    CHECK(fake_objects() == 7,
+          "%u objects: IOAS, parent, vIOMMU, vDEVICE, two queues, tables",
+          fake_objects());
     /* New tables in the place of old ones: the old ones are gone. */
-    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16) == 0, "again");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables,
+                                            16) == 0,
+          "again");
     CHECK(fake_objects() == 7, "%u objects", fake_objects());
-    CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "pass-through on the parent");
-    CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_PARENT && fake_objects() == 6, "the tables are gone");
+    CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0,
+          "pass-through on the parent");
+    CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_PARENT && fake_objects() == 6,
+          "the tables are gone");
     CHECK(viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == 0, "detach");
-    CHECK(viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == -ENOENT, "twice");
-    CHECK(viommu_iommufd_host_destroy_space(&host, 1) == 0 && fake_objects() == 0, "destroy");
+    CHECK(viommu_iommufd_host_detach(&host, device, IOMMUFD_NO_PASID) == -ENOENT,
+          "twice");
+    CHECK(viommu_iommufd_host_destroy_space(&host, 1) == 0 && fake_objects() == 0,
+          "destroy");
     end(&host, "lifetimes");
     printf("lifetimes: every object goes after those that need it\n");
 }
@@ -256,11 +310,18 @@ static void test_refused_tables(void)
     viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
     viommu_iommufd_host_create_space(&host, 1, device, true);
     CHECK(viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1) == 0, "parent");
-    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 0) == -EINVAL, "no data");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables,
+                                            0) == -EINVAL,
+          "no data");
     CHECK(fake_attached(0, IOMMUFD_NO_PASID) == FAKE_PARENT, "still where it was");
-    /* A device that cannot ask for pages is refused a fault queue, and gets its tables without. */
+    /*
+     * A device that cannot ask for pages is refused a fault queue, and gets its tables
+     * without.
+     */
     fake.page_requests = false;
-    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables, 24) == 0, "without a queue");
+    CHECK(viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 1, tables,
+                                            24) == 0,
+          "without a queue");
     CHECK(!(device->abilities & HOST_FAULT_QUEUE), "and it is known from now on");
     end(&host, "refused tables");
     printf("refused tables: the device stays where it was\n");
@@ -276,21 +337,35 @@ static void test_arrays(void)
     begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
     viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
     viommu_iommufd_host_create_space(&host, 1, device, true);
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == 0 && count == 16, "all");
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == 0 &&
+              count == 16,
+          "all");
     fake.bad_entry = 6;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 5, "%u of 16", count);
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
+                  -EIO &&
+              count == 5,
+          "%u of 16", count);
     fake.bad_entry = 1;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EIO && count == 0, "%u of 5", count);
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
+                  -EIO &&
+              count == 0,
+          "%u of 5", count);
     fake.bad_entry = 0;
     count = 16;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 7, commands, 16, &count) == -EINVAL && count == 0, "wrong type");
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 7, commands, 16, &count) ==
+                  -EINVAL &&
+              count == 0,
+          "wrong type");
     count = 16;
     fake.fail_at = fake.calls + 1;
     fake.error = ENOTTY;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == -EOPNOTSUPP && count == 0,
+    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
+                  -EOPNOTSUPP &&
+              count == 0,
           "a call that the kernel does not know carries out nothing");
     end(&host, "arrays");
-    printf("invalidation arrays: what was carried out is known, also of those that stop in the middle\n");
+    printf("invalidation arrays: what was carried out is known, "
+           "also of those that stop in the middle\n");
 }
 
 static void test_queues(void)
@@ -311,26 +386,36 @@ static void test_queues(void)
     CHECK(viommu_iommufd_host_descriptors(&host, fds, 4) == 2, "two queues");
     push_fault(0, 0, 4, 0);
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 4, 1234);
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 2, "%u page requests", requests_seen);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 5, 0) == -ENOENT, "another group");
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 15) == 0, "response failure");
-    CHECK(fake.last_cookie == 1234 && fake.last_code == IOMMUFD_PAGE_RESP_INVALID, "code %u", fake.last_code);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 0) == -ENOENT, "answered already");
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 2, "%u page requests",
+          requests_seen);
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 5, 0) == -ENOENT,
+          "another group");
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 15) == 0,
+          "response failure");
+    CHECK(fake.last_cookie == 1234 && fake.last_code == IOMMUFD_PAGE_RESP_INVALID,
+          "code %u", fake.last_code);
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 0) == -ENOENT,
+          "answered already");
     /* Tables that are gone take their groups with them. */
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 6, 1235);
     viommu_iommufd_host_poll(&host);
     viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT, "gone with its tables");
+    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT,
+          "gone with its tables");
     /* Also those with a PASID, when it is the tables of requests without that have it. */
     viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
-    push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 8, 1237);
+    push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 8,
+               1237);
     viommu_iommufd_host_poll(&host);
     viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(viommu_iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT, "gone with the tables that had its PASID");
-    /* Of a device that has gone meanwhile: answered, and nobody is told. */
+    CHECK(viommu_iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT,
+          "gone with the tables that had its PASID");
+    /* Of a device that has gone in between: answered, and not told. */
     requests_seen = 0;
     push(&stranger, sizeof(stranger));
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 0 && fake.last_cookie == 1238, "a stranger's request");
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 0 &&
+              fake.last_cookie == 1238,
+          "a stranger's request");
     push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 7, 1236);
     fake.cut = 8;
     CHECK(viommu_iommufd_host_poll(&host) == -EIO, "a record that was cut");
@@ -344,8 +429,8 @@ static void test_queues(void)
     push(&event, sizeof(event));
     header.flags = IOMMU_VEVENTQ_FLAG_LOST_EVENTS;
     push(&header, sizeof(header));
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && events_seen == 1 && losses_seen == 1, "%u events, %u losses", events_seen,
-          losses_seen);
+    CHECK(viommu_iommufd_host_poll(&host) == 0 && events_seen == 1 && losses_seen == 1,
+          "%u events, %u losses", events_seen, losses_seen);
     header.flags = 0;
     push(&header, sizeof(header));
     push(&event, sizeof(event));
@@ -363,9 +448,13 @@ static void test_ranges(void)
 
     fake_reset(NEWEST, IOMMU_HW_INFO_TYPE_INTEL_VTD);
     CHECK(viommu_iommufd_ioas_alloc(&io, &ioas) == 0, "IOAS");
-    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 4, &count) == 0 && count == 2, "%u ranges", count);
-    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 1, &count) == 0 && count == 2, "more than fit");
-    CHECK(viommu_iommufd_destroy(&io, ioas) == 0 && viommu_iommufd_destroy(&io, ioas) == -ENOENT, "destroy");
+    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 4, &count) == 0 && count == 2,
+          "%u ranges", count);
+    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 1, &count) == 0 && count == 2,
+          "more than fit");
+    CHECK(viommu_iommufd_destroy(&io, ioas) == 0 &&
+              viommu_iommufd_destroy(&io, ioas) == -ENOENT,
+          "destroy");
     printf("ranges: as many as there are\n");
 }
 

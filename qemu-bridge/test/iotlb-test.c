@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The IOTLB beside a naive list of blocks, and under threads. Prints what it did; exits 1 on the first difference.
- * QEMU is not needed to run it: the few functions that the cache takes from QEMU stand in below.
+ * The IOTLB beside a naive list of blocks, and under threads. Prints what it did; exits 1
+ * at the first difference.
  */
 #include "compat.h"
 #include <malloc.h>
@@ -19,8 +19,14 @@
 /* Stand-ins for QEMU's. */
 void qemu_mutex_init(QemuMutex *m) { pthread_mutex_init(&m->lock, NULL); }
 void qemu_mutex_destroy(QemuMutex *m) { pthread_mutex_destroy(&m->lock); }
-void qemu_mutex_lock_impl(QemuMutex *m, const char *file, const int line) { pthread_mutex_lock(&m->lock); }
-void qemu_mutex_unlock_impl(QemuMutex *m, const char *file, const int line) { pthread_mutex_unlock(&m->lock); }
+void qemu_mutex_lock_impl(QemuMutex *m, const char *file, const int line)
+{
+    pthread_mutex_lock(&m->lock);
+}
+void qemu_mutex_unlock_impl(QemuMutex *m, const char *file, const int line)
+{
+    pthread_mutex_unlock(&m->lock);
+}
 QemuMutexLockFunc qemu_mutex_lock_func = qemu_mutex_lock_impl;
 void *qemu_memalign(size_t alignment, size_t size) { return memalign(alignment, size); }
 void qemu_vfree(void *p) { free(p); }
@@ -35,7 +41,10 @@ static uint64_t next_random(void)
     return random_state;
 }
 
-/* The reference: every block ever inserted that no invalidation has met. The cache may hold fewer, never others. */
+/*
+ * The reference: every block ever inserted that no invalidation has met. The cache may
+ * hold fewer blocks, never others.
+ */
 #define MODEL_SIZE 4096
 
 typedef struct Block {
@@ -91,7 +100,8 @@ static bool model_allows(uint64_t address, uint32_t access, const IotlbHit *hit)
         const Block *b = &model[i];
 
         if (b->log2_size == hit->log2_size && contains(b->input, b->log2_size, address) &&
-            b->output == hit->output && b->access == hit->access && (b->access & access) == access) {
+            b->output == hit->output && b->access == hit->access &&
+            (b->access & access) == access) {
             return true;
         }
     }
@@ -103,8 +113,8 @@ static const uint8_t sizes[] = { 12, 12, 12, 12, 12, 13, 16, 21, 21, 30, 39, 52,
 static uint64_t random_address(void)
 {
     /* Few distinct places, so that blocks of different sizes meet. */
-    return (next_random() & 0x3ff) << 12 | (next_random() & 3) << 30 | (next_random() & 1) << 47 |
-           (next_random() & 0xfff);
+    return (next_random() & 0x3ff) << 12 | (next_random() & 3) << 30 |
+           (next_random() & 1) << 47 | (next_random() & 0xfff);
 }
 
 static uint64_t block_base(uint64_t address, uint32_t log2_size)
@@ -125,7 +135,8 @@ static void random_insert(Iotlb *t)
     };
 
     qemu_mutex_lock(&t->lock);
-    viommu_iotlb_insert_locked(t, b.input, b.output, b.log2_size, b.access, b.space, b.sub);
+    viommu_iotlb_insert_locked(t, b.input, b.output, b.log2_size, b.access, b.space,
+                               b.sub);
     qemu_mutex_unlock(&t->lock);
     model_insert(&b);
 }
@@ -166,7 +177,8 @@ static void against_reference(void)
             lookups++;
             if (viommu_iotlb_lookup(&t, address, access, &hit)) {
                 hits++;
-                CHECK(model_allows(address, access, &hit), "step %u: a translation that is not there", step);
+                CHECK(model_allows(address, access, &hit),
+                      "step %u: a translation that is not there", step);
             }
         }
     }
@@ -196,8 +208,10 @@ static void keeps_what_fits(void)
     CHECK(t.entries == IOTLB_SETS * 2, "%u entries", t.entries);
     CHECK(viommu_iotlb_invalidate(&t, &one) == 1, "a page invalidation");
     for (i = 0; i < IOTLB_SETS * 2; i++) {
-        CHECK(viommu_iotlb_lookup(&t, i << 12 | 0xabc, IOTLB_RW, &hit) == (i != 5), "page %" PRIu64, i);
-        CHECK(i == 5 || hit.output == (i + 7) << 12, "page %" PRIu64 " leads elsewhere", i);
+        CHECK(viommu_iotlb_lookup(&t, i << 12 | 0xabc, IOTLB_RW, &hit) == (i != 5),
+              "page %" PRIu64, i);
+        CHECK(i == 5 || hit.output == (i + 7) << 12, "page %" PRIu64 " leads elsewhere",
+              i);
     }
     viommu_iotlb_destroy(&t);
     printf("iotlb-test: %u neighbouring pages kept\n", IOTLB_SETS * 2);
@@ -210,22 +224,30 @@ static void epochs(void)
 
     CHECK(viommu_iotlb_epochs_fresh(&e, 5, 0), "the first answer");
     viommu_iotlb_epochs_note(&e, 5, 10);
-    CHECK(!viommu_iotlb_epochs_fresh(&e, 5, 9) && viommu_iotlb_epochs_fresh(&e, 5, 10), "an older answer of the space");
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 5, 9) && viommu_iotlb_epochs_fresh(&e, 5, 10),
+          "an older answer of the space");
     CHECK(viommu_iotlb_epochs_fresh(&e, 6, 9), "an older answer of another space");
     viommu_iotlb_epochs_note(&e, IOTLB_ANY, 20);
-    CHECK(!viommu_iotlb_epochs_fresh(&e, 6, 19) && viommu_iotlb_epochs_fresh(&e, 6, 20), "an older answer of any space");
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 6, 19) && viommu_iotlb_epochs_fresh(&e, 6, 20),
+          "an older answer of any space");
     /* Once round: a slot that nothing touches must not come to look like the future. */
     for (epoch = 0x1000000; epoch; epoch += 0x1000000) {
         viommu_iotlb_epochs_note(&e, 7, epoch);
-        CHECK(viommu_iotlb_epochs_fresh(&e, 5, epoch) && viommu_iotlb_epochs_fresh(&e, 200, epoch), "at %#x", epoch);
-        CHECK(!viommu_iotlb_epochs_fresh(&e, 7, epoch - 1), "at %#x", epoch);
+        CHECK(viommu_iotlb_epochs_fresh(&e, 5, epoch) &&
+                  viommu_iotlb_epochs_fresh(&e, 200, epoch),
+              "at 0x%x", epoch);
+        CHECK(!viommu_iotlb_epochs_fresh(&e, 7, epoch - 1), "at 0x%x", epoch);
     }
     viommu_iotlb_epochs_note(&e, 7, 3);
-    CHECK(!viommu_iotlb_epochs_fresh(&e, 7, 0xfffffff0u) && viommu_iotlb_epochs_fresh(&e, 7, 4), "across the wrap");
+    CHECK(!viommu_iotlb_epochs_fresh(&e, 7, 0xfffffff0u) &&
+              viommu_iotlb_epochs_fresh(&e, 7, 4),
+          "across the wrap");
     printf("iotlb-test: epochs\n");
 }
 
-/* Readers against writers: an answer is always one that was put there, never half of two. */
+/*
+ * Readers against writers: an answer is always one that was put there, never half of two.
+ */
 #define RACE_PAGES 8
 
 static bool race_over;
@@ -242,9 +264,12 @@ static void *reader(void *opaque)
         uint64_t page = i % RACE_PAGES;
 
         /* All pages collide in one set. */
-        if (viommu_iotlb_lookup(t, page << (12 + IOTLB_SETS_BITS * 2), IOTLB_READ, &hit)) {
-            CHECK((hit.output >> 40) == page && (hit.output >> 12 & 1) == (hit.access >> 1),
-                  "page %" PRIu64 " -> %" PRIx64 " access %u", page, hit.output, hit.access);
+        if (viommu_iotlb_lookup(t, page << (12 + IOTLB_SETS_BITS * 2), IOTLB_READ,
+                                &hit)) {
+            CHECK((hit.output >> 40) == page &&
+                      (hit.output >> 12 & 1) == (hit.access >> 1),
+                  "page %" PRIu64 " -> %" PRIx64 " access %u", page, hit.output,
+                  hit.access);
             hits++;
         }
     }
@@ -261,7 +286,8 @@ static void *writer(void *opaque)
         uint64_t page = i * 5 % RACE_PAGES, odd = i >> 3 & 1;
 
         qemu_mutex_lock(&t->lock);
-        viommu_iotlb_insert_locked(t, page << (12 + IOTLB_SETS_BITS * 2), page << 40 | odd << 12, 12, 1 | odd << 1, 0, 0);
+        viommu_iotlb_insert_locked(t, page << (12 + IOTLB_SETS_BITS * 2),
+                                   page << 40 | odd << 12, 12, 1 | odd << 1, 0, 0);
         qemu_mutex_unlock(&t->lock);
         if (i % 64 == 0) {
             viommu_iotlb_flush(t);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests: a thread without the big lock that does DMA as the first viommu-testdev, again and again, and is slow between what it has
- * learned of a translation and keeping it: each lock that it takes in translate.c takes long. It reads a word at VIOMMU_PROBE, an
- * input address, and stores it to guest memory behind a count of such reads. Loaded behind the bridge.
+ * For tests: a thread without the big lock that does DMA as the first viommu-testdev
+ * again and again, and is slow between learning a translation and keeping it: each lock
+ * that it takes in translate.c takes long. It reads a word at VIOMMU_PROBE, an input
+ * address, and stores it to guest memory behind a count of such reads. Loaded behind the
+ * bridge.
  */
 #include "compat.h"
 #include "qemu/module.h"
@@ -27,15 +29,18 @@ static void lock_late(QemuMutex *mutex, const char *file, int line)
 
 static void *read_again_and_again(void *opaque)
 {
-    hwaddr address = strtoull(getenv("VIOMMU_PROBE"), NULL, 16);
+    uint64_t address = 0;
     uint32_t report[2] = { 0 };
 
+    qemu_strtou64(getenv("VIOMMU_PROBE"), NULL, 16, &address);
     rcu_register_thread();
     is_late = true;
     for (;;) {
-        address_space_read(as, address, MEMTXATTRS_UNSPECIFIED, &report[1], sizeof(uint32_t));
+        address_space_read(as, address, MEMTXATTRS_UNSPECIFIED, &report[1],
+                           sizeof(uint32_t));
         report[0]++;
-        address_space_write(&address_space_memory, REPORT_AT, MEMTXATTRS_UNSPECIFIED, report, sizeof(report));
+        address_space_write(&address_space_memory, REPORT_AT, MEMTXATTRS_UNSPECIFIED,
+                            report, sizeof(report));
         g_usleep(PAUSE_US);
     }
     return NULL;
@@ -54,7 +59,8 @@ static void probe(Notifier *unused, void *data)
     object_child_foreach_recursive(object_get_root(), find_device, NULL);
     lock_at_once = qemu_mutex_lock_func;
     qatomic_set(&qemu_mutex_lock_func, lock_late);
-    qemu_thread_create(&thread, "late-probe", read_again_and_again, NULL, QEMU_THREAD_DETACHED);
+    qemu_thread_create(&thread, "late-probe", read_again_and_again, NULL,
+                       QEMU_THREAD_DETACHED);
 }
 
 static Notifier machine_done = { .notify = probe };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests: someone inside QEMU who wants to hear of translations, as VFIO and vhost do. Loaded behind the bridge;
- * registers one IOMMU notifier for the first viommu-testdev when the machine is complete, replays if it asked for
- * MAP, and writes what it hears on standard error, a line each. VIOMMU_PROBE says what to ask for: map, unmap,
- * device-iotlb.
+ * For tests: an IOMMU notifier inside QEMU, as VFIO and vhost have them. Loaded behind
+ * the bridge. When the machine is complete it registers one notifier for the first
+ * viommu-testdev, replays if it is for MAP events, and writes every event to standard
+ * error, a line each. VIOMMU_PROBE says what to register for: map, unmap, device-iotlb.
  */
 #include "compat.h"
 #include "qemu/module.h"
@@ -14,8 +14,8 @@ static IOMMUNotifier notifier;
 static void heard(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
     fprintf(stderr, "probe: %s %" PRIx64 "+%" PRIx64 " -> %" PRIx64 " perm %d\n",
-            entry->perm == IOMMU_NONE ? "unmap" : "map", (uint64_t)entry->iova, (uint64_t)entry->addr_mask,
-            (uint64_t)entry->translated_addr, entry->perm);
+            entry->perm == IOMMU_NONE ? "unmap" : "map", (uint64_t)entry->iova,
+            (uint64_t)entry->addr_mask, (uint64_t)entry->translated_addr, entry->perm);
 }
 
 static IOMMUNotifierFlag wanted(void)
@@ -25,7 +25,8 @@ static IOMMUNotifierFlag wanted(void)
     if (!g_strcmp0(what, "map")) {
         return IOMMU_NOTIFIER_IOTLB_EVENTS;
     }
-    return g_strcmp0(what, "unmap") ? IOMMU_NOTIFIER_DEVIOTLB_UNMAP : IOMMU_NOTIFIER_UNMAP;
+    return g_strcmp0(what, "unmap") ? IOMMU_NOTIFIER_DEVIOTLB_UNMAP :
+                                      IOMMU_NOTIFIER_UNMAP;
 }
 
 static int find_device(Object *child, void *opaque)
@@ -45,7 +46,8 @@ static void probe(Notifier *unused, void *data)
     Error *error = NULL;
 
     object_child_foreach_recursive(object_get_root(), find_device, &device);
-    section = memory_region_find(pci_device_iommu_address_space(PCI_DEVICE(device))->root, 0, 1);
+    section = memory_region_find(pci_device_iommu_address_space(PCI_DEVICE(device))->root,
+                                 0, 1);
     iommu_notifier_init(&notifier, heard, wanted(), 0, UINT64_MAX, 0);
     if (memory_region_register_iommu_notifier(section.mr, &notifier, &error) < 0) {
         fprintf(stderr, "probe: refused: %s\n", error_get_pretty(error));

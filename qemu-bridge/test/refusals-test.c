@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is one request (refusals.c), under the sequences in which QEMU's memory API asks for
- * translations: it holds a read-side critical section from the first to the last of them. No test
- * waits, and none looks at a clock.
+ * What is one request (refusals.c), under the sequences in which QEMU's memory API asks
+ * for translations: it holds a read-side critical section from the first to the last of
+ * them. No test waits, and none looks at a clock.
  */
 #include "compat.h"
 #include "refusals.h"
@@ -20,7 +20,9 @@ void qemu_event_set(QemuEvent *event) {}
 static int space, other_space;
 static unsigned recorded;
 
-/* Whether somebody else who looks in the middle of a section has to wait for its end. */
+/*
+ * Whether a grace period that begins in the middle of a section has to wait for its end.
+ */
 static bool counts_as_old(void)
 {
     unsigned long ctr = qatomic_read(&get_ptr_rcu_reader()->ctr);
@@ -51,8 +53,12 @@ static void translate(const void *who, uint64_t address, uint32_t access)
     }
 }
 
-/* flatview_read and flatview_write, in pieces as large as their alignment and four bytes allow. */
-static void access_nothing(const void *who, uint64_t address, uint32_t length, uint32_t access)
+/*
+ * flatview_read and flatview_write, in pieces as large as their alignment and four bytes
+ * allow.
+ */
+static void access_nothing(const void *who, uint64_t address, uint32_t length,
+                           uint32_t access)
 {
     while (length) {
         uint32_t piece = MIN(MIN(length, 4), address & -address ? address & -address : 4);
@@ -72,7 +78,10 @@ static void request(uint64_t address, uint32_t length, uint32_t access)
     rcu_read_unlock();
 }
 
-/* address_space_map for reading: translated to see what is there, and read into a bounce buffer. */
+/*
+ * address_space_map for reading: translated to see what is there, and read into a bounce
+ * buffer.
+ */
 static void map_for_reading(uint64_t address, uint32_t length)
 {
     rcu_read_lock();
@@ -130,7 +139,10 @@ static void separate_requests(void)
     rcu_read_unlock();
 }
 
-/* A section around requests: of a virtqueue, or of TCG's execution loop, with guest code in between. */
+/*
+ * A section around requests: of a virtqueue, or of TCG's execution loop with guest code
+ * in between.
+ */
 static void in_a_longer_section(void)
 {
     rcu_read_lock();
@@ -162,7 +174,10 @@ static void in_a_longer_section(void)
     expect(1, "the next section");
 }
 
-/* Where each piece's size is known (interrupts.c), only what stands behind a refused one goes on with it. */
+/*
+ * Where the size of each piece is known (interrupt-range.c), only what stands right
+ * behind a refused piece goes on with it.
+ */
 static void pieces_of_known_size(void)
 {
     rcu_read_lock();

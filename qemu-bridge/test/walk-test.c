@@ -4,7 +4,7 @@
  * little-endian:
  *   C                                       forget all memory
  *   S, u64 address, u64 bytes, the bytes    memory
- *   T, u32 bytes, a Tables message          the tables of what follows
+ *   T, u32 bytes, a PeerWalk message          the tables of what follows
  *   A, u64 address, u32 access              prints "-", or for each block its input,
  *                                           output, log2 of the size, and access
  */
@@ -51,10 +51,10 @@ static void take_segment(void)
 
 static WalkTables *take_tables(void)
 {
-    static viommu_Tables msg;
+    static viommu_PeerWalk msg;
     WalkTables *tables = NULL;
 
-    if (reader_take_message(viommu_Tables_fields, &msg)) {
+    if (reader_take_message(viommu_PeerWalk_fields, &msg)) {
         tables = viommu_walk_tables_new(&msg);
     }
     printf("%s", tables ? "" : "bad tables\n");
