@@ -21,18 +21,18 @@ function clearing({ fields }) {
   return `    (m) => {\n${lines.join('')}    },\n`;
 }
 
-/** What is at its default is left out, as proto3 has it. */
+/** What is at its default, or is not there, is left out, as proto3 has it. */
 function encodeField(field) {
   const ref = `m.${field.name}`;
   const write = `w.uint32(${tag(field)}).${field.kind}(${ref});\n`;
   if (field.kind === 'map') {
     return (
-      `      for (const key of Object.keys(${ref})) {\n` +
+      `      for (const key of Object.keys(${ref} ?? {})) {\n` +
       `        w.uint32(${tag(field)}).entry(key, ${ref}[key] as string);\n` +
       '      }\n'
     );
   }
-  if (/s$/.test(field.kind)) return `      if (${ref}.length > 0) ${write}`;
+  if (/s$/.test(field.kind)) return `      if (${ref}?.length) ${write}`;
   return `      if (${ref}) ${write}`;
 }
 

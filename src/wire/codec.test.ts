@@ -110,6 +110,10 @@ describe.each(all.map((codec) => [codec.name, codec] as const))('%s', (name, cod
     expect(encode(codec, message)).toEqual(new Uint8Array(type.encode(message).finish()));
   });
 
+  it('leaves out fields that are not there', () => {
+    expect(encode(codec, {})).toEqual(new Uint8Array(0));
+  });
+
   it('comes back as it was, also after a fuller one', () => {
     for (const seed of [9, 1, 4]) {
       const message = filled(type, seed);

@@ -23,7 +23,7 @@ export const CODEC = {
       if (m.model) w.uint32(34).string(m.model);
       if (m.peer) w.uint32(42).string(m.peer);
       if (m.sharedBytes) w.uint32(48).uint32(m.sharedBytes);
-      for (const key of Object.keys(m.options)) {
+      for (const key of Object.keys(m.options ?? {})) {
         w.uint32(58).entry(key, m.options[key] as string);
       }
     },
@@ -256,7 +256,7 @@ export const CODEC = {
     (m, w) => {
       if (m.batch) w.uint32(13).fixed32(m.batch);
       if (m.device) w.uint32(16).uint32(m.device);
-      if (m.ops.length > 0) w.uint32(26).fixed32s(m.ops);
+      if (m.ops?.length) w.uint32(26).fixed32s(m.ops);
     },
     (m, r) => {
       while (r.more) {
@@ -404,7 +404,7 @@ export const CODEC = {
       if (m.epoch) w.uint32(21).fixed32(m.epoch);
       if (m.space) w.uint32(29).fixed32(m.space);
       if (m.sub) w.uint32(37).fixed32(m.sub);
-      if (m.spans.length > 0) w.uint32(42).fixed32s(m.spans);
+      if (m.spans?.length) w.uint32(42).fixed32s(m.spans);
       if (m.once) w.uint32(48).bool(m.once);
       if (m.stall) w.uint32(61).fixed32(m.stall);
     },
@@ -623,7 +623,7 @@ export const CODEC = {
       m.epoch = 0;
     },
     (m, w) => {
-      if (m.spans.length > 0) w.uint32(10).fixed32s(m.spans);
+      if (m.spans?.length) w.uint32(10).fixed32s(m.spans);
       if (m.more) w.uint32(16).bool(m.more);
       if (m.epoch) w.uint32(29).fixed32(m.epoch);
     },
@@ -752,7 +752,7 @@ export const CODEC = {
       if (m.lo) w.uint32(53).fixed32(m.lo);
       if (m.hi) w.uint32(61).fixed32(m.hi);
       if (m.log2Size) w.uint32(64).uint32(m.log2Size);
-      if (m.devices.length > 0) w.uint32(74).uint32s(m.devices);
+      if (m.devices?.length) w.uint32(74).uint32s(m.devices);
       if (m.structures) w.uint32(80).bool(m.structures);
     },
     (m, r) => {
@@ -862,8 +862,8 @@ export const CODEC = {
       if (m.leafHiMask) w.uint32(192).uint32(m.leafHiMask);
       if (m.aboveHiShift) w.uint32(200).uint32(m.aboveHiShift);
       if (m.aboveHiMask) w.uint32(208).uint32(m.aboveHiMask);
-      if (m.rights.length > 0) w.uint32(218).bytes(m.rights);
-      if (m.levels.length > 0) w.uint32(226).fixed32s(m.levels);
+      if (m.rights?.length) w.uint32(218).bytes(m.rights);
+      if (m.levels?.length) w.uint32(226).fixed32s(m.levels);
       if (m.expectedMask) w.uint32(237).fixed32(m.expectedMask);
       if (m.expected) w.uint32(245).fixed32(m.expected);
       if (m.holeFirst) w.uint32(248).uint32(m.holeFirst);
@@ -1008,7 +1008,7 @@ export const CODEC = {
       if (m.baseHi) w.uint32(69).fixed32(m.baseHi);
       if (m.entryLog2) w.uint32(72).uint32(m.entryLog2);
       if (m.entriesLog2) w.uint32(80).uint32(m.entriesLog2);
-      if (m.commands.length > 0) w.uint32(90).fixed32s(m.commands);
+      if (m.commands?.length) w.uint32(90).fixed32s(m.commands);
     },
     (m, r) => {
       while (r.more) {
@@ -1139,7 +1139,7 @@ export const CODEC = {
     },
     (m, w) => {
       if (m.code) w.uint32(8).uint32(m.code);
-      if (m.data.length > 0) w.uint32(18).bytes(m.data);
+      if (m.data?.length) w.uint32(18).bytes(m.data);
     },
     (m, r) => {
       while (r.more) {
@@ -1167,7 +1167,7 @@ export const CODEC = {
     (m, w) => {
       if (m.gpaLo) w.uint32(13).fixed32(m.gpaLo);
       if (m.gpaHi) w.uint32(21).fixed32(m.gpaHi);
-      if (m.data.length > 0) w.uint32(26).bytes(m.data);
+      if (m.data?.length) w.uint32(26).bytes(m.data);
     },
     (m, r) => {
       while (r.more) {
@@ -1258,7 +1258,7 @@ export const CODEC = {
     },
     (m, w) => {
       if (m.device) w.uint32(8).uint32(m.device);
-      if (m.ops.length > 0) w.uint32(18).fixed32s(m.ops);
+      if (m.ops?.length) w.uint32(18).fixed32s(m.ops);
     },
     (m, r) => {
       while (r.more) {
@@ -1285,7 +1285,7 @@ export const CODEC = {
       m.failures = EMPTY;
     },
     (m, w) => {
-      if (m.failures.length > 0) w.uint32(10).fixed32s(m.failures);
+      if (m.failures?.length) w.uint32(10).fixed32s(m.failures);
     },
     (m, r) => {
       while (r.more) {
@@ -1309,7 +1309,7 @@ export const CODEC = {
       m.pages = EMPTY;
     },
     (m, w) => {
-      if (m.pages.length > 0) w.uint32(10).fixed32s(m.pages);
+      if (m.pages?.length) w.uint32(10).fixed32s(m.pages);
     },
     (m, r) => {
       while (r.more) {
@@ -1409,9 +1409,9 @@ export const CODEC = {
       if (m.container) w.uint32(24).uint32(m.container);
       if (m.abilities) w.uint32(32).uint32(m.abilities);
       if (m.infoType) w.uint32(40).uint32(m.infoType);
-      if (m.info.length > 0) w.uint32(50).bytes(m.info);
+      if (m.info?.length) w.uint32(50).bytes(m.info);
       if (m.pasidBits) w.uint32(56).uint32(m.pasidBits);
-      if (m.ranges.length > 0) w.uint32(66).fixed32s(m.ranges);
+      if (m.ranges?.length) w.uint32(66).fixed32s(m.ranges);
       if (m.mappings) w.uint32(72).uint32(m.mappings);
       if (m.batches) w.uint32(80).bool(m.batches);
     },
@@ -1549,7 +1549,7 @@ export const CODEC = {
     },
     (m, w) => {
       if (m.space) w.uint32(8).uint32(m.space);
-      if (m.ops.length > 0) w.uint32(18).fixed32s(m.ops);
+      if (m.ops?.length) w.uint32(18).fixed32s(m.ops);
     },
     (m, r) => {
       while (r.more) {
@@ -1615,7 +1615,7 @@ export const CODEC = {
       if (m.pasid) w.uint32(16).uint32(m.pasid);
       if (m.parent) w.uint32(24).uint32(m.parent);
       if (m.type) w.uint32(32).uint32(m.type);
-      if (m.data.length > 0) w.uint32(42).bytes(m.data);
+      if (m.data?.length) w.uint32(42).bytes(m.data);
     },
     (m, r) => {
       while (r.more) {
@@ -1712,8 +1712,8 @@ export const CODEC = {
       if (m.space) w.uint32(8).uint32(m.space);
       if (m.type) w.uint32(16).uint32(m.type);
       if (m.size) w.uint32(24).uint32(m.size);
-      if (m.targets.length > 0) w.uint32(34).fixed32s(m.targets);
-      if (m.entries.length > 0) w.uint32(42).bytes(m.entries);
+      if (m.targets?.length) w.uint32(34).fixed32s(m.targets);
+      if (m.entries?.length) w.uint32(42).bytes(m.entries);
     },
     (m, r) => {
       while (r.more) {
@@ -1877,7 +1877,7 @@ export const CODEC = {
       if (m.device) w.uint32(16).uint32(m.device);
       if (m.pasid) w.uint32(24).uint32(m.pasid);
       if (m.type) w.uint32(32).uint32(m.type);
-      if (m.record.length > 0) w.uint32(42).bytes(m.record);
+      if (m.record?.length) w.uint32(42).bytes(m.record);
       if (m.lost) w.uint32(48).bool(m.lost);
     },
     (m, r) => {
