@@ -56,9 +56,10 @@ function decodeField(field) {
 }
 
 function decoding({ fields }) {
-  if (fields.length === 0) return '    (_, r) => {\n      while (r.more) r.skip(r.tag());\n    },\n';
+  if (fields.length === 0)
+    return '    (_, r) => {\n      for (let tag = r.next(); tag !== 0; tag = r.next()) r.skip(tag);\n    },\n';
   return (
-    '    (m, r) => {\n      while (r.more) {\n        const tag = r.tag();\n        switch (tag) {\n' +
+    '    (m, r) => {\n      for (let tag = r.next(); tag !== 0; tag = r.next()) {\n        switch (tag) {\n' +
     fields.map(decodeField).join('') +
     '          default:\n            r.skip(tag);\n        }\n      }\n    },\n'
   );

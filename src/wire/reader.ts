@@ -35,18 +35,18 @@ export class BodyReader {
     this.#end = end;
   }
 
-  get more(): boolean {
-    return this.#pos < this.#end;
-  }
-
-  /** A field's number << 3 | its wire type. */
-  tag(): number {
-    const first = this.#pos < this.#end ? (this.#bytes[this.#pos] as number) : 0x80;
-    if (first < 0x80) {
-      this.#pos++;
+  /** The next field's number << 3 | its wire type; 0 at the end. */
+  next(): number {
+    const pos = this.#pos;
+    if (pos >= this.#end) return 0;
+    const first = this.#bytes[pos] as number;
+    if (first > 0 && first < 0x80) {
+      this.#pos = pos + 1;
       return first;
     }
-    return this.#varint32(0x0f);
+    const tag = this.#varint32(0x0f);
+    if (tag === 0) throw new Error('field number 0');
+    return tag;
   }
 
   /** A varint; bits above 32 are dropped. */
@@ -76,7 +76,9 @@ export class BodyReader {
   }
 
   fixed32(): number {
-    const pos = this.#advance(4);
+    const pos = this.#pos;
+    if (pos + 4 > this.#end) this.#advance(4);
+    this.#pos = pos + 4;
     const bytes = this.#bytes;
     return (
       ((bytes[pos] as number) |
@@ -149,8 +151,7 @@ export class BodyReader {
     this.#pos -= length;
     let key = '';
     let value = '';
-    while (this.#pos < this.#end) {
-      const tag = this.tag();
+    for (let tag = this.next(); tag !== 0; tag = this.next()) {
       if (tag === ENTRY.KEY) key = this.string();
       else if (tag === ENTRY.VALUE) value = this.string();
       else this.skip(tag);
@@ -176,7 +177,8 @@ export class BodyReader {
 
   #skipGroup(field: number, depth: number): void {
     for (;;) {
-      const tag = this.tag();
+      const tag = this.next();
+      if (tag === 0) throw new Error('a group without an end');
       if ((tag & 7) !== WIRE_TYPE.END_GROUP) this.skip(tag, depth + 1);
       else if (tag >>> 3 === field) return;
       else throw new Error('the end of another group');

@@ -28,8 +28,7 @@ export const CODEC = {
       }
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.version = r.uint32();
@@ -73,8 +72,7 @@ export const CODEC = {
       if (m.registerBytes) w.uint32(32).uint32(m.registerBytes);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.version = r.uint32();
@@ -119,8 +117,7 @@ export const CODEC = {
       if (m.shared) w.uint32(72).bool(m.shared);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.region = r.uint32();
@@ -164,8 +161,7 @@ export const CODEC = {
       if (m.region) w.uint32(8).uint32(m.region);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.region = r.uint32();
@@ -187,8 +183,7 @@ export const CODEC = {
       if (m.text) w.uint32(18).string(m.text);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
@@ -207,7 +202,7 @@ export const CODEC = {
     () => {},
     () => {},
     (_, r) => {
-      while (r.more) r.skip(r.tag());
+      for (let tag = r.next(); tag !== 0; tag = r.next()) r.skip(tag);
     },
   ),
   RegWrite: new Codec<M.RegWrite>(
@@ -225,8 +220,7 @@ export const CODEC = {
       if (m.hi) w.uint32(37).fixed32(m.hi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.offset = r.fixed32();
@@ -259,8 +253,7 @@ export const CODEC = {
       if (m.ops?.length) w.uint32(26).fixed32s(m.ops);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.batch = r.fixed32();
@@ -291,8 +284,7 @@ export const CODEC = {
       if (m.size) w.uint32(16).uint32(m.size);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.offset = r.fixed32();
@@ -317,8 +309,7 @@ export const CODEC = {
       if (m.hi) w.uint32(21).fixed32(m.hi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.lo = r.fixed32();
@@ -355,8 +346,7 @@ export const CODEC = {
       if (m.size) w.uint32(64).uint32(m.size);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -409,8 +399,7 @@ export const CODEC = {
       if (m.stall) w.uint32(61).fixed32(m.stall);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.status = r.uint32();
@@ -455,8 +444,7 @@ export const CODEC = {
       if (m.name) w.uint32(26).string(m.name);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -482,8 +470,7 @@ export const CODEC = {
       if (m.device) w.uint32(8).uint32(m.device);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -505,8 +492,7 @@ export const CODEC = {
       if (m.flags) w.uint32(16).uint32(m.flags);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -525,7 +511,7 @@ export const CODEC = {
     () => {},
     () => {},
     (_, r) => {
-      while (r.more) r.skip(r.tag());
+      for (let tag = r.next(); tag !== 0; tag = r.next()) r.skip(tag);
     },
   ),
   PageRequest: new Codec<M.PageRequest>(
@@ -549,8 +535,7 @@ export const CODEC = {
       if (m.last) w.uint32(56).bool(m.last);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -594,8 +579,7 @@ export const CODEC = {
       if (m.hi) w.uint32(37).fixed32(m.hi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -628,8 +612,7 @@ export const CODEC = {
       if (m.epoch) w.uint32(29).fixed32(m.epoch);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 10:
             m.spans = r.fixed32s(m.spans);
@@ -666,8 +649,7 @@ export const CODEC = {
       if (m.lastHi) w.uint32(45).fixed32(m.lastHi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -695,7 +677,7 @@ export const CODEC = {
     () => {},
     () => {},
     (_, r) => {
-      while (r.more) r.skip(r.tag());
+      for (let tag = r.next(); tag !== 0; tag = r.next()) r.skip(tag);
     },
   ),
   HostSettleReply: new Codec<M.HostSettleReply>(
@@ -711,8 +693,7 @@ export const CODEC = {
       if (m.tracking) w.uint32(24).bool(m.tracking);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.settled = r.bool();
@@ -756,8 +737,7 @@ export const CODEC = {
       if (m.structures) w.uint32(80).bool(m.structures);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.epoch = r.fixed32();
@@ -871,8 +851,7 @@ export const CODEC = {
       if (m.holeInput) w.uint32(264).bool(m.holeInput);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -1011,8 +990,7 @@ export const CODEC = {
       if (m.commands?.length) w.uint32(90).fixed32s(m.commands);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.number = r.fixed32();
@@ -1061,7 +1039,7 @@ export const CODEC = {
     () => {},
     () => {},
     (_, r) => {
-      while (r.more) r.skip(r.tag());
+      for (let tag = r.next(); tag !== 0; tag = r.next()) r.skip(tag);
     },
   ),
   Interrupt: new Codec<M.Interrupt>(
@@ -1079,8 +1057,7 @@ export const CODEC = {
       if (m.wire) w.uint32(32).uint32(m.wire);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.addressLo = r.fixed32();
@@ -1113,8 +1090,7 @@ export const CODEC = {
       if (m.size) w.uint32(24).uint32(m.size);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.gpaLo = r.fixed32();
@@ -1142,8 +1118,7 @@ export const CODEC = {
       if (m.data?.length) w.uint32(18).bytes(m.data);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
@@ -1170,8 +1145,7 @@ export const CODEC = {
       if (m.data?.length) w.uint32(26).bytes(m.data);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.gpaLo = r.fixed32();
@@ -1203,8 +1177,7 @@ export const CODEC = {
       if (m.value) w.uint32(37).fixed32(m.value);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.gpaLo = r.fixed32();
@@ -1235,8 +1208,7 @@ export const CODEC = {
       if (m.found) w.uint32(21).fixed32(m.found);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
@@ -1261,8 +1233,7 @@ export const CODEC = {
       if (m.ops?.length) w.uint32(18).fixed32s(m.ops);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1288,8 +1259,7 @@ export const CODEC = {
       if (m.failures?.length) w.uint32(10).fixed32s(m.failures);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 10:
             m.failures = r.fixed32s(m.failures);
@@ -1312,8 +1282,7 @@ export const CODEC = {
       if (m.pages?.length) w.uint32(10).fixed32s(m.pages);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 10:
             m.pages = r.fixed32s(m.pages);
@@ -1340,8 +1309,7 @@ export const CODEC = {
       if (m.size) w.uint32(24).uint32(m.size);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.lo = r.fixed32();
@@ -1371,8 +1339,7 @@ export const CODEC = {
       if (m.tracking) w.uint32(24).bool(m.tracking);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.settled = r.bool();
@@ -1416,8 +1383,7 @@ export const CODEC = {
       if (m.batches) w.uint32(80).bool(m.batches);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1471,8 +1437,7 @@ export const CODEC = {
       if (m.choice) w.uint32(24).uint32(m.choice);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
@@ -1502,8 +1467,7 @@ export const CODEC = {
       if (m.parent) w.uint32(24).bool(m.parent);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.space = r.uint32();
@@ -1529,8 +1493,7 @@ export const CODEC = {
       if (m.space) w.uint32(8).uint32(m.space);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.space = r.uint32();
@@ -1552,8 +1515,7 @@ export const CODEC = {
       if (m.ops?.length) w.uint32(18).fixed32s(m.ops);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.space = r.uint32();
@@ -1583,8 +1545,7 @@ export const CODEC = {
       if (m.space) w.uint32(24).uint32(m.space);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1618,8 +1579,7 @@ export const CODEC = {
       if (m.data?.length) w.uint32(42).bytes(m.data);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1653,8 +1613,7 @@ export const CODEC = {
       if (m.pasid) w.uint32(16).uint32(m.pasid);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1681,8 +1640,7 @@ export const CODEC = {
       if (m.idHi) w.uint32(29).fixed32(m.idHi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1716,8 +1674,7 @@ export const CODEC = {
       if (m.entries?.length) w.uint32(42).bytes(m.entries);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.space = r.uint32();
@@ -1752,8 +1709,7 @@ export const CODEC = {
       if (m.device) w.uint32(8).uint32(m.device);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1775,8 +1731,7 @@ export const CODEC = {
       if (m.pasid) w.uint32(16).uint32(m.pasid);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1805,8 +1760,7 @@ export const CODEC = {
       if (m.value) w.uint32(32).uint32(m.value);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
@@ -1841,8 +1795,7 @@ export const CODEC = {
       if (m.code) w.uint32(32).uint32(m.code);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1881,8 +1834,7 @@ export const CODEC = {
       if (m.lost) w.uint32(48).bool(m.lost);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.space = r.uint32();
@@ -1929,8 +1881,7 @@ export const CODEC = {
       if (m.last) w.uint32(56).bool(m.last);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -1976,8 +1927,7 @@ export const CODEC = {
       if (m.hi) w.uint32(45).fixed32(m.hi);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.device = r.uint32();
@@ -2011,8 +1961,7 @@ export const CODEC = {
       if (m.action) w.uint32(16).uint32(m.action);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 13:
             m.stall = r.fixed32();
@@ -2041,8 +1990,7 @@ export const CODEC = {
       if (m.code) w.uint32(32).uint32(m.code);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -2081,8 +2029,7 @@ export const CODEC = {
       if (m.global) w.uint32(48).bool(m.global);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.rid = r.uint32();
@@ -2117,8 +2064,7 @@ export const CODEC = {
       if (m.result) w.uint32(8).uint32(m.result);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.result = r.uint32();
@@ -2140,8 +2086,7 @@ export const CODEC = {
       if (m.text) w.uint32(18).string(m.text);
     },
     (m, r) => {
-      while (r.more) {
-        const tag = r.tag();
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
         switch (tag) {
           case 8:
             m.code = r.uint32();
