@@ -145,6 +145,8 @@ describe('functions called', () => {
 
   it('by a TRANSLATE that hits are none that looks at what is pending', () => {
     const { names } = hits(ALL_FEATURES);
-    expect(names.filter((name) => /(session|shadow|nesting)\/.*(settle|pending|advance|publish)/.test(name))).toEqual([]);
+    expect(
+      names.filter((name) => /(session|shadow|nesting)\/.*(settle|pending|advance|publish)/.test(name)),
+    ).toEqual([]);
   });
 });
