@@ -1,6 +1,6 @@
 /**
- * Text that somebody else wrote, made fit to be read: names of machines and devices, and what peers
- * say. It is shown as it is, but for what a terminal would obey instead of show, or a reader could
+ * Text from outside, made fit to be read: names of machines and devices, and what peers say. It is
+ * shown as it is, but for what a terminal would obey instead of show, or a reader could
  * not see: control characters, what turns the direction of writing, spaces without a width. Those
  * stand as their numbers, `\u{1b}`.
  */

@@ -8,23 +8,23 @@ export const PASID_ANSWER = {
   DONE: 0,
   /** Nothing to allocate, or not the caller's to free. */
   REFUSED: -1,
-  /** {@link PasidView.answered} brings it. One question at a time: none is asked meanwhile. */
+  /** {@link PasidView.answered} brings it. One question at a time. */
   LATER: -2,
 } as const;
 
 /**
- * The PASIDs that one guest may have. Whoever shares a parent device among guests hands in one that
- * is aware of the others; a model that is given none has a space of its own
+ * The PASIDs that one guest may have. Where guests share a parent device, the daemon hands in one
+ * that is aware of the others; a model that is given none has a space of its own
  * ({@link PrivatePasids}).
  */
 export interface PasidSpace {
-  /** A PASID that nobody else has, > 0; or REFUSED, or LATER. */
+  /** A PASID that no other guest has, > 0; or REFUSED, or LATER. */
   allocate(): number;
   /** DONE, REFUSED when the guest does not have it, or LATER. */
   free(pasid: number): number;
   /**
    * The guest was reset: everything it has is given back, and an answer that is still to come is
-   * void. The end of the guest is the matter of whoever made the space.
+   * void. The end of the guest is the matter of the space's maker.
    */
   releaseAll(): void;
 }

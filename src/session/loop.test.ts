@@ -22,13 +22,13 @@ afterEach(() => {
 
 /**
  * Runs a session of the model until it first sleeps for long. What the machine has written before
- * that makes it read memory by messages: while it waits for that the n-th time, `meanwhile(n)`
+ * that makes it read memory by messages: while it waits for that the n-th time, `during(n)`
  * happens. Returns the requests that were answered by then.
  */
 function answeredBeforeSleep(
   model: string,
   writes: readonly (readonly [offset: number, lo: number])[],
-  meanwhile: (time: number, vm: TestVm, wakeUp: () => void) => void,
+  during: (time: number, vm: TestVm, wakeUp: () => void) => void,
   onWake: (loop: SessionLoop) => void = () => {},
 ): number[] {
   const [mine, theirs] = socketPair();
@@ -55,7 +55,7 @@ function answeredBeforeSleep(
   const wait = PollSet.prototype.wait;
   vi.spyOn(PollSet.prototype, 'wait').mockImplementation(function (this: PollSet, milliseconds: number) {
     if (milliseconds < 0) {
-      meanwhile(++waits, vm, () => wake(fd));
+      during(++waits, vm, () => wake(fd));
       client.serve(0);
     } else if (milliseconds > 0) {
       while (client.front.fill() > 0) while (client.front.next()) answered.push(client.front.frame.id);

@@ -5,7 +5,7 @@ import type { GuestRam } from './machine.js';
 export type Values<L> = L extends Layout<infer K> ? { readonly [P in K]?: number } : never;
 
 /**
- * Stores a structure. The word with the present bit goes last, so that nobody sees half an entry.
+ * Stores a structure. The word with the present bit goes last, so no reader sees half an entry.
  */
 export function storeStructure<K extends string>(
   ram: GuestRam,

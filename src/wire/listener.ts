@@ -16,8 +16,8 @@ export interface Listener {
 }
 
 /**
- * Listens on `path`; the file has mode 0600 from the moment it exists. A socket file that nobody
- * answers on is replaced. Every connection's descriptor (close-on-exec) belongs to `onConnection`.
+ * Listens on `path`; the file has mode 0600 from the moment it exists. A socket file without a
+ * listener is replaced. Every connection's descriptor (close-on-exec) belongs to `onConnection`.
  * Throws `ADDRESS_IN_USE`, `BAD_SOCKET_PATH`.
  */
 export async function listen(path: string, onConnection: (fd: number) => void): Promise<Listener> {

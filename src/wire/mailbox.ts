@@ -1,6 +1,6 @@
 /**
- * The mailbox: one frame each way in the control page, where whoever looks finds it without a
- * system call (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at:
+ * The mailbox: one frame each way in the control page, where the other side finds it without
+ * a system call (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at:
  * the other side may change it at any time.
  */
 import { CodedError } from '../base/errors.js';

@@ -7,7 +7,7 @@ import { COMMAND, STATUS } from './testdev-driver.js';
 
 /**
  * What a daemon asked for last may be carried out after QEMU has noticed that it is gone and has
- * unmapped everything: then it must have no effect, because nobody would take it back.
+ * unmapped everything: then it must have no effect, because nothing would take it back.
  */
 
 const UNITS = [

@@ -5,7 +5,7 @@ import { SmmuAssigned } from './assigned-machine.js';
 import { COMMAND, CONTROL_BIT, STATUS, TestdevDriver } from './testdev-driver.js';
 
 /**
- * What traps stores to the tables of an assigned device: vCPUs meet it, and nobody else does. With
+ * What traps stores to the tables of an assigned device: only vCPUs meet it. With
  * more tables than there are overlays for, those that lie close are overlaid together.
  */
 

@@ -177,7 +177,7 @@ describe('DEVICE_TLB', () => {
     await machine.start({}, ['-device', 'viommu-testdev', ...port, ...virtio]);
     await openBridge(machine.memory, ecam(BRIDGE));
     const drop = (rid: number) => machine.daemon.ask(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, rid, pasid: 0 });
-    // Nobody; the NVMe disk; one of QEMU's own that has ATS, before the guest switches it on and
+    // No device; the NVMe disk; one of QEMU's own that has ATS, before the guest switches it on and
     // after.
     for (const rid of [0x48, 0x08, BEHIND_RID]) expect(await drop(rid)).toEqual({ result: 2 });
     const config = ecam(BEHIND_RID);
@@ -197,8 +197,8 @@ describe('DEVICE_TLB', () => {
     await device.waitsFor(WAITING.RELEASE);
     daemon.send(MESSAGE.DEVICE_TLB, ONE_PAGE, 51);
     await eventually(async () => (await device.reg(REG.INVALIDATIONS)) === 1, 'the invalidation');
-    // One that does not concern the request is answered meanwhile, which shows that the first one
-    // is not.
+    // One that does not concern the request is answered first, which shows that the first one
+    // waits.
     daemon.send(MESSAGE.DEVICE_TLB, { ...ONE_PAGE, lo: 0x6000 }, 52);
     expect(await daemon.answer(MESSAGE.DEVICE_TLB, 52)).toEqual(DONE);
     expect(await device.reg(REG.ATC_ENTRIES)).toBe(0);

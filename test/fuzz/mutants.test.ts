@@ -10,7 +10,7 @@ import { SmmuDriverFuzzer } from './smmu-driver.js';
 import { SmmuShadowFuzzer } from './smmu-shadow.js';
 
 /**
- * Whether somebody would notice. Every kind of scope that the models announce is left out, or given
+ * Whether mistakes are noticed. Every kind of scope that the models announce is left out, or given
  * a wrong tag, and the fuzzers have to find that: by what devices reach (driver), by what hosts
  * have mapped, and by the audit (shadow). docs/testing.md has the table.
  */

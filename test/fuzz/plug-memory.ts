@@ -1,7 +1,7 @@
 import { ArrayMemory } from '../../src/memory/array.js';
 
 /**
- * Guest memory of which pieces can be unplugged, and in which somebody else may be at work:
+ * Guest memory of which pieces can be unplugged, and in which another thread may store:
  * `before` is called before everything that the engine reads.
  */
 export class PlugMemory extends ArrayMemory {
@@ -19,7 +19,7 @@ export class PlugMemory extends ArrayMemory {
   }
 
   /**
-   * What an entry holds, there or not; nobody else is at work. Undefined where there never is
+   * What an entry holds, there or not, without a call of `before`. Undefined where there never is
    * memory.
    */
   raw(gpa: number): bigint | undefined {
@@ -31,7 +31,7 @@ export class PlugMemory extends ArrayMemory {
     return found ? value : undefined;
   }
 
-  /** Does something during which nobody else is at work, and of which no read counts. */
+  /** Does something without calls of `before`, and of which no read counts. */
   quietly(work: () => void): void {
     const { before, reads } = this;
     this.before = () => {};

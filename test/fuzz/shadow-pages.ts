@@ -45,8 +45,8 @@ export function checkDevice(space: DeviceSpace, host: SimContainer, wanted: Page
 }
 
 /**
- * Who looks on from outside has seen no invalidation that a host did not follow, among differences
- * from one on.
+ * The audit has seen no invalidation that a host did not follow, among differences from number
+ * `from` on.
  */
 export function checkAudit(audit: Audit, from = 0): void {
   const found = audit.answer(from).differences.find(({ cause }) => cause === CAUSE.NOT_FOLLOWED);

@@ -40,7 +40,7 @@ interface Tree {
 /**
  * A VT-d with caching mode whose guest changes its tables while they are looked at, without saying
  * so, and says something now and then. At no time has a host mapped what no table has said since
- * the last honest invalidation; after the next one, which nobody disturbs, it has mapped what the
+ * the last honest invalidation; after the next one, which nothing disturbs, it has mapped what the
  * plainest reading of the tables says.
  */
 export class ShadowRaceFuzzer implements Fuzzer {

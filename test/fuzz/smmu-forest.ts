@@ -42,8 +42,8 @@ export interface Tree {
 export class Forest {
   readonly trees: Tree[] = [];
   /**
-   * Tables by granule and whether hardware updates their entries: what it sets is no store, and
-   * nobody else who goes through the table without such updates is told of it.
+   * Tables by granule and whether hardware updates their entries: what it sets is no store, so
+   * a walk of the same table without such updates would not hear of it.
    */
   readonly #pools = new Map<string, readonly number[]>();
 

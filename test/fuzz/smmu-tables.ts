@@ -181,7 +181,7 @@ class Madness {
 
   /**
    * Asks both units; true when they translate. Anything but the same outcome is a violation, unless
-   * a flag of a descriptor was set meanwhile: mad tables may have the unit change its own
+   * a flag of a descriptor was set between them: mad tables may have the unit change its own
    * structures so, and then the question is put again. It is also put again after one more
    * invalidation: two mad streams may share a VMID and an ASID, whose entries then mix (§3.17).
    */

@@ -75,8 +75,7 @@ export class SocketFuzzer implements Fuzzer {
       const write = { offset: 4 * rng.below(0x400), size: 4, lo: rng.u32(), hi: 0 };
       const frame = frameBytes(type, VERSION | FLAG.NEED_REPLY, n, CODEC.RegWrite, write);
       const bytes = rng.chance(0.05) ? spoiled(rng, frame) : frame;
-      // Mostly its turn: what was sent before it, as far as somebody counts who sends frames by
-      // hand.
+      // Mostly its turn: what was sent before it, as far as frames sent by hand are counted.
       const after = rng.chance(0.8) ? (control[CONTROL.MAIL_AFTER] as number) : rng.below(2 * n + 2);
       trace.say(`mail after ${after}: ${Buffer.from(bytes).toString('hex')}`);
       new Uint8Array(control.buffer, control.byteOffset + MAILBOX.PEER).set(

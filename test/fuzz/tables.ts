@@ -186,8 +186,8 @@ class Madness {
 
   /**
    * Asks both units; true when they translate. Anything but the same outcome is a violation, unless
-   * an Accessed or Dirty bit was set meanwhile: mad tables may have the unit change its own
-   * structures so, and then the question is put again.
+   * an Accessed or Dirty bit was set between them: mad tables may have the unit change its
+   * own structures so, and then the question is put again.
    */
   compare(request: Request, throughBridge: boolean): boolean {
     const { counting } = this.world.machine;
@@ -276,7 +276,7 @@ class Madness {
   }
 
   /**
-   * PWSNP of somebody's PASID-table entry is turned: with tables in use, some of whose flags are
+   * PWSNP of one PASID-table entry is turned: with tables in use, some of whose flags are
    * set by now.
    */
   #turnSnooping(): void {

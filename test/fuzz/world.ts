@@ -87,7 +87,7 @@ export function varietyOf(rng: Rng): Variety {
 }
 
 /**
- * Slots that nobody has written yet hold a valid descriptor, so that a random tail runs a long way.
+ * Slots that were not written yet hold a valid descriptor, so that a random tail runs a long way.
  */
 export function fillRing(driver: VtdDriver): void {
   const { queue } = driver;

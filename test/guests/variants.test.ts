@@ -153,8 +153,8 @@ describe('a Debian guest', () => {
         await doomed.exited;
         guest.run.send('\n');
         await guest.run.waitFor(/VIOMMU-GUEST: stray status=/);
-        // The device's transfer was refused; the guest's kernel hears nothing, since nobody records
-        // faults now.
+        // The device's transfer was refused; the guest's kernel hears nothing, since no fault is
+        // recorded now.
         expect(guest.run.value('stray', 'device_status')).toBe('3');
         expect(guest.kernelFaults()).toEqual([]);
         // A guest that waits for its IOMMU waits forever, as on silicon that died. QEMU must not

@@ -18,7 +18,7 @@ export interface DeviceTlbRequest {
 }
 
 /**
- * Keeps what a model tells devices that stall, translate ahead and ask for pages. Nobody answers by
+ * Keeps what a model tells devices that stall, translate ahead and ask for pages. None answers by
  * itself.
  */
 export class DeviceOutputs implements Pick<IommuOutputs, 'resume' | 'pageResponse' | 'invalidateDeviceTlb'> {

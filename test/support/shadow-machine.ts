@@ -117,8 +117,7 @@ export class ShadowMachine extends LocalMachine {
   }
 
   /**
-   * What another processor does while something else is under way: its stores do not hold up
-   * whoever is.
+   * What another processor does while something else is in flight: its stores do not hold that up.
    */
   meanwhile(work: () => void): void {
     const before = this.#meanwhile;

@@ -232,8 +232,8 @@ export class Ats {
   }
 
   /**
-   * A translation. Rights that nobody asked for are granted where using them changes nothing in the
-   * tables.
+   * A translation. Rights that were not asked for are granted where using them changes nothing in
+   * the tables.
    */
   private grant(
     stream: Stream,

@@ -29,8 +29,8 @@ export interface VtdConfig {
   readonly snoopControl: boolean;
   readonly passThrough: boolean;
   /**
-   * First-stage and nested translation exist: scalable mode, 4-level second stages, and nobody has
-   * switched it off.
+   * First-stage and nested translation exist: scalable mode, 4-level second stages, and not
+   * switched off.
    */
   readonly firstStage: boolean;
   /** Number of fault recording registers. */

@@ -29,7 +29,7 @@ export class VtdDeviceTlbs {
     this.reset();
   }
 
-  /** Power-on: whoever answers now is told to nobody. */
+  /** Power-on: an answer that still comes is dropped. */
   reset(): void {
     this.used.fill(0);
     this.underWay.fill(0);
@@ -76,8 +76,8 @@ export class VtdDeviceTlbs {
 
   /**
    * A request has ended; `result` is of DEVICE_TLB. False: not as it should. A device that is not
-   * there answers no more than one that is late: both are time-outs (ITE). An answer that nobody
-   * waits for is ICE.
+   * there answers no more than one that is late: both are time-outs (ITE). An answer to no
+   * request is ICE.
    */
   ended(tag: number, result: number): boolean {
     if (tag < 0 || tag >= MOST || this.used[tag] === 0) {

@@ -1,6 +1,6 @@
 /**
  * A guest's side of the simulated host: the port. What is asked for is queued and done when the
- * host gets to run ({@link SimGuest.run}), so that whoever does not wait for completions is found
+ * host gets to run ({@link SimGuest.run}), so a caller that does not wait for completions is found
  * out.
  */
 import type { HostCapabilities } from '../../assignment/request.js';

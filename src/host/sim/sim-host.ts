@@ -59,7 +59,7 @@ export class SimHost implements GuestMachine, DeviceBus {
   readonly guests = new Set<SimGuest>();
   /**
    * DMA that should have been impossible: to memory that is not pinned, not of the device's guest,
-   * or no guest's at all. Empty unless somebody forgot to invalidate or made a hole.
+   * or no guest's at all. Empty unless an invalidation is missing or there is a hole.
    */
   readonly violations: string[] = [];
   private readonly windows = new Map<SimGuest, GuestWindow>();
@@ -162,7 +162,7 @@ export class SimHost implements GuestMachine, DeviceBus {
   }
 
   /**
-   * Endpoints that are nobody's without a device: of a VF all; of an mdev its PASID, and with the
+   * Endpoints that have no owner without a device: of a VF all; of an mdev its PASID, and with the
    * last one all the guest's.
    */
   private goneWith(device: SimDevice, guest: SimGuest): readonly number[] | undefined {

@@ -124,8 +124,8 @@ int substreams_allocate(struct substreams *s, u32 *ssid)
 }
 
 /*
- * Whoever uses it has stopped, and its domain is detached: that has invalidated what the SMMU and
- * the device kept.
+ * Its user has stopped, and its domain is detached, which has invalidated what the SMMU and the
+ * device kept.
  */
 int substreams_free(struct substreams *s, u32 ssid)
 {

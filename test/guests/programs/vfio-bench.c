@@ -9,7 +9,7 @@
  * guest's driver use large pages, 4096 makes it use pages of 4 KiB for contiguous memory.
  *
  * Prints nanoseconds of one mapping and of one unmapping, the mean of the round; what the host was
- * asked for meanwhile, by all COUNT of them; and `extents`, how many aligned powers of two the
+ * asked for in that time, by all COUNT of them; and `extents`, how many aligned powers of two the
  * contiguous pieces of the memory have at these addresses: the fewest mappings that an IOMMU
  * notifier can be told of. What is mapped must be reached, and what is unmapped must not: of that
  * the first STRAYS are tried, or all. For a device that an IOMMU translates for, each is a fault.
