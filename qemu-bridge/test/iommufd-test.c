@@ -1,94 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The host's objects beside a stand-in for the kernel: lifetimes, every release of Linux
- * that lacks something, every call failing with every error, arrays and queues that are
- * cut short. Prints what it did; exits 1 at the first difference. Needs neither QEMU nor
- * /dev/iommu.
+ * that lacks something, every call failing with every error. Prints what it did; exits 1
+ * at the first difference. Needs neither QEMU nor /dev/iommu.
  */
-#include "compat.h"
-#include "iommufd-attach.h"
-#include "iommufd-devices.h"
-#include "iommufd-queues.h"
-#include "iommufd-spaces.h"
-#include "iommufd-vdevices.h"
-#include "iommufd-kernel.h"
-
-#define CHECK(condition, ...) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "iommufd-test: " __VA_ARGS__); \
-            fprintf(stderr, " (line %d: %s)\n", __LINE__, #condition); \
-            exit(1); \
-        } \
-    } while (0)
-
-static const FakeRelease releases[] = {
-    { "6.2" },
-    { "6.6", .hw_info = true },
-    { "6.8", .hw_info = true, .nesting = true, .invalidate = true },
-    { "6.11", .hw_info = true, .nesting = true, .invalidate = true, .faults = true },
-    { "6.13", .hw_info = true, .nesting = true, .invalidate = true, .faults = true,
-      .viommu = true },
-    { "6.15", .hw_info = true, .nesting = true, .invalidate = true, .faults = true,
-      .viommu = true, .events = true, .pasids = true },
-};
-#define NEWEST (&releases[ARRAY_SIZE(releases) - 1])
-static const uint32_t hw_types[] = { IOMMU_HW_INFO_TYPE_INTEL_VTD,
-                                     IOMMU_HW_INFO_TYPE_ARM_SMMUV3 };
-
-static unsigned requests_seen, events_seen, losses_seen;
-static uint8_t tables[24];
-
-static void see_request(void *opaque, const HostDevice *device,
-                        const struct iommu_hwpt_pgfault *fault)
-{
-    requests_seen++;
-}
-
-static void see_event(void *opaque, uint32_t space, const void *record, uint32_t size,
-                      bool lost)
-{
-    events_seen += size > 0;
-    losses_seen += lost;
-}
-
-static const HostSink sink = { .page_request = see_request, .event = see_event };
-
-static void begin(IommufdHost *host, const FakeRelease *release, uint32_t hw_type)
-{
-    fake_reset(release, hw_type);
-    requests_seen = events_seen = losses_seen = 0;
-    viommu_iommufd_host_init(host, &fake_calls, FAKE_IOMMUFD, &sink);
-}
-
-static void end(IommufdHost *host, const char *what)
-{
-    fake.fail_at = 0;
-    viommu_iommufd_host_close(host);
-    CHECK(fake_objects() == 0, "%s: %u objects are left", what, fake_objects());
-    CHECK(fake_attachments() == 0, "%s: %u attachments are left", what,
-          fake_attachments());
-    CHECK(fake_open_queues() == 0, "%s: %u queues are open", what, fake_open_queues());
-}
-
-static void push(const void *data, size_t size)
-{
-    memcpy(fake.pending + fake.pending_size, data, size);
-    fake.pending_size += size;
-}
-
-static void push_fault(uint32_t flags, uint32_t pasid, uint32_t group, uint32_t cookie)
-{
-    const struct iommu_hwpt_pgfault fault = {
-        .flags = flags,
-        .dev_id = FAKE_DEV_ID,
-        .pasid = pasid,
-        .grpid = group,
-        .cookie = cookie,
-    };
-
-    push(&fault, sizeof(fault));
-}
+#include "iommufd-check.h"
 
 /* A guest's whole life. Returns the number of operations that were refused. */
 static unsigned live(IommufdHost *host)
@@ -327,137 +243,6 @@ static void test_refused_tables(void)
     printf("refused tables: the device stays where it was\n");
 }
 
-static void test_arrays(void)
-{
-    uint8_t commands[16][16] = { { 0 } };
-    uint32_t count = 16;
-    HostDevice *device;
-    IommufdHost host;
-
-    begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    viommu_iommufd_host_create_space(&host, 1, device, true);
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) == 0 &&
-              count == 16,
-          "all");
-    fake.bad_entry = 6;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
-                  -EIO &&
-              count == 5,
-          "%u of 16", count);
-    fake.bad_entry = 1;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
-                  -EIO &&
-              count == 0,
-          "%u of 5", count);
-    fake.bad_entry = 0;
-    count = 16;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 7, commands, 16, &count) ==
-                  -EINVAL &&
-              count == 0,
-          "wrong type");
-    count = 16;
-    fake.fail_at = fake.calls + 1;
-    fake.error = ENOTTY;
-    CHECK(viommu_iommufd_host_invalidate_viommu(&host, 1, 1, commands, 16, &count) ==
-                  -EOPNOTSUPP &&
-              count == 0,
-          "a call that the kernel does not know carries out nothing");
-    end(&host, "arrays");
-    printf("invalidation arrays: what was carried out is known, "
-           "also of those that stop in the middle\n");
-}
-
-static void test_queues(void)
-{
-    struct iommufd_vevent_header header = { .sequence = 1 };
-    struct iommu_vevent_arm_smmuv3 event = { { 0x10 } };
-    const struct iommu_hwpt_pgfault stranger = {
-        .flags = IOMMU_PGFAULT_FLAGS_LAST_PAGE, .dev_id = 99, .cookie = 1238,
-    };
-    HostDevice *device;
-    IommufdHost host;
-    int fds[4];
-
-    begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    viommu_iommufd_host_create_space(&host, 1, device, true);
-    viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
-    CHECK(viommu_iommufd_host_descriptors(&host, fds, 4) == 2, "two queues");
-    push_fault(0, 0, 4, 0);
-    push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 4, 1234);
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 2, "%u page requests",
-          requests_seen);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 5, 0) == -ENOENT,
-          "another group");
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 15) == 0,
-          "response failure");
-    CHECK(fake.last_cookie == 1234 && fake.last_code == IOMMUFD_PAGE_RESP_INVALID,
-          "code %u", fake.last_code);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 4, 0) == -ENOENT,
-          "answered already");
-    /* Tables that are gone take their groups with them. */
-    push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 6, 1235);
-    viommu_iommufd_host_poll(&host);
-    viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(viommu_iommufd_host_respond(&host, device, IOMMUFD_NO_PASID, 6, 0) == -ENOENT,
-          "gone with its tables");
-    /* Also those with a PASID, when it is the tables of requests without that have it. */
-    viommu_iommufd_host_attach_nested(&host, device, IOMMUFD_NO_PASID, 1, 2, tables, 16);
-    push_fault(IOMMU_PGFAULT_FLAGS_PASID_VALID | IOMMU_PGFAULT_FLAGS_LAST_PAGE, 3, 8,
-               1237);
-    viommu_iommufd_host_poll(&host);
-    viommu_iommufd_host_attach(&host, device, IOMMUFD_NO_PASID, 1);
-    CHECK(viommu_iommufd_host_respond(&host, device, 3, 8, 0) == -ENOENT,
-          "gone with the tables that had its PASID");
-    /* Of a device that has gone in between: answered, and not told. */
-    requests_seen = 0;
-    push(&stranger, sizeof(stranger));
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && requests_seen == 0 &&
-              fake.last_cookie == 1238,
-          "a stranger's request");
-    push_fault(IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, 7, 1236);
-    fake.cut = 8;
-    CHECK(viommu_iommufd_host_poll(&host) == -EIO, "a record that was cut");
-    end(&host, "faults");
-
-    begin(&host, NEWEST, IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-    viommu_iommufd_host_add_device(&host, 0, FAKE_DEV_ID, FAKE_DEVICE, &device);
-    device->abilities &= ~HOST_FAULT_QUEUE;
-    viommu_iommufd_host_create_space(&host, 1, device, true);
-    push(&header, sizeof(header));
-    push(&event, sizeof(event));
-    header.flags = IOMMU_VEVENTQ_FLAG_LOST_EVENTS;
-    push(&header, sizeof(header));
-    CHECK(viommu_iommufd_host_poll(&host) == 0 && events_seen == 1 && losses_seen == 1,
-          "%u events, %u losses", events_seen, losses_seen);
-    header.flags = 0;
-    push(&header, sizeof(header));
-    push(&event, sizeof(event));
-    fake.cut = sizeof(header) + sizeof(event) - 4;
-    CHECK(viommu_iommufd_host_poll(&host) == -EIO, "a header that was cut");
-    end(&host, "events");
-    printf("queues: groups, answers, events, losses; what is cut short is an error\n");
-}
-
-static void test_ranges(void)
-{
-    const Iommufd io = { .calls = &fake_calls, .fd = FAKE_IOMMUFD };
-    struct iommu_iova_range ranges[4];
-    uint32_t ioas, count;
-
-    fake_reset(NEWEST, IOMMU_HW_INFO_TYPE_INTEL_VTD);
-    CHECK(viommu_iommufd_ioas_alloc(&io, &ioas) == 0, "IOAS");
-    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 4, &count) == 0 && count == 2,
-          "%u ranges", count);
-    CHECK(viommu_iommufd_ioas_ranges(&io, ioas, ranges, 1, &count) == 0 && count == 2,
-          "more than fit");
-    CHECK(viommu_iommufd_destroy(&io, ioas) == 0 &&
-              viommu_iommufd_destroy(&io, ioas) == -ENOENT,
-          "destroy");
-    printf("ranges: as many as there are\n");
-}
-
 int main(void)
 {
     unsigned i;
@@ -469,9 +254,6 @@ int main(void)
     test_releases();
     test_lifetimes();
     test_refused_tables();
-    test_arrays();
-    test_queues();
-    test_ranges();
     printf("iommufd-test: all well\n");
     return 0;
 }
