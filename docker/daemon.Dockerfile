@@ -20,7 +20,6 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nodejs \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/viommu/package.json /opt/viommu/LICENSE /opt/viommu/
-COPY --from=build /opt/viommu/proto /opt/viommu/proto
 COPY --from=build /opt/viommu/node_modules /opt/viommu/node_modules
 COPY --from=build /opt/viommu/dist /opt/viommu/dist
 WORKDIR /opt/viommu

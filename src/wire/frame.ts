@@ -15,8 +15,6 @@ export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_BODY_BYTES;
 export const MAX_DESCRIPTORS = 8;
 /** The protocol's version, and the header's. */
 export const VERSION = WIRE.VERSION;
-/** Most bytes of one MEM_READ or MEM_WRITE. */
-export const MAX_MEMORY_BYTES = WIRE.MAX_MEMORY;
 
 export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
 

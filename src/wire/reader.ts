@@ -3,6 +3,8 @@
  * field at a time. It checks every length against the body's end, and throws a plain `Error` for a
  * body that is wrong.
  */
+import { ENTRY } from './writer.js';
+
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** So many words are read through a view of the bytes; fewer are not worth one. */
@@ -220,9 +222,6 @@ export class BodyReader {
     return pos;
   }
 }
-
-/** Tags of an entry's fields. */
-const ENTRY = { KEY: 10, VALUE: 18 } as const;
 
 function started(list: ArrayLike<number>): number[] {
   return list.length === 0 ? [] : (list as number[]);

@@ -109,5 +109,5 @@ export class BodyWriter {
   }
 }
 
-/** Tags of an entry's fields. */
-const ENTRY = { KEY: 10, VALUE: 18 } as const;
+/** Tags of the fields of a map's entry. */
+export const ENTRY = { KEY: 10, VALUE: 18 } as const;

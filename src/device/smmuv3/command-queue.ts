@@ -31,8 +31,6 @@ export class CommandQueue implements CommandTarget {
   readonly #words = new Uint32Array(WORDS);
   /** By opcode; undefined: ILLEGAL in this unit. */
   readonly #commands: readonly (Command | undefined)[];
-  /** The command at the consumer index was taken and counted, and cannot complete yet. */
-  #waiting = false;
   #busy = false;
   /** Invalidations were taken since the last CMD_SYNC. */
   #invalidated = false;
@@ -60,13 +58,7 @@ export class CommandQueue implements CommandTarget {
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.#waiting = false;
     this.#invalidated = false;
-  }
-
-  /** CMDQEN was cleared: what waits is fetched again when it is set. */
-  stop(): void {
-    this.#waiting = false;
   }
 
   /** Takes commands as long as that is possible. */
@@ -88,7 +80,7 @@ export class CommandQueue implements CommandTarget {
   /** Running, with no command left and none in flight. */
   get atRest(): boolean {
     const { file, devices } = this;
-    if (!this.#isRunning() || this.#waiting || devices.pending > 0 || devices.timedOut) return false;
+    if (!this.#isRunning() || devices.pending > 0 || devices.timedOut) return false;
     const mask = indexMask(file);
     return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
   }
@@ -126,14 +118,10 @@ export class CommandQueue implements CommandTarget {
     if (command === undefined) {
       return this.#fail(CERROR.ILL, commandName(ANY_COMMAND.get.Opcode(this.#words)));
     }
-    if (!this.#waiting) this.counters.commands++;
     if (command.invalidates) this.#invalidated = true;
-    if (!command.run(this, this.#words)) {
-      // One that failed has stopped the queue, and is fetched again as a new one.
-      this.#waiting = this.#isRunning();
-      return false;
-    }
-    this.#waiting = false;
+    // One that waits, or that failed and has stopped the queue, is fetched again.
+    if (!command.run(this, this.#words)) return false;
+    this.counters.commands++;
     const next = ((cons + 1) & mask) >>> 0;
     file.set(CMDQ_CONS.offset, next | (file.get(CMDQ_CONS.offset) & (0x7f << ERR_SHIFT)));
     return true;
@@ -155,7 +143,6 @@ export class CommandQueue implements CommandTarget {
    * acknowledged.
    */
   #fail(error: number, detail: string): false {
-    this.#waiting = false;
     this.file.update(CMDQ_CONS.offset, 0x7f << ERR_SHIFT, error << ERR_SHIFT);
     this.outputs.event({ kind: 'queueError', name: errorName(error), detail });
     this.errors.raise(GERROR_BIT.CMDQ_ERR);
@@ -167,7 +154,11 @@ export class CommandQueue implements CommandTarget {
    */
   synchronize(words: Uint32Array): boolean {
     if (this.outputs.pendingAcks() > 0 || this.devices.pending > 0) return false;
-    if (this.devices.takeTimeout()) return this.#fail(CERROR.ATC_INV_SYNC, commandName(CMD.SYNC));
+    if (this.devices.takeTimeout()) {
+      // Carried out, with this outcome; the one that software starts again counts by itself.
+      this.counters.commands++;
+      return this.#fail(CERROR.ATC_INV_SYNC, commandName(CMD.SYNC));
+    }
     this.#synchronized();
     if (CMD_SYNC.get.CS(words) !== CS.SIG_IRQ) return true;
     const sent = this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);

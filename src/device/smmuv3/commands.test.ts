@@ -409,6 +409,18 @@ describe('CMD_ATC_INV', () => {
     expect([vm.consumed, vm.model.counters.commands]).toEqual([3, 3]);
   });
 
+  it('that waits counts once, also when the queue is switched off and on', () => {
+    const vm = new TestSmmu({ ats: 'on' }).start();
+    vm.devices.deviceTlbRoom = false;
+    vm.submit(atcInv({}));
+    vm.write32(CR0.offset, ENABLES.ALL & ~ENABLES.CMDQEN);
+    vm.write32(CR0.offset, ENABLES.ALL);
+    expect([vm.consumed, vm.model.counters.commands]).toEqual([0, 0]);
+    vm.devices.deviceTlbRoom = true;
+    vm.submit(sync());
+    expect([vm.consumed, vm.model.counters.commands]).toEqual([1, 1]);
+  });
+
   it('is ignored while the SMMU is off, has no PASID without substreams, and is forgotten by a reset', () => {
     const vm = new TestSmmu({ ats: 'on', 'ssid-bits': '0' }).start();
     vm.submit(atcInv({ SSV: 1, SubstreamID: 3, Global: 1 }));

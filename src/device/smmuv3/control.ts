@@ -152,7 +152,6 @@ export class Control {
     if ((changed & now & CMDQEN) !== 0) {
       this.outputs.event({ kind: 'enable', what: 'command queue', on: true });
     }
-    if ((changed & ~now & CMDQEN) !== 0) this.queue.stop();
     if ((changed & now & EVENTQEN) !== 0) this.stalls.writeRecords();
     this.publish();
     this.queue.kick();

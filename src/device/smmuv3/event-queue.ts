@@ -33,9 +33,7 @@ import { OutputQueue } from './output-queue.js';
 export const EVENT_WORDS = EVENT_BYTES / 4;
 const RECINVSID = 1 << CR2.fields.RECINVSID.lsb;
 const IRQEN = 1 << IRQ_CTRL.fields.EVENTQ_IRQEN.lsb;
-/**
- * Where the fields of records stand; a field has the same place in every event that has it. §7.3
- */
+/** Where these fields stand in every recorded event that has them. §7.3 */
 const { SSV, SubstreamID, STAG, Stall } = F_PERMISSION.fields;
 const WORD0 = { EVENT: maskIn(F_PERMISSION.fields.EventNumber), SSV: maskIn(SSV) } as const;
 const SUBSTREAM_SHIFT = shiftOf(SubstreamID);

@@ -28,7 +28,7 @@ import type { VtdDeviceTlbs } from './device-tlbs.js';
 import type { VtdInvalidator } from './invalidation.js';
 import type { VtdLookup } from './lookup.js';
 import { plainIotlb, plainPasidIotlb, plainWait } from './plain-descriptors.js';
-import { violates } from './reserved.js';
+import { masks, violates } from './reserved.js';
 
 /** What descriptors act on. */
 export interface DescriptorTarget {
@@ -112,7 +112,7 @@ export class Descriptors {
     const byType = new Array<Descriptor | undefined>(128).fill(undefined);
     for (const { type, run, has, scalable, absent, valid, peer } of ROWS) {
       if (!has(config)) continue;
-      const reserved = reservedBits(DESCRIPTOR_LAYOUT[type] as Layout<string>, absent(config));
+      const reserved = masks(DESCRIPTOR_LAYOUT[type] as Layout<string>, 0, [], absent(config));
       byType[type] = { type, run, has, scalable, absent, valid, peer, reserved };
     }
     this.#byType = byType;
@@ -134,15 +134,6 @@ export class Descriptors {
     if (violates(descriptor.reserved, words, 0, 8)) return IQEI.RESERVED_FIELD;
     return descriptor.valid(words, this.#config) ? IQEI.NONE : IQEI.RESERVED_FIELD;
   }
-}
-
-function reservedBits(shape: Layout<string>, absent: readonly string[]): Uint32Array {
-  const mask = Uint32Array.from(shape.reserved);
-  for (const name of absent) {
-    const { lsb, msb } = shape.fields[name];
-    for (let bit = lsb; bit <= msb; bit++) mask[bit >> 5] |= 1 << (bit & 31);
-  }
-  return mask;
 }
 
 /**

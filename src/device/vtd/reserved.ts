@@ -57,7 +57,8 @@ export function violates(mask: Uint32Array, words: Uint32Array, from: number, to
   return bits !== 0;
 }
 
-function masks(
+/** Bits that must be 0: reserved, of absent fields, and of addresses above `haw`. */
+export function masks(
   shape: Layout<string>,
   haw: number,
   addresses: readonly string[],
