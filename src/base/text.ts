@@ -1,8 +1,8 @@
 /**
  * Text from outside, made fit to be read: names of machines and devices, and what peers say. It is
- * shown as it is, but for what a terminal would obey instead of show, or a reader could
- * not see: control characters, what turns the direction of writing, spaces without a width. Those
- * stand as their numbers, `\u{1b}`.
+ * shown as it is, but for what a terminal would obey instead of show, or a reader could not see:
+ * control characters, what turns the direction of writing, spaces without a width. Those stand as
+ * their numbers, `\u{1b}`.
  */
 
 /** Printable ASCII: most text, and nothing to do. */

@@ -2,10 +2,8 @@
  * 64-bit values without BigInt.
  *
  * Hot code keeps a 64-bit value as two unsigned 32-bit halves, `lo` and `hi`. A physical address
- * has at most
- * 52 bits, so it also fits a JavaScript number exactly; `physical` is that form. BigInt appears
- *    only where a
- * person reads the value.
+ * has at most 52 bits, so it also fits a JavaScript number exactly; `physical` is that form. BigInt
+ * appears only where a person reads the value.
  */
 
 declare const brand: unique symbol;

@@ -240,6 +240,11 @@ export interface InvalidateScope {
   structures?: boolean;
 }
 
+/** Every translation, and every structure. */
+export const EVERYTHING: InvalidateScope = {
+  ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64, structures: true },
+};
+
 /**
  * Wired interrupt outputs of an SMMUv3, in the order that device trees and IORT list them.
  * Edge-triggered.

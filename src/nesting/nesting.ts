@@ -9,7 +9,7 @@
  * Nothing here waits.
  */
 import type { InvalidateScope, Iommu, PageRequest, TranslateResult } from '../device/iommu.js';
-import { PAGE_RESPONSE } from '../device/iommu.js';
+import { EVERYTHING, PAGE_RESPONSE } from '../device/iommu.js';
 import type { NestedView } from '../device/nested-view.js';
 import {
   type HostDevice,
@@ -424,14 +424,3 @@ export class Nesting {
     );
   }
 }
-
-const EVERYTHING: InvalidateScope = {
-  space: 0xffffffff,
-  sub: 0xffffffff,
-  rid: 0xffffffff,
-  pasid: 0xffffffff,
-  lo: 0,
-  hi: 0,
-  log2Size: 64,
-  structures: true,
-};

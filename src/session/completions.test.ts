@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { ANY, EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
 import { Completions, type PendingWork } from './completions.js';
-import { EVERYTHING, MOST_SCOPES, RecordedScopes } from './recorded-scopes.js';
+import { MOST_SCOPES, RecordedScopes } from './recorded-scopes.js';
 import { Bench } from './testing/bench.js';
 import { FAKE, FakeModel, fakeModels } from './testing/fake-model.js';
 

@@ -1,4 +1,7 @@
-/** What HELLO has made of a connection: absent until then, and again after the session's end. */
+/**
+ * What HELLO has made of a connection: absent until then; the model and the page also after the
+ * session's end.
+ */
 import type { Iommu } from '../device/iommu.js';
 import type { Codec } from '../wire/codec.js';
 import { FLAG, type Frame } from '../wire/frame.js';

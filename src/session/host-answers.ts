@@ -16,17 +16,12 @@ export class HostAnswers {
     private readonly invalidations: Invalidations,
   ) {}
 
-  /** Replies when host objects do as was asked, and at once where there are none. */
+  /** Replies when host objects do as was asked: with this input, where nothing is in flight. */
   replyWhenDone<T extends object>({ type, id }: Frame, codec: Codec<T>, message: T): void {
     const { assigned, connection } = this;
-    const send = (): void => connection.front.put(type, FLAG.REPLY, id, codec, message);
-    if (assigned.idle) {
-      send();
-      return;
-    }
     this.completions.hold(() => {
       if (assigned.pending > 0) return false;
-      send();
+      connection.front.put(type, FLAG.REPLY, id, codec, message);
       return true;
     });
   }

@@ -18,7 +18,7 @@
  * sent when there is room, and counts as pending.
  */
 import { CodedError } from '../base/errors.js';
-import { ANY, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { ANY, EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
 import { Tags } from '../device/tags.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';
@@ -27,7 +27,6 @@ import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
 import type { PeerWalks } from './peer-walks.js';
 import type { Outlet } from './ports.js';
-import { EVERYTHING } from './recorded-scopes.js';
 
 const MAX_PENDING = 4096;
 

@@ -2,7 +2,7 @@
  * Scopes that a model has invalidated and that are not passed on yet, in order. The objects are
  * used again: it allocates only to hold more than ever before.
  */
-import { ANY, type InvalidateScope } from '../device/iommu.js';
+import { EVERYTHING, type InvalidateScope } from '../device/iommu.js';
 
 /**
  * Above this, one scope of everything takes the place of all. A full queue of commands that each
@@ -56,8 +56,3 @@ export class RecordedScopes {
     this.add(EVERYTHING);
   }
 }
-
-/** Every translation, and every structure. */
-export const EVERYTHING: InvalidateScope = {
-  ...{ space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64, structures: true },
-};

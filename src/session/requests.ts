@@ -84,12 +84,12 @@ export class Requests {
     answer.spans = this.#views[spans] as Uint32Array;
     answer.stall = result.stall >>> 0;
     answer.once = once;
+    this.peerCommands.handedOut(model);
     this.connection.reply(frame, CODEC.TranslateReply, answer);
     if (result.count > 0 && kind === REQUEST.UNTRANSLATED) {
       const tables = this.walks.answered(rid, pasid - 1, message.hi, model);
       if (tables !== undefined) this.invalidations.handOut(rid, tables.space >>> 0, tables.sub >>> 0);
     }
-    this.peerCommands.handedOut(model);
   }
 
   replay(frame: Frame, message: M.Replay): void {

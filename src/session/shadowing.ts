@@ -146,7 +146,11 @@ export class Shadowing implements PendingWork {
 
   /** The guest is about to write a register. `registers`: the unit's, as the guest sees them. */
   asking(model: Iommu, registers: Uint32Array, offset: number, size: number, lo: number, hi: number): void {
-    if (this.#watchers === 0) return;
+    if (this.#watchers > 0) this.#ask(model, registers, offset, size, lo, hi);
+  }
+
+  /** Apart, since the closure holds the parameters of every write otherwise. */
+  #ask(model: Iommu, registers: Uint32Array, offset: number, size: number, lo: number, hi: number): void {
     this.#looking(() => {
       this.#audit ??= this.#newAudit(model, registers);
       this.#audit.asking(offset, size, lo, hi);

@@ -80,10 +80,6 @@ export class WireHost implements HostIommu {
     this.backend = backend;
   }
 
-  get isOpen(): boolean {
-    return this.backend !== undefined;
-  }
-
   announce(device: HostDevice, announced: AnnouncedDevice): void {
     this.devices.set(device, announced);
   }

@@ -3,6 +3,7 @@
  * does, and what the peer may do of it. IHI 0070 chapter 4. A new command is a row here with the
  * function that it names, and a row with its opcode and layout in src/spec/smmuv3/commands.ts.
  */
+import { PAGE_LOG2 } from '../../base/page.js';
 import {
   ATC_INV_ALL,
   CMD,
@@ -180,13 +181,19 @@ function vmidOf(config: SmmuConfig, words: Uint32Array): number {
   return config.stage2 ? CMD_TLBI.get.VMID(words) : 0;
 }
 
-/** log2 of the granule of a range; 0: one page of 4 KiB. §4.4.1 */
-function granuleOf(config: SmmuConfig, words: Uint32Array): number {
-  return config.rangeInvalidation ? TLBI_TG_GRANULE[CMD_TLBI.get.TG(words)] : 0;
+/** Whether it names a range; otherwise a page of 4 KiB. §4.4.1 */
+function isRange(config: SmmuConfig, words: Uint32Array): boolean {
+  return config.rangeInvalidation && TLBI_TG_GRANULE[CMD_TLBI.get.TG(words)] !== 0;
 }
 
-/** Pages of a range. §4.4.1.1 */
-function pagesOf(words: Uint32Array): number {
+/** log2 of the bytes of its pages. §4.4.1 */
+function pageLog2Of(config: SmmuConfig, words: Uint32Array): number {
+  return isRange(config, words) ? TLBI_TG_GRANULE[CMD_TLBI.get.TG(words)] : PAGE_LOG2;
+}
+
+/** Its pages. §4.4.1.1 */
+function pagesOf(config: SmmuConfig, words: Uint32Array): number {
+  if (!isRange(config, words)) return 1;
   return (CMD_TLBI.get.NUM(words) + 1) * 2 ** CMD_TLBI.get.SCALE(words);
 }
 
@@ -214,9 +221,8 @@ function firstStageAddresses(
   asid: number,
 ): boolean {
   const vmid = vmidOf(config, words);
-  const granule = granuleOf(config, words);
-  const log2 = granule === 0 ? 12 : granule;
-  const pages = granule === 0 ? 1 : pagesOf(words);
+  const log2 = pageLog2Of(config, words);
+  const pages = pagesOf(config, words);
   invalidator.addresses(vmid, asid, words[2] & (-1 << log2), words[3] | 0, log2, pages);
   return true;
 }
@@ -228,9 +234,8 @@ function tlbiS12Vmall({ config, invalidator }: CommandTarget, words: Uint32Array
 
 function tlbiS2Ipa({ config, invalidator }: CommandTarget, words: Uint32Array): boolean {
   const vmid = vmidOf(config, words);
-  const granule = granuleOf(config, words);
-  const log2 = granule === 0 ? 12 : granule;
-  const pages = granule === 0 ? 1 : pagesOf(words);
+  const log2 = pageLog2Of(config, words);
+  const pages = pagesOf(config, words);
   const lo = words[2] & (-1 << log2);
   invalidator.intermediateAddresses(vmid, lo, words[3] & PHYSICAL_HI, log2, pages);
   return true;
