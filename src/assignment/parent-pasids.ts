@@ -61,40 +61,40 @@ export class PasidOwner {
 export class ParentPasids {
   /** PASIDs below this number exist. */
   readonly limit: number;
-  private readonly state: Uint8Array;
-  private readonly ownerIndex: Int32Array;
+  readonly #state: Uint8Array;
+  readonly #ownerIndex: Int32Array;
   /** Links of the one list that a PASID is in; live ones are linked both ways. */
-  private readonly next: Int32Array;
-  private readonly previous: Int32Array;
-  private readonly owners: (PasidOwner | undefined)[] = [];
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  readonly #owners: (PasidOwner | undefined)[] = [];
   /** Lowest PASID that was never handed out. All of these go before any is used again. */
-  private fresh = 1;
-  private freeHead = NONE;
-  private freeTail = NONE;
-  private dirtyHead = NONE;
-  private dirtyTail = NONE;
-  private dirtyCount = 0;
-  private cleaningCount = 0;
-  private liveCount = 0;
+  #fresh = 1;
+  #freeHead = NONE;
+  #freeTail = NONE;
+  #dirtyHead = NONE;
+  #dirtyTail = NONE;
+  #dirtyCount = 0;
+  #cleaningCount = 0;
+  #liveCount = 0;
 
   /** `bits`: width of the parent's PASIDs, 1..20. */
   constructor(bits: number) {
     if (!Number.isInteger(bits) || bits < 1 || bits > MAX_BITS) throw new Error(`PASIDs of ${bits} bits`);
     this.limit = 2 ** bits;
-    this.state = new Uint8Array(this.limit);
-    this.ownerIndex = new Int32Array(this.limit);
-    this.next = new Int32Array(this.limit);
-    this.previous = new Int32Array(this.limit);
+    this.#state = new Uint8Array(this.limit);
+    this.#ownerIndex = new Int32Array(this.limit);
+    this.#next = new Int32Array(this.limit);
+    this.#previous = new Int32Array(this.limit);
   }
 
   /** PASIDs in use. */
   get live(): number {
-    return this.liveCount;
+    return this.#liveCount;
   }
 
   /** PASIDs that are freed but not clean, with those being cleaned. */
   get dirty(): number {
-    return this.dirtyCount + this.cleaningCount;
+    return this.#dirtyCount + this.#cleaningCount;
   }
 
   /**
@@ -102,13 +102,13 @@ export class ParentPasids {
    * clean.
    */
   get ownerCount(): number {
-    return this.owners.reduce((count, owner) => count + (owner === undefined ? 0 : 1), 0);
+    return this.#owners.reduce((count, owner) => count + (owner === undefined ? 0 : 1), 0);
   }
 
   addOwner(name: string, quota: number): PasidOwner {
-    const free = this.owners.indexOf(undefined);
-    const owner = new PasidOwner(name, quota, free < 0 ? this.owners.length : free);
-    this.owners[owner.index] = owner;
+    const free = this.#owners.indexOf(undefined);
+    const owner = new PasidOwner(name, quota, free < 0 ? this.#owners.length : free);
+    this.#owners[owner.index] = owner;
     return owner;
   }
 
@@ -116,33 +116,34 @@ export class ParentPasids {
   allocate(owner: PasidOwner): number {
     if (owner.gone) return NO_PASID_FOR_YOU.GONE;
     if (owner.live + owner.dirty >= owner.quota) return NO_PASID_FOR_YOU.QUOTA;
-    const pasid = this.take();
+    const pasid = this.#take();
     if (pasid === NONE) return this.dirty > 0 ? NO_PASID_FOR_YOU.NOT_CLEAN_YET : NO_PASID_FOR_YOU.EXHAUSTED;
-    this.state[pasid] = STATE.LIVE;
-    this.ownerIndex[pasid] = owner.index;
-    this.next[pasid] = owner.head;
-    this.previous[pasid] = NONE;
-    if (owner.head !== NONE) this.previous[owner.head] = pasid;
+    this.#state[pasid] = STATE.LIVE;
+    this.#ownerIndex[pasid] = owner.index;
+    this.#next[pasid] = owner.head;
+    this.#previous[pasid] = NONE;
+    if (owner.head !== NONE) this.#previous[owner.head] = pasid;
     owner.head = pasid;
     owner.live++;
-    this.liveCount++;
+    this.#liveCount++;
     return pasid;
   }
 
   /** True when the PASID is in use, and this owner's. */
   owns(owner: PasidOwner, pasid: number): boolean {
-    return this.isLive(pasid) && this.ownerIndex[pasid] === owner.index;
+    return this.#isLive(pasid) && this.#ownerIndex[pasid] === owner.index;
   }
 
   /** The owner of a PASID that is in use, or undefined. */
   ownerOf(pasid: number): PasidOwner | undefined {
-    return this.isLive(pasid) ? this.owners[this.ownerIndex[pasid]] : undefined;
+    return this.#isLive(pasid) ? this.#owners[this.#ownerIndex[pasid]] : undefined;
   }
 
   /** Gives a PASID back, into quarantine. Returns one of {@link FREED}. */
   free(owner: PasidOwner, pasid: number): number {
     if (!this.owns(owner, pasid)) return FREED.NOT_YOURS;
-    const { next, previous } = this;
+    const next = this.#next;
+    const previous = this.#previous;
     const before = previous[pasid];
     const after = next[pasid];
     if (before === NONE) owner.head = after;
@@ -150,8 +151,8 @@ export class ParentPasids {
     if (after !== NONE) previous[after] = before;
     owner.live--;
     owner.dirty++;
-    this.liveCount--;
-    this.quarantine(pasid);
+    this.#liveCount--;
+    this.#quarantine(pasid);
     return FREED.OK;
   }
 
@@ -172,7 +173,7 @@ export class ParentPasids {
   remove(owner: PasidOwner): number {
     const count = this.release(owner);
     owner.gone = true;
-    this.forget(owner);
+    this.#forget(owner);
     return count;
   }
 
@@ -183,13 +184,13 @@ export class ParentPasids {
    */
   beginCleaning(out: Int32Array): number {
     let count = 0;
-    while (count < out.length && this.dirtyHead !== NONE) {
-      const pasid = this.dirtyHead;
-      this.dirtyHead = this.next[pasid];
-      if (this.dirtyHead === NONE) this.dirtyTail = NONE;
-      this.dirtyCount--;
-      this.cleaningCount++;
-      this.state[pasid] = STATE.CLEANING;
+    while (count < out.length && this.#dirtyHead !== NONE) {
+      const pasid = this.#dirtyHead;
+      this.#dirtyHead = this.#next[pasid];
+      if (this.#dirtyHead === NONE) this.#dirtyTail = NONE;
+      this.#dirtyCount--;
+      this.#cleaningCount++;
+      this.#state[pasid] = STATE.CLEANING;
       out[count++] = pasid;
     }
     return count;
@@ -200,54 +201,54 @@ export class ParentPasids {
    * again.
    */
   cleaned(pasid: number): void {
-    const owner = this.endCleaning(pasid);
+    const owner = this.#endCleaning(pasid);
     owner.dirty--;
-    this.state[pasid] = STATE.FREE;
-    this.next[pasid] = NONE;
-    if (this.freeTail === NONE) this.freeHead = pasid;
-    else this.next[this.freeTail] = pasid;
-    this.freeTail = pasid;
-    this.forget(owner);
+    this.#state[pasid] = STATE.FREE;
+    this.#next[pasid] = NONE;
+    if (this.#freeTail === NONE) this.#freeHead = pasid;
+    else this.#next[this.#freeTail] = pasid;
+    this.#freeTail = pasid;
+    this.#forget(owner);
   }
 
   /** The invalidation failed: back into quarantine. */
   notCleaned(pasid: number): void {
-    this.endCleaning(pasid);
-    this.quarantine(pasid);
+    this.#endCleaning(pasid);
+    this.#quarantine(pasid);
   }
 
-  private endCleaning(pasid: number): PasidOwner {
-    const owner = this.owners[this.ownerIndex[pasid]];
-    if (this.state[pasid] !== STATE.CLEANING || owner === undefined) {
+  #endCleaning(pasid: number): PasidOwner {
+    const owner = this.#owners[this.#ownerIndex[pasid]];
+    if (this.#state[pasid] !== STATE.CLEANING || owner === undefined) {
       throw new Error(`PASID ${pasid} is not being cleaned`);
     }
-    this.cleaningCount--;
+    this.#cleaningCount--;
     return owner;
   }
 
-  private isLive(pasid: number): boolean {
-    return this.state[pasid] === STATE.LIVE;
+  #isLive(pasid: number): boolean {
+    return this.#state[pasid] === STATE.LIVE;
   }
 
-  private take(): number {
-    if (this.fresh < this.limit) return this.fresh++;
-    const pasid = this.freeHead;
+  #take(): number {
+    if (this.#fresh < this.limit) return this.#fresh++;
+    const pasid = this.#freeHead;
     if (pasid === NONE) return NONE;
-    this.freeHead = this.next[pasid];
-    if (this.freeHead === NONE) this.freeTail = NONE;
+    this.#freeHead = this.#next[pasid];
+    if (this.#freeHead === NONE) this.#freeTail = NONE;
     return pasid;
   }
 
-  private quarantine(pasid: number): void {
-    this.state[pasid] = STATE.QUARANTINE;
-    this.next[pasid] = NONE;
-    if (this.dirtyTail === NONE) this.dirtyHead = pasid;
-    else this.next[this.dirtyTail] = pasid;
-    this.dirtyTail = pasid;
-    this.dirtyCount++;
+  #quarantine(pasid: number): void {
+    this.#state[pasid] = STATE.QUARANTINE;
+    this.#next[pasid] = NONE;
+    if (this.#dirtyTail === NONE) this.#dirtyHead = pasid;
+    else this.#next[this.#dirtyTail] = pasid;
+    this.#dirtyTail = pasid;
+    this.#dirtyCount++;
   }
 
-  private forget(owner: PasidOwner): void {
-    if (owner.gone && owner.live + owner.dirty === 0) this.owners[owner.index] = undefined;
+  #forget(owner: PasidOwner): void {
+    if (owner.gone && owner.live + owner.dirty === 0) this.#owners[owner.index] = undefined;
   }
 }

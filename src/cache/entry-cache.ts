@@ -17,49 +17,51 @@ export const MISS = -1;
 const HOSTILE_PERIOD = 7;
 
 export class EntryCache {
-  private readonly keyA: Int32Array;
-  private readonly keyB: Int32Array;
-  private readonly domains: Int32Array;
-  private readonly faults: Int32Array;
-  private readonly entries: Uint32Array;
-  private readonly mask: number;
-  private ticks = 0;
-  private used = 0;
+  readonly #policy: RetentionPolicy;
+  readonly #keyA: Int32Array;
+  readonly #keyB: Int32Array;
+  readonly #domains: Int32Array;
+  readonly #faults: Int32Array;
+  readonly #entries: Uint32Array;
+  readonly #mask: number;
+  #ticks = 0;
+  #used = 0;
 
   /**
    * @param log2Slots log2 of the number of slots
    * @param wordsPerEntry 32-bit words that each entry keeps
    */
   constructor(
-    private readonly policy: RetentionPolicy,
+    policy: RetentionPolicy,
     log2Slots: number,
     readonly wordsPerEntry: number,
   ) {
+    this.#policy = policy;
     const slots = 1 << log2Slots;
-    this.mask = slots - 1;
-    this.keyA = new Int32Array(slots).fill(MISS);
-    this.keyB = new Int32Array(slots);
-    this.domains = new Int32Array(slots);
-    this.faults = new Int32Array(slots);
-    this.entries = new Uint32Array(slots * wordsPerEntry);
+    this.#mask = slots - 1;
+    this.#keyA = new Int32Array(slots).fill(MISS);
+    this.#keyB = new Int32Array(slots);
+    this.#domains = new Int32Array(slots);
+    this.#faults = new Int32Array(slots);
+    this.#entries = new Uint32Array(slots * wordsPerEntry);
   }
 
   /** Entries held. */
   get size(): number {
-    return this.used;
+    return this.#used;
   }
 
   /** Kept words of all slots; a slot's own start at `slot * wordsPerEntry`. */
   get words(): Uint32Array {
-    return this.entries;
+    return this.#entries;
   }
 
   /** Slot of the entry with these keys (`a` ≥ 0), or {@link MISS}. */
   find(a: number, b: number): number {
-    const slot = this.slotOf(a, b);
-    if (this.keyA[slot] !== a || this.keyB[slot] !== b) return MISS;
-    if (this.policy === 'hostile' && ++this.ticks % HOSTILE_PERIOD === 0) {
-      this.drop(slot);
+    const slot = this.#slotOf(a, b);
+    if (this.#keyA[slot] !== a || this.#keyB[slot] !== b) return MISS;
+    if (this.#policy === 'hostile' && ++this.#ticks % HOSTILE_PERIOD === 0) {
+      this.#drop(slot);
       return MISS;
     }
     return slot;
@@ -67,7 +69,7 @@ export class EntryCache {
 
   /** What {@link insert} recorded as the entry's fault reason; 0 = none. */
   faultOf(slot: number): number {
-    return this.faults[slot];
+    return this.#faults[slot];
   }
 
   /**
@@ -75,29 +77,29 @@ export class EntryCache {
    * every use of the entry faults (caching mode keeps such entries); 0 when it is usable.
    */
   insert(a: number, b: number, domain: number, fault: number, source: Uint32Array): void {
-    if (this.policy === 'none') return;
-    const slot = this.slotOf(a, b);
-    if (this.keyA[slot] === MISS) this.used++;
-    this.keyA[slot] = a;
-    this.keyB[slot] = b;
-    this.domains[slot] = domain;
-    this.faults[slot] = fault;
+    if (this.#policy === 'none') return;
+    const slot = this.#slotOf(a, b);
+    if (this.#keyA[slot] === MISS) this.#used++;
+    this.#keyA[slot] = a;
+    this.#keyB[slot] = b;
+    this.#domains[slot] = domain;
+    this.#faults[slot] = fault;
     const base = slot * this.wordsPerEntry;
-    for (let index = 0; index < this.wordsPerEntry; index++) this.entries[base + index] = source[index];
+    for (let index = 0; index < this.wordsPerEntry; index++) this.#entries[base + index] = source[index];
   }
 
   /** Drops everything. */
   invalidateAll(): void {
-    if (this.used === 0) return;
-    this.keyA.fill(MISS);
-    this.used = 0;
+    if (this.#used === 0) return;
+    this.#keyA.fill(MISS);
+    this.#used = 0;
   }
 
   /** Drops entries of a domain. */
   invalidateDomain(domain: number): void {
-    if (this.used === 0) return;
-    for (let slot = 0; slot <= this.mask; slot++) {
-      if (this.keyA[slot] !== MISS && this.domains[slot] === domain) this.drop(slot);
+    if (this.#used === 0) return;
+    for (let slot = 0; slot <= this.#mask; slot++) {
+      if (this.#keyA[slot] !== MISS && this.#domains[slot] === domain) this.#drop(slot);
     }
   }
 
@@ -107,10 +109,10 @@ export class EntryCache {
    * now, as Linux does.
    */
   invalidateDomainAndB(domain: number, b: number): void {
-    if (this.used === 0) return;
-    for (let slot = 0; slot <= this.mask; slot++) {
-      if (this.keyA[slot] === MISS || this.keyB[slot] !== b) continue;
-      if (this.domains[slot] === domain || this.faults[slot] !== 0) this.drop(slot);
+    if (this.#used === 0) return;
+    for (let slot = 0; slot <= this.#mask; slot++) {
+      if (this.#keyA[slot] === MISS || this.#keyB[slot] !== b) continue;
+      if (this.#domains[slot] === domain || this.#faults[slot] !== 0) this.#drop(slot);
     }
   }
 
@@ -118,19 +120,19 @@ export class EntryCache {
    * Drops the entry with these keys if it belongs to `domain`; any domain when that is negative.
    */
   invalidateKey(a: number, b: number, domain: number): void {
-    const slot = this.slotOf(a, b);
-    if (this.keyA[slot] !== a || this.keyB[slot] !== b) return;
-    if (domain < 0 || this.domains[slot] === domain) this.drop(slot);
+    const slot = this.#slotOf(a, b);
+    if (this.#keyA[slot] !== a || this.#keyB[slot] !== b) return;
+    if (domain < 0 || this.#domains[slot] === domain) this.#drop(slot);
   }
 
-  private drop(slot: number): void {
-    this.keyA[slot] = MISS;
-    this.used--;
+  #drop(slot: number): void {
+    this.#keyA[slot] = MISS;
+    this.#used--;
   }
 
   /** Multiplicative hash of both keys; direct-mapped. */
-  private slotOf(a: number, b: number): number {
+  #slotOf(a: number, b: number): number {
     const mixed = Math.imul(a ^ Math.imul(b, 0x9e3779b1), 0x85ebca6b);
-    return (mixed ^ (mixed >>> 15)) & this.mask;
+    return (mixed ^ (mixed >>> 15)) & this.#mask;
   }
 }

@@ -43,25 +43,26 @@ function classOf(log2Size: number): number {
 }
 
 export class Iotlb {
-  private readonly rids: Int32Array;
-  private readonly pasids: Int32Array;
-  private readonly classes: Uint8Array;
-  private readonly pageLo: Int32Array;
-  private readonly pageHi: Int32Array;
-  private readonly domains: Int32Array;
-  private readonly tags: Int32Array;
-  private readonly stages: Uint8Array;
+  readonly #policy: RetentionPolicy;
+  readonly #rids: Int32Array;
+  readonly #pasids: Int32Array;
+  readonly #classes: Uint8Array;
+  readonly #pageLo: Int32Array;
+  readonly #pageHi: Int32Array;
+  readonly #domains: Int32Array;
+  readonly #tags: Int32Array;
+  readonly #stages: Uint8Array;
   /** log2 of the block that the tables map, where an entry holds only a part of it. */
-  private readonly origins: Uint8Array;
-  private readonly next: Uint8Array;
+  readonly #origins: Uint8Array;
+  readonly #next: Uint8Array;
   /** Entries that hold a part of a larger block. */
-  private fragments = 0;
-  private readonly live = new Int32Array(CLASSES);
+  #fragments = 0;
+  readonly #live = new Int32Array(CLASSES);
   /** Entries of each domain, and those of them that are first-stage or nested. */
-  private readonly entriesOf = new Int32Array(0x10000);
-  private readonly firstStageOf = new Int32Array(0x10000);
-  private readonly setMask: number;
-  private ticks = 0;
+  readonly #entriesOf = new Int32Array(0x10000);
+  readonly #firstStageOf = new Int32Array(0x10000);
+  readonly #setMask: number;
+  #ticks = 0;
 
   /** Of the slot that {@link lookup} returned, indexed by it. */
   readonly outLo: Int32Array;
@@ -75,22 +76,20 @@ export class Iotlb {
   /** Fault reason of a cached fault, 0 of a mapping. */
   readonly faults: Uint8Array;
 
-  constructor(
-    private readonly policy: RetentionPolicy,
-    log2Entries = policy === 'hostile' ? 14 : 12,
-  ) {
+  constructor(policy: RetentionPolicy, log2Entries = policy === 'hostile' ? 14 : 12) {
+    this.#policy = policy;
     const entries = 1 << log2Entries;
-    this.setMask = (entries >> WAYS_LOG2) - 1;
-    this.rids = new Int32Array(entries).fill(EMPTY);
-    this.pasids = new Int32Array(entries);
-    this.classes = new Uint8Array(entries);
-    this.pageLo = new Int32Array(entries);
-    this.pageHi = new Int32Array(entries);
-    this.domains = new Int32Array(entries);
-    this.tags = new Int32Array(entries);
-    this.stages = new Uint8Array(entries);
-    this.origins = new Uint8Array(entries);
-    this.next = new Uint8Array(entries >> WAYS_LOG2);
+    this.#setMask = (entries >> WAYS_LOG2) - 1;
+    this.#rids = new Int32Array(entries).fill(EMPTY);
+    this.#pasids = new Int32Array(entries);
+    this.#classes = new Uint8Array(entries);
+    this.#pageLo = new Int32Array(entries);
+    this.#pageHi = new Int32Array(entries);
+    this.#domains = new Int32Array(entries);
+    this.#tags = new Int32Array(entries);
+    this.#stages = new Uint8Array(entries);
+    this.#origins = new Uint8Array(entries);
+    this.#next = new Uint8Array(entries >> WAYS_LOG2);
     this.outLo = new Int32Array(entries);
     this.outHi = new Int32Array(entries);
     this.permissions = new Uint8Array(entries);
@@ -101,13 +100,13 @@ export class Iotlb {
   /** Entries held. */
   get size(): number {
     let sum = 0;
-    for (let index = 0; index < CLASSES; index++) sum += this.live[index];
+    for (let index = 0; index < CLASSES; index++) sum += this.#live[index];
     return sum;
   }
 
   /** log2 of the page size of a slot. */
   log2SizeOf(slot: number): number {
-    return 12 + 9 * this.classes[slot];
+    return 12 + 9 * this.#classes[slot];
   }
 
   /**
@@ -115,49 +114,49 @@ export class Iotlb {
    * it hits.
    */
   blockLog2Of(slot: number): number {
-    return Math.max(this.log2SizeOf(slot), this.origins[slot]);
+    return Math.max(this.log2SizeOf(slot), this.#origins[slot]);
   }
 
   /** Domain of a slot. */
   domainOf(slot: number): number {
-    return this.domains[slot];
+    return this.#domains[slot];
   }
 
   /** {@link STAGE} of a slot. */
   stageOf(slot: number): number {
-    return this.stages[slot];
+    return this.#stages[slot];
   }
 
   /** Second tag (PASID) of a slot, unsigned. */
   tagOf(slot: number): number {
-    return this.tags[slot] >>> 0;
+    return this.#tags[slot] >>> 0;
   }
 
   /** Slot that translates this address for this requester and PASID (−1 = none), or MISS. */
   lookup(rid: number, pasid: number, lo: number, hi: number): number {
     for (let sizeClass = 0; sizeClass < CLASSES; sizeClass++) {
-      if (this.live[sizeClass] === 0) continue;
+      if (this.#live[sizeClass] === 0) continue;
       const pageLo = maskLo(lo, sizeClass);
       const pageHi = maskHi(hi, sizeClass);
-      const base = this.setOf(pageLo, pageHi, sizeClass) << WAYS_LOG2;
+      const base = this.#setOf(pageLo, pageHi, sizeClass) << WAYS_LOG2;
       for (let slot = base; slot < base + WAYS; slot++) {
         if (
-          this.rids[slot] === rid &&
-          this.pageLo[slot] === pageLo &&
-          this.pageHi[slot] === pageHi &&
-          this.pasids[slot] === pasid &&
-          this.classes[slot] === sizeClass
+          this.#rids[slot] === rid &&
+          this.#pageLo[slot] === pageLo &&
+          this.#pageHi[slot] === pageHi &&
+          this.#pasids[slot] === pasid &&
+          this.#classes[slot] === sizeClass
         ) {
-          return this.found(slot);
+          return this.#found(slot);
         }
       }
     }
     return MISS;
   }
 
-  private found(slot: number): number {
-    if (this.policy === 'hostile' && ++this.ticks % HOSTILE_PERIOD === 0) {
-      this.drop(slot);
+  #found(slot: number): number {
+    if (this.#policy === 'hostile' && ++this.#ticks % HOSTILE_PERIOD === 0) {
+      this.#drop(slot);
       return MISS;
     }
     return slot;
@@ -185,97 +184,97 @@ export class Iotlb {
     fault: number,
     originLog2 = 0,
   ): void {
-    if (this.policy === 'none') return;
+    if (this.#policy === 'none') return;
     const sizeClass = classOf(log2Size);
     const pageLo = maskLo(lo, sizeClass);
     const pageHi = maskHi(hi, sizeClass);
-    const slot = this.slotFor(rid, pasid, pageLo, pageHi, sizeClass);
-    if (this.rids[slot] !== EMPTY) this.drop(slot);
-    this.rids[slot] = rid;
-    this.pasids[slot] = pasid;
-    this.classes[slot] = sizeClass;
-    this.pageLo[slot] = pageLo;
-    this.pageHi[slot] = pageHi;
+    const slot = this.#slotFor(rid, pasid, pageLo, pageHi, sizeClass);
+    if (this.#rids[slot] !== EMPTY) this.#drop(slot);
+    this.#rids[slot] = rid;
+    this.#pasids[slot] = pasid;
+    this.#classes[slot] = sizeClass;
+    this.#pageLo[slot] = pageLo;
+    this.#pageHi[slot] = pageHi;
     this.outLo[slot] = outLo;
     this.outHi[slot] = outHi;
     this.permissions[slot] = permissions;
     this.cachable[slot] = cachable;
-    this.domains[slot] = domain;
-    this.tags[slot] = tag | 0;
-    this.stages[slot] = stage;
+    this.#domains[slot] = domain;
+    this.#tags[slot] = tag | 0;
+    this.#stages[slot] = stage;
     this.faults[slot] = fault;
-    this.origins[slot] = originLog2;
-    if (originLog2 > 12 + 9 * sizeClass) this.fragments++;
-    this.live[sizeClass]++;
-    this.entriesOf[domain]++;
-    if (stage === STAGE.FIRST) this.firstStageOf[domain]++;
+    this.#origins[slot] = originLog2;
+    if (originLog2 > 12 + 9 * sizeClass) this.#fragments++;
+    this.#live[sizeClass]++;
+    this.#entriesOf[domain]++;
+    if (stage === STAGE.FIRST) this.#firstStageOf[domain]++;
   }
 
   /** The slot of the same page, an empty one, or the next victim of the set. */
-  private slotFor(rid: number, pasid: number, pageLo: number, pageHi: number, sizeClass: number): number {
-    const set = this.setOf(pageLo, pageHi, sizeClass);
+  #slotFor(rid: number, pasid: number, pageLo: number, pageHi: number, sizeClass: number): number {
+    const set = this.#setOf(pageLo, pageHi, sizeClass);
     const base = set << WAYS_LOG2;
     let empty = MISS;
     for (let slot = base; slot < base + WAYS; slot++) {
-      if (this.rids[slot] === EMPTY) {
+      if (this.#rids[slot] === EMPTY) {
         empty = slot;
       } else if (
-        this.rids[slot] === rid &&
-        this.pageLo[slot] === pageLo &&
-        this.pageHi[slot] === pageHi &&
-        this.pasids[slot] === pasid &&
-        this.classes[slot] === sizeClass
+        this.#rids[slot] === rid &&
+        this.#pageLo[slot] === pageLo &&
+        this.#pageHi[slot] === pageHi &&
+        this.#pasids[slot] === pasid &&
+        this.#classes[slot] === sizeClass
       ) {
         return slot;
       }
     }
     if (empty !== MISS) return empty;
-    const way = this.next[set];
-    this.next[set] = (way + 1) & (WAYS - 1);
+    const way = this.#next[set];
+    this.#next[set] = (way + 1) & (WAYS - 1);
     return base + way;
   }
 
   /** Global invalidation. */
   invalidateAll(): void {
     if (this.size === 0) return;
-    for (let slot = 0; slot < this.rids.length; slot++) this.drop(slot);
+    for (let slot = 0; slot < this.#rids.length; slot++) this.#drop(slot);
   }
 
   /** Domain-selective invalidation. */
   invalidateDomain(domain: number): void {
-    if (this.entriesOf[domain] === 0) return;
-    for (let slot = 0; slot < this.rids.length; slot++) {
-      if (this.domains[slot] === domain) this.drop(slot);
+    if (this.#entriesOf[domain] === 0) return;
+    for (let slot = 0; slot < this.#rids.length; slot++) {
+      if (this.#domains[slot] === domain) this.#drop(slot);
     }
   }
 
   /** PASID-selective invalidation within a domain, whatever the stage. §6.5.2.4 */
   invalidateTag(domain: number, tag: number): void {
-    if (this.entriesOf[domain] === 0) return;
+    if (this.#entriesOf[domain] === 0) return;
     const wanted = tag | 0;
-    for (let slot = 0; slot < this.rids.length; slot++) {
-      if (this.tags[slot] === wanted && this.domains[slot] === domain) this.drop(slot);
+    for (let slot = 0; slot < this.#rids.length; slot++) {
+      if (this.#tags[slot] === wanted && this.#domains[slot] === domain) this.#drop(slot);
     }
   }
 
   /** First-stage and nested entries of a domain, whatever their tag and address. */
   invalidateFirstStage(domain: number): void {
-    if (this.firstStageOf[domain] === 0) return;
-    for (let slot = 0; slot < this.rids.length; slot++) {
-      if (this.domains[slot] === domain && this.stages[slot] === STAGE.FIRST) this.drop(slot);
+    if (this.#firstStageOf[domain] === 0) return;
+    for (let slot = 0; slot < this.#rids.length; slot++) {
+      if (this.#domains[slot] === domain && this.#stages[slot] === STAGE.FIRST) this.#drop(slot);
     }
   }
 
   /** The same within 2^addressMask pages. */
   invalidateFirstStagePages(domain: number, lo: number, hi: number, addressMask: number): void {
-    if (this.firstStageOf[domain] === 0) return;
-    this.invalidateRange(domain, ANY_TAG, lo, hi, addressMask);
+    if (this.#firstStageOf[domain] === 0) return;
+    this.#invalidateRange(domain, ANY_TAG, lo, hi, addressMask);
   }
 
   /** Second-stage entries of a domain within 2^addressMask pages; others stay. */
   invalidateSecondStagePages(domain: number, lo: number, hi: number, addressMask: number): void {
-    if (this.entriesOf[domain] === 0) return;
-    this.invalidateRange(domain, MISS, lo, hi, addressMask);
+    if (this.#entriesOf[domain] === 0) return;
+    this.#invalidateRange(domain, MISS, lo, hi, addressMask);
   }
 
   /**
@@ -283,36 +282,36 @@ export class Iotlb {
    * second-stage entries there, and every first-stage or nested entry of the domain (§6.5.2.3).
    */
   invalidatePages(domain: number, lo: number, hi: number, addressMask: number): void {
-    if (this.entriesOf[domain] === 0) return;
-    if (this.firstStageOf[domain] !== 0) {
-      for (let slot = 0; slot < this.rids.length; slot++) {
-        if (this.domains[slot] === domain && this.stages[slot] === STAGE.FIRST) this.drop(slot);
+    if (this.#entriesOf[domain] === 0) return;
+    if (this.#firstStageOf[domain] !== 0) {
+      for (let slot = 0; slot < this.#rids.length; slot++) {
+        if (this.#domains[slot] === domain && this.#stages[slot] === STAGE.FIRST) this.#drop(slot);
       }
     }
-    this.invalidateRange(domain, MISS, lo, hi, addressMask);
+    this.#invalidateRange(domain, MISS, lo, hi, addressMask);
   }
 
   /** Page-selective-within-PASID invalidation: first-stage and nested entries only. §6.5.2.4 */
   invalidateTaggedPages(domain: number, tag: number, lo: number, hi: number, addressMask: number): void {
-    if (this.firstStageOf[domain] === 0) return;
-    this.invalidateRange(domain, tag, lo, hi, addressMask);
+    if (this.#firstStageOf[domain] === 0) return;
+    this.#invalidateRange(domain, tag, lo, hi, addressMask);
   }
 
-  private invalidateRange(domain: number, tag: number, lo: number, hi: number, addressMask: number): void {
+  #invalidateRange(domain: number, tag: number, lo: number, hi: number, addressMask: number): void {
     const log2Size = 12 + addressMask;
     for (let sizeClass = 0; sizeClass < CLASSES; sizeClass++) {
-      if (this.live[sizeClass] === 0) continue;
+      if (this.#live[sizeClass] === 0) continue;
       const classLog2 = 12 + 9 * sizeClass;
       const blocks = log2Size <= classLog2 ? 1 : 2 ** (log2Size - classLog2);
-      if (blocks > PROBE_LIMIT || this.fragments > 0) {
-        this.scanRange(domain, tag, sizeClass, lo, hi, log2Size);
+      if (blocks > PROBE_LIMIT || this.#fragments > 0) {
+        this.#scanRange(domain, tag, sizeClass, lo, hi, log2Size);
       } else {
-        this.probeRange(domain, tag, sizeClass, lo, hi, log2Size, blocks);
+        this.#probeRange(domain, tag, sizeClass, lo, hi, log2Size, blocks);
       }
     }
   }
 
-  private probeRange(
+  #probeRange(
     domain: number,
     tag: number,
     sizeClass: number,
@@ -330,63 +329,56 @@ export class Iotlb {
       const pageLo = maskLo(step >= 32 ? firstLo : firstLo + block * 2 ** step, sizeClass);
       const upper =
         step >= 32 ? (pageHi + block * 2 ** (step - 32)) | 0 : carried(firstLo, block, step, pageHi);
-      const base = this.setOf(pageLo, upper, sizeClass) << WAYS_LOG2;
+      const base = this.#setOf(pageLo, upper, sizeClass) << WAYS_LOG2;
       for (let slot = base; slot < base + WAYS; slot++) {
         if (
-          this.rids[slot] !== EMPTY &&
-          this.classes[slot] === sizeClass &&
-          this.pageLo[slot] === pageLo &&
-          this.pageHi[slot] === upper &&
-          this.matches(slot, domain, tag)
+          this.#rids[slot] !== EMPTY &&
+          this.#classes[slot] === sizeClass &&
+          this.#pageLo[slot] === pageLo &&
+          this.#pageHi[slot] === upper &&
+          this.#matches(slot, domain, tag)
         ) {
-          this.drop(slot);
+          this.#drop(slot);
         }
       }
     }
   }
 
-  private scanRange(
-    domain: number,
-    tag: number,
-    sizeClass: number,
-    lo: number,
-    hi: number,
-    log2Size: number,
-  ): void {
+  #scanRange(domain: number, tag: number, sizeClass: number, lo: number, hi: number, log2Size: number): void {
     const least = Math.max(log2Size, 12 + 9 * sizeClass);
-    for (let slot = 0; slot < this.rids.length; slot++) {
-      if (this.classes[slot] !== sizeClass || !this.matches(slot, domain, tag)) continue;
-      const size = Math.max(least, this.origins[slot]);
+    for (let slot = 0; slot < this.#rids.length; slot++) {
+      if (this.#classes[slot] !== sizeClass || !this.#matches(slot, domain, tag)) continue;
+      const size = Math.max(least, this.#origins[slot]);
       if (
-        blockLo(this.pageLo[slot], size) === blockLo(lo, size) &&
-        blockHi(this.pageHi[slot], size) === blockHi(hi, size)
+        blockLo(this.#pageLo[slot], size) === blockLo(lo, size) &&
+        blockHi(this.#pageHi[slot], size) === blockHi(hi, size)
       ) {
-        this.drop(slot);
+        this.#drop(slot);
       }
     }
   }
 
-  private matches(slot: number, domain: number, tag: number): boolean {
-    if (this.domains[slot] !== domain) return false;
-    if (tag === MISS) return this.stages[slot] === STAGE.SECOND;
-    if (this.stages[slot] !== STAGE.FIRST) return false;
-    return tag === ANY_TAG || this.tags[slot] === (tag | 0);
+  #matches(slot: number, domain: number, tag: number): boolean {
+    if (this.#domains[slot] !== domain) return false;
+    if (tag === MISS) return this.#stages[slot] === STAGE.SECOND;
+    if (this.#stages[slot] !== STAGE.FIRST) return false;
+    return tag === ANY_TAG || this.#tags[slot] === (tag | 0);
   }
 
-  private drop(slot: number): void {
-    if (this.rids[slot] === EMPTY) return;
-    this.rids[slot] = EMPTY;
-    if (this.origins[slot] > 12 + 9 * this.classes[slot]) this.fragments--;
-    this.live[this.classes[slot]]--;
-    this.entriesOf[this.domains[slot]]--;
-    if (this.stages[slot] === STAGE.FIRST) this.firstStageOf[this.domains[slot]]--;
+  #drop(slot: number): void {
+    if (this.#rids[slot] === EMPTY) return;
+    this.#rids[slot] = EMPTY;
+    if (this.#origins[slot] > 12 + 9 * this.#classes[slot]) this.#fragments--;
+    this.#live[this.#classes[slot]]--;
+    this.#entriesOf[this.#domains[slot]]--;
+    if (this.#stages[slot] === STAGE.FIRST) this.#firstStageOf[this.#domains[slot]]--;
   }
 
-  private setOf(pageLo: number, pageHi: number, sizeClass: number): number {
+  #setOf(pageLo: number, pageHi: number, sizeClass: number): number {
     const page = (pageLo >>> 12) ^ Math.imul(pageHi, 0x9e3779b1) ^ Math.imul(sizeClass, 0x27d4eb2f);
     // Pages of larger classes differ in high bits only: fold those down before masking.
     const mixed = sizeClass === 0 ? page : page ^ (page >>> 9) ^ (page >>> 18);
-    return (mixed ^ (mixed >>> 14)) & this.setMask;
+    return (mixed ^ (mixed >>> 14)) & this.#setMask;
   }
 }
 

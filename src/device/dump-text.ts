@@ -58,56 +58,61 @@ export function leavesNode(label: string, leaves: Leaves, maxLeaves: number): Du
 
 /** A growing range of contiguous leaves of one size and permission. */
 class LeafRange {
-  private readonly inLo: number;
-  private readonly inHi: number;
-  private readonly outLo: number;
-  private readonly outHi: number;
-  private readonly log2Size: number;
-  private readonly permissions: number;
-  private pages = 1;
+  readonly #inLo: number;
+  readonly #inHi: number;
+  readonly #outLo: number;
+  readonly #outHi: number;
+  readonly #log2Size: number;
+  readonly #permissions: number;
+  #pages = 1;
 
   constructor(first: LeafCursor) {
-    this.inLo = first.inLo;
-    this.inHi = first.inHi;
-    this.outLo = first.outLo;
-    this.outHi = first.outHi;
-    this.log2Size = first.log2Size;
-    this.permissions = first.permissions & 3;
+    this.#inLo = first.inLo;
+    this.#inHi = first.inHi;
+    this.#outLo = first.outLo;
+    this.#outHi = first.outHi;
+    this.#log2Size = first.log2Size;
+    this.#permissions = first.permissions & 3;
   }
 
   /** Takes the next leaf in if it continues the range. */
   take(leaf: LeafCursor): boolean {
-    const { log2Size, pages } = this;
+    const log2Size = this.#log2Size;
+    const pages = this.#pages;
     const continues =
       leaf.log2Size === log2Size &&
-      (leaf.permissions & 3) === this.permissions &&
+      (leaf.permissions & 3) === this.#permissions &&
       pages < 2 ** (52 - log2Size) &&
       compare(
         leaf.inLo,
         leaf.inHi,
-        this.lowAt(pages, this.inLo),
-        this.highAt(pages, this.inLo, this.inHi),
+        this.#lowAt(pages, this.#inLo),
+        this.#highAt(pages, this.#inLo, this.#inHi),
       ) === 0 &&
       compare(
         leaf.outLo,
         leaf.outHi,
-        this.lowAt(pages, this.outLo),
-        this.highAt(pages, this.outLo, this.outHi),
+        this.#lowAt(pages, this.#outLo),
+        this.#highAt(pages, this.#outLo, this.#outHi),
       ) === 0;
-    if (continues) this.pages++;
+    if (continues) this.#pages++;
     return continues;
   }
 
   /** What the dump prints of it. */
   node(): DumpNode {
-    const { inLo, inHi, pages, permissions, log2Size } = this;
+    const inLo = this.#inLo;
+    const inHi = this.#inHi;
+    const pages = this.#pages;
+    const permissions = this.#permissions;
+    const log2Size = this.#log2Size;
     const bytes = pages * 2 ** log2Size - 1;
     const last = (inLo >>> 0) + (bytes % TWO_32);
     const lastHi = inHi + Math.floor(bytes / TWO_32) + (last >= TWO_32 ? 1 : 0);
     return {
       label: `${hex64(inLo, inHi)}-${hex64(last % TWO_32, lastHi)}`,
       fields: {
-        to: hex64(this.outLo, this.outHi),
+        to: hex64(this.#outLo, this.#outHi),
         access: `${(permissions & 1) !== 0 ? 'r' : '-'}${(permissions & 2) !== 0 ? 'w' : '-'}`,
         page: PAGE_NAMES[log2Size] ?? `2^${log2Size}`,
         pages,
@@ -116,12 +121,12 @@ class LeafRange {
   }
 
   /** Low half of an address `pages` further. */
-  private lowAt(pages: number, lo: number): number {
-    return ((lo >>> 0) + ((pages * 2 ** this.log2Size) % TWO_32)) % TWO_32;
+  #lowAt(pages: number, lo: number): number {
+    return ((lo >>> 0) + ((pages * 2 ** this.#log2Size) % TWO_32)) % TWO_32;
   }
 
   /** High half of it. */
-  private highAt(pages: number, lo: number, hi: number): number {
-    return (hi + Math.floor(((lo >>> 0) + pages * 2 ** this.log2Size) / TWO_32)) | 0;
+  #highAt(pages: number, lo: number, hi: number): number {
+    return (hi + Math.floor(((lo >>> 0) + pages * 2 ** this.#log2Size) / TWO_32)) | 0;
   }
 }

@@ -25,13 +25,12 @@ export interface StageTables {
 const ENTRY_BUDGET = 1 << 18;
 
 export class Leaves {
+  readonly #memory: GuestMemory;
   readonly cursor: LeafCursor;
 
   /** @param updates false: without what needs an Accessed or Dirty bit set */
-  constructor(
-    private readonly memory: GuestMemory,
-    updates = true,
-  ) {
+  constructor(memory: GuestMemory, updates = true) {
+    this.#memory = memory;
     this.cursor = new LeafCursor(new StageTwo(memory, updates), updates);
   }
 
@@ -40,7 +39,8 @@ export class Leaves {
    * one.
    */
   start(tables: StageTables, lo: number, hi: number): void {
-    const { cursor, memory } = this;
+    const memory = this.#memory;
+    const { cursor } = this;
     if (tables.kind === KIND.SECOND) {
       cursor.start(tables.secondFormat, memory, tables.secondRoot, lo, hi, -1, -1);
     } else if (tables.kind === KIND.FIRST) {

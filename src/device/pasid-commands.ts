@@ -14,112 +14,123 @@ const WAITING = { FOR_NOTHING: 0, ALLOCATE: 1, FREE: 2, GIVE_BACK: 3 } as const;
 export class OwnedPasids {
   /** PASIDs below this number can be had. */
   readonly limit: number;
-  private readonly words: Uint32Array;
+  readonly #words: Uint32Array;
 
   /** `bits`: width of the unit's PASIDs, 1..20. */
   constructor(bits: number) {
     this.limit = 2 ** bits;
-    this.words = new Uint32Array(Math.max(1, this.limit >> 5));
+    this.#words = new Uint32Array(Math.max(1, this.limit >> 5));
   }
 
   has(pasid: number): boolean {
-    return pasid >= 0 && pasid < this.limit && (this.words[pasid >> 5] & (1 << (pasid & 31))) !== 0;
+    return pasid >= 0 && pasid < this.limit && (this.#words[pasid >> 5] & (1 << (pasid & 31))) !== 0;
   }
 
   add(pasid: number): void {
-    this.words[pasid >> 5] |= 1 << (pasid & 31);
+    this.#words[pasid >> 5] |= 1 << (pasid & 31);
   }
 
   /** False when the guest did not have it. */
   delete(pasid: number): boolean {
     if (!this.has(pasid)) return false;
-    this.words[pasid >> 5] &= ~(1 << (pasid & 31));
+    this.#words[pasid >> 5] &= ~(1 << (pasid & 31));
     return true;
   }
 
   clear(): void {
-    this.words.fill(0);
+    this.#words.fill(0);
   }
 }
 
 export class PasidCommands {
-  private waiting: number = WAITING.FOR_NOTHING;
+  readonly #owned: OwnedPasids;
+  readonly #pasids: PasidSpace;
+  readonly #outputs: IommuOutputs;
+  readonly #lost: (pasid: number) => void;
+  readonly #ended: (outcome: number, pasid: number) => void;
+  #waiting: number = WAITING.FOR_NOTHING;
 
   /**
    * @param lost hears of each PASID that the guest has no more, except by a reset
    * @param ended takes the end of a command: one of {@link PASID_OUTCOME}, and the PASID that was allocated or 0
    */
   constructor(
-    private readonly owned: OwnedPasids,
-    private readonly pasids: PasidSpace,
-    private readonly outputs: IommuOutputs,
-    private readonly lost: (pasid: number) => void,
-    private readonly ended: (outcome: number, pasid: number) => void,
-  ) {}
+    owned: OwnedPasids,
+    pasids: PasidSpace,
+    outputs: IommuOutputs,
+    lost: (pasid: number) => void,
+    ended: (outcome: number, pasid: number) => void,
+  ) {
+    this.#owned = owned;
+    this.#pasids = pasids;
+    this.#outputs = outputs;
+    this.#lost = lost;
+    this.#ended = ended;
+  }
 
   /** A command has not ended: none may be given. */
   get busy(): boolean {
-    return this.waiting !== WAITING.FOR_NOTHING;
+    return this.#waiting !== WAITING.FOR_NOTHING;
   }
 
   /** Power-on: everything is given back, and what is under way has no end. */
   reset(): void {
-    this.waiting = WAITING.FOR_NOTHING;
-    this.owned.clear();
-    this.pasids.releaseAll();
+    this.#waiting = WAITING.FOR_NOTHING;
+    this.#owned.clear();
+    this.#pasids.releaseAll();
   }
 
   allocate(): void {
-    this.begin(WAITING.ALLOCATE, this.pasids.allocate());
+    this.#begin(WAITING.ALLOCATE, this.#pasids.allocate());
   }
 
   free(pasid: number): void {
-    const answer = this.pasids.free(pasid);
+    const answer = this.#pasids.free(pasid);
     if (answer !== PASID_ANSWER.REFUSED) this.revoked(pasid);
-    this.begin(WAITING.FREE, answer);
+    this.#begin(WAITING.FREE, answer);
   }
 
   /** See {@link PasidView.answered}. */
   answered(answer: number): void {
-    const { waiting } = this;
+    const waiting = this.#waiting;
     if (waiting === WAITING.FOR_NOTHING) return;
-    this.waiting = WAITING.FOR_NOTHING;
-    this.finish(waiting, answer);
+    this.#waiting = WAITING.FOR_NOTHING;
+    this.#finish(waiting, answer);
   }
 
   /** See {@link PasidView.revoked}. */
   revoked(pasid: number): void {
-    if (this.owned.delete(pasid)) this.lost(pasid);
+    if (this.#owned.delete(pasid)) this.#lost(pasid);
   }
 
-  private begin(what: number, answer: number): void {
-    if (answer === PASID_ANSWER.LATER) this.waiting = what;
-    else this.finish(what, answer);
+  #begin(what: number, answer: number): void {
+    if (answer === PASID_ANSWER.LATER) this.#waiting = what;
+    else this.#finish(what, answer);
   }
 
-  private finish(what: number, answer: number): void {
+  #finish(what: number, answer: number): void {
     if (what === WAITING.FREE) {
-      if (answer === PASID_ANSWER.DONE) this.ended(PASID_OUTCOME.DONE, 0);
-      else this.failed(PASID_OUTCOME.NOT_OWNED, 'the PASID is not allocated');
+      if (answer === PASID_ANSWER.DONE) this.#ended(PASID_OUTCOME.DONE, 0);
+      else this.#failed(PASID_OUTCOME.NOT_OWNED, 'the PASID is not allocated');
     } else if (what === WAITING.ALLOCATE && answer > 0) {
-      this.allocated(answer);
+      this.#allocated(answer);
     } else {
-      this.failed(PASID_OUTCOME.NONE_LEFT, 'no PASID is available');
+      this.#failed(PASID_OUTCOME.NONE_LEFT, 'no PASID is available');
     }
   }
 
   /** A parent device may have PASIDs that are wider than the unit's. */
-  private allocated(pasid: number): void {
-    if (pasid >= this.owned.limit || this.owned.has(pasid)) {
-      this.begin(WAITING.GIVE_BACK, this.pasids.free(pasid));
+  #allocated(pasid: number): void {
+    if (pasid >= this.#owned.limit || this.#owned.has(pasid)) {
+      this.#begin(WAITING.GIVE_BACK, this.#pasids.free(pasid));
       return;
     }
-    this.owned.add(pasid);
-    this.ended(PASID_OUTCOME.DONE, pasid);
+    this.#owned.add(pasid);
+    this.#ended(PASID_OUTCOME.DONE, pasid);
   }
 
-  private failed(outcome: number, detail: string): void {
-    this.outputs.event({ kind: 'queueError', name: 'virtual command failed', detail });
-    this.ended(outcome, 0);
+  #failed(outcome: number, detail: string): void {
+    this.#outputs.event({ kind: 'queueError', name: 'virtual command failed', detail });
+    this.#ended(outcome, 0);
   }
 }

@@ -37,55 +37,55 @@ const MOST_BITS = 20;
  * meet its next user at once.
  */
 export class PrivatePasids implements PasidSpace {
-  private readonly count: number;
-  private readonly taken: Uint32Array;
-  private live = 0;
-  private next = 1;
+  readonly #count: number;
+  readonly #taken: Uint32Array;
+  #live = 0;
+  #next = 1;
 
   /** `bits`: width of the PASIDs, 1..20. */
   constructor(bits = MOST_BITS) {
-    this.count = 2 ** bits;
-    this.taken = new Uint32Array(Math.max(1, this.count >> 5));
+    this.#count = 2 ** bits;
+    this.#taken = new Uint32Array(Math.max(1, this.#count >> 5));
     this.releaseAll();
   }
 
   has(pasid: number): boolean {
     const bit = 1 << (pasid & 31);
-    return pasid > 0 && pasid < this.count && (this.taken[pasid >> 5] & bit) !== 0;
+    return pasid > 0 && pasid < this.#count && (this.#taken[pasid >> 5] & bit) !== 0;
   }
 
   allocate(): number {
-    if (this.live === this.count - 1) return PASID_ANSWER.REFUSED;
-    const pasid = this.firstFree();
-    this.taken[pasid >> 5] |= 1 << (pasid & 31);
-    this.next = (pasid + 1) % this.count;
-    this.live++;
+    if (this.#live === this.#count - 1) return PASID_ANSWER.REFUSED;
+    const pasid = this.#firstFree();
+    this.#taken[pasid >> 5] |= 1 << (pasid & 31);
+    this.#next = (pasid + 1) % this.#count;
+    this.#live++;
     return pasid;
   }
 
   free(pasid: number): number {
     if (!this.has(pasid)) return PASID_ANSWER.REFUSED;
-    this.taken[pasid >> 5] &= ~(1 << (pasid & 31));
-    this.live--;
+    this.#taken[pasid >> 5] &= ~(1 << (pasid & 31));
+    this.#live--;
     return PASID_ANSWER.DONE;
   }
 
   releaseAll(): void {
-    this.taken.fill(0);
-    this.taken[0] = 1;
+    this.#taken.fill(0);
+    this.#taken[0] = 1;
     // Fewer than fill a word: the rest of it does not exist.
-    if (this.count < 32) this.taken[0] |= -1 << this.count;
-    this.live = 0;
-    this.next = 1;
+    if (this.#count < 32) this.#taken[0] |= -1 << this.#count;
+    this.#live = 0;
+    this.#next = 1;
   }
 
   /** From `next` on, around; there is one. */
-  private firstFree(): number {
-    const words = this.taken.length;
-    for (let step = 0, word = this.next >> 5; step <= words; step++, word = (word + 1) % words) {
-      let free = ~this.taken[word];
+  #firstFree(): number {
+    const words = this.#taken.length;
+    for (let step = 0, word = this.#next >> 5; step <= words; step++, word = (word + 1) % words) {
+      let free = ~this.#taken[word];
       // Below `next` only on the way round.
-      if (step === 0) free &= -1 << (this.next & 31);
+      if (step === 0) free &= -1 << (this.#next & 31);
       if (free !== 0) return (word << 5) | (31 - Math.clz32(free & -free));
     }
     throw new Error('no PASID is free, though some are');

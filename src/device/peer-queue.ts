@@ -104,15 +104,13 @@ function fieldWord({ lsb, msb }: Field): number {
  * `reserved` is given.
  */
 export class Plain<K extends string> {
+  readonly #layout: Layout<K>;
   readonly words = new Uint32Array(PLAIN_WORDS);
   /** Looked for after those that guests give often. */
   isRare = false;
 
-  constructor(
-    private readonly layout: Layout<K>,
-    kind: number,
-    reserved: ArrayLike<number> = [],
-  ) {
+  constructor(layout: Layout<K>, kind: number, reserved: ArrayLike<number> = []) {
+    this.#layout = layout;
     for (let word = 0; word < reserved.length; word++)
       this.words[PLAIN.MASK + word] = reserved[word] as number;
     this.words[PLAIN.KIND] = kind;
@@ -127,7 +125,7 @@ export class Plain<K extends string> {
 
   /** The field has this value. */
   is(name: K, value: number): this {
-    const { lsb, msb } = this.layout.fields[name];
+    const { lsb, msb } = this.#layout.fields[name];
     for (let bit = lsb; bit <= msb; bit++) {
       this.words[PLAIN.MASK + (bit >> 5)] |= 1 << (bit & 31);
       if (Math.floor(value / 2 ** (bit - lsb)) % 2 === 1)
@@ -138,7 +136,7 @@ export class Plain<K extends string> {
 
   /** One of these bits of a field is set, or one of another field named so. */
   some(name: K, mask = -1): this {
-    const { lsb, msb } = this.layout.fields[name];
+    const { lsb, msb } = this.#layout.fields[name];
     for (let bit = lsb; bit <= msb; bit++) {
       if ((mask >>> ((bit - lsb) & 31)) & 1) this.words[PLAIN.SOME + (bit >> 5)] |= 1 << (bit & 31);
     }
@@ -147,7 +145,7 @@ export class Plain<K extends string> {
 
   /** The word says where a field stands. */
   field(word: number, name: K): this {
-    this.words[word] = fieldWord(this.layout.fields[name]);
+    this.words[word] = fieldWord(this.#layout.fields[name]);
     return this;
   }
 

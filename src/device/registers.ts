@@ -21,48 +21,46 @@ const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
 export type WriteHandler = (written: number, before: number) => void;
 
 export class RegisterFile {
+  readonly #minimumSize: 1 | 2 | 4;
   readonly bytes: number;
   readonly declared: readonly AnyRegister[];
-  private readonly shared: Uint32Array;
-  private readonly values: Uint32Array;
-  private readonly writable: Uint32Array;
-  private readonly clearable: Uint32Array;
-  private readonly readable: Uint32Array;
-  private readonly initial: Uint32Array;
-  private readonly handlers: (WriteHandler | undefined)[];
+  readonly #shared: Uint32Array;
+  readonly #values: Uint32Array;
+  readonly #writable: Uint32Array;
+  readonly #clearable: Uint32Array;
+  readonly #readable: Uint32Array;
+  readonly #initial: Uint32Array;
+  readonly #handlers: (WriteHandler | undefined)[];
 
   /**
    * @param shared the words that the guest reads
    * @param declared registers; words that belong to none read as zero and ignore writes
    * @param minimumSize smallest store in bytes that the specification allows: 1, 2 or 4
    */
-  constructor(
-    shared: Uint32Array,
-    declared: readonly AnyRegister[],
-    private readonly minimumSize: 1 | 2 | 4 = 4,
-  ) {
+  constructor(shared: Uint32Array, declared: readonly AnyRegister[], minimumSize: 1 | 2 | 4 = 4) {
+    this.#minimumSize = minimumSize;
     const words = shared.length;
     this.bytes = words * 4;
-    this.shared = shared;
+    this.#shared = shared;
     this.declared = declared;
-    this.values = new Uint32Array(words);
-    this.writable = new Uint32Array(words);
-    this.clearable = new Uint32Array(words);
-    this.readable = new Uint32Array(words).fill(0xffffffff);
-    this.initial = new Uint32Array(words);
-    this.handlers = new Array<WriteHandler | undefined>(words).fill(undefined);
-    for (const register of declared) this.declare(register);
+    this.#values = new Uint32Array(words);
+    this.#writable = new Uint32Array(words);
+    this.#clearable = new Uint32Array(words);
+    this.#readable = new Uint32Array(words).fill(0xffffffff);
+    this.#initial = new Uint32Array(words);
+    this.#handlers = new Array<WriteHandler | undefined>(words).fill(undefined);
+    for (const register of declared) this.#declare(register);
   }
 
-  private declare(register: AnyRegister): void {
+  #declare(register: AnyRegister): void {
     for (const field of Object.values(register.fields)) {
       for (let bit = field.lsb; bit <= field.msb; bit++) {
         const word = (register.offset >> 2) + (bit >> 5);
         const mask = 1 << (bit & 31);
-        if (WRITABLE.has(field.access)) this.writable[word] |= mask;
-        if (CLEARABLE.has(field.access)) this.clearable[word] |= mask;
-        if (field.access === 'WO') this.readable[word] &= ~mask;
-        if (Math.floor(field.reset / 2 ** (bit - field.lsb)) % 2 === 1) this.initial[word] |= mask;
+        if (WRITABLE.has(field.access)) this.#writable[word] |= mask;
+        if (CLEARABLE.has(field.access)) this.#clearable[word] |= mask;
+        if (field.access === 'WO') this.#readable[word] &= ~mask;
+        if (Math.floor(field.reset / 2 ** (bit - field.lsb)) % 2 === 1) this.#initial[word] |= mask;
       }
     }
   }
@@ -72,7 +70,7 @@ export class RegisterFile {
    * declared).
    */
   setInitial(offset: number, value: number): void {
-    this.initial[offset >> 2] = value;
+    this.#initial[offset >> 2] = value;
   }
 
   /**
@@ -81,9 +79,9 @@ export class RegisterFile {
    */
   absent(offset: number, mask: number): void {
     const word = offset >> 2;
-    this.writable[word] &= ~mask;
-    this.clearable[word] &= ~mask;
-    this.initial[word] &= ~mask;
+    this.#writable[word] &= ~mask;
+    this.#clearable[word] &= ~mask;
+    this.#initial[word] &= ~mask;
   }
 
   /**
@@ -93,15 +91,15 @@ export class RegisterFile {
    */
   onWrite(offset: number, handler: WriteHandler): void {
     const word = offset >> 2;
-    if (this.handlers[word] !== undefined) throw new Error(`0x${offset.toString(16)} has a write handler`);
-    this.handlers[word] = handler;
+    if (this.#handlers[word] !== undefined) throw new Error(`0x${offset.toString(16)} has a write handler`);
+    this.#handlers[word] = handler;
   }
 
   /** Every word as at power-on. */
   reset(): void {
-    for (let word = 0; word < this.values.length; word++) {
-      this.values[word] = this.initial[word];
-      Atomics.store(this.shared, word, this.initial[word] & this.readable[word]);
+    for (let word = 0; word < this.#values.length; word++) {
+      this.#values[word] = this.#initial[word];
+      Atomics.store(this.#shared, word, this.#initial[word] & this.#readable[word]);
     }
   }
 
@@ -109,34 +107,34 @@ export class RegisterFile {
    * The word at a 4-byte aligned offset as the model sees it, write-only bits included; unsigned.
    */
   get(offset: number): number {
-    return this.values[offset >> 2];
+    return this.#values[offset >> 2];
   }
 
   /** Stores a whole word, whatever its access rights: the model's own update. */
   set(offset: number, value: number): void {
     const word = offset >> 2;
-    this.values[word] = value;
-    Atomics.store(this.shared, word, this.values[word] & this.readable[word]);
+    this.#values[word] = value;
+    Atomics.store(this.#shared, word, this.#values[word] & this.#readable[word]);
   }
 
   /** The bits of `mask` in a word, which the peer has already stored in the shared words. */
   adopt(offset: number, mask: number, value: number): void {
-    this.values[offset >> 2] = (this.values[offset >> 2] & ~mask) | (value & mask);
+    this.#values[offset >> 2] = (this.#values[offset >> 2] & ~mask) | (value & mask);
   }
 
   /** Replaces the bits of `mask` in a word. */
   update(offset: number, mask: number, value: number): void {
-    this.set(offset, (this.values[offset >> 2] & ~mask) | (value & mask));
+    this.set(offset, (this.#values[offset >> 2] & ~mask) | (value & mask));
   }
 
   /** What the guest reads: write-only bits are zero. */
   get visible(): Uint32Array {
-    return this.shared;
+    return this.#shared;
   }
 
   /** The words of a register, for its getters: `register.get.NAME(file.words, base)`. */
   get words(): Uint32Array {
-    return this.values;
+    return this.#values;
   }
 
   /**
@@ -145,28 +143,28 @@ export class RegisterFile {
    * nothing has then happened.
    */
   write(offset: number, size: number, lo: number, hi: number): boolean {
-    if (size < this.minimumSize || (size !== 1 && size !== 2 && size !== 4 && size !== 8)) return false;
+    if (size < this.#minimumSize || (size !== 1 && size !== 2 && size !== 4 && size !== 8)) return false;
     if (!Number.isInteger(offset) || offset < 0 || offset % size !== 0 || offset + size > this.bytes) {
       return false;
     }
     if (size >= 4) {
-      this.store(offset, lo >>> 0, 0xffffffff);
-      if (size === 8) this.store(offset + 4, hi >>> 0, 0xffffffff);
+      this.#store(offset, lo >>> 0, 0xffffffff);
+      if (size === 8) this.#store(offset + 4, hi >>> 0, 0xffffffff);
       return true;
     }
     const shift = (offset & 3) * 8;
     const lanes = size === 1 ? 0xff : 0xffff;
-    this.store(offset & ~3, ((lo & lanes) << shift) >>> 0, (lanes << shift) >>> 0);
+    this.#store(offset & ~3, ((lo & lanes) << shift) >>> 0, (lanes << shift) >>> 0);
     return true;
   }
 
-  private store(offset: number, written: number, lanes: number): void {
+  #store(offset: number, written: number, lanes: number): void {
     const word = offset >> 2;
-    const before = this.values[word];
-    const takes = this.writable[word] & lanes;
-    const clears = this.clearable[word] & lanes & written;
+    const before = this.#values[word];
+    const takes = this.#writable[word] & lanes;
+    const clears = this.#clearable[word] & lanes & written;
     this.set(offset, (before & ~takes & ~clears) | (written & takes));
-    const handler = this.handlers[word];
+    const handler = this.#handlers[word];
     if (handler !== undefined) handler(written, before);
   }
 }

@@ -30,13 +30,13 @@ export class Binding {
   /** The guest has invalidated before the host confirmed: hardware may already use the tables. */
   missed = false;
   /** VT-d: domain-id and PASID of the guest's entry, which its invalidations name. */
-  private did = -1;
-  private tag = -1;
+  #did = -1;
+  #tag = -1;
   /**
    * Earlier pairs, since these tables are bound. The guest's own unit may hold entries under them.
    */
-  private readonly former: number[] = [];
-  private anyName = false;
+  readonly #former: number[] = [];
+  #anyName = false;
 
   constructor(
     readonly device: HostDevice,
@@ -49,26 +49,26 @@ export class Binding {
    * valid any more.
    */
   rename(did: number, tag: number): boolean {
-    if (did === this.did && tag === this.tag) return false;
-    if (this.former.length < 2 * MOST_NAMES) this.former.push(this.did, this.tag);
-    else this.anyName = true;
-    this.did = did;
-    this.tag = tag;
+    if (did === this.#did && tag === this.#tag) return false;
+    if (this.#former.length < 2 * MOST_NAMES) this.#former.push(this.#did, this.#tag);
+    else this.#anyName = true;
+    this.#did = did;
+    this.#tag = tag;
     return true;
   }
 
   /** Other tables: the host has dropped what it held of those before. */
   renew(did: number, tag: number): void {
-    this.did = did;
-    this.tag = tag;
-    this.former.length = 0;
-    this.anyName = false;
+    this.#did = did;
+    this.#tag = tag;
+    this.#former.length = 0;
+    this.#anyName = false;
   }
 
   /** An invalidation of these concerns it; {@link ANY} is every one. */
   named(did: number, tag: number): boolean {
-    if (this.anyName || matches(did, tag, this.did, this.tag)) return true;
-    const { former } = this;
+    if (this.#anyName || matches(did, tag, this.#did, this.#tag)) return true;
+    const former = this.#former;
     for (let at = 0; at < former.length; at += 2) {
       if (matches(did, tag, former[at], former[at + 1])) return true;
     }
@@ -81,12 +81,15 @@ function matches(did: number, tag: number, ownDid: number, ownTag: number): bool
 }
 
 export class Bindings {
-  constructor(
-    private readonly host: HostIommu,
-    private readonly operations: HostOperations,
-    /** Takes bindings that have come into force and of which everything has to be invalidated. */
-    private readonly missed: (binding: Binding) => void,
-  ) {}
+  readonly #host: HostIommu;
+  readonly #operations: HostOperations;
+  /** Takes bindings that have come into force and of which everything has to be invalidated. */
+  readonly #missed: (binding: Binding) => void;
+  constructor(host: HostIommu, operations: HostOperations, missed: (binding: Binding) => void) {
+    this.#host = host;
+    this.#operations = operations;
+    this.#missed = missed;
+  }
 
   /** Binds guest tables. False: they are bound already. */
   toTables(binding: Binding, table: NestedTable): boolean {
@@ -99,13 +102,13 @@ export class Bindings {
     binding.missed = false;
     const { device, pasid } = binding;
     const asked = ++binding.asked;
-    const refused = (): void => this.refused(binding, asked);
-    const done = this.operations.begin('guest tables', device, pasid, refused, () => {
+    const refused = (): void => this.#refused(binding, asked);
+    const done = this.#operations.begin('guest tables', device, pasid, refused, () => {
       if (binding.asked !== asked) return;
       binding.inForce = true;
-      if (binding.missed) this.missed(binding);
+      if (binding.missed) this.#missed(binding);
     });
-    this.host.attachNested(device, pasid, PARENT_SPACE, table, done);
+    this.#host.attachNested(device, pasid, PARENT_SPACE, table, done);
     return true;
   }
 
@@ -116,27 +119,27 @@ export class Bindings {
     binding.inForce = false;
     const { device, pasid } = binding;
     const asked = ++binding.asked;
-    const done = this.operations.begin('guest memory', device, pasid, () => this.refused(binding, asked));
-    this.host.attach(device, pasid, PARENT_SPACE, done);
+    const done = this.#operations.begin('guest memory', device, pasid, () => this.#refused(binding, asked));
+    this.#host.attach(device, pasid, PARENT_SPACE, done);
   }
 
   toNothing(binding: Binding): void {
     if (binding.bound === BOUND.NOTHING) return;
-    this.detach(binding);
+    this.#detach(binding);
   }
 
   /** The host kept the former binding. It is taken down, since the guest has changed its tables. */
-  private refused(binding: Binding, asked: number): void {
-    if (binding.asked === asked) this.detach(binding);
+  #refused(binding: Binding, asked: number): void {
+    if (binding.asked === asked) this.#detach(binding);
   }
 
-  private detach(binding: Binding): void {
+  #detach(binding: Binding): void {
     binding.bound = BOUND.NOTHING;
     binding.table = undefined;
     binding.inForce = false;
     binding.asked++;
     const { device, pasid } = binding;
-    this.host.detach(device, pasid, this.operations.detaching(device, pasid));
+    this.#host.detach(device, pasid, this.#operations.detaching(device, pasid));
   }
 }
 

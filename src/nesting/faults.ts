@@ -26,10 +26,11 @@ const GUESTS_OWN = new Set<number>([
 export type FaultedModel = Pick<Iommu, 'nested' | 'translate'>;
 
 export class NestedFaults {
+  readonly #result: TranslateResult;
   /** Records that were the guest's own, and those that became no fault of the guest. */
   forwarded = 0;
   withheld = 0;
-  private readonly request: TranslateRequest = {
+  readonly #request: TranslateRequest = {
     rid: 0,
     pasid: 0,
     access: 0,
@@ -39,11 +40,13 @@ export class NestedFaults {
     mayStall: false,
   };
 
-  constructor(private readonly result: TranslateResult) {}
+  constructor(result: TranslateResult) {
+    this.#result = result;
+  }
 
   /** A fault of a device that the guest knows as `rid`. */
   fault(fault: HostFault, rid: number, model: FaultedModel): void {
-    if (this.isGuests(fault)) {
+    if (this.#isGuests(fault)) {
       this.forwarded++;
       model.nested?.fault({ rid, pasid: fault.pasid, record: fault.record });
       return;
@@ -51,7 +54,7 @@ export class NestedFaults {
     // The host's stage 2 refused. What that means to the guest its own unit knows: a table outside
     // of memory is a fetch error there; an output outside of memory is none at all.
     this.withheld++;
-    askAgain(fault, rid, model, this.request, this.result);
+    askAgain(fault, rid, model, this.#request, this.#result);
   }
 
   refusedPasid({ pasid, access, lo, hi }: PasidRefusal, rid: number, model: FaultedModel): void {
@@ -59,7 +62,7 @@ export class NestedFaults {
     model.nested?.noSuchPasid(rid, pasid, access, lo, hi);
   }
 
-  private isGuests({ format, record }: HostFault): boolean {
+  #isGuests({ format, record }: HostFault): boolean {
     if (format === 'smmuv3') return F_TRANSLATION.get.S2(record) === 0;
     return GUESTS_OWN.has(FRCD_REG.get.FR(record));
   }

@@ -16,15 +16,15 @@ const BLOCK_PAGES = 512;
 
 export class ForwardQueue {
   count = 0;
-  private words = new Uint32Array(512);
-  private used = 0;
+  #words = new Uint32Array(512);
+  #used = 0;
   /** Of ranges: whose. Of commands: nothing. */
-  private readonly targets: (Binding | undefined)[] = [];
+  readonly #targets: (Binding | undefined)[] = [];
 
   clear(): void {
     this.count = 0;
-    this.used = 0;
-    this.targets.length = 0;
+    this.#used = 0;
+    this.#targets.length = 0;
   }
 
   /**
@@ -32,15 +32,15 @@ export class ForwardQueue {
    * with them.
    */
   range(binding: Binding, lo: number, hi: number, pages: number): void {
-    if (this.count > 0 && this.targets[this.count - 1] === binding && this.extends(lo, hi, pages)) {
-      this.words[this.used - 1] += pages;
+    if (this.count > 0 && this.#targets[this.count - 1] === binding && this.#extends(lo, hi, pages)) {
+      this.#words[this.#used - 1] += pages;
       return;
     }
-    const at = this.room(RANGE_WORDS);
-    this.words[at] = lo;
-    this.words[at + 1] = hi;
-    this.words[at + 2] = pages;
-    this.targets[this.count++] = binding;
+    const at = this.#room(RANGE_WORDS);
+    this.#words[at] = lo;
+    this.#words[at + 1] = hi;
+    this.#words[at + 2] = pages;
+    this.#targets[this.count++] = binding;
   }
 
   /** VT-d: everything of one. */
@@ -50,17 +50,18 @@ export class ForwardQueue {
 
   /** SMMUv3. */
   command(word0: number, word1: number, word2: number, word3: number): void {
-    const at = this.room(COMMAND_WORDS);
-    this.words[at] = word0;
-    this.words[at + 1] = word1;
-    this.words[at + 2] = word2;
-    this.words[at + 3] = word3;
-    this.targets[this.count++] = undefined;
+    const at = this.#room(COMMAND_WORDS);
+    this.#words[at] = word0;
+    this.#words[at + 1] = word1;
+    this.#words[at + 2] = word2;
+    this.#words[at + 3] = word3;
+    this.#targets[this.count++] = undefined;
   }
 
   /** Adds to `out` what the host can be asked for now. */
   drain(out: HostInvalidations): void {
-    const { words, targets } = this;
+    const words = this.#words;
+    const targets = this.#targets;
     let at = 0;
     for (let index = 0; index < this.count; index++) {
       const target = targets[index];
@@ -81,21 +82,22 @@ export class ForwardQueue {
    * The pages follow the last ones, and both are in one aligned block: hardware drops such blocks,
    * so nothing more goes.
    */
-  private extends(lo: number, hi: number, pages: number): boolean {
-    const { words, used } = this;
+  #extends(lo: number, hi: number, pages: number): boolean {
+    const words = this.#words;
+    const used = this.#used;
     const first = words[used - 2] * PAGES_OF_HIGH + (words[used - 3] >>> PAGE_LOG2);
     const next = first + words[used - 1];
     if (next !== (hi >>> 0) * PAGES_OF_HIGH + (lo >>> PAGE_LOG2)) return false;
     return Math.floor(first / BLOCK_PAGES) === Math.floor((next + pages - 1) / BLOCK_PAGES);
   }
 
-  private room(entry: number): number {
-    const at = this.used;
-    this.used += entry;
-    if (this.used > this.words.length) {
-      const larger = new Uint32Array(this.words.length * 2);
-      larger.set(this.words);
-      this.words = larger;
+  #room(entry: number): number {
+    const at = this.#used;
+    this.#used += entry;
+    if (this.#used > this.#words.length) {
+      const larger = new Uint32Array(this.#words.length * 2);
+      larger.set(this.#words);
+      this.#words = larger;
     }
     return at;
   }

@@ -76,7 +76,7 @@ function scripted(readOnlyParents = true, modelled = true) {
       done({ code, text: '', done: 0, value: 0 });
       return text;
     });
-  return { nesting, guest, asked, answer, ranges, changes, told, events: () => events };
+  return { host, nesting, guest, asked, answer, ranges, changes, told, events: () => events };
 }
 
 const scope = (sub: number, log2Size = 64, structures = false) => ({
@@ -247,9 +247,9 @@ describe('nesting, operation by operation', () => {
   });
 
   it('says no to page requests of a model that has none', () => {
-    const { nesting, events } = scripted();
+    const { host, events } = scripted();
     const answers: number[][] = [];
-    (nesting as unknown as { host: HostIommu }).host.respond = (...args) => void answers.push(args);
+    host.respond = (...args) => void answers.push(args);
     events()?.pageRequest({ device: 1, pasid: -1, access: 1, lo: 0, hi: 0, group: 3, last: true });
     expect(answers).toEqual([[1, -1, 3, 1]]);
   });

@@ -48,27 +48,29 @@ const MOST_INVALIDATIONS = 1 << 14;
 const MOST_SCANNED = 1 << 16;
 
 export class Nesting {
+  readonly #host: HostIommu;
+  readonly #model: () => NestedModel | undefined;
   readonly operations: HostOperations;
   readonly faults: NestedFaults;
-  private readonly parent: NestParent;
-  private readonly vtd: VtdNesting;
-  private readonly smmu: SmmuNesting;
-  private readonly bindings: Bindings;
-  private readonly devices = new Map<HostDevice, NestedDevice>();
-  private readonly queue = new ForwardQueue();
-  private readonly list = new HostInvalidations();
+  readonly #parent: NestParent;
+  readonly #vtd: VtdNesting;
+  readonly #smmu: SmmuNesting;
+  readonly #bindings: Bindings;
+  readonly #devices = new Map<HostDevice, NestedDevice>();
+  readonly #queue = new ForwardQueue();
+  readonly #list = new HostInvalidations();
   /** More has to be dropped than is in the queue. */
-  private overflow = false;
+  #overflow = false;
   /**
    * SMMUv3: the host's TLB may hold what the guest has taken away, so nothing is bound until all of
    * it has gone.
    */
-  private unclean = false;
+  #unclean = false;
   /** It is to be asked to. */
-  private emptyWanted = false;
+  #emptyWanted = false;
   /** That request is under way. */
-  private emptying = false;
-  private readonly pageRequest: PageRequest = {
+  #emptying = false;
+  readonly #pageRequest: PageRequest = {
     rid: 0,
     pasid: 0,
     access: 0,
@@ -83,36 +85,38 @@ export class Nesting {
    * @param settled is called when the host has done everything that was asked of it
    */
   constructor(
-    private readonly host: HostIommu,
-    private readonly model: () => NestedModel | undefined,
+    host: HostIommu,
+    model: () => NestedModel | undefined,
     result: TranslateResult,
     event: (event: NestingEvent) => void,
     settled: () => void,
   ) {
+    this.#host = host;
+    this.#model = model;
     this.operations = new HostOperations(event, settled);
-    this.parent = new NestParent(host, this.operations);
-    this.bindings = new Bindings(host, this.operations, (binding) => this.missed(binding));
-    this.vtd = new VtdNesting(this.bindings, this.queue, event);
-    const devices = (): Iterable<NestedDevice> => this.devices.values();
-    this.smmu = new SmmuNesting(this.bindings, devices, () => this.empty(), event);
+    this.#parent = new NestParent(host, this.operations);
+    this.#bindings = new Bindings(host, this.operations, (binding) => this.#missed(binding));
+    this.#vtd = new VtdNesting(this.#bindings, this.#queue, event);
+    const devices = (): Iterable<NestedDevice> => this.#devices.values();
+    this.#smmu = new SmmuNesting(this.#bindings, devices, () => this.#empty(), event);
     this.faults = new NestedFaults(result);
     host.listen({
-      fault: (fault) => this.hostFault(fault),
-      refusedPasid: (refusal) => this.refusedPasid(refusal),
-      pageRequest: (request) => this.hostPageRequest(request),
+      fault: (fault) => this.#hostFault(fault),
+      refusedPasid: (refusal) => this.#refusedPasid(refusal),
+      pageRequest: (request) => this.#hostPageRequest(request),
     });
   }
 
   /** More than 0 while hardware is not known to do what the guest has set up. */
   get pending(): number {
-    return this.operations.pending + (this.unfinished ? 1 : 0);
+    return this.operations.pending + (this.#unfinished() ? 1 : 0);
   }
 
-  private get unfinished(): boolean {
-    const { unclean } = this;
+  #unfinished(): boolean {
+    const unclean = this.#unclean;
     // Where nothing is bound nothing goes through: what the host refused to do is not waited for.
-    if (this.overflow || (unclean ? this.emptyWanted : this.queue.count > 0)) return true;
-    for (const { stale, scanAt, contextsStale } of this.devices.values()) {
+    if (this.#overflow || (unclean ? this.#emptyWanted : this.#queue.count > 0)) return true;
+    for (const { stale, scanAt, contextsStale } of this.#devices.values()) {
       if (contextsStale || (!unclean && (stale || scanAt >= 0))) return true;
     }
     return false;
@@ -120,14 +124,14 @@ export class Nesting {
 
   /** A device that the guest knows as `rid`. */
   attach(device: HostDevice, rid: number): void {
-    this.parent.provide(device);
+    this.#parent.provide(device);
     const added = new NestedDevice(device, rid);
-    this.devices.set(device, added);
-    this.identify(added);
-    this.tryAgain();
+    this.#devices.set(device, added);
+    this.#identify(added);
+    this.#tryAgain();
   }
 
-  private identify(of: NestedDevice): void {
+  #identify(of: NestedDevice): void {
     const { device, rid } = of;
     of.unknown = false;
     const identity = ++of.identity;
@@ -136,81 +140,81 @@ export class Nesting {
       of.unknown = true;
       of.stale = true;
     };
-    this.host.identify(device, rid, this.operations.begin('StreamID', device, -1, refused));
+    this.#host.identify(device, rid, this.operations.begin('StreamID', device, -1, refused));
   }
 
   /** The guest knows a device by another requester id. */
   renumber(device: HostDevice, rid: number): void {
-    const found = this.devices.get(device);
+    const found = this.#devices.get(device);
     if (found === undefined) return;
     found.rid = rid;
     found.stale = true;
-    this.identify(found);
-    this.tryAgain();
+    this.#identify(found);
+    this.#tryAgain();
   }
 
   /** It goes: nothing of it stays bound. */
   detach(device: HostDevice): void {
-    const found = this.devices.get(device);
+    const found = this.#devices.get(device);
     if (found === undefined) return;
-    for (const binding of found.bindings()) this.bindings.toNothing(binding);
-    this.devices.delete(device);
-    this.smmu.left();
-    if (this.devices.size === 0) this.drop();
-    else this.tryAgain();
+    for (const binding of found.bindings()) this.#bindings.toNothing(binding);
+    this.#devices.delete(device);
+    this.#smmu.left();
+    if (this.#devices.size === 0) this.#drop();
+    else this.#tryAgain();
   }
 
   /** Something has changed, so the host may now drop what it refused to drop before. */
-  private tryAgain(): void {
-    if (this.unclean) this.emptyWanted = true;
-    for (const device of this.devices.values()) if (device.unclean) device.contextsStale = true;
+  #tryAgain(): void {
+    if (this.#unclean) this.#emptyWanted = true;
+    for (const device of this.#devices.values()) if (device.unclean) device.contextsStale = true;
   }
 
   /** Nothing is nested any more. The host's cached state goes with the nest parent and its VMID. */
-  private drop(): void {
-    this.parent.drop();
-    this.queue.clear();
-    this.overflow = false;
-    this.unclean = false;
-    this.emptyWanted = false;
-    this.emptying = false;
-    this.smmu.emptied();
+  #drop(): void {
+    this.#parent.drop();
+    this.#queue.clear();
+    this.#overflow = false;
+    this.#unclean = false;
+    this.#emptyWanted = false;
+    this.#emptying = false;
+    this.#smmu.emptied();
   }
 
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
-    this.parent.ramAdded(region, gpa, bytes, readonly);
+    this.#parent.ramAdded(region, gpa, bytes, readonly);
   }
 
   ramRemoved(region: number): void {
-    this.parent.ramRemoved(region);
+    this.#parent.ramRemoved(region);
   }
 
   /** The guest invalidates. */
   invalidated(scope: InvalidateScope): void {
-    const view = this.model()?.nested;
-    if (view === undefined || this.devices.size === 0) return;
-    for (const device of this.devices.values()) {
-      if (scope.structures === true) this.policy(view).changed(device, scope, view);
-      this.policy(view).forward(device, scope);
+    const view = this.#model()?.nested;
+    if (view === undefined || this.#devices.size === 0) return;
+    for (const device of this.#devices.values()) {
+      if (scope.structures === true) this.#policy(view).changed(device, scope, view);
+      this.#policy(view).forward(device, scope);
     }
-    if (view.format === 'smmuv3') this.smmu.forwardTranslations(scope, this.queue);
-    this.tryAgain();
-    if (this.queue.count <= MOST_INVALIDATIONS) return;
-    this.queue.clear();
-    this.overflow = true;
+    if (view.format === 'smmuv3') this.#smmu.forwardTranslations(scope, this.#queue);
+    this.#tryAgain();
+    if (this.#queue.count <= MOST_INVALIDATIONS) return;
+    this.#queue.clear();
+    this.#overflow = true;
   }
 
   /** A PASID is no longer the guest's. The host has detached what was bound to it. */
   forgetPasid(pasid: number): void {
-    for (const device of this.devices.values()) device.pasids.delete(pasid);
+    for (const device of this.#devices.values()) device.pasids.delete(pasid);
   }
 
   /** Machine reset: nothing is as it was, and caches are empty as at power-on. */
   reset(): void {
-    if (this.devices.size === 0) return;
-    for (const device of this.devices.values()) device.stale = true;
-    this.overflow = true;
-    this.tryAgain();
+    if (this.#devices.size === 0) return;
+    for (const device of this.#devices.values()) device.stale = true;
+    this.#overflow = true;
+    this.#tryAgain();
   }
 
   /**
@@ -218,69 +222,69 @@ export class Nesting {
    * more remains while `pending`.
    */
   work(): void {
-    const view = this.model()?.nested;
+    const view = this.#model()?.nested;
     if (view === undefined) return;
     // A device may wait for what another one gives up.
-    for (let round = 0; round <= this.devices.size && this.resync(view); round++);
+    for (let round = 0; round <= this.#devices.size && this.#resync(view); round++);
     let budget = MOST_SCANNED;
-    for (const device of this.devices.values()) {
-      if (budget > 0) budget = this.policy(view).scan(device, view, budget);
+    for (const device of this.#devices.values()) {
+      if (budget > 0) budget = this.#policy(view).scan(device, view, budget);
     }
-    if (this.overflow) this.everything(view);
-    this.dropContexts();
-    if (this.unclean) this.askToEmpty();
-    else this.flush();
+    if (this.#overflow) this.#everything(view);
+    this.#dropContexts();
+    if (this.#unclean) this.#askToEmpty();
+    else this.#flush();
   }
 
   /** Binds stale devices again. False: there were none. */
-  private resync(view: NestedView): boolean {
+  #resync(view: NestedView): boolean {
     let some = false;
-    for (const device of this.devices.values()) {
-      if (this.unclean) return false;
+    for (const device of this.#devices.values()) {
+      if (this.#unclean) return false;
       if (!device.stale) continue;
       some = true;
       device.stale = false;
-      this.policy(view).resync(device, view);
+      this.#policy(view).resync(device, view);
     }
     return some;
   }
 
   /** Invalidates everything, in place of more than was collected. */
-  private everything(view: NestedView): void {
-    this.overflow = false;
-    this.queue.clear();
-    for (const device of this.devices.values()) this.policy(view).forward(device, EVERYTHING);
-    if (view.format === 'smmuv3') this.smmu.forwardTranslations(EVERYTHING, this.queue);
+  #everything(view: NestedView): void {
+    this.#overflow = false;
+    this.#queue.clear();
+    for (const device of this.#devices.values()) this.#policy(view).forward(device, EVERYTHING);
+    if (view.format === 'smmuv3') this.#smmu.forwardTranslations(EVERYTHING, this.#queue);
   }
 
   /**
    * SMMUv3: context descriptors, before what was made of them. Stream by stream, since the host
    * stops at a StreamID that it does not know, and may have lost a device that is still here.
    */
-  private dropContexts(): void {
-    for (const device of this.devices.values()) {
+  #dropContexts(): void {
+    for (const device of this.#devices.values()) {
       if (!device.contextsStale) continue;
       device.contextsStale = false;
       if (device.unknown) continue;
-      const list = this.smmu.contexts(device, this.list);
-      const kept = (): void => this.contextsKept(device);
-      this.invalidate(list, device.device, kept, () => this.contextsDropped(device));
+      const list = this.#smmu.contexts(device, this.#list);
+      const kept = (): void => this.#contextsKept(device);
+      this.#invalidate(list, device.device, kept, () => this.#contextsDropped(device));
     }
   }
 
   /** That device is bound no more, and what it has found by them since goes. */
-  private contextsKept(device: NestedDevice): void {
+  #contextsKept(device: NestedDevice): void {
     // The second time: the guest's next invalidation tries again.
     if (device.unclean) return;
     device.unclean = true;
     device.contextsStale = true;
     device.stale = true;
-    this.bindings.toNothing(device.own);
-    this.smmu.forwardTranslations(EVERYTHING, this.queue);
+    this.#bindings.toNothing(device.own);
+    this.#smmu.forwardTranslations(EVERYTHING, this.#queue);
     this.work();
   }
 
-  private contextsDropped(device: NestedDevice): void {
+  #contextsDropped(device: NestedDevice): void {
     if (!device.unclean) return;
     device.unclean = false;
     device.stale = true;
@@ -288,20 +292,21 @@ export class Nesting {
   }
 
   /** Sends what was collected. */
-  private flush(): void {
-    const { queue, list } = this;
+  #flush(): void {
+    const queue = this.#queue;
+    const list = this.#list;
     queue.drain(list.clear());
-    if (list.count > 0) this.invalidate(list, 0, () => this.invalidationFailed());
+    if (list.count > 0) this.#invalidate(list, 0, () => this.#invalidationFailed());
   }
 
   /** @param device whom it concerns, for observers */
-  private invalidate(
+  #invalidate(
     list: HostInvalidations,
     device: HostDevice,
     failed: () => void,
     succeeded: () => void = () => {},
   ): void {
-    const { parent } = this;
+    const parent = this.#parent;
     const { generation } = parent;
     if (parent.refused) return;
     // What was cached on top of a nest parent that is gone is gone with it.
@@ -311,23 +316,23 @@ export class Nesting {
         if (generation === parent.generation) then();
       };
     const done = this.operations.begin('invalidation', device, -1, current(failed), current(succeeded));
-    this.host.invalidate(PARENT_SPACE, list, done);
+    this.#host.invalidate(PARENT_SPACE, list, done);
   }
 
   /**
    * Hardware may still use what the guest has taken away, so everything is unbound, and then bound
    * anew.
    */
-  private invalidationFailed(): void {
-    if (this.model()?.nested?.format === 'smmuv3') this.empty();
+  #invalidationFailed(): void {
+    if (this.#model()?.nested?.format === 'smmuv3') this.#empty();
     // A VT-d host drops what it held of tables that it does not walk any more.
-    else this.unbindAll();
+    else this.#unbindAll();
     this.work();
   }
 
-  private unbindAll(): void {
-    for (const device of this.devices.values()) {
-      for (const binding of device.bindings()) this.bindings.toNothing(binding);
+  #unbindAll(): void {
+    for (const device of this.#devices.values()) {
+      for (const binding of device.bindings()) this.#bindings.toNothing(binding);
       device.pasids.clear();
       device.stale = true;
     }
@@ -337,30 +342,30 @@ export class Nesting {
    * SMMUv3: TLB entries outlive the binding that they came from, so all of them go before anything
    * is bound.
    */
-  private empty(): void {
-    this.unbindAll();
-    this.unclean = true;
-    this.emptyWanted = true;
+  #empty(): void {
+    this.#unbindAll();
+    this.#unclean = true;
+    this.#emptyWanted = true;
   }
 
-  private askToEmpty(): void {
-    if (!this.emptyWanted || this.emptying) return;
-    this.emptyWanted = false;
-    if (this.parent.refused) return;
-    this.emptying = true;
-    this.queue.clear();
+  #askToEmpty(): void {
+    if (!this.#emptyWanted || this.#emptying) return;
+    this.#emptyWanted = false;
+    if (this.#parent.refused) return;
+    this.#emptying = true;
+    this.#queue.clear();
     const ended = (clean: boolean): void => {
-      this.emptying = false;
+      this.#emptying = false;
       // When it was refused, the guest's next invalidation tries again.
       if (clean) {
-        this.unclean = false;
-        this.emptyWanted = false;
-        this.smmu.emptied();
+        this.#unclean = false;
+        this.#emptyWanted = false;
+        this.#smmu.emptied();
       }
       this.work();
     };
-    const list = this.smmu.translations(this.list);
-    this.invalidate(
+    const list = this.#smmu.translations(this.#list);
+    this.#invalidate(
       list,
       0,
       () => ended(false),
@@ -369,26 +374,26 @@ export class Nesting {
   }
 
   /** VT-d: a binding has come into force behind an invalidation. */
-  private missed(binding: Binding): void {
-    if (this.devices.has(binding.device)) this.queue.whole(binding);
+  #missed(binding: Binding): void {
+    if (this.#devices.has(binding.device)) this.#queue.whole(binding);
   }
 
   /** The model answers a group of page requests. */
   pageResponse(rid: number, pasid: number, group: number, code: number): void {
-    for (const device of this.devices.values()) {
-      if (device.rid === rid) this.host.respond(device.device, pasid, group, code);
+    for (const device of this.#devices.values()) {
+      if (device.rid === rid) this.#host.respond(device.device, pasid, group, code);
     }
   }
 
   /** The end of the guest: every device is detached. */
   end(): void {
-    for (const device of [...this.devices.keys()]) this.detach(device);
+    for (const device of [...this.#devices.keys()]) this.detach(device);
   }
 
   /** Numbers for reports. */
   get report(): NestingReport {
     return {
-      devices: this.devices.size,
+      devices: this.#devices.size,
       operations: this.operations.count,
       refused: this.operations.refused,
       faultsForwarded: this.faults.forwarded,
@@ -396,31 +401,31 @@ export class Nesting {
     };
   }
 
-  private policy(view: NestedView): VtdNesting | SmmuNesting {
-    return view.format === 'vtd' ? this.vtd : this.smmu;
+  #policy(view: NestedView): VtdNesting | SmmuNesting {
+    return view.format === 'vtd' ? this.#vtd : this.#smmu;
   }
 
-  private hostFault(fault: HostFault): void {
-    const model = this.model();
-    const device = this.devices.get(fault.device);
+  #hostFault(fault: HostFault): void {
+    const model = this.#model();
+    const device = this.#devices.get(fault.device);
     if (model !== undefined && device !== undefined) this.faults.fault(fault, device.rid, model);
   }
 
-  private refusedPasid(refusal: PasidRefusal): void {
-    const model = this.model();
-    const device = this.devices.get(refusal.device);
+  #refusedPasid(refusal: PasidRefusal): void {
+    const model = this.#model();
+    const device = this.#devices.get(refusal.device);
     if (model !== undefined && device !== undefined) this.faults.refusedPasid(refusal, device.rid, model);
   }
 
-  private hostPageRequest({ device, pasid, access, lo, hi, group, last }: HostPageRequest): void {
-    const model = this.model();
-    const found = this.devices.get(device);
+  #hostPageRequest({ device, pasid, access, lo, hi, group, last }: HostPageRequest): void {
+    const model = this.#model();
+    const found = this.#devices.get(device);
     if (model?.devices?.pageRequest === undefined || found === undefined) {
-      if (last) this.host.respond(device, pasid, group, PAGE_RESPONSE.INVALID);
+      if (last) this.#host.respond(device, pasid, group, PAGE_RESPONSE.INVALID);
       return;
     }
     model.devices.pageRequest(
-      Object.assign(this.pageRequest, { rid: found.rid, pasid, access, lo, hi, group, last }),
+      Object.assign(this.#pageRequest, { rid: found.rid, pasid, access, lo, hi, group, last }),
     );
   }
 }

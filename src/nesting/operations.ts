@@ -24,17 +24,19 @@ export type NestingEvent =
 const NOTHING_THERE = new Set<HostOutcome['code']>(['NOT_ATTACHED', 'NOT_YOUR_PASID', 'NO_SUCH_DEVICE']);
 
 export class HostOperations {
+  readonly #event: (event: NestingEvent) => void;
+  /** Nothing is under way any more. */
+  readonly #settled: () => void;
   /** Under way. */
   pending = 0;
   /** Asked for since the start, for reports. */
   count = 0;
   refused = 0;
 
-  constructor(
-    private readonly event: (event: NestingEvent) => void,
-    /** Nothing is under way any more. */
-    private readonly settled: () => void,
-  ) {}
+  constructor(event: (event: NestingEvent) => void, settled: () => void) {
+    this.#event = event;
+    this.#settled = settled;
+  }
 
   /**
    * A completion to hand to the host. A failure is told to observers, and `failed` (which may ask
@@ -54,10 +56,10 @@ export class HostOperations {
       if (outcome.code === 'OK') succeeded(outcome);
       else {
         this.refused++;
-        this.event({ kind: 'hostRefused', what, device, pasid, code: outcome.code, text: outcome.text });
+        this.#event({ kind: 'hostRefused', what, device, pasid, code: outcome.code, text: outcome.text });
         failed(outcome);
       }
-      if (this.pending === 0) this.settled();
+      if (this.pending === 0) this.#settled();
     };
   }
 

@@ -18,10 +18,12 @@ interface Region {
 const PAGE = 4096;
 
 export class NestParent {
-  private readonly regions = new Map<number, Region>();
-  private readonly changes = new MapChanges();
-  private device: HostDevice | undefined;
-  private readOnly = true;
+  readonly #host: HostIommu;
+  readonly #operations: HostOperations;
+  readonly #regions = new Map<number, Region>();
+  readonly #changes = new MapChanges();
+  #device: HostDevice | undefined;
+  #readOnly = true;
   /**
    * The host has not made it: there is nothing that guest tables could be on top of, and nothing
    * that is cached of them.
@@ -33,42 +35,42 @@ export class NestParent {
    */
   generation = 0;
 
-  constructor(
-    private readonly host: HostIommu,
-    private readonly operations: HostOperations,
-  ) {}
+  constructor(host: HostIommu, operations: HostOperations) {
+    this.#host = host;
+    this.#operations = operations;
+  }
 
   /** Whether the space is there. */
   get exists(): boolean {
-    return this.device !== undefined;
+    return this.#device !== undefined;
   }
 
   /** Makes the space, when the first device needs it, and maps what memory there is. */
   provide(device: HostDevice): void {
-    if (this.device !== undefined) return;
-    this.device = device;
+    if (this.#device !== undefined) return;
+    this.#device = device;
     this.refused = false;
     const { generation } = this;
     const refused = (): void => {
       if (generation === this.generation) this.refused = true;
     };
-    this.host.createSpace(
+    this.#host.createSpace(
       PARENT_SPACE,
       device,
       true,
-      this.operations.begin('nest parent', device, -1, refused),
+      this.#operations.begin('nest parent', device, -1, refused),
     );
-    this.readOnly = this.host.limits(device).readOnlyParents;
-    for (const region of this.regions.values()) this.map(region);
+    this.#readOnly = this.#host.limits(device).readOnlyParents;
+    for (const region of this.#regions.values()) this.#map(region);
   }
 
   /** The last device has gone. */
   drop(): void {
-    const { device } = this;
+    const device = this.#device;
     if (device === undefined) return;
-    this.device = undefined;
+    this.#device = undefined;
     this.generation++;
-    this.host.destroySpace(PARENT_SPACE, this.operations.begin('nest parent', device, -1));
+    this.#host.destroySpace(PARENT_SPACE, this.#operations.begin('nest parent', device, -1));
   }
 
   /** RAM has come. Only whole pages can be given to devices. */
@@ -78,33 +80,33 @@ export class NestParent {
     if (pages <= 0) return;
     const rights = readonly ? RIGHTS.READ : RIGHTS.READ | RIGHTS.WRITE;
     const added = { page, pages, rights };
-    this.regions.set(region, added);
-    this.map(added);
+    this.#regions.set(region, added);
+    this.#map(added);
   }
 
   ramRemoved(region: number): void {
-    const found = this.regions.get(region);
+    const found = this.#regions.get(region);
     if (found === undefined) return;
-    this.regions.delete(region);
-    if (this.takes(found)) this.send(this.changes.clear().unmap(found.page, found.pages));
+    this.#regions.delete(region);
+    if (this.#takes(found)) this.#send(this.#changes.clear().unmap(found.page, found.pages));
   }
 
   /**
    * What may only be read is not there for devices, where hardware cannot have it so: it is ROM.
    */
-  private takes({ rights }: Region): boolean {
-    return this.readOnly || (rights & RIGHTS.WRITE) !== 0;
+  #takes({ rights }: Region): boolean {
+    return this.#readOnly || (rights & RIGHTS.WRITE) !== 0;
   }
 
   /** On its own: a list ends with the first mapping that is refused. */
-  private map(region: Region): void {
+  #map(region: Region): void {
     const { page, pages, rights } = region;
-    if (this.takes(region)) this.send(this.changes.clear().map(page, page, pages, rights));
+    if (this.#takes(region)) this.#send(this.#changes.clear().map(page, page, pages, rights));
   }
 
-  private send(changes: MapChanges): void {
-    const { device } = this;
+  #send(changes: MapChanges): void {
+    const device = this.#device;
     if (device === undefined) return;
-    this.host.change(PARENT_SPACE, changes, this.operations.begin('guest memory', device, -1));
+    this.#host.change(PARENT_SPACE, changes, this.#operations.begin('guest memory', device, -1));
   }
 }

@@ -21,9 +21,9 @@ class Asked {
   );
   readonly pasids = new HostPasids(
     {
-      allocatePasid: (device: number, done: HostDone) => this.ask(`allocate ${device}`, done),
+      allocatePasid: (device: number, done: HostDone) => this.#ask(`allocate ${device}`, done),
       freePasid: (device: number, pasid: number, done: HostDone) =>
-        this.ask(`free ${pasid} of ${device}`, done),
+        this.#ask(`free ${pasid} of ${device}`, done),
     } as unknown as HostIommu,
     this.operations,
     () => this.device,
@@ -32,7 +32,7 @@ class Asked {
     (pasid) => this.elsewhere.has(pasid),
   );
 
-  private ask(what: string, done: HostDone): void {
+  #ask(what: string, done: HostDone): void {
     this.asked.push(what);
     this.waiting.push(done);
   }

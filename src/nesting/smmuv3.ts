@@ -38,32 +38,42 @@ const PAGE_MASK = -4096;
 const ASID_SHIFT = CMD_TLBI.fields.ASID.lsb - 32;
 
 export class SmmuNesting {
-  private readonly entry = newStreamEntryView();
-  private readonly other = newStreamEntryView();
+  readonly #bindings: Bindings;
+  readonly #devices: () => Iterable<NestedDevice>;
+  /** Nothing may be bound until the host holds nothing of this guest: {@link emptied} says so. */
+  readonly #empty: () => void;
+  readonly #event: (event: NestingEvent) => void;
+  readonly #entry = newStreamEntryView();
+  readonly #other = newStreamEntryView();
   /**
    * VMID of the guest's whose translations the host may hold, under the one VMID that it has for
    * this guest; −1: none.
    */
-  private vmid = -1;
+  #vmid = -1;
 
   constructor(
-    private readonly bindings: Bindings,
-    private readonly devices: () => Iterable<NestedDevice>,
-    /** Nothing may be bound until the host holds nothing of this guest: {@link emptied} says so. */
-    private readonly empty: () => void,
-    private readonly event: (event: NestingEvent) => void,
-  ) {}
+    bindings: Bindings,
+    devices: () => Iterable<NestedDevice>,
+    empty: () => void,
+    event: (event: NestingEvent) => void,
+  ) {
+    this.#bindings = bindings;
+    this.#devices = devices;
+    this.#empty = empty;
+    this.#event = event;
+  }
 
   resync(device: NestedDevice, view: NestedView): void {
     const before = device.vmid;
     device.vmid = -1;
     device.waits = false;
-    this.bind(device, view);
+    this.#bind(device, view);
     if (before >= 0 && device.vmid !== before) this.left();
   }
 
-  private bind(device: NestedDevice, view: NestedView): void {
-    const { entry, bindings } = this;
+  #bind(device: NestedDevice, view: NestedView): void {
+    const entry = this.#entry;
+    const bindings = this.#bindings;
     const state = view.stream(device.rid);
     if (device.unknown || device.unclean || state === STREAM.BLOCKED) {
       bindings.toNothing(device.own);
@@ -79,11 +89,11 @@ export class SmmuNesting {
     }
     const config = STE.get.Config(entry.words);
     if ((config & STE_CONFIG_BIT.PASS) !== 0 && (config & STE_CONFIG_BIT.S2) !== 0) {
-      this.tell(device, 'a stage 2 of the guest');
+      this.#tell(device, 'a stage 2 of the guest');
       bindings.toNothing(device.own);
       return;
     }
-    if (hasStage1(entry) && !this.share(device, entry.vmid, view)) {
+    if (hasStage1(entry) && !this.#share(device, entry.vmid, view)) {
       bindings.toNothing(device.own);
       return;
     }
@@ -97,26 +107,26 @@ export class SmmuNesting {
    * §3.17: an ASID is one of its VMID. The host tags all that this guest's stage 1 gives with one
    * VMID of its own, so two VMIDs of the guest can't be nested at a time. True: this one can.
    */
-  private share(device: NestedDevice, vmid: number, view: NestedView): boolean {
-    for (const other of this.devices()) {
-      if (other === device || other.vmid < 0 || other.vmid === vmid || !this.keeps(other, view)) continue;
+  #share(device: NestedDevice, vmid: number, view: NestedView): boolean {
+    for (const other of this.#devices()) {
+      if (other === device || other.vmid < 0 || other.vmid === vmid || !this.#keeps(other, view)) continue;
       device.waits = true;
-      this.tell(device, `stage 1 under VMID ${vmid} beside one under VMID ${other.vmid}`);
+      this.#tell(device, `stage 1 under VMID ${vmid} beside one under VMID ${other.vmid}`);
       return false;
     }
-    if (this.vmid >= 0 && this.vmid !== vmid) {
-      this.empty();
+    if (this.#vmid >= 0 && this.#vmid !== vmid) {
+      this.#empty();
       return false;
     }
-    this.vmid = vmid;
+    this.#vmid = vmid;
     device.vmid = vmid;
     return true;
   }
 
   /** A device goes on with the VMID that it has, also when its STE is looked at again. */
-  private keeps(device: NestedDevice, view: NestedView): boolean {
+  #keeps(device: NestedDevice, view: NestedView): boolean {
     if (!device.stale) return true;
-    const { other } = this;
+    const other = this.#other;
     return (
       view.stream(device.rid) === STREAM.TABLES &&
       view.ste(device.rid, other) &&
@@ -127,12 +137,12 @@ export class SmmuNesting {
 
   /** A VMID is used by one device less: others may have been refused because of it. */
   left(): void {
-    for (const device of this.devices()) if (device.waits) device.stale = true;
+    for (const device of this.#devices()) if (device.waits) device.stale = true;
   }
 
   /** The host holds nothing of this guest. */
   emptied(): void {
-    this.vmid = -1;
+    this.#vmid = -1;
   }
 
   /** The CD table is the guest's: there is nothing to look for. */
@@ -189,10 +199,10 @@ export class SmmuNesting {
     }
   }
 
-  private tell(device: NestedDevice, reason: string): void {
+  #tell(device: NestedDevice, reason: string): void {
     if (device.reported) return;
     device.reported = true;
-    this.event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid: -1, reason });
+    this.#event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid: -1, reason });
   }
 }
 

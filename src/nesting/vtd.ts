@@ -24,13 +24,16 @@ const MOST_PASIDS = 1 << 16;
 const MOST_LOG2 = 43;
 
 export class VtdNesting {
-  private readonly entry = newPasidEntryView();
+  readonly #bindings: Bindings;
+  readonly #queue: ForwardQueue;
+  readonly #event: (event: NestingEvent) => void;
+  readonly #entry = newPasidEntryView();
 
-  constructor(
-    private readonly bindings: Bindings,
-    private readonly queue: ForwardQueue,
-    private readonly event: (event: NestingEvent) => void,
-  ) {}
+  constructor(bindings: Bindings, queue: ForwardQueue, event: (event: NestingEvent) => void) {
+    this.#bindings = bindings;
+    this.#queue = queue;
+    this.#event = event;
+  }
 
   /**
    * Binds a device as its structures are now; PASIDs that are not known yet are found by
@@ -39,15 +42,15 @@ export class VtdNesting {
   resync(device: NestedDevice, view: NestedView): void {
     const state = view.stream(device.rid);
     if (state === STREAM.TABLES) {
-      this.check(device, device.own, view);
-      for (const binding of device.pasids.values()) this.check(device, binding, view);
+      this.#check(device, device.own, view);
+      for (const binding of device.pasids.values()) this.#check(device, binding, view);
       device.scanAt = 0;
       return;
     }
     device.scanAt = -1;
-    for (const binding of device.pasids.values()) this.unbind(device, binding);
-    if (state === STREAM.IDENTITY) this.bindings.toParent(device.own);
-    else this.bindings.toNothing(device.own);
+    for (const binding of device.pasids.values()) this.#unbind(device, binding);
+    if (state === STREAM.IDENTITY) this.#bindings.toParent(device.own);
+    else this.#bindings.toNothing(device.own);
   }
 
   /**
@@ -68,7 +71,7 @@ export class VtdNesting {
       }
       left -= 1 + found - device.scanAt;
       device.scanAt = found + 1;
-      this.found(device, found, view);
+      this.#found(device, found, view);
     }
     return Math.max(1, left);
   }
@@ -81,45 +84,45 @@ export class VtdNesting {
     }
     if (view.stream(device.rid) !== STREAM.TABLES) return;
     // Which entry RID_PASID names is in the structures, too.
-    this.check(device, device.own, view);
-    this.found(device, scope.sub, view);
+    this.#check(device, device.own, view);
+    this.#found(device, scope.sub, view);
   }
 
-  private found(device: NestedDevice, pasid: number, view: NestedView): void {
+  #found(device: NestedDevice, pasid: number, view: NestedView): void {
     let binding = device.pasids.get(pasid);
     if (binding === undefined) {
       if (device.pasids.size >= MOST_PASIDS) {
-        this.tell(device, pasid, `more than ${MOST_PASIDS} PASIDs`);
+        this.#tell(device, pasid, `more than ${MOST_PASIDS} PASIDs`);
         return;
       }
       binding = new Binding(device.device, pasid);
       device.pasids.set(pasid, binding);
     }
-    this.check(device, binding, view);
+    this.#check(device, binding, view);
   }
 
   /** Makes a binding what the guest's entry says. */
-  private check(device: NestedDevice, binding: Binding, view: NestedView): void {
-    const { entry } = this;
+  #check(device: NestedDevice, binding: Binding, view: NestedView): void {
+    const entry = this.#entry;
     view.entry(device.rid, binding.pasid, entry);
     switch (entry.kind) {
       case ENTRY.FIRST_STAGE:
-        this.bind(binding, entry);
+        this.#bind(binding, entry);
         return;
       case ENTRY.PASS_THROUGH:
-        this.bindings.toParent(binding);
+        this.#bindings.toParent(binding);
         return;
       case ENTRY.SECOND_STAGE:
-        this.tell(device, binding.pasid, 'a second stage of the guest');
-        this.unbind(device, binding);
+        this.#tell(device, binding.pasid, 'a second stage of the guest');
+        this.#unbind(device, binding);
         return;
       default:
-        this.unbind(device, binding);
+        this.#unbind(device, binding);
     }
   }
 
-  private bind(binding: Binding, entry: PasidEntryView): void {
-    const others = this.bindings.toTables(binding, {
+  #bind(binding: Binding, entry: PasidEntryView): void {
+    const others = this.#bindings.toTables(binding, {
       format: 'vtd',
       root: entry.root,
       levels: entry.levels === 5 ? 5 : 4,
@@ -130,11 +133,11 @@ export class VtdNesting {
     if (others) binding.renew(entry.did, entry.tag);
     // The host's own tags stay the same: it would go on with what the guest's unit finds no more
     // (§6.2.1).
-    else if (binding.rename(entry.did, entry.tag)) this.queue.whole(binding);
+    else if (binding.rename(entry.did, entry.tag)) this.#queue.whole(binding);
   }
 
-  private unbind(device: NestedDevice, binding: Binding): void {
-    this.bindings.toNothing(binding);
+  #unbind(device: NestedDevice, binding: Binding): void {
+    this.#bindings.toNothing(binding);
     if (binding.pasid >= 0) device.pasids.delete(binding.pasid);
   }
 
@@ -144,27 +147,27 @@ export class VtdNesting {
     // for that.
     if (scope.structures === true && scope.sub !== ANY) return;
     if (scope.rid !== ANY && scope.rid !== device.rid) return;
-    this.forwardOne(device.own, scope);
+    this.#forwardOne(device.own, scope);
     if (scope.sub === ANY) {
-      for (const binding of device.pasids.values()) this.forwardOne(binding, scope);
+      for (const binding of device.pasids.values()) this.#forwardOne(binding, scope);
       return;
     }
     // Entries of PASIDs are tagged with these.
     const binding = device.pasids.get(scope.sub);
-    if (binding !== undefined) this.forwardOne(binding, scope);
+    if (binding !== undefined) this.#forwardOne(binding, scope);
   }
 
-  private forwardOne(binding: Binding, scope: InvalidateScope): void {
+  #forwardOne(binding: Binding, scope: InvalidateScope): void {
     if (!binding.named(scope.space, scope.sub) || !takes(binding)) return;
     // An address without PASID says nothing of a first stage: all of it may have changed
     // (§6.5.2.3).
     const whole = scope.log2Size > MOST_LOG2 || scope.sub === ANY;
-    this.queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
+    this.#queue.range(binding, scope.lo, scope.hi, whole ? ALL_PAGES : 2 ** (scope.log2Size - 12));
   }
 
-  private tell(device: NestedDevice, pasid: number, reason: string): void {
+  #tell(device: NestedDevice, pasid: number, reason: string): void {
     if (device.reported) return;
     device.reported = true;
-    this.event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid, reason });
+    this.#event({ kind: 'notNestable', device: device.device, rid: device.rid, pasid, reason });
   }
 }

@@ -8,18 +8,30 @@ import type { Invalidations } from './invalidation.js';
 import type { Shadowing } from './shadowing.js';
 
 export class HostAnswers {
+  readonly #connection: Connection;
+  readonly #completions: Completions;
+  readonly #assigned: AssignedDevices;
+  readonly #shadowing: Shadowing;
+  readonly #invalidations: Invalidations;
   constructor(
-    private readonly connection: Connection,
-    private readonly completions: Completions,
-    private readonly assigned: AssignedDevices,
-    private readonly shadowing: Shadowing,
-    private readonly invalidations: Invalidations,
-  ) {}
+    connection: Connection,
+    completions: Completions,
+    assigned: AssignedDevices,
+    shadowing: Shadowing,
+    invalidations: Invalidations,
+  ) {
+    this.#connection = connection;
+    this.#completions = completions;
+    this.#assigned = assigned;
+    this.#shadowing = shadowing;
+    this.#invalidations = invalidations;
+  }
 
   /** Replies when host objects do as was asked: with this input, where nothing is in flight. */
   replyWhenDone<T extends object>({ type, id }: Frame, codec: Codec<T>, message: T): void {
-    const { assigned, connection } = this;
-    this.completions.hold(() => {
+    const assigned = this.#assigned;
+    const connection = this.#connection;
+    this.#completions.hold(() => {
       if (assigned.pending > 0) return false;
       connection.front.put(type, FLAG.REPLY, id, codec, message);
       return true;
@@ -31,20 +43,21 @@ export class HostAnswers {
    * for it.
    */
   replyWhenSettled({ type, id }: Frame): void {
-    this.completions.hold(() => this.#settled(type, id));
+    this.#completions.hold(() => this.#settled(type, id));
   }
 
   #settled(type: number, id: number): boolean {
-    const { shadowing, invalidations } = this;
-    const settled = this.completions.pending === 0;
+    const shadowing = this.#shadowing;
+    const invalidations = this.#invalidations;
+    const settled = this.#completions.pending === 0;
     // What the peer answers by itself (host objects, too) is waited for. The rest needs its main
     // loop, so it has to be told.
-    const batches = shadowing.shadow.underWay - this.assigned.spaces.underWay;
+    const batches = shadowing.shadow.underWay - this.#assigned.spaces.underWay;
     const working = batches > 0 || invalidations.pendingNamed > 0;
     const tracking = !working && shadowing.shadow.trackPending > 0;
     if (!settled && !working && !tracking) return false;
     const message = { settled, sent: (shadowing.sent + invalidations.sentNamed) >>> 0, tracking };
-    this.connection.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
+    this.#connection.front.put(type, FLAG.REPLY, id, CODEC.HostSettleReply, message);
     return true;
   }
 }

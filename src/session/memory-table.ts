@@ -23,6 +23,11 @@ interface Placed {
 }
 
 export class MemoryTable {
+  readonly #connection: Connection;
+  readonly #ports: Pick<SessionPorts, 'memory' | 'fileBytes' | 'log' | 'event'>;
+  readonly #shadow: Shadow;
+  readonly #assigned: AssignedDevices;
+  readonly #answers: HostAnswers;
   regions = 0;
   /** Of these, those that are reached by messages. */
   readonly remote = new Set<number>();
@@ -32,16 +37,23 @@ export class MemoryTable {
   readonly #unmappable = new Set<ErrorName>();
 
   constructor(
-    private readonly connection: Connection,
-    private readonly ports: Pick<SessionPorts, 'memory' | 'fileBytes' | 'log' | 'event'>,
-    private readonly shadow: Shadow,
-    private readonly assigned: AssignedDevices,
-    private readonly answers: HostAnswers,
-  ) {}
+    connection: Connection,
+    ports: Pick<SessionPorts, 'memory' | 'fileBytes' | 'log' | 'event'>,
+    shadow: Shadow,
+    assigned: AssignedDevices,
+    answers: HostAnswers,
+  ) {
+    this.#connection = connection;
+    this.#ports = ports;
+    this.#shadow = shadow;
+    this.#assigned = assigned;
+    this.#answers = answers;
+  }
 
   /** Handler of MEM_ADD. */
   add(frame: Frame, message: MemAdd): void {
-    const { connection, ports } = this;
+    const connection = this.#connection;
+    const ports = this.#ports;
     const needed = message.shared ? FEATURE.SHARED_MEMORY : FEATURE.REMOTE_MEMORY;
     if ((connection.features & needed) === 0) {
       throw new CodedError('NOT_NEGOTIATED', `MEM_ADD of ${message.shared ? 'shared' : 'remote'} memory`);
@@ -59,8 +71,8 @@ export class MemoryTable {
         : this.#addRemote(placed);
       this.regions++;
       const { region, gpa, size, readonly } = placed;
-      this.shadow.ramAdded(region, gpa, size, readonly, connection.model as Iommu);
-      this.assigned.ramAdded(region, gpa, size, readonly);
+      this.#shadow.ramAdded(region, gpa, size, readonly, connection.model as Iommu);
+      this.#assigned.ramAdded(region, gpa, size, readonly);
       const shared = message.shared && why === '';
       ports.event({ kind: 'regionAdded', region, gpa, size, shared });
       return why;
@@ -71,19 +83,19 @@ export class MemoryTable {
   /** Handler of MEM_REMOVE: answered when no host object has the region any more. */
   remove(frame: Frame, { region }: MemRemove): void {
     const status = statusOf(() => {
-      this.ports.memory.remove(region);
-      this.shadow.ramRemoved(region, this.connection.model as Iommu);
-      this.assigned.ramRemoved(region);
+      this.#ports.memory.remove(region);
+      this.#shadow.ramRemoved(region, this.#connection.model as Iommu);
+      this.#assigned.ramRemoved(region);
       this.regions--;
       this.remote.delete(region);
-      this.ports.event({ kind: 'regionRemoved', region });
+      this.#ports.event({ kind: 'regionRemoved', region });
       return '';
     });
-    this.answers.replyWhenDone(frame, CODEC.Status, status);
+    this.#answers.replyWhenDone(frame, CODEC.Status, status);
   }
 
   #addRemote(placed: Placed): string {
-    this.ports.memory.addRemote(placed);
+    this.#ports.memory.addRemote(placed);
     this.remote.add(placed.region);
     return '';
   }
@@ -97,21 +109,21 @@ export class MemoryTable {
       this.#addMapped(frame, placed, offset);
       return '';
     } catch (error) {
-      const served = (this.connection.features & FEATURE.REMOTE_MEMORY) !== 0;
+      const served = (this.#connection.features & FEATURE.REMOTE_MEMORY) !== 0;
       if (!(error instanceof CodedError) || !UNMAPPABLE.includes(error.reason) || !served) throw error;
       this.#addRemote(placed);
       if (!this.#unmappable.has(error.reason)) {
         this.#unmappable.add(error.reason);
         const { region, gpa, size } = placed;
         const text = 'guest memory cannot be mapped; it is asked for by messages, which is slow';
-        this.ports.log('warn', text, { region, gpa, size, reason: error.reason, text: error.message });
+        this.#ports.log('warn', text, { region, gpa, size, reason: error.reason, text: error.message });
       }
       return `reached by messages: ${error.message}`;
     }
   }
 
   #addMapped(frame: Frame, placed: Placed, offset: number): void {
-    const { memory, fileBytes, log } = this.ports;
+    const { memory, fileBytes, log } = this.#ports;
     // The frame keeps the descriptor, and its receiver closes it: a mapping needs only the file.
     const fd = frame.descriptors[0] as number;
     const sealed = memory.addMapped({ ...placed, offset, fd, fileBytes: fileBytes(fd) });

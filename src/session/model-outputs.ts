@@ -13,26 +13,39 @@ import type { Invalidations } from './invalidation.js';
 import type { PeerCommands } from './peer-commands.js';
 
 export class ModelOutputs implements IommuOutputs {
+  readonly #connection: Connection;
+  readonly #completions: Completions;
+  readonly #invalidations: Invalidations;
+  readonly #peerCommands: PeerCommands;
+  readonly #deviceTlbs: DeviceTlbs;
+  readonly #assigned: AssignedDevices;
   constructor(
-    private readonly connection: Connection,
-    private readonly completions: Completions,
-    private readonly invalidations: Invalidations,
-    private readonly peerCommands: PeerCommands,
-    private readonly deviceTlbs: DeviceTlbs,
-    private readonly assigned: AssignedDevices,
+    connection: Connection,
+    completions: Completions,
+    invalidations: Invalidations,
+    peerCommands: PeerCommands,
+    deviceTlbs: DeviceTlbs,
+    assigned: AssignedDevices,
     readonly event: (event: ModelEvent) => void,
-  ) {}
+  ) {
+    this.#connection = connection;
+    this.#completions = completions;
+    this.#invalidations = invalidations;
+    this.#peerCommands = peerCommands;
+    this.#deviceTlbs = deviceTlbs;
+    this.#assigned = assigned;
+  }
 
   invalidate(scope: InvalidateScope): void {
-    const { peerCommands } = this;
+    const peerCommands = this.#peerCommands;
     // A model that is being made invalidates nothing that could be held.
-    if (this.connection.model === undefined) return;
-    if (!peerCommands.following) this.completions.record(scope);
-    else if (peerCommands.exactly) this.invalidations.carriedOut(scope);
+    if (this.#connection.model === undefined) return;
+    if (!peerCommands.following) this.#completions.record(scope);
+    else if (peerCommands.exactly) this.#invalidations.carriedOut(scope);
   }
 
   pendingAcks(): number {
-    return this.completions.pendingForModel();
+    return this.#completions.pendingForModel();
   }
 
   interrupt(addressLo: number, addressHi: number, data: number): void {
@@ -45,13 +58,13 @@ export class ModelOutputs implements IommuOutputs {
 
   resume(stall: number, action: number): void {
     const message = { stall: stall >>> 0, action };
-    this.connection.backendWith(FEATURE.STALLS)?.put(MESSAGE.RESUME, 0, 0, CODEC.Resume, message);
+    this.#connection.backendWith(FEATURE.STALLS)?.put(MESSAGE.RESUME, 0, 0, CODEC.Resume, message);
   }
 
   pageResponse(rid: number, pasid: number, group: number, code: number): void {
-    if (this.assigned.pageResponse(rid, pasid, group, code)) return;
+    if (this.#assigned.pageResponse(rid, pasid, group, code)) return;
     const message = { rid, pasid: pasid + 1, group, code };
-    this.connection.backendWith(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
+    this.#connection.backendWith(FEATURE.PRI)?.put(MESSAGE.PAGE_RESPONSE, 0, 0, CODEC.PageResponse, message);
   }
 
   invalidateDeviceTlb(
@@ -63,15 +76,15 @@ export class ModelOutputs implements IommuOutputs {
     log2Size: number,
     global: boolean,
   ): boolean {
-    this.completions.mark();
+    this.#completions.mark();
     // A host invalidates the device as it invalidates its IOMMU; the completion waits for that
     // anyway.
-    if (this.assigned.serves(rid)) return this.deviceTlbs.end(tag, DEVICE_TLB.DONE);
-    return this.deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global);
+    if (this.#assigned.serves(rid)) return this.#deviceTlbs.end(tag, DEVICE_TLB.DONE);
+    return this.#deviceTlbs.request(tag, rid, pasid, lo, hi, log2Size, global);
   }
 
   #interrupt(addressLo: number, addressHi: number, data: number, wire: number): void {
-    const backend = this.connection.agreement?.backend;
+    const backend = this.#connection.agreement?.backend;
     if (backend === undefined) return;
     const message = { addressLo: addressLo >>> 0, addressHi: addressHi >>> 0, data: data >>> 0, wire };
     backend.put(MESSAGE.INTERRUPT, 0, 0, CODEC.Interrupt, message);

@@ -12,20 +12,23 @@ import type { SharedPage } from './ports.js';
 import type { Shadowing } from './shadowing.js';
 
 export class RegisterWindow {
+  readonly #connection: Connection;
+  readonly #completions: Completions;
+  readonly #shadowing: Shadowing;
   /** Writes handled, and what of that count stands in the control page. Modulo 2^32. */
   #handled = 0;
   #published = 0;
   readonly #value = CODEC.RegReadReply.create();
   readonly #answer = (): boolean => {
-    this.shadowing.writeReply.send(this.connection.front);
+    this.#shadowing.writeReply.send(this.#connection.front);
     return true;
   };
 
-  constructor(
-    private readonly connection: Connection,
-    private readonly completions: Completions,
-    private readonly shadowing: Shadowing,
-  ) {}
+  constructor(connection: Connection, completions: Completions, shadowing: Shadowing) {
+    this.#connection = connection;
+    this.#completions = completions;
+    this.#shadowing = shadowing;
+  }
 
   /**
    * The write counts as handled, and is answered, when what it makes complete at once has been
@@ -33,7 +36,8 @@ export class RegisterWindow {
    */
   write(frame: Frame, message: M.RegWrite): void {
     const { offset, size, lo, hi } = message;
-    const { connection, shadowing } = this;
+    const connection = this.#connection;
+    const shadowing = this.#shadowing;
     const model = connection.model as Iommu;
     // A bridge sends no other sizes. What the guest may do wrong within these is the model's
     // matter.
@@ -44,15 +48,15 @@ export class RegisterWindow {
     this.#handled = (this.#handled + 1) >>> 0;
     if (!frame.needsReply || (connection.features & FEATURE.WRITE_REPLY) === 0) return;
     shadowing.writeReply.begin(frame.id);
-    this.completions.hold(this.#answer);
+    this.#completions.hold(this.#answer);
   }
 
   read(frame: Frame, message: M.RegRead): void {
-    const bytes = (this.connection.page as SharedPage).registerBytes;
+    const bytes = (this.#connection.page as SharedPage).registerBytes;
     const value = this.#value;
     value.lo = littleEndian(bytes, message.offset, Math.min(message.size, 4));
     value.hi = littleEndian(bytes, message.offset + 4, Math.min(message.size, 8) - 4);
-    this.connection.reply(frame, CODEC.RegReadReply, value);
+    this.#connection.reply(frame, CODEC.RegReadReply, value);
   }
 
   /**
@@ -62,7 +66,7 @@ export class RegisterWindow {
   publishHandled(): void {
     if (this.#handled === this.#published) return;
     this.#published = this.#handled;
-    Atomics.store((this.connection.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
+    Atomics.store((this.#connection.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
   }
 }
 

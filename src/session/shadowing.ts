@@ -26,6 +26,7 @@ const MOST_STORED = 4096;
 const MOST_HI = 1 << 20;
 
 export class Shadowing implements PendingWork {
+  readonly #ports: Pick<SessionPorts, 'memory' | 'event' | 'log'>;
   readonly shadow: Shadow;
   readonly writeReply = new WriteReply();
   /** Devices that are served by host objects, and their batches. */
@@ -44,10 +45,8 @@ export class Shadowing implements PendingWork {
   /** Devices of which it says that their tables change in silence. */
   readonly #silent = new Set<number>();
 
-  constructor(
-    private readonly ports: Pick<SessionPorts, 'memory' | 'event' | 'log'>,
-    devices: DeviceTable,
-  ) {
+  constructor(ports: Pick<SessionPorts, 'memory' | 'event' | 'log'>, devices: DeviceTable) {
+    this.#ports = ports;
     this.shadow = new Shadow(ports.memory, (event) => this.#tell(event));
     this.#devices = devices;
   }
@@ -163,7 +162,7 @@ export class Shadowing implements PendingWork {
   }
 
   #newAudit(model: Iommu, registers: Uint32Array): Audit {
-    const { memory } = this.ports;
+    const { memory } = this.#ports;
     const Commands = model.model === 'vtd' ? VtdCommands : SmmuCommands;
     return new Audit(this.shadow, model, memory, new Commands(registers, memory));
   }
@@ -175,7 +174,7 @@ export class Shadowing implements PendingWork {
     } catch (error) {
       this.#audit = undefined;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      this.ports.log('error', 'a check of completions failed, and begins anew', { error: text });
+      this.#ports.log('error', 'a check of completions failed, and begins anew', { error: text });
     }
   }
 
@@ -183,21 +182,21 @@ export class Shadowing implements PendingWork {
   #tell(event: ShadowEvent): void {
     const { device, rid } = event;
     const name = this.#devices.find(device)?.name ?? '';
-    this.ports.event(event);
+    this.#ports.event(event);
     if (event.kind === 'hostRefused' && !this.#refused.has(device)) {
       this.#refused.add(device);
       const what = event.unmap ? 'unmap' : 'map';
       const fields = { device: name, rid, error: event.error, count: event.count, bytes: event.bytes };
-      this.ports.log('warn', `the host refused to ${what}: DMA there fails`, fields);
+      this.#ports.log('warn', `the host refused to ${what}: DMA there fails`, fields);
     } else if (event.kind === 'hostAccepted') {
       this.#refused.delete(device);
     } else if (event.kind === 'shadowLimit') {
-      this.ports.log('warn', `more ${event.what} than are shadowed: DMA there fails`, { device: name, rid });
+      this.#ports.log('warn', `more ${event.what} than are shadowed: DMA there fails`, { device: name, rid });
     } else if (event.kind === 'shadowSilent' && !this.#silent.has(device)) {
       this.#silent.add(device);
       const what =
         'the guest has first-stage tables for a device that is shadowed, and does not say what comes to them';
-      this.ports.log('warn', `${what}: start the machine with first-stage=off`, { device: name, rid });
+      this.#ports.log('warn', `${what}: start the machine with first-stage=off`, { device: name, rid });
     }
   }
 

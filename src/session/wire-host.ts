@@ -64,42 +64,42 @@ export class WireHost implements HostIommu {
   events: HostEvents | undefined;
   /** HOST_… messages sent, for reports. */
   sent = 0;
-  private backend: Outlet | undefined;
-  private readonly devices = new Map<HostDevice, AnnouncedDevice>();
+  #backend: Outlet | undefined;
+  readonly #devices = new Map<HostDevice, AnnouncedDevice>();
   /** StreamIDs by which the guest knows devices. */
-  private readonly streams = new Map<number, HostDevice>();
-  private readonly smmuSpaces = new Set<SpaceNumber>();
+  readonly #streams = new Map<number, HostDevice>();
+  readonly #smmuSpaces = new Set<SpaceNumber>();
   /** Sent and not answered, in order. */
-  private readonly waiting: Operation[] = [];
+  readonly #waiting: Operation[] = [];
   /** Behind a list of several frames. */
-  private readonly held: Operation[] = [];
-  private nextId = 1;
+  readonly #held: Operation[] = [];
+  #nextId = 1;
 
   /** @param backend where messages go; undefined: the peer has no host objects */
   open(backend: Outlet | undefined): void {
-    this.backend = backend;
+    this.#backend = backend;
   }
 
   announce(device: HostDevice, announced: AnnouncedDevice): void {
-    this.devices.set(device, announced);
+    this.#devices.set(device, announced);
   }
 
   forget(device: HostDevice): void {
-    this.devices.delete(device);
-    for (const [stream, found] of this.streams) if (found === device) this.streams.delete(stream);
+    this.#devices.delete(device);
+    for (const [stream, found] of this.#streams) if (found === device) this.#streams.delete(stream);
   }
 
   /** The device that the guest knows by a StreamID. */
   deviceOf(streamId: number): HostDevice | undefined {
-    return this.streams.get(streamId);
+    return this.#streams.get(streamId);
   }
 
   capabilities(device: HostDevice): HostCapabilities {
-    return this.announced(device).capabilities;
+    return this.#announced(device).capabilities;
   }
 
   limits(device: HostDevice): HostLimits {
-    return this.announced(device).limits;
+    return this.#announced(device).limits;
   }
 
   listen(events: HostEvents): void {
@@ -107,13 +107,13 @@ export class WireHost implements HostIommu {
   }
 
   createSpace(space: SpaceNumber, device: HostDevice, parent: boolean, done: HostDone): void {
-    if (this.devices.get(device)?.capabilities.kind === 'smmuv3') this.smmuSpaces.add(space);
-    this.ask(MESSAGE.HOST_SPACE_CREATE, CODEC.HostSpaceCreate, { space, device, parent }, done);
+    if (this.#devices.get(device)?.capabilities.kind === 'smmuv3') this.#smmuSpaces.add(space);
+    this.#ask(MESSAGE.HOST_SPACE_CREATE, CODEC.HostSpaceCreate, { space, device, parent }, done);
   }
 
   destroySpace(space: SpaceNumber, done: HostDone): void {
-    this.smmuSpaces.delete(space);
-    this.ask(MESSAGE.HOST_SPACE_DESTROY, CODEC.HostSpaceDestroy, { space }, done);
+    this.#smmuSpaces.delete(space);
+    this.#ask(MESSAGE.HOST_SPACE_DESTROY, CODEC.HostSpaceDestroy, { space }, done);
   }
 
   change(space: SpaceNumber, changes: MapChanges, done: HostDone): void {
@@ -122,11 +122,11 @@ export class WireHost implements HostIommu {
     for (let at = 0; at === 0 || at < words.length; at += MOST_OPERATIONS * OPERATION_WORDS) {
       parts.push({ space, ops: words.subarray(at, at + MOST_OPERATIONS * OPERATION_WORDS) });
     }
-    this.askInParts(MESSAGE.HOST_MAP, CODEC.HostMap, parts, done);
+    this.#askInParts(MESSAGE.HOST_MAP, CODEC.HostMap, parts, done);
   }
 
   attach(device: HostDevice, pasid: number, space: SpaceNumber, done: HostDone): void {
-    this.ask(MESSAGE.HOST_ATTACH, CODEC.HostAttach, { device, pasid: pasid + 1, space }, done);
+    this.#ask(MESSAGE.HOST_ATTACH, CODEC.HostAttach, { device, pasid: pasid + 1, space }, done);
   }
 
   attachNested(
@@ -138,21 +138,21 @@ export class WireHost implements HostIommu {
   ): void {
     const { type, data } = encodeTable(table);
     const message = { device, pasid: pasid + 1, parent, type, data };
-    this.ask(MESSAGE.HOST_ATTACH_TABLES, CODEC.HostAttachTables, message, done);
+    this.#ask(MESSAGE.HOST_ATTACH_TABLES, CODEC.HostAttachTables, message, done);
   }
 
   detach(device: HostDevice, pasid: number, done: HostDone): void {
-    this.ask(MESSAGE.HOST_DETACH, CODEC.HostDetach, { device, pasid: pasid + 1 }, done);
+    this.#ask(MESSAGE.HOST_DETACH, CODEC.HostDetach, { device, pasid: pasid + 1 }, done);
   }
 
   identify(device: HostDevice, streamId: number, done: HostDone): void {
-    for (const [stream, found] of this.streams) if (found === device) this.streams.delete(stream);
-    this.streams.set(streamId, device);
-    this.ask(MESSAGE.HOST_IDENTIFY, CODEC.HostIdentify, { device, idLo: streamId, idHi: 0 }, done);
+    for (const [stream, found] of this.#streams) if (found === device) this.#streams.delete(stream);
+    this.#streams.set(streamId, device);
+    this.#ask(MESSAGE.HOST_IDENTIFY, CODEC.HostIdentify, { device, idLo: streamId, idHi: 0 }, done);
   }
 
   invalidate(parent: SpaceNumber, invalidations: HostInvalidations, done: HostDone): void {
-    const smmu = this.smmuSpaces.has(parent);
+    const smmu = this.#smmuSpaces.has(parent);
     const most = smmu ? MOST_COMMANDS : MOST_RANGES;
     const parts: M.HostInvalidate[] = [];
     for (let from = 0; from === 0 || from < invalidations.count; from += most) {
@@ -161,53 +161,53 @@ export class WireHost implements HostIommu {
         smmu ? commandsOf(parent, invalidations, from, count) : rangesOf(parent, invalidations, from, count),
       );
     }
-    this.askInParts(MESSAGE.HOST_INVALIDATE, CODEC.HostInvalidate, parts, done);
+    this.#askInParts(MESSAGE.HOST_INVALIDATE, CODEC.HostInvalidate, parts, done);
   }
 
   allocatePasid(device: HostDevice, done: HostDone): void {
-    this.ask(MESSAGE.HOST_PASID_ALLOC, CODEC.HostPasidAlloc, { device }, done);
+    this.#ask(MESSAGE.HOST_PASID_ALLOC, CODEC.HostPasidAlloc, { device }, done);
   }
 
   freePasid(device: HostDevice, pasid: number, done: HostDone): void {
-    this.ask(MESSAGE.HOST_PASID_FREE, CODEC.HostPasidFree, { device, pasid }, done);
+    this.#ask(MESSAGE.HOST_PASID_FREE, CODEC.HostPasidFree, { device, pasid }, done);
   }
 
   respond(device: HostDevice, pasid: number, group: number, code: number): void {
     const message = { device, pasid: pasid + 1, group, code };
     this.sent++;
-    this.backend?.put(MESSAGE.HOST_RESPOND, 0, 0, CODEC.HostRespond, message);
+    this.#backend?.put(MESSAGE.HOST_RESPOND, 0, 0, CODEC.HostRespond, message);
   }
 
   /** The peer answers. Throws `UNEXPECTED_REPLY`, `BAD_ARGUMENT`. */
   answered(type: number, id: number, reply: M.HostReply): void {
-    const operation = this.waiting[0];
+    const operation = this.#waiting[0];
     if (operation === undefined || operation.id !== id || operation.type !== type) {
       throw new CodedError('UNEXPECTED_REPLY', `an answer to host operation ${id} that is not the next one`);
     }
     const code = hostCode(reply.code);
     if (code === undefined) throw new CodedError('BAD_ARGUMENT', `host result ${reply.code}`);
-    this.waiting.shift();
+    this.#waiting.shift();
     const done = operation.carriedOut + reply.done;
     if (code === 'OK' && operation.parts.length > 0) {
       operation.carriedOut = done;
-      this.send(operation);
+      this.#send(operation);
       return;
     }
-    this.sendHeld();
+    this.#sendHeld();
     operation.done({ code, text: reply.text, done, value: reply.value });
   }
 
-  private announced(device: HostDevice): AnnouncedDevice {
-    const found = this.devices.get(device);
+  #announced(device: HostDevice): AnnouncedDevice {
+    const found = this.#devices.get(device);
     if (found === undefined) throw new HostError('NO_SUCH_DEVICE', String(device));
     return found;
   }
 
-  private ask<T extends object>(type: number, codec: Codec<T>, message: T, done: HostDone): void {
-    this.askInParts(type, codec, [message], done);
+  #ask<T extends object>(type: number, codec: Codec<T>, message: T, done: HostDone): void {
+    this.#askInParts(type, codec, [message], done);
   }
 
-  private askInParts<T extends object>(type: number, codec: Codec<T>, parts: T[], done: HostDone): void {
+  #askInParts<T extends object>(type: number, codec: Codec<T>, parts: T[], done: HostDone): void {
     const operation = {
       type,
       codec: codec as unknown as Codec<object>,
@@ -216,27 +216,27 @@ export class WireHost implements HostIommu {
       carriedOut: 0,
       id: 0,
     };
-    if (this.held.length > 0 || this.inParts) this.held.push(operation);
-    else this.send(operation);
+    if (this.#held.length > 0 || this.#inParts()) this.#held.push(operation);
+    else this.#send(operation);
   }
 
   /** A list that is not finished is the last thing that was sent. */
-  private get inParts(): boolean {
-    const last = this.waiting[this.waiting.length - 1];
+  #inParts(): boolean {
+    const last = this.#waiting[this.#waiting.length - 1];
     return last !== undefined && last.parts.length > 0;
   }
 
-  private sendHeld(): void {
-    while (this.held.length > 0 && !this.inParts) this.send(this.held.shift() as Operation);
+  #sendHeld(): void {
+    while (this.#held.length > 0 && !this.#inParts()) this.#send(this.#held.shift() as Operation);
   }
 
-  private send(operation: Operation): void {
-    operation.id = this.nextId;
-    this.nextId = (this.nextId + 1) >>> 0;
+  #send(operation: Operation): void {
+    operation.id = this.#nextId;
+    this.#nextId = (this.#nextId + 1) >>> 0;
     this.sent++;
-    this.waiting.push(operation);
+    this.#waiting.push(operation);
     const message = operation.parts.shift() as object;
-    this.backend?.put(operation.type, FLAG.NEED_REPLY, operation.id, operation.codec, message);
+    this.#backend?.put(operation.type, FLAG.NEED_REPLY, operation.id, operation.codec, message);
   }
 }
 

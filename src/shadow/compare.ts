@@ -80,23 +80,26 @@ export function visitPieces(
 
 /** One stage of tables, entry by entry. */
 class FreshLeaves implements LeafSource {
+  readonly #format: PageTableFormat;
+  readonly #root: number;
+  readonly #memory: GuestMemory;
   first = 0;
   last = 0;
   out = 0;
   access = 0;
   readonly #cursor: LeafCursor;
 
-  constructor(
-    private readonly format: PageTableFormat,
-    private readonly root: number,
-    private readonly memory: GuestMemory,
-    updates: boolean,
-  ) {
+  constructor(format: PageTableFormat, root: number, memory: GuestMemory, updates: boolean) {
+    this.#format = format;
+    this.#root = root;
+    this.#memory = memory;
     this.#cursor = new LeafCursor(undefined, updates);
   }
 
   start(first: number, last: number): void {
-    const { format, memory, root } = this;
+    const format = this.#format;
+    const memory = this.#memory;
+    const root = this.#root;
     const end = pageLo(last) | (PAGE_BYTES - 1);
     this.#cursor.start(format, memory, root, pageLo(first), pageHi(first), end, pageHi(last));
   }

@@ -28,13 +28,13 @@ export class GuestSpace {
   readonly hole: Hole;
   readonly mirrors: readonly TableMirror[];
   readonly through: number;
-  private readonly reach: number;
-  private readonly formats: readonly PageTableFormat[];
-  private readonly roots: readonly number[];
-  private readonly secondFormat: PageTableFormat | undefined;
-  private readonly secondRoot: number;
+  readonly #reach: number;
+  readonly #formats: readonly PageTableFormat[];
+  readonly #roots: readonly number[];
+  readonly #secondFormat: PageTableFormat | undefined;
+  readonly #secondRoot: number;
   readonly addressed: boolean;
-  private readonly updates: boolean;
+  readonly #updates: boolean;
 
   /**
    * @param watcher is told of every table page; undefined: the guest says itself when it has
@@ -48,19 +48,19 @@ export class GuestSpace {
     watcher?: TableWatcher,
   ) {
     this.through = tables.through;
-    this.reach = tables.reach;
-    this.formats = tables.formats.slice(0, tables.count);
-    this.roots = tables.roots.slice(0, tables.count);
-    this.secondFormat = tables.secondFormat;
-    this.secondRoot = tables.secondRoot;
+    this.#reach = tables.reach;
+    this.#formats = tables.formats.slice(0, tables.count);
+    this.#roots = tables.roots.slice(0, tables.count);
+    this.#secondFormat = tables.secondFormat;
+    this.#secondRoot = tables.secondRoot;
     this.addressed = tables.addressed;
-    this.updates = tables.updates;
+    this.#updates = tables.updates;
     this.hole = { first: tables.holeFirst, last: tables.holeLast };
     const shadowed = this.through === THROUGH.TABLES;
     this.mirrors = shadowed
-      ? this.formats.map(
+      ? this.#formats.map(
           (format, index) =>
-            new TableMirror(format, this.roots[index], memory, budget, watcher, this.updates),
+            new TableMirror(format, this.#roots[index], memory, budget, watcher, this.#updates),
         )
       : [];
     this.leaves = this.#source(memory, ram);
@@ -70,34 +70,34 @@ export class GuestSpace {
 
   #source(memory: GuestMemory, ram: RamMap): LeafSource {
     if (this.through === THROUGH.IDENTITY) {
-      return new Identity(ram, 2 ** (Math.min(this.reach, 64) - PAGE_LOG2));
+      return new Identity(ram, 2 ** (Math.min(this.#reach, 64) - PAGE_LOG2));
     }
     const sources =
       this.through === THROUGH.NESTED
-        ? this.formats.map((format, index) => this.#nested(format, this.roots[index], memory))
+        ? this.#formats.map((format, index) => this.#nested(format, this.#roots[index], memory))
         : this.mirrors.map((mirror) => new MirrorLeaves(mirror));
     return sources.length === 0 ? NOTHING : sources.length === 1 ? sources[0] : new Chained(sources);
   }
 
   #nested(format: PageTableFormat, root: number, memory: GuestMemory): LeafSource {
-    if (this.secondFormat === undefined) return NOTHING;
-    return new NestedLeaves(format, root, this.secondFormat, this.secondRoot, memory, this.updates);
+    if (this.#secondFormat === undefined) return NOTHING;
+    return new NestedLeaves(format, root, this.#secondFormat, this.#secondRoot, memory, this.#updates);
   }
 
   /** Whether these are the tables that it was made for. */
   matches(tables: AddressSpaceTables): boolean {
-    if (this.through !== tables.through || this.formats.length !== tables.count) return false;
-    if (this.updates !== tables.updates) return false;
-    if (this.through === THROUGH.IDENTITY && this.reach !== tables.reach) return false;
+    if (this.through !== tables.through || this.#formats.length !== tables.count) return false;
+    if (this.#updates !== tables.updates) return false;
+    if (this.through === THROUGH.IDENTITY && this.#reach !== tables.reach) return false;
     if (this.hole.first !== tables.holeFirst || this.hole.last !== tables.holeLast) return false;
     for (let index = 0; index < tables.count; index++) {
-      if (this.formats[index] !== tables.formats[index] || this.roots[index] !== tables.roots[index])
+      if (this.#formats[index] !== tables.formats[index] || this.#roots[index] !== tables.roots[index])
         return false;
     }
     if (this.addressed !== tables.addressed || this.through !== THROUGH.NESTED) {
       return this.addressed === tables.addressed;
     }
-    return this.secondFormat === tables.secondFormat && this.secondRoot === tables.secondRoot;
+    return this.#secondFormat === tables.secondFormat && this.#secondRoot === tables.secondRoot;
   }
 
   /**

@@ -31,6 +31,8 @@ export const NOTHING: LeafSource = {
 
 /** Every address is its own translation, up to a limit. */
 export class Identity implements LeafSource {
+  readonly #ram: RamMap;
+  readonly #reach: number;
   first = 0;
   last = 0;
   out = 0;
@@ -39,20 +41,20 @@ export class Identity implements LeafSource {
   #end = 0;
 
   /** @param reach pages that are passed through */
-  constructor(
-    private readonly ram: RamMap,
-    private readonly reach: number,
-  ) {}
+  constructor(ram: RamMap, reach: number) {
+    this.#ram = ram;
+    this.#reach = reach;
+  }
 
   start(first: number, last: number): void {
-    this.#index = this.ram.from(first);
-    this.#end = Math.min(last, this.reach - 1);
+    this.#index = this.#ram.from(first);
+    this.#end = Math.min(last, this.#reach - 1);
   }
 
   next(): boolean {
-    if (this.#index >= this.ram.count || this.ram.first(this.#index) > this.#end) return false;
-    this.first = this.ram.first(this.#index);
-    this.last = Math.min(this.ram.last(this.#index), this.reach - 1);
+    if (this.#index >= this.#ram.count || this.#ram.first(this.#index) > this.#end) return false;
+    this.first = this.#ram.first(this.#index);
+    this.last = Math.min(this.#ram.last(this.#index), this.#reach - 1);
     this.out = this.first;
     this.#index++;
     return true;
@@ -61,36 +63,39 @@ export class Identity implements LeafSource {
 
 /** Several sources by rising input address, one after the other. */
 export class Chained implements LeafSource {
+  readonly #sources: readonly LeafSource[];
   #at = 0;
   #first = 0;
   #last = 0;
 
-  constructor(private readonly sources: readonly LeafSource[]) {}
+  constructor(sources: readonly LeafSource[]) {
+    this.#sources = sources;
+  }
 
   get first(): number {
-    return this.sources[this.#at].first;
+    return this.#sources[this.#at].first;
   }
   get last(): number {
-    return this.sources[this.#at].last;
+    return this.#sources[this.#at].last;
   }
   get out(): number {
-    return this.sources[this.#at].out;
+    return this.#sources[this.#at].out;
   }
   get access(): number {
-    return this.sources[this.#at].access;
+    return this.#sources[this.#at].access;
   }
 
   start(first: number, last: number): void {
     this.#at = 0;
     this.#first = first;
     this.#last = last;
-    this.sources[0].start(first, last);
+    this.#sources[0].start(first, last);
   }
 
   next(): boolean {
-    while (!this.sources[this.#at].next()) {
-      if (this.#at + 1 === this.sources.length) return false;
-      this.sources[++this.#at].start(this.#first, this.#last);
+    while (!this.#sources[this.#at].next()) {
+      if (this.#at + 1 === this.#sources.length) return false;
+      this.#sources[++this.#at].start(this.#first, this.#last);
     }
     return true;
   }

@@ -12,6 +12,7 @@ const PAGE_BYTES = 2 ** PAGE_LOG2;
 const MAX_LEVELS = 8;
 
 export class MirrorLeaves implements LeafSource {
+  readonly #mirror: TableMirror;
   first = 0;
   last = 0;
   out = 0;
@@ -34,10 +35,12 @@ export class MirrorLeaves implements LeafSource {
   #restFirst = 1;
   #restLast = 0;
 
-  constructor(private readonly mirror: TableMirror) {}
+  constructor(mirror: TableMirror) {
+    this.#mirror = mirror;
+  }
 
   start(first: number, last: number): void {
-    const { mirror } = this;
+    const mirror = this.#mirror;
     const upper = mirror.format.signExtended ? mirror.pageAt(mirror.span / 2) : Number.POSITIVE_INFINITY;
     this.#index = this.#bound;
     this.#restFirst = Math.max(first, upper);
@@ -54,7 +57,7 @@ export class MirrorLeaves implements LeafSource {
   next(): boolean {
     while (!this.#step()) {
       if (this.#restFirst > this.#restLast) return false;
-      const { mirror } = this;
+      const mirror = this.#mirror;
       const half = mirror.span / 2;
       const offset = mirror.pageAt(half) - half;
       const { format } = mirror;
@@ -67,7 +70,7 @@ export class MirrorLeaves implements LeafSource {
   }
 
   #enter(first: number, last: number, offset: number): void {
-    const { mirror } = this;
+    const mirror = this.#mirror;
     this.#offset = offset;
     this.#position = first - offset;
     this.#end = last - offset;
@@ -78,7 +81,7 @@ export class MirrorLeaves implements LeafSource {
 
   /** To the next leaf in the table of the last level; false when there is none. */
   #inLast(): boolean {
-    const { mirror } = this;
+    const mirror = this.#mirror;
     const node = this.#nodes[1];
     const begin = this.#begins[1];
     const level = mirror.levels[1];
@@ -102,7 +105,7 @@ export class MirrorLeaves implements LeafSource {
 
   /** To the next leaf of this half. */
   #step(): boolean {
-    const { mirror } = this;
+    const mirror = this.#mirror;
     if (this.#index < this.#bound && this.#inLast()) return true;
     while (this.#position <= this.#end) {
       const level = mirror.levels[this.#level];
@@ -150,7 +153,7 @@ export class MirrorLeaves implements LeafSource {
 
   /** Reads an entry; false when it maps nothing. */
   #leaf(level: FormatLevel, node: number, lo: number, hi: number, position: number): boolean {
-    const { format, aboveLo, aboveHi, updates } = this.mirror;
+    const { format, aboveLo, aboveHi, updates } = this.#mirror;
     if ((lo & level.leafMask) !== level.leafValue) return false;
     if ((((lo ^ level.flip) & level.leafReservedLo) | (hi & level.leafReservedHi)) !== 0) {
       if (flawOf(format, level, lo, hi) !== WALK.OK) return false;

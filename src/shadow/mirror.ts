@@ -36,6 +36,7 @@ const ENTRY_BYTES = 8;
 const NO_KIDS: Int32Array = new Int32Array(0);
 
 export class TableMirror {
+  readonly #memory: GuestMemory;
   /** Entries looked at since the mirror was made; a compared page counts as several. */
   work = 0;
   /** Table pages compared and table pages held. */
@@ -95,11 +96,12 @@ export class TableMirror {
   constructor(
     readonly format: PageTableFormat,
     readonly root: PhysicalAddress,
-    private readonly memory: GuestMemory,
+    memory: GuestMemory,
     budget: MirrorBudget,
     watcher?: TableWatcher,
     readonly updates = true,
   ) {
+    this.#memory = memory;
     const levels: FormatLevel[] = [];
     for (let at: FormatLevel | undefined = format.root; at !== undefined; at = at.next) levels[at.level] = at;
     this.levels = levels;
@@ -229,7 +231,7 @@ export class TableMirror {
   #compare(node: number, level: FormatLevel, from: number, to: number, at: number): void {
     const scratch = this.#scratch;
     const count = 2 * (to - from + 1);
-    if (!this.memory.loadWords(this.#address[node] + from * 8, scratch, count)) scratch.fill(0, 0, count);
+    if (!this.#memory.loadWords(this.#address[node] + from * 8, scratch, count)) scratch.fill(0, 0, count);
     const words = this.words[node];
     const base = this.base[node] + 2 * from;
     for (let read = 0; read < count; read += 2) {
@@ -243,7 +245,7 @@ export class TableMirror {
 
   #same(node: number, from: number, to: number): boolean {
     this.comparisons++;
-    const { memory } = this;
+    const memory = this.#memory;
     const at = this.base[node] * 4 + from * 8;
     const bytes = (to - from + 1) * 8;
     if (memory.sameBytes !== undefined) {
@@ -297,7 +299,7 @@ export class TableMirror {
    * would. The entry is in `#lo` and `#hi` afterwards; false when it can't be written.
    */
   #use(node: number, level: FormatLevel, index: number, readLo: number, readHi: number): boolean {
-    const { memory } = this;
+    const memory = this.#memory;
     const address = this.#address[node] + index * 8;
     this.#lo = readLo;
     this.#hi = readHi;

@@ -16,6 +16,10 @@ const PAGE_BYTES = 2 ** PAGE_LOG2;
 const ENTRY_BUDGET = 1 << 21;
 
 export class NestedLeaves implements LeafSource {
+  readonly #firstFormat: PageTableFormat;
+  readonly #firstRoot: number;
+  readonly #secondFormat: PageTableFormat;
+  readonly #secondRoot: number;
   first = 0;
   last = 0;
   out = 0;
@@ -25,22 +29,26 @@ export class NestedLeaves implements LeafSource {
   readonly #cursor: LeafCursor;
 
   constructor(
-    private readonly firstFormat: PageTableFormat,
-    private readonly firstRoot: number,
-    private readonly secondFormat: PageTableFormat,
-    private readonly secondRoot: number,
+    firstFormat: PageTableFormat,
+    firstRoot: number,
+    secondFormat: PageTableFormat,
+    secondRoot: number,
     memory: GuestMemory,
     updates: boolean,
   ) {
+    this.#firstFormat = firstFormat;
+    this.#firstRoot = firstRoot;
+    this.#secondFormat = secondFormat;
+    this.#secondRoot = secondRoot;
     this.#cursor = new LeafCursor(new StageTwo(memory, updates), updates);
   }
 
   start(first: number, last: number): void {
     this.#cursor.startNested(
-      this.firstFormat,
-      this.firstRoot,
-      this.secondFormat,
-      this.secondRoot,
+      this.#firstFormat,
+      this.#firstRoot,
+      this.#secondFormat,
+      this.#secondRoot,
       pageLo(first),
       pageHi(first),
       pageLo(last) | (PAGE_BYTES - 1),

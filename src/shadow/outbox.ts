@@ -65,13 +65,16 @@ class Kept implements Batch {
 
 /** Batches that are kept; the list is never cut, as it would be made anew. */
 class Spares {
+  readonly #large: boolean;
   readonly #kept: Kept[] = [];
   #count = 0;
 
-  constructor(private readonly large: boolean) {}
+  constructor(large: boolean) {
+    this.#large = large;
+  }
 
   take(space: DeviceSpace): Kept {
-    return this.#count > 0 ? this.#kept[--this.#count] : new Kept(space, this.large);
+    return this.#count > 0 ? this.#kept[--this.#count] : new Kept(space, this.#large);
   }
 
   give(batch: Kept): void {

@@ -8,11 +8,14 @@ const FIRST_ROOM = 16;
  * harmless: it finds no change.
  */
 export class PageRanges {
+  readonly #most: number;
   #bounds = new Float64Array(2 * FIRST_ROOM);
   #count = 0;
 
   /** @param most a list of this length is joined to one range rather than edited in the middle */
-  constructor(private readonly most = 1024) {}
+  constructor(most = 1024) {
+    this.#most = most;
+  }
 
   get count(): number {
     return this.#count;
@@ -42,7 +45,7 @@ export class PageRanges {
       if (last > bounds[2 * count - 1]) bounds[2 * count - 1] = last;
       return;
     }
-    if (count >= this.most) this.#join(first, last);
+    if (count >= this.#most) this.#join(first, last);
     else this.#insert(first, last);
   }
 

@@ -17,12 +17,14 @@ const MOST_FAILED = 1 << 16;
 const PAGE_BYTES = 4096;
 
 export class Refusals {
+  readonly #outbox: Outbox;
+  readonly #event: (event: ShadowEvent) => void;
   readonly #operations = new Operations();
 
-  constructor(
-    private readonly outbox: Outbox,
-    private readonly event: (event: ShadowEvent) => void,
-  ) {}
+  constructor(outbox: Outbox, event: (event: ShadowEvent) => void) {
+    this.#outbox = outbox;
+    this.#event = event;
+  }
 
   /** A batch was done, all of it. */
   accepted(space: DeviceSpace, purpose: Purpose): void {
@@ -30,7 +32,7 @@ export class Refusals {
       if (purpose === PURPOSE.UNMAP || purpose === PURPOSE.AGAIN) space.retries = MOST_RETRIES;
     } else if (space.reported) {
       space.reported = false;
-      this.event({ kind: 'hostAccepted', device: space.device, rid: space.rid });
+      this.#event({ kind: 'hostAccepted', device: space.device, rid: space.rid });
     }
   }
 
@@ -82,7 +84,7 @@ export class Refusals {
       on = failed.remove() || failed.seek(0);
     }
     space.counters.maps += operations.count;
-    this.outbox.put(space, operations, PURPOSE.AGAIN);
+    this.#outbox.put(space, operations, PURPOSE.AGAIN);
   }
 
   #tell(batch: Batch, word: number, error: number, count: number): void {
@@ -90,7 +92,7 @@ export class Refusals {
     space.reported = true;
     const first = pageOf(words[word + 1], words[word + 2]);
     const last = pageOf(words[word + 3], words[word + 4]);
-    this.event({
+    this.#event({
       kind: 'hostRefused',
       device: space.device,
       rid: space.rid,
@@ -108,14 +110,14 @@ export class Refusals {
   #empty(space: DeviceSpace): void {
     const { listened } = space;
     const operations = this.#operations;
-    this.outbox.forget(space);
+    this.#outbox.forget(space);
     space.held.clear();
     space.failed.clear();
     operations.clear();
     for (let index = 0; index < listened.count; index++) {
       operations.push(0, listened.first(index), listened.last(index), 0);
     }
-    this.outbox.put(space, operations, PURPOSE.EMPTY);
+    this.#outbox.put(space, operations, PURPOSE.EMPTY);
     space.mark(0, LAST_PAGE);
   }
 }

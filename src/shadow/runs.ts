@@ -21,6 +21,7 @@ export interface Hole {
 export const NO_HOLE: Hole = { first: 1, last: 0 };
 
 export class RunReader {
+  readonly #ram: RamMap;
   /** The run found: input pages, both included; first page of memory; ACCESS bits. */
   first = 0;
   last = 0;
@@ -51,7 +52,9 @@ export class RunReader {
   #regionLast = 0;
   #begin = 0;
 
-  constructor(private readonly ram: RamMap) {}
+  constructor(ram: RamMap) {
+    this.#ram = ram;
+  }
 
   /** Aims at what is mapped within [first, last]. */
   start(source: LeafSource, hole: Hole, first: number, last: number): void {
@@ -106,13 +109,13 @@ export class RunReader {
         last = hole.first - 1;
       }
       if (this.#out < this.#regionFirst || this.#out > this.#regionLast) {
-        const region = this.ram.from(this.#out);
-        if (region === this.ram.count) {
+        const region = this.#ram.from(this.#out);
+        if (region === this.#ram.count) {
           this.#skip(this.#to + 1);
           continue;
         }
-        this.#regionFirst = this.ram.first(region);
-        this.#regionLast = this.ram.last(region);
+        this.#regionFirst = this.#ram.first(region);
+        this.#regionLast = this.#ram.last(region);
         if (this.#out < this.#regionFirst) {
           this.#skip(this.#at + (this.#regionFirst - this.#out));
           continue;

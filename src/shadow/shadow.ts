@@ -55,6 +55,8 @@ export interface ShadowedModel {
 }
 
 export class Shadow {
+  readonly #memory: GuestMemory;
+  readonly #event: (event: ShadowEvent) => void;
   readonly ram = new RamMap();
   /** Calls of {@link work} that had something to do. */
   passes = 0;
@@ -69,11 +71,9 @@ export class Shadow {
   #tracked: TrackedPages | undefined;
 
   /** @param mirrorBytes of table copies at the most: tables beyond that count as not there */
-  constructor(
-    private readonly memory: GuestMemory,
-    private readonly event: (event: ShadowEvent) => void,
-    mirrorBytes = MIRROR_BYTES,
-  ) {
+  constructor(memory: GuestMemory, event: (event: ShadowEvent) => void, mirrorBytes = MIRROR_BYTES) {
+    this.#memory = memory;
+    this.#event = event;
     this.#budget = new MirrorBudget(mirrorBytes);
     this.#refusals = new Refusals(this.#outbox, event);
   }
@@ -337,14 +337,14 @@ export class Shadow {
     space.guest.users++;
     space.mark(0, LAST_PAGE);
     if (tables.silent && this.#tracked === undefined) {
-      this.event({ kind: 'shadowSilent', device: space.device, rid: space.rid });
+      this.#event({ kind: 'shadowSilent', device: space.device, rid: space.rid });
     }
     return true;
   }
 
   #guestFor(tables: AddressSpaceTables): GuestSpace {
     for (const guest of this.#guests) if (guest.matches(tables)) return guest;
-    const guest = new GuestSpace(tables, this.memory, this.ram, this.#budget, this.#tracked);
+    const guest = new GuestSpace(tables, this.#memory, this.ram, this.#budget, this.#tracked);
     this.#guests.push(guest);
     return guest;
   }
@@ -368,7 +368,7 @@ export class Shadow {
   }
 
   #beyond(space: DeviceSpace, what: 'tables' | 'mappings'): void {
-    this.event({ kind: 'shadowLimit', device: space.device, rid: space.rid, what });
+    this.#event({ kind: 'shadowLimit', device: space.device, rid: space.rid, what });
   }
 
   #ramChanged(model: ShadowedModel): void {
@@ -383,7 +383,7 @@ export class Shadow {
     this.#outbox.put(space, unmaps, PURPOSE.UNMAP);
     this.#outbox.put(space, maps, PURPOSE.MAP);
     if (splits > 0) {
-      this.event({ kind: 'hostSplit', device: space.device, rid: space.rid, count: splits });
+      this.#event({ kind: 'hostSplit', device: space.device, rid: space.rid, count: splits });
     }
   }
 }

@@ -8,6 +8,7 @@ const PAGE_BYTES = 4096;
 const NONE: readonly number[] = [];
 
 export class TableHomes {
+  readonly #watcher: TableWatcher;
   /**
    * Numbers of the tables that lie on a page, wholly or in part. One table that is linked twice is
    * two.
@@ -15,11 +16,13 @@ export class TableHomes {
   readonly #nodes = new Map<number, number[]>();
   readonly #addresses = new Map<number, readonly [address: number, bytes: number]>();
 
-  constructor(private readonly watcher: TableWatcher) {}
+  constructor(watcher: TableWatcher) {
+    this.#watcher = watcher;
+  }
 
   add(node: number, address: number, bytes: number): void {
     this.#addresses.set(node, [address, bytes]);
-    this.watcher.linked(address, bytes);
+    this.#watcher.linked(address, bytes);
     for (let page = first(address); page <= last(address, bytes); page++) {
       const nodes = this.#nodes.get(page);
       if (nodes === undefined) this.#nodes.set(page, [node]);
@@ -30,7 +33,7 @@ export class TableHomes {
   remove(node: number): void {
     const [address, bytes] = this.#addresses.get(node) ?? [0, 0];
     this.#addresses.delete(node);
-    this.watcher.unlinked(address, bytes);
+    this.#watcher.unlinked(address, bytes);
     for (let page = first(address); page <= last(address, bytes); page++) {
       const nodes = this.#nodes.get(page) ?? [];
       nodes.splice(nodes.indexOf(node), 1);
@@ -43,7 +46,7 @@ export class TableHomes {
   }
 
   clear(): void {
-    for (const [address, bytes] of this.#addresses.values()) this.watcher.unlinked(address, bytes);
+    for (const [address, bytes] of this.#addresses.values()) this.#watcher.unlinked(address, bytes);
     this.#addresses.clear();
     this.#nodes.clear();
   }

@@ -14,6 +14,7 @@ export class MirrorBudget {
 }
 
 export class TablePool {
+  readonly #budget: MirrorBudget;
   readonly #words: Int32Array[] = [];
   readonly #bytes: Uint8Array[] = [];
   readonly #slotsLog2: number;
@@ -23,15 +24,16 @@ export class TablePool {
   /** @param bytes of a slot, a power of two */
   constructor(
     readonly bytes: number,
-    private readonly budget: MirrorBudget,
+    budget: MirrorBudget,
   ) {
+    this.#budget = budget;
     this.#slotsLog2 = Math.max(0, Math.log2(CHUNK_BYTES / bytes));
   }
 
   /** A slot of zeros, or −1 when the budget is used up. */
   take(): number {
-    if (this.budget.bytes < this.bytes) return -1;
-    this.budget.bytes -= this.bytes;
+    if (this.#budget.bytes < this.bytes) return -1;
+    this.#budget.bytes -= this.bytes;
     const again = this.#free.pop();
     if (again !== undefined) {
       const at = this.offsetOf(again);
@@ -48,7 +50,7 @@ export class TablePool {
   }
 
   give(slot: number): void {
-    this.budget.bytes += this.bytes;
+    this.#budget.bytes += this.bytes;
     this.#free.push(slot);
   }
 
@@ -68,7 +70,7 @@ export class TablePool {
 
   /** Gives everything back. */
   clear(): void {
-    this.budget.bytes += (this.#next - this.#free.length) * this.bytes;
+    this.#budget.bytes += (this.#next - this.#free.length) * this.bytes;
     this.#words.length = 0;
     this.#bytes.length = 0;
     this.#free.length = 0;

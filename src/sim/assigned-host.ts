@@ -23,11 +23,13 @@ const RANGE_WORDS = 6;
 const ABILITIES = 0x3f;
 
 export class AssignedHost {
+  readonly #client: Client;
   constructor(
     readonly host: SimHost,
     readonly guest: SimGuest,
-    private readonly client: Client,
+    client: Client,
   ) {
+    this.#client = client;
     guest.listen({
       fault: ({ device, pasid, format, record }) =>
         client.post(MESSAGE.HOST_EVENT, {
@@ -50,7 +52,7 @@ export class AssignedHost {
     const { type, info } = this.host.driver.hardwareInfo();
     const { container, pasidBits } = this.guest.capabilities(device.number);
     const { ranges } = this.guest.limits(device.number);
-    const reply = this.client.request(MESSAGE.HOST_DEVICE, {
+    const reply = this.#client.request(MESSAGE.HOST_DEVICE, {
       device: device.number,
       kind: DEVICE_KINDS.indexOf(device.kind),
       container: (CONTAINERS.indexOf(container) + 1) % CONTAINERS.length,
@@ -73,7 +75,7 @@ export class AssignedHost {
   /** One operation, carried out to its end. */
   operation(type: number, message: object): M.HostReply {
     try {
-      return this.outcome((done) => this.ask(type, message, done));
+      return this.#outcome((done) => this.#ask(type, message, done));
     } catch (error) {
       if (!(error instanceof HostError)) throw error;
       return { code: hostResult(error.code), text: error.message, done: 0, value: 0 };
@@ -89,7 +91,7 @@ export class AssignedHost {
     this.guest.deliver();
   }
 
-  private outcome(ask: (done: HostDone) => void): M.HostReply {
+  #outcome(ask: (done: HostDone) => void): M.HostReply {
     let ended: HostOutcome | undefined;
     ask((outcome) => {
       ended = outcome;
@@ -100,7 +102,7 @@ export class AssignedHost {
     return { code: hostResult(code), text, done, value };
   }
 
-  private ask(type: number, message: object, done: HostDone): void {
+  #ask(type: number, message: object, done: HostDone): void {
     const { guest } = this;
     switch (type) {
       case MESSAGE.HOST_SPACE_CREATE: {

@@ -14,27 +14,30 @@ export interface DmaResult {
  * A device that moves bytes between itself and guest memory, page by page, as a bus master does.
  */
 export class DmaDevice {
+  readonly #machine: Machine;
   /** Bytes moved since the device was made. */
   moved = 0;
 
   /** `pasid` −1: its requests carry none. */
   constructor(
-    private readonly machine: Machine,
+    machine: Machine,
     readonly rid: number,
     readonly pasid = -1,
-  ) {}
+  ) {
+    this.#machine = machine;
+  }
 
   /** Device to memory. `data` in 32-bit words, `address` 4-byte aligned. */
   write(address: bigint, data: Uint32Array): DmaResult {
     return this.#move(address, data.length * 4, ACCESS.WRITE, (gpa, at) => {
-      this.machine.ram.store32(gpa, data[at]);
+      this.#machine.ram.store32(gpa, data[at]);
     });
   }
 
   /** Memory to device: fills `data`. */
   read(address: bigint, data: Uint32Array): DmaResult {
     return this.#move(address, data.length * 4, ACCESS.READ, (gpa, at) => {
-      data[at] = this.machine.ram.load32(gpa);
+      data[at] = this.#machine.ram.load32(gpa);
     });
   }
 
@@ -42,12 +45,12 @@ export class DmaDevice {
     let done = 0;
     while (done < bytes) {
       const at = address + BigInt(done);
-      const found = this.machine.translate(this.rid, this.pasid, access, at);
+      const found = this.#machine.translate(this.rid, this.pasid, access, at);
       if (found === undefined || (found.permissions & access) !== access) return { done, failedAt: at };
       // One request never crosses a page, so that every page is looked up as on a bus.
       const inPage = 4096 - Number(at & 0xfffn);
       const length = Math.min(bytes - done, found.length, inPage);
-      if (!this.machine.ram.contains(found.gpa, length)) return { done, failedAt: at };
+      if (!this.#machine.ram.contains(found.gpa, length)) return { done, failedAt: at };
       for (let i = 0; i < length; i += 4) word(found.gpa + i, (done + i) / 4);
       done += length;
       this.moved += length;

@@ -123,16 +123,14 @@ export interface Machine {
 
 /** Hands out zeroed pages of guest RAM to the driver. */
 export class PageAllocator {
+  readonly #ram: GuestRam;
   #next: number;
   readonly #end: number;
   readonly #free: number[] = [];
 
   /** Pages come from [start, end), both 4 KiB aligned. */
-  constructor(
-    private readonly ram: GuestRam,
-    start: number,
-    end: number,
-  ) {
+  constructor(ram: GuestRam, start: number, end: number) {
+    this.#ram = ram;
     this.#next = start;
     this.#end = end;
   }
@@ -145,7 +143,7 @@ export class PageAllocator {
       if (gpa + count * 4096 > this.#end) throw new RangeError('simulated guest: no pages left');
       this.#next += count * 4096;
     }
-    for (let at = gpa; at < gpa + count * 4096; at += 8) this.ram.store64(at, 0n);
+    for (let at = gpa; at < gpa + count * 4096; at += 8) this.#ram.store64(at, 0n);
     return gpa;
   }
 

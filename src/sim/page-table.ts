@@ -35,6 +35,9 @@ export interface TableFormat {
 const PAGE_BYTES = 4096;
 
 export class GuestPageTable {
+  readonly #ram: GuestRam;
+  readonly #pages: PageAllocator;
+  readonly #tableAddress: (gpa: number) => bigint;
   /** Guest-physical address of the root. */
   readonly root: number;
   /** Entry (its guest-physical address) → guest-physical address of the table below it. */
@@ -45,17 +48,20 @@ export class GuestPageTable {
    * of a second one is fetched through it, so its entries hold intermediate addresses.
    */
   constructor(
-    private readonly ram: GuestRam,
-    private readonly pages: PageAllocator,
+    ram: GuestRam,
+    pages: PageAllocator,
     readonly format: TableFormat,
-    private readonly tableAddress: (gpa: number) => bigint = BigInt,
+    tableAddress: (gpa: number) => bigint = BigInt,
   ) {
+    this.#ram = ram;
+    this.#pages = pages;
+    this.#tableAddress = tableAddress;
     this.root = this.#newTable(Math.max(PAGE_BYTES, format.rootBytes));
   }
 
   /** What the unit's structures hold to name this table. */
   get rootAddress(): bigint {
-    return this.tableAddress(this.root);
+    return this.#tableAddress(this.root);
   }
 
   get levels(): number {
@@ -77,7 +83,7 @@ export class GuestPageTable {
     for (let done = 0; done < bytes; done += 2 ** log2) {
       const entry = this.#entry(input + BigInt(done), level, true);
       if (entry === undefined) throw new Error('simulated guest: a page stands where a table is needed');
-      this.ram.store64(entry, this.leaf(output + done, rights, log2));
+      this.#ram.store64(entry, this.leaf(output + done, rights, log2));
     }
   }
 
@@ -87,8 +93,8 @@ export class GuestPageTable {
     let cleared = 0;
     for (let done = 0; done < bytes; done += 2 ** log2) {
       const entry = this.#entry(input + BigInt(done), level, false);
-      if (entry === undefined || this.ram.load64(entry) === 0n) continue;
-      this.ram.store64(entry, 0n);
+      if (entry === undefined || this.#ram.load64(entry) === 0n) continue;
+      this.#ram.store64(entry, 0n);
       cleared++;
     }
     return cleared;
@@ -97,7 +103,7 @@ export class GuestPageTable {
   /** Points an entry to the table that was below it, if there was one: a large page may have stood there since. */
   restore(entry: number): void {
     const table = this.#below.get(entry);
-    if (table !== undefined) this.ram.store64(entry, this.#pointer(table));
+    if (table !== undefined) this.#ram.store64(entry, this.#pointer(table));
   }
 
   /** Guest-physical address of the entry of `level` for `input`; undefined when no table reaches it. */
@@ -127,24 +133,24 @@ export class GuestPageTable {
       if (at === level) return entry;
       let below = this.#below.get(entry);
       if (below === undefined) {
-        if (!make || this.ram.load64(entry) !== 0n) return undefined;
+        if (!make || this.#ram.load64(entry) !== 0n) return undefined;
         below = this.#newTable(2 ** granule);
         this.#below.set(entry, below);
-        this.ram.store64(entry, this.#pointer(below));
+        this.#ram.store64(entry, this.#pointer(below));
       }
       table = below;
     }
   }
 
   #pointer(table: number): bigint {
-    return this.tableAddress(table) | this.format.table;
+    return this.#tableAddress(table) | this.format.table;
   }
 
   /** Zeroed memory for a table, aligned to its size. */
   #newTable(bytes: number): number {
-    if (bytes === PAGE_BYTES) return this.pages.take();
-    const table = this.pages.takeAligned(Math.ceil(Math.log2(bytes)), bytes);
-    for (let at = table; at < table + bytes; at += 8) this.ram.store64(at, 0n);
+    if (bytes === PAGE_BYTES) return this.#pages.take();
+    const table = this.#pages.takeAligned(Math.ceil(Math.log2(bytes)), bytes);
+    for (let at = table; at < table + bytes; at += 8) this.#ram.store64(at, 0n);
     return table;
   }
 }

@@ -44,14 +44,17 @@ export function runSimDemo(
 }
 
 class SimDemo implements DemoStage {
+  readonly #vm: SimVm;
+  readonly #bytes: number;
+  readonly #print: (line: string) => void;
   readonly #report = emptyReport();
   #unit: DemoUnit | undefined;
 
-  constructor(
-    private readonly vm: SimVm,
-    private readonly bytes: number,
-    private readonly print: (line: string) => void,
-  ) {}
+  constructor(vm: SimVm, bytes: number, print: (line: string) => void) {
+    this.#vm = vm;
+    this.#bytes = bytes;
+    this.#print = print;
+  }
 
   run(unit: DemoUnit): void {
     this.#unit = unit;
@@ -64,13 +67,13 @@ class SimDemo implements DemoStage {
   }
 
   end(): SimReport {
-    const { hits, misses } = this.vm.iotlb.counters;
-    return Object.assign(this.#report, { hits, misses, invalidations: this.vm.traffic.invalidations });
+    const { hits, misses } = this.#vm.iotlb.counters;
+    return Object.assign(this.#report, { hits, misses, invalidations: this.#vm.traffic.invalidations });
   }
 
   say(line: string): void {
     this.#report.steps.push(line);
-    this.print(line);
+    this.#print(line);
   }
 
   fail(text: string): never {
@@ -89,16 +92,16 @@ class SimDemo implements DemoStage {
 
   #dma(unit: DemoUnit, space: DemoSpace): void {
     const { name, pasid, seed } = space;
-    const { bytes } = this;
+    const bytes = this.#bytes;
     space.attach();
-    const device = new DmaDevice(this.vm, RID, pasid);
+    const device = new DmaDevice(this.#vm, RID, pasid);
     space.map(IOVA, this.#buffer(space));
     const sent = pattern(bytes / 4, seed);
-    const before = this.vm.iotlb.counters.misses;
+    const before = this.#vm.iotlb.counters.misses;
     this.#transfer(device.write(IOVA, sent).failedAt, `${name}: write`);
     const back = new Uint32Array(sent.length);
     this.#transfer(device.read(IOVA, back).failedAt, `${name}: read`);
-    const misses = this.vm.iotlb.counters.misses - before;
+    const misses = this.#vm.iotlb.counters.misses - before;
     const sums = [checksum(sent), this.#checksumInMemory(space), checksum(back)];
     if (sums[0] !== sums[1] || sums[0] !== sums[2]) this.fail(`${name}: checksums differ: ${sums}`);
     this.say(
@@ -115,7 +118,7 @@ class SimDemo implements DemoStage {
   #refusals(unit: DemoUnit, space: DemoSpace, device: DmaDevice): void {
     const { name, pageBytes } = space;
     const { unmapped, readOnly } = unit.faultNames;
-    space.unmap(IOVA, this.bytes);
+    space.unmap(IOVA, this.#bytes);
     this.#expectFault(unit, device, IOVA + 0x3000n, `${name}: after unmap`, unmapped);
     this.#expectFault(unit, device, STRAY, `${name}: stray`, unmapped);
     space.map(STRAY, [space.base + BUFFERS], READ_ONLY);
@@ -127,32 +130,32 @@ class SimDemo implements DemoStage {
   /** Every page of the buffer at an address that is not next to its neighbour's. */
   #buffer({ base, pageBytes }: DemoSpace): number[] {
     const outputs: number[] = [];
-    for (let at = 0; at < this.bytes; at += pageBytes) outputs.push(base + this.#page(at, pageBytes));
+    for (let at = 0; at < this.#bytes; at += pageBytes) outputs.push(base + this.#page(at, pageBytes));
     return outputs;
   }
 
   /** Where the buffer's page at offset `at` lies: blocks of eight pages, in reverse order. */
   #page(at: number, pageBytes: number): number {
     const block = 8 * pageBytes;
-    return BUFFERS + (this.bytes - block - (at - (at % block))) + (at % block);
+    return BUFFERS + (this.#bytes - block - (at - (at % block))) + (at % block);
   }
 
   #checksumInMemory({ pageBytes }: DemoSpace): number {
-    const data = new Uint32Array(this.bytes / 4);
-    for (let at = 0; at < this.bytes; at += pageBytes) {
+    const data = new Uint32Array(this.#bytes / 4);
+    for (let at = 0; at < this.#bytes; at += pageBytes) {
       const page = this.#page(at, pageBytes);
-      for (let i = 0; i < pageBytes; i += 4) data[(at + i) / 4] = this.vm.ram.load32(page + i);
+      for (let i = 0; i < pageBytes; i += 4) data[(at + i) / 4] = this.#vm.ram.load32(page + i);
     }
     return checksum(data);
   }
 
   /** A write is refused, with an interrupt and exactly one fault, of this name where one is given. */
   #expectFault(unit: DemoUnit, device: DmaDevice, address: bigint, what: string, name?: string): void {
-    const interrupts = this.vm.interrupts.length;
+    const interrupts = this.#vm.interrupts.length;
     const { failedAt } = device.write(address, pattern(1, 1));
     if (failedAt === undefined) this.fail(`${what}: the write to 0x${address.toString(16)} went through`);
-    unit.waitUntil(() => this.vm.interrupts.length > interrupts, 'the fault interrupt');
-    this.vm.interrupts.length = 0;
+    unit.waitUntil(() => this.#vm.interrupts.length > interrupts, 'the fault interrupt');
+    this.#vm.interrupts.length = 0;
     this.#report.interrupts++;
     const faults = unit.faults();
     const [fault] = faults;

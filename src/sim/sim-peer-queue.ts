@@ -38,6 +38,7 @@ export interface Step {
 }
 
 export class SimPeerQueue {
+  readonly #ports: PeerQueuePorts;
   /** Commands carried out, and doorbells that were. */
   commands = 0;
   rung = 0;
@@ -52,7 +53,8 @@ export class SimPeerQueue {
   readonly #registers: Uint32Array;
   readonly #ring: Uint32Array;
 
-  constructor(private readonly ports: PeerQueuePorts) {
+  constructor(ports: PeerQueuePorts) {
+    this.#ports = ports;
     const { file } = ports;
     const ringAt = file.byteLength - SHARED.RING_BYTES;
     this.#control = new Uint32Array(file, SHARED.CONTROL, SHARED.SAVED / 4);
@@ -84,14 +86,14 @@ export class SimPeerQueue {
     const from = (Atomics.load(registers, queue.head >> 2) & mask) >>> queue.indexShift;
     const steps = this.#steps(queue, from, index >>> queue.indexShift);
     if (steps === undefined || !this.#hasRoom(queue, steps.length)) return false;
-    for (const { drops } of steps) if (drops !== undefined) this.ports.drop(drops);
+    for (const { drops } of steps) if (drops !== undefined) this.#ports.drop(drops);
     this.#publish(queue, index, steps);
     let stored = false;
     for (const { drops, stores } of steps) {
       if (stores !== undefined) {
-        this.ports.ram.store32(stores.address, stores.value);
+        this.#ports.ram.store32(stores.address, stores.value);
         stored = true;
-      } else if (drops !== undefined && stored) this.ports.drop(drops);
+      } else if (drops !== undefined && stored) this.#ports.drop(drops);
     }
     for (const register of [queue.head, queue.tail]) {
       const at = register >> 2;
@@ -113,10 +115,10 @@ export class SimPeerQueue {
     const steps: Step[] = [];
     for (let n = 0; n < count; n++) {
       const at = base + ((from + n) % entries) * bytes;
-      if (!this.ports.ram.contains(at, bytes)) return undefined;
+      if (!this.#ports.ram.contains(at, bytes)) return undefined;
       const entry = new Uint32Array(bytes / 4);
-      for (let word = 0; word < entry.length; word++) entry[word] = this.ports.ram.load32(at + word * 4);
-      const step = plainStep(this.#commands, entry, (gpa) => this.ports.ram.contains(gpa, 4));
+      for (let word = 0; word < entry.length; word++) entry[word] = this.#ports.ram.load32(at + word * 4);
+      const step = plainStep(this.#commands, entry, (gpa) => this.#ports.ram.contains(gpa, 4));
       if (step === undefined) return undefined;
       steps.push(step);
     }
@@ -154,7 +156,7 @@ export class SimPeerQueue {
     }
     this.#filled = slot;
     Atomics.store(control, CONTROL.RING_FILLED, slot);
-    if (before < slots / 2 && before + needed >= slots / 2) this.ports.tell();
+    if (before < slots / 2 && before + needed >= slots / 2) this.#ports.tell();
   }
 }
 

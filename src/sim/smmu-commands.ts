@@ -27,11 +27,14 @@ const TG: Readonly<Record<number, number>> = { 12: 1, 14: 2, 16: 3 };
 
 /** Every command that a driver gives. Nothing is complete before `sync` has returned. */
 export class SmmuDriverCommands {
+  /** IDR3.RIL */
+  readonly #ranges: boolean;
   constructor(
     readonly queue: SmmuCommandQueue,
-    /** IDR3.RIL */
-    private readonly ranges: boolean,
-  ) {}
+    ranges: boolean,
+  ) {
+    this.#ranges = ranges;
+  }
 
   configurationAll(): void {
     this.queue.submit(command(CMD_CFGI_STE_RANGE, { Opcode: CMD.CFGI_STE_RANGE, Range: RANGE_ALL }));
@@ -100,7 +103,7 @@ export class SmmuDriverCommands {
     address: bigint,
     { granule, pages }: Range,
   ): void {
-    if (!this.ranges) {
+    if (!this.#ranges) {
       for (let page = 0; page < pages; page++) {
         const at = address + BigInt(page) * (1n << BigInt(granule));
         this.queue.submit(withAddress(command(CMD_TLBI, { ...values, Leaf: 1 }), at));

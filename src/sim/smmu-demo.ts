@@ -24,34 +24,36 @@ const MESSAGES = { address: 0x0808_0040, data: 0x60 } as const;
 
 /** An SMMUv3: DMA through each kind of address space, then stalls, ATS and page requests where it has them. */
 export class SmmuDemo implements DemoUnit {
+  readonly #vm: SimVm;
   readonly faultNames = { unmapped: 'F_TRANSLATION', readOnly: 'F_PERMISSION' };
   readonly reportsDetached = false;
-  private readonly driver: SmmuDriver;
+  readonly #driver: SmmuDriver;
 
-  constructor(private readonly vm: SimVm) {
-    this.driver = new SmmuDriver(vm, { pages: TABLES, sync: 'message', messages: MESSAGES });
+  constructor(vm: SimVm) {
+    this.#vm = vm;
+    this.#driver = new SmmuDriver(vm, { pages: TABLES, sync: 'message', messages: MESSAGES });
   }
 
   get title(): string {
-    const { version, idr0, idr1, idr5 } = this.driver.capabilities;
+    const { version, idr0, idr1, idr5 } = this.#driver.capabilities;
     const words = [idr0, idr1, idr5].map((word) => `0x${word[0].toString(16).padStart(8, '0')}`);
     return `${version}: IDR0 ${words[0]} IDR1 ${words[1]} IDR5 ${words[2]}`;
   }
 
   get submitted(): number {
-    return this.driver.queue.submitted;
+    return this.#driver.queue.submitted;
   }
 
   start(): void {
-    this.driver.start();
+    this.#driver.start();
   }
 
   stop(): void {
-    this.driver.stop();
+    this.#driver.stop();
   }
 
   spaces(): readonly DemoSpace[] {
-    const { driver } = this;
+    const driver = this.#driver;
     const { stage1, stage2, ssidBits, granules } = driver.capabilities;
     const found: SmmuSpace[] = [];
     for (const granule of stage1 ? granules : []) {
@@ -76,7 +78,7 @@ export class SmmuDemo implements DemoUnit {
   }
 
   faults(): readonly DemoFault[] {
-    return this.driver.events.drain().map((event) => ({
+    return this.#driver.events.drain().map((event) => ({
       rid: event.sid,
       address: event.address,
       name: event.name,
@@ -85,20 +87,20 @@ export class SmmuDemo implements DemoUnit {
   }
 
   waitUntil(done: () => boolean, what: string): void {
-    this.driver.registers.waitUntil(done, what);
+    this.#driver.registers.waitUntil(done, what);
   }
 
   more(stage: DemoStage): void {
-    if (this.driver.capabilities.stalls) this.#stall(stage);
-    if (this.driver.capabilities.ats) this.#ats(stage);
+    if (this.#driver.capabilities.stalls) this.#stall(stage);
+    if (this.#driver.capabilities.ats) this.#ats(stage);
   }
 
   /** An access waits for its page as a process does; another one is terminated. */
   #stall(stage: DemoStage): void {
-    const { driver } = this;
+    const driver = this.#driver;
     const domain = driver.createDomain('first', { stall: true });
     driver.attach(RID, domain);
-    const device = new StallingDevice(this.vm, RID);
+    const device = new StallingDevice(this.#vm, RID);
     const [write, lost] = [device.write(IOVA, 0x5ca1ab1e), device.write(STRAY, 1)];
     if (write.state !== 'waiting' || lost.state !== 'waiting') stage.fail('stall: an access did not wait');
     this.waitUntil(() => driver.events.waiting === 2, 'two stalls');
@@ -116,18 +118,18 @@ export class SmmuDemo implements DemoUnit {
     }, 'resumed accesses');
     const [first, second] = [write.state as string, lost.state as string];
     if (first !== 'done' || second !== 'failed') stage.fail(`stall: accesses ended ${first}, ${second}`);
-    if (this.vm.ram.load32(BUFFERS) !== 0x5ca1ab1e) stage.fail('stall: the write did not arrive');
-    this.vm.interrupts.length = 0;
+    if (this.#vm.ram.load32(BUFFERS) !== 0x5ca1ab1e) stage.fail('stall: the write did not arrive');
+    this.#vm.interrupts.length = 0;
     driver.detach(RID);
   }
 
   /** A device translates ahead, asks for what is missing, and forgets what it is told to. */
   #ats(stage: DemoStage): void {
-    const { driver } = this;
+    const driver = this.#driver;
     const { pri } = driver.capabilities;
     const domain = driver.createDomain('first');
     driver.attach(RID, domain, { ats: 'full' });
-    const device = new AtsDevice(this.vm, RID, { pri });
+    const device = new AtsDevice(this.#vm, RID, { pri });
     if (!pri) driver.map(domain, IOVA, BUFFERS, 4096);
     device.onWait = () => {
       for (const { ssid, address, group, last } of driver.pageRequests.drain()) {
@@ -150,39 +152,43 @@ export class SmmuDemo implements DemoUnit {
 }
 
 class SmmuSpace implements DemoSpace {
+  readonly #driver: SmmuDriver;
+  readonly #domain: SmmuDomain;
   readonly pageBytes: number;
   readonly base: number;
   readonly seed: number;
 
   /** `pasid` −1: requests without SubstreamID. */
   constructor(
-    private readonly driver: SmmuDriver,
+    driver: SmmuDriver,
     readonly name: string,
-    private readonly domain: SmmuDomain,
+    domain: SmmuDomain,
     readonly pasid = -1,
   ) {
+    this.#driver = driver;
+    this.#domain = domain;
     this.pageBytes = 2 ** domain.granule;
     this.base = domain.kind === 'nested' ? Number(NESTED_OFFSET) : 0;
     this.seed = domain.asid * 64 + domain.vmid + 1;
   }
 
   attach(): void {
-    if (this.pasid < 0) this.driver.attach(RID, this.domain);
-    else this.driver.attachSubstream(RID, this.pasid, this.domain);
+    if (this.pasid < 0) this.#driver.attach(RID, this.#domain);
+    else this.#driver.attachSubstream(RID, this.pasid, this.#domain);
   }
 
   detach(): void {
-    if (this.pasid >= 0) this.driver.detachSubstream(RID, this.pasid, this.domain);
-    this.driver.detach(RID);
+    if (this.pasid >= 0) this.#driver.detachSubstream(RID, this.pasid, this.#domain);
+    this.#driver.detach(RID);
   }
 
   map(input: bigint, outputs: readonly number[], rights?: Rights): void {
     outputs.forEach((output, index) => {
-      this.driver.map(this.domain, input + BigInt(index * this.pageBytes), output, this.pageBytes, rights);
+      this.#driver.map(this.#domain, input + BigInt(index * this.pageBytes), output, this.pageBytes, rights);
     });
   }
 
   unmap(input: bigint, bytes: number): void {
-    this.driver.unmap(this.domain, input, bytes);
+    this.#driver.unmap(this.#domain, input, bytes);
   }
 }

@@ -45,6 +45,12 @@ const OVERFLOW = 0x8000_0000;
 
 /** The guest's side of a queue that the SMMU fills. IHI 0070 §3.5, §7.4, §8.1 */
 abstract class OutputRing {
+  readonly #entryBytes: number;
+  readonly #shapes: {
+    readonly base: Register<'LOG2SIZE' | 'ADDR' | 'WA'>;
+    readonly prod: Register<'WR' | 'OVFLG'>;
+    readonly cons: Register<'RD' | 'OVACKFLG'>;
+  };
   readonly base: number;
   readonly entries: number;
   /** Overflows that were acknowledged. */
@@ -55,13 +61,15 @@ abstract class OutputRing {
     readonly registers: DeviceRegisters,
     pages: PageAllocator,
     readonly log2: number,
-    private readonly entryBytes: number,
-    private readonly shapes: {
+    entryBytes: number,
+    shapes: {
       readonly base: Register<'LOG2SIZE' | 'ADDR' | 'WA'>;
       readonly prod: Register<'WR' | 'OVFLG'>;
       readonly cons: Register<'RD' | 'OVACKFLG'>;
     },
   ) {
+    this.#entryBytes = entryBytes;
+    this.#shapes = shapes;
     this.entries = 2 ** log2;
     const bytes = Math.max(4096, this.entries * entryBytes);
     this.base = pages.takeAligned(Math.log2(bytes), bytes);
@@ -70,25 +78,25 @@ abstract class OutputRing {
   /** Programs base and indexes; the enable is the driver's. */
   program(): void {
     this.#cons = 0;
-    this.registers.write(this.shapes.base, { LOG2SIZE: this.log2, ADDR: this.base, WA: 1 });
-    this.registers.write(this.shapes.prod, { WR: 0 });
-    this.registers.write(this.shapes.cons, { RD: 0 });
+    this.registers.write(this.#shapes.base, { LOG2SIZE: this.log2, ADDR: this.base, WA: 1 });
+    this.registers.write(this.#shapes.prod, { WR: 0 });
+    this.registers.write(this.#shapes.cons, { RD: 0 });
   }
 
   /** Entries that wait; the queue is left as it is. */
   get waiting(): number {
-    const prod = this.registers.read(this.shapes.prod)[0];
+    const prod = this.registers.read(this.#shapes.prod)[0];
     return (prod - this.#cons) & (2 * this.entries - 1);
   }
 
   /** Takes up to `most` entries, the oldest first, and acknowledges an overflow. */
   protected take(most: number): number[] {
-    const prod = this.registers.read(this.shapes.prod)[0];
+    const prod = this.registers.read(this.#shapes.prod)[0];
     const mask = 2 * this.entries - 1;
     const found: number[] = [];
     let index = this.#cons & mask;
     while (index !== (prod & mask) && found.length < most) {
-      found.push(this.base + (index & (this.entries - 1)) * this.entryBytes);
+      found.push(this.base + (index & (this.entries - 1)) * this.#entryBytes);
       index = (index + 1) & mask;
     }
     if (((prod ^ this.#cons) & OVERFLOW) !== 0) this.overflows++;
@@ -99,7 +107,7 @@ abstract class OutputRing {
   /** Gives the entries taken back to the unit. */
   protected give(): void {
     this.#cons = this.#next;
-    this.registers.writeWords(this.shapes.cons, [this.#cons]);
+    this.registers.writeWords(this.#shapes.cons, [this.#cons]);
   }
 
   #next = 0;

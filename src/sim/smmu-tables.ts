@@ -7,15 +7,19 @@ const SPLIT = 8;
 
 /** The stream table. IHI 0070 §3.3.1, §3.3.2 */
 export class StreamTable {
+  readonly #ram: GuestRam;
+  readonly #pages: PageAllocator;
   readonly base: number;
 
   /** 2^log2 StreamIDs; `twoLevel` makes second-level tables when they are needed. */
   constructor(
-    private readonly ram: GuestRam,
-    private readonly pages: PageAllocator,
+    ram: GuestRam,
+    pages: PageAllocator,
     readonly log2: number,
     readonly twoLevel: boolean,
   ) {
+    this.#ram = ram;
+    this.#pages = pages;
     this.base = table(ram, pages, 2 ** log2 * STE.bytes, twoLevel ? 2 ** Math.max(0, log2 - SPLIT) * 8 : 0);
   }
 
@@ -27,21 +31,23 @@ export class StreamTable {
   entry(sid: number): number {
     if (!this.twoLevel) return this.base + sid * STE.bytes;
     const at = this.base + (sid >> SPLIT) * L1STD.bytes;
-    let second = L1STD.get.L2Ptr(loadStructure(this.ram, at, L1STD));
+    let second = L1STD.get.L2Ptr(loadStructure(this.#ram, at, L1STD));
     if (second === 0) {
-      second = table(this.ram, this.pages, 2 ** SPLIT * STE.bytes);
-      storeStructure(this.ram, at, L1STD, { Span: SPLIT + 1, L2Ptr: second });
+      second = table(this.#ram, this.#pages, 2 ** SPLIT * STE.bytes);
+      storeStructure(this.#ram, at, L1STD, { Span: SPLIT + 1, L2Ptr: second });
     }
     return second + (sid & (2 ** SPLIT - 1)) * STE.bytes;
   }
 
   set(sid: number, values: Values<typeof STE>): void {
-    storeStructure(this.ram, this.entry(sid), STE, values);
+    storeStructure(this.#ram, this.entry(sid), STE, values);
   }
 }
 
 /** Context descriptors of one stream. IHI 0070 §3.3.3 */
 export class ContextTable {
+  readonly #ram: GuestRam;
+  readonly #pages: PageAllocator;
   readonly base: number;
   /** Second-level tables by the address of their first-level entry. */
   readonly #tables = new Map<number, number>();
@@ -50,12 +56,14 @@ export class ContextTable {
    * 2^log2 SubstreamIDs, 0: one descriptor; `format` of S1FMT; `tableAddress` as of page tables.
    */
   constructor(
-    private readonly ram: GuestRam,
-    private readonly pages: PageAllocator,
+    ram: GuestRam,
+    pages: PageAllocator,
     readonly log2: number,
     readonly format: number,
     readonly tableAddress: (gpa: number) => bigint,
   ) {
+    this.#ram = ram;
+    this.#pages = pages;
     const second = this.#split === 0 ? 0 : 2 ** Math.max(0, log2 - this.#split) * L1CD.bytes;
     this.base = table(ram, pages, 2 ** log2 * CD.bytes, second);
   }
@@ -72,14 +80,14 @@ export class ContextTable {
     const at = this.base + (ssid >> split) * L1CD.bytes;
     const known = this.#tables.get(at);
     if (known !== undefined) return known + (ssid & (2 ** split - 1)) * CD.bytes;
-    const second = table(this.ram, this.pages, 2 ** split * CD.bytes);
+    const second = table(this.#ram, this.#pages, 2 ** split * CD.bytes);
     this.#tables.set(at, second);
-    storeStructure(this.ram, at, L1CD, { V: 1, L2Ptr: Number(this.tableAddress(second)) });
+    storeStructure(this.#ram, at, L1CD, { V: 1, L2Ptr: Number(this.tableAddress(second)) });
     return second + (ssid & (2 ** split - 1)) * CD.bytes;
   }
 
   set(ssid: number, values: Values<typeof CD>): void {
-    storeStructure(this.ram, this.entry(ssid), CD, values);
+    storeStructure(this.#ram, this.entry(ssid), CD, values);
   }
 }
 

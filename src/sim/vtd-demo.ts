@@ -30,37 +30,39 @@ export function* vtdDemos(vm: SimVm, modes: readonly Mode[], stage: DemoStage): 
 }
 
 class VtdDemo implements DemoUnit {
+  readonly #driver: VtdDriver;
+  readonly #mode: Mode;
   readonly faultNames = {};
   readonly reportsDetached = true;
 
-  constructor(
-    private readonly driver: VtdDriver,
-    private readonly mode: Mode,
-  ) {}
+  constructor(driver: VtdDriver, mode: Mode) {
+    this.#driver = driver;
+    this.#mode = mode;
+  }
 
   get title(): string {
-    const { version, cap, ecap } = this.driver.capabilities;
-    return `${this.mode} mode: VER ${version} CAP ${hex64(cap[0], cap[1])} ECAP ${hex64(ecap[0], ecap[1])}`;
+    const { version, cap, ecap } = this.#driver.capabilities;
+    return `${this.#mode} mode: VER ${version} CAP ${hex64(cap[0], cap[1])} ECAP ${hex64(ecap[0], ecap[1])}`;
   }
 
   get submitted(): number {
-    return this.driver.queue?.submitted ?? 0;
+    return this.#driver.queue?.submitted ?? 0;
   }
 
   start(): void {
-    this.driver.start();
+    this.#driver.start();
   }
 
   stop(): void {
-    this.driver.stop();
+    this.#driver.stop();
   }
 
   spaces(): readonly DemoSpace[] {
-    const { driver } = this;
+    const driver = this.#driver;
     const { cap, ecap } = driver.capabilities;
     const levels = (CAP_REG.get.SAGAW(cap) & 4) !== 0 ? 4 : 3;
     const second = driver.createDomain('second', levels);
-    if (this.mode === 'legacy') return [new VtdSpace(driver, `second-stage, ${levels} levels`, second)];
+    if (this.#mode === 'legacy') return [new VtdSpace(driver, `second-stage, ${levels} levels`, second)];
     const found = [new VtdSpace(driver, 'second-stage, RID_PASID', second)];
     if (ECAP_REG.get.FSTS(ecap) === 1) {
       found.push(new VtdSpace(driver, 'first-stage, PASID 5', driver.createDomain('first'), 5));
@@ -80,45 +82,51 @@ class VtdDemo implements DemoUnit {
   }
 
   faults(): readonly DemoFault[] {
-    return this.driver.faults
+    return this.#driver.faults
       .drain()
       .map((record) => ({ ...record, name: record.text, text: faultText(record) }));
   }
 
   waitUntil(done: () => boolean, what: string): void {
-    this.driver.registers.waitUntil(done, what);
+    this.#driver.registers.waitUntil(done, what);
   }
 
   more(): void {}
 }
 
 class VtdSpace implements DemoSpace {
+  readonly #driver: VtdDriver;
+  readonly #domain: VtdDomain;
   readonly pageBytes = 4096;
   readonly base: number;
   readonly seed: number;
 
   /** `pasid` −1: requests without PASID. */
   constructor(
-    private readonly driver: VtdDriver,
+    driver: VtdDriver,
     readonly name: string,
-    private readonly domain: VtdDomain,
+    domain: VtdDomain,
     readonly pasid = -1,
   ) {
+    this.#driver = driver;
+    this.#domain = domain;
     this.base = domain.kind === 'nested' ? Number(NESTED_OFFSET) : 0;
     this.seed = domain.did * 64 + pasid + 1;
   }
 
   attach(): void {
-    this.driver.attach(RID, this.domain, this.pasid >= 0 ? { pasid: this.pasid } : {});
+    this.#driver.attach(RID, this.#domain, this.pasid >= 0 ? { pasid: this.pasid } : {});
   }
 
   detach(): void {
-    this.driver.detach(RID, this.domain, this.pasid >= 0 ? this.pasid : undefined);
+    this.#driver.detach(RID, this.#domain, this.pasid >= 0 ? this.pasid : undefined);
   }
 
   /** Under caching mode, one invalidation announces all of them. */
   map(input: bigint, outputs: readonly number[], rights?: Rights): void {
-    const { driver, domain, pageBytes } = this;
+    const driver = this.#driver;
+    const domain = this.#domain;
+    const { pageBytes } = this;
     outputs.forEach((output, index) => {
       domain.table?.map(input + BigInt(index * pageBytes), output, pageBytes, rights);
     });
@@ -128,6 +136,6 @@ class VtdSpace implements DemoSpace {
   }
 
   unmap(input: bigint, bytes: number): void {
-    this.driver.unmap(this.domain, input, bytes);
+    this.#driver.unmap(this.#domain, input, bytes);
   }
 }

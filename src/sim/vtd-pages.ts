@@ -35,6 +35,8 @@ export type PageHandler = (request: PageRequestRecord) => number;
 
 /** The guest's side of the page request queue. VT-d §7.4 to §7.6 */
 export class PageRequestQueue {
+  readonly #registers: Registers;
+  readonly #responses: VtdDriverQueue;
   readonly base: number;
   readonly bytes: number;
 
@@ -43,18 +45,20 @@ export class PageRequestQueue {
    * queue.
    */
   constructor(
-    private readonly registers: Registers,
-    private readonly responses: VtdDriverQueue,
+    registers: Registers,
+    responses: VtdDriverQueue,
     pages: PageAllocator,
     readonly size = 0,
   ) {
+    this.#registers = registers;
+    this.#responses = responses;
     this.base = pages.take(2 ** size);
     this.bytes = 4096 * 2 ** size;
   }
 
   /** Programs the queue; with `msi`, its event too. */
   enable(msi?: { readonly address: number; readonly data: number }): void {
-    const { registers } = this;
+    const registers = this.#registers;
     registers.machine.writeRegister(PQH_REG.offset, 8, 0n);
     registers.machine.writeRegister(PQT_REG.offset, 8, 0n);
     registers.write(PQA_REG, { PQS: this.size, PQA: this.base });
@@ -66,20 +70,20 @@ export class PageRequestQueue {
   }
 
   mask(on: boolean): void {
-    this.registers.write(PECTL_REG, { IM: on ? 1 : 0 });
+    this.#registers.write(PECTL_REG, { IM: on ? 1 : 0 });
   }
 
   get status(): { readonly pending: boolean; readonly overflow: boolean } {
-    const words = this.registers.read(PRS_REG);
+    const words = this.#registers.read(PRS_REG);
     return { pending: PRS_REG.get.PPR(words) === 1, overflow: PRS_REG.get.PRO(words) === 1 };
   }
 
   /** What is queued, oldest first, without taking it. */
   peek(): PageRequestRecord[] {
     const records: PageRequestRecord[] = [];
-    const tail = this.registers.field(PQT_REG, 'PQT');
+    const tail = this.#registers.field(PQT_REG, 'PQT');
     for (
-      let at = this.registers.field(PQH_REG, 'PQH');
+      let at = this.#registers.field(PQH_REG, 'PQH');
       at !== tail;
       at = (at + PAGE_REQ_DSC.bytes) % this.bytes
     ) {
@@ -93,7 +97,7 @@ export class PageRequestQueue {
    * Returns what it took.
    */
   service(handler: PageHandler): PageRequestRecord[] {
-    this.registers.write(PRS_REG, { PPR: 1 });
+    this.#registers.write(PRS_REG, { PPR: 1 });
     const records = this.peek();
     /** The worst answer to any request of a group. */
     const worst = new Map<string, number>();
@@ -106,15 +110,15 @@ export class PageRequestQueue {
       worst.delete(key);
       this.respond(record, code);
     }
-    this.registers.write(PQH_REG, { PQH: this.registers.field(PQT_REG, 'PQT') });
-    if (this.status.overflow) this.registers.write(PRS_REG, { PRO: 1 });
-    if (records.length > 0) this.responses.sync();
+    this.#registers.write(PQH_REG, { PQH: this.#registers.field(PQT_REG, 'PQT') });
+    if (this.status.overflow) this.#registers.write(PRS_REG, { PRO: 1 });
+    if (records.length > 0) this.#responses.sync();
     return records;
   }
 
   /** Adds a page group response. */
   respond({ rid, pasid, group }: PageRequestRecord, code: number = RESPONSE_CODE.SUCCESS): void {
-    this.responses.submit(
+    this.#responses.submit(
       descriptor(PAGE_GRP_RESP_DSC, DESCRIPTOR.PAGE_GROUP_RESPONSE, {
         PP: pasid < 0 ? 0 : 1,
         RC: code,
@@ -126,7 +130,7 @@ export class PageRequestQueue {
   }
 
   #record(at: number): PageRequestRecord {
-    const words = loadStructure(this.registers.machine.ram, this.base + at, PAGE_REQ_DSC);
+    const words = loadStructure(this.#registers.machine.ram, this.base + at, PAGE_REQ_DSC);
     const { get } = PAGE_REQ_DSC;
     return {
       rid: get.RID(words),

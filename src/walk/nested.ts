@@ -24,6 +24,7 @@ const ASKED = READ | WRITE | EXECUTE;
  * walks: {@link use} aims it at tables. `result` tells how the last stage-2 walk ended.
  */
 export class StageTwo implements GuestMemory {
+  readonly #updates: boolean;
   lo = 0;
   hi = 0;
   /** True: look only, set no stage-2 Accessed or Dirty bit and write nothing. */
@@ -38,16 +39,14 @@ export class StageTwo implements GuestMemory {
   root: PhysicalAddress = 0;
   readonly memory: GuestMemory;
   /** Of the format, see there. */
-  private tableMemory = 0;
+  #tableMemory = 0;
 
   /**
    * @param updates false: no Accessed or Dirty bit is set on the way, in neither stage; a walk that
    * needs to ends there
    */
-  constructor(
-    memory: GuestMemory,
-    private readonly updates = true,
-  ) {
+  constructor(memory: GuestMemory, updates = true) {
+    this.#updates = updates;
     this.memory = updates ? memory : new ReadOnlyMemory(memory);
   }
 
@@ -56,7 +55,7 @@ export class StageTwo implements GuestMemory {
     this.format = format;
     this.root = root;
     this.peeking = peeking;
-    this.tableMemory = format.tableMemory;
+    this.#tableMemory = format.tableMemory;
     this.failed = WALK.OK;
     return this;
   }
@@ -103,7 +102,7 @@ export class StageTwo implements GuestMemory {
     const hi = small ? 0 : highHalf(ipa) | 0;
     if (!this.translate(lo, hi, access)) return -1;
     const result = this.result;
-    const memory = this.tableMemory;
+    const memory = this.#tableMemory;
     if (memory !== 0 && (result.entryLo & memory) === 0) {
       result.outcome = WALK.PERMISSION;
       result.denied = access;
@@ -151,7 +150,7 @@ export class StageTwo implements GuestMemory {
   }
 
   cas32(ipa: PhysicalAddress, expected: number, value: number): boolean {
-    const address = this.peeking || !this.updates ? -1 : this.#physical(ipa, READ | WRITE);
+    const address = this.peeking || !this.#updates ? -1 : this.#physical(ipa, READ | WRITE);
     // As nothing was exchanged, `lo` says so: the word is what it was, it just can't be written.
     this.lo = expected;
     if (address < 0) return false;

@@ -201,6 +201,14 @@ describe('architecture', () => {
     expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
   });
 
+  it('has one way of private members: #', () => {
+    const modifier = /^\s*private\s+(?!constructor\b)\w|[(,]\s*private\s+(?:readonly\s+)?\w+\??:/m;
+    const wrong = files.filter((file) => modifier.test(readFileSync(file, 'utf8')));
+    expect(wrong.map((file) => relative(root, file))).toEqual([]);
+    expect(modifier.test('  private readonly name = 1;')).toBe(true);
+    expect(modifier.test('  constructor(private name: string) {}')).toBe(true);
+  });
+
   it('has no circle of imports, of types neither', () => {
     expect(circles(importGraph())).toEqual([]);
   });

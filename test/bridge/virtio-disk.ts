@@ -34,15 +34,18 @@ const NO_STATUS = 0xff;
 
 /** Drives a virtio-blk-pci behind the IOMMU from outside the machine: one request at a time. */
 export class VirtioDisk {
+  readonly #memory: PhysicalMemory;
+  /** The shared page in memory, and for the device. */
+  readonly #page: number;
+  readonly #iova: number;
   /** Requests that were made. */
   #made = 0;
 
-  private constructor(
-    private readonly memory: PhysicalMemory,
-    /** The shared page in memory, and for the device. */
-    private readonly page: number,
-    private readonly iova: number,
-  ) {}
+  private constructor(memory: PhysicalMemory, page: number, iova: number) {
+    this.#memory = memory;
+    this.#page = page;
+    this.#iova = iova;
+  }
 
   static async start(memory: PhysicalMemory, rid: number, page: number, iova: number): Promise<VirtioDisk> {
     const config = ECAM + rid * 4096;
@@ -79,7 +82,9 @@ export class VirtioDisk {
 
   /** Has the device store the disk's bytes from `offset` on to one buffer, and does not wait. */
   async read(offset: number, address: number, bytes: number): Promise<void> {
-    const { memory, page, iova } = this;
+    const memory = this.#memory;
+    const page = this.#page;
+    const iova = this.#iova;
     const header = Buffer.alloc(HEADER_BYTES);
     header.writeUInt32LE(offset / SECTOR, 8);
     await memory.write(page + AT.header, header);
@@ -106,7 +111,7 @@ export class VirtioDisk {
 
   /** The device has no more to do. */
   async idle(): Promise<boolean> {
-    return (await this.memory.readWord(this.page + AT.used + 2, 2)) === (this.#made & 0xffff);
+    return (await this.#memory.readWord(this.#page + AT.used + 2, 2)) === (this.#made & 0xffff);
   }
 
   /**
@@ -115,12 +120,12 @@ export class VirtioDisk {
    */
   async ended(): Promise<number> {
     for (let tries = 0; !(await this.idle()); tries++) {
-      const status = await this.memory.readWord(BAR + COMMON.STATUS, 1);
+      const status = await this.#memory.readWord(BAR + COMMON.STATUS, 1);
       if (tries === 1000 || (status & STATUS.NEEDS_RESET) !== 0) {
         throw new Error(`the disk does not answer, status 0x${status.toString(16)}`);
       }
       await new Promise((wake) => setTimeout(wake, 10));
     }
-    return await this.memory.readWord(this.page + AT.status, 1);
+    return await this.#memory.readWord(this.#page + AT.status, 1);
   }
 }

@@ -31,19 +31,22 @@ interface Page {
  * invalidation, a completion that comes too early, or a span that covers too much is found here.
  */
 export class DriverFuzzer implements Fuzzer {
+  readonly #alone: boolean;
   readonly name = 'driver';
   #checks = 0;
   #carriedOut = 0;
 
   /** @param alone only with bridges that may carry out plain commands all the time */
-  constructor(private readonly alone = false) {}
+  constructor(alone = false) {
+    this.#alone = alone;
+  }
 
   facts(): Readonly<Record<string, number>> {
     return { checks: this.#checks, carriedOut: this.#carriedOut };
   }
 
   run(rng: Rng, trace: Trace): void {
-    const world = makeWorld(rng, trace, this.alone);
+    const world = makeWorld(rng, trace, this.#alone);
     const play = new Play(rng, trace, world);
     for (let step = 0; step < STEPS; step++) play.step();
     this.#checks += play.checks;
@@ -52,6 +55,9 @@ export class DriverFuzzer implements Fuzzer {
 }
 
 class Play {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
+  readonly #world: World;
   checks = 0;
   /** While the driver is between the beginning of a change and its completion. */
   #changing = false;
@@ -60,11 +66,10 @@ class Play {
   /** Who is attached to what. */
   readonly #users = new Map<string, { readonly user: User; readonly domain: VtdDomain }>();
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-    private readonly world: World,
-  ) {
+  constructor(rng: Rng, trace: Trace, world: World) {
+    this.#rng = rng;
+    this.#trace = trace;
+    this.#world = world;
     for (const domain of world.domains) this.#pages.set(domain, new Map());
     world.machine.onSpans = (rid, pasid, spans) => {
       if (!this.#changing) this.#checkSpans(rid, pasid, spans);
@@ -77,15 +82,15 @@ class Play {
     this.#act();
     this.#changing = false;
     for (let n = 0; n < 3; n++) this.#check();
-    this.world.driver.faults.drain();
-    this.world.machine.outputs.events.length = 0;
-    this.world.machine.interrupts.length = 0;
+    this.#world.driver.faults.drain();
+    this.#world.machine.outputs.events.length = 0;
+    this.#world.machine.interrupts.length = 0;
   }
 
   #act(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const what = rng.below(10);
-    const domain = rng.pick(this.world.domains);
+    const domain = rng.pick(this.#world.domains);
     if (what < 3 && domain.table !== undefined) this.#map(domain);
     else if (what < 5 && domain.table !== undefined) this.#unmap(domain);
     else if (what === 5) this.#attach(domain);
@@ -95,85 +100,85 @@ class Play {
 
   /** A device does not wait for the driver: what it gets while things change may be old or new. */
   #meanwhile(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();
-    this.trace.say(`meanwhile ${describeUser(user)} access ${access} at 0x${address.toString(16)}`);
-    this.world.machine.translate(user.rid, user.pasid, access, address);
+    this.#trace.say(`meanwhile ${describeUser(user)} access ${access} at 0x${address.toString(16)}`);
+    this.#world.machine.translate(user.rid, user.pasid, access, address);
   }
 
   #anyRequest(): { readonly user: User; readonly address: bigint; readonly access: number } {
-    const { rng } = this;
+    const rng = this.#rng;
     const user: User = { rid: rng.pick(RIDS), pasid: rng.pick(PASIDS) };
-    const domain = this.#users.get(describeUser(user))?.domain ?? rng.pick(this.world.domains);
+    const domain = this.#users.get(describeUser(user))?.domain ?? rng.pick(this.#world.domains);
     const base = domain.table === undefined ? BigInt(DATA) : windowOf(domain);
     const address = base + BigInt(rng.below(WINDOW + 2)) * 4096n + BigInt(rng.below(1024) * 4);
     return { user, address, access: rng.pick([ACCESS.READ, ACCESS.WRITE]) };
   }
 
   #map(domain: VtdDomain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
     const count = Math.min(1 + rng.below(8), WINDOW - first);
     const rights = rng.pick([ACCESS.READ, ACCESS.READ | ACCESS.WRITE, ACCESS.READ | ACCESS.WRITE]);
     const gpa = DATA + rng.below(256) * 4096;
     for (let n = 0; n < count; n++) if (pages.has(first + n)) return;
-    this.trace.say(`map did ${domain.did} page ${first}+${count} to 0x${gpa.toString(16)} rights ${rights}`);
+    this.#trace.say(`map did ${domain.did} page ${first}+${count} to 0x${gpa.toString(16)} rights ${rights}`);
     const input = windowOf(domain) + BigInt(first) * 4096n;
     const allowed = { read: true, write: (rights & ACCESS.WRITE) !== 0 };
     for (let n = 0; n < count; n++) pages.set(first + n, { gpa: gpa + n * 4096, rights });
-    this.world.driver.map(domain, input, outputOf(domain, gpa), count * 4096, allowed);
+    this.#world.driver.map(domain, input, outputOf(domain, gpa), count * 4096, allowed);
   }
 
   #unmap(domain: VtdDomain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
     const count = Math.min(1 + rng.below(8), WINDOW - first);
-    this.trace.say(`unmap did ${domain.did} page ${first}+${count}`);
+    this.#trace.say(`unmap did ${domain.did} page ${first}+${count}`);
     const input = windowOf(domain) + BigInt(first) * 4096n;
     for (let n = 0; n < count; n++) pages.delete(first + n);
-    this.world.driver.unmap(domain, input, count * 4096);
+    this.#world.driver.unmap(domain, input, count * 4096);
   }
 
   #attach(domain: VtdDomain): void {
-    const user = pickUser(this.rng, this.world.driver);
+    const user = pickUser(this.#rng, this.#world.driver);
     const name = describeUser(user);
     if (this.#users.has(name)) return;
-    this.trace.say(`attach ${name} to did ${domain.did} (${domain.kind}, ${domain.levels} levels)`);
-    this.world.driver.attach(user.rid, domain, attachOptions(user));
+    this.#trace.say(`attach ${name} to did ${domain.did} (${domain.kind}, ${domain.levels} levels)`);
+    this.#world.driver.attach(user.rid, domain, attachOptions(user));
     this.#users.set(name, { user, domain });
   }
 
   #detach(): void {
     const users = [...this.#users.entries()];
     if (users.length === 0) return;
-    const [name, { user, domain }] = this.rng.pick(users);
-    this.trace.say(`detach ${name} from did ${domain.did}`);
+    const [name, { user, domain }] = this.#rng.pick(users);
+    this.#trace.say(`detach ${name} from did ${domain.did}`);
     this.#users.delete(name);
-    this.world.driver.detach(user.rid, domain, attachOptions(user).pasid);
+    this.#world.driver.detach(user.rid, domain, attachOptions(user).pasid);
   }
 
   #replace(to: VtdDomain): void {
     const users = [...this.#users.entries()];
     if (users.length === 0) return;
-    const [name, { user, domain }] = this.rng.pick(users);
+    const [name, { user, domain }] = this.#rng.pick(users);
     if (domain === to || domain.did === to.did) return;
-    this.trace.say(`replace did ${domain.did} of ${name} by did ${to.did} (${to.kind})`);
+    this.#trace.say(`replace did ${domain.did} of ${name} by did ${to.did} (${to.kind})`);
     this.#users.set(name, { user, domain: to });
-    this.world.driver.replace(user.rid, domain, to, attachOptions(user));
+    this.#world.driver.replace(user.rid, domain, to, attachOptions(user));
   }
 
   /** One request, of anybody to anywhere; its outcome is known. */
   #check(): void {
     const { user, address, access } = this.#anyRequest();
     const domain = this.#users.get(describeUser(user))?.domain;
-    const found = this.world.machine.translate(user.rid, user.pasid, access, address);
+    const found = this.#world.machine.translate(user.rid, user.pasid, access, address);
     const expected = this.#truth(user, address, access);
     const text = `${describeUser(user)} access ${access} at 0x${address.toString(16)}`;
-    this.trace.say(`check ${text}`);
-    const { options, machine } = this.world;
+    this.#trace.say(`check ${text}`);
+    const { options, machine } = this.#world;
     const kind = domain === undefined ? 'nobody' : `did ${domain.did} ${domain.kind} ${domain.levels} levels`;
     must(
       found?.gpa === expected,

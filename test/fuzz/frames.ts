@@ -115,6 +115,8 @@ export class FramesFuzzer implements Fuzzer {
 }
 
 class Talk {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
   frames = 0;
   /** Something was wrong that may look like an answer. */
   strayed = false;
@@ -142,10 +144,9 @@ class Talk {
   /** Nobody but the peer's own cache keeps translations: it may carry out commands. */
   readonly #alone: boolean;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-  ) {
+  constructor(rng: Rng, trace: Trace) {
+    this.#rng = rng;
+    this.#trace = trace;
     const ram = this.#ram;
     this.#alone = rng.chance(0.4);
     this.#peer = new MemoryPeer(ram, RAM_BYTES, () => this.#answerEarly());
@@ -184,7 +185,7 @@ class Talk {
   }
 
   hello(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const features = rng.pick([...new Array<number>(5).fill(ALL_FEATURES), 1, rng.u32()]);
     const model = rng.chance(0.7) ? 'vtd' : 'smmuv3';
     const sharedBytes = SHARED.REGISTERS + modelRegisterBytes(model) + SHARED.RING_BYTES;
@@ -210,12 +211,12 @@ class Talk {
   }
 
   step(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     if (this.#page !== undefined && rng.chance(0.3)) {
       const ran = this.#ring.put(rng, this.#page);
       if (ran !== undefined) {
         this.runs++;
-        this.trace.say(ran);
+        this.#trace.say(ran);
       }
     }
     if (rng.chance(0.3) && this.#asked.length > 0) {
@@ -227,7 +228,7 @@ class Talk {
     const descriptors = descriptor !== rng.chance(0.002) ? [NO_FD] : [];
     const sent = wrong ? spoiled(rng, bytes) : bytes;
     if (wrong) this.strayed = true;
-    this.trace.say(`${wrong ? 'spoiled ' : ''}type ${type}: ${Buffer.from(sent).toString('hex')}`);
+    this.#trace.say(`${wrong ? 'spoiled ' : ''}type ${type}: ${Buffer.from(sent).toString('hex')}`);
     this.#receive(sent, descriptors);
   }
 
@@ -258,7 +259,7 @@ class Talk {
    * that waits for memory.
    */
   #answerEarly(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     while (this.#asked[0]?.channel === CHANNEL.BACKEND && rng.chance(0.5)) {
       this.early++;
       this.#peer.send(this.#answerBytes(this.#asked.shift() as Sent));
@@ -266,16 +267,16 @@ class Talk {
   }
 
   #answerBytes(asked: Sent): Uint8Array {
-    const { rng } = this;
+    const rng = this.#rng;
     const right = rng.chance(0.998);
     if (!right) this.strayed = true;
     const id = right ? asked.id : rng.u32();
-    this.trace.say(`answer to type ${asked.type}, ${id}`);
+    this.#trace.say(`answer to type ${asked.type}, ${id}`);
     return this.#answerTo(asked, id);
   }
 
   #answerTo({ type, operations }: Sent, id: number): Uint8Array {
-    const { rng } = this;
+    const rng = this.#rng;
     const flags = VERSION | FLAG.REPLY;
     if (type === MESSAGE.DEVICE_TLB) {
       return frameBytes(type, flags, id, CODEC.DeviceTlbReply, { result: rng.below(4) });
@@ -303,7 +304,7 @@ class Talk {
 
   /** Bytes arrive, whole or in pieces; frames that are complete are handled. */
   #receive(bytes: Uint8Array, descriptors: readonly number[]): void {
-    const { rng } = this;
+    const rng = this.#rng;
     for (let at = 0; at < bytes.length; ) {
       const count =
         descriptors.length > 0 || rng.chance(0.7) ? bytes.length : 1 + rng.below(bytes.length - at);

@@ -13,11 +13,14 @@ const PAGE_BYTES = 4096;
  * stored over.
  */
 export class History implements Entries {
+  readonly #memory: PlugMemory;
   readonly #values = new Map<number, bigint[]>();
   /** By page, in the order of the first stores. */
   readonly #written = new Map<number, Set<number>>();
 
-  constructor(private readonly memory: PlugMemory) {}
+  constructor(memory: PlugMemory) {
+    this.#memory = memory;
+  }
 
   /** Everything before now is forgotten. */
   begin(): void {
@@ -31,7 +34,7 @@ export class History implements Entries {
     const written = this.#written.get(page);
     if (written === undefined) this.#written.set(page, new Set([entry]));
     else written.add(entry);
-    const value = this.memory.raw(entry);
+    const value = this.#memory.raw(entry);
     if (value === undefined) return;
     const values = this.#values.get(entry);
     if (values === undefined) this.#values.set(entry, [value]);
@@ -46,7 +49,7 @@ export class History implements Entries {
 
   /** Everything that an entry has said, and says. */
   values(address: number): readonly bigint[] {
-    const now = this.memory.raw(address);
+    const now = this.#memory.raw(address);
     if (now === undefined) return NONE;
     const values = this.#values.get(address);
     return values === undefined ? [now] : values.includes(now) ? values : [...values, now];
@@ -54,28 +57,31 @@ export class History implements Entries {
 
   /** What entries say now. */
   readonly now: Entries = {
-    values: (address) => (this.memory.contains(address, 8) ? [this.memory.raw(address) as bigint] : NONE),
+    values: (address) => (this.#memory.contains(address, 8) ? [this.#memory.raw(address) as bigint] : NONE),
     written: (first, end) => this.written(first, end),
   };
 }
 
 /** Where each input page may have led since a moment. */
 export class Possible {
+  readonly #ram: number;
   readonly #pages = new Map<number, number[]>();
 
   /** @param ram bytes of memory, from 0 on; nothing else can be mapped */
-  constructor(private readonly ram: number) {}
+  constructor(ram: number) {
+    this.#ram = ram;
+  }
 
   /** By these tables, as far as they have ever said so. */
   read(format: NaiveFormat, root: number, history: History): void {
     readNaively(format, root, history, ({ page, pages, gpa, access }) => {
-      for (let n = 0; n < pages && gpa + n * 4096 < this.ram; n++)
+      for (let n = 0; n < pages && gpa + n * 4096 < this.#ram; n++)
         this.add(page + n, gpa + n * 4096 + access);
     });
   }
 
   identity(): void {
-    for (let gpa = 0; gpa < this.ram; gpa += 4096) this.add(gpa / 4096, gpa + 3);
+    for (let gpa = 0; gpa < this.#ram; gpa += 4096) this.add(gpa / 4096, gpa + 3);
   }
 
   add(page: number, to: number): void {

@@ -63,6 +63,8 @@ export class ShadowRaceFuzzer implements Fuzzer {
 }
 
 class Play {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
   checks = 0;
   races = 0;
   /** Pages that were found mapped, over all checks. */
@@ -77,10 +79,9 @@ class Play {
   readonly #attached = new Map<number, Tree>();
   #racesLeft = 0;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-  ) {
+  constructor(rng: Rng, trace: Trace) {
+    this.#rng = rng;
+    this.#trace = trace;
     const options = rng.pick(OPTIONS);
     const machine = new ShadowMachine(this.#memory, options, () => rng.chance(0.6));
     this.#machine = machine;
@@ -110,7 +111,7 @@ class Play {
   }
 
   step(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { invalidate } = this.#driver;
     this.#history.begin();
     this.#memory.reads = 0;
@@ -125,7 +126,7 @@ class Play {
       for (let n = rng.below(5); n > 0; n--) this.#store();
       const { domain } = rng.pick(this.#trees);
       const input = BigInt(rng.below(4) * PAGE + rng.pick([0, 0x20_0000, 0x4000_0000]));
-      this.trace.say(`invalidate did ${domain.did} 0x${input.toString(16)}`);
+      this.#trace.say(`invalidate did ${domain.did} 0x${input.toString(16)}`);
       this.#driver.invalidateRange(domain, input, PAGE * rng.pick([1, 8, 512]));
       invalidate.sync();
     }
@@ -145,18 +146,18 @@ class Play {
   }
 
   #makeTree(scalable: boolean): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const kind = scalable && rng.chance(0.5) ? 'first' : 'second';
     const levels = kind === 'first' ? 4 : rng.pick([3, 4]);
     const domain = this.#driver.createDomain(kind, levels);
     const root = domain.table?.root as number;
     this.#trees.push({ domain, root, naive: naiveVtd(kind, levels) });
-    this.trace.say(`tree ${kind} 0x${root.toString(16)} levels ${levels}`);
+    this.#trace.say(`tree ${kind} 0x${root.toString(16)} levels ${levels}`);
   }
 
   #attach(rid: number): void {
-    const tree = this.rng.pick(this.#trees);
-    this.trace.say(`attach ${rid} to 0x${tree.root.toString(16)}`);
+    const tree = this.#rng.pick(this.#trees);
+    this.#trace.say(`attach ${rid} to 0x${tree.root.toString(16)}`);
     this.#driver.attach(rid, tree.domain);
     this.#attached.set(rid, tree);
   }
@@ -170,7 +171,7 @@ class Play {
    * Something, to some table that may be in use: pointers, pages, large pages, nothing, garbage.
    */
   #store(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { ram } = this.#machine;
     const tree = rng.pick(this.#trees);
     const atRoot = rng.chance(0.4);
@@ -179,7 +180,7 @@ class Play {
     const entry = table + rng.pick(INDEXES) * 8;
     const value = this.#value(tree, level);
     const half = rng.below(6);
-    this.trace.say(`store 0x${entry.toString(16)} 0x${value.toString(16)} way ${half}`);
+    this.#trace.say(`store 0x${entry.toString(16)} 0x${value.toString(16)} way ${half}`);
     if (half === 0) ram.store32(entry, Number(value & 0xffff_ffffn));
     else if (half === 1) ram.store32(entry + 4, Number(value >> 32n));
     else ram.store64(entry, value);
@@ -191,7 +192,7 @@ class Play {
 
   #value(tree: Tree, level: number): bigint {
     const { domain, naive } = tree;
-    const { rng } = this;
+    const rng = this.#rng;
     const what = rng.below(10);
     if (what === 0) return 0n;
     const rights = domain.kind === 'first' ? rng.pick([5n, 7n, 7n]) : rng.pick([1n, 2n, 3n, 3n]);
@@ -202,10 +203,10 @@ class Play {
   }
 
   #race(probability: number): void {
-    if (this.#racesLeft === 0 || !this.rng.chance(probability)) return;
+    if (this.#racesLeft === 0 || !this.#rng.chance(probability)) return;
     this.#racesLeft--;
     this.races++;
-    this.trace.say('meanwhile:');
+    this.#trace.say('meanwhile:');
     this.#machine.meanwhile(() => this.#store());
   }
 

@@ -60,6 +60,8 @@ export class ShadowFuzzer implements Fuzzer {
 }
 
 class Play {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
   checks = 0;
   readonly machine: ShadowMachine;
   readonly #driver: VtdDriver;
@@ -71,10 +73,9 @@ class Play {
   /** Page walks are snooped (PWSNP): bits may be set in tables. */
   #snooped = true;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-  ) {
+  constructor(rng: Rng, trace: Trace) {
+    this.#rng = rng;
+    this.#trace = trace;
     const options = rng.pick(OPTIONS);
     this.machine = new ShadowMachine(new ArrayMemory([{ base: 0, bytes: RAM }]), options, () =>
       rng.chance(0.6),
@@ -102,7 +103,7 @@ class Play {
   }
 
   step(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     this.#refusing = rng.chance(0.5);
     const domain = rng.pick(this.#domains);
     const what = rng.below(12);
@@ -122,7 +123,7 @@ class Play {
   }
 
   #makeDomain(firstStage: boolean, narrow: boolean, wide: boolean): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const driver = this.#driver;
     const levels = narrow ? 3 : rng.pick(wide ? [3, 4, 5] : [3, 4]);
     const kind = rng.below(10);
@@ -139,7 +140,7 @@ class Play {
   #edit(domain: VtdDomain, map: boolean): void {
     const { table } = domain;
     if (table === undefined) return;
-    const { rng } = this;
+    const rng = this.#rng;
     const unit = windowOf(domain) + BigInt(rng.below(UNITS)) * BigInt(PIECE);
     const large = rng.chance(0.2);
     const first = large ? 0 : rng.below(512);
@@ -147,7 +148,7 @@ class Play {
     const input = unit + BigInt(first) * PAGE;
     // Where a large page stands, or must stand, the table below goes first, with an invalidation of its own.
     const entry = this.#makeWay(domain, unit, large);
-    this.trace.say(
+    this.#trace.say(
       `${map ? 'map' : 'unmap'} did ${domain.did} 0x${input.toString(16)} pages ${count}${large ? ' large' : ''}`,
     );
     if (!map) {
@@ -172,7 +173,7 @@ class Play {
 
   #scatter(domain: VtdDomain, input: bigint, count: number, rights: { read: boolean; write: boolean }): void {
     for (let n = 0; n < count; n++) {
-      const gpa = DATA + this.rng.below(PIECES * 512) * 4096;
+      const gpa = DATA + this.#rng.below(PIECES * 512) * 4096;
       const output = domain.kind === 'nested' ? NESTED_OFFSET + gpa : gpa;
       domain.table?.map(input + BigInt(n) * PAGE, output, 4096, rights);
     }
@@ -203,7 +204,7 @@ class Play {
   }
 
   #announce(domain: VtdDomain, input: bigint, pages: number): void {
-    if (this.rng.chance(0.1)) this.#invalidateDomain(domain);
+    if (this.#rng.chance(0.1)) this.#invalidateDomain(domain);
     else this.#driver.invalidateRange(domain, input, pages * 4096);
     this.#driver.invalidate.sync();
   }
@@ -215,7 +216,7 @@ class Play {
   }
 
   #invalidateAll(): void {
-    this.trace.say('invalidate all');
+    this.#trace.say('invalidate all');
     this.#driver.invalidate.iotlbGlobal();
     this.#driver.invalidate.sync();
   }
@@ -228,7 +229,7 @@ class Play {
     const { scalable, invalidate } = this.#driver;
     if (scalable === undefined) return;
     this.#snooped = !this.#snooped;
-    this.trace.say(`PWSNP ${this.#snooped ? 'set' : 'clear'}`);
+    this.#trace.say(`PWSNP ${this.#snooped ? 'set' : 'clear'}`);
     for (const rid of this.#attached.keys()) {
       const at = scalable.pasidEntry(rid, 0) as number;
       const { ram } = this.machine;
@@ -241,43 +242,44 @@ class Play {
   }
 
   #attach(domain: VtdDomain): void {
-    const rid = this.rng.pick(RIDS);
+    const rid = this.#rng.pick(RIDS);
     if (this.#attached.has(rid)) return;
     // The driver writes entries with PWSNP set.
     if (!this.#snooped) this.#turnSnooping();
-    this.trace.say(`attach ${rid} to did ${domain.did} (${domain.kind})`);
+    this.#trace.say(`attach ${rid} to did ${domain.did} (${domain.kind})`);
     this.#driver.attach(rid, domain, attachOptions({ rid, pasid: NO_PASID }));
     this.#attached.set(rid, domain);
   }
 
   #detach(): void {
     if (this.#attached.size === 0) return;
-    const [rid, domain] = this.rng.pick([...this.#attached]);
-    this.trace.say(`detach ${rid}`);
+    const [rid, domain] = this.#rng.pick([...this.#attached]);
+    this.#trace.say(`detach ${rid}`);
     this.#attached.delete(rid);
     this.#driver.detach(rid, domain);
   }
 
   #replace(to: VtdDomain): void {
     if (this.#attached.size === 0) return;
-    const [rid, from] = this.rng.pick([...this.#attached]);
+    const [rid, from] = this.#rng.pick([...this.#attached]);
     if (from.did === to.did) return;
     if (!this.#snooped) this.#turnSnooping();
-    this.trace.say(`replace did ${from.did} of ${rid} by did ${to.did} (${to.kind})`);
+    this.#trace.say(`replace did ${from.did} of ${rid} by did ${to.did} (${to.kind})`);
     this.#attached.set(rid, to);
     this.#driver.replace(rid, from, to);
   }
 
   #toggleDevice(device: number): void {
-    const { machine, rng } = this;
+    const rng = this.#rng;
+    const { machine } = this;
     machine.drain();
     if (machine.hosts.has(device)) {
-      this.trace.say(`device ${device} goes`);
+      this.#trace.say(`device ${device} goes`);
       machine.removeHost(device);
       return;
     }
     const rid = RIDS[device - 1] as number;
-    this.trace.say(`device ${device} (${rid}) comes`);
+    this.#trace.say(`device ${device} (${rid}) comes`);
     const host = machine.addHost(device, rid, rng.chance(0.3) ? rng.below(0x4000) : 0);
     if (this.#trouble === TROUBLE.FEW_MAPPINGS) host.limit = 1 + rng.below(20);
     host.refuse = (access) => {
@@ -296,7 +298,7 @@ class Play {
   }
 
   #togglePiece(piece: number): void {
-    this.trace.say(`RAM ${piece} ${this.#pieces.has(piece) ? 'goes' : 'comes'}`);
+    this.#trace.say(`RAM ${piece} ${this.#pieces.has(piece) ? 'goes' : 'comes'}`);
     if (this.#pieces.delete(piece)) this.machine.removeRam(piece);
     else {
       this.#pieces.add(piece);

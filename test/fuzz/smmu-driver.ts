@@ -42,18 +42,21 @@ interface Attached {
  * told of and goes on once; every group of page requests is answered once.
  */
 export class SmmuDriverFuzzer implements Fuzzer {
+  readonly #alone: boolean;
   readonly name = 'smmu-driver';
   readonly #facts = { checks: 0, ahead: 0, stalls: 0, groups: 0, carriedOut: 0 };
 
   /** @param alone only with bridges that may carry out plain commands all the time */
-  constructor(private readonly alone = false) {}
+  constructor(alone = false) {
+    this.#alone = alone;
+  }
 
   facts(): Readonly<Record<string, number>> {
     return this.#facts;
   }
 
   run(rng: Rng, trace: Trace): void {
-    const world = makeSmmuWorld(rng, trace, this.alone);
+    const world = makeSmmuWorld(rng, trace, this.#alone);
     const play = new Play(rng, trace, world);
     for (let step = 0; step < STEPS; step++) play.step();
     play.end();
@@ -63,6 +66,9 @@ export class SmmuDriverFuzzer implements Fuzzer {
 }
 
 class Play {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
+  readonly #world: SmmuWorld;
   checks = 0;
   ahead = 0;
   stalls = 0;
@@ -78,11 +84,10 @@ class Play {
   /** Groups of page requests that are not answered yet. */
   readonly #groups: { readonly device: AtsDevice; readonly group: number }[] = [];
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-    private readonly world: SmmuWorld,
-  ) {
+  constructor(rng: Rng, trace: Trace, world: SmmuWorld) {
+    this.#rng = rng;
+    this.#trace = trace;
+    this.#world = world;
     const { machine } = world;
     for (const domain of world.domains) this.#pages.set(domain, new Map());
     for (const sid of SIDS) {
@@ -96,16 +101,16 @@ class Play {
   }
 
   step(): void {
-    const { machine } = this.world;
+    const { machine } = this.#world;
     this.#changing = true;
     this.#act();
     this.#changing = false;
     for (let n = 0; n < 3; n++) this.#check();
     this.#checkAhead();
-    for (let n = this.rng.below(3); n > 0; n--) this.#wait();
-    if (this.world.driver.capabilities.pri && this.rng.chance(0.3)) this.#requestPages();
-    if (this.rng.chance(0.7)) this.#serveEvents(0.3);
-    if (this.rng.chance(0.7)) this.#servePages();
+    for (let n = this.#rng.below(3); n > 0; n--) this.#wait();
+    if (this.#world.driver.capabilities.pri && this.#rng.chance(0.3)) this.#requestPages();
+    if (this.#rng.chance(0.7)) this.#serveEvents(0.3);
+    if (this.#rng.chance(0.7)) this.#servePages();
     machine.outputs.events.length = 0;
     machine.interrupts.length = 0;
     machine.edges.length = 0;
@@ -116,16 +121,16 @@ class Play {
     this.#servePages();
     must(this.#groups.length === 0, () => `${this.#groups.length} groups of page requests have no answer`);
     const left = (): number => this.#waiting.reduce((sum, device) => sum + device.waiting.length, 0);
-    if (this.rng.chance(0.5)) this.#serveEvents(1);
-    else this.world.driver.stop();
+    if (this.#rng.chance(0.5)) this.#serveEvents(1);
+    else this.#world.driver.stop();
     this.#resume();
     must(left() === 0, () => `${left()} accesses are stalled for ever`);
   }
 
   #act(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const what = rng.below(10);
-    const domain = rng.pick(this.world.domains);
+    const domain = rng.pick(this.#world.domains);
     if (what < 3) this.#map(domain);
     else if (what < 5) this.#unmap(domain);
     else if (what < 7) this.#attach(domain);
@@ -134,20 +139,20 @@ class Play {
 
   /** A device does not wait for the driver: what it gets while things change may be old or new. */
   #meanwhile(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();
-    this.trace.say(`meanwhile ${showUser(user)} access ${access} at 0x${address.toString(16)}`);
+    this.#trace.say(`meanwhile ${showUser(user)} access ${access} at 0x${address.toString(16)}`);
     if (rng.chance(0.3)) this.#ahead.get(user.sid)?.access(user.ssid, address);
-    else this.world.machine.translate(user.sid, user.ssid, access, address);
+    else this.#world.machine.translate(user.sid, user.ssid, access, address);
   }
 
   #anyRequest(): { readonly user: SmmuUser; readonly address: bigint; readonly access: number } {
-    const { rng } = this;
+    const rng = this.#rng;
     const attached = [...this.#users.values()];
     const somebody: SmmuUser = { sid: rng.pick(SIDS), ssid: rng.pick(SSIDS) };
     const user = attached.length > 0 && rng.chance(0.7) ? rng.pick(attached).user : somebody;
-    const domain = this.#users.get(showUser(user))?.domain ?? rng.pick(this.world.domains);
+    const domain = this.#users.get(showUser(user))?.domain ?? rng.pick(this.#world.domains);
     const mapped = [...(this.#pages.get(domain)?.keys() ?? [])];
     const number = mapped.length > 0 && rng.chance(0.5) ? rng.pick(mapped) : rng.below(WINDOW + 2);
     const page = BigInt(number) << BigInt(domain.granule);
@@ -156,14 +161,14 @@ class Play {
   }
 
   #map(domain: SmmuDomain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
     const count = Math.min(1 + rng.below(8), WINDOW - first);
     for (let n = 0; n < count; n++) if (pages.has(first + n)) return;
     const rights = rng.pick([ACCESS.READ, ACCESS.READ | ACCESS.WRITE, ACCESS.READ | ACCESS.WRITE]);
     const at = rng.below(256);
-    this.trace.say(`map ${nameOf(domain)} page ${first}+${count} to data ${at} rights ${rights}`);
+    this.#trace.say(`map ${nameOf(domain)} page ${first}+${count} to data ${at} rights ${rights}`);
     for (let n = 0; n < count; n++) this.#mapPage(domain, first + n, at + n, rights);
   }
 
@@ -173,30 +178,30 @@ class Play {
     const input = smmuWindow(domain) + BigInt(page) * BigInt(size);
     const allowed = { read: true, write: (rights & ACCESS.WRITE) !== 0 };
     this.#pages.get(domain)?.set(page, { gpa, rights });
-    this.world.driver.map(domain, input, smmuOutput(domain, gpa), size, allowed, domain.granule);
+    this.#world.driver.map(domain, input, smmuOutput(domain, gpa), size, allowed, domain.granule);
   }
 
   #unmap(domain: SmmuDomain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const pages = this.#pages.get(domain) as Map<number, Page>;
     const first = rng.below(WINDOW);
     const count = Math.min(1 + rng.below(8), WINDOW - first);
-    this.trace.say(`unmap ${nameOf(domain)} page ${first}+${count}`);
+    this.#trace.say(`unmap ${nameOf(domain)} page ${first}+${count}`);
     const size = 2 ** domain.granule;
     for (let n = 0; n < count; n++) pages.delete(first + n);
-    this.world.driver.unmap(domain, smmuWindow(domain) + BigInt(first * size), count * size);
+    this.#world.driver.unmap(domain, smmuWindow(domain) + BigInt(first * size), count * size);
   }
 
   /** A stream with SubstreamIDs to come, or one SubstreamID beside what the stream has. */
   #attach(domain: SmmuDomain): void {
-    const { rng } = this;
-    const { driver } = this.world;
+    const rng = this.#rng;
+    const { driver } = this.#world;
     const user: SmmuUser = { sid: rng.pick(SIDS), ssid: rng.pick(SSIDS) };
     const name = showUser(user);
     if (this.#users.has(name)) return;
     if (user.ssid < 0) {
       const options = this.#streamOptions(domain);
-      this.trace.say(`attach ${name} to ${nameOf(domain)} ${JSON.stringify(options)}`);
+      this.#trace.say(`attach ${name} to ${nameOf(domain)} ${JSON.stringify(options)}`);
       driver.attach(user.sid, domain, options);
       this.#users.set(name, { user, domain, ats: options.ats !== undefined });
       return;
@@ -204,28 +209,28 @@ class Play {
     const stream = this.#users.get(showUser({ ...user, ssid: -1 }));
     if (stream === undefined || [domain, stream.domain].some(({ kind }) => kind === 'second')) return;
     if (stream.domain.parent !== domain.parent) return;
-    this.trace.say(`attach ${name} to ${nameOf(domain)}`);
+    this.#trace.say(`attach ${name} to ${nameOf(domain)}`);
     driver.attachSubstream(user.sid, user.ssid, domain);
     this.#users.set(name, { user, domain, ats: stream.ats });
   }
 
   /** ATS wherever the entry stays legal with it. §5.2 (EATS) */
   #streamOptions(domain: SmmuDomain): StreamOptions {
-    const { rng } = this;
-    const { ats } = this.world.driver.capabilities;
+    const rng = this.#rng;
+    const { ats } = this.#world.driver.capabilities;
     const stage2 = domain.kind === 'second' ? domain : domain.parent;
     const ssidBits = domain.kind === 'second' ? 0 : 7;
     if (!ats || stage2?.options.stall === true || rng.chance(0.3)) return { ssidBits };
-    const split = domain.kind === 'nested' && this.world.driver.enables.ATSCHK === 1 && rng.chance(0.5);
+    const split = domain.kind === 'nested' && this.#world.driver.enables.ATSCHK === 1 && rng.chance(0.5);
     return { ssidBits, ats: split ? 'split' : 'full' };
   }
 
   #detach(): void {
-    const { driver } = this.world;
+    const { driver } = this.#world;
     const users = [...this.#users.values()];
     if (users.length === 0) return;
-    const { user } = this.rng.pick(users);
-    this.trace.say(`detach ${showUser(user)}`);
+    const { user } = this.#rng.pick(users);
+    this.#trace.say(`detach ${showUser(user)}`);
     const gone = users.filter(
       (other) => other.user.sid === user.sid && (user.ssid < 0 || user.ssid === other.user.ssid),
     );
@@ -255,8 +260,8 @@ class Play {
   #check(): void {
     const { user, address, access } = this.#anyRequest();
     const text = `${showUser(user)} access ${access} at 0x${address.toString(16)}`;
-    this.trace.say(`check ${text}`);
-    const found = this.world.machine.translate(user.sid, user.ssid, access, address);
+    this.#trace.say(`check ${text}`);
+    const found = this.#world.machine.translate(user.sid, user.ssid, access, address);
     this.#mustBe(text, user, found?.gpa, this.#truth(user, address, access));
     this.checks++;
   }
@@ -265,17 +270,17 @@ class Play {
   #checkAhead(): void {
     const { user, address, access } = this.#anyRequest();
     const text = `ahead ${showUser(user)} access ${access} at 0x${address.toString(16)}`;
-    this.trace.say(text);
+    this.#trace.say(text);
     const device = this.#ahead.get(user.sid) as AtsDevice;
-    const value = this.rng.u32() >>> 0;
+    const value = this.#rng.u32() >>> 0;
     const truth = this.#users.get(showUser(user))?.ats ? this.#truth(user, address, access) : undefined;
-    if (truth !== undefined) this.world.machine.ram.store32(truth, ~value);
+    if (truth !== undefined) this.#world.machine.ram.store32(truth, ~value);
     const write = access === ACCESS.WRITE;
     const { outcome, value: read } = device.access(user.ssid, address, write ? value : undefined);
     const done = outcome === 'done';
     must(done === (truth !== undefined), () => `${text}: ${outcome}, not ${show(truth)}`);
     if (truth === undefined) return;
-    const word = this.world.machine.ram.load32(truth) >>> 0;
+    const word = this.#world.machine.ram.load32(truth) >>> 0;
     must(write ? word === value : read === word, () => `${text} did not reach ${show(truth)}`);
     this.ahead++;
   }
@@ -285,7 +290,7 @@ class Play {
     const { user, address, access } = this.#anyRequest();
     const device = this.#waiting.find(({ rid, pasid }) => rid === user.sid && pasid === user.ssid);
     if (device === undefined) return;
-    this.trace.say(`${showUser(user)} access ${access} at 0x${address.toString(16)} may wait`);
+    this.#trace.say(`${showUser(user)} access ${access} at 0x${address.toString(16)} may wait`);
     const held = access === ACCESS.READ ? device.read(address) : device.write(address, 1);
     if (held.state === 'waiting') this.stalls++;
     this.#mustBeDone(user, held);
@@ -304,22 +309,22 @@ class Play {
    * access.
    */
   #resume(): void {
-    this.world.machine.tellDevices();
+    this.#world.machine.tellDevices();
     for (const device of this.#waiting) {
       const before = [...device.waiting];
-      const retried = new Set(before.filter(({ stall }) => this.world.machine.resumes.has(stall)));
+      const retried = new Set(before.filter(({ stall }) => this.#world.machine.resumes.has(stall)));
       device.poll();
       for (const held of retried) {
         if (held.state !== 'failed') this.#mustBeDone({ sid: device.rid, ssid: device.pasid }, held);
       }
     }
-    const { size } = this.world.machine.resumes;
+    const { size } = this.#world.machine.resumes;
     must(size === 0, () => `${size} stalls end that nobody waits for`);
   }
 
   /** What a handler does: maps, tries again or gives up, until there is nothing more to read. */
   #serveEvents(giveUp: number): void {
-    const { driver } = this.world;
+    const { driver } = this.#world;
     for (let count = 0; ; ) {
       const events = driver.events.drain();
       if (events.length === 0) break;
@@ -339,24 +344,24 @@ class Play {
   }
 
   #serve({ sid, ssid, stag, address, read }: SmmuEvent, giveUp: number): boolean {
-    const { rng } = this;
+    const rng = this.#rng;
     const domain = this.#users.get(showUser({ sid, ssid }))?.domain;
     if (domain !== undefined && rng.chance(0.5)) {
       const page = Number((address - smmuWindow(domain)) >> BigInt(domain.granule));
       const known = this.#pages.get(domain);
       if (page >= 0 && page < WINDOW && known?.has(page) === false) {
-        this.trace.say(`page in ${nameOf(domain)} page ${page}`);
+        this.#trace.say(`page in ${nameOf(domain)} page ${page}`);
         this.#mapPage(domain, page, rng.below(256), read ? ACCESS.READ : ACCESS.READ | ACCESS.WRITE);
       }
     }
     const retry = !rng.chance(giveUp);
-    this.trace.say(`resume ${sid} stag ${stag} ${retry ? 'retry' : 'terminate'}`);
-    this.world.driver.commands.resume(sid, stag, retry);
+    this.#trace.say(`resume ${sid} stag ${stag} ${retry ? 'retry' : 'terminate'}`);
+    this.#world.driver.commands.resume(sid, stag, retry);
     return true;
   }
 
   #requestPages(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { user, address, access } = this.#anyRequest();
     const device = this.#ahead.get(user.sid) as AtsDevice;
     const pages = Array.from({ length: 1 + rng.below(6) }, (_, n) => ({
@@ -364,14 +369,14 @@ class Play {
       access,
     }));
     const group = device.requestPages(user.ssid, pages);
-    this.trace.say(`${showUser(user)} asks for ${pages.length} pages, group ${group}`);
+    this.#trace.say(`${showUser(user)} asks for ${pages.length} pages, group ${group}`);
     this.#groups.push({ device, group });
     this.groups++;
   }
 
   /** Answers every group that is complete. */
   #servePages(): void {
-    const { driver, machine } = this.world;
+    const { driver, machine } = this.#world;
     if (!driver.capabilities.pri) return;
     for (let round = 0; ; round++) {
       const requests = driver.pageRequests.drain();
@@ -379,8 +384,8 @@ class Play {
       must(round < 1000, () => 'page requests never come to an end');
       for (const { sid, ssid, group, last } of requests) {
         if (!last) continue;
-        const code = this.rng.pick([PRI_RESP.SUCCESS, PRI_RESP.INVALID_REQUEST, PRI_RESP.RESPONSE_FAILURE]);
-        this.trace.say(`answer ${sid} ${ssid} group ${group} with ${code}`);
+        const code = this.#rng.pick([PRI_RESP.SUCCESS, PRI_RESP.INVALID_REQUEST, PRI_RESP.RESPONSE_FAILURE]);
+        this.#trace.say(`answer ${sid} ${ssid} group ${group} with ${code}`);
         driver.commands.pageResponse(sid, ssid, group, code);
       }
       driver.commands.sync();
@@ -406,7 +411,7 @@ class Play {
   }
 
   #mustBe(text: string, user: SmmuUser, found: number | undefined, expected: number | undefined): void {
-    const { options, machine } = this.world;
+    const { options, machine } = this.#world;
     const domain = this.#users.get(showUser(user))?.domain;
     must(
       found === expected,

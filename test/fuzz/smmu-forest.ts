@@ -40,6 +40,11 @@ export interface Tree {
  * in each other.
  */
 export class Forest {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
+  readonly #driver: SmmuDriver;
+  readonly #memory: PlugMemory;
+  readonly #hardware: 'access' | 'dirty' | undefined;
   readonly trees: Tree[] = [];
   /**
    * Tables by granule and whether hardware updates their entries: what it sets is no store, so
@@ -49,21 +54,28 @@ export class Forest {
 
   /** @param hardware updates that the unit can do */
   constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-    private readonly driver: SmmuDriver,
-    private readonly memory: PlugMemory,
-    private readonly hardware: 'access' | 'dirty' | undefined,
-  ) {}
+    rng: Rng,
+    trace: Trace,
+    driver: SmmuDriver,
+    memory: PlugMemory,
+    hardware: 'access' | 'dirty' | undefined,
+  ) {
+    this.#rng = rng;
+    this.#trace = trace;
+    this.#driver = driver;
+    this.#memory = memory;
+    this.#hardware = hardware;
+  }
 
   /** One more tree, with an empty root. */
   grow(): void {
-    const { rng, driver } = this;
+    const rng = this.#rng;
+    const driver = this.#driver;
     const kind = rng.chance(0.7) ? 'first' : 'second';
     const granule = rng.pick(driver.capabilities.granules);
     const bits = rng.pick([25, 30, 32, 36, 39, 42, 48]);
     const upper = kind === 'first' && rng.chance(0.3);
-    const hardware = rng.chance(0.7) ? this.hardware : undefined;
+    const hardware = rng.chance(0.7) ? this.#hardware : undefined;
     const inputBits = kind === 'second' ? Math.max(bits, 32) : bits;
     const updates = hardware === undefined ? {} : { hardware };
     const domain = driver.createDomain(kind, { granule, inputBits, upper, ...updates });
@@ -73,7 +85,7 @@ export class Forest {
     const large = driver.capabilities.outputBits === 52;
     const shape = { granule, levels, upper, large, hardware, inputBits: domain.inputBits };
     this.trees.push({ domain, root, naive: naiveArm({ stage: kind === 'first' ? 1 : 2, ...shape }) });
-    this.trace.say(`tree ${kind} 0x${root.toString(16)} granule ${granule} bits ${domain.inputBits}`);
+    this.#trace.say(`tree ${kind} 0x${root.toString(16)} granule ${granule} bits ${domain.inputBits}`);
     const pool = poolOf(domain);
     if (!this.#pools.has(pool)) this.#pools.set(pool, this.#makePool(granule, hardware !== undefined));
   }
@@ -88,7 +100,7 @@ export class Forest {
    * `tracked` pages.
    */
   somewhere(tracked: ReadonlySet<number>): { tree: Tree; table: number; level: number } {
-    const { rng } = this;
+    const rng = this.#rng;
     const isLive = (table: number): boolean => tracked.has(table / PAGE);
     const roots = rng.chance(0.8) ? this.trees.filter(({ root }) => isLive(root)) : [];
     const tree = rng.pick(roots.length > 0 ? roots : this.trees);
@@ -103,13 +115,13 @@ export class Forest {
   /** Few entries of each table are ever used, so that tables in tables stay few. */
   entryIn({ root, naive }: Tree, table: number, level: number): number {
     const count = naive.entries(table === root ? naive.levels : level);
-    const index = this.rng.pick([0, 1, 2, 3, count - 2, count - 1]);
+    const index = this.#rng.pick([0, 1, 2, 3, count - 2, count - 1]);
     return table + Math.min(Math.max(index, 0), count - 1) * 8;
   }
 
   /** Nothing, garbage that is not valid, a table, a page or a block. */
   value(tree: Tree, level: number): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const { domain, naive } = tree;
     const what = rng.below(10);
     if (what === 0) return 0n;
@@ -127,17 +139,17 @@ export class Forest {
     // Of a stage 2 the same bits mean: read, and write.
     if (rng.chance(domain.kind === 'second' ? 0.7 : 0.3)) value |= READ_ONLY;
     if (rng.chance(0.05)) value &= ~AP_USER;
-    if (this.hardware === 'dirty' && rng.chance(0.3)) value |= DBM;
+    if (this.#hardware === 'dirty' && rng.chance(0.3)) value |= DBM;
     return value;
   }
 
   #makePool(granule: number, updated: boolean): number[] {
     const bytes = 2 ** granule;
-    const { pages } = this.driver;
+    const { pages } = this.#driver;
     const tables: number[] = [];
     for (let n = 0; n < SPARE_TABLES; n++) {
       const table = granule === 12 ? pages.take() : pages.takeAligned(granule, bytes);
-      for (let at = 0; at < bytes; at += 8) this.memory.poke(table + at, 0n);
+      for (let at = 0; at < bytes; at += 8) this.#memory.poke(table + at, 0n);
       tables.push(table);
     }
     // Entries are for one granule each: what its addresses leave out says something else with

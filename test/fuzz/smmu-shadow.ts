@@ -67,6 +67,8 @@ export class SmmuShadowFuzzer implements Fuzzer {
 }
 
 class Play {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
   checks = 0;
   races = 0;
   /** Pages that were found mapped, over all checks. */
@@ -86,10 +88,9 @@ class Play {
   #racesLeft = 0;
   #refusing = false;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-  ) {
+  constructor(rng: Rng, trace: Trace) {
+    this.#rng = rng;
+    this.#trace = trace;
     const options = rng.pick(OPTIONS);
     this.machine = new ShadowMachine(this.#memory, options, () => rng.chance(0.6), 'smmuv3');
     this.#trouble = rng.chance(0.6) ? TROUBLE.NONE : rng.pick(Object.values(TROUBLE));
@@ -119,7 +120,7 @@ class Play {
   }
 
   step(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     this.#refusing = rng.chance(0.5);
     this.#racesLeft = this.#racing ? MOST_RACES : 0;
     const what = rng.below(18);
@@ -140,7 +141,7 @@ class Play {
   }
 
   #storeSomewhere(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     for (let n = 1 + rng.below(4); n > 0; n--) {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
       this.#store(this.#forest.entryIn(tree, table, level), this.#forest.value(tree, level));
@@ -149,12 +150,12 @@ class Play {
 
   /** Stores that are not trapped, and the invalidation that they are seen with. */
   #storeByDevice(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     for (let n = 1 + rng.below(4); n > 0; n--) {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
       const entry = this.#forest.entryIn(tree, table, level);
       const value = this.#forest.value(tree, level);
-      this.trace.say(`a device stores 0x${entry.toString(16)} 0x${value.toString(16)}`);
+      this.#trace.say(`a device stores 0x${entry.toString(16)} 0x${value.toString(16)}`);
       if (!this.#memory.contains(entry, 8)) continue;
       this.#history.note(entry);
       this.#memory.store64(entry, Number(value & 0xffff_ffffn), Number(value >> 32n));
@@ -165,13 +166,13 @@ class Play {
 
   /** In one piece, in halves, one half only, or twice. */
   #store(entry: number, value: bigint): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { ram } = this.machine;
     if (!ram.contains(entry, 8)) return;
     const low = Number(value & 0xffff_ffffn);
     const high = Number(value >> 32n);
     const how = rng.below(8);
-    this.trace.say(`store 0x${entry.toString(16)} 0x${value.toString(16)} way ${how}`);
+    this.#trace.say(`store 0x${entry.toString(16)} 0x${value.toString(16)} way ${how}`);
     if (how === 0) ram.store32(entry, low);
     else if (how === 1) ram.store32(entry + 4, high);
     else if (how === 2) {
@@ -185,7 +186,7 @@ class Play {
 
   /** A page or a block, and the tables on the way to it, as a driver does. */
   #map(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { ram } = this.machine;
     const tree = rng.pick(this.#forest.trees);
     const { naive, domain } = tree;
@@ -224,11 +225,11 @@ class Play {
     this.#store(entry, 0n);
     this.#invalidateTree(tree);
     this.#driver.commands.sync();
-    if (this.rng.chance(0.8)) this.#store(entry, this.#forest.value(tree, level));
+    if (this.#rng.chance(0.8)) this.#store(entry, this.#forest.value(tree, level));
   }
 
   #invalidateTree({ domain }: Tree): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const input = BigInt(rng.below(8)) << BigInt(domain.granule);
     if (rng.chance(0.5)) this.#driver.invalidateRange(domain, input, 2 ** rng.pick([12, 16, 21]));
     else if (domain.kind === 'second') this.#driver.commands.vmid(domain.vmid);
@@ -236,8 +237,8 @@ class Play {
   }
 
   #invalidate(): void {
-    const { rng } = this;
-    this.trace.say('invalidate');
+    const rng = this.#rng;
+    this.#trace.say('invalidate');
     const { commands } = this.#driver;
     const what = rng.below(3);
     if (what === 0) commands.translationsAll();
@@ -247,9 +248,9 @@ class Play {
   }
 
   #attach(sid: number): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const tree = rng.chance(0.06) ? undefined : rng.pick(this.#forest.trees);
-    this.trace.say(`attach ${sid} to ${tree === undefined ? 'bypass' : `0x${tree.root.toString(16)}`}`);
+    this.#trace.say(`attach ${sid} to ${tree === undefined ? 'bypass' : `0x${tree.root.toString(16)}`}`);
     // What a stage 2 has left in the entry of a stream would stand below another's stage 1.
     if (this.#through.has(sid)) this.#detachStream(sid);
     this.#goesThrough(sid, tree === undefined ? 'bypass' : [tree]);
@@ -258,8 +259,8 @@ class Play {
 
   #detach(): void {
     if (this.#through.size === 0) return;
-    const sid = this.rng.pick([...this.#through.keys()]);
-    this.trace.say(`detach ${sid}`);
+    const sid = this.#rng.pick([...this.#through.keys()]);
+    this.#trace.say(`detach ${sid}`);
     this.#detachStream(sid);
   }
 
@@ -270,7 +271,7 @@ class Play {
 
   /** A live context descriptor gets one tree or two, or none that is used. */
   #changeContext(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const { ram } = this.machine;
     const streams = [...this.#through].filter(
       ([, to]) => typeof to !== 'string' && to[0]?.domain.kind !== 'second',
@@ -285,7 +286,7 @@ class Play {
     );
     // Hardware updates are of both halves.
     if (new Set(chosen.map(({ domain }) => domain.options.hardware)).size > 1) chosen.pop();
-    this.trace.say(`context of ${sid}: ${chosen.map(({ root }) => `0x${root.toString(16)}`).join(' ')}`);
+    this.#trace.say(`context of ${sid}: ${chosen.map(({ root }) => `0x${root.toString(16)}`).join(' ')}`);
     const at = STE.get.S1ContextPtr(loadStructure(ram, this.#driver.streams.entry(sid), STE));
     const { outputBits } = this.#driver.capabilities;
     const fields = chosen.map(({ domain }) => firstStageFields(domain, outputBits));
@@ -312,15 +313,16 @@ class Play {
   }
 
   #toggleDevice(device: number): void {
-    const { machine, rng } = this;
+    const rng = this.#rng;
+    const { machine } = this;
     machine.drain();
     if (machine.hosts.has(device)) {
-      this.trace.say(`device ${device} goes`);
+      this.#trace.say(`device ${device} goes`);
       machine.removeHost(device);
       return;
     }
     const sid = SIDS[device - 1] as number;
-    this.trace.say(`device ${device} (${sid}) comes`);
+    this.#trace.say(`device ${device} (${sid}) comes`);
     const host = machine.addHost(device, sid, rng.chance(0.2) ? rng.below(0x4000) : 0);
     if (this.#trouble === TROUBLE.FEW_MAPPINGS) host.limit = 1 + rng.below(20);
     host.refuse = (access) => {
@@ -332,14 +334,14 @@ class Play {
 
   /** Goes, comes, or goes and comes again with what it held. */
   #togglePieces(): void {
-    const piece = 1 + this.rng.below(PIECES);
+    const piece = 1 + this.#rng.below(PIECES);
     this.#togglePiece(piece);
-    if (this.rng.chance(0.5)) this.#togglePiece(piece);
+    if (this.#rng.chance(0.5)) this.#togglePiece(piece);
   }
 
   #togglePiece(piece: number): void {
     const first = DATA + (piece - 1) * PIECE;
-    this.trace.say(`RAM ${piece} ${this.#pieces.has(piece) ? 'goes' : 'comes'}`);
+    this.#trace.say(`RAM ${piece} ${this.#pieces.has(piece) ? 'goes' : 'comes'}`);
     if (this.#pieces.delete(piece)) {
       this.#memory.unplug(first, PIECE);
       this.machine.forgetTracked(first / PAGE, (first + PIECE) / PAGE - 1);
@@ -354,19 +356,19 @@ class Play {
 
   /** Another processor stores at any moment. */
   #race(probability: number): void {
-    if (this.#racesLeft === 0 || !this.rng.chance(probability)) return;
+    if (this.#racesLeft === 0 || !this.#rng.chance(probability)) return;
     this.#racesLeft--;
     this.races++;
     this.machine.meanwhile(() => {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
-      this.trace.say('meanwhile:');
+      this.#trace.say('meanwhile:');
       this.#store(this.#forest.entryIn(tree, table, level), this.#forest.value(tree, level));
     });
   }
 
   /** Something has reached a host or the monitor. */
   #delivered(): void {
-    if (this.rng.chance(0.3)) this.#checkPossible();
+    if (this.#rng.chance(0.3)) this.#checkPossible();
     this.#race(0.15);
   }
 

@@ -82,6 +82,9 @@ export class SmmuTablesFuzzer implements Fuzzer {
 }
 
 class Madness {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
+  readonly #world: SmmuWorld;
   /** A second unit over the same memory, without caches: what it says is a fresh walk. */
   readonly #fresh: LocalMachine;
   readonly #freshMemory: CountingMemory;
@@ -89,11 +92,10 @@ class Madness {
   #settled = 0;
   readonly #users: (SmmuUser & { readonly domain: SmmuDomain })[] = [];
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-    private readonly world: SmmuWorld,
-  ) {
+  constructor(rng: Rng, trace: Trace, world: SmmuWorld) {
+    this.#rng = rng;
+    this.#trace = trace;
+    this.#world = world;
     const { machine, options } = world;
     this.#freshMemory = new CountingMemory(machine.counting.inner);
     this.#fresh = new LocalMachine(this.#freshMemory, { ...options, 'cache-policy': 'none' }, 'smmuv3');
@@ -106,8 +108,8 @@ class Madness {
 
   /** Some order first, so that there is something to spoil. */
   populate(): void {
-    const { rng } = this;
-    const { driver, domains } = this.world;
+    const rng = this.#rng;
+    const { driver, domains } = this.#world;
     const free = [...SIDS];
     for (const domain of domains) {
       const sid = free.splice(rng.below(free.length), 1)[0];
@@ -123,7 +125,8 @@ class Madness {
   }
 
   step(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const { machine } = world;
     const what = rng.below(10);
     if (what < 2) this.#spoil();
@@ -132,7 +135,7 @@ class Madness {
     else if (what < 5) machine.idle();
     else {
       const request = this.request();
-      this.trace.say(`request ${show(request)}`);
+      this.#trace.say(`request ${show(request)}`);
       if (world.options['cache-policy'] === 'none') this.compare(request, false);
       else machine.translate(request.sid, request.ssid, request.access, request.address);
     }
@@ -143,7 +146,7 @@ class Madness {
   }
 
   request(): Request {
-    const { rng } = this;
+    const rng = this.#rng;
     const user = rng.pick(this.#users);
     const near = smmuWindow(user.domain) + BigInt(rng.below((WINDOW + 4) * 2 ** user.domain.granule));
     const anybody = rng.chance(0.1);
@@ -157,8 +160,8 @@ class Madness {
 
   /** Invalidation of everything through a ring of its own, to the end. */
   settle(): void {
-    this.trace.say('settle');
-    const { machine, driver } = this.world;
+    this.#trace.say('settle');
+    const { machine, driver } = this.#world;
     const { registers } = driver;
     // A CMD_SYNC at work first comes to its end; a queue that stopped is told to go on by the
     // error's acknowledgement.
@@ -186,10 +189,10 @@ class Madness {
    * invalidation: two mad streams may share a VMID and an ASID, whose entries then mix (§3.17).
    */
   compare(request: Request, throughBridge: boolean): boolean {
-    const { counting } = this.world.machine;
+    const { counting } = this.#world.machine;
     for (let attempt = 0; ; attempt++) {
       const before = counting.written;
-      const mine = this.#ask(this.world.machine, request, throughBridge);
+      const mine = this.#ask(this.#world.machine, request, throughBridge);
       const fresh = this.#ask(this.#fresh, request, false);
       const same = mine.gpa === fresh.gpa && (mine.gpa !== undefined || mine.reason === fresh.reason);
       if (same) return mine.gpa !== undefined;
@@ -199,7 +202,7 @@ class Madness {
         attempt < 5 && (mixed || wrote || this.#freshMemory.written > 0),
         () =>
           `${show(request)} gives ${JSON.stringify(mine)}, a fresh walk ${JSON.stringify(fresh)}; ` +
-          JSON.stringify(this.world.options),
+          JSON.stringify(this.#world.options),
       );
       if (throughBridge) this.settle();
       this.#freshMemory.written = 0;
@@ -212,13 +215,13 @@ class Madness {
       const found = machine.translate(sid, ssid, access, address);
       return { gpa: found?.gpa, reason: reasonOf(machine) };
     }
-    const { counting } = this.world.machine;
+    const { counting } = this.#world.machine;
     const before = counting.written;
     const { status, count, spans } = machine.ask(sid, ssid, access, address);
     if (status !== TRANSLATE_STATUS.OK) return { gpa: undefined, reason: reasonOf(machine) };
     must(count > 0, () => 'translated without a span');
     const all = Array.from(spans.subarray(0, count * SPAN_WORDS));
-    const settled = machine === this.world.machine && counting.written === before;
+    const settled = machine === this.#world.machine && counting.written === before;
     if (settled) this.#checkSpans({ sid, ssid }, all);
     return { gpa: throughSpan(all, 0, address).gpa, reason: 0 };
   }
@@ -256,17 +259,18 @@ class Madness {
     const { table, granule } = domain;
     if (table === undefined) return;
     const input = smmuWindow(domain) + (BigInt(page) << BigInt(granule));
-    const output = smmuOutput(domain, dataPage(domain, this.rng.below(500)));
+    const output = smmuOutput(domain, dataPage(domain, this.#rng.below(500)));
     const entry = table.entryAddress(input);
-    const outside = entry !== undefined && !this.world.machine.ram.contains(entry, 8);
+    const outside = entry !== undefined && !this.#world.machine.ram.contains(entry, 8);
     if (outside) return;
     if (entry === undefined) table.map(input, output, 2 ** granule);
-    else this.world.machine.ram.store64(entry, table.leaf(output, READ_WRITE, granule));
+    else this.#world.machine.ram.store64(entry, table.leaf(output, READ_WRITE, granule));
   }
 
   /** One word of the tables gets other bits. */
   #spoil(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const memory = world.machine.counting.inner;
     const at = this.#target(rng.pick(world.domains));
     if (!memory.load64(at)) return;
@@ -293,7 +297,7 @@ class Madness {
       default:
         value |= 3n;
     }
-    this.trace.say(`store 0x${at.toString(16)} = 0x${value.toString(16)}`);
+    this.#trace.say(`store 0x${at.toString(16)} = 0x${value.toString(16)}`);
     memory.store64(at, Number(value & 0xffff_ffffn), Number(value >> 32n));
   }
 
@@ -302,8 +306,8 @@ class Madness {
    * tables.
    */
   #target(domain: SmmuDomain): number {
-    const { rng } = this;
-    const { streams } = this.world.driver;
+    const rng = this.#rng;
+    const { streams } = this.#world.driver;
     const sid = rng.pick(SIDS);
     switch (rng.below(20)) {
       case 0:
@@ -323,17 +327,18 @@ class Madness {
 
   /** Near the context descriptors of a stream, as its entry says now. */
   #context(sid: number): number {
-    const { ram } = this.world.machine;
-    const pointer = Number(ram.load64(this.world.driver.streams.entry(sid)) & 0xf_ffff_ffff_ffc0n);
+    const { ram } = this.#world.machine;
+    const pointer = Number(ram.load64(this.#world.driver.streams.entry(sid)) & 0xf_ffff_ffff_ffc0n);
     const at = pointer >= 2 ** 33 ? pointer - 2 ** 33 : pointer;
-    if (!ram.contains(at, 8) || this.rng.chance(0.1)) return TABLES[0];
+    if (!ram.contains(at, 8) || this.#rng.chance(0.1)) return TABLES[0];
     const second = Number(ram.load64(at) & 0xf_ffff_ffff_f000n) % 2 ** 33;
     return ram.contains(second, CD.bytes) && second >= TABLES[0] ? second : at - (at % L1CD.bytes);
   }
 
   /** Random commands, most of them of a known kind, some valid. */
   #commands(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const { queue, registers } = world.driver;
     for (let n = 1 + rng.below(Math.min(6, queue.entries)); n > 0; n--) {
       const words = Uint32Array.from({ length: 4 }, () => (rng.chance(0.3) ? rng.u32() & rng.u32() : 0));
@@ -342,13 +347,13 @@ class Madness {
       const at = queue.base + (queue.prod % queue.entries) * 16;
       for (let i = 0; i < 4; i++) world.machine.ram.store32(at + i * 4, words[i]);
       queue.prod = (queue.prod + 1) % (2 * queue.entries);
-      this.trace.say(`command ${Array.from(words, (word) => word.toString(16)).join(' ')}`);
+      this.#trace.say(`command ${Array.from(words, (word) => word.toString(16)).join(' ')}`);
     }
     queue.kick();
     if (rng.chance(0.7)) registers.writeWords(GERRORN, registers.read(GERROR));
     if (!rng.chance(0.2)) return;
     registers.write(CMDQ_PROD, { WR: rng.below(2 * queue.entries) });
-    this.trace.say('random producer');
+    this.#trace.say('random producer');
   }
 }
 

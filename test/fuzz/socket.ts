@@ -20,12 +20,14 @@ const MAIL_WORDS = Object.values(CONTROL).filter(
  * mailbox, while another machine of that daemon goes on translating: it must not notice.
  */
 export class SocketFuzzer implements Fuzzer {
+  readonly #path: string;
   readonly name = 'socket';
   #ended = 0;
   #mails = 0;
   readonly #witness: SimVm;
 
-  constructor(private readonly path: string) {
+  constructor(path: string) {
+    this.#path = path;
     this.#witness = SimVm.connect(path, { name: 'witness', ramBytes: 2 ** 20 });
   }
 
@@ -38,7 +40,7 @@ export class SocketFuzzer implements Fuzzer {
   }
 
   run(rng: Rng, trace: Trace): void {
-    const vm = SimVm.connect(this.path, { name: 'fuzz', ramBytes: 2 ** 20 });
+    const vm = SimVm.connect(this.#path, { name: 'fuzz', ramBytes: 2 ** 20 });
     try {
       for (const bytes of firstFrames(ALL_FEATURES)) vm.client.front.putRaw(bytes);
       const mailing = rng.chance(0.5);

@@ -3,9 +3,12 @@ import { must } from './fuzzer.js';
 
 /** Keeps count of stalled requests: each ends exactly once, none that is not stalled ends. */
 export class StallLedger {
+  readonly #machine: LocalMachine;
   readonly held = new Set<number>();
 
-  constructor(private readonly machine: LocalMachine) {}
+  constructor(machine: LocalMachine) {
+    this.#machine = machine;
+  }
 
   stalled(stall: number): void {
     must(!this.held.has(stall), () => `stall ${stall} is given twice`);
@@ -15,7 +18,7 @@ export class StallLedger {
 
   /** Takes what the model has told devices. */
   settle(): void {
-    for (const { stall } of this.machine.outputs.resumed.splice(0)) {
+    for (const { stall } of this.#machine.outputs.resumed.splice(0)) {
       must(this.held.delete(stall), () => `stall ${stall} ends, but is not stalled`);
     }
   }

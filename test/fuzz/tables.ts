@@ -85,6 +85,9 @@ export class TablesFuzzer implements Fuzzer {
 }
 
 class Madness {
+  readonly #rng: Rng;
+  readonly #trace: Trace;
+  readonly #world: World;
   /** A second unit over the same memory, without caches: what it says is a fresh walk. */
   readonly #fresh: LocalMachine;
   readonly #freshMemory: CountingMemory;
@@ -92,11 +95,10 @@ class Madness {
   #settled = 0;
   readonly #users: (User & { readonly domain: VtdDomain })[] = [];
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly trace: Trace,
-    private readonly world: World,
-  ) {
+  constructor(rng: Rng, trace: Trace, world: World) {
+    this.#rng = rng;
+    this.#trace = trace;
+    this.#world = world;
     const { machine, options, driver } = world;
     this.#freshMemory = new CountingMemory(machine.counting.inner);
     this.#fresh = new LocalMachine(this.#freshMemory, { ...options, 'cache-policy': 'none' });
@@ -108,7 +110,8 @@ class Madness {
 
   /** Some order first, so that there is something to spoil. */
   populate(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     for (const domain of world.domains) {
       const user = pickUser(rng, world.driver);
       world.driver.attach(user.rid, domain, attachOptions(user));
@@ -122,7 +125,8 @@ class Madness {
   }
 
   step(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const what = rng.below(10);
     if (what < 2) this.#spoil();
     else if (what < 3) this.#map(rng.pick(world.domains), rng.below(WINDOW));
@@ -130,7 +134,7 @@ class Madness {
     else if (what < 5) world.machine.idle();
     else {
       const request = this.request();
-      this.trace.say(`request ${show(request)}`);
+      this.#trace.say(`request ${show(request)}`);
       if (world.options['cache-policy'] === 'none') this.compare(request, false);
       else world.machine.translate(request.rid, request.pasid, request.access, request.address);
     }
@@ -140,7 +144,7 @@ class Madness {
   }
 
   request(): Request {
-    const { rng } = this;
+    const rng = this.#rng;
     const user = rng.pick(this.#users);
     const base = user.domain.table === undefined ? BigInt(DATA) : windowOf(user.domain);
     const near = base + BigInt(rng.below((WINDOW + 4) * 4096));
@@ -156,13 +160,13 @@ class Madness {
   /** Global invalidation of everything through a ring of its own, to the end. */
   settle(): void {
     this.#invalidateAll();
-    this.#settled = this.world.machine.counting.written;
+    this.#settled = this.#world.machine.counting.written;
     this.#freshMemory.written = 0;
   }
 
   #invalidateAll(): void {
-    const { machine, driver } = this.world;
-    this.trace.say('settle');
+    const { machine, driver } = this.#world;
+    this.#trace.say('settle');
     const registers = new Registers(machine);
     machine.ack();
     if (driver.queue !== undefined) driver.queue.disable();
@@ -190,10 +194,10 @@ class Madness {
    * own structures so, and then the question is put again.
    */
   compare(request: Request, throughBridge: boolean): boolean {
-    const { counting } = this.world.machine;
+    const { counting } = this.#world.machine;
     for (let attempt = 0; ; attempt++) {
       const before = counting.written;
-      const mine = this.#ask(this.world.machine, request, throughBridge);
+      const mine = this.#ask(this.#world.machine, request, throughBridge);
       const fresh = this.#ask(this.#fresh, request, false);
       const same = mine.gpa === fresh.gpa && (mine.gpa !== undefined || mine.reason === fresh.reason);
       if (same) return mine.gpa !== undefined;
@@ -212,10 +216,10 @@ class Madness {
   #entries({ rid, pasid, address }: Request): string {
     const domain = this.#users.find((user) => user.rid === rid && user.pasid === pasid)?.domain;
     if (domain?.table === undefined) return 'nobody';
-    const found: string[] = [`${domain.kind} ${JSON.stringify(this.world.options)}`];
+    const found: string[] = [`${domain.kind} ${JSON.stringify(this.#world.options)}`];
     for (let level = domain.levels; level > 0; level--) {
       const at = domain.table.entryAddress(address, level);
-      if (at !== undefined) found.push(`level ${level} 0x${this.world.machine.ram.load64(at).toString(16)}`);
+      if (at !== undefined) found.push(`level ${level} 0x${this.#world.machine.ram.load64(at).toString(16)}`);
     }
     return found.join(', ');
   }
@@ -227,13 +231,13 @@ class Madness {
       const found = machine.translate(rid, pasid, access, address);
       return { gpa: found?.gpa, reason: reasonOf(machine) };
     }
-    const { counting } = this.world.machine;
+    const { counting } = this.#world.machine;
     const before = counting.written;
     const { status, count, spans } = machine.ask(rid, pasid, access, address);
     if (status !== TRANSLATE_STATUS.OK) return { gpa: undefined, reason: reasonOf(machine) };
     must(count > 0, () => 'translated without a span');
     const all = Array.from(spans.subarray(0, count * SPAN_WORDS));
-    if (machine === this.world.machine && counting.written === before) this.#checkSpans(rid, pasid, all);
+    if (machine === this.#world.machine && counting.written === before) this.#checkSpans(rid, pasid, all);
     return { gpa: throughSpan(all, 0, address).gpa, reason: 0 };
   }
 
@@ -269,10 +273,10 @@ class Madness {
     const { table } = domain;
     if (table === undefined) return;
     const input = windowOf(domain) + BigInt(page) * 4096n;
-    const gpa = outputOf(domain, DATA + this.rng.below(500) * 4096);
+    const gpa = outputOf(domain, DATA + this.#rng.below(500) * 4096);
     const entry = table.entryAddress(input);
     if (entry === undefined) table.map(input, gpa, 4096);
-    else this.world.machine.ram.store64(entry, table.leaf(gpa, READ_WRITE, 12));
+    else this.#world.machine.ram.store64(entry, table.leaf(gpa, READ_WRITE, 12));
   }
 
   /**
@@ -280,18 +284,20 @@ class Madness {
    * set by now.
    */
   #turnSnooping(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const at = world.driver.scalable?.pasidEntry(rng.pick(RIDS), Math.max(0, rng.pick(PASIDS)));
     if (at === undefined) return;
     const memory = world.machine.counting.inner;
     if (!memory.load64(at + 8)) return;
     memory.store64(at + 8, memory.lo ^ PWSNP, memory.hi);
-    this.trace.say(`PWSNP of the entry at 0x${at.toString(16)} turned`);
+    this.#trace.say(`PWSNP of the entry at 0x${at.toString(16)} turned`);
   }
 
   /** One word of the tables gets other bits. */
   #spoil(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     if (rng.chance(0.1)) this.#turnSnooping();
     const memory = world.machine.counting.inner;
     const domain = rng.pick(world.domains);
@@ -318,13 +324,14 @@ class Madness {
       default:
         value |= 3n;
     }
-    this.trace.say(`store 0x${at.toString(16)} = 0x${value.toString(16)}`);
+    this.#trace.say(`store 0x${at.toString(16)} = 0x${value.toString(16)}`);
     memory.store64(at, Number(value & 0xffff_ffffn), Number(value >> 32n));
   }
 
   /** An address worth spoiling: an entry that a walk meets, or any word of the tables. */
   #target(domain: World['domains'][number]): number {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const { legacy, scalable } = world.driver;
     const rid = rng.pick(RIDS);
     const pasid = Math.max(0, rng.pick(PASIDS));
@@ -347,7 +354,8 @@ class Madness {
 
   /** Random descriptors, most of them of a known type, some valid. */
   #descriptors(): void {
-    const { rng, world } = this;
+    const rng = this.#rng;
+    const world = this.#world;
     const { queue } = world.driver;
     if (queue === undefined) return;
     for (let n = 1 + rng.below(6); n > 0; n--) {
@@ -356,13 +364,13 @@ class Madness {
       const at = queue.base + queue.tail;
       for (let i = 0; i < queue.descriptorBytes / 4; i++) world.machine.ram.store32(at + i * 4, words[i]);
       queue.tail = (queue.tail + queue.descriptorBytes) % queue.bytes;
-      this.trace.say(`descriptor ${Array.from(words, (word) => word.toString(16)).join(' ')}`);
+      this.#trace.say(`descriptor ${Array.from(words, (word) => word.toString(16)).join(' ')}`);
     }
     queue.kick();
     if (rng.chance(0.7)) world.machine.writeRegister(GLOBAL_STATUS_FIELDS, 4, 0x70n);
     if (rng.chance(0.3)) {
       world.machine.writeRegister(0x80 + 8, 8, BigInt(rng.below(0x1000)) & ~15n);
-      this.trace.say('random tail');
+      this.#trace.say('random tail');
     }
   }
 }

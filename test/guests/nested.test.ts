@@ -40,9 +40,11 @@ afterAll(async () => {
 
 /** A monitor's commands, one after the other. */
 class Monitor {
+  readonly #socket: Socket;
   #text = '';
 
-  private constructor(private readonly socket: Socket) {
+  private constructor(socket: Socket) {
+    this.#socket = socket;
     socket.on('data', (data: Buffer) => {
       this.#text += data.toString();
     });
@@ -58,13 +60,13 @@ class Monitor {
 
   async command(execute: string): Promise<void> {
     this.#text = '';
-    this.socket.write(`${JSON.stringify({ execute })}\n`);
+    this.#socket.write(`${JSON.stringify({ execute })}\n`);
     await eventually(() => /"return"|"error"/.test(this.#text), `${execute}: ${this.#text}`, 20_000);
     expect(this.#text).not.toContain('"error"');
   }
 
   close(): void {
-    this.socket.destroy();
+    this.#socket.destroy();
   }
 }
 

@@ -9,6 +9,9 @@ import type { ReportAnswer } from '../../src/cli/control-protocol.js';
 const ASK_MS = 5000;
 
 export class Progress {
+  readonly #control: string;
+  readonly #vm: string;
+  readonly #moved: () => void;
   readonly #timer: NodeJS.Timeout;
   #client: ControlClient | undefined;
   #asking = false;
@@ -19,12 +22,10 @@ export class Progress {
    *   is known
    * @param moved called whenever counters have moved
    */
-  constructor(
-    private readonly control: string,
-    private readonly vm: string,
-    private readonly moved: () => void,
-    askMs = ASK_MS,
-  ) {
+  constructor(control: string, vm: string, moved: () => void, askMs = ASK_MS) {
+    this.#control = control;
+    this.#vm = vm;
+    this.#moved = moved;
     this.#timer = setInterval(() => void this.#look(), askMs);
     this.#timer.unref();
   }
@@ -43,10 +44,10 @@ export class Progress {
     if (this.#asking) return;
     this.#asking = true;
     try {
-      this.#client ??= await ControlClient.connect(this.control);
-      const { report } = (await this.#client.request('report', { vm: this.vm })) as ReportAnswer;
+      this.#client ??= await ControlClient.connect(this.#control);
+      const { report } = (await this.#client.request('report', { vm: this.#vm })) as ReportAnswer;
       const counters = JSON.stringify({ ...report.counters, ...report.bridge });
-      if (counters !== this.#last) this.moved();
+      if (counters !== this.#last) this.#moved();
       this.#last = counters;
     } catch {
       // No session of that name yet, or none any more: a new connection next time.

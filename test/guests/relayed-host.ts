@@ -25,26 +25,29 @@ const TABLE_ADDRESS = 0xffff_ffff_f000n;
  * QEMU does not know.
  */
 export class RelayedHost {
+  /** Requester id of the device that is assigned. */
+  readonly #rid: number;
   readonly host = new SimHost({ kind: 'smmuv3', firstDevice: FIRST_DEVICE });
   /** Opcodes of the commands that were forwarded, each with whether guest tables were bound. */
   readonly commands: { readonly opcode: number; readonly bound: boolean }[] = [];
   device: SimDevice | undefined;
   /** Called when the host has bound guest tables, before the daemon hears of it. */
   bindingChanged: () => void = () => undefined;
-  private readonly memory = new MappedMemory();
-  private readonly guest: SimGuest;
-  private readonly assigned: AssignedHost;
-  private daemon: Way['to'] | undefined;
+  readonly #memory = new MappedMemory();
+  readonly #guest: SimGuest;
+  readonly #assigned: AssignedHost;
+  #daemon: Way['to'] | undefined;
 
   private constructor(
     readonly relay: Relay,
-    /** Requester id of the device that is assigned. */
-    private readonly rid: number,
+    rid: number,
     bytes: number,
   ) {
-    const { host, memory } = this;
-    this.guest = host.addGuest({ name: 'guest', memory, bytes, container: 'iommufd' });
-    const { guest } = this;
+    this.#rid = rid;
+    const memory = this.#memory;
+    const { host } = this;
+    this.#guest = host.addGuest({ name: 'guest', memory, bytes, container: 'iommufd' });
+    const guest = this.#guest;
     const invalidate = guest.invalidate.bind(guest);
     guest.invalidate = (parent, list, done) => {
       const bound = this.bound;
@@ -55,15 +58,15 @@ export class RelayedHost {
     };
     const client = {
       request: (type: number, body: object) => {
-        this.daemon?.put(type, FLAG.NEED_REPLY, OUR_ID, bodyCodec(type as never), body as never);
+        this.#daemon?.put(type, FLAG.NEED_REPLY, OUR_ID, bodyCodec(type as never), body as never);
         return { code: 0, text: '', choice: 0 };
       },
       post: (type: number, body: object) =>
-        this.daemon?.put(type, 0, 0, bodyCodec(type as never), body as never),
+        this.#daemon?.put(type, 0, 0, bodyCodec(type as never), body as never),
     };
-    this.assigned = new AssignedHost(host, guest, client as unknown as Client);
-    relay.takes = (way, descriptors) => this.takes(way, descriptors);
-    relay.passed = (type, way) => this.passed(type, way);
+    this.#assigned = new AssignedHost(host, guest, client as unknown as Client);
+    relay.takes = (way, descriptors) => this.#takes(way, descriptors);
+    relay.passed = (type, way) => this.#passed(type, way);
   }
 
   /**
@@ -77,10 +80,10 @@ export class RelayedHost {
 
   /** Hardware walks tables of the guest: stage 1 of its STE. */
   get bound(): boolean {
-    return this.contextPointer !== undefined;
+    return this.#contextPointer() !== undefined;
   }
 
-  private get contextPointer(): number | undefined {
+  #contextPointer(): number | undefined {
     const domain = this.host.driver.attached({ rid: HOST_RID, pasid: -1 });
     if (domain?.kind !== 'nested' || domain.stage1.format !== 'smmuv3') return undefined;
     const [lo, hi] = domain.stage1.ste as unknown as [number, number];
@@ -88,7 +91,7 @@ export class RelayedHost {
     if ((lo & 0b1110) !== 0b1010) return undefined;
     const table = (hi & 0xf_ffff) * 2 ** 32 + ((lo & ~0x3f) >>> 0);
     // S1CDMax and S1Fmt: one descriptor, an array of them, or a table of arrays.
-    return hi >>> 27 === 0 || (lo & 0x30) === 0 ? table : Number(this.entry(table) & TABLE_ADDRESS);
+    return hi >>> 27 === 0 || (lo & 0x30) === 0 ? table : Number(this.#entry(table) & TABLE_ADDRESS);
   }
 
   /**
@@ -98,28 +101,28 @@ export class RelayedHost {
    */
   mapped(): Set<number> {
     const pages = new Set<number>();
-    const cd = this.contextPointer;
-    if (cd !== undefined && (this.entry(cd) & (1n << 31n)) !== 0n) {
-      if ((this.entry(cd) & 0x3fn) !== 16n) throw new Error('not 48 bits');
-      this.collect(Number(this.entry(cd + 8) & TABLE_ADDRESS), 4, 0, pages);
+    const cd = this.#contextPointer();
+    if (cd !== undefined && (this.#entry(cd) & (1n << 31n)) !== 0n) {
+      if ((this.#entry(cd) & 0x3fn) !== 16n) throw new Error('not 48 bits');
+      this.#collect(Number(this.#entry(cd + 8) & TABLE_ADDRESS), 4, 0, pages);
     }
     return pages;
   }
 
-  private collect(table: number, level: number, first: number, pages: Set<number>): void {
+  #collect(table: number, level: number, first: number, pages: Set<number>): void {
     for (let index = 0; index < 512; index++) {
-      const entry = this.entry(table + index * 8);
+      const entry = this.#entry(table + index * 8);
       if ((entry & 1n) === 0n) continue;
       const page = first + index * 512 ** (level - 1);
       if (level > 1 && (entry & 2n) !== 0n) {
-        this.collect(Number(entry & TABLE_ADDRESS), level - 1, page, pages);
+        this.#collect(Number(entry & TABLE_ADDRESS), level - 1, page, pages);
       } else for (let at = 0; at < 512 ** (level - 1); at++) pages.add(page + at);
     }
   }
 
-  private entry(address: number): bigint {
-    if (!this.memory.load64(address)) throw new Error(`no memory at 0x${address.toString(16)}`);
-    return (BigInt(this.memory.hi >>> 0) << 32n) | BigInt(this.memory.lo >>> 0);
+  #entry(address: number): bigint {
+    if (!this.#memory.load64(address)) throw new Error(`no memory at 0x${address.toString(16)}`);
+    return (BigInt(this.#memory.hi >>> 0) << 32n) | BigInt(this.#memory.lo >>> 0);
   }
 
   /** Of these pages, those that the device reaches. */
@@ -132,22 +135,22 @@ export class RelayedHost {
 
   async dispose(): Promise<void> {
     await this.relay.dispose();
-    this.host.removeGuest(this.guest);
-    this.memory.clear();
+    this.host.removeGuest(this.#guest);
+    this.#memory.clear();
   }
 
-  private takes(way: Way, descriptors: readonly number[]): boolean {
+  #takes(way: Way, descriptors: readonly number[]): boolean {
     const { from, fromDaemon } = way;
     const { type, id, reply } = from.frame;
     if (!fromDaemon) {
-      if (type === MESSAGE.MEM_ADD && !reply) this.addMemory(way, descriptors);
+      if (type === MESSAGE.MEM_ADD && !reply) this.#addMemory(way, descriptors);
       return false;
     }
     if (type === MESSAGE.HOST_DEVICE && reply && id === OUR_ID) return true;
     if (type < MESSAGE.HOST_SPACE_CREATE || type > MESSAGE.HOST_RESPOND || reply) return false;
-    if (type === MESSAGE.HOST_RESPOND) this.assigned.respond(from.body(CODEC.HostRespond));
+    if (type === MESSAGE.HOST_RESPOND) this.#assigned.respond(from.body(CODEC.HostRespond));
     else {
-      const answer = this.assigned.operation(type, from.body(bodyCodec(type as never)));
+      const answer = this.#assigned.operation(type, from.body(bodyCodec(type as never)));
       if (type === MESSAGE.HOST_ATTACH_TABLES) this.bindingChanged();
       from.put(type, FLAG.REPLY, id, CODEC.HostReply, answer);
     }
@@ -155,17 +158,17 @@ export class RelayedHost {
   }
 
   /** As soon as the daemon has taken the machine. */
-  private passed(type: number, { from, fromDaemon }: Way): void {
+  #passed(type: number, { from, fromDaemon }: Way): void {
     if (type !== MESSAGE.HELLO || !fromDaemon || this.device !== undefined) return;
-    this.daemon = from;
-    this.device = this.host.addVf(HOST_RID, this.guest);
-    const added = { device: this.device.number, rid: this.rid, name: 'assigned by a simulated host' };
+    this.#daemon = from;
+    this.device = this.host.addVf(HOST_RID, this.#guest);
+    const added = { device: this.device.number, rid: this.#rid, name: 'assigned by a simulated host' };
     from.put(MESSAGE.DEVICE_ADDED, 0, 0, CODEC.DeviceAdded, added);
-    this.assigned.announce(this.device);
+    this.#assigned.announce(this.device);
     while (!from.flush());
   }
 
-  private addMemory({ from }: Way, descriptors: readonly number[]): void {
+  #addMemory({ from }: Way, descriptors: readonly number[]): void {
     const message = from.body(CODEC.MemAdd);
     const fd = descriptors[0];
     if (fd === undefined) return;
@@ -174,6 +177,6 @@ export class RelayedHost {
     if (gpa % PAGE !== 0 || size % PAGE !== 0) return;
     const { region, readonly } = message;
     const offset = join(message.offsetLo, message.offsetHi);
-    this.memory.add({ region, gpa, size, offset, readonly, fd, fileBytes: fstatSync(fd).size });
+    this.#memory.add({ region, gpa, size, offset, readonly, fd, fileBytes: fstatSync(fd).size });
   }
 }

@@ -97,18 +97,21 @@ export function encode(operations: readonly Operation[]): Buffer {
 
 /** What a batch yielded, read in its order. */
 export class BatchAnswers implements Answers {
+  readonly #data: Buffer;
+  readonly #sizes: readonly number[];
+  #nextSize: number;
   #at = 0;
 
   /** `sizes`: bytes of each DUMP, in order. */
-  constructor(
-    private readonly data: Buffer,
-    private readonly sizes: readonly number[],
-    private nextSize = 0,
-  ) {}
+  constructor(data: Buffer, sizes: readonly number[], nextSize = 0) {
+    this.#data = data;
+    this.#sizes = sizes;
+    this.#nextSize = nextSize;
+  }
 
   load(): bigint {
     this.#at += 8;
-    return this.data.readBigUInt64LE(this.#at - 8);
+    return this.#data.readBigUInt64LE(this.#at - 8);
   }
 
   translated(): Translated {
@@ -117,9 +120,9 @@ export class BatchAnswers implements Answers {
   }
 
   dump(): Uint8Array {
-    const bytes = this.sizes[this.nextSize++];
+    const bytes = this.#sizes[this.#nextSize++];
     this.#at += bytes;
-    return this.data.subarray(this.#at - bytes, this.#at);
+    return this.#data.subarray(this.#at - bytes, this.#at);
   }
 }
 

@@ -137,18 +137,21 @@ const EVENTS: Readonly<Record<VmsaOutcome, string>> = {
 const rightsOf = ({ cache }: VmsaAnswer): number => (cache.read ? 1 : 0) | (cache.write ? 2 : 0);
 
 export class SmmuWalker {
-  constructor(
-    private readonly slate: Slate,
-    private readonly outputBits: number,
-    private readonly contexts: Contexts,
-  ) {}
+  readonly #slate: Slate;
+  readonly #outputBits: number;
+  readonly #contexts: Contexts;
+  constructor(slate: Slate, outputBits: number, contexts: Contexts) {
+    this.#slate = slate;
+    this.#outputBits = outputBits;
+    this.#contexts = contexts;
+  }
 
   translate(address: bigint, asked: Asked, look: boolean): Translated {
-    const { first, second } = this.contexts;
+    const { first, second } = this.#contexts;
     // §3.4: what stage 1 would put out is bounded, also where it is bypassed.
     if (first === undefined) {
-      if (address >> BigInt(this.outputBits) !== 0n) throw new Blocked('F_ADDR_SIZE');
-      if (second === undefined) return { output: address, log2: this.outputBits, rights: 3 };
+      if (address >> BigInt(this.#outputBits) !== 0n) throw new Blocked('F_ADDR_SIZE');
+      if (second === undefined) return { output: address, log2: this.#outputBits, rights: 3 };
       return this.#second(second, address, asked, 'IN', look);
     }
     const tables = bit(address, 55) ? first.high : first.low;
@@ -157,7 +160,7 @@ export class SmmuWalker {
     const { rules } = tables;
     const root = rootOf(tables.root, rules, stage1Start(rules));
     let physical = 0n;
-    const inner = this.slate.tables('stage 1');
+    const inner = this.#slate.tables('stage 1');
     const place = (at: bigint, write: boolean): bigint => {
       if (second === undefined) physical = at;
       else {
@@ -186,14 +189,14 @@ export class SmmuWalker {
    * stage 2.
    */
   fetch(address: bigint, count: number): bigint[] {
-    const { second } = this.contexts;
+    const { second } = this.#contexts;
     let base = address;
     const words = Array.from({ length: count }, (_, n) => {
       const at = address + 8n * BigInt(n);
       const what = { read: true, write: false, execute: false, privileged: false };
       const physical = second === undefined ? at : this.#second(second, at, what, 'CD', false).output;
       if (n === 0) base = physical;
-      const word = this.slate.word(physical);
+      const word = this.#slate.word(physical);
       if (word === undefined) throw new Blocked('F_CD_FETCH', { fetched: base });
       return word;
     });
@@ -207,7 +210,7 @@ export class SmmuWalker {
     klass: 'CD' | 'TT' | 'IN',
     look: boolean,
   ): Translated {
-    const answer = vmsaReference(rules, this.slate.tables('stage 2'), root, address, asked, look);
+    const answer = vmsaReference(rules, this.#slate.tables('stage 2'), root, address, asked, look);
     let { outcome } = answer;
     const { read, write } = answer.rights;
     if (outcome === 'OK' && ((asked.read && !read) || (asked.write && !write))) outcome = 'PERMISSION';

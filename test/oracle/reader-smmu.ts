@@ -40,18 +40,23 @@ export function readSmmu(unit: SmmuUnit, registers: SmmuRegisters, slate: Slate,
 }
 
 class SmmuReader {
-  constructor(
-    private readonly unit: SmmuUnit,
-    private readonly registers: SmmuRegisters,
-    private readonly slate: Slate,
-    private readonly request: Request,
-  ) {}
+  readonly #unit: SmmuUnit;
+  readonly #registers: SmmuRegisters;
+  readonly #slate: Slate;
+  readonly #request: Request;
+  constructor(unit: SmmuUnit, registers: SmmuRegisters, slate: Slate, request: Request) {
+    this.#unit = unit;
+    this.#registers = registers;
+    this.#slate = slate;
+    this.#request = request;
+  }
 
   read(): Reading {
-    const { slate, request } = this;
+    const slate = this.#slate;
+    const request = this.#request;
     try {
       const contexts = this.#contexts();
-      const walker = new SmmuWalker(slate, this.unit.outputBits, contexts);
+      const walker = new SmmuWalker(slate, this.#unit.outputBits, contexts);
       const found = this.#translate(walker);
       return {
         outcome: { translated: 1, output: found.output, event: 'none' },
@@ -68,7 +73,7 @@ class SmmuReader {
   }
 
   #translate(walker: SmmuWalker): Translated {
-    const { address, access } = this.request;
+    const { address, access } = this.#request;
     const asked: Asked = {
       read: (access & 1) !== 0,
       write: (access & 2) !== 0,
@@ -94,9 +99,9 @@ class SmmuReader {
 
   /** The record of an event. §7.3 */
   #record({ event, recorded, s2, klass, ipa, fetched, tableRead }: Blocked): Outcome {
-    const { rid, pasid, access, address } = this.request;
+    const { rid, pasid, access, address } = this.#request;
     if (!recorded || event === 'aborted') return { event: 'none' };
-    if (event === 'C_BAD_STREAMID' && !bit(this.registers.CR2, 1)) return { event: 'none' };
+    if (event === 'C_BAD_STREAMID' && !bit(this.#registers.CR2, 1)) return { event: 'none' };
     const head = { event, StreamID: rid };
     const substream = pasid < 0 ? 0 : pasid;
     if (event === 'F_STREAM_DISABLED') return head;
@@ -117,7 +122,9 @@ class SmmuReader {
 
   /** What translates the transaction; without stages nothing does. */
   #contexts(): Contexts {
-    const { registers, unit, request } = this;
+    const registers = this.#registers;
+    const unit = this.#unit;
+    const request = this.#request;
     const bypass: Contexts = {};
     if (!bit(registers.CR0, 0)) {
       const beyond = request.address >> BigInt(unit.outputBits) !== 0n;
@@ -149,8 +156,8 @@ class SmmuReader {
 
   /** §5.1, §5.2, §3.3.1, §3.3.2 */
   #streamEntry(): bigint[] {
-    const { STRTAB_BASE: base, STRTAB_BASE_CFG: config } = this.registers;
-    const sid = this.request.rid;
+    const { STRTAB_BASE: base, STRTAB_BASE_CFG: config } = this.#registers;
+    const sid = this.#request.rid;
     const log2 = Math.min(number(config, 5, 0), 16);
     if (sid >= 2 ** log2) throw new Blocked('C_BAD_STREAMID');
     const table = field(base, 51, 6) << 6n;
@@ -158,7 +165,7 @@ class SmmuReader {
     if (number(config, 17, 16) === 1) {
       const split = [8, 10].includes(number(config, 10, 6)) ? number(config, 10, 6) : 6;
       const l1 = aligned(table, 8 * 2 ** Math.max(0, log2 - split)) + BigInt(sid >> split) * 8n;
-      const descriptor = this.slate.word(l1);
+      const descriptor = this.#slate.word(l1);
       if (descriptor === undefined) throw new Blocked('F_STE_FETCH', { fetched: l1 });
       const span = number(descriptor, 4, 0);
       const index = sid % 2 ** split;
@@ -168,7 +175,7 @@ class SmmuReader {
       const below = aligned(field(descriptor, 51, 6) << 6n, 64 * 2 ** (span - 1));
       at = below + BigInt(index) * 64n;
     }
-    const ste = this.slate.words(at, 8);
+    const ste = this.#slate.words(at, 8);
     if (ste === undefined) throw new Blocked('F_STE_FETCH', { fetched: at });
     if (!bit(ste[0], 0) || this.#streamEntryIllegal(ste)) throw new Blocked('C_BAD_STE');
     return ste;
@@ -176,7 +183,7 @@ class SmmuReader {
 
   /** §5.2.2 */
   #streamEntryIllegal(ste: readonly bigint[]): boolean {
-    const { unit } = this;
+    const unit = this.#unit;
     const config = number(ste[0], 3, 1);
     if (config < 4) return false;
     const [one, two] = [(config & 1) !== 0, (config & 2) !== 0];
@@ -197,7 +204,7 @@ class SmmuReader {
   }
 
   #updatesAbsent(access: boolean, dirty: boolean): boolean {
-    return (access && this.unit.updates < 1) || (dirty && this.unit.updates < 2);
+    return (access && this.#unit.updates < 1) || (dirty && this.#unit.updates < 2);
   }
 
   /** §5.3, §5.4, §3.3.3 */
@@ -207,7 +214,8 @@ class SmmuReader {
     index: number,
     second: SecondStage | undefined,
   ): bigint[] {
-    const { slate, unit } = this;
+    const slate = this.#slate;
+    const unit = this.#unit;
     const walker = new SmmuWalker(slate, unit.outputBits, second === undefined ? {} : { second });
     const load = (at: bigint, count: number): bigint[] => walker.fetch(at, count);
     const base = field(ste[0], 51, 6) << 6n;
@@ -239,7 +247,7 @@ class SmmuReader {
       if (bit(word, 15)) return true;
       const size = upper ? number(word, 21, 16) : number(word, 5, 0);
       const granule = granuleOf(word, upper);
-      if (granule === undefined || !sizeExists(size, granule, this.unit.outputBits)) return true;
+      if (granule === undefined || !sizeExists(size, granule, this.#unit.outputBits)) return true;
       const root = field(cd[upper ? 2 : 1], 51, 4) << 4n;
       return root >> BigInt(this.#intermediateBits(word)) !== 0n;
     });
@@ -247,7 +255,7 @@ class SmmuReader {
 
   /** IPS */
   #intermediateBits(word: bigint): number {
-    return Math.min(outputBitsOf(number(word, 34, 32)), this.unit.outputBits);
+    return Math.min(outputBitsOf(number(word, 34, 32)), this.#unit.outputBits);
   }
 
   #firstStage(cd: readonly bigint[]): FirstStage {
@@ -265,7 +273,7 @@ class SmmuReader {
           inputBits: 64 - (upper ? number(word, 21, 16) : number(word, 5, 0)),
           startLevel: 0,
           outputBits: this.#intermediateBits(word),
-          lpa: this.unit.outputBits === 52,
+          lpa: this.#unit.outputBits === 52,
           clearFlag: updates ? ('update' as const) : bit(word, 35) ? ('ignore' as const) : ('fault' as const),
           hd: updates && bit(word, 42),
           ttb1: upper,

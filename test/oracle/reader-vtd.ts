@@ -54,6 +54,10 @@ export function readVtd(unit: VtdUnit, registers: VtdRegisters, slate: Slate, re
 }
 
 class VtdReader {
+  readonly #unit: VtdUnit;
+  readonly #registers: VtdRegisters;
+  readonly #slate: Slate;
+  readonly #request: Request;
   /** FPD of a structure on the way. */
   #suppressed = false;
   /**
@@ -63,17 +67,16 @@ class VtdReader {
   #spared: bigint | undefined;
   readonly #haw: number;
 
-  constructor(
-    private readonly unit: VtdUnit,
-    private readonly registers: VtdRegisters,
-    private readonly slate: Slate,
-    private readonly request: Request,
-  ) {
+  constructor(unit: VtdUnit, registers: VtdRegisters, slate: Slate, request: Request) {
+    this.#unit = unit;
+    this.#registers = registers;
+    this.#slate = slate;
+    this.#request = request;
     this.#haw = Math.min(unit.addressWidth, 52);
   }
 
   read(): Reading {
-    const { slate } = this;
+    const slate = this.#slate;
     try {
       const target = this.#target();
       const found = this.#translate(target);
@@ -94,17 +97,19 @@ class VtdReader {
    * What stands in the fault recording register: FI, SID, T1 and T2, PP, PV, EXE, PRIV. §11.4.7.6
    */
   #record(condition?: string): Outcome {
-    const { rid, pasid, access, address } = this.request;
-    if (bit(this.registers.FRCD, 63)) return { fault: 'pending' };
+    const { rid, pasid, access, address } = this.#request;
+    if (bit(this.#registers.FRCD, 63)) return { fault: 'pending' };
     if (condition === undefined) return { fault: 'none' };
     const tag = pasid < 0 ? { PP: 0 } : { PP: 1, PV: pasid, EXE: 0, PRIV: 0 };
-    const FI = field(address, this.unit.addressWidth - 1, 12) << 12n;
+    const FI = field(address, this.#unit.addressWidth - 1, 12) << 12n;
     return { fault: condition, SID: rid, FI, T1: access & 1, T2: 0, ...tag };
   }
 
   /** Root and context structures, in either mode. */
   #target(): Target | 'off' | 'interrupt' {
-    const { registers, request, unit } = this;
+    const registers = this.#registers;
+    const request = this.#request;
+    const unit = this.#unit;
     if (!bit(registers.GSTS, 31)) return 'off';
     // §3.15: without PASID, whatever the tables say.
     if (request.pasid < 0 && inInterruptRange(request.address)) {
@@ -123,14 +128,14 @@ class VtdReader {
 
   /** §9.1, §9.3 */
   #legacy(root: bigint): Target {
-    const { rid } = this.request;
-    const rootEntry = this.slate.words(root + BigInt(rid >> 8) * 16n, 2);
+    const { rid } = this.#request;
+    const rootEntry = this.#slate.words(root + BigInt(rid >> 8) * 16n, 2);
     if (rootEntry === undefined) throw new Blocked('LRT.1');
     if (!bit(rootEntry[0], 0)) throw new Blocked('LRT.2');
     if (field(rootEntry[0], 11, 1) !== 0n || this.#beyond(rootEntry[0]) || rootEntry[1] !== 0n) {
       throw new Blocked('LRT.3');
     }
-    const context = this.slate.words(pointer(rootEntry[0]) + BigInt(rid & 0xff) * 16n, 2);
+    const context = this.#slate.words(pointer(rootEntry[0]) + BigInt(rid & 0xff) * 16n, 2);
     if (context === undefined) throw new Blocked('LCT.1');
     const [low, high] = context;
     this.#suppressed = bit(low, 1);
@@ -149,13 +154,13 @@ class VtdReader {
 
   /** §9.2, §9.4, §9.5, §9.6 */
   #scalable(root: bigint): Target {
-    const { rid, pasid } = this.request;
-    const rootEntry = this.slate.words(root + BigInt(rid >> 8) * 16n, 2);
+    const { rid, pasid } = this.#request;
+    const rootEntry = this.#slate.words(root + BigInt(rid >> 8) * 16n, 2);
     if (rootEntry === undefined) throw new Blocked('SRT.1');
     const half = rootEntry[(rid & 0x80) === 0 ? 0 : 1];
     if (!bit(half, 0)) throw new Blocked('SRT.2');
     if (field(half, 11, 1) !== 0n || this.#beyond(half)) throw new Blocked('SRT.3');
-    const context = this.slate.words(pointer(half) + BigInt(rid & 0x7f) * 32n, 4);
+    const context = this.#slate.words(pointer(half) + BigInt(rid & 0x7f) * 32n, 4);
     if (context === undefined) throw new Blocked('SCT.1');
     const [low, high, third, fourth] = context;
     this.#suppressed = bit(low, 1);
@@ -175,12 +180,12 @@ class VtdReader {
   }
 
   #pasidEntry(directory: bigint, pasid: number): Target {
-    const slot = this.slate.word(directory + BigInt(pasid >> 6) * 8n);
+    const slot = this.#slate.word(directory + BigInt(pasid >> 6) * 8n);
     if (slot === undefined) throw new Blocked('SPD.1');
     this.#suppressed ||= bit(slot, 1);
     if (!bit(slot, 0)) throw new Blocked('SPD.2');
     if (field(slot, 11, 2) !== 0n || this.#beyond(slot)) throw new Blocked('SPD.3');
-    const entry = this.slate.words(pointer(slot) + BigInt(pasid & 63) * 64n, 8);
+    const entry = this.#slate.words(pointer(slot) + BigInt(pasid & 63) * 64n, 8);
     if (entry === undefined) throw new Blocked('SPT.1');
     const [low, high, third] = entry;
     this.#suppressed ||= bit(low, 1);
@@ -194,7 +199,7 @@ class VtdReader {
     const firstStage = this.#hasFirstStage && mode <= 1;
     const ok = [false, firstStage, this.#widthExists(width), firstStage && this.#widthExists(width)][type];
     if (!ok) throw new Blocked('SPT.4');
-    const reach = Math.min(30 + 9 * width, this.unit.addressWidth);
+    const reach = Math.min(30 + 9 * width, this.#unit.addressWidth);
     if (type === 3 && pointer(third) >> BigInt(reach) !== 0n) throw new Blocked('SPT.4');
     const first = { rules: this.#firstRules(mode, bit(third, 7)), root: pointer(third) };
     const second =
@@ -207,7 +212,7 @@ class VtdReader {
     const [low, high, third, ...rest] = entry;
     if (bit(low, 5) || field(low, 11, 10) !== 0n || this.#beyond(low)) return true;
     // DID, PWSNP, PGSNP.
-    const known = 0xffffn | (1n << 23n) | (this.unit.snoopControl ? 1n << 24n : 0n);
+    const known = 0xffffn | (1n << 23n) | (this.#unit.snoopControl ? 1n << 24n : 0n);
     if ((high & ~known) !== 0n || rest.some((word) => word !== 0n)) return true;
     // Bits 6:5 are ignored.
     if (!this.#hasFirstStage) return (third & ~0x60n) !== 0n;
@@ -215,7 +220,7 @@ class VtdReader {
   }
 
   get #hasFirstStage(): boolean {
-    return this.unit.scalable && this.unit.addressWidth >= 48;
+    return this.#unit.scalable && this.#unit.addressWidth >= 48;
   }
 
   #beyond(word: bigint): boolean {
@@ -224,7 +229,7 @@ class VtdReader {
 
   /** SAGAW: 39 bits alone, or all from 39 up to MGAW. */
   #widthExists(width: number): boolean {
-    return width >= 1 && 30 + 9 * width <= this.unit.addressWidth;
+    return width >= 1 && 30 + 9 * width <= this.#unit.addressWidth;
   }
 
   #firstRules(mode: number, extendedAccessed: boolean): Rules {
@@ -244,14 +249,14 @@ class VtdReader {
   #secondRules(width: number, accessedDirty: boolean): Rules {
     const levels = width + 2;
     return {
-      ...{ stage: 'second', levels, inputBits: Math.min(12 + 9 * levels, this.unit.addressWidth) },
-      ...{ haw: this.#haw, pages2M: true, pages1G: true, snoopControl: this.unit.snoopControl },
+      ...{ stage: 'second', levels, inputBits: Math.min(12 + 9 * levels, this.#unit.addressWidth) },
+      ...{ haw: this.#haw, pages2M: true, pages1G: true, snoopControl: this.#unit.snoopControl },
       ...{ transient: false, accessedDirty, extendedAccessed: false, writeProtect: false },
     };
   }
 
   #translate(target: Target | 'off' | 'interrupt'): Translated {
-    const { address, access } = this.request;
+    const { address, access } = this.#request;
     if (target === 'off') return { output: address, log2: REACH, rights: READ_WRITE };
     if (target === 'interrupt') return { output: address, log2: 12, rights: 2 };
     const asked: Asked = {
@@ -292,7 +297,7 @@ class VtdReader {
 
   /** Without page-walk snooping no flag can be set. §9.6 (PWSNP) */
   #store({ snooped }: Target, stage: 'first' | 'second'): Store {
-    const tables = this.slate.tables(stage === 'first' ? 'stage 1' : 'stage 2');
+    const tables = this.#slate.tables(stage === 'first' ? 'stage 1' : 'stage 2');
     if (snooped) return tables;
     return {
       read: tables.read,
@@ -365,7 +370,7 @@ class VtdReader {
     log2: number,
     permissions: number,
   ): string | undefined {
-    const { request } = this;
+    const request = this.#request;
     const { address, access } = request;
     if (typeof target !== 'string') {
       const sides = request.pasid < 0 ? [found.output, address] : [found.output];

@@ -62,17 +62,19 @@ export class Ledger {
 
 /** Memory as a reader sees it. What it writes is on the slate alone. */
 export class Slate {
+  readonly #memory: (address: bigint) => bigint | undefined;
+  readonly #ledger: Ledger;
   readonly writes = new Map<bigint, bigint>();
 
-  constructor(
-    private readonly memory: (address: bigint) => bigint | undefined,
-    private readonly ledger: Ledger,
-  ) {}
+  constructor(memory: (address: bigint) => bigint | undefined, ledger: Ledger) {
+    this.#memory = memory;
+    this.#ledger = ledger;
+  }
 
   /** A word of 64 bits; undefined where there is no memory. */
   word(address: bigint, role: Role = 'structure'): bigint | undefined {
-    this.ledger.note(address, role);
-    return this.writes.get(address) ?? this.memory(address);
+    this.#ledger.note(address, role);
+    return this.writes.get(address) ?? this.#memory(address);
   }
 
   /** `count` words; undefined where one of them has no memory. */

@@ -55,16 +55,18 @@ interface Machines {
 
 /** One run of a suite: cases by seed, each on the machine that its seed picks. */
 export class Runner<K extends MachineKind> {
+  readonly #suite: Suite<K>;
+  readonly #prepared: Prepared;
+  readonly #options: RunOptions;
   readonly report: Report;
   #shim = '';
   /** Bytes of the arena that cases have stored to. */
   #extent = 0;
 
-  constructor(
-    private readonly suite: Suite<K>,
-    private readonly prepared: Prepared,
-    private readonly options: RunOptions,
-  ) {
+  constructor(suite: Suite<K>, prepared: Prepared, options: RunOptions) {
+    this.#suite = suite;
+    this.#prepared = prepared;
+    this.#options = options;
     this.report = {
       seed: options.seed,
       cases: 0,
@@ -81,7 +83,8 @@ export class Runner<K extends MachineKind> {
   }
 
   async run(): Promise<Report> {
-    const { suite, prepared } = this;
+    const suite = this.#suite;
+    const prepared = this.#prepared;
     const directory = mkdtempSync(join(tmpdir(), 'viommu-oracle-'));
     try {
       this.#shim = buildShim(suite.target, prepared.headers, directory);
@@ -94,8 +97,8 @@ export class Runner<K extends MachineKind> {
   }
 
   async #kind(kind: K): Promise<void> {
-    const { say } = this.options;
-    const seeds = this.#seeds(kind, this.suite.kinds);
+    const { say } = this.#options;
+    const seeds = this.#seeds(kind, this.#suite.kinds);
     if (seeds.length === 0) return;
     const begin = performance.now();
     const machines: Machines = { stock: await this.#start(kind), ours: new OurMachine(kind.ours) };
@@ -108,7 +111,7 @@ export class Runner<K extends MachineKind> {
       await machines.stock.stop();
     }
     say(
-      `${this.suite.name} ${kind.name}: ${seeds.length} cases, ${((performance.now() - begin) / 1000).toFixed(1)} s`,
+      `${this.#suite.name} ${kind.name}: ${seeds.length} cases, ${((performance.now() - begin) / 1000).toFixed(1)} s`,
     );
   }
 
@@ -117,8 +120,8 @@ export class Runner<K extends MachineKind> {
    * run too, another without.
    */
   #seeds(kind: K, kinds: readonly K[]): number[] {
-    const { seed, cases } = this.options;
-    const step = kinds === this.suite.alone ? 2 : 1;
+    const { seed, cases } = this.#options;
+    const step = kinds === this.#suite.alone ? 2 : 1;
     const all = Array.from({ length: Math.ceil(cases / step) }, (_, n) => (seed + n * step) >>> 0);
     return all.filter((at) => this.#kindOf(new Rng(at), kinds) === kind);
   }
@@ -133,11 +136,12 @@ export class Runner<K extends MachineKind> {
   }
 
   #start(kind: K): Promise<StockMachine> {
-    return StockMachine.start({ qemu: this.prepared.qemu, shim: this.#shim, args: kind.args ?? [] });
+    return StockMachine.start({ qemu: this.#prepared.qemu, shim: this.#shim, args: kind.args ?? [] });
   }
 
   async #case(kind: K, machines: Machines, seed: number): Promise<void> {
-    const { report, suite } = this;
+    const suite = this.#suite;
+    const { report } = this;
     const rng = new Rng(seed);
     this.#kindOf(rng, suite.kinds);
     const made = suite.generate(rng, kind);
@@ -167,7 +171,9 @@ export class Runner<K extends MachineKind> {
 
   /** Cases of a machine that no stock QEMU has: ours and the third reading. */
   #alone(kind: K): void {
-    const { report, suite, options } = this;
+    const suite = this.#suite;
+    const options = this.#options;
+    const { report } = this;
     const seeds = this.#seeds(kind, suite.alone);
     const begin = performance.now();
     const machine = new OurMachine(kind.ours);
@@ -195,7 +201,7 @@ export class Runner<K extends MachineKind> {
 
   #reach(step: Step, ours: Outcome, machine: OurMachine): void {
     const { reached } = this.report;
-    for (const name of this.suite.reached(step, ours, machine))
+    for (const name of this.#suite.reached(step, ours, machine))
       reached.set(name, (reached.get(name) ?? 0) + 1);
   }
 
@@ -217,7 +223,8 @@ export class Runner<K extends MachineKind> {
     seed: number,
     stockSide: (look: NonNullable<Step['look']>) => Outcome,
   ): ReadonlySet<string> | undefined {
-    const { report, suite } = this;
+    const suite = this.#suite;
+    const { report } = this;
     const found = new Set<string>();
     const side = new OurSide(suite, kind, machine, report.beside);
     for (const [index, step] of made.script.steps.entries()) {
@@ -258,7 +265,7 @@ export class Runner<K extends MachineKind> {
   #explain(difference: Difference<K>): { readonly id: string; readonly ends?: boolean }[] | undefined {
     const left = new Set(difference.fields);
     const used = [];
-    for (const entry of this.suite.known) {
+    for (const entry of this.#suite.known) {
       const claimed = entry.claims(difference).filter((name) => left.delete(name));
       if (claimed.length > 0) used.push(entry);
       if (left.size === 0) return used;
@@ -267,7 +274,7 @@ export class Runner<K extends MachineKind> {
   }
 
   #died(kind: K, made: Case, seed: number, text: string): ReadonlySet<string> | undefined {
-    const death = this.suite.deaths.find((known) => known.text.test(text));
+    const death = this.#suite.deaths.find((known) => known.text.test(text));
     if (death !== undefined) {
       this.#entry(death.id).differences++;
       return new Set([death.id]);
@@ -279,8 +286,8 @@ export class Runner<K extends MachineKind> {
   }
 
   #title(kind: K, made: Case, seed: number): string {
-    const again = `npm run oracle -- ${this.suite.name} --seed ${seed} --cases 1`;
-    return `${this.suite.name}: seed ${seed} on ${kind.name} (${made.notes.join('; ')})\n  repeat: ${again}`;
+    const again = `npm run oracle -- ${this.#suite.name} --seed ${seed} --cases 1`;
+    return `${this.#suite.name}: seed ${seed} on ${kind.name} (${made.notes.join('; ')})\n  repeat: ${again}`;
   }
 
   /** Our side is not what a plain walk of the tables says. */
@@ -299,7 +306,7 @@ export class Runner<K extends MachineKind> {
       `  not as the third reading: ${step.text}`,
       ...wrong.map((line) => `  ${line}`),
       `  ours:  ${textOf(ours ?? {})}`,
-      this.suite.describe(step, machine),
+      this.#suite.describe(step, machine),
       steps(made.script, index),
     ].join('\n');
   }
@@ -313,7 +320,7 @@ export class Runner<K extends MachineKind> {
       ...values,
       `  ours:  ${textOf(ours)}`,
       `  stock: ${textOf(stock)}`,
-      this.suite.describe(step, difference.machine),
+      this.#suite.describe(step, difference.machine),
       steps(made.script, index),
     ].join('\n');
   }

@@ -29,6 +29,7 @@ export interface Step {
  * after reset.
  */
 export class Script {
+  readonly #arenaBytes: number;
   readonly steps: Step[] = [];
   /** Pages given out so far. */
   used = 0;
@@ -38,14 +39,16 @@ export class Script {
 
   constructor(
     readonly arena: number,
-    private readonly arenaBytes: number,
-  ) {}
+    arenaBytes: number,
+  ) {
+    this.#arenaBytes = arenaBytes;
+  }
 
   /** Zeroed RAM, aligned to its size or to `align` bytes. */
   allocate(bytes = 4096, align = Math.max(4096, bytes)): number {
     const base = Math.ceil((this.arena + this.used) / align) * align;
     this.used = base + Math.ceil(bytes / 4096) * 4096 - this.arena;
-    if (this.used > this.arenaBytes) throw new Error('a case uses more memory than it may');
+    if (this.used > this.#arenaBytes) throw new Error('a case uses more memory than it may');
     return base;
   }
 

@@ -43,10 +43,12 @@ export function tlbi(
 }
 
 export class CommandQueue {
+  readonly #script: Script;
   readonly base: number;
   #produced = 0;
 
-  constructor(private readonly script: Script) {
+  constructor(script: Script) {
+    this.#script = script;
     this.base = script.allocate(ENTRY_BYTES << CMDQ_LOG2);
   }
 
@@ -87,8 +89,8 @@ export class CommandQueue {
   submit(name: string, ...commands: readonly Command[]): void {
     for (const [low, high] of commands) {
       const entry = this.base + (this.#produced % (1 << CMDQ_LOG2)) * ENTRY_BYTES;
-      this.script.store(entry, low, 'command');
-      this.script.store(entry + 8, high, 'command');
+      this.#script.store(entry, low, 'command');
+      this.#script.store(entry + 8, high, 'command');
       this.#produced = (this.#produced + 1) % (2 << CMDQ_LOG2);
     }
     this.#look(name, [store(reg(REG.CMDQ_PROD), 4, BigInt(this.#produced))]);
@@ -97,14 +99,14 @@ export class CommandQueue {
   /** The last command becomes this one, and GERRORN acknowledges the error. */
   repair([low, high]: Command): void {
     const entry = this.base + ((this.#produced + (1 << CMDQ_LOG2) - 1) % (1 << CMDQ_LOG2)) * ENTRY_BYTES;
-    this.script.store(entry, low, 'command');
-    this.script.store(entry + 8, high, 'command');
+    this.#script.store(entry, low, 'command');
+    this.#script.store(entry + 8, high, 'command');
     this.#look('GERRORN.CMDQ_ERR', [store(reg(REG.GERRORN), 4, 1n)]);
   }
 
   #look(name: string, operations: readonly ReturnType<typeof load>[]): void {
     const registers = [load(reg(REG.CMDQ_CONS), 4), load(reg(REG.GERROR), 4)];
-    this.script.look(name, [...operations, ...registers], (answers) => {
+    this.#script.look(name, [...operations, ...registers], (answers) => {
       const [cons, errors] = [answers.load(), answers.load()];
       return { 'CMDQ_CONS.RD': cons & 0xf_ffffn, 'CMDQ_CONS.ERR': (cons >> 24n) & 0x7fn, GERROR: errors };
     });

@@ -9,18 +9,17 @@ const CD_BYTES = 64;
 
 /** One table, whose descriptors are at addresses that stage 2 moves by `offset`. */
 export class ContextTable {
+  readonly #script: Script;
+  readonly #offset: bigint;
   /** S1ContextPtr, S1CDMax, S1Fmt. */
   readonly fields: Readonly<Record<string, number>>;
   readonly #base: number;
   /** log2 of the descriptors of a table of the second level; 0: linear. */
   readonly #split: 0 | 6 | 10;
 
-  constructor(
-    private readonly script: Script,
-    rng: Rng,
-    size: number,
-    private readonly offset: bigint,
-  ) {
+  constructor(script: Script, rng: Rng, size: number, offset: bigint) {
+    this.#script = script;
+    this.#offset = offset;
     const format = rng.pick([0, 0, 1, 1, 2, 3]);
     this.#split = format === 1 ? 6 : format === 2 ? 10 : 0;
     const entries = this.#split === 0 ? 2 ** size : 2 ** Math.max(0, size - this.#split);
@@ -31,15 +30,15 @@ export class ContextTable {
 
   /** Where the descriptor of a SubstreamID is, in a table that is made if need be. */
   slot(ssid: number, found: (address: number, what: string) => void): number {
-    const { script } = this;
+    const script = this.#script;
     if (this.#split === 0) return this.#base + ssid * CD_BYTES;
     const slot = this.#base + (ssid >> this.#split) * 8;
     if (script.word(slot) === 0n) {
       const bytes = CD_BYTES << this.#split;
-      script.store(slot, (BigInt(script.allocate(bytes, bytes)) + this.offset) | 1n, 'L1CD');
+      script.store(slot, (BigInt(script.allocate(bytes, bytes)) + this.#offset) | 1n, 'L1CD');
       found(slot, 'L1CD');
     }
-    const table = Number((script.word(slot) & 0xf_ffff_ffff_f000n) - this.offset);
+    const table = Number((script.word(slot) & 0xf_ffff_ffff_f000n) - this.#offset);
     return table + (ssid % 2 ** this.#split) * CD_BYTES;
   }
 }

@@ -26,6 +26,8 @@ export function generateSmmu(rng: Rng, kind: SmmuKind): Case {
 }
 
 class SmmuCase {
+  readonly #rng: Rng;
+  readonly #kind: SmmuKind;
   readonly #script = new Script(ARENA, ARENA_BYTES);
   readonly #notes: string[] = [];
   readonly #rids: readonly number[];
@@ -39,10 +41,9 @@ class SmmuCase {
    */
   #mutated = false;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly kind: SmmuKind,
-  ) {
+  constructor(rng: Rng, kind: SmmuKind) {
+    this.#rng = rng;
+    this.#kind = kind;
     const script = this.#script;
     script.bus = rng.pick([1, 2, 0x42, 0xff]);
     this.#rids = [...DEVFNS, ...SECOND_DEVFNS.map((devfn) => (script.bus << 8) | devfn)];
@@ -53,7 +54,7 @@ class SmmuCase {
   }
 
   make(): Case {
-    const { rng } = this;
+    const rng = this.#rng;
     this.#build();
     for (let n = rng.pick([0, 0, 1, 1, 2]); n > 0; n--) this.#mutate();
     this.#enable();
@@ -63,7 +64,7 @@ class SmmuCase {
       this.#requests(2 + rng.below(4));
     }
     if (rng.chance(0.15)) {
-      this.#notes.push(breakCommands(rng, this.#commands, this.kind));
+      this.#notes.push(breakCommands(rng, this.#commands, this.#kind));
       this.#requests(2);
     }
     if (rng.chance(0.05)) {
@@ -82,7 +83,7 @@ class SmmuCase {
   }
 
   #build(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     for (let n = 1 + rng.below(2); n > 0; n--) this.#spaces.push(this.#streams.space());
     const sids = new Set<number>();
     for (let n = 1 + rng.below(3); n > 0; n--) sids.add(rng.pick(this.#rids));
@@ -90,7 +91,7 @@ class SmmuCase {
   }
 
   #mutate(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const script = this.#script;
     const sets = this.#tables();
     const entries = sets.flatMap(({ leaves, nodes }) => [...leaves.map(({ entry }) => entry), ...nodes]);
@@ -111,7 +112,7 @@ class SmmuCase {
   }
 
   #wrong(value: bigint): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const address = 0xffff_ffff_f000n;
     switch (rng.below(8)) {
       case 0:
@@ -132,7 +133,7 @@ class SmmuCase {
   /** Any bit but those that lead from the arena to flash or registers. */
   #bit(): bigint {
     for (;;) {
-      const bit = this.rng.below(64);
+      const bit = this.#rng.below(64);
       if (bit !== 30) return 1n << BigInt(bit);
     }
   }
@@ -145,7 +146,7 @@ class SmmuCase {
   }
 
   #enable(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const script = this.#script;
     write(script, REG.CR1, 4, 0xd75n, 'CR1');
     write(script, REG.CR2, 4, rng.chance(0.7) ? 2n : 0n, 'CR2');
@@ -178,7 +179,7 @@ class SmmuCase {
   }
 
   #request(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const stream = rng.pick(this.#streams.list);
     const rid = rng.chance(0.05) ? rng.pick(this.#rids) : stream.sid;
     const context = this.#context(stream.space);
@@ -188,12 +189,13 @@ class SmmuCase {
   }
 
   #context({ contexts }: Space): Context | undefined {
-    return contexts.length > 1 ? this.rng.pick(contexts) : contexts[0];
+    return contexts.length > 1 ? this.#rng.pick(contexts) : contexts[0];
   }
 
   /** −1: none. What context descriptor 0 is for depends on S1DSS. */
   #substream(context: Context | undefined): number {
-    const { rng, kind } = this;
+    const rng = this.#rng;
+    const kind = this.#kind;
     if (kind.substreamBits === 0) return -1;
     if (rng.chance(0.05)) return rng.below(2 ** rng.below(14));
     if (context === undefined || context.ssid < 0) return -1;
@@ -201,7 +203,7 @@ class SmmuCase {
   }
 
   #address({ second }: Space, first: readonly Half[]): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const set = first.length > 0 ? rng.pick(first) : { tables: second, upper: false, tbi: false };
     const { tables, upper, tbi } = set;
     if (tables === undefined || rng.chance(0.12)) return this.#wildAddress(tables);
@@ -214,7 +216,7 @@ class SmmuCase {
   }
 
   #wildAddress(tables: TableSet | undefined): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const bits = BigInt(rng.pick([32, 44, 48, tables?.shape.bits ?? 40]));
     switch (rng.below(4)) {
       case 0:
@@ -230,12 +232,12 @@ class SmmuCase {
 
   /** A change that a driver would make, and the commands that the architecture asks for. */
   #change(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const stream = rng.pick(this.#streams.list);
     const { second, config } = stream.space;
     const context = this.#context(stream.space);
     const first = context?.halves ?? [];
-    if (context !== undefined && this.kind.substreamBits > 0 && rng.chance(0.3)) {
+    if (context !== undefined && this.#kind.substreamBits > 0 && rng.chance(0.3)) {
       this.#changeContext(stream.space, context);
       return;
     }
@@ -248,7 +250,7 @@ class SmmuCase {
 
   /** A context descriptor comes or goes, or records its faults from now on, or not. */
   #changeContext(space: Space, { cd, ssid }: Context): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     const bit = rng.pick([31n, 31n, 45n]);
     this.#script.store(cd, this.#script.word(cd) ^ (1n << bit), 'CD changed');
@@ -264,7 +266,7 @@ class SmmuCase {
   }
 
   #changeLeaf(space: Space, context: Context | undefined, tables: TableSet, leaf: Leaf): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const before = this.#script.word(leaf.entry);
     const value = rng.chance(0.4) ? 0n : tables.leafValue(leaf.log2);
     this.#script.store(leaf.entry, value, 'leaf changed');
@@ -277,7 +279,7 @@ class SmmuCase {
 
   /** `global`: the leaf was for every ASID, so that no one ASID drops it. */
   #invalidateFirst(space: Space, context: Context, tables: TableSet, leaf: Leaf, global: boolean): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     const upper = context.halves.some((set) => set.tables === tables && set.upper);
     const address = BigInt.asUintN(64, upper ? leaf.input - (1n << BigInt(tables.shape.bits)) : leaf.input);
@@ -310,12 +312,12 @@ class SmmuCase {
     const TG = shape.granule === 12 ? 1 : shape.granule === 14 ? 2 : 3;
     // (NUM + 1) × 2^SCALE granules. One granule needs a level (§4.4.1.1).
     const SCALE = log2 - shape.granule;
-    const NUM = this.rng.below(2);
+    const NUM = this.#rng.below(2);
     return { TG, NUM, SCALE, TTL: SCALE === 0 && NUM === 0 ? 3 : 0, Leaf: 1 };
   }
 
   #invalidateSecond(space: Space, leaf: Leaf): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     const tags = { VMID: space.vmid };
     if (rng.chance(0.4)) commands.submit('TLBI_S12_VMALL', tlbi(CMD.TLBI_S12_VMALL, tags));
@@ -328,14 +330,14 @@ class SmmuCase {
       );
       commands.sync();
       // What both stages made together is stage 1's to invalidate.
-      if (this.kind.stages === 'nested') commands.submit('TLBI_NH_ALL', tlbi(CMD.TLBI_NH_ALL, tags));
+      if (this.#kind.stages === 'nested') commands.submit('TLBI_NH_ALL', tlbi(CMD.TLBI_NH_ALL, tags));
     }
     commands.sync();
   }
 
   /** Another configuration for a stream, or none. */
   #moveStream(stream: Stream): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     stream.space = rng.pick(this.#spaces);
     this.#streams.name(stream, rng.chance(0.85));
@@ -346,7 +348,7 @@ class SmmuCase {
     }
     if (rng.chance(0.6)) commands.cfgiSte(stream.sid);
     else commands.cfgiRange(stream.sid, rng.below(8));
-    if (this.kind.stages !== '2' && rng.chance(0.3)) commands.cfgiCdAll(stream.sid);
+    if (this.#kind.stages !== '2' && rng.chance(0.3)) commands.cfgiCdAll(stream.sid);
     commands.sync();
   }
 

@@ -60,6 +60,9 @@ function quadwords<K extends string>(shape: Layout<K>, fields: { readonly [P in 
 const MOST_CONTEXTS = 3;
 
 export class Streams {
+  readonly #script: Script;
+  readonly #rng: Rng;
+  readonly #kind: SmmuKind;
   readonly list: Stream[] = [];
   /** Words worth making wrong. */
   readonly words: { readonly address: number; readonly what: string }[] = [];
@@ -68,11 +71,10 @@ export class Streams {
   readonly #base: number;
   readonly #asids: number[] = [];
 
-  constructor(
-    private readonly script: Script,
-    private readonly rng: Rng,
-    private readonly kind: SmmuKind,
-  ) {
+  constructor(script: Script, rng: Rng, kind: SmmuKind) {
+    this.#script = script;
+    this.#rng = rng;
+    this.#kind = kind;
     this.#split = rng.pick([0, 0, 6, 6, 8, 10]);
     this.#log2 = this.#split === 0 ? rng.pick([8, 8, 9, 5]) : 16;
     const entries = this.#split === 0 ? 64 << this.#log2 : 8 << (16 - this.#split);
@@ -85,10 +87,10 @@ export class Streams {
 
   /** STRTAB_BASE and STRTAB_BASE_CFG. */
   program(): void {
-    write(this.script, REG.STRTAB_BASE, 8, BigInt(this.#base), 'STRTAB_BASE');
+    write(this.#script, REG.STRTAB_BASE, 8, BigInt(this.#base), 'STRTAB_BASE');
     const format = this.linear ? 0 : 1;
     const value = this.#log2 | (this.#split << 6) | (format << 16);
-    write(this.script, REG.STRTAB_BASE_CFG, 4, BigInt(value), 'STRTAB_BASE_CFG');
+    write(this.#script, REG.STRTAB_BASE_CFG, 4, BigInt(value), 'STRTAB_BASE_CFG');
   }
 
   attach(sid: number, space: Space): Stream {
@@ -104,13 +106,14 @@ export class Streams {
     if (address === undefined) return;
     const values = quadwords(STE, { ...space.ste, V: valid ? 1 : 0 });
     for (const [n, value] of values.entries())
-      this.script.store(address + n * 8, value, `STE ${hex(sid)} +${n * 8}`);
+      this.#script.store(address + n * 8, value, `STE ${hex(sid)} +${n * 8}`);
     for (const n of [0, 1, 2, 3])
       this.words.push({ address: address + n * 8, what: `STE ${hex(sid)} +${n * 8}` });
   }
 
   #address(sid: number): number | undefined {
-    const { script, rng } = this;
+    const script = this.#script;
+    const rng = this.#rng;
     if (this.linear) return sid < 1 << this.#log2 ? this.#base + sid * STE.bytes : undefined;
     const slot = this.#base + (sid >> this.#split) * 8;
     if (script.word(slot) === 0n) {
@@ -125,7 +128,8 @@ export class Streams {
 
   /** A configuration that this kind of unit can do. */
   space(): Space {
-    const { rng, kind } = this;
+    const rng = this.#rng;
+    const kind = this.#kind;
     const translated = {
       '1': [STE_CONFIG.S1_TRANSLATE],
       '2': [STE_CONFIG.S2_TRANSLATE],
@@ -165,7 +169,9 @@ export class Streams {
     offset: bigint,
     second: TableSet | undefined,
   ): { readonly ste: Fields; readonly contexts: Context[] } {
-    const { rng, script, kind } = this;
+    const rng = this.#rng;
+    const script = this.#script;
+    const kind = this.#kind;
     const size = kind.substreamBits > 0 && rng.chance(0.85) ? 1 + rng.below(kind.substreamBits) : 0;
     if (size === 0) {
       const cd = script.allocate(CD.bytes);
@@ -188,9 +194,10 @@ export class Streams {
   }
 
   #secondStage(nested: boolean): TableSet {
-    const { rng, script } = this;
+    const rng = this.#rng;
+    const script = this.#script;
     const granule = rng.pick([12, 12, 14, 16]);
-    const widest = granule === 16 ? this.kind.outputBits : Math.min(48, this.kind.outputBits);
+    const widest = granule === 16 ? this.#kind.outputBits : Math.min(48, this.#kind.outputBits);
     const bits = rng.pick(this.#updates ? [32, 36, 40, 42, widest] : [32, 36, 40, 42, 44]);
     // Every start level whose tables are at most 16 concatenated ones.
     const levels = [0, 1, 2].filter((start) => {
@@ -207,17 +214,17 @@ export class Streams {
       bits,
       start,
       offset: 0n,
-      outputBits: this.kind.outputBits,
+      outputBits: this.#kind.outputBits,
       global: false,
       updates: this.#updates,
-      large: this.kind.outputBits === 52,
+      large: this.#kind.outputBits === 52,
     };
     return new TableSet(script, rng, shape);
   }
 
   /** The arena's own mapping first, then others. @returns what it adds */
   #mapArena(tables: TableSet): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const unit = 1n << BigInt(levelShift(tables.shape.granule, 2));
     const offset = rng.pick([0n, 0n, unit, unit * 2n]);
     // Attributes that S2PTW refuses, or tables of stage 1 that cannot be changed: rare, for nothing
@@ -233,7 +240,7 @@ export class Streams {
   }
 
   #secondFields({ root, shape }: TableSet): Fields {
-    const { rng } = this;
+    const rng = this.#rng;
     const sl0 = shape.granule === 12 ? 2 - shape.start : 3 - shape.start;
     return {
       S2T0SZ: 64 - shape.bits,
@@ -251,24 +258,26 @@ export class Streams {
   }
 
   get #updates(): boolean {
-    return this.kind.updates > 0;
+    return this.#kind.updates > 0;
   }
 
   /** HA, and HD where the unit has it. */
   #updateFields(access: string, dirty: string): Fields {
-    const { rng, kind } = this;
+    const rng = this.#rng;
+    const kind = this.#kind;
     const ha = rng.chance(0.8) ? 1 : 0;
     return { [access]: ha, [dirty]: ha === 1 && kind.updates === 2 && rng.chance(0.7) ? 1 : 0 };
   }
 
   #firstStage(cd: number, asid: number, offset: bigint, second: TableSet | undefined): Half[] {
-    const { rng, script } = this;
+    const rng = this.#rng;
+    const script = this.#script;
     const ips = rng.pick(this.#updates ? [0, 2, 4, 5, 6, 6] : [0, 2, 4, 4, 5]);
     const both = rng.chance(0.35);
     const uppers = both ? [false, true] : [rng.chance(0.2)];
     const outputs = second?.leaves ?? [];
     const tables = uppers.map((upper) => ({
-      tables: this.#firstTables(offset, Math.min(ADDRESS_BITS[ips] ?? 52, this.kind.outputBits), outputs),
+      tables: this.#firstTables(offset, Math.min(ADDRESS_BITS[ips] ?? 52, this.#kind.outputBits), outputs),
       upper,
       tbi: rng.chance(0.2),
     }));
@@ -312,21 +321,22 @@ export class Streams {
   }
 
   #firstTables(offset: bigint, outputBits: number, outputs: TableSet['leaves']): TableSet {
-    const { rng, script } = this;
+    const rng = this.#rng;
+    const script = this.#script;
     // Large tables only while there is room for them.
     const granule = rng.pick(this.#updates && script.used > ARENA_BYTES / 2 ? [12] : [12, 12, 14, 16]);
-    const widest = granule === 16 && this.kind.outputBits === 52 ? 52 : 48;
+    const widest = granule === 16 && this.#kind.outputBits === 52 ? 52 : 48;
     const bits = rng.pick([25, 32, 36, 39, 42, 47, 48, widest]);
     const start = startLevel(granule, bits);
     // Without stage 2 there is one VMID, and contexts of a stream share theirs: global leaves of
     // one would be another's.
-    const global = this.kind.stages === 'nested' && this.kind.substreamBits === 0;
+    const global = this.#kind.stages === 'nested' && this.#kind.substreamBits === 0;
     const tables = new TableSet(
       script,
       rng,
       {
         ...{ stage: 1, granule, bits, start, offset, outputBits, global, updates: this.#updates },
-        large: this.kind.outputBits === 52,
+        large: this.#kind.outputBits === 52,
       },
       outputs,
     );

@@ -64,18 +64,24 @@ export function rootBytes({ granule, bits, start }: Shape): number {
 
 /** One set of tables, written through a script. */
 export class TableSet {
+  readonly #script: Script;
+  readonly #rng: Rng;
+  /** Outputs to choose from; without it anything is. */
+  readonly #outputs: readonly Leaf[];
   readonly root: number;
   readonly leaves: Leaf[] = [];
   /** Entries that point to tables. */
   readonly nodes: number[] = [];
 
   constructor(
-    private readonly script: Script,
-    private readonly rng: Rng,
+    script: Script,
+    rng: Rng,
     readonly shape: Shape,
-    /** Outputs to choose from; without it anything is. */
-    private readonly outputs: readonly Leaf[] = [],
+    outputs: readonly Leaf[] = [],
   ) {
+    this.#script = script;
+    this.#rng = rng;
+    this.#outputs = outputs;
     const bytes = rootBytes(shape);
     this.root = script.allocate(Math.max(64, bytes), Math.max(64, bytes));
   }
@@ -89,15 +95,15 @@ export class TableSet {
       const index = (input & ((1n << BigInt(this.shape.bits)) - 1n)) >> BigInt(shift);
       const mask = at === start ? (1n << 40n) - 1n : (1n << BigInt(granule - 3)) - 1n;
       const entry = table + Number(index & mask) * 8;
-      const there = this.script.word(entry);
+      const there = this.#script.word(entry);
       if (at === level) {
         if (there === 0n) this.#leaf(input, output, entry, at, shift, bits);
         return;
       }
       if (there === 0n) {
-        const next = this.script.allocate(1 << granule, 1 << granule);
+        const next = this.#script.allocate(1 << granule, 1 << granule);
         this.nodes.push(entry);
-        this.script.store(
+        this.#script.store(
           entry,
           (BigInt(next) + this.shape.offset) | 3n | this.#tableBits(),
           `level ${at} table`,
@@ -112,12 +118,13 @@ export class TableSet {
   pickLevel(): number {
     const { granule, start, large } = this.shape;
     const blocks = granule === 12 || (large && granule === 16) ? [1, 2] : [2];
-    return this.rng.pick([3, 3, 3, ...blocks.filter((level) => level >= start)]);
+    return this.#rng.pick([3, 3, 3, ...blocks.filter((level) => level >= start)]);
   }
 
   /** An input address from few regions, so that leaves share tables. */
   pickInput(): bigint {
-    const { rng, shape } = this;
+    const rng = this.#rng;
+    const { shape } = this;
     let input = 0n;
     for (let level = shape.start; level <= 3; level++) {
       const top = level === shape.start;
@@ -137,7 +144,7 @@ export class TableSet {
 
   #leaf(input: bigint, output: bigint, entry: number, level: number, log2: number, bits: bigint): void {
     const base = (output >> BigInt(log2)) << BigInt(log2);
-    this.script.store(entry, this.#address(base) | (level === 3 ? 3n : 1n) | bits, `level ${level} leaf`);
+    this.#script.store(entry, this.#address(base) | (level === 3 ? 3n : 1n) | bits, `level ${level} leaf`);
     this.leaves.push({ input: (input >> BigInt(log2)) << BigInt(log2), log2, entry });
   }
 
@@ -150,7 +157,9 @@ export class TableSet {
   }
 
   #output(): bigint {
-    const { rng, shape, outputs } = this;
+    const rng = this.#rng;
+    const outputs = this.#outputs;
+    const { shape } = this;
     if (outputs.length > 0 && rng.chance(0.85)) {
       const { input, log2 } = rng.pick(outputs);
       return input + (rng.u64() & ((1n << BigInt(log2)) - 1n));
@@ -161,13 +170,13 @@ export class TableSet {
 
   #tableBits(): bigint {
     if (this.shape.stage === 2) return 0n;
-    const { rng } = this;
+    const rng = this.#rng;
     const ap = rng.chance(this.shape.updates ? 0.25 : 0.1) ? BigInt(rng.below(4)) << 61n : 0n;
     return ap | this.#some(0x1n << 59n, 0.05) | this.#some(0x1n << 60n, 0.05) | this.#some(0xffn << 2n, 0.05);
   }
 
   #leafBits(): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const { updates } = this.shape;
     const dirty = updates ? this.#some(DBM, 0.5) : 0n;
     const shared =
@@ -192,7 +201,7 @@ export class TableSet {
   }
 
   #some(bits: bigint, probability: number): bigint {
-    return this.rng.chance(probability) ? bits : 0n;
+    return this.#rng.chance(probability) ? bits : 0n;
   }
 }
 

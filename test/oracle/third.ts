@@ -26,19 +26,24 @@ export interface Served {
  * tables as they were.
  */
 export class OurSide<K extends MachineKind> {
+  readonly #suite: Suite<K>;
+  readonly #kind: K;
+  readonly #machine: OurMachine;
+  readonly #readings: Readings;
   readonly #ledger = new Ledger();
 
-  constructor(
-    private readonly suite: Suite<K>,
-    private readonly kind: K,
-    private readonly machine: OurMachine,
-    private readonly readings: Readings,
-  ) {}
+  constructor(suite: Suite<K>, kind: K, machine: OurMachine, readings: Readings) {
+    this.#suite = suite;
+    this.#kind = kind;
+    this.#machine = machine;
+    this.#readings = readings;
+  }
 
   serve(step: Step): Served {
-    const { machine, readings } = this;
+    const machine = this.#machine;
+    const readings = this.#readings;
     const ledger = this.#ledger;
-    const reading = this.suite.read(step, machine, this.kind, ledger);
+    const reading = this.#suite.read(step, machine, this.#kind, ledger);
     const answers = machine.run(step.operations);
     const decided = !ledger.muddled;
     const { flagged, stored } = machine.memory;

@@ -25,6 +25,8 @@ export function generateVtd(rng: Rng, kind: VtdKind): Case {
 }
 
 class VtdCase {
+  readonly #rng: Rng;
+  readonly #kind: VtdKind;
   readonly #script = new Script(ARENA, ARENA_BYTES);
   readonly #notes: string[] = [];
   readonly #scalable: boolean;
@@ -39,10 +41,9 @@ class VtdCase {
    */
   #mutated = false;
 
-  constructor(
-    private readonly rng: Rng,
-    private readonly kind: VtdKind,
-  ) {
+  constructor(rng: Rng, kind: VtdKind) {
+    this.#rng = rng;
+    this.#kind = kind;
     const script = this.#script;
     script.bus = rng.pick([1, 2, 0x42, 0xff]);
     this.#rids = [...DEVFNS, ...SECOND_DEVFNS.map((devfn) => (script.bus << 8) | devfn)];
@@ -55,7 +56,7 @@ class VtdCase {
   }
 
   make(): Case {
-    const { rng } = this;
+    const rng = this.#rng;
     if (rng.chance(0.05)) scribble(this.#script, rng);
     this.#build();
     for (let n = rng.pick([0, 0, 1, 1, 2]); n > 0; n--) this.#mutate();
@@ -81,7 +82,7 @@ class VtdCase {
   }
 
   #build(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     for (let n = 1 + rng.below(3); n > 0; n--) this.#domains.push(this.#domain());
     const rids = new Set<number>();
     for (let n = 1 + rng.below(3); n > 0; n--) rids.add(rng.pick(this.#rids));
@@ -97,11 +98,12 @@ class VtdCase {
   }
 
   get #pasids(): readonly number[] {
-    return this.kind.scalable === 'all' ? [...PASIDS, ...FAR_PASIDS] : PASIDS;
+    return this.#kind.scalable === 'all' ? [...PASIDS, ...FAR_PASIDS] : PASIDS;
   }
 
   #domain(): Domain {
-    const { rng, kind } = this;
+    const rng = this.#rng;
+    const kind = this.#kind;
     if (kind.scalable === 'all') return this.#anyDomain();
     const translated: Stage = this.#scalable && kind.scalable === 'first' ? 'first' : 'second';
     const stage = rng.chance(0.1) ? 'pass-through' : translated;
@@ -111,7 +113,8 @@ class VtdCase {
 
   /** What no stock unit has: all stages of all depths. */
   #anyDomain(): Domain {
-    const { rng, kind } = this;
+    const rng = this.#rng;
+    const kind = this.#kind;
     const wide = kind.addressWidth === 57;
     const did = 1 + rng.below(0xffff);
     const deep = (): number => rng.pick(wide ? [3, 4, 5, 5] : [3, 4]);
@@ -142,7 +145,7 @@ class VtdCase {
   }
 
   #target(): { readonly address: number; readonly what: string } {
-    const { rng } = this;
+    const rng = this.#rng;
     const sets = this.#domains.flatMap((domain) =>
       domain.second === undefined ? [domain] : [domain, domain.second],
     );
@@ -152,7 +155,7 @@ class VtdCase {
   }
 
   #wrong(value: bigint): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const address = 0x000f_ffff_ffff_f000n;
     switch (rng.below(10)) {
       case 0:
@@ -176,7 +179,7 @@ class VtdCase {
   }
 
   #enable(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     if (rng.chance(0.1)) this.#requests(1);
     commands.setRoot(this.#structures.root, this.#scalable);
@@ -190,7 +193,7 @@ class VtdCase {
     commands.contextGlobal();
     if (this.#scalable) commands.pasidCacheGlobal();
     commands.iotlbGlobal();
-    commands.wait(this.rng.chance(0.9) ? this.#script.allocate() : undefined);
+    commands.wait(this.#rng.chance(0.9) ? this.#script.allocate() : undefined);
   }
 
   #requests(count: number): void {
@@ -198,7 +201,7 @@ class VtdCase {
   }
 
   #request(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const user = rng.pick(this.#structures.users);
     const stranger = rng.chance(0.06);
     const rid = stranger ? rng.pick(this.#rids) : user.rid;
@@ -212,14 +215,14 @@ class VtdCase {
   }
 
   #address(domain: Domain): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     if (domain.leaves.length > 0 && rng.chance(0.85)) {
       const { input, level } = rng.pick(domain.leaves);
       const size = 1n << BigInt(3 + 9 * level);
       const offset = rng.u64() & (size - 1n);
       return BigInt.asUintN(64, input + offset + (rng.chance(0.1) ? size : 0n));
     }
-    const width = BigInt(rng.pick([30, 39, 48, this.kind.addressWidth]));
+    const width = BigInt(rng.pick([30, 39, 48, this.#kind.addressWidth]));
     switch (rng.below(4)) {
       case 0:
         return rng.odd64();
@@ -234,14 +237,14 @@ class VtdCase {
 
   /** A change that a driver would make, and the invalidations that the specification asks for. */
   #change(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const user = rng.pick(this.#structures.users);
     if (user.domain.leaves.length > 0 && rng.chance(0.7)) this.#changeTables(user.domain);
     else this.#moveUser(user);
   }
 
   #changeTables(domain: Domain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const script = this.#script;
     if (domain.second !== undefined && rng.chance(0.4)) {
       this.#changeTables(domain.second);
@@ -260,12 +263,12 @@ class VtdCase {
     script.store(leaf.entry, value, 'leaf changed');
     // Nothing that was not present is cached without caching mode (§6.1); the mutated may be
     // anything.
-    if (before === 0n && !this.kind.cachingMode && !this.#mutated && rng.chance(0.7)) return;
+    if (before === 0n && !this.#kind.cachingMode && !this.#mutated && rng.chance(0.7)) return;
     this.#invalidateLeaf(domain, leaf);
   }
 
   #invalidateLeaf(domain: Domain, leaf: Leaf): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     if (this.#mutated || rng.chance(0.3)) {
       this.#invalidateDomain(domain);
@@ -280,7 +283,7 @@ class VtdCase {
   }
 
   #invalidateDomain(domain: Domain): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     if (this.#mutated || rng.chance(0.2)) {
       this.#invalidateAll();
@@ -303,13 +306,13 @@ class VtdCase {
 
   /** Another domain for a user, or none. */
   #moveUser(user: User): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const commands = this.#commands;
     const old = user.domain.did;
     user.domain = rng.pick(this.#domains);
     this.#structures.name(user, rng.chance(0.85));
     this.#notes.push(`${hex(user.rid)} PASID ${user.pasid} moved`);
-    if (this.#mutated || this.kind.cachingMode || rng.chance(0.2)) {
+    if (this.#mutated || this.#kind.cachingMode || rng.chance(0.2)) {
       this.#invalidateAll();
       return;
     }
@@ -324,7 +327,7 @@ class VtdCase {
 
   /** Faults that find the record taken: of functions that have no context-entry. */
   #pileUp(): void {
-    const { rng } = this;
+    const rng = this.#rng;
     const users = this.#structures.users.map(({ rid }) => rid);
     const strangers = this.#rids.filter((rid) => !users.includes(rid));
     this.#notes.push('faults pile up');

@@ -15,29 +15,34 @@ const GCMD = { QIE: 1n << 26n, SRTP: 1n << 30n, TE: 1n << 31n } as const;
 export type Descriptor = readonly bigint[];
 
 export class Commands {
+  readonly #script: Script;
+  readonly #rng: Rng;
   #state = 0n;
   #tail = 0;
   #queue = 0;
 
   constructor(
-    private readonly script: Script,
-    private readonly rng: Rng,
+    script: Script,
+    rng: Rng,
     /** Bytes of a descriptor, or none: registers. */
     readonly descriptorBytes: 0 | 16 | 32,
-  ) {}
+  ) {
+    this.#script = script;
+    this.#rng = rng;
+  }
 
   get queued(): boolean {
     return this.descriptorBytes !== 0;
   }
 
   setRoot(root: number, scalable: boolean): void {
-    write(this.script, REG.RTADDR, 8, BigInt(root) | (scalable ? 0x400n : 0n), 'RTADDR');
+    write(this.#script, REG.RTADDR, 8, BigInt(root) | (scalable ? 0x400n : 0n), 'RTADDR');
     this.#command(GCMD.SRTP, 'GCMD.SRTP');
   }
 
   enableQueue(): void {
     if (!this.queued) return;
-    const { script } = this;
+    const script = this.#script;
     this.#queue = script.allocate();
     write(script, REG.IQT, 8, 0n, 'IQT');
     write(script, REG.IQA, 8, BigInt(this.#queue) | (this.descriptorBytes === 32 ? 0x800n : 0n), 'IQA');
@@ -52,7 +57,7 @@ export class Commands {
 
   #command(once: bigint, name: string): void {
     const operations = [store(reg(REG.GCMD), 4, this.#state | once), load(reg(REG.GSTS), 4)];
-    this.script.look(name, operations, (answers) => ({ GSTS: answers.load() }));
+    this.#script.look(name, operations, (answers) => ({ GSTS: answers.load() }));
   }
 
   // Invalidations, however they are asked for.
@@ -80,7 +85,7 @@ export class Commands {
       return;
     }
     const value = domain | (source << 16n) | (mask << 32n) | (granularity << 61n) | (1n << 63n);
-    this.script.look(
+    this.#script.look(
       `${name} by CCMD`,
       [store(reg(REG.CCMD), 8, value), load(reg(REG.CCMD), 8)],
       (answers) => {
@@ -108,7 +113,7 @@ export class Commands {
     const domain = BigInt(did);
     // ADDR, IH clear, AM.
     const pages = (address & ~0xfffn) | BigInt(mask);
-    const drain = BigInt(this.rng.below(4));
+    const drain = BigInt(this.#rng.below(4));
     if (this.queued) {
       this.submit(name, [[TYPE.IOTLB | (granularity << 4n) | (drain << 6n) | (domain << 16n), pages]]);
       return;
@@ -119,7 +124,7 @@ export class Commands {
       store(reg(REG.IOTLB), 8, value),
       load(reg(REG.IOTLB), 8),
     ];
-    this.script.look(`${name} by IOTLB`, operations, (answers) => {
+    this.#script.look(`${name} by IOTLB`, operations, (answers) => {
       const now = answers.load();
       return { 'IOTLB.IVT': Number(now >> 63n), 'IOTLB.IAIG': Number((now >> 57n) & 3n) };
     });
@@ -152,8 +157,8 @@ export class Commands {
   /** A wait descriptor: status write, or interrupt. */
   wait(statusAddress: number | undefined): void {
     if (!this.queued) return;
-    const data = BigInt(this.rng.u32());
-    const fence = this.rng.chance(0.3) ? 0x40n : 0n;
+    const data = BigInt(this.#rng.u32());
+    const fence = this.#rng.chance(0.3) ? 0x40n : 0n;
     if (statusAddress === undefined) this.submit('wait, interrupt', [[TYPE.WAIT | 0x10n | fence]]);
     else this.submit('wait, status', [[TYPE.WAIT | 0x20n | fence | (data << 32n), BigInt(statusAddress)]]);
   }
@@ -167,7 +172,7 @@ export class Commands {
   put(descriptors: readonly Descriptor[]): void {
     for (const words of descriptors) {
       for (let at = 0; at < this.descriptorBytes / 8; at++) {
-        this.script.store(this.#queue + this.#tail + at * 8, words[at] ?? 0n, 'descriptor');
+        this.#script.store(this.#queue + this.#tail + at * 8, words[at] ?? 0n, 'descriptor');
       }
       this.#tail = (this.#tail + this.descriptorBytes) % 4096;
     }
@@ -180,7 +185,7 @@ export class Commands {
   }
 
   kick(name: string, tail = this.#tail): void {
-    this.script.look(name, [store(reg(REG.IQT), 8, BigInt(tail)), ...this.#status()], queueStatus);
+    this.#script.look(name, [store(reg(REG.IQT), 8, BigInt(tail)), ...this.#status()], queueStatus);
   }
 
   /**
@@ -190,12 +195,12 @@ export class Commands {
   recover(): void {
     const tail = store(reg(REG.IQT), 8, BigInt(this.#tail));
     const operations = [tail, store(reg(REG.FSTS), 4, 0x10n), tail];
-    this.script.look('IQE cleared', [...operations, ...this.#status()], queueStatus);
+    this.#script.look('IQE cleared', [...operations, ...this.#status()], queueStatus);
   }
 
   clearCompletion(): void {
     const operations = [store(reg(REG.ICS), 4, 1n), ...this.#status()];
-    this.script.look('ICS.IWC cleared', operations, queueStatus);
+    this.#script.look('ICS.IWC cleared', operations, queueStatus);
   }
 
   #status() {

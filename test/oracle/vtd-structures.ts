@@ -25,6 +25,13 @@ export interface User {
 
 /** The structures of one root table. */
 export class Structures {
+  readonly #script: Script;
+  readonly #rng: Rng;
+  /**
+   * The unit has flags of the second stage and the extended Accessed flag, and first stages of 5
+   * levels.
+   */
+  readonly #flags: boolean;
   readonly root: number;
   readonly users: User[] = [];
   /** Words worth making wrong: root, context, PASID-directory and PASID-table entries. */
@@ -35,15 +42,14 @@ export class Structures {
   >();
 
   constructor(
-    private readonly script: Script,
-    private readonly rng: Rng,
+    script: Script,
+    rng: Rng,
     readonly scalable: boolean,
-    /**
-     * The unit has flags of the second stage and the extended Accessed flag, and first stages of 5
-     * levels.
-     */
-    private readonly flags = false,
+    flags = false,
   ) {
+    this.#script = script;
+    this.#rng = rng;
+    this.#flags = flags;
     this.root = script.allocate();
   }
 
@@ -62,7 +68,8 @@ export class Structures {
 
   /** Writes the entry of a user: its domain as it now is. */
   name(user: User, present = true): void {
-    const { script, rng } = this;
+    const script = this.#script;
+    const rng = this.#rng;
     const { domain, entry } = user;
     const pointer = BigInt(domain.root);
     const low = (present ? P : 0n) | (rng.chance(0.08) ? 2n : 0n);
@@ -79,10 +86,10 @@ export class Structures {
     const levels = domain.second?.levels ?? domain.levels;
     // Page walks snoop: without it an Accessed bit that needs setting is a fault, and the stock
     // model has none.
-    const snoop = this.flags && rng.chance(0.05) ? 0n : 1n << 23n;
+    const snoop = this.#flags && rng.chance(0.05) ? 0n : 1n << 23n;
     const mode = isFirst(domain.stage) && domain.levels === 5 ? 4n : 0n;
-    const extended = this.flags && isFirst(domain.stage) && rng.chance(0.3) ? 0x80n : 0n;
-    const dirty = this.flags && domain.stage !== 'first' && rng.chance(0.5) ? 0x200n : 0n;
+    const extended = this.#flags && isFirst(domain.stage) && rng.chance(0.3) ? 0x80n : 0n;
+    const dirty = this.#flags && domain.stage !== 'first' && rng.chance(0.5) ? 0x200n : 0n;
     script.store(entry + 16, first | mode | extended, 'PASID entry 2');
     script.store(entry + 8, BigInt(domain.did) | snoop, 'PASID entry 1');
     const shape = (BigInt(levels - 2) << 2n) | (PGTT[domain.stage] << 6n) | dirty;
@@ -91,7 +98,7 @@ export class Structures {
 
   /** The slot of a context-entry, in a table that is made if need be. */
   #context(rid: number, bytes: number): number {
-    const { script } = this;
+    const script = this.#script;
     const [bus, devfn] = [rid >> 8, rid & 0xff];
     const upper = bytes === 32 && devfn >= 128;
     const slot = this.root + bus * 16 + (upper ? 8 : 0);
@@ -105,7 +112,8 @@ export class Structures {
   }
 
   #pasidEntry(rid: number, pasid: number): number {
-    const { script, rng } = this;
+    const script = this.#script;
+    const rng = this.#rng;
     let context = this.#contexts.get(rid);
     if (context === undefined) {
       const entry = this.#context(rid, 32);
@@ -115,7 +123,7 @@ export class Structures {
       // PDTS 0: 128 directory entries, so PASIDs below 8192; every next value has twice as many, up
       // to a page of them.
       const pasids = rng.chance(0.9) ? 8n : 0n;
-      const size = this.flags ? BigInt(rng.below(3)) << 9n : 0n;
+      const size = this.#flags ? BigInt(rng.below(3)) << 9n : 0n;
       script.store(entry + 8, BigInt(own), 'context 1');
       script.store(entry, BigInt(context.directory) | P | pasids | size, 'context 0');
     }

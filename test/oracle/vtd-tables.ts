@@ -54,14 +54,17 @@ export const isFirst = (stage: Stage): boolean => stage === 'first' || stage ===
 
 /** Tables of one domain, made through a script. */
 export class Tables {
-  constructor(
-    private readonly script: Script,
-    private readonly rng: Rng,
-    private readonly options: TableOptions,
-  ) {}
+  readonly #script: Script;
+  readonly #rng: Rng;
+  readonly #options: TableOptions;
+  constructor(script: Script, rng: Rng, options: TableOptions) {
+    this.#script = script;
+    this.#rng = rng;
+    this.#options = options;
+  }
 
   domain(stage: Stage, did: number, levels: number, leaves: number, second?: Domain): Domain {
-    const root = stage === 'pass-through' ? Number(HOLES[1]) : this.script.allocate();
+    const root = stage === 'pass-through' ? Number(HOLES[1]) : this.#script.allocate();
     const below = second === undefined ? { offset: 0n } : { second, offset: this.#mapArena(second) };
     const domain: Domain = { stage, did, levels, root, leaves: [], nodes: [], ...below };
     if (stage !== 'pass-through') this.fill(domain, leaves);
@@ -78,7 +81,7 @@ export class Tables {
    * page of 2 MiB, or by small ones of which some allow less. @returns how far above its place
    */
   #mapArena(second: Domain): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const offset = rng.pick([0n, 1n << 21n, 1n << 30n, 5n << 30n]);
     const arena = BigInt(ARENA);
     if (rng.chance(0.75)) {
@@ -93,12 +96,12 @@ export class Tables {
   }
 
   #level(): number {
-    return this.rng.pick([1, 1, 1, 1, 2, 2, 3]);
+    return this.#rng.pick([1, 1, 1, 1, 2, 2, 3]);
   }
 
   /** An address from few regions, so that leaves share tables. */
   #input(domain: Domain): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     const top = domain.levels >= 4 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
     const fifth = domain.levels === 5 ? BigInt(rng.pick([0, 0, 0, 1, 255, 256, 511])) : 0n;
     const third = BigInt(rng.pick([0, 1, 1, 3, 255, 511]));
@@ -114,17 +117,17 @@ export class Tables {
     let table = domain.root;
     for (let at = domain.levels; ; at--) {
       const entry = table + Number((input >> BigInt(3 + 9 * at)) & 511n) * 8;
-      const there = this.script.word(entry);
+      const there = this.#script.word(entry);
       if (at === level || at === 1) {
         if (there === 0n) this.#leaf(domain, input, at, entry, value ?? this.leafValue(domain, at));
         else if (at > 1 && (there & SS.PS) === 0n) this.map(domain, input, at - 1);
         return;
       }
       if (there === 0n) {
-        const next = this.script.allocate();
+        const next = this.#script.allocate();
         domain.nodes.push(entry);
         const pointer = BigInt(next) + domain.offset;
-        this.script.store(entry, pointer | this.#tableBits(domain), `level ${at} entry`);
+        this.#script.store(entry, pointer | this.#tableBits(domain), `level ${at} entry`);
         table = next;
       } else if (at < 4 && (there & SS.PS) !== 0n) return;
       else table = Number((there & MASK52) - domain.offset);
@@ -133,7 +136,7 @@ export class Tables {
 
   #leaf(domain: Domain, input: bigint, level: number, entry: number, value: bigint): void {
     const size = BigInt(3 + 9 * level);
-    this.script.store(entry, value, `level ${level} leaf`);
+    this.#script.store(entry, value, `level ${level} leaf`);
     domain.leaves.push({ input: (input >> size) << size, level, entry });
   }
 
@@ -145,7 +148,8 @@ export class Tables {
 
   /** `second`: mostly to what those tables map. */
   #output(second: Domain | undefined): bigint {
-    const { rng, options } = this;
+    const rng = this.#rng;
+    const options = this.#options;
     if (second !== undefined && rng.chance(0.8)) {
       const { input, level } = rng.pick(second.leaves);
       return input + (rng.u64() & ((1n << BigInt(3 + 9 * level)) - 1n));
@@ -163,7 +167,7 @@ export class Tables {
   }
 
   #tableBits(domain: Domain): bigint {
-    const { rng } = this;
+    const rng = this.#rng;
     if (isFirst(domain.stage)) {
       return (
         FS.P | this.#some(FS.RW, 0.9) | this.#some(FS.US, 0.97) | this.#some(FS.A, 0.3) | this.#cacheBits()
@@ -175,7 +179,8 @@ export class Tables {
   }
 
   #leafBits(stage: Stage, level: number): bigint {
-    const { rng, options } = this;
+    const rng = this.#rng;
+    const options = this.#options;
     const large = level > 1 ? SS.PS : 0n;
     if (isFirst(stage)) {
       const flags = this.#some(FS.A, 0.4) | this.#some(FS.D, 0.3) | this.#some(FS.G, 0.2) | this.#cacheBits();
@@ -192,6 +197,6 @@ export class Tables {
   }
 
   #some(bits: bigint, probability: number): bigint {
-    return this.rng.chance(probability) ? bits : 0n;
+    return this.#rng.chance(probability) ? bits : 0n;
   }
 }

@@ -8,12 +8,15 @@ export type StageOneFormat = 'vtd' | 'arm';
 
 /** Hands out zeroed pages of guest memory, upwards. */
 export class GuestPages {
-  constructor(private next: number) {}
+  #next: number;
+  constructor(next: number) {
+    this.#next = next;
+  }
 
   take(pages = 1): number {
     const bytes = pages * 4096;
-    const start = Math.ceil(this.next / bytes) * bytes;
-    this.next = start + bytes;
+    const start = Math.ceil(this.#next / bytes) * bytes;
+    this.#next = start + bytes;
     return start;
   }
 }
@@ -30,24 +33,26 @@ const ARM = {
 
 /** Four levels of 4 KiB pages. */
 export class GuestTables {
+  readonly #memory: ArrayMemory;
+  readonly #pages: GuestPages;
+  readonly #format: StageOneFormat;
   readonly root: number;
 
-  constructor(
-    private readonly memory: ArrayMemory,
-    private readonly pages: GuestPages,
-    private readonly format: StageOneFormat,
-  ) {
+  constructor(memory: ArrayMemory, pages: GuestPages, format: StageOneFormat) {
+    this.#memory = memory;
+    this.#pages = pages;
+    this.#format = format;
     this.root = pages.take();
   }
 
   /** Maps one 4 KiB page. */
   map(input: bigint, output: number, write = true): void {
-    this.memory.poke(this.entry(input, true) as number, BigInt(output) | this.leaf(write));
+    this.#memory.poke(this.entry(input, true) as number, BigInt(output) | this.#leaf(write));
   }
 
   unmap(input: bigint): void {
     const entry = this.entry(input, false);
-    if (entry !== undefined) this.memory.poke(entry, 0n);
+    if (entry !== undefined) this.#memory.poke(entry, 0n);
   }
 
   /** Guest-physical address of the leaf entry. */
@@ -57,12 +62,12 @@ export class GuestTables {
       const index = Number((input >> BigInt(12 + 9 * (level - 1))) & 511n);
       const entry = table + index * 8;
       if (level === 1) return entry;
-      const value = this.memory.peek(entry) ?? 0n;
+      const value = this.#memory.peek(entry) ?? 0n;
       if (value === 0n) {
         if (!make) return undefined;
-        const below = this.pages.take();
-        const bits = this.format === 'vtd' ? VTD.P | VTD.RW | VTD.US : ARM.TABLE;
-        this.memory.poke(entry, BigInt(below) | bits);
+        const below = this.#pages.take();
+        const bits = this.#format === 'vtd' ? VTD.P | VTD.RW | VTD.US : ARM.TABLE;
+        this.#memory.poke(entry, BigInt(below) | bits);
         table = below;
       } else {
         table = Number(value & 0xffff_ffff_f000n);
@@ -70,8 +75,8 @@ export class GuestTables {
     }
   }
 
-  private leaf(write: boolean): bigint {
-    if (this.format === 'vtd') return VTD.P | VTD.US | (write ? VTD.RW : 0n);
+  #leaf(write: boolean): bigint {
+    if (this.#format === 'vtd') return VTD.P | VTD.US | (write ? VTD.RW : 0n);
     return ARM.PAGE | ARM.AF | ARM.NG | ARM.USER | (write ? 0n : ARM.READ_ONLY);
   }
 }

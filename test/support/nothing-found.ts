@@ -6,16 +6,19 @@ import type { Reporter, TestModule, Vitest } from 'vitest/node';
  * and no success.
  */
 class NothingFound implements Reporter {
-  constructor(private readonly vitest: Vitest) {}
+  readonly #vitest: Vitest;
+  constructor(vitest: Vitest) {
+    this.#vitest = vitest;
+  }
 
   onTestRunEnd(modules: readonly TestModule[]): void {
-    const { testNamePattern } = this.vitest.config;
-    if (testNamePattern === undefined || this.vitest.config.watch) return;
+    const { testNamePattern } = this.#vitest.config;
+    if (testNamePattern === undefined || this.#vitest.config.watch) return;
     const ran = modules.some((module) =>
       [...module.children.allTests()].some((test) => test.result().state !== 'skipped'),
     );
     if (ran) return;
-    this.vitest.logger.error(
+    this.#vitest.logger.error(
       `\nNo test has run: no name matches ${testNamePattern}, or what matches was skipped.`,
     );
     process.exitCode = 1;

@@ -46,10 +46,13 @@ function meetsHole({ holeFirst, holeLast }: WalkTables, first: bigint, size: big
 }
 
 export class Walker {
+  readonly #memory: GuestMemory;
   readonly #told = new Map<string, WalkTables>();
   readonly #result = new WalkResult();
 
-  constructor(private readonly memory: GuestMemory) {}
+  constructor(memory: GuestMemory) {
+    this.#memory = memory;
+  }
 
   /** What a PEER_WALK that is sent at this moment says: the model is asked once more. */
   describe(model: Iommu, rid: number, pasid: number, hi: number): WalkTables {
@@ -74,7 +77,7 @@ export class Walker {
     address: bigint,
   ): { readonly spans: readonly number[]; readonly space: number; readonly sub: number } | undefined {
     const tables = this.#told.get(`${rid} ${pasid}`);
-    const block = tables && walkAsPeer(this.memory, tables, access, address, this.#result);
+    const block = tables && walkAsPeer(this.#memory, tables, access, address, this.#result);
     if (tables === undefined || block === undefined) return undefined;
     const halves = (value: bigint): number[] => [Number(value & 0xffffffffn), Number(value >> 32n)];
     const spans = [...halves(block.input), ...halves(block.output), block.log2Size, block.rights];

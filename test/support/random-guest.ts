@@ -120,6 +120,8 @@ export interface Sight {
 }
 
 export class RandomGuest {
+  readonly #rng: Rng;
+  readonly #forgets: boolean;
   readonly #unit: Unit;
   /** Who is attached to what. */
   readonly #users = new Map<
@@ -135,9 +137,11 @@ export class RandomGuest {
   constructor(
     kind: GuestKind,
     readonly machine: Machine,
-    private readonly rng: Rng,
-    private readonly forgets: boolean,
+    rng: Rng,
+    forgets: boolean,
   ) {
+    this.#rng = rng;
+    this.#forgets = forgets;
     this.#unit = kind.startsWith('vtd')
       ? vtdUnit(machine, rng, kind === 'vtd scalable')
       : smmuUnit(machine, rng, kind === 'smmuv3 messages');
@@ -160,7 +164,7 @@ export class RandomGuest {
   }
 
   #act(): string {
-    const { rng } = this;
+    const rng = this.#rng;
     const space = rng.pick(this.#unit.spaces);
     const mapped = this.#mapped.get(space) as Set<number>;
     const first = rng.below(WINDOW);
@@ -180,7 +184,7 @@ export class RandomGuest {
       case 3:
       case 4:
         for (const page of pages) mapped.delete(page);
-        if (this.forgets && rng.chance(0.3)) {
+        if (this.#forgets && rng.chance(0.3)) {
           space.forget(input, count * 4096);
           this.#owed.push({ space, input, bytes: count * 4096 });
           return `forget ${space.name} ${first}+${count}`;
@@ -213,7 +217,7 @@ export class RandomGuest {
 
   /** One access, and where it landed. */
   #dma(): string {
-    const { rng } = this;
+    const rng = this.#rng;
     const users = [...this.#users.values()];
     if (users.length === 0) return 'nobody';
     const { space, rid, pasid } = rng.pick(users);

@@ -33,6 +33,7 @@ const BEGIN = 1;
  * store ends when nothing is pending.
  */
 export class ShadowMachine extends LocalMachine {
+  readonly #early: () => boolean;
   readonly shadow: Shadow;
   /**
    * Looks on from outside: it hears what the guest writes, and nothing of what the model announces.
@@ -60,10 +61,11 @@ export class ShadowMachine extends LocalMachine {
   constructor(
     memory: GuestMemory,
     options: Readonly<Record<string, string>> = {},
-    private readonly early: () => boolean = () => true,
+    early: () => boolean = () => true,
     model = 'vtd',
   ) {
     super(memory, options, model);
+    this.#early = early;
     this.shadow = new Shadow(memory, (event) => this.shadowEvents.push(event));
     const Commands = model === 'vtd' ? VtdCommands : SmmuCommands;
     this.audit = new Audit(this.shadow, this.model, memory, new Commands(this.registers, memory));
@@ -159,7 +161,7 @@ export class ShadowMachine extends LocalMachine {
         this.#sent.push(sent);
         this.batches.push(sent);
       }
-      if (this.#sent.length > 0 && this.early()) {
+      if (this.#sent.length > 0 && this.#early()) {
         this.#one();
         continue;
       }

@@ -122,8 +122,8 @@ export class TestSmmu {
   /** What `pendingAcks` says; a test sets it before an input. */
   acks = 0;
   readonly model: Iommu;
-  private nextPage = FIRST_PAGE;
-  private produced = 0;
+  #nextPage = FIRST_PAGE;
+  #produced = 0;
 
   constructor(
     readonly options: Readonly<Record<string, string>> = {},
@@ -147,8 +147,8 @@ export class TestSmmu {
   /** Fresh zeroed pages of RAM, aligned to their size. */
   page(count = 1): number {
     const bytes = count * 4096;
-    const page = Math.ceil(this.nextPage / bytes) * bytes;
-    this.nextPage = page + bytes;
+    const page = Math.ceil(this.#nextPage / bytes) * bytes;
+    this.#nextPage = page + bytes;
     return page;
   }
 
@@ -232,11 +232,11 @@ export class TestSmmu {
   /** Puts commands on the queue and moves the producer. */
   submit(...commands: readonly ArrayLike<number>[]): void {
     for (const words of commands) {
-      const index = this.produced & (2 ** QUEUE_LOG2 - 1);
+      const index = this.#produced & (2 ** QUEUE_LOG2 - 1);
       this.store(COMMAND_QUEUE + index * COMMAND_BYTES, words);
-      this.produced = (this.produced + 1) & (2 ** (QUEUE_LOG2 + 1) - 1);
+      this.#produced = (this.#produced + 1) & (2 ** (QUEUE_LOG2 + 1) - 1);
     }
-    this.write32(CMDQ_PROD.offset, this.produced);
+    this.write32(CMDQ_PROD.offset, this.#produced);
   }
 
   get consumed(): number {
@@ -261,14 +261,14 @@ export class TestSmmu {
     const mask = 2 ** (QUEUE_LOG2 + 1) - 1;
     let cons = this.read(EVENTQ_CONS.offset);
     while ((cons & mask) !== (this.read(EVENTQ_PROD.offset) & mask)) {
-      found.push(this.event(EVENT_QUEUE + (cons & (2 ** QUEUE_LOG2 - 1)) * EVENT_BYTES));
+      found.push(this.#event(EVENT_QUEUE + (cons & (2 ** QUEUE_LOG2 - 1)) * EVENT_BYTES));
       cons = ((cons & ~mask) | ((cons + 1) & mask)) >>> 0;
     }
     this.write32(EVENTQ_CONS.offset, cons);
     return found;
   }
 
-  private event(address: number): Recorded {
+  #event(address: number): Recorded {
     const words = new Uint32Array(EVENT_BYTES / 4);
     this.memory.loadWords(address, words, words.length);
     const shape = EVENT_LAYOUT[words[0] & 0xff] as Layout<string>;
@@ -312,7 +312,7 @@ export class TestSmmu {
   }
 
   ask(sid: number, address: bigint, access: number, ssid: number, kind: number, mayStall = false): Outcome {
-    const result = this.request(sid, address, access, ssid, kind, mayStall);
+    const result = this.#request(sid, address, access, ssid, kind, mayStall);
     const [, , outLo, outHi, log2, permissions] = result.spans;
     const { status, stall, space, count } = result;
     if ((status === TRANSLATE_STATUS.OK) !== count > 0) throw new Error(`status ${status}, ${count} spans`);
@@ -320,7 +320,7 @@ export class TestSmmu {
     return { status, stall, space, output: BigInt(outLo) | (BigInt(outHi) << 32n), log2, permissions };
   }
 
-  private request(
+  #request(
     sid: number,
     address: bigint,
     access: number,
@@ -343,7 +343,7 @@ export class TestSmmu {
   }
 
   translate(sid: number, address: bigint, access: number, ssid = NO_PASID): Answer {
-    const result = this.request(sid, address, access, ssid, REQUEST.UNTRANSLATED, false);
+    const result = this.#request(sid, address, access, ssid, REQUEST.UNTRANSLATED, false);
     const [, , outLo, outHi, log2, permissions] = result.spans;
     const ok = result.status === TRANSLATE_STATUS.OK;
     const base = BigInt(outLo) | (BigInt(outHi) << 32n);

@@ -79,9 +79,9 @@ export class TestMachine {
   /** What `pendingAcks` says; a test sets it before an input. */
   acks = 0;
   readonly model;
-  private nextPage = FIRST_PAGE;
-  private commands = 0;
-  private tail = 0;
+  #nextPage = FIRST_PAGE;
+  #commands = 0;
+  #tail = 0;
 
   constructor(
     readonly options: Readonly<Record<string, string>> = {},
@@ -102,8 +102,8 @@ export class TestMachine {
 
   /** A fresh zeroed page of RAM. */
   page(): number {
-    const page = this.nextPage;
-    this.nextPage += 4096;
+    const page = this.#nextPage;
+    this.#nextPage += 4096;
     return page;
   }
 
@@ -131,33 +131,33 @@ export class TestMachine {
   /** Sets the root table and its mode, and waits for the status. */
   setRoot(mode: number, table = ROOT_TABLE): void {
     this.write64(RTADDR_REG.offset, table + mode * 2 ** 10);
-    this.write32(GCMD_REG.offset, this.commands + GCMD.SRTP);
+    this.write32(GCMD_REG.offset, this.#commands + GCMD.SRTP);
   }
 
   enable(): void {
-    this.command(GCMD.TE, true);
+    this.#command(GCMD.TE, true);
   }
 
   disable(): void {
-    this.command(GCMD.TE, false);
+    this.#command(GCMD.TE, false);
   }
 
   /** Enables the queue with `2^size` pages. */
   enableQueue(wide: boolean, size = 0, base = QUEUE): void {
     this.write64(IQT_REG.offset, 0);
-    this.tail = 0;
+    this.#tail = 0;
     this.write64(IQA_REG.offset, base + (wide ? 2 ** 11 : 0) + size);
-    this.command(GCMD.QIE, true);
+    this.#command(GCMD.QIE, true);
   }
 
   disableQueue(): void {
-    this.command(GCMD.QIE, false);
+    this.#command(GCMD.QIE, false);
   }
 
-  private command(bit: number, on: boolean): void {
-    const had = Math.floor(this.commands / bit) % 2 === 1;
-    if (on !== had) this.commands += on ? bit : -bit;
-    this.write32(GCMD_REG.offset, this.commands);
+  #command(bit: number, on: boolean): void {
+    const had = Math.floor(this.#commands / bit) % 2 === 1;
+    if (on !== had) this.#commands += on ? bit : -bit;
+    this.write32(GCMD_REG.offset, this.#commands);
   }
 
   /** Bits of GSTS that are set. */
@@ -178,12 +178,12 @@ export class TestMachine {
     const base = IQA_REG.get.IQA(this.registers, IQA_REG.offset >> 2);
     for (const words of descriptors) {
       this.store(
-        base + this.tail,
+        base + this.#tail,
         Array.from({ length: bytes / 4 }, (_, index) => words[index] ?? 0),
       );
-      this.tail = (this.tail + bytes) % size;
+      this.#tail = (this.#tail + bytes) % size;
     }
-    this.write64(IQT_REG.offset, this.tail);
+    this.write64(IQT_REG.offset, this.#tail);
   }
 
   /** Legacy context-entry of a requester, with its root-entry. Returns its address. */

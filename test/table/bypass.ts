@@ -12,27 +12,29 @@ const SPACE = 1;
 const ALL_PAGES = 2 ** 30;
 
 export class BypassGuest implements CellGuest {
+  readonly #making: Making;
   readonly device: SimDevice;
   readonly ram: PortRam;
-  private readonly rig: RigGuest;
+  readonly #rig: RigGuest;
 
-  constructor(private readonly making: Making) {
-    this.rig = new RigGuest(making.host, making.name, 'type1');
-    this.ram = new PortRam(this.rig.memory);
-    this.device = addDevice(making, this.rig.port);
-    this.rig.space(SPACE, this.device);
-    this.rig.attach(this.device, SPACE);
+  constructor(making: Making) {
+    this.#making = making;
+    this.#rig = new RigGuest(making.host, making.name, 'type1');
+    this.ram = new PortRam(this.#rig.memory);
+    this.device = addDevice(making, this.#rig.port);
+    this.#rig.space(SPACE, this.device);
+    this.#rig.attach(this.device, SPACE);
   }
 
   get side(): SimGuest {
-    return this.rig.port;
+    return this.#rig.port;
   }
   map(_pasid: number, address: number, gpa: number): void {
-    const { code, text } = this.rig.map(SPACE, address / 4096, gpa / 4096, 1);
+    const { code, text } = this.#rig.map(SPACE, address / 4096, gpa / 4096, 1);
     if (code !== 'OK') throw new Error(text);
   }
   unmap(_pasid: number, address: number): void {
-    this.rig.unmap(SPACE, address / 4096, 1);
+    this.#rig.unmap(SPACE, address / 4096, 1);
   }
   createPasid(): number {
     throw new Error('no PASIDs without a vIOMMU');
@@ -42,17 +44,17 @@ export class BypassGuest implements CellGuest {
     return undefined;
   }
   reset(): void {
-    this.rig.unmap(SPACE, 0, ALL_PAGES);
+    this.#rig.unmap(SPACE, 0, ALL_PAGES);
   }
   restart(): void {
     this.reset();
   }
   unplug(): void {
-    this.rig.detach(this.device);
-    this.rig.ok((port, done) => port.destroySpace(SPACE, done));
-    this.making.host.removeDevice(this.device);
+    this.#rig.detach(this.device);
+    this.#rig.ok((port, done) => port.destroySpace(SPACE, done));
+    this.#making.host.removeDevice(this.device);
   }
   close(): void {
-    this.making.host.removeGuest(this.rig.port);
+    this.#making.host.removeGuest(this.#rig.port);
   }
 }

@@ -147,21 +147,22 @@ interface Cell {
 
 /** Guests of one cell: VFs, or mdevs of one parent. */
 class Guests {
+  readonly #cell: Cell;
+  readonly #socket: string | undefined;
   readonly host: SimHost;
-  private count = 0;
+  #count = 0;
 
-  constructor(
-    private readonly cell: Cell,
-    private readonly socket: string | undefined,
-  ) {
+  constructor(cell: Cell, socket: string | undefined) {
+    this.#cell = cell;
+    this.#socket = socket;
     const { kind, device } = cell;
     this.host = new SimHost({ kind, tableBytes: 2 ** 24 });
     if (device === 'mdev') this.host.addParent(HOST_RID);
   }
 
   make(): CellGuest {
-    const { kind, device, column, strategy } = this.cell;
-    const index = this.count++;
+    const { kind, device, column, strategy } = this.#cell;
+    const index = this.#count++;
     const making = {
       host: this.host,
       kind,
@@ -171,7 +172,7 @@ class Guests {
       strategy,
       pasids: column === 'pasid',
     };
-    return this.socket === undefined ? new BypassGuest(making) : makeWiredGuest(making, this.socket);
+    return this.#socket === undefined ? new BypassGuest(making) : makeWiredGuest(making, this.#socket);
   }
 }
 

@@ -29,7 +29,7 @@ export function makeWiredGuest(making: Making, socket: string): WiredGuest {
 export abstract class WiredGuest implements CellGuest {
   readonly machine: WiredMachine;
   readonly device: SimDevice;
-  private readonly plugged: string;
+  readonly #plugged: string;
 
   /**
    * `options` are those that were chosen for this VM; what the plan needs is the daemon's matter.
@@ -43,10 +43,10 @@ export abstract class WiredGuest implements CellGuest {
     const { host, name } = making;
     this.machine = new WiredMachine({ socket, host, name, bytes: RAM, model, options });
     this.device = addDevice(making, this.machine.guest);
-    this.plugged = CHOICES[this.machine.plug(this.device, GUEST_RID)];
-    if (this.plugged !== making.strategy.choice) {
+    this.#plugged = CHOICES[this.machine.plug(this.device, GUEST_RID)];
+    if (this.#plugged !== making.strategy.choice) {
       this.close();
-      throw new Error(`the daemon has chosen ${this.plugged}, not ${making.strategy.choice}`);
+      throw new Error(`the daemon has chosen ${this.#plugged}, not ${making.strategy.choice}`);
     }
   }
 
@@ -87,9 +87,9 @@ export abstract class WiredGuest implements CellGuest {
 }
 
 class VtdGuest extends WiredGuest {
-  private driver!: VtdDriver;
-  private readonly spaces = new Map<number, VtdDomain>();
-  private nextPasid = 1;
+  #driver!: VtdDriver;
+  readonly #spaces = new Map<number, VtdDomain>();
+  #nextPasid = 1;
 
   constructor(making: Making, socket: string) {
     super(making, socket, 'vtd', making.pasids ? {} : { 'pasid-bits': '0' });
@@ -98,26 +98,26 @@ class VtdGuest extends WiredGuest {
 
   protected begin(): void {
     const { strategy, kind } = this.making;
-    this.spaces.clear();
-    this.nextPasid = 1;
-    this.driver = new VtdDriver(this.machine.vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
-    this.driver.start();
+    this.#spaces.clear();
+    this.#nextPasid = 1;
+    this.#driver = new VtdDriver(this.machine.vm, { mode: 'scalable', pages: [RAM / 2, RAM], pdts: 3 });
+    this.#driver.start();
     // On vt-d2 requests without PASID can't be nested: the guest passes them through.
-    const own = kind === 'vtd2' && strategy.choice === 'nest' ? 'pass-through' : this.stage;
-    this.attach(-1, this.driver.createDomain(own));
+    const own = kind === 'vtd2' && strategy.choice === 'nest' ? 'pass-through' : this.#stage();
+    this.#attach(-1, this.#driver.createDomain(own));
   }
 
   /**
    * First stages where there are any, as kernels do. A guest that is shadowed must not be offered
    * them.
    */
-  private get stage(): 'first' | 'second' {
-    return this.driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
+  #stage(): 'first' | 'second' {
+    return this.#driver.registers.field(ECAP_REG, 'FSTS') === 1 ? 'first' : 'second';
   }
 
-  private attach(pasid: number, domain: VtdDomain): void {
-    this.spaces.set(pasid, domain);
-    this.driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
+  #attach(pasid: number, domain: VtdDomain): void {
+    this.#spaces.set(pasid, domain);
+    this.#driver.attach(GUEST_RID, domain, pasid < 0 ? {} : { pasid });
   }
 
   /**
@@ -125,12 +125,12 @@ class VtdGuest extends WiredGuest {
    * does.
    */
   exchange(pasid: number, first: boolean, address: number, bytes: number): void {
-    const { driver } = this;
-    const domain = this.spaces.get(pasid) as VtdDomain;
+    const driver = this.#driver;
+    const domain = this.#spaces.get(pasid) as VtdDomain;
     const root = Number(domain.table?.rootAddress ?? 0n);
     domain.table?.unmap(BigInt(address), bytes);
     const next = { ...domain, did: driver.createDomain('pass-through').did };
-    this.spaces.set(pasid, next);
+    this.#spaces.set(pasid, next);
     const entry = Math.max(pasid, 0);
     const stage =
       domain.kind === 'first'
@@ -148,43 +148,43 @@ class VtdGuest extends WiredGuest {
   }
 
   map(pasid: number, address: number, gpa: number): void {
-    this.driver.map(this.spaces.get(pasid) as VtdDomain, BigInt(address), gpa, 4096);
+    this.#driver.map(this.#spaces.get(pasid) as VtdDomain, BigInt(address), gpa, 4096);
   }
   unmap(pasid: number, address: number): void {
-    this.driver.unmap(this.spaces.get(pasid) as VtdDomain, BigInt(address), 4096);
+    this.#driver.unmap(this.#spaces.get(pasid) as VtdDomain, BigInt(address), 4096);
   }
   createPasid(): number {
-    const pasid = this.allocate();
-    this.attach(pasid, this.driver.createDomain(this.stage));
+    const pasid = this.#allocate();
+    this.#attach(pasid, this.#driver.createDomain(this.#stage()));
     return pasid;
   }
   /** As a kernel does: from the unit where it says that PASIDs come from there. */
-  private allocate(): number {
-    const commands = new VirtualCommands(this.driver.registers);
-    if (!commands.offered) return this.nextPasid++;
+  #allocate(): number {
+    const commands = new VirtualCommands(this.#driver.registers);
+    if (!commands.offered) return this.#nextPasid++;
     const pasid = commands.allocate();
     if (pasid === undefined) throw new Error('no PASID');
     return pasid;
   }
   destroyPasid(pasid: number): void {
-    this.driver.detach(GUEST_RID, this.spaces.get(pasid) as VtdDomain, pasid);
-    this.spaces.delete(pasid);
-    const commands = new VirtualCommands(this.driver.registers);
+    this.#driver.detach(GUEST_RID, this.#spaces.get(pasid) as VtdDomain, pasid);
+    this.#spaces.delete(pasid);
+    const commands = new VirtualCommands(this.#driver.registers);
     if (commands.offered && !commands.free(pasid)) throw new Error('PASID not freed');
   }
   protected drainFaults(): GuestFault[] {
-    return this.driver.faults
+    return this.#driver.faults
       .drain()
       .map(({ reason, pasid }) => ({ name: faultName(reason).split(':')[0] as string, pasid }));
   }
 }
 
 class SmmuGuest extends WiredGuest {
-  private driver!: SmmuDriver;
-  private readonly spaces = new Map<number, SmmuDomain>();
-  private nextPasid = 1;
+  #driver!: SmmuDriver;
+  readonly #spaces = new Map<number, SmmuDomain>();
+  #nextPasid = 1;
   /** The stream has a CD of its own, and not the driver's table of them. */
-  private away = false;
+  #away = false;
 
   constructor(making: Making, socket: string) {
     super(making, socket, 'smmuv3', making.pasids ? {} : { 'ssid-bits': '0' });
@@ -192,29 +192,29 @@ class SmmuGuest extends WiredGuest {
   }
 
   protected begin(): void {
-    this.spaces.clear();
-    this.nextPasid = 1;
-    this.away = false;
-    this.driver = new SmmuDriver(this.machine.vm, { pages: [RAM / 2, RAM] });
-    this.driver.start();
-    const own = this.driver.createDomain('first');
-    this.spaces.set(-1, own);
-    this.driver.attach(GUEST_RID, own, { ssidBits: Math.min(8, this.driver.capabilities.ssidBits) });
+    this.#spaces.clear();
+    this.#nextPasid = 1;
+    this.#away = false;
+    this.#driver = new SmmuDriver(this.machine.vm, { pages: [RAM / 2, RAM] });
+    this.#driver.start();
+    const own = this.#driver.createDomain('first');
+    this.#spaces.set(-1, own);
+    this.#driver.attach(GUEST_RID, own, { ssidBits: Math.min(8, this.#driver.capabilities.ssidBits) });
   }
 
   /** No caching mode: nothing is said but what the stores themselves say. */
   map(pasid: number, address: number, gpa: number): void {
-    this.driver.map(this.spaces.get(pasid) as SmmuDomain, BigInt(address), gpa, 4096);
+    this.#driver.map(this.#spaces.get(pasid) as SmmuDomain, BigInt(address), gpa, 4096);
   }
   unmap(pasid: number, address: number): void {
-    this.driver.unmap(this.spaces.get(pasid) as SmmuDomain, BigInt(address), 4096);
+    this.#driver.unmap(this.#spaces.get(pasid) as SmmuDomain, BigInt(address), 4096);
   }
   createPasid(): number {
-    const pasid = this.allocate();
-    const domain = this.driver.createDomain('first');
-    if (this.away) this.comeHome();
-    this.spaces.set(pasid, domain);
-    this.driver.attachSubstream(GUEST_RID, pasid, domain);
+    const pasid = this.#allocate();
+    const domain = this.#driver.createDomain('first');
+    if (this.#away) this.#comeHome();
+    this.#spaces.set(pasid, domain);
+    this.#driver.attachSubstream(GUEST_RID, pasid, domain);
     return pasid;
   }
   /**
@@ -222,41 +222,41 @@ class SmmuGuest extends WiredGuest {
    * S1ContextPtr.
    */
   exchange(pasid: number, first: boolean): void {
-    const { driver } = this;
-    const before = this.spaces.get(pasid) as SmmuDomain;
+    const driver = this.#driver;
+    const before = this.#spaces.get(pasid) as SmmuDomain;
     const domain = { ...driver.createDomain('first'), asid: before.asid, users: before.users };
-    this.spaces.set(pasid, domain);
+    this.#spaces.set(pasid, domain);
     if (first) driver.commands.asid(0, domain.asid);
     if (pasid >= 0) driver.attachSubstream(GUEST_RID, pasid, domain);
-    else if (this.away || this.spaces.size > 1) this.comeHome();
+    else if (this.#away || this.#spaces.size > 1) this.#comeHome();
     else {
       const cd = driver.pages.take();
       storeStructure(this.ram, cd, CD, firstStageFields(domain, driver.capabilities.outputBits));
       driver.streams.set(GUEST_RID, { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: cd });
       driver.commands.stream(GUEST_RID);
-      this.away = true;
+      this.#away = true;
     }
     if (!first) driver.commands.asid(0, domain.asid);
     driver.commands.sync();
   }
-  private comeHome(): void {
-    this.away = false;
-    this.driver.attach(GUEST_RID, this.spaces.get(-1) as SmmuDomain);
+  #comeHome(): void {
+    this.#away = false;
+    this.#driver.attach(GUEST_RID, this.#spaces.get(-1) as SmmuDomain);
   }
-  private allocate(): number {
-    const commands = new SmmuVirtualCommands(this.driver.registers);
-    if (!commands.offered) return this.nextPasid++;
+  #allocate(): number {
+    const commands = new SmmuVirtualCommands(this.#driver.registers);
+    if (!commands.offered) return this.#nextPasid++;
     const pasid = commands.allocate();
     if (pasid === undefined) throw new Error('no PASID');
     return pasid;
   }
   destroyPasid(pasid: number): void {
-    this.driver.detachSubstream(GUEST_RID, pasid, this.spaces.get(pasid) as SmmuDomain);
-    this.spaces.delete(pasid);
-    const commands = new SmmuVirtualCommands(this.driver.registers);
+    this.#driver.detachSubstream(GUEST_RID, pasid, this.#spaces.get(pasid) as SmmuDomain);
+    this.#spaces.delete(pasid);
+    const commands = new SmmuVirtualCommands(this.#driver.registers);
     if (commands.offered && !commands.free(pasid)) throw new Error('PASID not freed');
   }
   protected drainFaults(): GuestFault[] {
-    return this.driver.events.drain().map(({ name, ssid }) => ({ name, pasid: ssid }));
+    return this.#driver.events.drain().map(({ name, ssid }) => ({ name, pasid: ssid }));
   }
 }

@@ -18,39 +18,40 @@ import type { SmmuLookup } from './lookup.js';
 import { Stream } from './stream.js';
 
 export class SmmuAddressSpaces implements SpacesView {
+  readonly #config: SmmuConfig;
+  readonly #lookup: SmmuLookup;
+  readonly #control: Control;
   /**
    * An SMMU need not be told of an entry that was invalid: there is no caching mode (IHI 0070
    * §4.4).
    */
   readonly mapsInSilence = true;
-  private readonly stream: Stream;
-  private readonly fault = new Fault();
+  readonly #stream: Stream;
+  readonly #fault = new Fault();
 
-  constructor(
-    private readonly config: SmmuConfig,
-    formats: SmmuFormats,
-    private readonly lookup: SmmuLookup,
-    private readonly control: Control,
-  ) {
-    this.stream = new Stream(formats.none);
+  constructor(config: SmmuConfig, formats: SmmuFormats, lookup: SmmuLookup, control: Control) {
+    this.#config = config;
+    this.#lookup = lookup;
+    this.#control = control;
+    this.#stream = new Stream(formats.none);
   }
 
   tables(rid: number, pasid: number, out: AddressSpaceTables): void {
-    const { stream } = this;
-    const { enabled } = this.control;
+    const stream = this.#stream;
+    const { enabled } = this.#control;
     out.count = 0;
     out.holeFirst = 1;
     out.holeLast = 0;
     out.addressed = false;
     out.silent = false;
     out.updates = true;
-    out.reach = this.config.outputBits;
+    out.reach = this.#config.outputBits;
     out.space = NO_DOMAIN;
     out.sub = ANY;
     // GBPA.ABORT counts while the SMMU is off.
-    out.through = !enabled && this.control.aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
+    out.through = !enabled && this.#control.aborting ? THROUGH.NOTHING : THROUGH.IDENTITY;
     if (!enabled) return;
-    if (this.lookup.resolve(rid, pasid, false, stream, this.fault) !== OK) {
+    if (this.#lookup.resolve(rid, pasid, false, stream, this.#fault) !== OK) {
       out.through = THROUGH.NOTHING;
       out.space = NO_TAG;
       return;
@@ -86,26 +87,26 @@ export class SmmuAddressSpaces implements SpacesView {
     let count = 0;
     for (const rid of rids) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
-      if (!this.concerns(scope, rid)) continue;
+      if (!this.#concerns(scope, rid)) continue;
       out[count++] = rid;
     }
     return count;
   }
 
-  private concerns(scope: InvalidateScope, rid: number): boolean {
+  #concerns(scope: InvalidateScope, rid: number): boolean {
     if (scope.space === ANY || scope.rid === rid) return true;
-    if (!this.control.enabled) return scope.space === NO_DOMAIN;
-    if (this.tagged(rid, false, scope) || this.tagged(rid, true, scope)) return true;
-    return this.lookup.usesSubstreams(rid, this.fault);
+    if (!this.#control.enabled) return scope.space === NO_DOMAIN;
+    if (this.#tagged(rid, false, scope) || this.#tagged(rid, true, scope)) return true;
+    return this.#lookup.usesSubstreams(rid, this.#fault);
   }
 
   /**
    * True when the default address space of a requester carries the scope's tags, by its tables or
    * what is cached of them.
    */
-  private tagged(rid: number, cached: boolean, scope: InvalidateScope): boolean {
-    const { stream } = this;
-    if (this.lookup.resolve(rid, NO_PASID, cached, stream, this.fault) !== OK) return false;
+  #tagged(rid: number, cached: boolean, scope: InvalidateScope): boolean {
+    const stream = this.#stream;
+    if (this.#lookup.resolve(rid, NO_PASID, cached, stream, this.#fault) !== OK) return false;
     return stream.vmid === scope.space && (scope.sub === ANY || stream.asid === scope.sub);
   }
 }

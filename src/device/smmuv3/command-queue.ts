@@ -27,6 +27,11 @@ const SMMUEN = 1 << CR0.fields.SMMUEN.lsb;
 const ERR_SHIFT = CMDQ_CONS.fields.ERR.lsb;
 
 export class CommandQueue implements CommandTarget {
+  readonly #file: RegisterFile;
+  readonly #memory: GuestMemory;
+  readonly #errors: GlobalErrors;
+  readonly #interrupts: Interrupts;
+  readonly #counters: ModelCounters;
   /** The command that was taken last. */
   readonly #words = new Uint32Array(WORDS);
   /** By opcode; undefined: ILLEGAL in this unit. */
@@ -37,16 +42,21 @@ export class CommandQueue implements CommandTarget {
 
   constructor(
     readonly config: SmmuConfig,
-    private readonly file: RegisterFile,
-    private readonly memory: GuestMemory,
+    file: RegisterFile,
+    memory: GuestMemory,
     readonly invalidator: SmmuInvalidator,
     readonly devices: DeviceInvalidations,
     readonly stalls: Stalls,
-    private readonly errors: GlobalErrors,
-    private readonly interrupts: Interrupts,
+    errors: GlobalErrors,
+    interrupts: Interrupts,
     readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
+    counters: ModelCounters,
   ) {
+    this.#file = file;
+    this.#memory = memory;
+    this.#errors = errors;
+    this.#interrupts = interrupts;
+    this.#counters = counters;
     this.#commands = commandsOf(config);
     file.onWrite(CMDQ_PROD.offset, () => this.kick());
     file.onWrite(GERRORN.offset, () => {
@@ -74,12 +84,13 @@ export class CommandQueue implements CommandTarget {
 
   /** Enabled, and no error stops it. A method: a private getter costs a call into the runtime. */
   #isRunning(): boolean {
-    return (this.file.get(CR0.offset) & CMDQEN) !== 0 && !this.errors.active(GERROR_BIT.CMDQ_ERR);
+    return (this.#file.get(CR0.offset) & CMDQEN) !== 0 && !this.#errors.active(GERROR_BIT.CMDQ_ERR);
   }
 
   /** Running, with no command left and none in flight. */
   get atRest(): boolean {
-    const { file, devices } = this;
+    const file = this.#file;
+    const { devices } = this;
     if (!this.#isRunning() || devices.pending > 0 || devices.timedOut) return false;
     const mask = indexMask(file);
     return ((file.get(CMDQ_CONS.offset) ^ file.get(CMDQ_PROD.offset)) & mask) === 0;
@@ -87,7 +98,7 @@ export class CommandQueue implements CommandTarget {
 
   /** See {@link CommandTarget.atsWorks}. */
   get atsWorks(): boolean {
-    return (this.file.get(CR0.offset) & SMMUEN) !== 0;
+    return (this.#file.get(CR0.offset) & SMMUEN) !== 0;
   }
 
   /**
@@ -99,19 +110,19 @@ export class CommandQueue implements CommandTarget {
     if (command?.peer === undefined) return false;
     if (command.invalidates) this.#invalidated = true;
     command.peer.ran(this, this.#words);
-    this.counters.commands++;
+    this.#counters.commands++;
     return true;
   }
 
   /** Handles one command. False when nothing more can be done now. */
   #step(): boolean {
     if (!this.#isRunning()) return false;
-    const { file } = this;
+    const file = this.#file;
     const mask = indexMask(file);
     const cons = file.get(CMDQ_CONS.offset) & mask;
     if (cons === (file.get(CMDQ_PROD.offset) & mask)) return false;
     const index = cons & (mask >> 1);
-    if (!this.memory.loadWords(queueBase(file) + index * COMMAND_BYTES, this.#words, WORDS)) {
+    if (!this.#memory.loadWords(queueBase(file) + index * COMMAND_BYTES, this.#words, WORDS)) {
       return this.#fail(CERROR.ABT, 'fetch');
     }
     const command = this.#legal();
@@ -121,7 +132,7 @@ export class CommandQueue implements CommandTarget {
     if (command.invalidates) this.#invalidated = true;
     // One that waits, or that failed and has stopped the queue, is fetched again.
     if (!command.run(this, this.#words)) return false;
-    this.counters.commands++;
+    this.#counters.commands++;
     const next = ((cons + 1) & mask) >>> 0;
     file.set(CMDQ_CONS.offset, next | (file.get(CMDQ_CONS.offset) & (0x7f << ERR_SHIFT)));
     return true;
@@ -143,9 +154,9 @@ export class CommandQueue implements CommandTarget {
    * acknowledged.
    */
   #fail(error: number, detail: string): false {
-    this.file.update(CMDQ_CONS.offset, 0x7f << ERR_SHIFT, error << ERR_SHIFT);
+    this.#file.update(CMDQ_CONS.offset, 0x7f << ERR_SHIFT, error << ERR_SHIFT);
     this.outputs.event({ kind: 'queueError', name: errorName(error), detail });
-    this.errors.raise(GERROR_BIT.CMDQ_ERR);
+    this.#errors.raise(GERROR_BIT.CMDQ_ERR);
     return false;
   }
 
@@ -156,20 +167,20 @@ export class CommandQueue implements CommandTarget {
     if (this.outputs.pendingAcks() > 0 || this.devices.pending > 0) return false;
     if (this.devices.takeTimeout()) {
       // Carried out, with this outcome; the one that software starts again counts by itself.
-      this.counters.commands++;
+      this.#counters.commands++;
       return this.#fail(CERROR.ATC_INV_SYNC, commandName(CMD.SYNC));
     }
     this.#synchronized();
     if (CMD_SYNC.get.CS(words) !== CS.SIG_IRQ) return true;
-    const sent = this.interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
-    if (!sent) this.errors.raise(GERROR_BIT.MSI_CMDQ_ABT_ERR);
+    const sent = this.#interrupts.message(words[2], words[3], CMD_SYNC.get.MSIData(words), WIRE.CMD_SYNC);
+    if (!sent) this.#errors.raise(GERROR_BIT.MSI_CMDQ_ABT_ERR);
     return true;
   }
 
   /** See {@link CommandTarget.synchronizedByPeer}. */
   synchronizedByPeer(words: Uint32Array): void {
     this.#synchronized();
-    if (CMD_SYNC.get.CS(words) === CS.SIG_IRQ) this.counters.interrupts++;
+    if (CMD_SYNC.get.CS(words) === CS.SIG_IRQ) this.#counters.interrupts++;
   }
 
   #synchronized(): void {

@@ -92,27 +92,37 @@ for (const [enable, configuration] of INTERRUPTS) {
 }
 
 export class Control {
+  readonly #file: RegisterFile;
+  readonly #invalidator: SmmuInvalidator;
+  readonly #queue: CommandQueue;
+  readonly #stalls: Stalls;
+  readonly #outputs: IommuOutputs;
   constructor(
-    private readonly file: RegisterFile,
-    private readonly invalidator: SmmuInvalidator,
-    private readonly queue: CommandQueue,
-    private readonly stalls: Stalls,
-    private readonly outputs: IommuOutputs,
+    file: RegisterFile,
+    invalidator: SmmuInvalidator,
+    queue: CommandQueue,
+    stalls: Stalls,
+    outputs: IommuOutputs,
   ) {
-    file.onWrite(CR0.offset, (_written, before) => this.controlWritten(before));
-    file.onWrite(GBPA.offset, () => this.bypassWritten());
-    file.onWrite(IRQ_CTRL.offset, () => this.interruptControlWritten());
-    for (const offset of ON_BOTH_PAGES) file.onWrite(offset, () => this.indexWritten(offset));
+    this.#file = file;
+    this.#invalidator = invalidator;
+    this.#queue = queue;
+    this.#stalls = stalls;
+    this.#outputs = outputs;
+    file.onWrite(CR0.offset, (_written, before) => this.#controlWritten(before));
+    file.onWrite(GBPA.offset, () => this.#bypassWritten());
+    file.onWrite(IRQ_CTRL.offset, () => this.#interruptControlWritten());
+    for (const offset of ON_BOTH_PAGES) file.onWrite(offset, () => this.#indexWritten(offset));
   }
 
   /** CR0.SMMUEN. */
   get enabled(): boolean {
-    return (this.file.get(CR0.offset) & SMMUEN) !== 0;
+    return (this.#file.get(CR0.offset) & SMMUEN) !== 0;
   }
 
   /** GBPA.ABORT: what becomes of transactions while SMMUEN is clear. */
   get aborting(): boolean {
-    return (this.file.get(GBPA.offset) & ABORT) !== 0;
+    return (this.#file.get(GBPA.offset) & ABORT) !== 0;
   }
 
   /** Where a store to a word goes: to page 1, from where page 0 shows a register of it. */
@@ -125,7 +135,7 @@ export class Control {
    * without Update.
    */
   guarded(offset: number, written: number): number {
-    const { file } = this;
+    const file = this.#file;
     if (offset === GBPA.offset) {
       return (written & UPDATE) === 0 || (file.get(offset) & UPDATE) !== 0 ? ALL : 0;
     }
@@ -140,46 +150,46 @@ export class Control {
    * CR0 was written. Effects are at once; the acknowledgement waits for the downstream caches.
    * §6.3.9
    */
-  private controlWritten(before: number): void {
-    const now = this.file.get(CR0.offset);
+  #controlWritten(before: number): void {
+    const now = this.#file.get(CR0.offset);
     const changed = now ^ before;
     if ((changed & SMMUEN) !== 0) {
-      if (!this.enabled) this.stalls.terminateAll();
+      if (!this.enabled) this.#stalls.terminateAll();
       // What passed untranslated, or was translated, is no longer so.
-      this.invalidator.dropDownstream();
-      this.outputs.event({ kind: 'enable', what: 'translation', on: this.enabled });
+      this.#invalidator.dropDownstream();
+      this.#outputs.event({ kind: 'enable', what: 'translation', on: this.enabled });
     }
     if ((changed & now & CMDQEN) !== 0) {
-      this.outputs.event({ kind: 'enable', what: 'command queue', on: true });
+      this.#outputs.event({ kind: 'enable', what: 'command queue', on: true });
     }
-    if ((changed & now & EVENTQEN) !== 0) this.stalls.writeRecords();
+    if ((changed & now & EVENTQEN) !== 0) this.#stalls.writeRecords();
     this.publish();
-    this.queue.kick();
+    this.#queue.kick();
   }
 
   /** GBPA was written with Update. §6.3.14 */
-  private bypassWritten(): void {
-    if (!this.enabled) this.invalidator.dropDownstream();
+  #bypassWritten(): void {
+    if (!this.enabled) this.#invalidator.dropDownstream();
     this.publish();
   }
 
   /** IRQ_CTRL was written. §6.3.16 */
-  private interruptControlWritten(): void {
-    this.file.set(IRQ_CTRLACK.offset, this.file.get(IRQ_CTRL.offset));
+  #interruptControlWritten(): void {
+    this.#file.set(IRQ_CTRLACK.offset, this.#file.get(IRQ_CTRL.offset));
   }
 
   /** An index of an output queue was written: there may be room now. */
-  private indexWritten(offset: number): void {
-    this.file.set(offset - PAGE_1, this.file.get(offset));
-    this.stalls.writeRecords();
+  #indexWritten(offset: number): void {
+    this.#file.set(offset - PAGE_1, this.#file.get(offset));
+    this.#stalls.writeRecords();
   }
 
   /** Acknowledges what was asked for, once no invalidation is in flight downstream. */
   publish(): void {
-    if (this.outputs.pendingAcks() > 0) return;
-    if (this.file.get(CR0ACK.offset) !== this.file.get(CR0.offset)) {
-      this.file.set(CR0ACK.offset, this.file.get(CR0.offset));
+    if (this.#outputs.pendingAcks() > 0) return;
+    if (this.#file.get(CR0ACK.offset) !== this.#file.get(CR0.offset)) {
+      this.#file.set(CR0ACK.offset, this.#file.get(CR0.offset));
     }
-    if ((this.file.get(GBPA.offset) & UPDATE) !== 0) this.file.update(GBPA.offset, UPDATE, 0);
+    if ((this.#file.get(GBPA.offset) & UPDATE) !== 0) this.#file.update(GBPA.offset, UPDATE, 0);
   }
 }

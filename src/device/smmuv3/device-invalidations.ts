@@ -8,16 +8,18 @@ import { WHOLE_SPACE } from '../spans.js';
 import { type SmmuConfig, STREAM_ID_BITS } from './config.js';
 
 export class DeviceInvalidations {
+  readonly #config: SmmuConfig;
+  readonly #outputs: IommuOutputs;
   /** Sent, and not ended. */
   pending = 0;
   /** One has ended without an answer of the device since the last CMD_SYNC. */
   timedOut = false;
-  private nextTag = 0;
+  #nextTag = 0;
 
-  constructor(
-    private readonly config: SmmuConfig,
-    private readonly outputs: IommuOutputs,
-  ) {}
+  constructor(config: SmmuConfig, outputs: IommuOutputs) {
+    this.#config = config;
+    this.#outputs = outputs;
+  }
 
   /** Power-on: nothing that is still on its way is heard of again. */
   reset(): void {
@@ -31,11 +33,11 @@ export class DeviceInvalidations {
     // §4.1.7: a StreamID that cannot be is nobody's.
     if (sid >= 2 ** STREAM_ID_BITS) return true;
     // §4.5.1: without substreams the command is as one without SSV, of which Global is no part.
-    const substream = CMD_ATC_INV.get.SSV(words) === 1 && this.config.ssidBits > 0;
+    const substream = CMD_ATC_INV.get.SSV(words) === 1 && this.#config.ssidBits > 0;
     const size = CMD_ATC_INV.get.Size(words);
     const log2 = size === ATC_INV_ALL ? WHOLE_SPACE : 12 + size;
-    const sent = this.outputs.invalidateDeviceTlb(
-      this.nextTag,
+    const sent = this.#outputs.invalidateDeviceTlb(
+      this.#nextTag,
       sid,
       substream ? CMD_ATC_INV.get.SubstreamID(words) : NO_PASID,
       log2 >= 32 ? 0 : (words[2] & (-1 << log2)) >>> 0,
@@ -44,7 +46,7 @@ export class DeviceInvalidations {
       substream && CMD_ATC_INV.get.Global(words) === 1,
     );
     if (!sent) return false;
-    this.nextTag = (this.nextTag + 1) & 0x7fff_ffff;
+    this.#nextTag = (this.#nextTag + 1) & 0x7fff_ffff;
     this.pending++;
     return true;
   }

@@ -33,35 +33,43 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
 };
 
 export class SmmuDumper {
-  private readonly stream: Stream;
-  private readonly fault = new Fault();
-  private readonly leaves: Leaves;
-  private looks = 0;
+  readonly #config: SmmuConfig;
+  readonly #file: RegisterFile;
+  readonly #lookup: SmmuLookup;
+  readonly #stalls: Stalls;
+  readonly #stream: Stream;
+  readonly #fault = new Fault();
+  readonly #leaves: Leaves;
+  #looks = 0;
 
   constructor(
-    private readonly config: SmmuConfig,
+    config: SmmuConfig,
     formats: SmmuFormats,
-    private readonly file: RegisterFile,
-    private readonly lookup: SmmuLookup,
-    private readonly stalls: Stalls,
+    file: RegisterFile,
+    lookup: SmmuLookup,
+    stalls: Stalls,
     memory: GuestMemory,
   ) {
-    this.stream = new Stream(formats.none);
-    this.leaves = new Leaves(memory);
+    this.#config = config;
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#stalls = stalls;
+    this.#stream = new Stream(formats.none);
+    this.#leaves = new Leaves(memory);
   }
 
   /** See {@link SurveyView.dump}. Reads tables afresh, changes nothing. */
   dump(options: DumpOptions): DumpNode[] {
     const nodes: DumpNode[] = [];
-    this.looks = 0;
-    if (options.registers) nodes.push({ label: 'registers', children: this.registers() });
-    if (this.stalls.held > 0) nodes.push(this.stalled(options));
-    if (options.tables) nodes.push(this.streamTable(options));
+    this.#looks = 0;
+    if (options.registers) nodes.push({ label: 'registers', children: this.#registers() });
+    if (this.#stalls.held > 0) nodes.push(this.#stalled(options));
+    if (options.tables) nodes.push(this.#streamTable(options));
     return nodes;
   }
 
-  private stalled(options: DumpOptions): DumpNode {
-    const children = this.stalls
+  #stalled(options: DumpOptions): DumpNode {
+    const children = this.#stalls
       .list()
       .filter(({ sid }) => options.rid === undefined || options.rid === sid)
       .map(({ stag, sid, ssid, access, lo, hi, state }) => ({
@@ -76,9 +84,9 @@ export class SmmuDumper {
     return { label: 'stalled transactions', children };
   }
 
-  private registers(): DumpNode[] {
-    const words = this.file.visible;
-    return this.file.declared.map((register) => {
+  #registers(): DumpNode[] {
+    const words = this.#file.visible;
+    return this.#file.declared.map((register) => {
       const base = register.offset >> 2;
       const raw =
         register.width === 64
@@ -88,8 +96,8 @@ export class SmmuDumper {
     });
   }
 
-  private streamTable(options: DumpOptions): DumpNode {
-    const { words } = this.file;
+  #streamTable(options: DumpOptions): DumpNode {
+    const { words } = this.#file;
     const configuration = STRTAB_BASE_CFG.offset >> 2;
     const base = STRTAB_BASE.get.ADDR(words, STRTAB_BASE.offset >> 2);
     const twoLevel = STRTAB_BASE_CFG.get.FMT(words, configuration) === STRTAB_FMT.TWO_LEVEL;
@@ -99,65 +107,66 @@ export class SmmuDumper {
     let left = 0;
     for (let sid = 0; sid < count; sid++) {
       if (options.rid !== undefined && options.rid !== sid) continue;
-      if (!this.lookup.peekStream(sid, this.fault)) continue;
+      if (!this.#lookup.peekStream(sid, this.#fault)) continue;
       const first = sid;
-      if (options.rid === undefined) while (this.aborts(sid) && this.aborts(sid + 1)) sid++;
+      if (options.rid === undefined) while (this.#aborts(sid) && this.#aborts(sid + 1)) sid++;
       if (children.length >= MOST_STREAMS) left += sid - first + 1;
       else if (sid > first) children.push(abortingStreams(first, sid));
-      else if (this.lookup.peekStream(sid, this.fault)) children.push(this.streamNode(sid, options));
+      else if (this.#lookup.peekStream(sid, this.#fault)) children.push(this.#streamNode(sid, options));
     }
     return left === 0 ? { label, children } : { label, children, note: `${left} more streams` };
   }
 
   /** Whether there is an entry for the stream that aborts: drivers fill whole tables with such. */
-  private aborts(sid: number): boolean {
-    if (!this.lookup.peekStream(sid, this.fault)) return false;
-    const ste = this.lookup.lastStreamEntry;
+  #aborts(sid: number): boolean {
+    if (!this.#lookup.peekStream(sid, this.#fault)) return false;
+    const ste = this.#lookup.lastStreamEntry;
     return STE.get.V(ste) === 1 && STE.get.Config(ste) < STE_CONFIG.BYPASS;
   }
 
-  private streamNode(sid: number, options: DumpOptions): DumpNode {
-    const ste = Uint32Array.from(this.lookup.lastStreamEntry);
+  #streamNode(sid: number, options: DumpOptions): DumpNode {
+    const ste = Uint32Array.from(this.#lookup.lastStreamEntry);
     const head = { label: `STE ${ridText(sid)}`, raw: rawText(ste), fields: fieldText(STE, ste, 0, VALUES) };
-    const children = [this.substream(sid, NO_PASID, options)];
-    if ((STE.get.Config(ste) & STE_CONFIG_BIT.S1) === 0 || this.config.ssidBits === 0) {
+    const children = [this.#substream(sid, NO_PASID, options)];
+    if ((STE.get.Config(ste) & STE_CONFIG_BIT.S1) === 0 || this.#config.ssidBits === 0) {
       return { ...head, children };
     }
-    const last = Math.min(2 ** STE.get.S1CDMax(ste) - 1, 2 ** this.config.ssidBits - 1);
+    const last = Math.min(2 ** STE.get.S1CDMax(ste) - 1, 2 ** this.#config.ssidBits - 1);
     let left = 0;
     for (let ssid = 1; ssid <= last; ssid++) {
-      if (++this.looks > MOST_LOOKS) {
+      if (++this.#looks > MOST_LOOKS) {
         return { ...head, children, note: `gave up looking for substreams at ${hex(ssid)}` };
       }
-      if (this.lookup.resolve(sid, ssid, false, this.stream, this.fault) !== OK) continue;
-      if (children.length <= MOST_SUBSTREAMS) children.push(this.substream(sid, ssid, options));
+      if (this.#lookup.resolve(sid, ssid, false, this.#stream, this.#fault) !== OK) continue;
+      if (children.length <= MOST_SUBSTREAMS) children.push(this.#substream(sid, ssid, options));
       else left++;
     }
     return left === 0 ? { ...head, children } : { ...head, children, note: `${left} more substreams` };
   }
 
   /** The address space of a stream or substream; or why there is none. */
-  private substream(sid: number, ssid: number, options: DumpOptions): DumpNode {
-    const { stream } = this;
-    const outcome = this.lookup.resolve(sid, ssid, false, stream, this.fault);
+  #substream(sid: number, ssid: number, options: DumpOptions): DumpNode {
+    const stream = this.#stream;
+    const outcome = this.#lookup.resolve(sid, ssid, false, stream, this.#fault);
     const label = ssid === NO_PASID ? 'no SubstreamID' : `SubstreamID ${hex(ssid)}`;
     if (outcome === ABORTED) return { label, note: 'aborted' };
     if (outcome !== OK) return { label, note: eventName(outcome) };
     if (stream.kind === KIND.PASS_THROUGH) return { label, note: 'bypass' };
     const children: DumpNode[] = [];
-    if (stream.kind === KIND.SECOND) children.push(this.translations(options));
+    if (stream.kind === KIND.SECOND) children.push(this.#translations(options));
     else {
-      if (stream.aim(0)) children.push(this.translations(options));
-      if (stream.aim(-1)) children.push(this.translations(options));
+      if (stream.aim(0)) children.push(this.#translations(options));
+      if (stream.aim(-1)) children.push(this.#translations(options));
     }
     if (stream.kind === KIND.SECOND) return { label, children };
-    const cd = Uint32Array.from(this.lookup.lastContext);
+    const cd = Uint32Array.from(this.#lookup.lastContext);
     return { label, raw: rawText(cd), fields: fieldText(CD, cd, 0, VALUES), children };
   }
 
   /** Leaf ranges of the tables that the stream is aimed at. */
-  private translations(options: DumpOptions): DumpNode {
-    const { stream, leaves } = this;
+  #translations(options: DumpOptions): DumpNode {
+    const stream = this.#stream;
+    const leaves = this.#leaves;
     leaves.start(stream, 0, stream.kind !== KIND.SECOND && stream.firstFormat.upper !== 0 ? -1 << 23 : 0);
     return leavesNode(kindText(stream), leaves, options.maxLeaves);
   }

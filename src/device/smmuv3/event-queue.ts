@@ -100,19 +100,29 @@ for (const [event, shape] of Object.entries(EVENT_LAYOUT)) {
 }
 
 export class EventQueue {
-  private readonly words = new Uint32Array(EVENT_WORDS);
+  readonly #file: RegisterFile;
+  readonly #interrupts: Interrupts;
+  readonly #errors: GlobalErrors;
+  readonly #outputs: IommuOutputs;
+  readonly #counters: ModelCounters;
+  readonly #words = new Uint32Array(EVENT_WORDS);
   /** The record written last, for merging. */
-  private readonly last = new Uint32Array(EVENT_WORDS);
-  private readonly queue: OutputQueue;
+  readonly #last = new Uint32Array(EVENT_WORDS);
+  readonly #queue: OutputQueue;
 
   constructor(
-    private readonly file: RegisterFile,
+    file: RegisterFile,
     memory: GuestMemory,
-    private readonly interrupts: Interrupts,
-    private readonly errors: GlobalErrors,
-    private readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
+    interrupts: Interrupts,
+    errors: GlobalErrors,
+    outputs: IommuOutputs,
+    counters: ModelCounters,
   ) {
+    this.#file = file;
+    this.#interrupts = interrupts;
+    this.#errors = errors;
+    this.#outputs = outputs;
+    this.#counters = counters;
     const place = {
       base: EVENTQ_BASE.offset,
       prod: EVENTQ_PROD.offset,
@@ -121,17 +131,17 @@ export class EventQueue {
       abort: GERROR_BIT.EVENTQ_ABT_ERR,
       words: EVENT_WORDS,
     };
-    this.queue = new OutputQueue(place, file, memory, errors);
+    this.#queue = new OutputQueue(place, file, memory, errors);
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.last.fill(0);
+    this.#last.fill(0);
   }
 
   /** §7.2.1: enabled, not full, and without an abort that software has not acknowledged. */
   get writable(): boolean {
-    return this.queue.enabled && !this.queue.aborted && !this.queue.full;
+    return this.#queue.enabled && !this.#queue.aborted && !this.#queue.full;
   }
 
   /**
@@ -139,19 +149,19 @@ export class EventQueue {
    * not writable keeps it out.
    */
   record(fault: Fault, request: TranslateRequest): void {
-    const wanted = fault.event !== ABORTED && this.wanted(fault);
-    this.tell(fault, request, wanted && this.log(fault, request));
+    const wanted = fault.event !== ABORTED && this.#wanted(fault);
+    this.#tell(fault, request, wanted && this.#log(fault, request));
   }
 
   /** A transaction was stalled, and its record, from {@link stallRecord}, was written or waits. */
   stalled(fault: Fault, request: TranslateRequest, recorded: boolean): void {
-    this.tell(fault, request, recorded);
+    this.#tell(fault, request, recorded);
   }
 
   /** Fills `record` for a transaction that is stalled. */
   stallRecord(fault: Fault, request: TranslateRequest, stag: number, record: Uint32Array): void {
-    this.pack(fault, request);
-    record.set(this.words);
+    this.#pack(fault, request);
+    record.set(this.#words);
     record[2] = (stag << STAG_SHIFT) | STALL;
   }
 
@@ -160,20 +170,20 @@ export class EventQueue {
    * write aborted. §7.2.1
    */
   write(record: Uint32Array): boolean {
-    const { empty } = this.queue;
-    if (!this.queue.append(record)) return false;
-    this.last.set(record);
-    if (empty && (this.file.get(IRQ_CTRL.offset) & IRQEN) !== 0) {
-      const sent = this.interrupts.raise(EVENTQ_IRQ_CFG0.offset, WIRE.EVENTQ);
-      if (!sent) this.errors.raise(GERROR_BIT.MSI_EVENTQ_ABT_ERR);
+    const { empty } = this.#queue;
+    if (!this.#queue.append(record)) return false;
+    this.#last.set(record);
+    if (empty && (this.#file.get(IRQ_CTRL.offset) & IRQEN) !== 0) {
+      const sent = this.#interrupts.raise(EVENTQ_IRQ_CFG0.offset, WIRE.EVENTQ);
+      if (!sent) this.#errors.raise(GERROR_BIT.MSI_EVENTQ_ABT_ERR);
     }
     return true;
   }
 
-  private tell(fault: Fault, request: TranslateRequest, recorded: boolean): void {
+  #tell(fault: Fault, request: TranslateRequest, recorded: boolean): void {
     const { event } = fault;
-    this.counters.faults++;
-    this.outputs.event({
+    this.#counters.faults++;
+    this.#outputs.event({
       kind: 'fault',
       rid: request.rid,
       pasid: request.pasid,
@@ -186,17 +196,17 @@ export class EventQueue {
     });
   }
 
-  private wanted(fault: Fault): boolean {
+  #wanted(fault: Fault): boolean {
     if (!fault.recorded) return false;
     // §7.3.3: a StreamID out of range is recorded only on request.
-    return fault.event !== EVENT.C_BAD_STREAMID || (this.file.get(CR2.offset) & RECINVSID) !== 0;
+    return fault.event !== EVENT.C_BAD_STREAMID || (this.#file.get(CR2.offset) & RECINVSID) !== 0;
   }
 
   /** §7.2.1: what can't be recorded now is lost; only a full queue says so. */
-  private log(fault: Fault, request: TranslateRequest): boolean {
-    if (!this.queue.enabled) return false;
-    this.pack(fault, request);
-    return this.append(fault.merge);
+  #log(fault: Fault, request: TranslateRequest): boolean {
+    if (!this.#queue.enabled) return false;
+    this.#pack(fault, request);
+    return this.#append(fault.merge);
   }
 
   /**
@@ -204,12 +214,12 @@ export class EventQueue {
    * it.
    */
   forward(record: Uint32Array): void {
-    const { words } = this;
+    const words = this.#words;
     words.set(record);
-    const recorded = this.queue.enabled && this.append(false);
-    this.counters.faults++;
+    const recorded = this.#queue.enabled && this.#append(false);
+    this.#counters.faults++;
     const read = (words[3] & WORD3.RnW) !== 0;
-    this.outputs.event({
+    this.#outputs.event({
       kind: 'fault',
       rid: words[1],
       pasid: (words[0] & WORD0.SSV) === 0 ? NO_PASID : words[0] >>> SUBSTREAM_SHIFT,
@@ -223,33 +233,33 @@ export class EventQueue {
   }
 
   /** Puts `words` on the queue, unless it is a repetition that may be merged. */
-  private append(merge: boolean): boolean {
-    const { queue } = this;
-    if (queue.aborted) return this.lost();
-    if (!queue.empty && merge && this.repeats()) return true;
+  #append(merge: boolean): boolean {
+    const queue = this.#queue;
+    if (queue.aborted) return this.#lost();
+    if (!queue.empty && merge && this.#repeats()) return true;
     if (queue.full) {
       queue.overflow();
-      return this.lost();
+      return this.#lost();
     }
-    return this.write(this.words) || this.lost();
+    return this.write(this.#words) || this.#lost();
   }
 
-  private lost(): false {
-    this.counters.faultsDropped++;
+  #lost(): false {
+    this.#counters.faultsDropped++;
     return false;
   }
 
   /** §7.3.1: a record that differs from the last one at most in the page offset of its address. */
-  private repeats(): boolean {
+  #repeats(): boolean {
     for (let index = 0; index < EVENT_WORDS; index++) {
       const ignored = index === INPUT_WORD ? PAGE_OFFSET : 0;
-      if (((this.words[index] ^ this.last[index]) & ~ignored) !== 0) return false;
+      if (((this.#words[index] ^ this.#last[index]) & ~ignored) !== 0) return false;
     }
     return true;
   }
 
-  private pack(fault: Fault, request: TranslateRequest): void {
-    const { words } = this;
+  #pack(fault: Fault, request: TranslateRequest): void {
+    const words = this.#words;
     const { event } = fault;
     const parts = PARTS[event];
     words.fill(0);

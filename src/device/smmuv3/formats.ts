@@ -36,12 +36,14 @@ const STE_WORD5 = masksIn(STE, 5, ['S2T0SZ', 'S2SL0', 'S2TG', 'S2PS', 'S2AFFD', 
 const MOST_KEPT = 1024;
 
 export class SmmuFormats {
-  private readonly firsts = new Map<number, PageTableFormat | undefined>();
-  private readonly seconds = new Map<number, PageTableFormat | undefined>();
+  readonly #config: SmmuConfig;
+  readonly #firsts = new Map<number, PageTableFormat | undefined>();
+  readonly #seconds = new Map<number, PageTableFormat | undefined>();
   /** Stands where no table is described yet. */
   readonly none: PageTableFormat;
 
-  constructor(private readonly config: SmmuConfig) {
+  constructor(config: SmmuConfig) {
+    this.#config = config;
     this.none = vmsaStage1({
       granule: config.granules[0] as Granule,
       inputBits: 48,
@@ -60,7 +62,7 @@ export class SmmuFormats {
 
   /** Effective output size of CD.IPS or STE.S2PS: at most OAS. */
   outputBits(size: number): number {
-    return Math.min(ADDRESS_BITS[size], this.config.outputBits);
+    return Math.min(ADDRESS_BITS[size], this.#config.outputBits);
   }
 
   /**
@@ -71,25 +73,25 @@ export class SmmuFormats {
     const half = (upper ? cd[0] >>> HALF_SHIFT : cd[0]) & HALF_BITS;
     const had = ((upper ? cd[4] : cd[2]) & HAD) !== 0 ? 1 : 0;
     const key = (((cd[1] & CD_WORD1) << 8) | half) * 4 + had * 2 + (upper ? 1 : 0);
-    const known = this.firsts.get(key);
-    if (known !== undefined || this.firsts.has(key)) return known;
-    const format = this.makeStage1(cd, upper);
-    if (this.firsts.size >= MOST_KEPT) this.firsts.clear();
-    this.firsts.set(key, format);
+    const known = this.#firsts.get(key);
+    if (known !== undefined || this.#firsts.has(key)) return known;
+    const format = this.#makeStage1(cd, upper);
+    if (this.#firsts.size >= MOST_KEPT) this.#firsts.clear();
+    this.#firsts.set(key, format);
     return format;
   }
 
-  private makeStage1(cd: Words, upper: boolean): PageTableFormat | undefined {
+  #makeStage1(cd: Words, upper: boolean): PageTableFormat | undefined {
     const granule = upper ? TG1_GRANULE[CD.get.TG1(cd)] : TG0_GRANULE[CD.get.TG0(cd)];
     const size = upper ? CD.get.T1SZ(cd) : CD.get.T0SZ(cd);
-    if (!this.granuleExists(granule) || !this.sizeExists(size, granule)) return undefined;
+    if (!this.#granuleExists(granule) || !this.#sizeExists(size, granule)) return undefined;
     const ha = CD.get.HA(cd) === 1;
     const outputBits = this.outputBits(CD.get.IPS(cd));
     return vmsaStage1({
       granule,
       inputBits: 64 - size,
       outputBits,
-      largePhysical: this.config.outputBits === 52,
+      largePhysical: this.#config.outputBits === 52,
       accessFlag: accessFlag(ha, CD.get.AFFD(cd) === 1),
       dirtyState: ha && CD.get.HD(cd) === 1,
       upper,
@@ -104,21 +106,21 @@ export class SmmuFormats {
   /** The format of a stream table entry's stage 2; undefined when the entry is ILLEGAL. */
   stage2(ste: Words): PageTableFormat | undefined {
     const key = ste[5] & STE_WORD5;
-    const known = this.seconds.get(key);
-    if (known !== undefined || this.seconds.has(key)) return known;
-    const format = this.makeStage2(ste);
-    if (this.seconds.size >= MOST_KEPT) this.seconds.clear();
-    this.seconds.set(key, format);
+    const known = this.#seconds.get(key);
+    if (known !== undefined || this.#seconds.has(key)) return known;
+    const format = this.#makeStage2(ste);
+    if (this.#seconds.size >= MOST_KEPT) this.#seconds.clear();
+    this.#seconds.set(key, format);
     return format;
   }
 
-  private makeStage2(ste: Words): PageTableFormat | undefined {
+  #makeStage2(ste: Words): PageTableFormat | undefined {
     const granule = TG0_GRANULE[STE.get.S2TG(ste)];
     const size = STE.get.S2T0SZ(ste);
-    if (!this.granuleExists(granule) || !this.sizeExists(size, granule)) return undefined;
+    if (!this.#granuleExists(granule) || !this.#sizeExists(size, granule)) return undefined;
     const inputBits = 64 - size;
     // IAS is OAS, as there are no AArch32 formats (§3.4).
-    if (inputBits > this.config.outputBits) return undefined;
+    if (inputBits > this.#config.outputBits) return undefined;
     const startLevel = stage2StartLevel(granule, STE.get.S2SL0(ste));
     if (startLevel === undefined || stage2Concatenation(granule, inputBits, startLevel) === undefined) {
       return undefined;
@@ -128,7 +130,7 @@ export class SmmuFormats {
       granule,
       inputBits,
       outputBits: this.outputBits(STE.get.S2PS(ste)),
-      largePhysical: this.config.outputBits === 52,
+      largePhysical: this.#config.outputBits === 52,
       accessFlag: accessFlag(ha, STE.get.S2AFFD(ste) === 1),
       dirtyState: ha && STE.get.S2HD(ste) === 1,
       startLevel,
@@ -137,12 +139,12 @@ export class SmmuFormats {
     });
   }
 
-  private granuleExists(granule: number): granule is Granule {
-    return this.config.granules.includes(granule);
+  #granuleExists(granule: number): granule is Granule {
+    return this.#config.granules.includes(granule);
   }
 
-  private sizeExists(size: number, granule: number): boolean {
-    const large = granule === 16 && this.config.outputBits === 52;
+  #sizeExists(size: number, granule: number): boolean {
+    const large = granule === 16 && this.#config.outputBits === 52;
     return size >= (large ? MIN_TSZ_LARGE : MIN_TSZ) && size <= MAX_TSZ;
   }
 }

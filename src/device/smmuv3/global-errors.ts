@@ -20,28 +20,30 @@ export const GERROR_BIT = {
 const IRQEN = 1 << IRQ_CTRL.fields.GERROR_IRQEN.lsb;
 
 export class GlobalErrors {
-  constructor(
-    private readonly file: RegisterFile,
-    private readonly interrupts: Interrupts,
-  ) {}
+  readonly #file: RegisterFile;
+  readonly #interrupts: Interrupts;
+  constructor(file: RegisterFile, interrupts: Interrupts) {
+    this.#file = file;
+    this.#interrupts = interrupts;
+  }
 
   /** True while software has not acknowledged the error. */
   active(bit: number): boolean {
-    return ((this.file.get(GERROR.offset) ^ this.file.get(GERRORN.offset)) & bit) !== 0;
+    return ((this.#file.get(GERROR.offset) ^ this.#file.get(GERRORN.offset)) & bit) !== 0;
   }
 
   /** Makes an error active; one that is active already stays as it is (§6.3.18). */
   raise(bit: number): void {
-    if (!this.activate(bit) || (this.file.get(IRQ_CTRL.offset) & IRQEN) === 0) return;
+    if (!this.#activate(bit) || (this.#file.get(IRQ_CTRL.offset) & IRQEN) === 0) return;
     // §7.5.1: a message that aborts is no reason for another one.
-    if (!this.interrupts.raise(GERROR_IRQ_CFG0.offset, WIRE.GERROR)) {
-      this.activate(GERROR_BIT.MSI_GERROR_ABT_ERR);
+    if (!this.#interrupts.raise(GERROR_IRQ_CFG0.offset, WIRE.GERROR)) {
+      this.#activate(GERROR_BIT.MSI_GERROR_ABT_ERR);
     }
   }
 
-  private activate(bit: number): boolean {
+  #activate(bit: number): boolean {
     if (this.active(bit)) return false;
-    this.file.set(GERROR.offset, (this.file.get(GERROR.offset) ^ bit) >>> 0);
+    this.#file.set(GERROR.offset, (this.#file.get(GERROR.offset) ^ bit) >>> 0);
     return true;
   }
 }

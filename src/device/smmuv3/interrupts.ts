@@ -10,21 +10,25 @@ const ADDRESS_LO = ~3;
 const ADDRESS_HI = 0xfffff;
 
 export class Interrupts {
-  constructor(
-    private readonly file: RegisterFile,
-    private readonly memory: GuestMemory,
-    private readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
-  ) {}
+  readonly #file: RegisterFile;
+  readonly #memory: GuestMemory;
+  readonly #outputs: IommuOutputs;
+  readonly #counters: ModelCounters;
+  constructor(file: RegisterFile, memory: GuestMemory, outputs: IommuOutputs, counters: ModelCounters) {
+    this.#file = file;
+    this.#memory = memory;
+    this.#outputs = outputs;
+    this.#counters = counters;
+  }
 
   /**
    * Signals through the registers at `configuration` (IRQ_CFG0, 1 and 2), or the wire. Enables are
    * the caller's.
    */
   raise(configuration: number, wire: number): boolean {
-    const lo = this.file.get(configuration);
-    const hi = this.file.get(configuration + 4);
-    return this.message(lo, hi, this.file.get(configuration + 8), wire);
+    const lo = this.#file.get(configuration);
+    const hi = this.#file.get(configuration + 4);
+    return this.message(lo, hi, this.#file.get(configuration + 8), wire);
   }
 
   /**
@@ -36,14 +40,14 @@ export class Interrupts {
   message(addressLo: number, addressHi: number, data: number, wire: number): boolean {
     const lo = addressLo & ADDRESS_LO;
     const hi = addressHi & ADDRESS_HI;
-    this.counters.interrupts++;
+    this.#counters.interrupts++;
     if ((lo | hi) === 0) {
-      this.outputs.wire?.(wire);
+      this.#outputs.wire?.(wire);
       return true;
     }
     const address = join(lo, hi);
-    if (this.memory.contains(address, 4)) return this.memory.store32(address, data | 0);
-    this.outputs.interrupt(lo >>> 0, hi >>> 0, data >>> 0);
+    if (this.#memory.contains(address, 4)) return this.#memory.store32(address, data | 0);
+    this.#outputs.interrupt(lo >>> 0, hi >>> 0, data >>> 0);
     return true;
   }
 }

@@ -68,22 +68,23 @@ import { Walks } from './walks.js';
 const PRI_REGISTERS = [PRIQ_BASE, PRIQ_PROD, PRIQ_CONS, PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1, PRIQ_IRQ_CFG2] as const;
 
 export class SmmuModel implements Iommu {
+  readonly #outputs: IommuOutputs;
   readonly model = 'smmuv3';
   readonly registerBytes = SMMU_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
-  private readonly file: RegisterFile;
-  private readonly lookup: SmmuLookup;
-  private readonly streams: Streams;
-  private readonly walks: Walks;
-  private readonly translator: SmmuTranslator;
-  private readonly ats: Ats;
-  private readonly events: EventQueue;
-  private readonly stalls: Stalls;
-  private readonly deviceInvalidations: DeviceInvalidations;
-  private readonly queue: CommandQueue;
-  private readonly control: Control;
-  private readonly virtualCommand: SmmuVirtualCommand | undefined;
+  readonly #file: RegisterFile;
+  readonly #lookup: SmmuLookup;
+  readonly #streams: Streams;
+  readonly #walks: Walks;
+  readonly #translator: SmmuTranslator;
+  readonly #ats: Ats;
+  readonly #events: EventQueue;
+  readonly #stalls: Stalls;
+  readonly #deviceInvalidations: DeviceInvalidations;
+  readonly #queue: CommandQueue;
+  readonly #control: Control;
+  readonly #virtualCommand: SmmuVirtualCommand | undefined;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
   readonly devices: DeviceView;
@@ -96,32 +97,35 @@ export class SmmuModel implements Iommu {
     config: SmmuConfig,
     memory: GuestMemory,
     registers: Uint32Array,
-    private readonly outputs: IommuOutputs,
+    outputs: IommuOutputs,
     pasids?: PasidSpace,
   ) {
+    this.#outputs = outputs;
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
     const formats = new SmmuFormats(config);
     const virtual = config.virtualCommands ? VIRTUAL_COMMAND_REGISTERS : [];
-    this.file = new RegisterFile(registers, [...SMMU_REGISTERS, ...virtual], 4);
-    identify(this.file, config);
-    const { file } = this;
+    this.#file = new RegisterFile(registers, [...SMMU_REGISTERS, ...virtual], 4);
+    identify(this.#file, config);
+    const file = this.#file;
     const interrupts = new Interrupts(file, memory, outputs, counters);
     const errors = new GlobalErrors(file, interrupts);
     const owned = config.virtualCommands ? new OwnedPasids(config.ssidBits) : undefined;
-    this.lookup = new SmmuLookup(config, formats, file, memory, owned);
-    const { lookup } = this;
-    this.streams = new Streams(config, formats, lookup);
-    this.walks = new Walks(config, memory, counters);
-    const { streams, walks } = this;
-    this.translator = new SmmuTranslator(config, streams, walks, memory, counters);
-    this.ats = new Ats(config, formats, file, lookup, streams, walks, this.translator);
-    this.events = new EventQueue(file, memory, interrupts, errors, outputs, counters);
-    this.stalls = new Stalls(this.events, outputs);
+    this.#lookup = new SmmuLookup(config, formats, file, memory, owned);
+    const lookup = this.#lookup;
+    this.#streams = new Streams(config, formats, lookup);
+    this.#walks = new Walks(config, memory, counters);
+    const streams = this.#streams;
+    const walks = this.#walks;
+    this.#translator = new SmmuTranslator(config, streams, walks, memory, counters);
+    this.#ats = new Ats(config, formats, file, lookup, streams, walks, this.#translator);
+    this.#events = new EventQueue(file, memory, interrupts, errors, outputs, counters);
+    this.#stalls = new Stalls(this.#events, outputs);
     const invalidator = new SmmuInvalidator(lookup, walks, outputs, counters);
-    this.deviceInvalidations = new DeviceInvalidations(config, outputs);
-    const { stalls, deviceInvalidations } = this;
-    this.queue = new CommandQueue(
+    this.#deviceInvalidations = new DeviceInvalidations(config, outputs);
+    const stalls = this.#stalls;
+    const deviceInvalidations = this.#deviceInvalidations;
+    this.#queue = new CommandQueue(
       config,
       file,
       memory,
@@ -133,13 +137,13 @@ export class SmmuModel implements Iommu {
       outputs,
       counters,
     );
-    const { queue } = this;
-    this.control = new Control(file, invalidator, queue, stalls, outputs);
-    const { control } = this;
+    const queue = this.#queue;
+    this.#control = new Control(file, invalidator, queue, stalls, outputs);
+    const control = this.#control;
     if (owned !== undefined) {
       const space = pasids ?? new PrivatePasids(config.ssidBits);
-      this.virtualCommand = new SmmuVirtualCommand(file, owned, space, invalidator, outputs, counters);
-      this.pasids = this.virtualCommand;
+      this.#virtualCommand = new SmmuVirtualCommand(file, owned, space, invalidator, outputs, counters);
+      this.pasids = this.#virtualCommand;
     }
     const dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
     this.survey = new SmmuSurvey(config, formats, lookup, control, dumper, memory);
@@ -152,26 +156,26 @@ export class SmmuModel implements Iommu {
       const requests = new SmmuPageRequests(config, file, memory, lookup, interrupts, errors, outputs);
       this.devices = { invalidated, pageRequest: (request) => requests.take(request) };
     } else this.devices = { invalidated };
-    const { translator } = this;
+    const translator = this.#translator;
     this.peerWalk = {
       describe: (rid, pasid, hi, out) => control.enabled && translator.describeWalk(rid, pasid, hi, out),
     };
-    this.nested = new SmmuNestedView(lookup, control, this.events, config.stage2);
+    this.nested = new SmmuNestedView(lookup, control, this.#events, config.stage2);
     this.peerQueue = new SmmuPeerQueue(config, file, walks, queue, stalls);
     this.reset();
   }
 
   /** See {@link Iommu.reset}. Announces nothing: the session tells the caches outside. */
   reset(): void {
-    this.lookup.invalidateAll();
-    this.streams.reset();
-    this.walks.reset();
-    this.events.reset();
-    this.stalls.reset();
-    this.deviceInvalidations.reset();
-    this.queue.reset();
-    this.virtualCommand?.reset();
-    this.file.reset();
+    this.#lookup.invalidateAll();
+    this.#streams.reset();
+    this.#walks.reset();
+    this.#events.reset();
+    this.#stalls.reset();
+    this.#deviceInvalidations.reset();
+    this.#queue.reset();
+    this.#virtualCommand?.reset();
+    this.#file.reset();
   }
 
   /** See {@link Iommu.writeRegister}. §6.2: words and doublewords, aligned. */
@@ -179,35 +183,35 @@ export class SmmuModel implements Iommu {
     const whole = (size === 4 || size === 8) && offset % size === 0;
     if (!whole || offset < 0 || offset + size > SMMU_REGISTER_BYTES) {
       const detail = `${size} bytes at 0x${offset.toString(16)}`;
-      this.outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
+      this.#outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
       return;
     }
-    this.writeWord(offset, lo);
-    if (size === 8) this.writeWord(offset + 4, hi);
+    this.#writeWord(offset, lo);
+    if (size === 8) this.#writeWord(offset + 4, hi);
   }
 
-  private writeWord(offset: number, value: number): void {
-    const at = this.control.place(offset);
-    if (this.virtualCommand?.drops(at)) return;
-    const guarded = this.control.guarded(at, value);
+  #writeWord(offset: number, value: number): void {
+    const at = this.#control.place(offset);
+    if (this.#virtualCommand?.drops(at)) return;
+    const guarded = this.#control.guarded(at, value);
     if (guarded === -1) return;
-    this.file.write(at, 4, (value & ~guarded) | (this.file.get(at) & guarded), 0);
+    this.#file.write(at, 4, (value & ~guarded) | (this.#file.get(at) & guarded), 0);
   }
 
   /** See {@link Iommu.translate}. A look without access never records an event. */
   translate(request: TranslateRequest, result: TranslateResult): void {
     this.counters.translations++;
-    const { fault } = this.walks;
+    const { fault } = this.#walks;
     if (request.kind !== REQUEST.UNTRANSLATED) {
-      if (this.ats.answer(request, result) !== OK) this.events.record(fault, this.ats.taken);
-    } else if (this.control.enabled) {
-      const outcome = this.translator.translate(request, result);
-      if (outcome !== OK && request.access !== 0) this.refused(fault, request, result);
-    } else if (this.control.aborting || !this.translator.untouched(request, result)) {
+      if (this.#ats.answer(request, result) !== OK) this.#events.record(fault, this.#ats.taken);
+    } else if (this.#control.enabled) {
+      const outcome = this.#translator.translate(request, result);
+      if (outcome !== OK && request.access !== 0) this.#refused(fault, request, result);
+    } else if (this.#control.aborting || !this.#translator.untouched(request, result)) {
       refuse(result);
       fault.clear();
       fault.raise(ABORTED);
-      if (request.access !== 0) this.events.record(fault, request);
+      if (request.access !== 0) this.#events.record(fault, request);
     }
   }
 
@@ -215,10 +219,10 @@ export class SmmuModel implements Iommu {
    * A transaction of a device that can wait is stalled where the stage that faulted says so; others
    * end. §3.12
    */
-  private refused(fault: Fault, request: TranslateRequest, result: TranslateResult): void {
-    const stall = fault.stalls && request.mayStall ? this.stalls.hold(fault, request) : 0;
+  #refused(fault: Fault, request: TranslateRequest, result: TranslateResult): void {
+    const stall = fault.stalls && request.mayStall ? this.#stalls.hold(fault, request) : 0;
     if (stall === 0) {
-      this.events.record(fault, request);
+      this.#events.record(fault, request);
       return;
     }
     result.status = TRANSLATE_STATUS.STALLED;
@@ -227,9 +231,9 @@ export class SmmuModel implements Iommu {
 
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
-    this.control.publish();
-    this.virtualCommand?.publish();
-    this.queue.kick();
+    this.#control.publish();
+    this.#virtualCommand?.publish();
+    this.#queue.kick();
   }
 }
 

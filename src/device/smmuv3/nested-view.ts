@@ -11,27 +11,31 @@ import { Fault, OK } from './fault.js';
 import type { SmmuLookup } from './lookup.js';
 
 export class SmmuNestedView implements NestedView {
+  readonly #lookup: SmmuLookup;
+  readonly #control: Control;
+  readonly #events: EventQueue;
+  /** IDR0.S2P. Without stage 2 there are no VMIDs. */
+  readonly #stage2: boolean;
   readonly format = 'smmuv3';
-  private readonly looked = new Fault();
+  readonly #looked = new Fault();
 
-  constructor(
-    private readonly lookup: SmmuLookup,
-    private readonly control: Control,
-    private readonly events: EventQueue,
-    /** IDR0.S2P. Without stage 2 there are no VMIDs. */
-    private readonly stage2: boolean,
-  ) {}
+  constructor(lookup: SmmuLookup, control: Control, events: EventQueue, stage2: boolean) {
+    this.#lookup = lookup;
+    this.#control = control;
+    this.#events = events;
+    this.#stage2 = stage2;
+  }
 
   stream(_rid: number): number {
-    if (this.control.enabled) return STREAM.TABLES;
-    return this.control.aborting ? STREAM.BLOCKED : STREAM.IDENTITY;
+    if (this.#control.enabled) return STREAM.TABLES;
+    return this.#control.aborting ? STREAM.BLOCKED : STREAM.IDENTITY;
   }
 
   ste(rid: number, out: StreamEntryView): boolean {
-    if (this.lookup.streamEntry(rid, false, this.looked) !== OK) return false;
-    const ste = this.lookup.lastStreamEntry;
+    if (this.#lookup.streamEntry(rid, false, this.#looked) !== OK) return false;
+    const ste = this.#lookup.lastStreamEntry;
     for (let index = 0; index < out.words.length; index++) out.words[index] = ste[index];
-    out.vmid = this.stage2 ? STE.get.S2VMID(ste) : 0;
+    out.vmid = this.#stage2 ? STE.get.S2VMID(ste) : 0;
     return true;
   }
 
@@ -47,13 +51,13 @@ export class SmmuNestedView implements NestedView {
   fault({ rid, record }: ForwardedFault): void {
     const words = record.slice();
     words[1] = rid;
-    this.events.forward(words);
+    this.#events.forward(words);
   }
 
   noSuchPasid(rid: number, pasid: number): void {
     const words = new Uint32Array(8);
     words[0] = EVENT.C_BAD_SUBSTREAMID | (pasid << 12);
     words[1] = rid;
-    this.events.forward(words);
+    this.#events.forward(words);
   }
 }

@@ -43,19 +43,31 @@ const BIT = {
 };
 
 export class SmmuPageRequests {
-  private readonly queue: OutputQueue;
-  private readonly words = new Uint32Array(WORDS);
-  private readonly fault = new Fault();
+  readonly #config: SmmuConfig;
+  readonly #file: RegisterFile;
+  readonly #lookup: SmmuLookup;
+  readonly #interrupts: Interrupts;
+  readonly #errors: GlobalErrors;
+  readonly #outputs: IommuOutputs;
+  readonly #queue: OutputQueue;
+  readonly #words = new Uint32Array(WORDS);
+  readonly #fault = new Fault();
 
   constructor(
-    private readonly config: SmmuConfig,
-    private readonly file: RegisterFile,
+    config: SmmuConfig,
+    file: RegisterFile,
     memory: GuestMemory,
-    private readonly lookup: SmmuLookup,
-    private readonly interrupts: Interrupts,
-    private readonly errors: GlobalErrors,
-    private readonly outputs: IommuOutputs,
+    lookup: SmmuLookup,
+    interrupts: Interrupts,
+    errors: GlobalErrors,
+    outputs: IommuOutputs,
   ) {
+    this.#config = config;
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#interrupts = interrupts;
+    this.#errors = errors;
+    this.#outputs = outputs;
     const place = {
       base: PRIQ_BASE.offset,
       prod: PRIQ_PROD.offset,
@@ -64,73 +76,73 @@ export class SmmuPageRequests {
       abort: GERROR_BIT.PRIQ_ABT_ERR,
       words: WORDS,
     };
-    this.queue = new OutputQueue(place, file, memory, errors);
+    this.#queue = new OutputQueue(place, file, memory, errors);
   }
 
   /** Takes a page request, or a Stop Marker, which nobody ever answers. */
   take(request: PageRequest): void {
-    const { queue } = this;
+    const queue = this.#queue;
     // §6.3.9.5: the enable counts while SMMUEN is set only.
-    const enabled = queue.enabled && (this.file.get(CR0.offset) & SMMUEN) !== 0;
+    const enabled = queue.enabled && (this.#file.get(CR0.offset) & SMMUEN) !== 0;
     if (!enabled || queue.aborted) {
-      this.refuse(request);
+      this.#refuse(request);
       return;
     }
     if (queue.overflowing || queue.full) {
-      this.discard(request);
+      this.#discard(request);
       return;
     }
     const { empty } = queue;
-    this.pack(request);
-    if (!queue.append(this.words)) {
-      this.refuse(request);
+    this.#pack(request);
+    if (!queue.append(this.#words)) {
+      this.#refuse(request);
       return;
     }
-    if (this.lastOnly ? request.last : empty) this.interrupt();
+    if (this.#lastOnly() ? request.last : empty) this.#interrupt();
   }
 
   /**
    * §8.1: an overflow is told, and a group whose last request is lost is answered as if all were
    * well: it will be asked again.
    */
-  private discard(request: PageRequest): void {
-    this.queue.overflow();
+  #discard(request: PageRequest): void {
+    this.#queue.overflow();
     if (!request.last) return;
-    if (!isStopMarker(request)) this.answerDiscarded(request);
-    if (this.lastOnly) this.interrupt();
+    if (!isStopMarker(request)) this.#answerDiscarded(request);
+    if (this.#lastOnly()) this.#interrupt();
   }
 
-  private answerDiscarded({ rid, pasid, group }: PageRequest): void {
-    const { outputs } = this;
-    if (pasid === NO_PASID || this.config.ssidBits === 0) {
+  #answerDiscarded({ rid, pasid, group }: PageRequest): void {
+    const outputs = this.#outputs;
+    if (pasid === NO_PASID || this.#config.ssidBits === 0) {
       outputs.pageResponse(rid, NO_PASID, group, PAGE_RESPONSE.SUCCESS);
-    } else if (this.lookup.streamEntry(rid, true, this.fault) !== OK) {
+    } else if (this.#lookup.streamEntry(rid, true, this.#fault) !== OK) {
       outputs.pageResponse(rid, NO_PASID, group, PAGE_RESPONSE.FAILURE);
     } else {
-      const answered = STE.get.PPAR(this.lookup.lastStreamEntry) === 1 ? pasid : NO_PASID;
+      const answered = STE.get.PPAR(this.#lookup.lastStreamEntry) === 1 ? pasid : NO_PASID;
       outputs.pageResponse(rid, answered, group, PAGE_RESPONSE.SUCCESS);
     }
   }
 
   /** §8.2: while the queue is off or has aborted every request fails. */
-  private refuse(request: PageRequest): void {
+  #refuse(request: PageRequest): void {
     if (isStopMarker(request)) return;
-    this.outputs.pageResponse(request.rid, NO_PASID, request.group, PAGE_RESPONSE.FAILURE);
+    this.#outputs.pageResponse(request.rid, NO_PASID, request.group, PAGE_RESPONSE.FAILURE);
   }
 
-  private get lastOnly(): boolean {
-    return (this.file.get(PRIQ_IRQ_CFG2.offset) & LAST_ONLY) !== 0;
+  #lastOnly(): boolean {
+    return (this.#file.get(PRIQ_IRQ_CFG2.offset) & LAST_ONLY) !== 0;
   }
 
-  private interrupt(): void {
-    if ((this.file.get(IRQ_CTRL.offset) & IRQEN) === 0) return;
-    const sent = this.interrupts.raise(PRIQ_IRQ_CFG0.offset, WIRE.PRIQ);
-    if (!sent) this.errors.raise(GERROR_BIT.MSI_PRIQ_ABT_ERR);
+  #interrupt(): void {
+    if ((this.#file.get(IRQ_CTRL.offset) & IRQEN) === 0) return;
+    const sent = this.#interrupts.raise(PRIQ_IRQ_CFG0.offset, WIRE.PRIQ);
+    if (!sent) this.#errors.raise(GERROR_BIT.MSI_PRIQ_ABT_ERR);
   }
 
-  private pack({ rid, pasid, access, lo, hi, group, last }: PageRequest): void {
-    const { words } = this;
-    const substream = pasid !== NO_PASID && this.config.ssidBits > 0;
+  #pack({ rid, pasid, access, lo, hi, group, last }: PageRequest): void {
+    const words = this.#words;
+    const substream = pasid !== NO_PASID && this.#config.ssidBits > 0;
     words[0] = rid;
     words[1] = substream ? pasid | BIT.SSV : 0;
     if ((access & ACCESS.READ) !== 0) words[1] |= BIT.Read;

@@ -14,21 +14,23 @@ const ENTRY_LOG2 = Math.log2(COMMAND_BYTES);
 const INDEXES = 0xfffff;
 
 export class SmmuPeerQueue implements PeerQueue {
-  private readonly commands: Uint32Array;
-  private readonly faithful: boolean;
-  private changes = 0;
-  private lo = -1;
-  private hi = -1;
+  readonly #file: RegisterFile;
+  readonly #walks: Walks;
+  readonly #queue: CommandQueue;
+  readonly #stalls: Stalls;
+  readonly #commands: Uint32Array;
+  readonly #faithful: boolean;
+  #changes = 0;
+  #lo = -1;
+  #hi = -1;
 
-  constructor(
-    config: SmmuConfig,
-    private readonly file: RegisterFile,
-    private readonly walks: Walks,
-    private readonly queue: CommandQueue,
-    private readonly stalls: Stalls,
-  ) {
-    this.commands = plainCommandsOf(config);
-    this.faithful = config.cachePolicy === 'faithful';
+  constructor(config: SmmuConfig, file: RegisterFile, walks: Walks, queue: CommandQueue, stalls: Stalls) {
+    this.#file = file;
+    this.#walks = walks;
+    this.#queue = queue;
+    this.#stalls = stalls;
+    this.#commands = plainCommandsOf(config);
+    this.#faithful = config.cachePolicy === 'faithful';
   }
 
   /**
@@ -36,20 +38,20 @@ export class SmmuPeerQueue implements PeerQueue {
    * knows to find.
    */
   get ready(): boolean {
-    return this.mayRun && this.plainIndexes && !this.loose;
+    return this.#mayRun() && this.#plainIndexes() && !this.loose;
   }
 
   /** See {@link PeerQueue.loose}. */
   get loose(): boolean {
-    return this.walks.handedOutLoose || this.stalls.held > 0;
+    return this.#walks.handedOutLoose || this.#stalls.held > 0;
   }
 
   /**
    * The peer leaves bits beside the index as they are, where a store would clear them; and a queue
    * of one entry is not described.
    */
-  private get plainIndexes(): boolean {
-    const { file } = this;
+  #plainIndexes(): boolean {
+    const file = this.#file;
     const mask = indexMask(file);
     const beyond = (file.get(CMDQ_PROD.offset) | file.get(CMDQ_CONS.offset)) & ~mask & INDEXES;
     return beyond === 0 && mask > 1;
@@ -60,26 +62,26 @@ export class SmmuPeerQueue implements PeerQueue {
    * loosely, or stalled, since it began: what it drops by its commands' VMID it does not keep of
    * that answer, and is not in need of more.
    */
-  private get mayRun(): boolean {
-    return this.faithful && this.queue.atRest;
+  #mayRun(): boolean {
+    return this.#faithful && this.#queue.atRest;
   }
 
   /** See {@link PeerQueue.version}. */
   get version(): number {
-    const lo = this.file.get(CMDQ_BASE.offset);
-    const hi = this.file.get(CMDQ_BASE.offset + 4);
-    if (lo !== this.lo || hi !== this.hi) {
-      this.lo = lo;
-      this.hi = hi;
-      this.changes++;
+    const lo = this.#file.get(CMDQ_BASE.offset);
+    const hi = this.#file.get(CMDQ_BASE.offset + 4);
+    if (lo !== this.#lo || hi !== this.#hi) {
+      this.#lo = lo;
+      this.#hi = hi;
+      this.#changes++;
     }
-    return this.changes;
+    return this.#changes;
   }
 
   /** See {@link PeerQueue.describe}. */
   describe(out: QueueDescription): void {
-    const base = queueBase(this.file);
-    const mask = indexMask(this.file);
+    const base = queueBase(this.#file);
+    const mask = indexMask(this.#file);
     out.tail = CMDQ_PROD.offset;
     out.head = CMDQ_CONS.offset;
     out.entryLog2 = ENTRY_LOG2;
@@ -89,17 +91,17 @@ export class SmmuPeerQueue implements PeerQueue {
     out.wraps = true;
     out.baseLo = base % 2 ** 32;
     out.baseHi = Math.floor(base / 2 ** 32);
-    out.commands = this.commands;
+    out.commands = this.#commands;
   }
 
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
-    if (!this.mayRun) return false;
-    const { file } = this;
+    if (!this.#mayRun()) return false;
+    const file = this.#file;
     const mask = indexMask(file);
     if (count * 2 > mask + 1 || ((file.get(CMDQ_CONS.offset) + count) & mask) !== index) return false;
     for (let entry = 0; entry < count; entry++) {
-      if (!this.queue.ran(words, at + (entry * COMMAND_BYTES) / 4)) return false;
+      if (!this.#queue.ran(words, at + (entry * COMMAND_BYTES) / 4)) return false;
     }
     file.adopt(CMDQ_CONS.offset, mask, index);
     file.adopt(CMDQ_PROD.offset, mask, index);

@@ -60,24 +60,26 @@ const newSlot = (): Slot => ({
 });
 
 export class Stalls {
+  readonly #events: EventQueue;
+  readonly #outputs: IommuOutputs;
   /** Transactions that are stalled now. */
   held = 0;
-  private readonly slots = Array.from({ length: STALL_MAX }, newSlot);
+  readonly #slots = Array.from({ length: STALL_MAX }, newSlot);
   /** Slots whose records are to be written, the oldest first. */
-  private waiting: number[] = [];
-  private next = 0;
-  private nextStall = 1;
-  private synced = 0;
+  #waiting: number[] = [];
+  #next = 0;
+  #nextStall = 1;
+  #synced = 0;
 
-  constructor(
-    private readonly events: EventQueue,
-    private readonly outputs: IommuOutputs,
-  ) {}
+  constructor(events: EventQueue, outputs: IommuOutputs) {
+    this.#events = events;
+    this.#outputs = outputs;
+  }
 
   /** Power-on. Devices have been reset too: they hold nothing any more, and nobody is told. */
   reset(): void {
-    for (const slot of this.slots) slot.state = STATE.FREE;
-    this.waiting = [];
+    for (const slot of this.#slots) slot.state = STATE.FREE;
+    this.#waiting = [];
     this.held = 0;
   }
 
@@ -86,62 +88,62 @@ export class Stalls {
    */
   hold(fault: Fault, request: TranslateRequest): number {
     if (this.held === STALL_MAX) return 0;
-    const leader = this.held === 0 ? -1 : this.alike(request);
-    const index = this.freeSlot();
-    const slot = this.slots[index];
-    slot.stall = this.nextStall;
-    this.nextStall = (this.nextStall % 0xffff_ffff) + 1;
+    const leader = this.held === 0 ? -1 : this.#alike(request);
+    const index = this.#freeSlot();
+    const slot = this.#slots[index];
+    slot.stall = this.#nextStall;
+    this.#nextStall = (this.#nextStall % 0xffff_ffff) + 1;
     slot.uses = (slot.uses + 1) & 0xff;
     slot.sid = request.rid;
     slot.ssid = request.pasid;
     slot.access = request.access;
     slot.pageLo = request.lo & ~PAGE_OFFSET;
     slot.hi = request.hi | 0;
-    slot.synced = this.synced;
+    slot.synced = this.#synced;
     slot.leader = leader;
     this.held++;
     if (leader >= 0) {
       slot.state = STATE.FOLLOWING;
-      this.events.stalled(fault, request, false);
+      this.#events.stalled(fault, request, false);
       return slot.stall;
     }
-    this.events.stallRecord(fault, request, this.stagOf(index), slot.record);
+    this.#events.stallRecord(fault, request, this.#stagOf(index), slot.record);
     slot.state = STATE.WAITING;
-    this.waiting.push(index);
+    this.#waiting.push(index);
     this.writeRecords();
-    this.events.stalled(fault, request, this.slots[index].state === STATE.RECORDED);
+    this.#events.stalled(fault, request, this.#slots[index].state === STATE.RECORDED);
     return slot.stall;
   }
 
   /** CMD_RESUME. Whatever does not name a recorded stall of the stream has no effect. §4.7.1 */
   resume(sid: number, stag: number, retry: boolean): void {
     const index = stag % STALL_MAX;
-    const slot = this.slots[index];
-    if (slot.state !== STATE.RECORDED || slot.sid !== sid || this.stagOf(index) !== stag) return;
+    const slot = this.#slots[index];
+    if (slot.state !== STATE.RECORDED || slot.sid !== sid || this.#stagOf(index) !== stag) return;
     // TERM_MODEL is set: every termination is an abort, and Ab is ignored.
-    this.release(index, retry ? RESUME.RETRY : RESUME.ABORT);
+    this.#release(index, retry ? RESUME.RETRY : RESUME.ABORT);
   }
 
   /** CMD_STALL_TERM: all of a stream, recorded or not. §4.7.2 */
   terminate(sid: number): void {
-    for (const slot of this.slots) {
-      if (slot.state !== STATE.FREE && slot.sid === sid) this.end(slot, RESUME.ABORT);
+    for (const slot of this.#slots) {
+      if (slot.state !== STATE.FREE && slot.sid === sid) this.#end(slot, RESUME.ABORT);
     }
-    this.forgetEnded();
+    this.#forgetEnded();
   }
 
   /** SMMUEN was cleared. §6.3.9.6 */
   terminateAll(): void {
     if (this.held === 0) return;
-    for (const slot of this.slots) if (slot.state !== STATE.FREE) this.end(slot, RESUME.ABORT);
-    this.waiting = [];
+    for (const slot of this.#slots) if (slot.state !== STATE.FREE) this.#end(slot, RESUME.ABORT);
+    this.#waiting = [];
   }
 
   /**
    * A CMD_SYNC completed invalidations: records that wait describe what may no longer be. §4.7.3
    */
   invalidated(): void {
-    this.synced++;
+    this.#synced++;
   }
 
   /**
@@ -150,23 +152,23 @@ export class Stalls {
    * (§7.2.1).
    */
   writeRecords(): void {
-    while (this.waiting.length > 0 && this.events.writable) {
-      const index = this.waiting[0];
-      const slot = this.slots[index];
-      if (slot.synced !== this.synced) {
-        this.release(index, RESUME.RETRY);
+    while (this.#waiting.length > 0 && this.#events.writable) {
+      const index = this.#waiting[0];
+      const slot = this.#slots[index];
+      if (slot.synced !== this.#synced) {
+        this.#release(index, RESUME.RETRY);
         continue;
       }
-      if (!this.events.write(slot.record)) return;
+      if (!this.#events.write(slot.record)) return;
       slot.state = STATE.RECORDED;
-      this.waiting.shift();
+      this.#waiting.shift();
     }
   }
 
   /** For people. */
   list(): StalledTransaction[] {
     const found: StalledTransaction[] = [];
-    this.slots.forEach((slot, index) => {
+    this.#slots.forEach((slot, index) => {
       if (slot.state === STATE.FREE) return;
       const state =
         slot.state === STATE.RECORDED
@@ -175,23 +177,23 @@ export class Stalls {
             ? 'waits for the Event queue'
             : 'follows another one';
       const { sid, ssid, access, pageLo, hi } = slot;
-      found.push({ stag: this.stagOf(index), state, sid, ssid, access, lo: pageLo >>> 0, hi: hi >>> 0 });
+      found.push({ stag: this.#stagOf(index), state, sid, ssid, access, lo: pageLo >>> 0, hi: hi >>> 0 });
     });
     return found;
   }
 
-  private stagOf(index: number): number {
-    return this.slots[index].uses * STALL_MAX + index;
+  #stagOf(index: number): number {
+    return this.#slots[index].uses * STALL_MAX + index;
   }
 
   /**
    * A stalled transaction with a record, of the same stream, substream, page, privilege and kind;
    * −1 when there is none.
    */
-  private alike(request: TranslateRequest): number {
+  #alike(request: TranslateRequest): number {
     const { rid, pasid, lo, hi } = request;
     for (let index = 0; index < STALL_MAX; index++) {
-      const slot = this.slots[index];
+      const slot = this.#slots[index];
       if (slot.state !== STATE.WAITING && slot.state !== STATE.RECORDED) continue;
       if (slot.sid !== rid || slot.ssid !== pasid || slot.hi !== (hi | 0)) continue;
       if (slot.pageLo === (lo & ~PAGE_OFFSET) && sameKind(slot.access, request.access)) return index;
@@ -200,32 +202,32 @@ export class Stalls {
   }
 
   /** The one that was free for longest, roughly: slots are used in turn. */
-  private freeSlot(): number {
-    while (this.slots[this.next].state !== STATE.FREE) this.next = (this.next + 1) % STALL_MAX;
-    const index = this.next;
-    this.next = (index + 1) % STALL_MAX;
+  #freeSlot(): number {
+    while (this.#slots[this.#next].state !== STATE.FREE) this.#next = (this.#next + 1) % STALL_MAX;
+    const index = this.#next;
+    this.#next = (index + 1) % STALL_MAX;
     return index;
   }
 
   /** Ends one with a record, and has those that follow it tried again. */
-  private release(index: number, action: number): void {
-    const slot = this.slots[index];
-    this.end(slot, action);
-    for (const other of this.slots) {
-      if (other.state === STATE.FOLLOWING && other.leader === index) this.end(other, RESUME.RETRY);
+  #release(index: number, action: number): void {
+    const slot = this.#slots[index];
+    this.#end(slot, action);
+    for (const other of this.#slots) {
+      if (other.state === STATE.FOLLOWING && other.leader === index) this.#end(other, RESUME.RETRY);
     }
-    this.forgetEnded();
+    this.#forgetEnded();
   }
 
-  private end(slot: Slot, action: number): void {
+  #end(slot: Slot, action: number): void {
     slot.state = STATE.FREE;
     this.held--;
-    this.outputs.resume(slot.stall, action);
+    this.#outputs.resume(slot.stall, action);
   }
 
-  private forgetEnded(): void {
-    if (this.waiting.length === 0) return;
-    this.waiting = this.waiting.filter((index) => this.slots[index].state === STATE.WAITING);
+  #forgetEnded(): void {
+    if (this.#waiting.length === 0) return;
+    this.#waiting = this.#waiting.filter((index) => this.#slots[index].state === STATE.WAITING);
   }
 }
 

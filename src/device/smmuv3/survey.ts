@@ -22,24 +22,32 @@ import { Stream } from './stream.js';
 const UPPER = 1 << 23;
 
 export class SmmuSurvey implements SurveyView {
-  private readonly stream: Stream;
-  private readonly fault = new Fault();
-  private readonly leaves: Leaves;
+  readonly #config: SmmuConfig;
+  readonly #lookup: SmmuLookup;
+  readonly #control: Control;
+  readonly #dumper: SmmuDumper;
+  readonly #stream: Stream;
+  readonly #fault = new Fault();
+  readonly #leaves: Leaves;
 
   constructor(
-    private readonly config: SmmuConfig,
+    config: SmmuConfig,
     formats: SmmuFormats,
-    private readonly lookup: SmmuLookup,
-    private readonly control: Control,
-    private readonly dumper: SmmuDumper,
+    lookup: SmmuLookup,
+    control: Control,
+    dumper: SmmuDumper,
     memory: GuestMemory,
   ) {
-    this.stream = new Stream(formats.none);
-    this.leaves = new Leaves(memory);
+    this.#config = config;
+    this.#lookup = lookup;
+    this.#control = control;
+    this.#dumper = dumper;
+    this.#stream = new Stream(formats.none);
+    this.#leaves = new Leaves(memory);
   }
 
   dump(options: DumpOptions): DumpNode[] {
-    return this.dumper.dump(options);
+    return this.#dumper.dump(options);
   }
 
   /**
@@ -47,38 +55,39 @@ export class SmmuSurvey implements SurveyView {
    * for everything.
    */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
-    const { stream, control } = this;
+    const stream = this.#stream;
+    const control = this.#control;
     if (!control.enabled) {
-      if (!control.aborting) return this.identity(lo, hi, result);
+      if (!control.aborting) return this.#identity(lo, hi, result);
       refuse(result);
       return false;
     }
-    if (this.lookup.resolve(rid, pasid, false, stream, this.fault) !== OK) {
+    if (this.#lookup.resolve(rid, pasid, false, stream, this.#fault) !== OK) {
       refuse(result);
       return false;
     }
-    if (stream.kind === KIND.PASS_THROUGH) return this.identity(lo, hi, result);
+    if (stream.kind === KIND.PASS_THROUGH) return this.#identity(lo, hi, result);
     beginAnswer(result, stream.vmid, stream.asid);
-    if (stream.kind === KIND.SECOND) return this.collect(lo, hi, result);
+    if (stream.kind === KIND.SECOND) return this.#collect(lo, hi, result);
     // TTB0's half, then TTB1's.
     if ((hi & UPPER) === 0) {
-      if (stream.aim(0) && this.collect(lo, hi, result)) return true;
-      return stream.aim(-1) && this.collect(0, UPPER | (-1 << 24), result);
+      if (stream.aim(0) && this.#collect(lo, hi, result)) return true;
+      return stream.aim(-1) && this.#collect(0, UPPER | (-1 << 24), result);
     }
-    return stream.aim(-1) && this.collect(lo, hi, result);
+    return stream.aim(-1) && this.#collect(lo, hi, result);
   }
 
   /** Adds leaves at or above the address. True when more follow. */
-  private collect(lo: number, hi: number, result: TranslateResult): boolean {
-    const { leaves } = this;
-    leaves.start(this.stream, lo, hi);
+  #collect(lo: number, hi: number, result: TranslateResult): boolean {
+    const leaves = this.#leaves;
+    leaves.start(this.#stream, lo, hi);
     return appendLeaves(result, leaves);
   }
 
   /** One span for everything within OAS, at its start only. */
-  private identity(lo: number, hi: number, result: TranslateResult): false {
+  #identity(lo: number, hi: number, result: TranslateResult): false {
     beginAnswer(result, NO_DOMAIN, ANY);
-    if ((lo | hi) === 0) addSpan(result, 0, 0, 0, 0, this.config.outputBits, ACCESS.READ | ACCESS.WRITE);
+    if ((lo | hi) === 0) addSpan(result, 0, 0, 0, 0, this.#config.outputBits, ACCESS.READ | ACCESS.WRITE);
     return false;
   }
 }

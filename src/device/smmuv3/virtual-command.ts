@@ -28,79 +28,85 @@ const SC_SHIFT = VCRSP.fields.SC.lsb;
 const SSID_SHIFT = VCRSP.fields.SubstreamID.lsb;
 
 export class SmmuVirtualCommand implements PasidView {
+  readonly #file: RegisterFile;
+  readonly #outputs: IommuOutputs;
+  readonly #counters: ModelCounters;
   readonly bits: number;
-  private readonly commands: PasidCommands;
+  readonly #commands: PasidCommands;
   /** VCRSP of a command that has ended; 0 and {@link ending} clear when there is none. */
-  private response = 0;
-  private ending = false;
+  #response = 0;
+  #ending = false;
 
   constructor(
-    private readonly file: RegisterFile,
+    file: RegisterFile,
     owned: OwnedPasids,
     pasids: PasidSpace,
     invalidator: SmmuInvalidator,
-    private readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
+    outputs: IommuOutputs,
+    counters: ModelCounters,
   ) {
+    this.#file = file;
+    this.#outputs = outputs;
+    this.#counters = counters;
     this.bits = Math.log2(owned.limit);
     const lost = (): void => invalidator.substreamLost();
-    const ended = (outcome: number, ssid: number): void => this.respond(statusOf(outcome), ssid);
-    this.commands = new PasidCommands(owned, pasids, outputs, lost, ended);
-    file.onWrite(VCMD.offset, () => this.written());
+    const ended = (outcome: number, ssid: number): void => this.#respond(statusOf(outcome), ssid);
+    this.#commands = new PasidCommands(owned, pasids, outputs, lost, ended);
+    file.onWrite(VCMD.offset, () => this.#written());
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.ending = false;
-    this.commands.reset();
+    this.#ending = false;
+    this.#commands.reset();
   }
 
   /** True when a store to the word at this offset is to be dropped. */
   drops(offset: number): boolean {
-    return offset === VCMD.offset && (this.commands.busy || this.ending);
+    return offset === VCMD.offset && (this.#commands.busy || this.#ending);
   }
 
   /** VCMD was written. */
-  private written(): void {
-    const { words } = this.file;
+  #written(): void {
+    const { words } = this.#file;
     const base = VCMD.offset >> 2;
-    this.counters.commands++;
-    this.file.set(VCRSP.offset, BUSY);
+    this.#counters.commands++;
+    this.#file.set(VCRSP.offset, BUSY);
     switch (VCMD.get.CMD(words, base)) {
       case VCMD_COMMAND.NULL:
-        this.respond(VCRSP_STATUS.SUCCESS, 0);
+        this.#respond(VCRSP_STATUS.SUCCESS, 0);
         return;
       case VCMD_COMMAND.ALLOCATE:
-        this.commands.allocate();
+        this.#commands.allocate();
         return;
       case VCMD_COMMAND.FREE:
-        this.commands.free(VCMD.get.SubstreamID(words, base));
+        this.#commands.free(VCMD.get.SubstreamID(words, base));
         return;
       default:
-        this.respond(VCRSP_STATUS.UNDEFINED_COMMAND, 0);
+        this.#respond(VCRSP_STATUS.UNDEFINED_COMMAND, 0);
     }
   }
 
   /** See {@link PasidView.answered}. */
   answered(answer: number): void {
-    this.commands.answered(answer);
+    this.#commands.answered(answer);
   }
 
   /** See {@link PasidView.revoked}. */
   revoked(ssid: number): void {
-    this.commands.revoked(ssid);
+    this.#commands.revoked(ssid);
   }
 
   /** Shows the end of a command, once nothing is in flight downstream. */
   publish(): void {
-    if (!this.ending || this.outputs.pendingAcks() > 0) return;
-    this.ending = false;
-    this.file.set(VCRSP.offset, this.response);
+    if (!this.#ending || this.#outputs.pendingAcks() > 0) return;
+    this.#ending = false;
+    this.#file.set(VCRSP.offset, this.#response);
   }
 
-  private respond(status: number, ssid: number): void {
-    this.response = (status << SC_SHIFT) | (ssid << SSID_SHIFT);
-    this.ending = true;
+  #respond(status: number, ssid: number): void {
+    this.#response = (status << SC_SHIFT) | (ssid << SSID_SHIFT);
+    this.#ending = true;
     this.publish();
   }
 }

@@ -30,6 +30,8 @@ export const GLOBAL_TAG = 0x10000;
 export const NOT_GLOBAL = 1 << 11;
 
 export class Walks {
+  readonly #memory: GuestMemory;
+  readonly #counters: ModelCounters;
   readonly tlb: Iotlb;
   /** What became of the last request that was not translated. */
   readonly fault = new Fault();
@@ -43,11 +45,9 @@ export class Walks {
    */
   handedOutLoose = false;
 
-  constructor(
-    config: SmmuConfig,
-    private readonly memory: GuestMemory,
-    private readonly counters: ModelCounters,
-  ) {
+  constructor(config: SmmuConfig, memory: GuestMemory, counters: ModelCounters) {
+    this.#memory = memory;
+    this.#counters = counters;
     this.tlb = new Iotlb(config.cachePolicy);
     this.stage2 = new StageTwo(memory);
   }
@@ -68,8 +68,9 @@ export class Walks {
    * rest.
    */
   walk(stream: Stream, lo: number, hi: number, access: number): number {
-    const { memory, walked } = this;
-    this.counters.walks++;
+    const memory = this.#memory;
+    const { walked } = this;
+    this.#counters.walks++;
     if (stream.kind === KIND.SECOND) {
       return walk(stream.secondFormat, memory, stream.secondRoot, lo, hi, access, walked);
     }
@@ -110,7 +111,7 @@ export class Walks {
     const event = walkEvent(outcome);
     if (event === EVENT.F_WALK_EABT) {
       fault.class = CLASS.TT;
-      fault.fetch(event, this.physicalEntry(stream));
+      fault.fetch(event, this.#physicalEntry(stream));
       return;
     }
     fault.configured(stream.firstRecorded, stream.firstStalls);
@@ -118,7 +119,7 @@ export class Walks {
   }
 
   /** Physical address of the stage-1 descriptor read last. */
-  private physicalEntry(stream: Stream): number {
+  #physicalEntry(stream: Stream): number {
     const { entryAddress } = this.walked;
     if (stream.kind !== KIND.NESTED) return entryAddress;
     const { outLo, outHi, log2Size } = this.stage2.result;
@@ -127,7 +128,7 @@ export class Walks {
 
   /** Takes note of a translation that invalidations by address and ASID may miss outside. */
   handOut(stream: Stream, request: TranslateRequest): void {
-    if (this.isLoose(stream, request, this.walked)) this.handedOutLoose = true;
+    if (this.#isLoose(stream, request, this.walked)) this.handedOutLoose = true;
   }
 
   /**
@@ -146,7 +147,7 @@ export class Walks {
     return part ? tlb.log2SizeOf(slot) : block;
   }
 
-  private isLoose(stream: Stream, request: TranslateRequest, walked: WalkResult): boolean {
+  #isLoose(stream: Stream, request: TranslateRequest, walked: WalkResult): boolean {
     if (stream.kind === KIND.SECOND) return false;
     if ((walked.entryLo & NOT_GLOBAL) === 0 || stream.ignoresTopByte(request.hi)) return true;
     return stream.kind === KIND.NESTED && firstBlockLog2(stream, walked) > walked.log2Size;

@@ -14,18 +14,18 @@ import { OK, type VtdLookup } from './lookup.js';
 import { INTERRUPT_PAGES, NO_DOMAIN, WHOLE_SPACE } from './spans.js';
 
 export class VtdAddressSpaces implements SpacesView {
-  private readonly domain: Domain;
+  readonly #lookup: VtdLookup;
+  readonly #commands: GlobalCommand;
+  readonly #domain: Domain;
 
-  constructor(
-    formats: VtdFormats,
-    private readonly lookup: VtdLookup,
-    private readonly commands: GlobalCommand,
-  ) {
-    this.domain = new Domain(formats);
+  constructor(formats: VtdFormats, lookup: VtdLookup, commands: GlobalCommand) {
+    this.#lookup = lookup;
+    this.#commands = commands;
+    this.#domain = new Domain(formats);
   }
 
   tables(rid: number, pasid: number, out: AddressSpaceTables): void {
-    const { domain } = this;
+    const domain = this.#domain;
     out.count = 0;
     // No table translates requests there (§3.15).
     out.holeFirst = INTERRUPT_PAGES.FIRST;
@@ -37,8 +37,8 @@ export class VtdAddressSpaces implements SpacesView {
     out.reach = WHOLE_SPACE;
     out.space = NO_DOMAIN;
     out.sub = ANY;
-    if (!this.commands.translating) return;
-    if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
+    if (!this.#commands.translating) return;
+    if (this.#lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       out.through = THROUGH.NOTHING;
       out.space = NO_TAG;
       return;
@@ -71,20 +71,21 @@ export class VtdAddressSpaces implements SpacesView {
     let count = 0;
     for (const rid of rids) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
-      if (!this.concerns(scope, rid)) continue;
+      if (!this.#concerns(scope, rid)) continue;
       out[count++] = rid;
     }
     return count;
   }
 
-  private concerns(scope: InvalidateScope, rid: number): boolean {
+  #concerns(scope: InvalidateScope, rid: number): boolean {
     if (scope.space === ANY || scope.rid === rid) return true;
-    if (!this.commands.translating) return scope.space === NO_DOMAIN;
-    const { domain } = this;
-    if (this.lookup.resolve(rid, NO_PASID, 0, false, domain) === OK && domain.did === scope.space)
+    if (!this.#commands.translating) return scope.space === NO_DOMAIN;
+    const domain = this.#domain;
+    if (this.#lookup.resolve(rid, NO_PASID, 0, false, domain) === OK && domain.did === scope.space)
       return true;
     // What the caches still hold counts too: the tables may have moved on.
-    if (this.lookup.resolve(rid, NO_PASID, 0, true, domain) === OK && domain.did === scope.space) return true;
-    return this.lookup.usesPasids(rid);
+    if (this.#lookup.resolve(rid, NO_PASID, 0, true, domain) === OK && domain.did === scope.space)
+      return true;
+    return this.#lookup.usesPasids(rid);
   }
 }

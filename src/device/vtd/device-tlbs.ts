@@ -13,33 +13,34 @@ const MOST = 1024;
 const MOST_PER_FUNCTION = 32;
 
 export class VtdDeviceTlbs {
-  private readonly sids = new Uint16Array(MOST);
+  readonly #outputs: IommuOutputs;
+  readonly #faults: FaultRecorder;
+  readonly #sids = new Uint16Array(MOST);
   /** The physical function that each counts for. */
-  private readonly functions = new Uint16Array(MOST);
-  private readonly used = new Uint8Array(MOST);
+  readonly #functions = new Uint16Array(MOST);
+  readonly #used = new Uint8Array(MOST);
   /** Unused tags: the first `unused` of `stack`. */
-  private readonly stack = new Uint16Array(MOST);
-  private unused = 0;
-  private readonly underWay = new Uint8Array(0x10000);
+  readonly #stack = new Uint16Array(MOST);
+  #unused = 0;
+  readonly #underWay = new Uint8Array(0x10000);
 
-  constructor(
-    private readonly outputs: IommuOutputs,
-    private readonly faults: FaultRecorder,
-  ) {
+  constructor(outputs: IommuOutputs, faults: FaultRecorder) {
+    this.#outputs = outputs;
+    this.#faults = faults;
     this.reset();
   }
 
   /** Power-on: an answer that still comes is dropped. */
   reset(): void {
-    this.used.fill(0);
-    this.underWay.fill(0);
-    for (let tag = 0; tag < MOST; tag++) this.stack[tag] = MOST - 1 - tag;
-    this.unused = MOST;
+    this.#used.fill(0);
+    this.#underWay.fill(0);
+    for (let tag = 0; tag < MOST; tag++) this.#stack[tag] = MOST - 1 - tag;
+    this.#unused = MOST;
   }
 
   /** Requests that have not ended. */
   get pending(): number {
-    return MOST - this.unused;
+    return MOST - this.#unused;
   }
 
   /**
@@ -57,20 +58,20 @@ export class VtdDeviceTlbs {
     sized: boolean,
     global: boolean,
   ): boolean {
-    if (this.unused === 0) return false;
-    if (this.underWay[pfsid] >= (most === 0 ? MOST_PER_FUNCTION : most)) return false;
-    const tag = this.stack[this.unused - 1];
+    if (this.#unused === 0) return false;
+    if (this.#underWay[pfsid] >= (most === 0 ? MOST_PER_FUNCTION : most)) return false;
+    const tag = this.#stack[this.#unused - 1];
     const log2 = sized ? blockLog2(lo, hi) : PAGE_LOG2;
     const maskLo = log2 >= 32 ? 0 : -1 << log2;
     const maskHi = log2 >= WHOLE_SPACE ? 0 : log2 <= 32 ? -1 : -1 << (log2 - 32);
     const base = (lo & maskLo) >>> 0;
-    if (!this.outputs.invalidateDeviceTlb(tag, sid, pasid, base, (hi & maskHi) >>> 0, log2, global))
+    if (!this.#outputs.invalidateDeviceTlb(tag, sid, pasid, base, (hi & maskHi) >>> 0, log2, global))
       return false;
-    this.unused--;
-    this.used[tag] = 1;
-    this.sids[tag] = sid;
-    this.functions[tag] = pfsid;
-    this.underWay[pfsid]++;
+    this.#unused--;
+    this.#used[tag] = 1;
+    this.#sids[tag] = sid;
+    this.#functions[tag] = pfsid;
+    this.#underWay[pfsid]++;
     return true;
   }
 
@@ -80,19 +81,19 @@ export class VtdDeviceTlbs {
    * request is ICE.
    */
   ended(tag: number, result: number): boolean {
-    if (tag < 0 || tag >= MOST || this.used[tag] === 0) {
-      this.faults.unexpectedCompletion();
+    if (tag < 0 || tag >= MOST || this.#used[tag] === 0) {
+      this.#faults.unexpectedCompletion();
       return true;
     }
-    this.used[tag] = 0;
-    this.stack[this.unused++] = tag;
-    this.underWay[this.functions[tag]]--;
+    this.#used[tag] = 0;
+    this.#stack[this.#unused++] = tag;
+    this.#underWay[this.#functions[tag]]--;
     if (result === DEVICE_TLB.DONE) return true;
-    this.faults.invalidationTimeout(this.sids[tag]);
-    this.outputs.event({
+    this.#faults.invalidationTimeout(this.#sids[tag]);
+    this.#outputs.event({
       kind: 'queueError',
       name: 'ITE',
-      detail: `requester 0x${this.sids[tag].toString(16)}`,
+      detail: `requester 0x${this.#sids[tag].toString(16)}`,
     });
     return false;
   }

@@ -36,14 +36,14 @@ export class Domain {
 
 /** Every page-table format of one unit, made once. */
 export class VtdFormats {
-  private readonly seconds: readonly PageTableFormat[];
-  private readonly firsts: readonly PageTableFormat[];
+  readonly #seconds: readonly PageTableFormat[];
+  readonly #firsts: readonly PageTableFormat[];
 
   constructor(config: VtdConfig) {
     const { paging, addressWidth } = config;
     const second = (levels: 3 | 4 | 5, accessedDirty: boolean): PageTableFormat =>
       vtdSecondStage(paging, { levels, inputBits: addressWidth, accessedDirty });
-    this.seconds = [
+    this.#seconds = [
       second(3, false),
       second(3, true),
       second(4, false),
@@ -53,12 +53,12 @@ export class VtdFormats {
     ];
     const first = (levels: 4 | 5, extendedAccessed: boolean): PageTableFormat =>
       vtdFirstStage(paging, { levels, writeProtect: false, extendedAccessed });
-    this.firsts = [first(4, false), first(4, true), first(5, false), first(5, true)];
+    this.#firsts = [first(4, false), first(4, true), first(5, false), first(5, true)];
   }
 
   /** Second-stage tables for an AW encoding of 1..3. */
   second(addressWidth: number, accessedDirty: boolean): PageTableFormat {
-    return this.seconds[(addressWidth - 1) * 2 + (accessedDirty ? 1 : 0)];
+    return this.#seconds[(addressWidth - 1) * 2 + (accessedDirty ? 1 : 0)];
   }
 
   /**
@@ -66,6 +66,6 @@ export class VtdFormats {
    * 0 blocks.
    */
   first(pagingMode: number, extendedAccessed: boolean): PageTableFormat {
-    return this.firsts[pagingMode * 2 + (extendedAccessed ? 1 : 0)];
+    return this.#firsts[pagingMode * 2 + (extendedAccessed ? 1 : 0)];
   }
 }

@@ -28,25 +28,26 @@ const MOST_PASIDS = 64;
 const FPD = 2;
 
 export class VtdDumper {
-  private readonly domain: Domain;
-  private readonly leaves: Leaves;
-  private contexts = 0;
+  readonly #file: RegisterFile;
+  readonly #lookup: VtdLookup;
+  readonly #memory: GuestMemory;
+  readonly #domain: Domain;
+  readonly #leaves: Leaves;
+  #contexts = 0;
 
-  constructor(
-    formats: VtdFormats,
-    private readonly file: RegisterFile,
-    private readonly lookup: VtdLookup,
-    private readonly memory: GuestMemory,
-  ) {
-    this.domain = new Domain(formats);
-    this.leaves = new Leaves(memory);
+  constructor(formats: VtdFormats, file: RegisterFile, lookup: VtdLookup, memory: GuestMemory) {
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#memory = memory;
+    this.#domain = new Domain(formats);
+    this.#leaves = new Leaves(memory);
   }
 
   /** See {@link SurveyView.dump}. Reads tables afresh, changes nothing. */
   dump(options: DumpOptions): DumpNode[] {
     const nodes: DumpNode[] = [];
-    if (options.registers) nodes.push({ label: 'registers', children: this.registers() });
-    if (options.tables) nodes.push(this.rootTable(options));
+    if (options.registers) nodes.push({ label: 'registers', children: this.#registers() });
+    if (options.tables) nodes.push(this.#rootTable(options));
     return nodes;
   }
 
@@ -54,10 +55,10 @@ export class VtdDumper {
    * Every register that reads as something: not the write-only ones, and only those fault records
    * that are used.
    */
-  private registers(): DumpNode[] {
-    const words = this.file.visible;
+  #registers(): DumpNode[] {
+    const words = this.#file.visible;
     const nodes: DumpNode[] = [];
-    for (const register of this.file.declared) {
+    for (const register of this.#file.declared) {
       if (register === GCMD_REG || register === IVA_REG) continue;
       const base = register.offset >> 2;
       const recorded = register.offset >= FRCD_OFFSET && register.width === 128;
@@ -71,38 +72,38 @@ export class VtdDumper {
     return nodes;
   }
 
-  private rootTable(options: DumpOptions): DumpNode {
-    const { mode, rootTable } = this.lookup;
+  #rootTable(options: DumpOptions): DumpNode {
+    const { mode, rootTable } = this.#lookup;
     const scalable = mode === TTM.SCALABLE;
     const label = `${scalable ? 'scalable-mode ' : ''}root table at ${hex(rootTable)}`;
     if (mode !== TTM.LEGACY && !scalable) return { label, note: `TTM ${mode} uses no tables` };
     const children: DumpNode[] = [];
     const words = new Uint32Array(4);
-    this.contexts = 0;
+    this.#contexts = 0;
     for (let bus = 0; bus < 256; bus++) {
       if (options.rid !== undefined && options.rid >> 8 !== bus) continue;
-      if (!this.memory.loadWords(rootTable + bus * ROOT_ENTRY.bytes, words, 4)) {
+      if (!this.#memory.loadWords(rootTable + bus * ROOT_ENTRY.bytes, words, 4)) {
         return { label, children, note: `root[${byteText(bus)}] is not in memory` };
       }
-      const node = scalable ? this.scalableRoot(bus, words, options) : this.legacyRoot(bus, words, options);
+      const node = scalable ? this.#scalableRoot(bus, words, options) : this.#legacyRoot(bus, words, options);
       if (node !== undefined) children.push(node);
     }
-    if (this.contexts <= MOST_CONTEXTS) return { label, children };
-    return { label, children, note: `${this.contexts - MOST_CONTEXTS} more contexts` };
+    if (this.#contexts <= MOST_CONTEXTS) return { label, children };
+    return { label, children, note: `${this.#contexts - MOST_CONTEXTS} more contexts` };
   }
 
-  private legacyRoot(bus: number, words: Uint32Array, options: DumpOptions): DumpNode | undefined {
+  #legacyRoot(bus: number, words: Uint32Array, options: DumpOptions): DumpNode | undefined {
     if (ROOT_ENTRY.get.P(words) === 0) return undefined;
     const head = {
       label: `root[${byteText(bus)}]`,
       raw: rawText(words, 0, 4),
       fields: fieldText(ROOT_ENTRY, words, 0),
     };
-    const children = this.contextTable(bus, 0, 256, ROOT_ENTRY.get.CTP(words), CONTEXT_ENTRY.bytes, options);
+    const children = this.#contextTable(bus, 0, 256, ROOT_ENTRY.get.CTP(words), CONTEXT_ENTRY.bytes, options);
     return { ...head, children };
   }
 
-  private scalableRoot(bus: number, words: Uint32Array, options: DumpOptions): DumpNode | undefined {
+  #scalableRoot(bus: number, words: Uint32Array, options: DumpOptions): DumpNode | undefined {
     const lower = SM_ROOT_ENTRY.get.LP(words) === 1;
     const upper = SM_ROOT_ENTRY.get.UP(words) === 1;
     if (!lower && !upper) return undefined;
@@ -115,14 +116,14 @@ export class VtdDumper {
     const upperTable = SM_ROOT_ENTRY.get.UCTP(words);
     const bytes = SM_CONTEXT_ENTRY.bytes;
     const children = [
-      ...(lower ? this.contextTable(bus, 0, 128, lowerTable, bytes, options) : []),
-      ...(upper ? this.contextTable(bus, 128, 128, upperTable, bytes, options) : []),
+      ...(lower ? this.#contextTable(bus, 0, 128, lowerTable, bytes, options) : []),
+      ...(upper ? this.#contextTable(bus, 128, 128, upperTable, bytes, options) : []),
     ];
     return { ...head, children };
   }
 
   /** Present context-entries of a table (and those that only carry FPD). */
-  private contextTable(
+  #contextTable(
     bus: number,
     firstDevfn: number,
     count: number,
@@ -135,16 +136,16 @@ export class VtdDumper {
     for (let index = 0; index < count; index++) {
       const rid = bus * 256 + firstDevfn + index;
       if (options.rid !== undefined && options.rid !== rid) continue;
-      if (!this.memory.loadWords(table + index * bytes, words, bytes / 4)) break;
+      if (!this.#memory.loadWords(table + index * bytes, words, bytes / 4)) break;
       if ((words[0] & (1 | FPD)) === 0) continue;
-      if (++this.contexts > MOST_CONTEXTS) continue;
-      nodes.push(this.context(rid, words, options));
+      if (++this.#contexts > MOST_CONTEXTS) continue;
+      nodes.push(this.#context(rid, words, options));
     }
     return nodes;
   }
 
-  private context(rid: number, words: Uint32Array, options: DumpOptions): DumpNode {
-    const scalable = this.lookup.mode === TTM.SCALABLE;
+  #context(rid: number, words: Uint32Array, options: DumpOptions): DumpNode {
+    const scalable = this.#lookup.mode === TTM.SCALABLE;
     const shape = scalable ? SM_CONTEXT_ENTRY : CONTEXT_ENTRY;
     const head = {
       label: `context ${ridText(rid)}`,
@@ -152,60 +153,55 @@ export class VtdDumper {
       fields: fieldText(shape, words, 0),
     };
     if ((words[0] & 1) === 0) return head;
-    if (!scalable) return { ...head, children: [this.translations(rid, NO_PASID, options)] };
-    const found = this.pasids(words);
+    if (!scalable) return { ...head, children: [this.#translations(rid, NO_PASID, options)] };
+    const found = this.#pasids(words);
     const ridPasid = SM_CONTEXT_ENTRY.get.RID_PASID(words);
     const children = found
       .slice(0, MOST_PASIDS)
-      .map((pasid) => this.pasid(rid, words, pasid, ridPasid, options));
+      .map((pasid) => this.#pasid(rid, words, pasid, ridPasid, options));
     if (found.length <= MOST_PASIDS) return { ...head, children };
     return { ...head, children, note: `${found.length - MOST_PASIDS} or more further PASIDs` };
   }
 
   /** PASIDs that have a present entry, ascending, at most one more than are printed. */
-  private pasids(context: Uint32Array): number[] {
+  #pasids(context: Uint32Array): number[] {
     const found: number[] = [];
     const directory = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(context);
     const tables = 2 ** (SM_CONTEXT_ENTRY.get.PDTS(context) + 7);
     const words = new Uint32Array(2);
     for (let index = 0; index < tables && found.length <= MOST_PASIDS; index++) {
-      if (!this.memory.loadWords(directory + index * PASID_DIRECTORY_ENTRY.bytes, words, 2)) break;
+      if (!this.#memory.loadWords(directory + index * PASID_DIRECTORY_ENTRY.bytes, words, 2)) break;
       if (PASID_DIRECTORY_ENTRY.get.P(words) === 0) continue;
       const table = PASID_DIRECTORY_ENTRY.get.SMPTBLPTR(words);
       for (let slot = 0; slot < PASID_TABLE_ENTRIES && found.length <= MOST_PASIDS; slot++) {
-        if (!this.memory.load64(table + slot * PASID_TABLE_ENTRY.bytes)) break;
-        if ((this.memory.lo & (1 | FPD)) !== 0) found.push(index * PASID_TABLE_ENTRIES + slot);
+        if (!this.#memory.load64(table + slot * PASID_TABLE_ENTRY.bytes)) break;
+        if ((this.#memory.lo & (1 | FPD)) !== 0) found.push(index * PASID_TABLE_ENTRIES + slot);
       }
     }
     return found;
   }
 
-  private pasid(
-    rid: number,
-    context: Uint32Array,
-    pasid: number,
-    ridPasid: number,
-    options: DumpOptions,
-  ): DumpNode {
+  #pasid(rid: number, context: Uint32Array, pasid: number, ridPasid: number, options: DumpOptions): DumpNode {
     const slot = new Uint32Array(2);
     const words = new Uint32Array(PASID_TABLE_ENTRY.wordCount);
     const directory = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(context);
     const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
-    this.memory.loadWords(directory + index * PASID_DIRECTORY_ENTRY.bytes, slot, 2);
+    this.#memory.loadWords(directory + index * PASID_DIRECTORY_ENTRY.bytes, slot, 2);
     const table = PASID_DIRECTORY_ENTRY.get.SMPTBLPTR(slot);
     const address = table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
     const label = `PASID ${hex(pasid)}${pasid === ridPasid ? ' (RID_PASID)' : ''}`;
-    if (!this.memory.loadWords(address, words, words.length)) return { label, note: 'not in memory' };
+    if (!this.#memory.loadWords(address, words, words.length)) return { label, note: 'not in memory' };
     const head = { label, raw: rawText(words, 0, 6), fields: fieldText(PASID_TABLE_ENTRY, words, 0) };
     if ((words[0] & 1) === 0) return head;
     const asked = pasid === ridPasid ? NO_PASID : pasid;
-    return { ...head, children: [this.translations(rid, asked, options)] };
+    return { ...head, children: [this.#translations(rid, asked, options)] };
   }
 
   /** The address space of a requester, leaf ranges joined; or why there is none. */
-  private translations(rid: number, pasid: number, options: DumpOptions): DumpNode {
-    const { domain, leaves } = this;
-    const reason = this.lookup.resolve(rid, pasid, 0, false, domain);
+  #translations(rid: number, pasid: number, options: DumpOptions): DumpNode {
+    const domain = this.#domain;
+    const leaves = this.#leaves;
+    const reason = this.#lookup.resolve(rid, pasid, 0, false, domain);
     if (reason !== OK) return { label: 'blocked', note: faultName(reason) };
     if (domain.kind === KIND.PASS_THROUGH) return { label: 'pass-through' };
     leaves.start(domain, 0, 0);

@@ -15,13 +15,16 @@ const IP = 1 << FECTL_REG.fields.IP.lsb;
  * Byte offsets of an event's control, data, address and upper address registers: consecutive words.
  */
 export class EventInterrupt {
-  constructor(
-    private readonly file: RegisterFile,
-    private readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
-    private readonly control: number,
-  ) {
-    file.onWrite(control, () => this.controlWritten());
+  readonly #file: RegisterFile;
+  readonly #outputs: IommuOutputs;
+  readonly #counters: ModelCounters;
+  readonly #control: number;
+  constructor(file: RegisterFile, outputs: IommuOutputs, counters: ModelCounters, control: number) {
+    this.#file = file;
+    this.#outputs = outputs;
+    this.#counters = counters;
+    this.#control = control;
+    file.onWrite(control, () => this.#controlWritten());
   }
 
   /**
@@ -29,29 +32,29 @@ export class EventInterrupt {
    * condition on top of another is not a new one).
    */
   raise(): void {
-    if ((this.file.get(this.control) & IM) !== 0) this.file.update(this.control, IP, IP);
-    else this.send();
+    if ((this.#file.get(this.#control) & IM) !== 0) this.#file.update(this.#control, IP, IP);
+    else this.#send();
   }
 
   /** Clearing IM lets a held interrupt out. */
-  private controlWritten(): void {
-    const control = this.file.get(this.control);
+  #controlWritten(): void {
+    const control = this.#file.get(this.#control);
     if ((control & IM) !== 0 || (control & IP) === 0) return;
-    this.file.update(this.control, IP, 0);
-    this.send();
+    this.#file.update(this.#control, IP, 0);
+    this.#send();
   }
 
   /** Software has serviced every condition: what was held pending is void. */
   serviced(): void {
-    if ((this.file.get(this.control) & IP) !== 0) this.file.update(this.control, IP, 0);
+    if ((this.#file.get(this.#control) & IP) !== 0) this.#file.update(this.#control, IP, 0);
   }
 
-  private send(): void {
-    this.counters.interrupts++;
-    this.outputs.interrupt(
-      this.file.get(this.control + 8),
-      this.file.get(this.control + 12),
-      this.file.get(this.control + 4),
+  #send(): void {
+    this.#counters.interrupts++;
+    this.#outputs.interrupt(
+      this.#file.get(this.#control + 8),
+      this.#file.get(this.#control + 12),
+      this.#file.get(this.#control + 4),
     );
   }
 }

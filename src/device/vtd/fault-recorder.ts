@@ -64,35 +64,38 @@ interface Faulted {
 }
 
 export class FaultRecorder {
-  private readonly event: EventInterrupt;
-  private readonly addressLo: number;
-  private readonly addressHi: number;
+  readonly #file: RegisterFile;
+  readonly #outputs: IommuOutputs;
+  readonly #counters: ModelCounters;
+  readonly #config: VtdConfig;
+  readonly #event: EventInterrupt;
+  readonly #addressLo: number;
+  readonly #addressHi: number;
   /** Where the next fault goes. */
-  private next = 0;
+  #next = 0;
 
-  constructor(
-    private readonly file: RegisterFile,
-    private readonly outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
-    private readonly config: VtdConfig,
-  ) {
-    this.event = new EventInterrupt(file, outputs, counters, FECTL_REG.offset);
-    const recordWritten = (): void => this.recordWritten();
+  constructor(file: RegisterFile, outputs: IommuOutputs, counters: ModelCounters, config: VtdConfig) {
+    this.#file = file;
+    this.#outputs = outputs;
+    this.#counters = counters;
+    this.#config = config;
+    this.#event = new EventInterrupt(file, outputs, counters, FECTL_REG.offset);
+    const recordWritten = (): void => this.#recordWritten();
     for (let at = 0; at < config.faultRecords * FRCD_BYTES; at += 4)
       file.onWrite(FRCD_OFFSET + at, recordWritten);
     // FI 63:N is reserved, N being the largest AGAW (§11.4.7.6).
-    this.addressLo = maskIn(FRCD_REG.fields.FI);
-    this.addressHi = config.addressWidth >= 64 ? -1 : 2 ** (config.addressWidth - 32) - 1;
+    this.#addressLo = maskIn(FRCD_REG.fields.FI);
+    this.#addressHi = config.addressWidth >= 64 ? -1 : 2 ** (config.addressWidth - 32) - 1;
   }
 
   /** Machine reset; the registers are reset by their file. */
   reset(): void {
-    this.next = 0;
+    this.#next = 0;
   }
 
   /** Both remappings are off: the internal index starts again. §7.2.1 */
   remappingDisabled(): void {
-    this.next = 0;
+    this.#next = 0;
   }
 
   /**
@@ -107,19 +110,19 @@ export class FaultRecorder {
     // T1 T2: write 00, page request 01, read 10, AtomicOp (both rights at once) 11. AT is the
     // request's kind.
     const word2 = reads && writes ? WORD2.T2 : 0;
-    const word3 = (reads ? WORD3.T1 : 0) | (this.config.deviceTlb ? request.kind << WORD3.AT_SHIFT : 0);
-    this.note(reason, request, suppressed, word2, word3);
+    const word3 = (reads ? WORD3.T1 : 0) | (this.#config.deviceTlb ? request.kind << WORD3.AT_SHIFT : 0);
+    this.#note(reason, request, suppressed, word2, word3);
   }
 
   /** A page request that met a condition of Table 30. */
   recordPageRequest(reason: number, request: Faulted, suppressed: boolean): void {
-    this.note(reason, request, suppressed, WORD2.T2, 0);
+    this.#note(reason, request, suppressed, WORD2.T2, 0);
   }
 
-  private note(reason: number, request: Faulted, suppressed: boolean, word2: number, word3: number): void {
-    this.counters.faults++;
-    const recorded = !(suppressed && isQualified(reason)) && this.log(reason, request, word2, word3);
-    this.outputs.event({
+  #note(reason: number, request: Faulted, suppressed: boolean, word2: number, word3: number): void {
+    this.#counters.faults++;
+    const recorded = !(suppressed && isQualified(reason)) && this.#log(reason, request, word2, word3);
+    this.#outputs.event({
       kind: 'fault',
       rid: request.rid,
       pasid: request.pasid,
@@ -132,45 +135,45 @@ export class FaultRecorder {
     });
   }
 
-  private log(reason: number, request: Faulted, word2: number, word3: number): boolean {
-    const status = this.file.get(FSTS);
-    const offset = FRCD_OFFSET + this.next * FRCD_BYTES;
-    if ((status & PFO) !== 0 || (this.file.get(offset + F_OFFSET) & WORD3.F) !== 0) {
-      this.counters.faultsDropped++;
-      if ((status & PFO) === 0) this.file.update(FSTS, PFO, PFO);
+  #log(reason: number, request: Faulted, word2: number, word3: number): boolean {
+    const status = this.#file.get(FSTS);
+    const offset = FRCD_OFFSET + this.#next * FRCD_BYTES;
+    if ((status & PFO) !== 0 || (this.#file.get(offset + F_OFFSET) & WORD3.F) !== 0) {
+      this.#counters.faultsDropped++;
+      if ((status & PFO) === 0) this.#file.update(FSTS, PFO, PFO);
       return false;
     }
-    this.store(offset, reason, request, word2, word3);
+    this.#store(offset, reason, request, word2, word3);
     if ((status & PPF) === 0) {
-      this.file.update(FSTS, PPF | FRI, PPF | (this.next << FRI_SHIFT));
+      this.#file.update(FSTS, PPF | FRI, PPF | (this.#next << FRI_SHIFT));
     }
-    this.next = (this.next + 1) % this.config.faultRecords;
-    if ((status & CONDITIONS) === 0) this.event.raise();
+    this.#next = (this.#next + 1) % this.#config.faultRecords;
+    if ((status & CONDITIONS) === 0) this.#event.raise();
     return true;
   }
 
   /** F stands in the last word and is stored last: a reader that sees it sees the rest. */
-  private store(offset: number, reason: number, request: Faulted, type2: number, type3: number): void {
+  #store(offset: number, reason: number, request: Faulted, type2: number, type3: number): void {
     let word2 = (request.rid & WORD2.SID) | type2;
     let word3 = (reason & WORD3.FR) | type3 | WORD3.F;
-    if (request.pasid !== NO_PASID && this.config.scalableMode) {
+    if (request.pasid !== NO_PASID && this.#config.scalableMode) {
       word2 |= WORD2.PP;
       if ((request.access & ACCESS.EXECUTE) !== 0) word2 |= WORD2.EXE;
       if ((request.access & ACCESS.PRIVILEGED) !== 0) word2 |= WORD2.PRIV;
       word3 |= (request.pasid << WORD3.PV_SHIFT) & WORD3.PV;
     }
-    this.file.set(offset, request.lo & this.addressLo);
-    this.file.set(offset + 4, request.hi & this.addressHi);
-    this.file.set(offset + 8, word2);
-    this.file.set(offset + 12, word3);
+    this.#file.set(offset, request.lo & this.#addressLo);
+    this.#file.set(offset + 4, request.hi & this.#addressHi);
+    this.#file.set(offset + 8, word2);
+    this.#file.set(offset + 12, word3);
   }
 
   /** An invalidation queue error. §6.5.2.11, §11.4.9.9 */
   queueError(info: number): void {
-    const status = this.file.get(FSTS);
-    this.file.update(IQERCD_REG.offset, IQEI_BITS, info);
-    this.file.update(FSTS, IQE, IQE);
-    if ((status & CONDITIONS) === 0) this.event.raise();
+    const status = this.#file.get(FSTS);
+    this.#file.update(IQERCD_REG.offset, IQEI_BITS, info);
+    this.#file.update(FSTS, IQE, IQE);
+    if ((status & CONDITIONS) === 0) this.#event.raise();
   }
 
   /**
@@ -178,24 +181,24 @@ export class FaultRecorder {
    * seen. §11.4.9.9
    */
   invalidationTimeout(sid: number): void {
-    this.deviceTlbError(ITE, ITESID, sid << shiftOf(IQERCD_REG.fields.ITESID));
+    this.#deviceTlbError(ITE, ITESID, sid << shiftOf(IQERCD_REG.fields.ITESID));
   }
 
   /** An answer that nobody waits for; who sent it is not known (ICESID 0). §4.3 */
   unexpectedCompletion(): void {
-    this.deviceTlbError(ICE, ICESID, 0);
+    this.#deviceTlbError(ICE, ICESID, 0);
   }
 
-  private deviceTlbError(flag: number, mask: number, sid: number): void {
-    const status = this.file.get(FSTS);
-    if ((status & flag) === 0) this.file.update(IQERCD_REG.offset + 4, mask, sid);
-    this.file.update(FSTS, flag, flag);
-    if ((status & CONDITIONS) === 0) this.event.raise();
+  #deviceTlbError(flag: number, mask: number, sid: number): void {
+    const status = this.#file.get(FSTS);
+    if ((status & flag) === 0) this.#file.update(IQERCD_REG.offset + 4, mask, sid);
+    this.#file.update(FSTS, flag, flag);
+    if ((status & CONDITIONS) === 0) this.#event.raise();
   }
 
   /** True while queue errors stop the invalidation queue. */
   get queueStopped(): boolean {
-    return (this.file.get(FSTS) & (IQE | ITE)) !== 0;
+    return (this.#file.get(FSTS) & (IQE | ITE)) !== 0;
   }
 
   /**
@@ -203,17 +206,17 @@ export class FaultRecorder {
    * that queue.
    */
   statusWritten(): void {
-    if ((this.file.get(FSTS) & CONDITIONS) === 0) this.event.serviced();
+    if ((this.#file.get(FSTS) & CONDITIONS) === 0) this.#event.serviced();
   }
 
   /** Software wrote a fault recording register: PPF is the OR of all F bits. */
-  private recordWritten(): void {
+  #recordWritten(): void {
     let pending = false;
-    for (let index = 0; index < this.config.faultRecords; index++) {
-      if ((this.file.get(FRCD_OFFSET + index * FRCD_BYTES + F_OFFSET) & WORD3.F) !== 0) pending = true;
+    for (let index = 0; index < this.#config.faultRecords; index++) {
+      if ((this.#file.get(FRCD_OFFSET + index * FRCD_BYTES + F_OFFSET) & WORD3.F) !== 0) pending = true;
     }
     if (pending) return;
-    this.file.update(FSTS, PPF, 0);
+    this.#file.update(FSTS, PPF, 0);
     this.statusWritten();
   }
 }

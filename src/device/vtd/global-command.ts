@@ -24,78 +24,93 @@ const QIES = 1 << GSTS_REG.fields.QIES.lsb;
 const TES = 1 << GSTS_REG.fields.TES.lsb;
 
 export class GlobalCommand {
+  readonly #config: VtdConfig;
+  readonly #file: RegisterFile;
+  readonly #lookup: VtdLookup;
+  readonly #invalidator: VtdInvalidator;
+  readonly #queue: InvalidationQueue;
+  readonly #faults: FaultRecorder;
+  readonly #outputs: IommuOutputs;
   /** Remapping is on. Changes with the command; TES follows when it is safe to say so. */
   translating = false;
-  private queueEnabled = false;
-  private rootSet = false;
+  #queueEnabled = false;
+  #rootSet = false;
   /** GSTS lags behind the fields above: acknowledgements are missing. */
-  private pending = false;
+  #pending = false;
 
   constructor(
-    private readonly config: VtdConfig,
-    private readonly file: RegisterFile,
-    private readonly lookup: VtdLookup,
-    private readonly invalidator: VtdInvalidator,
-    private readonly queue: InvalidationQueue,
-    private readonly faults: FaultRecorder,
-    private readonly outputs: IommuOutputs,
+    config: VtdConfig,
+    file: RegisterFile,
+    lookup: VtdLookup,
+    invalidator: VtdInvalidator,
+    queue: InvalidationQueue,
+    faults: FaultRecorder,
+    outputs: IommuOutputs,
   ) {
-    file.onWrite(GCMD_REG.offset, (command) => this.written(command));
+    this.#config = config;
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#invalidator = invalidator;
+    this.#queue = queue;
+    this.#faults = faults;
+    this.#outputs = outputs;
+    file.onWrite(GCMD_REG.offset, (command) => this.#written(command));
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
     this.translating = false;
-    this.queueEnabled = false;
-    this.rootSet = false;
-    this.pending = false;
+    this.#queueEnabled = false;
+    this.#rootSet = false;
+    this.#pending = false;
   }
 
-  private written(command: number): void {
-    if ((command & SRTP) !== 0) this.setRootTable();
-    this.enableQueue((command & QIE) !== 0);
-    this.enableTranslation((command & TE) !== 0);
-    this.pending = true;
+  #written(command: number): void {
+    if ((command & SRTP) !== 0) this.#setRootTable();
+    this.#enableQueue((command & QIE) !== 0);
+    this.#enableTranslation((command & TE) !== 0);
+    this.#pending = true;
     this.publish();
     // After the status: what the queue completes comes behind it.
-    this.queue.kick();
+    this.#queue.kick();
   }
 
   /** Shows the state in GSTS_REG once nothing is outstanding. */
   publish(): void {
-    if (!this.pending || this.outputs.pendingAcks() > 0) return;
-    this.pending = false;
-    const status = (this.rootSet ? RTPS : 0) | (this.queueEnabled ? QIES : 0) | (this.translating ? TES : 0);
-    this.file.set(GSTS_REG.offset, status);
+    if (!this.#pending || this.#outputs.pendingAcks() > 0) return;
+    this.#pending = false;
+    const status =
+      (this.#rootSet ? RTPS : 0) | (this.#queueEnabled ? QIES : 0) | (this.translating ? TES : 0);
+    this.#file.set(GSTS_REG.offset, status);
   }
 
   /** Latches RTADDR_REG. RTPS reads 0 until the operation is complete (§11.4.4.2). */
-  private setRootTable(): void {
+  #setRootTable(): void {
     const base = RTADDR_REG.offset >> 2;
-    this.file.update(GSTS_REG.offset, RTPS, 0);
-    this.rootSet = true;
-    const { words } = this.file;
-    this.lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
+    this.#file.update(GSTS_REG.offset, RTPS, 0);
+    this.#rootSet = true;
+    const { words } = this.#file;
+    this.#lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
     // ESRTPS is clear: the model's own caches keep what they hold until software invalidates
     // (§6.6).
-    this.invalidator.dropDownstream();
-    this.outputs.event({ kind: 'enable', what: 'root table', on: true });
+    this.#invalidator.dropDownstream();
+    this.#outputs.event({ kind: 'enable', what: 'root table', on: true });
   }
 
-  private enableQueue(on: boolean): void {
-    if (on === this.queueEnabled) return;
-    this.queueEnabled = on;
-    this.queue.enable(on);
-    this.outputs.event({ kind: 'enable', what: 'queued invalidation', on });
+  #enableQueue(on: boolean): void {
+    if (on === this.#queueEnabled) return;
+    this.#queueEnabled = on;
+    this.#queue.enable(on);
+    this.#outputs.event({ kind: 'enable', what: 'queued invalidation', on });
   }
 
-  private enableTranslation(on: boolean): void {
+  #enableTranslation(on: boolean): void {
     if (on === this.translating) return;
     this.translating = on;
-    if (!on) this.faults.remappingDisabled();
+    if (!on) this.#faults.remappingDisabled();
     // §11.4.4.1: with scalable mode, disabling invalidates every remapping cache.
-    if (!on && this.config.scalableMode) this.invalidator.all();
-    else this.invalidator.dropDownstream();
-    this.outputs.event({ kind: 'enable', what: 'translation', on });
+    if (!on && this.#config.scalableMode) this.#invalidator.all();
+    else this.#invalidator.dropDownstream();
+    this.#outputs.event({ kind: 'enable', what: 'translation', on });
   }
 }

@@ -16,28 +16,29 @@ import { WHOLE_SPACE } from './spans.js';
 import type { VtdTranslator } from './translate.js';
 
 export class VtdInvalidator {
-  private readonly caches: DownstreamCaches;
+  readonly #lookup: VtdLookup;
+  readonly #translator: VtdTranslator;
+  readonly #counters: ModelCounters;
+  readonly #caches: DownstreamCaches;
 
-  constructor(
-    private readonly lookup: VtdLookup,
-    private readonly translator: VtdTranslator,
-    outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
-  ) {
-    this.caches = new DownstreamCaches(outputs);
+  constructor(lookup: VtdLookup, translator: VtdTranslator, outputs: IommuOutputs, counters: ModelCounters) {
+    this.#lookup = lookup;
+    this.#translator = translator;
+    this.#counters = counters;
+    this.#caches = new DownstreamCaches(outputs);
   }
 
   /** Everything: the model's own caches and those downstream. */
   all(): void {
-    this.lookup.invalidateAll();
-    this.translator.iotlb.invalidateAll();
+    this.#lookup.invalidateAll();
+    this.#translator.iotlb.invalidateAll();
     this.dropDownstream();
   }
 
   /** Everything downstream; the model's own caches stay. */
   dropDownstream(): void {
-    this.translator.droppedDownstream();
-    this.caches.everything();
+    this.#translator.droppedDownstream();
+    this.#caches.everything();
   }
 
   /**
@@ -46,19 +47,19 @@ export class VtdInvalidator {
    * device-selective ignores it.
    */
   contextCache(granularity: number, did: number, sid: number, functionMask: number, scalable: boolean): void {
-    this.counters.invalidations++;
-    const cache = this.lookup.contextCache;
+    this.#counters.invalidations++;
+    const cache = this.#lookup.contextCache;
     if (granularity === CC_GRANULARITY.DEVICE) {
       const masked = maskedFunctions(functionMask);
       for (let bits = 0; bits < 8; bits++) {
         if ((bits & ~masked) !== 0) continue;
         const rid = (sid & ~masked) | bits;
         cache.invalidateKey(rid, 0, scalable ? -1 : did);
-        this.caches.structures(ANY, ANY, rid);
+        this.#caches.structures(ANY, ANY, rid);
       }
     } else if (granularity === CC_GRANULARITY.DOMAIN && !scalable) {
       cache.invalidateDomain(did);
-      this.caches.structures(did, ANY, ANY);
+      this.#caches.structures(did, ANY, ANY);
     } else {
       cache.invalidateAll();
       this.dropDownstream();
@@ -67,60 +68,60 @@ export class VtdInvalidator {
 
   /** All PASID-cache entries. §6.5.2.2 */
   pasidCacheGlobal(): void {
-    this.counters.invalidations++;
-    this.lookup.pasidCache.invalidateAll();
+    this.#counters.invalidations++;
+    this.#lookup.pasidCache.invalidateAll();
     this.dropDownstream();
   }
 
   /** PASID-cache entries of a domain. */
   pasidCacheDomain(did: number): void {
-    this.counters.invalidations++;
-    this.lookup.pasidCache.invalidateDomain(did);
-    this.caches.structures(did, ANY, ANY);
+    this.#counters.invalidations++;
+    this.#lookup.pasidCache.invalidateDomain(did);
+    this.#caches.structures(did, ANY, ANY);
   }
 
   /** PASID-cache entries of one PASID in a domain. */
   pasidCachePasid(did: number, pasid: number): void {
-    this.counters.invalidations++;
-    this.lookup.pasidCache.invalidateDomainAndB(did, pasid);
-    this.caches.structures(did, pasid, ANY);
+    this.#counters.invalidations++;
+    this.#lookup.pasidCache.invalidateDomainAndB(did, pasid);
+    this.#caches.structures(did, pasid, ANY);
   }
 
   /** IOTLB invalidation, §6.5.2.3. Pages: 2^addressMask of 4 KiB around the address. */
   iotlb(granularity: number, did: number, lo: number, hi: number, addressMask: number): void {
-    this.counters.invalidations++;
-    const { iotlb, firstStageHandedOut, firstStageWalked } = this.translator;
+    this.#counters.invalidations++;
+    const { iotlb, firstStageHandedOut, firstStageWalked } = this.#translator;
     if (granularity === IOTLB_GRANULARITY.GLOBAL) {
       iotlb.invalidateAll();
       this.dropDownstream();
     } else if (granularity === IOTLB_GRANULARITY.DOMAIN) {
       iotlb.invalidateDomain(did);
-      this.dropDomainDownstream(did);
+      this.#dropDomainDownstream(did);
     } else {
       iotlb.invalidatePages(did, lo, hi, addressMask);
       // First-stage and nested mappings of the domain go whatever their address.
-      if ((firstStageHandedOut[did] | firstStageWalked[did]) !== 0) this.dropDomainDownstream(did);
-      else this.caches.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
+      if ((firstStageHandedOut[did] | firstStageWalked[did]) !== 0) this.#dropDomainDownstream(did);
+      else this.#caches.tell(did, ANY, ANY, lo, hi, 12 + addressMask);
     }
   }
 
-  private dropDomainDownstream(did: number): void {
-    this.translator.firstStageHandedOut[did] = 0;
-    this.caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
+  #dropDomainDownstream(did: number): void {
+    this.#translator.firstStageHandedOut[did] = 0;
+    this.#caches.tell(did, ANY, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** PASID-selective P_IOTLB invalidation, §6.5.2.4: every stage. */
   pasidIotlb(did: number, pasid: number): void {
-    this.counters.invalidations++;
-    this.translator.iotlb.invalidateTag(did, pasid);
-    this.caches.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
+    this.#counters.invalidations++;
+    this.#translator.iotlb.invalidateTag(did, pasid);
+    this.#caches.tell(did, pasid, ANY, 0, 0, WHOLE_SPACE);
   }
 
   /** Page-selective-within-PASID P_IOTLB invalidation, §6.5.2.4. */
   pasidIotlbPages(did: number, pasid: number, lo: number, hi: number, addressMask: number): void {
-    this.counters.invalidations++;
-    this.translator.iotlb.invalidateTaggedPages(did, pasid, lo, hi, addressMask);
-    this.caches.tell(did, pasid, ANY, lo, hi, 12 + addressMask);
+    this.#counters.invalidations++;
+    this.#translator.iotlb.invalidateTaggedPages(did, pasid, lo, hi, addressMask);
+    this.#caches.tell(did, pasid, ANY, lo, hi, 12 + addressMask);
   }
 }
 

@@ -38,24 +38,26 @@ const CONTEXT_WORDS = SM_CONTEXT_ENTRY.wordCount;
 const PASID_WORDS = PASID_TABLE_ENTRY.wordCount;
 
 export class VtdLookup {
+  readonly #config: VtdConfig;
+  readonly #formats: VtdFormats;
+  readonly #memory: GuestMemory;
   readonly contextCache: EntryCache;
   readonly pasidCache: EntryCache;
   /** The root table in force: latched by Set Root Table Pointer. */
   rootTable = 0;
   mode: number = TTM.LEGACY;
-  private readonly reserved: ReservedBits;
-  private readonly root = new Uint32Array(4);
-  private readonly context = new Uint32Array(CONTEXT_WORDS);
-  private readonly pasid = new Uint32Array(PASID_WORDS);
+  readonly #reserved: ReservedBits;
+  readonly #root = new Uint32Array(4);
+  readonly #context = new Uint32Array(CONTEXT_WORDS);
+  readonly #pasid = new Uint32Array(PASID_WORDS);
 
-  constructor(
-    private readonly config: VtdConfig,
-    private readonly formats: VtdFormats,
-    private readonly memory: GuestMemory,
-  ) {
+  constructor(config: VtdConfig, formats: VtdFormats, memory: GuestMemory) {
+    this.#config = config;
+    this.#formats = formats;
+    this.#memory = memory;
     this.contextCache = new EntryCache(config.cachePolicy, 10, CONTEXT_WORDS);
     this.pasidCache = new EntryCache(config.cachePolicy, 10, PASID_WORDS);
-    this.reserved = new ReservedBits(config);
+    this.#reserved = new ReservedBits(config);
   }
 
   /** Power-on: no root table, empty caches. */
@@ -89,10 +91,10 @@ export class VtdLookup {
     domain.suppressed = false;
     if (this.mode === TTM.LEGACY) {
       if (pasid !== NO_PASID) return FAULT.RTA_2;
-      return this.legacy(rid, cached, domain);
+      return this.#legacy(rid, cached, domain);
     }
-    if (this.mode !== TTM.SCALABLE || !this.config.scalableMode) return FAULT.RTA_1;
-    return this.scalable(rid, pasid, access, cached, domain);
+    if (this.mode !== TTM.SCALABLE || !this.#config.scalableMode) return FAULT.RTA_1;
+    return this.#scalable(rid, pasid, access, cached, domain);
   }
 
   get isScalable(): boolean {
@@ -110,10 +112,10 @@ export class VtdLookup {
     if (this.mode === TTM.LEGACY) {
       if (page) return FAULT.RTA_3;
       if (pasid !== NO_PASID) return FAULT.RTA_2;
-    } else if (this.mode !== TTM.SCALABLE || !this.config.scalableMode) return FAULT.RTA_1;
+    } else if (this.mode !== TTM.SCALABLE || !this.#config.scalableMode) return FAULT.RTA_1;
     const scalable = this.mode === TTM.SCALABLE;
-    const words = this.context;
-    const fault = this.contextEntry(rid, true, scalable);
+    const words = this.#context;
+    const fault = this.#contextEntry(rid, true, scalable);
     domain.suppressed = (words[0] & FPD) !== 0;
     if (fault !== OK) return fault;
     domain.did = scalable ? NO_DOMAIN : CONTEXT_ENTRY.get.DID(words);
@@ -124,8 +126,8 @@ export class VtdLookup {
 
   /** True when a requester's tables, read afresh, let it send requests-with-PASID. */
   usesPasids(rid: number): boolean {
-    if (this.mode !== TTM.SCALABLE || !this.config.scalableMode) return false;
-    return this.contextEntry(rid, false, true) === OK && SM_CONTEXT_ENTRY.get.PASIDE(this.context) === 1;
+    if (this.mode !== TTM.SCALABLE || !this.#config.scalableMode) return false;
+    return this.#contextEntry(rid, false, true) === OK && SM_CONTEXT_ENTRY.get.PASIDE(this.#context) === 1;
   }
 
   /**
@@ -134,9 +136,10 @@ export class VtdLookup {
    */
   nextPasid(rid: number, from: number, budget: number): number {
     if (!this.usesPasids(rid)) return -1;
-    const { memory, root: directory } = this;
-    const limit = pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(this.context));
-    const base = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(this.context);
+    const memory = this.#memory;
+    const directory = this.#root;
+    const limit = pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(this.#context));
+    const base = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(this.#context);
     let left = budget;
     for (let pasid = from; pasid < limit; left--) {
       if (left <= 0) return -2 - pasid;
@@ -159,9 +162,9 @@ export class VtdLookup {
     return -1;
   }
 
-  private legacy(rid: number, cached: boolean, domain: Domain): number {
-    const words = this.context;
-    const fault = this.contextEntry(rid, cached, false);
+  #legacy(rid: number, cached: boolean, domain: Domain): number {
+    const words = this.#context;
+    const fault = this.#contextEntry(rid, cached, false);
     domain.suppressed = (words[0] & FPD) !== 0;
     if (fault !== OK) return fault;
     const type = CONTEXT_ENTRY.get.TT(words);
@@ -170,29 +173,29 @@ export class VtdLookup {
     domain.snooped = true;
     domain.did = CONTEXT_ENTRY.get.DID(words);
     domain.tag = ANY;
-    domain.passThroughWidth = Math.min(30 + 9 * width, this.config.hostAddressWidth);
+    domain.passThroughWidth = Math.min(30 + 9 * width, this.#config.hostAddressWidth);
     domain.kind = type === TT.PASS_THROUGH ? KIND.PASS_THROUGH : KIND.SECOND;
     domain.secondRoot = CONTEXT_ENTRY.get.SSPTPTR(words);
-    domain.secondFormat = this.formats.second(width, false);
+    domain.secondFormat = this.#formats.second(width, false);
     return OK;
   }
 
-  private scalable(rid: number, pasid: number, access: number, cached: boolean, domain: Domain): number {
-    const words = this.context;
-    const fault = this.contextEntry(rid, cached, true);
+  #scalable(rid: number, pasid: number, access: number, cached: boolean, domain: Domain): number {
+    const words = this.#context;
+    const fault = this.#contextEntry(rid, cached, true);
     domain.suppressed = (words[0] & FPD) !== 0;
     if (fault !== OK) return fault;
     const ridPasid = SM_CONTEXT_ENTRY.get.RID_PASID(words);
     let effective = ridPasid;
     if (pasid !== NO_PASID) {
       if (SM_CONTEXT_ENTRY.get.PASIDE(words) === 0) return FAULT.SCT_6;
-      if (pasid >>> this.config.pasidBits !== 0) return FAULT.SGN_10;
+      if (pasid >>> this.#config.pasidBits !== 0) return FAULT.SGN_10;
       if (pasid >= pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(words))) return FAULT.SCT_7;
       if (pasid === ridPasid) return FAULT.SCT_9;
       effective = pasid;
     }
-    const entryFault = this.pasidEntry(rid, effective, cached);
-    if ((this.pasid[0] & FPD) !== 0) domain.suppressed = true;
+    const entryFault = this.#pasidEntry(rid, effective, cached);
+    if ((this.#pasid[0] & FPD) !== 0) domain.suppressed = true;
     if (entryFault !== OK) return entryFault;
     if (pasid !== NO_PASID) {
       // ERS and SRS are clear; requests without PASID have neither attribute (§9.4: RPRIVS is
@@ -201,70 +204,70 @@ export class VtdLookup {
       if ((access & ACCESS.PRIVILEGED) !== 0) return FAULT.SPT_6;
     }
     domain.tag = effective;
-    fillFromPasidEntry(this.pasid, this.config, this.formats, domain);
+    fillFromPasidEntry(this.#pasid, this.#config, this.#formats, domain);
     return OK;
   }
 
   /** Leaves the context-entry in `this.context` and returns its fault. */
-  private contextEntry(rid: number, cached: boolean, scalable: boolean): number {
+  #contextEntry(rid: number, cached: boolean, scalable: boolean): number {
     if (cached) {
       const slot = this.contextCache.find(rid, 0);
       if (slot !== MISS) {
         const from = slot * CONTEXT_WORDS;
         for (let index = 0; index < CONTEXT_WORDS; index++) {
-          this.context[index] = this.contextCache.words[from + index];
+          this.#context[index] = this.contextCache.words[from + index];
         }
         return this.contextCache.faultOf(slot);
       }
     }
-    this.context.fill(0);
-    const fault = scalable ? this.readScalableContext(rid) : this.readLegacyContext(rid);
-    if (cached && (fault === OK || this.config.cachingMode)) {
+    this.#context.fill(0);
+    const fault = scalable ? this.#readScalableContext(rid) : this.#readLegacyContext(rid);
+    if (cached && (fault === OK || this.#config.cachingMode)) {
       // Faulting entries carry the reserved domain-id 0 (§6.2.2); scalable ones are not tagged at
       // all.
-      const did = fault === OK && !scalable ? CONTEXT_ENTRY.get.DID(this.context) : 0;
-      this.contextCache.insert(rid, 0, did, fault, this.context);
+      const did = fault === OK && !scalable ? CONTEXT_ENTRY.get.DID(this.#context) : 0;
+      this.contextCache.insert(rid, 0, did, fault, this.#context);
     }
     return fault;
   }
 
-  private readLegacyContext(rid: number): number {
-    const root = this.root;
-    if (!this.memory.loadWords(this.rootTable + (rid >>> 8) * ROOT_ENTRY.bytes, root, 4)) return FAULT.LRT_1;
+  #readLegacyContext(rid: number): number {
+    const root = this.#root;
+    if (!this.#memory.loadWords(this.rootTable + (rid >>> 8) * ROOT_ENTRY.bytes, root, 4)) return FAULT.LRT_1;
     if (ROOT_ENTRY.get.P(root) === 0) return FAULT.LRT_2;
-    if (violates(this.reserved.root, root, 0, 4)) return FAULT.LRT_3;
-    const words = this.context;
+    if (violates(this.#reserved.root, root, 0, 4)) return FAULT.LRT_3;
+    const words = this.#context;
     const address = ROOT_ENTRY.get.CTP(root) + (rid & 0xff) * CONTEXT_ENTRY.bytes;
-    if (!this.memory.loadWords(address, words, 4)) return FAULT.LCT_1;
+    if (!this.#memory.loadWords(address, words, 4)) return FAULT.LCT_1;
     if (CONTEXT_ENTRY.get.P(words) === 0) return FAULT.LCT_2;
     const type = CONTEXT_ENTRY.get.TT(words);
-    const mask = type === TT.PASS_THROUGH ? this.reserved.contextPassThrough : this.reserved.context;
+    const mask = type === TT.PASS_THROUGH ? this.#reserved.contextPassThrough : this.#reserved.context;
     if (violates(mask, words, 0, 4)) return FAULT.LCT_3;
-    if ((this.config.supportedWidths & (1 << CONTEXT_ENTRY.get.AW(words))) === 0) return FAULT.LCT_4;
-    return this.typeSupported(type) ? OK : FAULT.LCT_4;
+    if ((this.#config.supportedWidths & (1 << CONTEXT_ENTRY.get.AW(words))) === 0) return FAULT.LCT_4;
+    return this.#typeSupported(type) ? OK : FAULT.LCT_4;
   }
 
-  private typeSupported(type: number): boolean {
-    if (type === TT.ALL) return this.config.deviceTlb;
-    return type === TT.UNTRANSLATED || (type === TT.PASS_THROUGH && this.config.passThrough);
+  #typeSupported(type: number): boolean {
+    if (type === TT.ALL) return this.#config.deviceTlb;
+    return type === TT.UNTRANSLATED || (type === TT.PASS_THROUGH && this.#config.passThrough);
   }
 
-  private readScalableContext(rid: number): number {
-    const root = this.root;
+  #readScalableContext(rid: number): number {
+    const root = this.#root;
     const devfn = rid & 0xff;
     const upper = devfn >= 128 ? 2 : 0;
-    if (!this.memory.loadWords(this.rootTable + (rid >>> 8) * SM_ROOT_ENTRY.bytes, root, 4)) {
+    if (!this.#memory.loadWords(this.rootTable + (rid >>> 8) * SM_ROOT_ENTRY.bytes, root, 4)) {
       return FAULT.SRT_1;
     }
     const present = upper === 0 ? SM_ROOT_ENTRY.get.LP(root) : SM_ROOT_ENTRY.get.UP(root);
     if (present === 0) return FAULT.SRT_2;
-    if (violates(this.reserved.scalableRoot, root, upper, upper + 2)) return FAULT.SRT_3;
+    if (violates(this.#reserved.scalableRoot, root, upper, upper + 2)) return FAULT.SRT_3;
     const table = upper === 0 ? SM_ROOT_ENTRY.get.LCTP(root) : SM_ROOT_ENTRY.get.UCTP(root);
-    const words = this.context;
+    const words = this.#context;
     const address = table + (devfn & 127) * SM_CONTEXT_ENTRY.bytes;
-    if (!this.memory.loadWords(address, words, CONTEXT_WORDS)) return FAULT.SCT_1;
+    if (!this.#memory.loadWords(address, words, CONTEXT_WORDS)) return FAULT.SCT_1;
     if (SM_CONTEXT_ENTRY.get.P(words) === 0) return FAULT.SCT_2;
-    if (violates(this.reserved.scalableContext, words, 0, CONTEXT_WORDS)) return FAULT.SCT_3;
+    if (violates(this.#reserved.scalableContext, words, 0, CONTEXT_WORDS)) return FAULT.SCT_3;
     // SCT.4.1: who asks for pages has a Device-TLB.
     if (SM_CONTEXT_ENTRY.get.PRE(words) === 1 && SM_CONTEXT_ENTRY.get.DTE(words) === 0) return FAULT.SCT_4;
     const limit = pasidLimit(SM_CONTEXT_ENTRY.get.PDTS(words));
@@ -275,42 +278,42 @@ export class VtdLookup {
    * Leaves the PASID-table entry in `this.pasid`, its FPD joined with the directory's; returns its
    * fault.
    */
-  private pasidEntry(rid: number, pasid: number, cached: boolean): number {
+  #pasidEntry(rid: number, pasid: number, cached: boolean): number {
     if (cached) {
       const slot = this.pasidCache.find(rid, pasid);
       if (slot !== MISS) {
         const from = slot * PASID_WORDS;
         for (let index = 0; index < PASID_WORDS; index++) {
-          this.pasid[index] = this.pasidCache.words[from + index];
+          this.#pasid[index] = this.pasidCache.words[from + index];
         }
         return this.pasidCache.faultOf(slot);
       }
     }
-    this.pasid.fill(0);
-    const fault = this.readPasidEntry(pasid);
-    if (cached && (fault === OK || this.config.cachingMode)) {
-      const did = fault === OK ? PASID_TABLE_ENTRY.get.DID(this.pasid) : 0;
-      this.pasidCache.insert(rid, pasid, did, fault, this.pasid);
+    this.#pasid.fill(0);
+    const fault = this.#readPasidEntry(pasid);
+    if (cached && (fault === OK || this.#config.cachingMode)) {
+      const did = fault === OK ? PASID_TABLE_ENTRY.get.DID(this.#pasid) : 0;
+      this.pasidCache.insert(rid, pasid, did, fault, this.#pasid);
     }
     return fault;
   }
 
-  private readPasidEntry(pasid: number): number {
-    const directory = this.root;
-    const words = this.pasid;
+  #readPasidEntry(pasid: number): number {
+    const directory = this.#root;
+    const words = this.#pasid;
     const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
-    const address = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(this.context) + index * PASID_DIRECTORY_ENTRY.bytes;
-    if (!this.memory.loadWords(address, directory, 2)) return FAULT.SPD_1;
+    const address = SM_CONTEXT_ENTRY.get.PASIDDIRPTR(this.#context) + index * PASID_DIRECTORY_ENTRY.bytes;
+    if (!this.#memory.loadWords(address, directory, 2)) return FAULT.SPD_1;
     const suppress = directory[0] & FPD;
     words[0] |= suppress;
     if (PASID_DIRECTORY_ENTRY.get.P(directory) === 0) return FAULT.SPD_2;
-    if (violates(this.reserved.pasidDirectory, directory, 0, 2)) return FAULT.SPD_3;
+    if (violates(this.#reserved.pasidDirectory, directory, 0, 2)) return FAULT.SPD_3;
     const table = PASID_DIRECTORY_ENTRY.get.SMPTBLPTR(directory);
     const entry = table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
-    if (!this.memory.loadWords(entry, words, PASID_WORDS)) return FAULT.SPT_1;
+    if (!this.#memory.loadWords(entry, words, PASID_WORDS)) return FAULT.SPT_1;
     words[0] |= suppress;
     if (PASID_TABLE_ENTRY.get.P(words) === 0) return FAULT.SPT_2;
-    if (violates(this.reserved.pasidTable, words, 0, PASID_WORDS)) return FAULT.SPT_3;
-    return checkPasidEntry(words, this.config) ? OK : FAULT.SPT_4;
+    if (violates(this.#reserved.pasidTable, words, 0, PASID_WORDS)) return FAULT.SPT_3;
+    return checkPasidEntry(words, this.#config) ? OK : FAULT.SPT_4;
   }
 }

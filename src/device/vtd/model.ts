@@ -54,21 +54,22 @@ import { VtdTranslator } from './translate.js';
 import { VIRTUAL_COMMANDS, VtdVirtualCommand } from './virtual-command.js';
 
 export class VtdModel implements Iommu {
+  readonly #outputs: IommuOutputs;
   readonly model = 'vtd';
   readonly registerBytes = VTD_REGISTER_BYTES;
   readonly counters: ModelCounters = zeroCounters();
   readonly answersMayBeKept: boolean;
-  private readonly file: RegisterFile;
-  private readonly lookup: VtdLookup;
-  private readonly translator: VtdTranslator;
-  private readonly faults: FaultRecorder;
-  private readonly invalidator: VtdInvalidator;
-  private readonly queue: InvalidationQueue;
-  private readonly commands: GlobalCommand;
-  private readonly registerInvalidation: RegisterInvalidation;
-  private readonly deviceTlbRequests: DeviceTlbRequests;
-  private readonly pageRequests: VtdPageRequests;
-  private readonly virtualCommand: VtdVirtualCommand | undefined;
+  readonly #file: RegisterFile;
+  readonly #lookup: VtdLookup;
+  readonly #translator: VtdTranslator;
+  readonly #faults: FaultRecorder;
+  readonly #invalidator: VtdInvalidator;
+  readonly #queue: InvalidationQueue;
+  readonly #commands: GlobalCommand;
+  readonly #registerInvalidation: RegisterInvalidation;
+  readonly #deviceTlbRequests: DeviceTlbRequests;
+  readonly #pageRequests: VtdPageRequests;
+  readonly #virtualCommand: VtdVirtualCommand | undefined;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
   readonly devices: DeviceView;
@@ -81,124 +82,129 @@ export class VtdModel implements Iommu {
     config: VtdConfig,
     memory: GuestMemory,
     registers: Uint32Array,
-    private readonly outputs: IommuOutputs,
+    outputs: IommuOutputs,
     pasids?: PasidSpace,
   ) {
+    this.#outputs = outputs;
     const { counters } = this;
     this.answersMayBeKept = config.cachePolicy !== 'none';
     const formats = new VtdFormats(config);
-    this.file = new RegisterFile(registers, declaredRegisters(config), 4);
-    setCapabilities(this.file, config);
-    this.lookup = new VtdLookup(config, formats, memory);
+    this.#file = new RegisterFile(registers, declaredRegisters(config), 4);
+    setCapabilities(this.#file, config);
+    this.#lookup = new VtdLookup(config, formats, memory);
     const tables = new TableWalk(config, formats, memory, counters);
-    this.translator = new VtdTranslator(config, this.lookup, tables, memory, counters);
-    this.faults = new FaultRecorder(this.file, outputs, counters, config);
-    this.invalidator = new VtdInvalidator(this.lookup, this.translator, outputs, counters);
-    this.queue = new InvalidationQueue(
+    this.#translator = new VtdTranslator(config, this.#lookup, tables, memory, counters);
+    this.#faults = new FaultRecorder(this.#file, outputs, counters, config);
+    this.#invalidator = new VtdInvalidator(this.#lookup, this.#translator, outputs, counters);
+    this.#queue = new InvalidationQueue(
       config,
-      this.file,
+      this.#file,
       memory,
-      this.lookup,
-      this.invalidator,
-      this.faults,
+      this.#lookup,
+      this.#invalidator,
+      this.#faults,
       outputs,
       counters,
     );
-    this.commands = new GlobalCommand(
+    this.#commands = new GlobalCommand(
       config,
-      this.file,
-      this.lookup,
-      this.invalidator,
-      this.queue,
-      this.faults,
+      this.#file,
+      this.#lookup,
+      this.#invalidator,
+      this.#queue,
+      this.#faults,
       outputs,
     );
-    this.registerInvalidation = new RegisterInvalidation(
+    this.#registerInvalidation = new RegisterInvalidation(
       config,
-      this.file,
-      this.lookup,
-      this.invalidator,
+      this.#file,
+      this.#lookup,
+      this.#invalidator,
       outputs,
     );
-    this.deviceTlbRequests = new DeviceTlbRequests(config, this.lookup, tables, this.faults);
-    this.pageRequests = new VtdPageRequests(
+    this.#deviceTlbRequests = new DeviceTlbRequests(config, this.#lookup, tables, this.#faults);
+    this.#pageRequests = new VtdPageRequests(
       config,
-      this.file,
+      this.#file,
       memory,
-      this.lookup,
-      this.invalidator,
-      this.faults,
+      this.#lookup,
+      this.#invalidator,
+      this.#faults,
       outputs,
       counters,
       tables.domain,
     );
     if (config.virtualCommands) {
       const space = pasids ?? new PrivatePasids(config.pasidBits);
-      this.virtualCommand = new VtdVirtualCommand(this.file, config.pasidBits, space, outputs, counters);
+      this.#virtualCommand = new VtdVirtualCommand(this.#file, config.pasidBits, space, outputs, counters);
     }
-    const { commands, lookup, translator, queue, pageRequests } = this;
-    const dumper = new VtdDumper(formats, this.file, lookup, memory);
+    const commands = this.#commands;
+    const lookup = this.#lookup;
+    const translator = this.#translator;
+    const queue = this.#queue;
+    const pageRequests = this.#pageRequests;
+    const dumper = new VtdDumper(formats, this.#file, lookup, memory);
     this.survey = new VtdSurvey(formats, lookup, commands, dumper, memory);
     this.spaces = new VtdAddressSpaces(formats, lookup, commands);
     this.devices = {
       pageRequest: (request) => pageRequests.take(request, commands.translating),
       invalidated: (tag, result) => queue.deviceTlbEnded(tag, result),
     };
-    this.pasids = this.virtualCommand;
+    this.pasids = this.#virtualCommand;
     this.peerWalk = {
       describe: (rid, pasid, _hi, out) => commands.translating && translator.describeWalk(rid, pasid, out),
     };
-    this.nested = new VtdNestedView(formats, this.lookup, this.commands, this.faults);
-    this.peerQueue = new VtdPeerQueue(config, this.file, this.lookup, this.translator, this.queue);
+    this.nested = new VtdNestedView(formats, this.#lookup, this.#commands, this.#faults);
+    this.peerQueue = new VtdPeerQueue(config, this.#file, this.#lookup, this.#translator, this.#queue);
     this.reset();
   }
 
   /** See {@link Iommu.reset}. Announces nothing: the session tells the caches outside. */
   reset(): void {
-    this.lookup.reset();
-    this.translator.reset();
-    this.faults.reset();
-    this.queue.reset();
-    this.commands.reset();
-    this.registerInvalidation.reset();
-    this.virtualCommand?.reset();
-    this.file.reset();
+    this.#lookup.reset();
+    this.#translator.reset();
+    this.#faults.reset();
+    this.#queue.reset();
+    this.#commands.reset();
+    this.#registerInvalidation.reset();
+    this.#virtualCommand?.reset();
+    this.#file.reset();
   }
 
   /** See {@link Iommu.writeRegister}. §11.2: aligned doublewords and quadwords. */
   writeRegister(offset: number, size: number, lo: number, hi: number): void {
-    if (this.virtualCommand?.drops(offset)) return;
-    if (this.file.write(offset, size, lo, hi)) {
+    if (this.#virtualCommand?.drops(offset)) return;
+    if (this.#file.write(offset, size, lo, hi)) {
       // After both halves of a quadword: the operand reaches into the high one.
-      if (offset === VCMD_REG.offset) this.virtualCommand?.written();
+      if (offset === VCMD_REG.offset) this.#virtualCommand?.written();
       return;
     }
     const detail = `${size} bytes at 0x${offset.toString(16)}`;
-    this.outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
+    this.#outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
   }
 
   /** See {@link Iommu.translate}. A look without access never records a fault. */
   translate(request: TranslateRequest, result: TranslateResult): void {
     this.counters.translations++;
     if (request.kind !== REQUEST.UNTRANSLATED) {
-      this.deviceTlbRequests.answer(request, this.commands.translating, result);
+      this.#deviceTlbRequests.answer(request, this.#commands.translating, result);
       return;
     }
-    if (!this.commands.translating) {
-      this.translator.identity(result);
+    if (!this.#commands.translating) {
+      this.#translator.identity(result);
       return;
     }
-    const reason = this.translator.translate(request, result);
+    const reason = this.#translator.translate(request, result);
     if (reason !== OK && request.access !== 0) {
-      this.faults.record(reason, request, this.translator.suppressed);
+      this.#faults.record(reason, request, this.#translator.suppressed);
     }
   }
 
   /** See {@link Iommu.acknowledged}. */
   acknowledged(): void {
-    this.commands.publish();
-    this.registerInvalidation.publish();
-    this.queue.kick();
+    this.#commands.publish();
+    this.#registerInvalidation.publish();
+    this.#queue.kick();
   }
 }
 

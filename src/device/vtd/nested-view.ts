@@ -12,9 +12,12 @@ import { OK, type VtdLookup } from './lookup.js';
 const EA = 1 << 10;
 
 export class VtdNestedView implements NestedView {
+  readonly #lookup: VtdLookup;
+  readonly #commands: GlobalCommand;
+  readonly #faults: FaultRecorder;
   readonly format = 'vtd';
-  private readonly domain: Domain;
-  private readonly request: TranslateRequest = {
+  readonly #domain: Domain;
+  readonly #request: TranslateRequest = {
     rid: 0,
     pasid: 0,
     access: 0,
@@ -24,17 +27,15 @@ export class VtdNestedView implements NestedView {
     mayStall: false,
   };
 
-  constructor(
-    formats: VtdFormats,
-    private readonly lookup: VtdLookup,
-    private readonly commands: GlobalCommand,
-    private readonly faults: FaultRecorder,
-  ) {
-    this.domain = new Domain(formats);
+  constructor(formats: VtdFormats, lookup: VtdLookup, commands: GlobalCommand, faults: FaultRecorder) {
+    this.#lookup = lookup;
+    this.#commands = commands;
+    this.#faults = faults;
+    this.#domain = new Domain(formats);
   }
 
   stream(_rid: number): number {
-    return this.commands.translating ? STREAM.TABLES : STREAM.IDENTITY;
+    return this.#commands.translating ? STREAM.TABLES : STREAM.IDENTITY;
   }
 
   ste(): boolean {
@@ -42,9 +43,9 @@ export class VtdNestedView implements NestedView {
   }
 
   entry(rid: number, pasid: number, out: PasidEntryView): void {
-    const { domain } = this;
+    const domain = this.#domain;
     out.kind = ENTRY.NONE;
-    if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) return;
+    if (this.#lookup.resolve(rid, pasid, 0, false, domain) !== OK) return;
     out.did = domain.did;
     out.tag = domain.tag;
     if (domain.kind === KIND.PASS_THROUGH) out.kind = ENTRY.PASS_THROUGH;
@@ -56,7 +57,7 @@ export class VtdNestedView implements NestedView {
   }
 
   nextPasid(rid: number, from: number, budget: number): number {
-    return this.lookup.nextPasid(rid, from, budget);
+    return this.#lookup.nextPasid(rid, from, budget);
   }
 
   fault({ rid, pasid, record }: ForwardedFault): void {
@@ -65,17 +66,17 @@ export class VtdNestedView implements NestedView {
     if (get.T1(record) === 1 && get.T2(record) === 1) access = ACCESS.READ | ACCESS.WRITE;
     if (get.EXE(record) === 1) access |= ACCESS.EXECUTE;
     if (get.PRIV(record) === 1) access |= ACCESS.PRIVILEGED;
-    this.record(get.FR(record), rid, pasid, access, record[0], record[1]);
+    this.#record(get.FR(record), rid, pasid, access, record[0], record[1]);
   }
 
   noSuchPasid(rid: number, pasid: number, access: number, lo: number, hi: number): void {
-    this.record(FAULT.SPT_2, rid, pasid, access, lo, hi);
+    this.#record(FAULT.SPT_2, rid, pasid, access, lo, hi);
   }
 
-  private record(reason: number, rid: number, pasid: number, access: number, lo: number, hi: number): void {
+  #record(reason: number, rid: number, pasid: number, access: number, lo: number, hi: number): void {
     // FPD of the guest's structures counts, whatever the host's say.
-    this.lookup.resolve(rid, pasid, 0, false, this.domain);
-    Object.assign(this.request, { rid, pasid, access, lo, hi });
-    this.faults.record(reason, this.request, this.domain.suppressed);
+    this.#lookup.resolve(rid, pasid, 0, false, this.#domain);
+    Object.assign(this.#request, { rid, pasid, access, lo, hi });
+    this.#faults.record(reason, this.#request, this.#domain.suppressed);
   }
 }

@@ -38,86 +38,102 @@ const LPIG = 1 << (PAGE_REQ_DSC.fields.LPIG.lsb - 64);
 const PRGI_SHIFT = PAGE_REQ_DSC.fields.PRGI.lsb - 64;
 
 export class VtdPageRequests {
-  private readonly event: EventInterrupt;
+  readonly #config: VtdConfig;
+  readonly #file: RegisterFile;
+  readonly #memory: GuestMemory;
+  readonly #lookup: VtdLookup;
+  readonly #invalidator: VtdInvalidator;
+  readonly #faults: FaultRecorder;
+  readonly #outputs: IommuOutputs;
+  readonly #domain: Domain;
+  readonly #event: EventInterrupt;
 
   constructor(
-    private readonly config: VtdConfig,
-    private readonly file: RegisterFile,
-    private readonly memory: GuestMemory,
-    private readonly lookup: VtdLookup,
-    private readonly invalidator: VtdInvalidator,
-    private readonly faults: FaultRecorder,
-    private readonly outputs: IommuOutputs,
+    config: VtdConfig,
+    file: RegisterFile,
+    memory: GuestMemory,
+    lookup: VtdLookup,
+    invalidator: VtdInvalidator,
+    faults: FaultRecorder,
+    outputs: IommuOutputs,
     counters: ModelCounters,
-    private readonly domain: Domain,
+    domain: Domain,
   ) {
-    this.event = new EventInterrupt(file, outputs, counters, PECTL_REG.offset);
-    file.onWrite(PRS_REG.offset, () => this.statusWritten());
+    this.#config = config;
+    this.#file = file;
+    this.#memory = memory;
+    this.#lookup = lookup;
+    this.#invalidator = invalidator;
+    this.#faults = faults;
+    this.#outputs = outputs;
+    this.#domain = domain;
+    this.#event = new EventInterrupt(file, outputs, counters, PECTL_REG.offset);
+    file.onWrite(PRS_REG.offset, () => this.#statusWritten());
   }
 
   /** Takes a page request. Without remapping, or without the capability, it is invalid. */
   take(request: PageRequest, translating: boolean): void {
-    if (!translating || !this.config.pageRequests) {
-      this.respond(request, PAGE_RESPONSE.INVALID);
+    if (!translating || !this.#config.pageRequests) {
+      this.#respond(request, PAGE_RESPONSE.INVALID);
       return;
     }
-    const reason = this.tables(request);
+    const reason = this.#tables(request);
     if (reason !== OK) {
-      this.faults.recordPageRequest(reason, request, this.domain.suppressed);
-      this.respond(request, PAGE_RESPONSE.INVALID);
+      this.#faults.recordPageRequest(reason, request, this.#domain.suppressed);
+      this.#respond(request, PAGE_RESPONSE.INVALID);
       return;
     }
-    const status = this.file.get(PRS_REG.offset);
-    if ((status & PRO) !== 0) this.respond(request, PAGE_RESPONSE.SUCCESS);
-    else if (this.full) {
-      this.condition(PRO);
-      this.respond(request, PAGE_RESPONSE.SUCCESS);
-    } else this.append(request);
+    const status = this.#file.get(PRS_REG.offset);
+    if ((status & PRO) !== 0) this.#respond(request, PAGE_RESPONSE.SUCCESS);
+    else if (this.#full()) {
+      this.#condition(PRO);
+      this.#respond(request, PAGE_RESPONSE.SUCCESS);
+    } else this.#append(request);
   }
 
   /** What the tables say of it: Table 30, columns "Page Request". With OK, `domain` is its. */
-  private tables(request: PageRequest): number {
-    const { domain } = this;
-    const reason = this.lookup.admits(request.rid, request.pasid, GATE.PAGE_REQUEST, domain);
+  #tables(request: PageRequest): number {
+    const domain = this.#domain;
+    const reason = this.#lookup.admits(request.rid, request.pasid, GATE.PAGE_REQUEST, domain);
     // Access rights are no matter of the tables here (SPT.5 and SPT.6 do not apply).
-    return reason !== OK ? reason : this.lookup.resolve(request.rid, request.pasid, 0, true, domain);
+    return reason !== OK ? reason : this.#lookup.resolve(request.rid, request.pasid, 0, true, domain);
   }
 
   /**
    * Bytes of the queue; a power of two, which also bounds what software may have left in the
    * pointers.
    */
-  private get bytes(): number {
-    return PAGE_BYTES * 2 ** PQA_REG.get.PQS(this.file.words, PQA_REG.offset >> 2);
+  #bytes(): number {
+    return PAGE_BYTES * 2 ** PQA_REG.get.PQS(this.#file.words, PQA_REG.offset >> 2);
   }
 
-  private get tail(): number {
-    return PQT_REG.get.PQT(this.file.words, PQT_REG.offset >> 2) & (this.bytes - 1);
+  #tail(): number {
+    return PQT_REG.get.PQT(this.#file.words, PQT_REG.offset >> 2) & (this.#bytes() - 1);
   }
 
   /** All entries but one are in use. */
-  private get full(): boolean {
-    const head = PQH_REG.get.PQH(this.file.words, PQH_REG.offset >> 2) & (this.bytes - 1);
-    return ((this.tail + DESCRIPTOR_BYTES) & (this.bytes - 1)) === head;
+  #full(): boolean {
+    const head = PQH_REG.get.PQH(this.#file.words, PQH_REG.offset >> 2) & (this.#bytes() - 1);
+    return ((this.#tail() + DESCRIPTOR_BYTES) & (this.#bytes() - 1)) === head;
   }
 
   /** The descriptor, then the tail, then the status that says so. */
-  private append(request: PageRequest): void {
-    this.forget(request);
-    const { tail } = this;
-    const address = PQA_REG.get.PQA(this.file.words, PQA_REG.offset >> 2) + tail;
-    if (!this.store(address, request)) {
+  #append(request: PageRequest): void {
+    this.#forget(request);
+    const tail = this.#tail();
+    const address = PQA_REG.get.PQA(this.#file.words, PQA_REG.offset >> 2) + tail;
+    if (!this.#store(address, request)) {
       const detail = `0x${address.toString(16)}`;
-      this.outputs.event({ kind: 'queueError', name: 'page request queue is not memory', detail });
-      this.respond(request, PAGE_RESPONSE.INVALID);
+      this.#outputs.event({ kind: 'queueError', name: 'page request queue is not memory', detail });
+      this.#respond(request, PAGE_RESPONSE.INVALID);
       return;
     }
-    this.file.set(PQT_REG.offset, (tail + DESCRIPTOR_BYTES) & (this.bytes - 1));
-    this.condition(PPR);
+    this.#file.set(PQT_REG.offset, (tail + DESCRIPTOR_BYTES) & (this.#bytes() - 1));
+    this.#condition(PPR);
   }
 
-  private store(address: number, request: PageRequest): boolean {
-    const { memory } = this;
+  #store(address: number, request: PageRequest): boolean {
+    const memory = this.#memory;
     const { access } = request;
     if (!memory.contains(address, DESCRIPTOR_BYTES)) return false;
     const withPasid = request.pasid !== NO_PASID;
@@ -141,8 +157,9 @@ export class VtdPageRequests {
    * §6.5.3.1, Table 27: what the IOTLB holds for the page goes, since software that grants a right
    * after a page request need not invalidate.
    */
-  private forget(request: PageRequest): void {
-    const { domain, invalidator } = this;
+  #forget(request: PageRequest): void {
+    const domain = this.#domain;
+    const invalidator = this.#invalidator;
     const { lo, hi } = request;
     if (domain.kind === KIND.FIRST) invalidator.pasidIotlbPages(domain.did, domain.tag, lo, hi, 0);
     else if (domain.kind === KIND.NESTED) invalidator.iotlb(IOTLB_GRANULARITY.DOMAIN, domain.did, lo, hi, 0);
@@ -153,19 +170,19 @@ export class VtdPageRequests {
    * Sets PPR or PRO. It is a new interrupt condition unless software has yet to see an earlier one.
    * §7.5
    */
-  private condition(flag: number): void {
-    const status = this.file.get(PRS_REG.offset);
-    this.file.update(PRS_REG.offset, flag, flag);
-    if ((status & (PPR | PRO)) === 0) this.event.raise();
+  #condition(flag: number): void {
+    const status = this.#file.get(PRS_REG.offset);
+    this.#file.update(PRS_REG.offset, flag, flag);
+    if ((status & (PPR | PRO)) === 0) this.#event.raise();
   }
 
   /** Ends the group, if this request does: the last one, which is no Stop Marker. */
-  private respond(request: PageRequest, code: number): void {
+  #respond(request: PageRequest, code: number): void {
     if (!request.last || (request.access & (ACCESS.READ | ACCESS.WRITE)) === 0) return;
-    this.outputs.pageResponse(request.rid, request.pasid, request.group, code);
+    this.#outputs.pageResponse(request.rid, request.pasid, request.group, code);
   }
 
-  private statusWritten(): void {
-    if ((this.file.get(PRS_REG.offset) & (PPR | PRO)) === 0) this.event.serviced();
+  #statusWritten(): void {
+    if ((this.#file.get(PRS_REG.offset) & (PPR | PRO)) === 0) this.#event.serviced();
   }
 }

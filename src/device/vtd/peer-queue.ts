@@ -9,24 +9,32 @@ import type { VtdLookup } from './lookup.js';
 import type { VtdTranslator } from './translate.js';
 
 export class VtdPeerQueue implements PeerQueue {
-  private readonly legacy: Uint32Array;
-  private readonly scalable: Uint32Array;
-  private readonly faithful: boolean;
-  private changes = 0;
-  private lo = -1;
-  private hi = -1;
-  private mode = -1;
+  readonly #file: RegisterFile;
+  readonly #lookup: VtdLookup;
+  readonly #translator: VtdTranslator;
+  readonly #queue: InvalidationQueue;
+  readonly #legacy: Uint32Array;
+  readonly #scalable: Uint32Array;
+  readonly #faithful: boolean;
+  #changes = 0;
+  #lo = -1;
+  #hi = -1;
+  #mode = -1;
 
   constructor(
     config: VtdConfig,
-    private readonly file: RegisterFile,
-    private readonly lookup: VtdLookup,
-    private readonly translator: VtdTranslator,
-    private readonly queue: InvalidationQueue,
+    file: RegisterFile,
+    lookup: VtdLookup,
+    translator: VtdTranslator,
+    queue: InvalidationQueue,
   ) {
-    this.legacy = plainDescriptors(config, false);
-    this.scalable = plainDescriptors(config, true);
-    this.faithful = config.cachePolicy === 'faithful';
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#translator = translator;
+    this.#queue = queue;
+    this.#legacy = plainDescriptors(config, false);
+    this.#scalable = plainDescriptors(config, true);
+    this.#faithful = config.cachePolicy === 'faithful';
   }
 
   /**
@@ -34,60 +42,60 @@ export class VtdPeerQueue implements PeerQueue {
    * out in legacy mode, where the peer drops pages.
    */
   get ready(): boolean {
-    return this.mayRun && !this.loose;
+    return this.#mayRun() && !this.loose;
   }
 
   /** See {@link PeerQueue.loose}. */
   get loose(): boolean {
-    return this.translator.firstStageOut && !this.lookup.isScalable;
+    return this.#translator.firstStageOut && !this.#lookup.isScalable;
   }
 
-  private get mayRun(): boolean {
-    return this.faithful && this.queue.atRest;
+  #mayRun(): boolean {
+    return this.#faithful && this.#queue.atRest;
   }
 
   /** See {@link PeerQueue.version}. */
   get version(): number {
-    const lo = this.file.get(IQA_REG.offset);
-    const hi = this.file.get(IQA_REG.offset + 4);
-    const { mode } = this.lookup;
-    if (lo !== this.lo || hi !== this.hi || mode !== this.mode) {
-      this.lo = lo;
-      this.hi = hi;
-      this.mode = mode;
-      this.changes++;
+    const lo = this.#file.get(IQA_REG.offset);
+    const hi = this.#file.get(IQA_REG.offset + 4);
+    const { mode } = this.#lookup;
+    if (lo !== this.#lo || hi !== this.#hi || mode !== this.#mode) {
+      this.#lo = lo;
+      this.#hi = hi;
+      this.#mode = mode;
+      this.#changes++;
     }
-    return this.changes;
+    return this.#changes;
   }
 
   /** See {@link PeerQueue.describe}. */
   describe(out: QueueDescription): void {
-    const base = IQA_REG.get.IQA(this.file.words, IQA_REG.offset >> 2);
-    const bytes = queueBytes(this.file);
+    const base = IQA_REG.get.IQA(this.#file.words, IQA_REG.offset >> 2);
+    const bytes = queueBytes(this.#file);
     out.tail = IQT_REG.offset;
     out.head = IQH_REG.offset;
-    out.entryLog2 = isWide(this.file) ? 5 : 4;
+    out.entryLog2 = isWide(this.#file) ? 5 : 4;
     out.entriesLog2 = Math.log2(bytes) - out.entryLog2;
     out.indexShift = out.entryLog2;
     out.indexMask = bytes - 2 ** out.entryLog2;
     out.wraps = false;
     out.baseLo = base % 2 ** 32;
     out.baseHi = Math.floor(base / 2 ** 32);
-    out.commands = this.lookup.mode === TTM.SCALABLE ? this.scalable : this.legacy;
+    out.commands = this.#lookup.mode === TTM.SCALABLE ? this.#scalable : this.#legacy;
   }
 
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
-    if (!this.mayRun) return false;
-    const size = isWide(this.file) ? 8 : 4;
-    const bytes = queueBytes(this.file);
-    const head = this.file.get(IQH_REG.offset);
+    if (!this.#mayRun()) return false;
+    const size = isWide(this.#file) ? 8 : 4;
+    const bytes = queueBytes(this.#file);
+    const head = this.#file.get(IQH_REG.offset);
     if (count * size * 4 >= bytes || (head + count * size * 4) % bytes !== index) return false;
     for (let entry = 0; entry < count; entry++) {
-      if (!this.queue.ran(words, at + entry * size, size)) return false;
+      if (!this.#queue.ran(words, at + entry * size, size)) return false;
     }
-    this.file.adopt(IQH_REG.offset, bytes - 1, index);
-    this.file.adopt(IQT_REG.offset, bytes - 1, index);
+    this.#file.adopt(IQH_REG.offset, bytes - 1, index);
+    this.#file.adopt(IQT_REG.offset, bytes - 1, index);
     return true;
   }
 }

@@ -31,66 +31,77 @@ const GRANULARITY = 3;
 const ERROR = 0;
 
 export class RegisterInvalidation {
-  private contextPending = false;
-  private contextPerformed = ERROR;
-  private iotlbPending = false;
-  private iotlbPerformed = ERROR;
+  readonly #config: VtdConfig;
+  readonly #file: RegisterFile;
+  readonly #lookup: VtdLookup;
+  readonly #invalidator: VtdInvalidator;
+  readonly #outputs: IommuOutputs;
+  #contextPending = false;
+  #contextPerformed = ERROR;
+  #iotlbPending = false;
+  #iotlbPerformed = ERROR;
 
   constructor(
-    private readonly config: VtdConfig,
-    private readonly file: RegisterFile,
-    private readonly lookup: VtdLookup,
-    private readonly invalidator: VtdInvalidator,
-    private readonly outputs: IommuOutputs,
+    config: VtdConfig,
+    file: RegisterFile,
+    lookup: VtdLookup,
+    invalidator: VtdInvalidator,
+    outputs: IommuOutputs,
   ) {
+    this.#config = config;
+    this.#file = file;
+    this.#lookup = lookup;
+    this.#invalidator = invalidator;
+    this.#outputs = outputs;
     // ICC and IVT stand in the high words.
-    file.onWrite(CCMD_REG.offset + 4, (written) => this.contextWritten(written));
-    file.onWrite(IOTLB_REG.offset + 4, (written) => this.iotlbWritten(written));
+    file.onWrite(CCMD_REG.offset + 4, (written) => this.#contextWritten(written));
+    file.onWrite(IOTLB_REG.offset + 4, (written) => this.#iotlbWritten(written));
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.contextPending = false;
-    this.iotlbPending = false;
+    this.#contextPending = false;
+    this.#iotlbPending = false;
   }
 
-  private get allowed(): boolean {
-    const queued = GSTS_REG.get.QIES(this.file.words, GSTS_REG.offset >> 2) === 1;
-    return !queued && this.lookup.mode === TTM.LEGACY;
+  #allowed(): boolean {
+    const queued = GSTS_REG.get.QIES(this.#file.words, GSTS_REG.offset >> 2) === 1;
+    return !queued && this.#lookup.mode === TTM.LEGACY;
   }
 
-  private contextWritten(written: number): void {
-    if ((written & ICC) === 0 || this.contextPending) return;
+  #contextWritten(written: number): void {
+    if ((written & ICC) === 0 || this.#contextPending) return;
     const base = CCMD_REG.offset >> 2;
-    const { words } = this.file;
+    const { words } = this.#file;
     const granularity = CCMD_REG.get.CIRG(words, base);
-    this.contextPending = true;
-    this.contextPerformed = ERROR;
-    if (this.allowed && granularity !== CC_GRANULARITY.RESERVED) {
-      this.contextPerformed = granularity;
+    this.#contextPending = true;
+    this.#contextPerformed = ERROR;
+    if (this.#allowed() && granularity !== CC_GRANULARITY.RESERVED) {
+      this.#contextPerformed = granularity;
       const did = CCMD_REG.get.DID(words, base);
       const sid = CCMD_REG.get.SID(words, base);
-      this.invalidator.contextCache(granularity, did, sid, CCMD_REG.get.FM(words, base), false);
+      this.#invalidator.contextCache(granularity, did, sid, CCMD_REG.get.FM(words, base), false);
     }
     this.publish();
   }
 
-  private iotlbWritten(written: number): void {
-    if ((written & IVT) === 0 || this.iotlbPending) return;
-    const { words } = this.file;
+  #iotlbWritten(written: number): void {
+    if ((written & IVT) === 0 || this.#iotlbPending) return;
+    const { words } = this.#file;
     const base = IOTLB_REG.offset >> 2;
     const granularity = IOTLB_REG.get.IIRG(words, base);
     const addressMask = IVA_REG.get.AM(words, IVA_REG.offset >> 2);
     const paged = granularity === IOTLB_GRANULARITY.PAGE;
-    this.iotlbPending = true;
-    this.iotlbPerformed = ERROR;
+    this.#iotlbPending = true;
+    this.#iotlbPerformed = ERROR;
     const supported =
-      granularity !== IOTLB_GRANULARITY.RESERVED && (!paged || addressMask <= this.config.maximumAddressMask);
-    if (this.allowed && supported) {
-      this.iotlbPerformed = granularity;
-      const lo = this.file.get(IVA_REG.offset);
-      const hi = this.file.get(IVA_REG.offset + 4);
-      this.invalidator.iotlb(granularity, IOTLB_REG.get.DID(words, base), lo, hi, addressMask);
+      granularity !== IOTLB_GRANULARITY.RESERVED &&
+      (!paged || addressMask <= this.#config.maximumAddressMask);
+    if (this.#allowed() && supported) {
+      this.#iotlbPerformed = granularity;
+      const lo = this.#file.get(IVA_REG.offset);
+      const hi = this.#file.get(IVA_REG.offset + 4);
+      this.#invalidator.iotlb(granularity, IOTLB_REG.get.DID(words, base), lo, hi, addressMask);
     }
     this.publish();
   }
@@ -100,16 +111,16 @@ export class RegisterInvalidation {
    * store.
    */
   publish(): void {
-    if (this.outputs.pendingAcks() > 0) return;
-    if (this.contextPending) {
-      this.contextPending = false;
-      const performed = this.contextPerformed << CAIG_SHIFT;
-      this.file.update(CCMD_REG.offset + 4, ICC | (GRANULARITY << CAIG_SHIFT), performed);
+    if (this.#outputs.pendingAcks() > 0) return;
+    if (this.#contextPending) {
+      this.#contextPending = false;
+      const performed = this.#contextPerformed << CAIG_SHIFT;
+      this.#file.update(CCMD_REG.offset + 4, ICC | (GRANULARITY << CAIG_SHIFT), performed);
     }
-    if (this.iotlbPending) {
-      this.iotlbPending = false;
-      const performed = this.iotlbPerformed << IAIG_SHIFT;
-      this.file.update(IOTLB_REG.offset + 4, IVT | (GRANULARITY << IAIG_SHIFT), performed);
+    if (this.#iotlbPending) {
+      this.#iotlbPending = false;
+      const performed = this.#iotlbPerformed << IAIG_SHIFT;
+      this.#file.update(IOTLB_REG.offset + 4, IVT | (GRANULARITY << IAIG_SHIFT), performed);
     }
   }
 }

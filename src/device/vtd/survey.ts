@@ -16,25 +16,31 @@ import { OK, type VtdLookup } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
 
 export class VtdSurvey implements SurveyView {
-  private readonly domain: Domain;
-  private readonly leaves: Leaves;
+  readonly #lookup: VtdLookup;
+  readonly #commands: GlobalCommand;
+  readonly #dumper: VtdDumper;
+  readonly #domain: Domain;
+  readonly #leaves: Leaves;
   /** Of tables in which no bit may be set (PWSNP clear): without what needs one. §9.6 */
-  private readonly unsnooped: Leaves;
+  readonly #unsnooped: Leaves;
 
   constructor(
     formats: VtdFormats,
-    private readonly lookup: VtdLookup,
-    private readonly commands: GlobalCommand,
-    private readonly dumper: VtdDumper,
+    lookup: VtdLookup,
+    commands: GlobalCommand,
+    dumper: VtdDumper,
     memory: GuestMemory,
   ) {
-    this.domain = new Domain(formats);
-    this.leaves = new Leaves(memory);
-    this.unsnooped = new Leaves(memory, false);
+    this.#lookup = lookup;
+    this.#commands = commands;
+    this.#dumper = dumper;
+    this.#domain = new Domain(formats);
+    this.#leaves = new Leaves(memory);
+    this.#unsnooped = new Leaves(memory, false);
   }
 
   dump(options: DumpOptions): DumpNode[] {
-    return this.dumper.dump(options);
+    return this.#dumper.dump(options);
   }
 
   /**
@@ -42,21 +48,21 @@ export class VtdSurvey implements SurveyView {
    * span for everything.
    */
   enumerate(rid: number, pasid: number, lo: number, hi: number, result: TranslateResult): boolean {
-    if (!this.commands.translating) return this.identity(NO_DOMAIN, ANY, lo, hi, result);
-    const { domain } = this;
-    if (this.lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
+    if (!this.#commands.translating) return this.#identity(NO_DOMAIN, ANY, lo, hi, result);
+    const domain = this.#domain;
+    if (this.#lookup.resolve(rid, pasid, 0, false, domain) !== OK) {
       refuse(result);
       return false;
     }
-    if (domain.kind === KIND.PASS_THROUGH) return this.identity(domain.did, domain.tag, lo, hi, result);
+    if (domain.kind === KIND.PASS_THROUGH) return this.#identity(domain.did, domain.tag, lo, hi, result);
     beginAnswer(result, domain.did, domain.tag);
-    const leaves = domain.snooped ? this.leaves : this.unsnooped;
+    const leaves = domain.snooped ? this.#leaves : this.#unsnooped;
     leaves.start(domain, lo, hi);
     return appendLeaves(result, leaves);
   }
 
   /** One span for everything, at its start only. */
-  private identity(space: number, sub: number, lo: number, hi: number, result: TranslateResult): false {
+  #identity(space: number, sub: number, lo: number, hi: number, result: TranslateResult): false {
     beginAnswer(result, space, sub);
     if ((lo | hi) === 0) addSpan(result, 0, 0, 0, 0, WHOLE_SPACE, ACCESS.READ | ACCESS.WRITE);
     return false;

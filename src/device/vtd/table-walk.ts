@@ -27,34 +27,35 @@ export interface Asked {
 const DATA = ACCESS.READ | ACCESS.WRITE;
 
 export class TableWalk {
+  readonly #config: VtdConfig;
+  readonly #memory: GuestMemory;
+  readonly #counters: ModelCounters;
   readonly iotlb: Iotlb;
   /** Whose tables are walked; a caller fills it. */
   readonly domain: Domain;
   readonly walked = new WalkResult();
-  private readonly snooping: StageTwo;
+  readonly #snooping: StageTwo;
   /**
    * Tables of which no Accessed or Dirty bit may be set: their walks are not snooped (PWSNP clear).
    * §9.6
    */
-  private readonly unsnooped: GuestMemory;
-  private readonly unsnooping: StageTwo;
+  readonly #unsnooped: GuestMemory;
+  readonly #unsnooping: StageTwo;
 
-  constructor(
-    private readonly config: VtdConfig,
-    formats: VtdFormats,
-    private readonly memory: GuestMemory,
-    private readonly counters: ModelCounters,
-  ) {
+  constructor(config: VtdConfig, formats: VtdFormats, memory: GuestMemory, counters: ModelCounters) {
+    this.#config = config;
+    this.#memory = memory;
+    this.#counters = counters;
     this.iotlb = new Iotlb(config.cachePolicy);
     this.domain = new Domain(formats);
-    this.snooping = new StageTwo(memory);
-    this.unsnooped = new ReadOnlyMemory(memory);
-    this.unsnooping = new StageTwo(memory, false);
+    this.#snooping = new StageTwo(memory);
+    this.#unsnooped = new ReadOnlyMemory(memory);
+    this.#unsnooping = new StageTwo(memory, false);
   }
 
   /** The second stage of {@link domain}. */
   get stage2(): StageTwo {
-    return this.domain.snooped ? this.snooping : this.unsnooping;
+    return this.domain.snooped ? this.#snooping : this.#unsnooping;
   }
 
   /**
@@ -63,20 +64,20 @@ export class TableWalk {
    */
   run(asked: Asked, access: number): number {
     const { domain, walked } = this;
-    this.counters.walks++;
-    if (this.once(asked, access) !== WALK.OK) {
+    this.#counters.walks++;
+    if (this.#once(asked, access) !== WALK.OK) {
       const reason = walkReason(domain, walked, access, this.stage2.result.permissions);
-      if (access !== 0) this.keepFault(asked, reason);
+      if (access !== 0) this.#keepFault(asked, reason);
       return reason;
     }
-    if (access !== 0) this.keep(asked);
+    if (access !== 0) this.#keep(asked);
     return OK;
   }
 
-  private once(asked: Asked, access: number): number {
+  #once(asked: Asked, access: number): number {
     const { domain, walked } = this;
     const { lo, hi } = asked;
-    const memory = domain.snooped ? this.memory : this.unsnooped;
+    const memory = domain.snooped ? this.#memory : this.#unsnooped;
     if (domain.kind === KIND.SECOND) {
       return walk(domain.secondFormat, memory, domain.secondRoot, lo | 0, hi | 0, access, walked);
     }
@@ -96,7 +97,7 @@ export class TableWalk {
     );
   }
 
-  private keep(asked: Asked): void {
+  #keep(asked: Asked): void {
     const { domain, walked } = this;
     this.iotlb.insert(
       asked.rid,
@@ -120,9 +121,9 @@ export class TableWalk {
    * (§6.2.4.1). First stages never (the same section); a lack of one right only, or a flag that
    * could not be set, is not kept either: the mapping is there.
    */
-  private keepFault(asked: Asked, reason: number): void {
+  #keepFault(asked: Asked, reason: number): void {
     const { domain, walked } = this;
-    if (!this.config.cachingMode || domain.kind !== KIND.SECOND) return;
+    if (!this.#config.cachingMode || domain.kind !== KIND.SECOND) return;
     if (walked.outcome === WALK.PERMISSION || walked.outcome === WALK.UPDATE) return;
     this.iotlb.insert(
       asked.rid,

@@ -38,6 +38,11 @@ const DATA = ACCESS.READ | ACCESS.WRITE;
 const DOUBLEWORD = 4;
 
 export class VtdTranslator {
+  readonly #config: VtdConfig;
+  readonly #lookup: VtdLookup;
+  readonly #tables: TableWalk;
+  readonly #memory: GuestMemory;
+  readonly #counters: ModelCounters;
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
@@ -47,20 +52,25 @@ export class VtdTranslator {
   readonly firstStageWalked = new Uint8Array(0x10000);
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   suppressed = false;
-  private readonly domain: Domain;
-  private readonly walked: WalkResult;
-  private readonly neighbours = new Neighbours();
+  readonly #domain: Domain;
+  readonly #walked: WalkResult;
+  readonly #neighbours = new Neighbours();
 
   constructor(
-    private readonly config: VtdConfig,
-    private readonly lookup: VtdLookup,
-    private readonly tables: TableWalk,
-    private readonly memory: GuestMemory,
-    private readonly counters: ModelCounters,
+    config: VtdConfig,
+    lookup: VtdLookup,
+    tables: TableWalk,
+    memory: GuestMemory,
+    counters: ModelCounters,
   ) {
+    this.#config = config;
+    this.#lookup = lookup;
+    this.#tables = tables;
+    this.#memory = memory;
+    this.#counters = counters;
     this.iotlb = tables.iotlb;
-    this.domain = tables.domain;
-    this.walked = tables.walked;
+    this.#domain = tables.domain;
+    this.#walked = tables.walked;
   }
 
   /** Power-on. */
@@ -76,7 +86,7 @@ export class VtdTranslator {
     this.firstStageOut = false;
   }
 
-  private handOutFirstStage(did: number): void {
+  #handOutFirstStage(did: number): void {
     this.firstStageHandedOut[did] = 1;
     this.firstStageOut = true;
   }
@@ -94,21 +104,21 @@ export class VtdTranslator {
   translate(request: TranslateRequest, result: TranslateResult): number {
     this.suppressed = false;
     if (request.pasid === NO_PASID && inInterruptRange(request.lo >>> 0, request.hi >>> 0)) {
-      return this.interruptRequest(request, result);
+      return this.#interruptRequest(request, result);
     }
     const blocked = request.pasid !== NO_PASID && (request.access & ~DATA) !== 0;
     if (!blocked) {
-      const hit = this.fromIotlb(request, result);
+      const hit = this.#fromIotlb(request, result);
       if (hit !== MISS) return hit;
     }
-    const reason = this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
-    this.suppressed = this.domain.suppressed;
-    if (reason !== OK) return this.fault(result, reason);
-    if (this.domain.kind === KIND.PASS_THROUGH) return this.passThrough(request, result);
-    return this.walkTables(request, result);
+    const reason = this.#lookup.resolve(request.rid, request.pasid, request.access, true, this.#domain);
+    this.suppressed = this.#domain.suppressed;
+    if (reason !== OK) return this.#fault(result, reason);
+    if (this.#domain.kind === KIND.PASS_THROUGH) return this.#passThrough(request, result);
+    return this.#walkTables(request, result);
   }
 
-  private fault(result: TranslateResult, reason: number): number {
+  #fault(result: TranslateResult, reason: number): number {
     refuse(result);
     return reason;
   }
@@ -118,72 +128,73 @@ export class VtdTranslator {
    * aligned doubleword is an interrupt, which without interrupt remapping goes through as it is;
    * anything else is not. A peer that does not say how long a write is has seen to that.
    */
-  private interruptRequest(request: TranslateRequest, result: TranslateResult): number {
+  #interruptRequest(request: TranslateRequest, result: TranslateResult): number {
     const { access, lo, size = 0 } = request;
     const other = size !== 0 && (size !== DOUBLEWORD || (lo & (DOUBLEWORD - 1)) !== 0);
-    if ((access & ~ACCESS.WRITE) !== 0 || (access !== 0 && other)) return this.fault(result, FAULT.IR_29);
+    if ((access & ~ACCESS.WRITE) !== 0 || (access !== 0 && other)) return this.#fault(result, FAULT.IR_29);
     beginAnswer(result, NO_DOMAIN, ANY);
     addSpan(result, request.lo, request.hi, request.lo, request.hi, 12, ACCESS.WRITE);
     return OK;
   }
 
   /** Answers from the IOTLB: OK, a fault reason, or MISS when the tables have to be walked. */
-  private fromIotlb(request: TranslateRequest, result: TranslateResult): number {
+  #fromIotlb(request: TranslateRequest, result: TranslateResult): number {
     const tlb = this.iotlb;
     const slot = tlb.lookup(request.rid, request.pasid, request.lo, request.hi);
     if (slot === MISS) return MISS;
     const access = dataAccess(request.access);
     const tag = tlb.tagOf(slot);
     if (tlb.faults[slot] !== 0)
-      return this.cachedFault(request, result, keptReason(tlb.faults[slot], access));
+      return this.#cachedFault(request, result, keptReason(tlb.faults[slot], access));
     if ((access & ~tlb.permissions[slot]) !== 0) {
       const denied = access & ~tlb.permissions[slot];
-      return this.cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));
+      return this.#cachedFault(request, result, permissionReason(tag !== ANY, denied, tlb.permissions[slot]));
     }
     if ((access & ~tlb.cachable[slot]) !== 0) return MISS;
     const log2 = tlb.log2SizeOf(slot);
     const outLo = tlb.outLo[slot] | (request.lo & belowLo(log2));
     const outHi = tlb.outHi[slot] | (request.hi & belowHi(log2));
     if (inInterruptRange(outLo >>> 0, outHi >>> 0))
-      return this.cachedFault(request, result, interruptReason(tag));
-    this.counters.iotlbHits++;
+      return this.#cachedFault(request, result, interruptReason(tag));
+    this.#counters.iotlbHits++;
     const permissions = tlb.cachable[slot];
     const did = tlb.domainOf(slot);
-    return this.answer(request, result, outLo, outHi, log2, permissions, did, tag, tlb.stageOf(slot));
+    return this.#answer(request, result, outLo, outHi, log2, permissions, did, tag, tlb.stageOf(slot));
   }
 
   /** A fault that the IOTLB tells; only FPD has still to be looked up. */
-  private cachedFault(request: TranslateRequest, result: TranslateResult, reason: number): number {
-    this.lookup.resolve(request.rid, request.pasid, request.access, true, this.domain);
-    this.suppressed = this.domain.suppressed;
-    this.counters.iotlbHits++;
-    return this.fault(result, reason);
+  #cachedFault(request: TranslateRequest, result: TranslateResult, reason: number): number {
+    this.#lookup.resolve(request.rid, request.pasid, request.access, true, this.#domain);
+    this.suppressed = this.#domain.suppressed;
+    this.#counters.iotlbHits++;
+    return this.#fault(result, reason);
   }
 
   /** §3.7 and §9.3: pass-through of addresses within the reach of the entry. */
-  private passThrough(request: TranslateRequest, result: TranslateResult): number {
-    const { domain } = this;
+  #passThrough(request: TranslateRequest, result: TranslateResult): number {
+    const domain = this.#domain;
     const { lo, hi } = request;
     if (hi >>> 0 >= 2 ** (domain.passThroughWidth - 32)) {
-      return this.fault(result, domain.scalable ? FAULT.SGN_4 : FAULT.LGN_1);
+      return this.#fault(result, domain.scalable ? FAULT.SGN_4 : FAULT.LGN_1);
     }
     const { did, tag, passThroughWidth } = domain;
-    return this.answer(request, result, lo, hi, passThroughWidth, DATA, did, tag, STAGE.SECOND);
+    return this.#answer(request, result, lo, hi, passThroughWidth, DATA, did, tag, STAGE.SECOND);
   }
 
   /** Walks the domain's tables, keeps the outcome, answers. */
-  private walkTables(request: TranslateRequest, result: TranslateResult): number {
-    const { domain, walked } = this;
+  #walkTables(request: TranslateRequest, result: TranslateResult): number {
+    const domain = this.#domain;
+    const walked = this.#walked;
     const access = dataAccess(request.access);
-    const reason = this.tables.run(request, access);
-    if (reason !== OK) return this.fault(result, reason);
+    const reason = this.#tables.run(request, access);
+    if (reason !== OK) return this.#fault(result, reason);
     const outLo = walked.outLo | (request.lo & belowLo(walked.log2Size));
     const outHi = walked.outHi | (request.hi & belowHi(walked.log2Size));
-    if (inInterruptRange(outLo >>> 0, outHi >>> 0)) return this.fault(result, interruptReason(domain.tag));
+    if (inInterruptRange(outLo >>> 0, outHi >>> 0)) return this.#fault(result, interruptReason(domain.tag));
     beginAnswer(result, domain.did, domain.tag);
-    result.count = this.collect(request, access, result);
+    result.count = this.#collect(request, access, result);
     keepClear(result, request.lo >>> 0, request.hi >>> 0, request.pasid === NO_PASID);
-    if (stageOf(domain) === STAGE.FIRST) this.handOutFirstStage(domain.did);
+    if (stageOf(domain) === STAGE.FIRST) this.#handOutFirstStage(domain.did);
     return OK;
   }
 
@@ -193,9 +204,10 @@ export class VtdTranslator {
    * something else.
    */
   describeWalk(rid: number, pasid: number, out: WalkTables): boolean {
-    const { domain, config } = this;
+    const domain = this.#domain;
+    const config = this.#config;
     if (config.cachingMode || config.cachePolicy !== 'faithful') return false;
-    if (this.lookup.resolve(rid, pasid, 0, true, domain) !== OK) return false;
+    if (this.#lookup.resolve(rid, pasid, 0, true, domain) !== OK) return false;
     if (domain.kind !== KIND.SECOND && domain.kind !== KIND.FIRST) return false;
     const second = domain.kind === KIND.SECOND;
     out.format = second ? domain.secondFormat : domain.firstFormat;
@@ -215,10 +227,12 @@ export class VtdTranslator {
    * The walked block and valid translations beside it. A look without access reports what is
    * mapped; otherwise spans only allow what needs no further Accessed or Dirty update.
    */
-  private collect(request: TranslateRequest, access: number, result: TranslateResult): number {
-    const { domain, walked, neighbours } = this;
+  #collect(request: TranslateRequest, access: number, result: TranslateResult): number {
+    const domain = this.#domain;
+    const walked = this.#walked;
+    const neighbours = this.#neighbours;
     const { lo, hi } = request;
-    if (this.config.cachePolicy === 'none') {
+    if (this.#config.cachePolicy === 'none') {
       // Nobody is to keep anything: the page itself is all there is to say.
       const permissions = (access === 0 ? walked.permissions : walked.cachable) & DATA;
       addSpan(result, lo, hi, walked.outLo, walked.outHi, walked.log2Size, permissions);
@@ -227,7 +241,7 @@ export class VtdTranslator {
     if (domain.kind === KIND.NESTED) {
       return neighbours.collectNested(
         domain.firstFormat,
-        this.tables.stage2,
+        this.#tables.stage2,
         domain.secondFormat,
         domain.secondRoot,
         lo | 0,
@@ -239,14 +253,14 @@ export class VtdTranslator {
       );
     }
     const format = domain.kind === KIND.SECOND ? domain.secondFormat : domain.firstFormat;
-    return neighbours.collect(format, this.memory, lo | 0, hi | 0, access, walked, result.spans, MAX_SPANS);
+    return neighbours.collect(format, this.#memory, lo | 0, hi | 0, access, walked, result.spans, MAX_SPANS);
   }
 
   /**
    * The answer to a request that its tables allow, unless it comes out in the interrupt range
    * (LGN.4, SGN.8).
    */
-  private answer(
+  #answer(
     request: TranslateRequest,
     result: TranslateResult,
     outLo: number,
@@ -258,7 +272,7 @@ export class VtdTranslator {
     stage: number,
   ): number {
     if (inInterruptRange(outLo >>> 0, outHi >>> 0)) {
-      return this.fault(result, interruptReason(tag));
+      return this.#fault(result, interruptReason(tag));
     }
     beginAnswer(result, did, tag);
     const inputToo = request.pasid === NO_PASID;
@@ -271,7 +285,7 @@ export class VtdTranslator {
       inputToo,
     );
     addSpan(result, request.lo, request.hi, outLo, outHi, size, permissions);
-    if (stage === STAGE.FIRST) this.handOutFirstStage(did);
+    if (stage === STAGE.FIRST) this.#handOutFirstStage(did);
     return OK;
   }
 }

@@ -21,68 +21,72 @@ export const VIRTUAL_COMMANDS =
   (1 << VCCAP_REG.fields.NS.lsb) | (1 << VCCAP_REG.fields.PAS.lsb) | (1 << VCCAP_REG.fields.FPS.lsb);
 
 export class VtdVirtualCommand implements PasidView {
-  private readonly commands: PasidCommands;
+  readonly #file: RegisterFile;
+  readonly #counters: ModelCounters;
+  readonly #commands: PasidCommands;
 
   constructor(
-    private readonly file: RegisterFile,
+    file: RegisterFile,
     readonly bits: number,
     pasids: PasidSpace,
     outputs: IommuOutputs,
-    private readonly counters: ModelCounters,
+    counters: ModelCounters,
   ) {
+    this.#file = file;
+    this.#counters = counters;
     const owned = new OwnedPasids(bits);
-    const ended = (outcome: number, pasid: number): void => this.respond(statusOf(outcome), pasid);
+    const ended = (outcome: number, pasid: number): void => this.#respond(statusOf(outcome), pasid);
     // What a PASID-table entry says goes on holding: the entry is what guests take away before they
     // free.
-    this.commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
+    this.#commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
   }
 
   /** Power-on; the registers are reset by their file. */
   reset(): void {
-    this.commands.reset();
+    this.#commands.reset();
   }
 
   /** True when a store at this offset is to be dropped. */
   drops(offset: number): boolean {
-    return this.commands.busy && offset >= VCMD_REG.offset && offset < VCRSP_REG.offset;
+    return this.#commands.busy && offset >= VCMD_REG.offset && offset < VCRSP_REG.offset;
   }
 
   /** VCMD_REG was written as a whole, or its low half. */
   written(): void {
-    const words = this.file.words;
+    const words = this.#file.words;
     const base = VCMD_REG.offset >> 2;
-    this.counters.commands++;
-    this.file.set(VCRSP_REG.offset + 4, 0);
-    this.file.set(VCRSP_REG.offset, IP);
+    this.#counters.commands++;
+    this.#file.set(VCRSP_REG.offset + 4, 0);
+    this.#file.set(VCRSP_REG.offset, IP);
     switch (VCMD_REG.get.CMD(words, base)) {
       case VIRTUAL_COMMAND.NULL:
-        this.respond(VIRTUAL_STATUS.SUCCESS, 0);
+        this.#respond(VIRTUAL_STATUS.SUCCESS, 0);
         return;
       case VIRTUAL_COMMAND.ALLOCATE_PASID:
-        this.commands.allocate();
+        this.#commands.allocate();
         return;
       case VIRTUAL_COMMAND.FREE_PASID:
-        this.commands.free(operand(words[base], words[base + 1]));
+        this.#commands.free(operand(words[base], words[base + 1]));
         return;
       default:
-        this.respond(VIRTUAL_STATUS.UNDEFINED_COMMAND, 0);
+        this.#respond(VIRTUAL_STATUS.UNDEFINED_COMMAND, 0);
     }
   }
 
   /** See {@link PasidView.answered}. */
   answered(answer: number): void {
-    this.commands.answered(answer);
+    this.#commands.answered(answer);
   }
 
   /** See {@link PasidView.revoked}. */
   revoked(pasid: number): void {
-    this.commands.revoked(pasid);
+    this.#commands.revoked(pasid);
   }
 
   /** The word with IP and the status goes last. */
-  private respond(status: number, pasid: number): void {
-    this.file.set(VCRSP_REG.offset + 4, (pasid >>> PASID_SHIFT) & PASID_HIGH_BITS);
-    this.file.set(VCRSP_REG.offset, (status << SC_SHIFT) | (pasid << PASID_SHIFT));
+  #respond(status: number, pasid: number): void {
+    this.#file.set(VCRSP_REG.offset + 4, (pasid >>> PASID_SHIFT) & PASID_HIGH_BITS);
+    this.#file.set(VCRSP_REG.offset, (status << SC_SHIFT) | (pasid << PASID_SHIFT));
   }
 }
 

@@ -11,18 +11,18 @@ interface Armed {
 export class Failures {
   /** The kernel forgets to invalidate after unmapping: what that does must be seen. */
   forgetInvalidations = false;
-  private readonly armed = new Map<FailureKind, Armed>();
+  readonly #armed = new Map<FailureKind, Armed>();
 
   /** The operation of this kind after the next `after` ones fails, once. */
   arm(kind: FailureKind, after = 0, code: HostErrorName = 'FAILED'): void {
-    this.armed.set(kind, { after, code });
+    this.#armed.set(kind, { after, code });
   }
 
   /** Throws when it is time. */
   check(kind: FailureKind): void {
-    const found = this.armed.get(kind);
+    const found = this.#armed.get(kind);
     if (found === undefined || found.after-- > 0) return;
-    this.armed.delete(kind);
+    this.#armed.delete(kind);
     throw new HostError(found.code, `injected into ${kind}`);
   }
 }

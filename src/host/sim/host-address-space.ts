@@ -21,20 +21,24 @@ export interface SpaceLimits {
 }
 
 export class AddressSpace {
+  readonly #driver: HostDriver;
+  readonly #window: GuestWindow;
+  readonly #limits: SpaceLimits;
+  readonly #failures: Failures;
   /** Pages pinned, each mapping counted. */
   pinned = 0;
   readonly domains: PagingDomain[] = [];
-  private readonly map = new RangeMap();
+  readonly #map = new RangeMap();
 
-  constructor(
-    private readonly driver: HostDriver,
-    private readonly window: GuestWindow,
-    private readonly limits: SpaceLimits,
-    private readonly failures: Failures,
-  ) {}
+  constructor(driver: HostDriver, window: GuestWindow, limits: SpaceLimits, failures: Failures) {
+    this.#driver = driver;
+    this.#window = window;
+    this.#limits = limits;
+    this.#failures = failures;
+  }
 
   get mappings(): number {
-    return this.map.size;
+    return this.#map.size;
   }
 
   /**
@@ -42,16 +46,16 @@ export class AddressSpace {
    * are as before.
    */
   addDomain(domain: PagingDomain): void {
-    const ranges = this.driver.ranges(domain.level);
-    for (const range of this.map) checkRange(ranges, range.page, range.pages);
+    const ranges = this.#driver.ranges(domain.level);
+    for (const range of this.#map) checkRange(ranges, range.page, range.pages);
     let done = 0;
     try {
-      for (const range of this.map) {
-        this.enter(domain, range);
+      for (const range of this.#map) {
+        this.#enter(domain, range);
         done++;
       }
     } catch (error) {
-      for (const range of this.map) if (done-- > 0) domain.table.unmap(range.page, range.pages);
+      for (const range of this.#map) if (done-- > 0) domain.table.unmap(range.page, range.pages);
       domain.table.reclaim();
       throw error;
     }
@@ -70,18 +74,18 @@ export class AddressSpace {
     const gone: MappedRange[] = [];
     try {
       for (let index = 0; index < changes.unmapCount; index++) {
-        this.failures.check('unmap');
-        this.remove(changes.unmaps[index * 2], changes.unmaps[index * 2 + 1], gone);
+        this.#failures.check('unmap');
+        this.#remove(changes.unmaps[index * 2], changes.unmaps[index * 2 + 1], gone);
         progress.done++;
       }
     } finally {
-      this.release(gone);
+      this.#release(gone);
     }
     for (let index = 0; index < changes.mapCount; index++) {
-      this.failures.check('map');
+      this.#failures.check('map');
       const at = index * 4;
       const { maps } = changes;
-      this.insert({ page: maps[at], guestPage: maps[at + 1], pages: maps[at + 2], rights: maps[at + 3] });
+      this.#insert({ page: maps[at], guestPage: maps[at + 1], pages: maps[at + 2], rights: maps[at + 3] });
       progress.done++;
     }
   }
@@ -89,67 +93,67 @@ export class AddressSpace {
   /** Unmaps everything. */
   clear(): void {
     const gone: MappedRange[] = [];
-    this.remove(0, Number.MAX_SAFE_INTEGER, gone);
-    this.release(gone);
+    this.#remove(0, Number.MAX_SAFE_INTEGER, gone);
+    this.#release(gone);
   }
 
-  private insert(range: MappedRange): void {
+  #insert(range: MappedRange): void {
     const { page, pages, guestPage, rights } = range;
     if (!(pages > 0) || rights < 1 || rights > 3)
       throw new HostError('BAD_RANGE', `${pages} pages, rights ${rights}`);
-    for (const domain of this.domains) checkRange(this.driver.ranges(domain.level), page, pages);
-    if (this.map.overlaps(page, pages)) throw new HostError('OVERLAP', pageText(page, pages));
-    if (this.map.size >= this.limits.mappings)
-      throw new HostError('MAPPING_LIMIT', `${this.map.size} mappings`);
-    if (this.pinned + pages > this.limits.pinned)
+    for (const domain of this.domains) checkRange(this.#driver.ranges(domain.level), page, pages);
+    if (this.#map.overlaps(page, pages)) throw new HostError('OVERLAP', pageText(page, pages));
+    if (this.#map.size >= this.#limits.mappings)
+      throw new HostError('MAPPING_LIMIT', `${this.#map.size} mappings`);
+    if (this.pinned + pages > this.#limits.pinned)
       throw new HostError('PIN_LIMIT', `${this.pinned + pages} pages`);
-    this.window.check(guestPage, pages);
+    this.#window.check(guestPage, pages);
     let done = 0;
     try {
       for (const domain of this.domains) {
-        this.enter(domain, range);
+        this.#enter(domain, range);
         done++;
       }
     } catch (error) {
-      for (const domain of this.domains.slice(0, done)) this.leave(domain, [range]);
+      for (const domain of this.domains.slice(0, done)) this.#leave(domain, [range]);
       throw error;
     }
-    this.window.pin(guestPage, pages);
+    this.#window.pin(guestPage, pages);
     this.pinned += pages;
-    this.map.add(range);
+    this.#map.add(range);
   }
 
-  private enter(domain: PagingDomain, { page, pages, guestPage, rights }: MappedRange): void {
-    domain.table.map(page, this.window.base / 4096 + guestPage, pages, rights);
+  #enter(domain: PagingDomain, { page, pages, guestPage, rights }: MappedRange): void {
+    domain.table.map(page, this.#window.base / 4096 + guestPage, pages, rights);
   }
 
   /** Takes mappings out of the map; the tables follow in {@link release}. */
-  private remove(page: number, pages: number, gone: MappedRange[]): void {
+  #remove(page: number, pages: number, gone: MappedRange[]): void {
     if (!(pages > 0)) throw new HostError('BAD_RANGE', pageText(page, pages));
-    const first = this.map.at(page);
-    const last = this.map.at(page + pages - 1);
+    const first = this.#map.at(page);
+    const last = this.#map.at(page + pages - 1);
     const cuts =
       (first !== undefined && first.page < page) ||
       (last !== undefined && last.page + last.pages > page + pages);
     if (cuts) throw new HostError('PARTIAL_UNMAP', pageText(page, pages));
-    for (const range of this.map.take(page, pages)) gone.push(range);
+    for (const range of this.#map.take(page, pages)) gone.push(range);
   }
 
   /** Tables, then caches, then pins: memory is let go when nothing can reach it any more. */
-  private release(gone: readonly MappedRange[]): void {
+  #release(gone: readonly MappedRange[]): void {
     if (gone.length === 0) return;
-    for (const domain of this.domains) this.leave(domain, gone);
+    for (const domain of this.domains) this.#leave(domain, gone);
     for (const { guestPage, pages } of gone) {
-      this.window.unpin(guestPage, pages);
+      this.#window.unpin(guestPage, pages);
       this.pinned -= pages;
     }
   }
 
-  private leave(domain: PagingDomain, gone: readonly MappedRange[]): void {
+  #leave(domain: PagingDomain, gone: readonly MappedRange[]): void {
     for (const { page, pages } of gone) domain.table.unmap(page, pages);
-    if (!this.failures.forgetInvalidations) {
-      if (gone.length > MOST_FLUSHES) this.driver.flush(domain, 0, Number.MAX_SAFE_INTEGER);
-      else for (const { page, pages } of gone) this.driver.flush(domain, page, pages);
+    if (!this.#failures.forgetInvalidations) {
+      if (gone.length > MOST_FLUSHES) this.#driver.flush(domain, 0, Number.MAX_SAFE_INTEGER);
+      else for (const { page, pages } of gone) this.#driver.flush(domain, page, pages);
     }
     domain.table.reclaim();
   }

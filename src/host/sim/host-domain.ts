@@ -21,22 +21,22 @@ export function isOf(endpoint: Endpoint, rid: number, pasids: readonly number[] 
 
 /** Where a domain is attached. */
 export class Endpoints {
-  private readonly byKey = new Map<number, Endpoint>();
+  readonly #byKey = new Map<number, Endpoint>();
 
   get size(): number {
-    return this.byKey.size;
+    return this.#byKey.size;
   }
 
   add(endpoint: Endpoint): void {
-    this.byKey.set(endpointKey(endpoint), { rid: endpoint.rid, pasid: endpoint.pasid });
+    this.#byKey.set(endpointKey(endpoint), { rid: endpoint.rid, pasid: endpoint.pasid });
   }
 
   delete(endpoint: Endpoint): void {
-    this.byKey.delete(endpointKey(endpoint));
+    this.#byKey.delete(endpointKey(endpoint));
   }
 
   [Symbol.iterator](): Iterator<Endpoint> {
-    return this.byKey.values();
+    return this.#byKey.values();
   }
 }
 
@@ -83,23 +83,25 @@ export type HostDomain = PagingDomain | NestedDomain;
  * ASIDs.
  */
 export class HostTags {
+  #next: number;
+  readonly #end: number;
   live = 0;
-  private readonly free: number[] = [];
+  readonly #free: number[] = [];
 
-  constructor(
-    private next: number,
-    private readonly end: number,
-  ) {}
+  constructor(next: number, end: number) {
+    this.#next = next;
+    this.#end = end;
+  }
 
   /** −1 when all are in use. */
   take(): number {
-    const tag = this.next < this.end ? this.next++ : (this.free.shift() ?? -1);
+    const tag = this.#next < this.#end ? this.#next++ : (this.#free.shift() ?? -1);
     if (tag >= 0) this.live++;
     return tag;
   }
 
   give(tag: number): void {
     this.live--;
-    this.free.push(tag);
+    this.#free.push(tag);
   }
 }

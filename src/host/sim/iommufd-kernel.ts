@@ -31,17 +31,17 @@ interface Attachment {
 export class IommufdKernel implements GuestKernel {
   readonly container = 'iommufd';
   readonly fd: Iommufd;
-  private readonly spaces = new Map<SpaceNumber, Space>();
-  private readonly attachments = new Map<number, Attachment>();
+  readonly #spaces = new Map<SpaceNumber, Space>();
+  readonly #attachments = new Map<number, Attachment>();
   /** Who the guest's StreamIDs are; every vIOMMU is told. */
-  private readonly streams = new Map<number, Endpoint>();
+  readonly #streams = new Map<number, Endpoint>();
 
   constructor(ports: KernelPorts) {
     this.fd = new Iommufd(ports);
   }
 
   createSpace(space: SpaceNumber, endpoint: Endpoint, parent: boolean): void {
-    if (this.spaces.has(space)) throw new HostError('SPACE_EXISTS', String(space));
+    if (this.#spaces.has(space)) throw new HostError('SPACE_EXISTS', String(space));
     const made: Space = {
       ioas: this.fd.ioasAlloc(),
       parent,
@@ -51,38 +51,38 @@ export class IommufdKernel implements GuestKernel {
       vdevices: new Map(),
     };
     try {
-      if (parent) this.makeParent(made, endpoint);
+      if (parent) this.#makeParent(made, endpoint);
     } catch (error) {
-      this.drop(made);
+      this.#drop(made);
       throw error;
     }
-    this.spaces.set(space, made);
+    this.#spaces.set(space, made);
   }
 
-  private makeParent(space: Space, endpoint: Endpoint): void {
+  #makeParent(space: Space, endpoint: Endpoint): void {
     const hwpt = this.fd.hwptAlloc(endpoint, space.ioas, true);
     space.hwpts.set(false, hwpt);
     space.hwpts.set(true, hwpt);
     space.viommu = this.fd.viommuAlloc(hwpt);
     space.faults = this.fd.faultQueueAlloc();
-    for (const [streamId, stream] of this.streams) this.makeDevice(space, streamId, stream);
+    for (const [streamId, stream] of this.#streams) this.#makeDevice(space, streamId, stream);
   }
 
-  private makeDevice(space: Space, streamId: number, endpoint: Endpoint): void {
+  #makeDevice(space: Space, streamId: number, endpoint: Endpoint): void {
     if (space.viommu === undefined) return;
     space.vdevices.set(streamId, this.fd.vdeviceAlloc(space.viommu, endpoint, streamId));
   }
 
   destroySpace(space: SpaceNumber): void {
-    const found = this.find(space);
-    for (const attachment of this.attachments.values()) {
+    const found = this.#find(space);
+    for (const attachment of this.#attachments.values()) {
       if (attachment.space === found) throw new HostError('IN_USE', `space ${space}`);
     }
-    this.drop(found);
-    this.spaces.delete(space);
+    this.#drop(found);
+    this.#spaces.delete(space);
   }
 
-  private drop(space: Space): void {
+  #drop(space: Space): void {
     for (const vdevice of space.vdevices.values()) this.fd.destroy(vdevice);
     space.vdevices.clear();
     if (space.viommu !== undefined) this.fd.destroy(space.viommu);
@@ -95,11 +95,11 @@ export class IommufdKernel implements GuestKernel {
   }
 
   change(space: SpaceNumber, changes: MapChanges, progress: { done: number }): void {
-    this.fd.ioasChange(this.find(space).ioas, changes, progress);
+    this.fd.ioasChange(this.#find(space).ioas, changes, progress);
   }
 
   attach(endpoint: Endpoint, space: SpaceNumber): void {
-    const found = this.find(space);
+    const found = this.#find(space);
     const withPasid = endpoint.pasid >= 0;
     let hwpt = found.hwpts.get(withPasid);
     if (hwpt === undefined) {
@@ -107,11 +107,11 @@ export class IommufdKernel implements GuestKernel {
       found.hwpts.set(withPasid, hwpt);
     }
     this.fd.attach(endpoint, hwpt);
-    this.moved(endpoint, { space: found, nested: undefined });
+    this.#moved(endpoint, { space: found, nested: undefined });
   }
 
   attachNested(endpoint: Endpoint, parent: SpaceNumber, table: NestedTable): void {
-    const space = this.find(parent);
+    const space = this.#find(parent);
     const { viommu, faults } = space;
     if (viommu === undefined || faults === undefined) {
       throw new HostError('NOT_SUPPORTED', `space ${parent} is no nest parent`);
@@ -123,35 +123,35 @@ export class IommufdKernel implements GuestKernel {
       this.fd.destroy(hwpt);
       throw error;
     }
-    this.moved(endpoint, { space, nested: hwpt });
+    this.#moved(endpoint, { space, nested: hwpt });
   }
 
   detach(endpoint: Endpoint): void {
     this.fd.detach(endpoint);
-    this.moved(endpoint, undefined);
+    this.#moved(endpoint, undefined);
   }
 
   /** Guest tables that an endpoint has left are gone for good. */
-  private moved(endpoint: Endpoint, to: Attachment | undefined): void {
+  #moved(endpoint: Endpoint, to: Attachment | undefined): void {
     const key = endpointKey(endpoint);
-    const from = this.attachments.get(key);
-    if (to === undefined) this.attachments.delete(key);
-    else this.attachments.set(key, to);
+    const from = this.#attachments.get(key);
+    if (to === undefined) this.#attachments.delete(key);
+    else this.#attachments.set(key, to);
     if (from?.nested !== undefined) this.fd.destroy(from.nested);
   }
 
   identify(endpoint: Endpoint, streamId: number): void {
-    const known = this.streams.get(streamId);
+    const known = this.#streams.get(streamId);
     if (known?.rid === endpoint.rid) return;
     if (known !== undefined) throw new HostError('IN_USE', `StreamID ${streamId}`);
     // A function has one StreamID: an earlier one is void.
-    this.forgetStreams(endpoint.rid);
-    this.streams.set(streamId, endpoint);
-    for (const space of this.spaces.values()) this.makeDevice(space, streamId, endpoint);
+    this.#forgetStreams(endpoint.rid);
+    this.#streams.set(streamId, endpoint);
+    for (const space of this.#spaces.values()) this.#makeDevice(space, streamId, endpoint);
   }
 
   invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void {
-    const { viommu } = this.find(parent);
+    const { viommu } = this.#find(parent);
     if (viommu === undefined) throw new HostError('BAD_INVALIDATION', `space ${parent} is no nest parent`);
     this.fd.invalidate(viommu, invalidations, progress);
   }
@@ -162,21 +162,21 @@ export class IommufdKernel implements GuestKernel {
 
   /** Everything that waits in fault queues. */
   takeRequests(): HostPageRequest[] {
-    return [...this.spaces.values()].flatMap(({ faults }) =>
+    return [...this.#spaces.values()].flatMap(({ faults }) =>
       faults === undefined ? [] : this.fd.takeRequests(faults),
     );
   }
 
   forget(rid: number, pasids: readonly number[] | undefined): void {
     for (const endpoint of this.fd.endpoints()) if (isOf(endpoint, rid, pasids)) this.detach(endpoint);
-    if (pasids === undefined) this.forgetStreams(rid);
+    if (pasids === undefined) this.#forgetStreams(rid);
   }
 
-  private forgetStreams(rid: number): void {
-    for (const [streamId, endpoint] of [...this.streams]) {
+  #forgetStreams(rid: number): void {
+    for (const [streamId, endpoint] of [...this.#streams]) {
       if (endpoint.rid !== rid) continue;
-      this.streams.delete(streamId);
-      for (const { vdevices } of this.spaces.values()) {
+      this.#streams.delete(streamId);
+      for (const { vdevices } of this.#spaces.values()) {
         const vdevice = vdevices.get(streamId);
         if (vdevice !== undefined) this.fd.destroy(vdevice);
         vdevices.delete(streamId);
@@ -186,17 +186,17 @@ export class IommufdKernel implements GuestKernel {
 
   close(): void {
     this.fd.close();
-    this.spaces.clear();
-    this.attachments.clear();
-    this.streams.clear();
+    this.#spaces.clear();
+    this.#attachments.clear();
+    this.#streams.clear();
   }
 
   leftovers(): Readonly<Record<string, number>> {
     return this.fd.leftovers();
   }
 
-  private find(space: SpaceNumber): Space {
-    const found = this.spaces.get(space);
+  #find(space: SpaceNumber): Space {
+    const found = this.#spaces.get(space);
     if (found === undefined) throw new HostError('NO_SUCH_SPACE', String(space));
     return found;
   }

@@ -56,22 +56,25 @@ type TypeName = IommufdObject['type'];
 const MOST_REQUESTS = 256;
 
 export class Iommufd {
-  private readonly objects = new Map<ObjectId, IommufdObject>();
-  private readonly attachments = new Map<number, { readonly endpoint: Endpoint; readonly hwpt: Hwpt }>();
-  private nextId = 1;
+  readonly #ports: KernelPorts;
+  readonly #objects = new Map<ObjectId, IommufdObject>();
+  readonly #attachments = new Map<number, { readonly endpoint: Endpoint; readonly hwpt: Hwpt }>();
+  #nextId = 1;
 
-  constructor(private readonly ports: KernelPorts) {}
+  constructor(ports: KernelPorts) {
+    this.#ports = ports;
+  }
 
   /** IOMMU_IOAS_ALLOC */
   ioasAlloc(): ObjectId {
-    const { driver, window, failures, pinLimit } = this.ports;
+    const { driver, window, failures, pinLimit } = this.#ports;
     const limits = { mappings: Number.POSITIVE_INFINITY, pinned: pinLimit };
-    return this.add({ type: 'ioas', users: 0, space: new AddressSpace(driver, window, limits, failures) });
+    return this.#add({ type: 'ioas', users: 0, space: new AddressSpace(driver, window, limits, failures) });
   }
 
   /** IOMMU_IOAS_UNMAP, IOMMU_IOAS_MAP */
   ioasChange(ioas: ObjectId, changes: MapChanges, progress: { done: number }): void {
-    this.get(ioas, 'ioas').space.change(changes, progress);
+    this.#get(ioas, 'ioas').space.change(changes, progress);
   }
 
   /**
@@ -79,8 +82,8 @@ export class Iommufd {
    * second level.
    */
   hwptAlloc(endpoint: Endpoint, ioas: ObjectId, nestParent: boolean): ObjectId {
-    const below = this.get(ioas, 'ioas');
-    const { driver } = this.ports;
+    const below = this.#get(ioas, 'ioas');
+    const { driver } = this.#ports;
     const domain = driver.createDomain(nestParent ? 'second' : driver.usualLevel(endpoint));
     try {
       below.space.addDomain(domain);
@@ -89,54 +92,54 @@ export class Iommufd {
       throw error;
     }
     below.users++;
-    return this.add({ type: 'hwpt-paging', users: 0, ioas: below, domain, nestParent });
+    return this.#add({ type: 'hwpt-paging', users: 0, ioas: below, domain, nestParent });
   }
 
   /** IOMMU_HWPT_ALLOC with data, on a nest parent or a vIOMMU, with a fault queue. */
   hwptAllocNested(parent: ObjectId, table: NestedTable, faults: ObjectId): ObjectId {
-    const above = this.find(parent);
+    const above = this.#find(parent);
     if (above.type !== 'hwpt-paging' && above.type !== 'viommu') throw wrongType(parent, 'viommu');
     const paging = above.type === 'viommu' ? above.parent : above;
     if (!paging.nestParent) throw new HostError('NOT_SUPPORTED', `HWPT ${parent} is no nest parent`);
-    const queue = this.get(faults, 'fault-queue');
-    const domain = this.ports.driver.createNested(paging.domain, table);
+    const queue = this.#get(faults, 'fault-queue');
+    const domain = this.#ports.driver.createNested(paging.domain, table);
     above.users++;
     queue.users++;
-    return this.add({ type: 'hwpt-nested', users: 0, parent: above, faults: queue, domain });
+    return this.#add({ type: 'hwpt-nested', users: 0, parent: above, faults: queue, domain });
   }
 
   /** IOMMU_VIOMMU_ALLOC */
   viommuAlloc(parent: ObjectId): ObjectId {
-    const paging = this.get(parent, 'hwpt-paging');
+    const paging = this.#get(parent, 'hwpt-paging');
     if (!paging.nestParent) throw new HostError('NOT_SUPPORTED', `HWPT ${parent} is no nest parent`);
     paging.users++;
-    return this.add({ type: 'viommu', users: 0, parent: paging, streams: new Map() });
+    return this.#add({ type: 'viommu', users: 0, parent: paging, streams: new Map() });
   }
 
   /** IOMMU_VDEVICE_ALLOC */
   vdeviceAlloc(viommu: ObjectId, endpoint: Endpoint, virtualId: number): ObjectId {
-    const above = this.get(viommu, 'viommu');
+    const above = this.#get(viommu, 'viommu');
     if (above.streams.has(virtualId)) throw new HostError('IN_USE', `virtual id ${virtualId}`);
     above.streams.set(virtualId, endpoint.rid);
     above.users++;
-    return this.add({ type: 'vdevice', users: 0, viommu: above, virtualId });
+    return this.#add({ type: 'vdevice', users: 0, viommu: above, virtualId });
   }
 
   /** IOMMU_FAULT_QUEUE_ALLOC */
   faultQueueAlloc(): ObjectId {
-    return this.add({ type: 'fault-queue', users: 0, requests: [] });
+    return this.#add({ type: 'fault-queue', users: 0, requests: [] });
   }
 
   /** Reads a fault queue. */
   takeRequests(faults: ObjectId): HostPageRequest[] {
-    return this.get(faults, 'fault-queue').requests.splice(0);
+    return this.#get(faults, 'fault-queue').requests.splice(0);
   }
 
   /** IOMMU_HWPT_INVALIDATE: on a nested HWPT's parent (VT-d) or a vIOMMU (SMMUv3). */
   invalidate(id: ObjectId, invalidations: HostInvalidations, progress: { done: number }): void {
-    const object = this.find(id);
+    const object = this.#find(id);
     if (object.type !== 'viommu') throw wrongType(id, 'viommu');
-    const { driver, failures } = this.ports;
+    const { driver, failures } = this.#ports;
     const guest = { parent: object.parent.domain, streams: object.streams };
     try {
       for (; progress.done < invalidations.count; progress.done++) {
@@ -150,30 +153,30 @@ export class Iommufd {
 
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT, of a device or one of its PASIDs; replaces. */
   attach(endpoint: Endpoint, hwpt: ObjectId): void {
-    const object = this.find(hwpt);
+    const object = this.#find(hwpt);
     if (object.type !== 'hwpt-paging' && object.type !== 'hwpt-nested') throw wrongType(hwpt, 'hwpt-paging');
-    this.ports.failures.check('attach');
-    this.ports.driver.attach(endpoint, object.domain);
+    this.#ports.failures.check('attach');
+    this.#ports.driver.attach(endpoint, object.domain);
     const key = endpointKey(endpoint);
-    const before = this.attachments.get(key);
+    const before = this.#attachments.get(key);
     if (before !== undefined) before.hwpt.users--;
     object.users++;
-    this.attachments.set(key, { endpoint, hwpt: object });
+    this.#attachments.set(key, { endpoint, hwpt: object });
   }
 
   /** VFIO_DEVICE_DETACH_IOMMUFD_PT */
   detach(endpoint: Endpoint): void {
     const key = endpointKey(endpoint);
-    const attachment = this.attachments.get(key);
+    const attachment = this.#attachments.get(key);
     if (attachment === undefined) throw new HostError('NOT_ATTACHED', `PASID ${endpoint.pasid}`);
-    this.ports.driver.detach(endpoint);
-    this.attachments.delete(key);
+    this.#ports.driver.detach(endpoint);
+    this.#attachments.delete(key);
     attachment.hwpt.users--;
   }
 
   /** Everything that is attached. */
   endpoints(): Endpoint[] {
-    return [...this.attachments.values()].map(({ endpoint }) => endpoint);
+    return [...this.#attachments.values()].map(({ endpoint }) => endpoint);
   }
 
   /**
@@ -181,11 +184,11 @@ export class Iommufd {
    * there is none, or no room.
    */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
-    const own = this.attachments.get(endpointKey(endpoint));
+    const own = this.#attachments.get(endpointKey(endpoint));
     // PASIDs that nothing is attached to by itself are those of the function's guest tables, where
     // hardware has it so.
-    const { hwpt } = own ?? this.attachments.get(endpointKey({ rid: endpoint.rid, pasid: NO_PASID })) ?? {};
-    if (hwpt?.type !== 'hwpt-nested' || hwpt.domain !== this.ports.driver.attached(endpoint)) return false;
+    const { hwpt } = own ?? this.#attachments.get(endpointKey({ rid: endpoint.rid, pasid: NO_PASID })) ?? {};
+    if (hwpt?.type !== 'hwpt-nested' || hwpt.domain !== this.#ports.driver.attached(endpoint)) return false;
     if (hwpt.faults.requests.length >= MOST_REQUESTS) return false;
     hwpt.faults.requests.push(request);
     return true;
@@ -193,9 +196,9 @@ export class Iommufd {
 
   /** IOMMU_DESTROY */
   destroy(id: ObjectId): void {
-    const object = this.find(id);
+    const object = this.#find(id);
     if (object.users > 0) throw new HostError('IN_USE', `object ${id} (${object.type})`);
-    this.objects.delete(id);
+    this.#objects.delete(id);
     switch (object.type) {
       case 'ioas':
         object.space.clear();
@@ -203,12 +206,12 @@ export class Iommufd {
       case 'hwpt-paging':
         object.ioas.space.removeDomain(object.domain);
         object.ioas.users--;
-        this.ports.driver.destroyDomain(object.domain);
+        this.#ports.driver.destroyDomain(object.domain);
         return;
       case 'hwpt-nested':
         object.parent.users--;
         object.faults.users--;
-        this.ports.driver.destroyNested(object.domain);
+        this.#ports.driver.destroyNested(object.domain);
         return;
       case 'viommu':
         object.parent.users--;
@@ -223,37 +226,37 @@ export class Iommufd {
 
   /** The descriptor is closed: attachments, then objects, those first that nobody needs. */
   close(): void {
-    for (const { endpoint } of [...this.attachments.values()]) this.detach(endpoint);
-    while (this.objects.size > 0) {
-      for (const [id, { users }] of [...this.objects]) if (users === 0) this.destroy(id);
+    for (const { endpoint } of [...this.#attachments.values()]) this.detach(endpoint);
+    while (this.#objects.size > 0) {
+      for (const [id, { users }] of [...this.#objects]) if (users === 0) this.destroy(id);
     }
   }
 
   leftovers(): Readonly<Record<string, number>> {
-    const objects = [...this.objects.values()];
+    const objects = [...this.#objects.values()];
     const spaces = objects.flatMap((object) => (object.type === 'ioas' ? [object.space] : []));
     return {
       objects: objects.length,
       mappings: spaces.reduce((sum, space) => sum + space.mappings, 0),
       pinned: spaces.reduce((sum, space) => sum + space.pinned, 0),
-      attachments: this.attachments.size,
+      attachments: this.#attachments.size,
       bindings: objects.filter(({ type }) => type === 'hwpt-nested').length,
     };
   }
 
-  private add(object: IommufdObject): ObjectId {
-    this.objects.set(this.nextId, object);
-    return this.nextId++;
+  #add(object: IommufdObject): ObjectId {
+    this.#objects.set(this.#nextId, object);
+    return this.#nextId++;
   }
 
-  private find(id: ObjectId): IommufdObject {
-    const object = this.objects.get(id);
+  #find(id: ObjectId): IommufdObject {
+    const object = this.#objects.get(id);
     if (object === undefined) throw new HostError('NO_SUCH_SPACE', `no object ${id}`);
     return object;
   }
 
-  private get<T extends TypeName>(id: ObjectId, type: T): Extract<IommufdObject, { type: T }> {
-    const object = this.find(id);
+  #get<T extends TypeName>(id: ObjectId, type: T): Extract<IommufdObject, { type: T }> {
+    const object = this.#find(id);
     if (object.type !== type) throw wrongType(id, type);
     return object as Extract<IommufdObject, { type: T }>;
   }

@@ -25,8 +25,8 @@ class HostTablePool {
   readonly used: Record<PageUse, number> = { fixed: 0, tables: 0 };
   /** Most pages that `tables` may have; an injected shortage lowers it. */
   tableLimit = Number.POSITIVE_INFINITY;
-  private fresh = POOL_BASE;
-  private readonly free: number[][] = Array.from({ length: MOST_ORDER + 1 }, () => []);
+  #fresh = POOL_BASE;
+  readonly #free: number[][] = Array.from({ length: MOST_ORDER + 1 }, () => []);
 
   constructor(bytes: number) {
     this.memory = new ArrayMemory([{ base: POOL_BASE, bytes }]);
@@ -37,12 +37,12 @@ class HostTablePool {
   take(use: PageUse, order = 0): PhysicalAddress {
     const pages = 2 ** order;
     if (use === 'tables' && this.used.tables + pages > this.tableLimit) throw shortage(pages);
-    let block = this.free[order]?.pop();
+    let block = this.#free[order]?.pop();
     if (block === undefined) {
-      const start = Math.ceil(this.fresh / (pages * PAGE)) * pages * PAGE;
+      const start = Math.ceil(this.#fresh / (pages * PAGE)) * pages * PAGE;
       if (start + pages * PAGE > this.end) throw shortage(pages);
-      for (let page = this.fresh; page < start; page += PAGE) this.free[0]?.push(page);
-      this.fresh = start + pages * PAGE;
+      for (let page = this.#fresh; page < start; page += PAGE) this.#free[0]?.push(page);
+      this.#fresh = start + pages * PAGE;
       block = start;
     }
     this.used[use] += pages;
@@ -54,7 +54,7 @@ class HostTablePool {
     const pages = 2 ** order;
     for (let at = block; at < block + pages * PAGE; at += 8) this.memory.store64(at, 0, 0);
     this.used[use] -= pages;
-    this.free[order]?.push(block);
+    this.#free[order]?.push(block);
   }
 }
 
@@ -66,14 +66,14 @@ function shortage(pages: number): HostError {
 export class GuestWindow {
   /** Pages pinned, each counted once however often. */
   pinnedPages = 0;
-  private readonly pins: Uint16Array;
+  readonly #pins: Uint16Array;
 
   constructor(
     readonly base: PhysicalAddress,
     readonly pages: number,
     readonly memory: GuestMemory,
   ) {
-    this.pins = new Uint16Array(pages);
+    this.#pins = new Uint16Array(pages);
   }
 
   get end(): number {
@@ -89,18 +89,18 @@ export class GuestWindow {
   }
 
   pin(page: number, pages: number): void {
-    for (let at = page; at < page + pages; at++) if (this.pins[at]++ === 0) this.pinnedPages++;
+    for (let at = page; at < page + pages; at++) if (this.#pins[at]++ === 0) this.pinnedPages++;
   }
 
   unpin(page: number, pages: number): void {
     for (let at = page; at < page + pages; at++) {
-      if (this.pins[at] === 0) throw new Error(`guest page ${at} is not pinned`);
-      if (--this.pins[at] === 0) this.pinnedPages--;
+      if (this.#pins[at] === 0) throw new Error(`guest page ${at} is not pinned`);
+      if (--this.#pins[at] === 0) this.pinnedPages--;
     }
   }
 
   isPinned(page: number): boolean {
-    return (this.pins[page] ?? 0) > 0;
+    return (this.#pins[page] ?? 0) > 0;
   }
 }
 
@@ -109,13 +109,13 @@ export class HostMemory implements GuestMemory {
   hi = 0;
   readonly pool: HostTablePool;
   readonly windows: GuestWindow[] = [];
-  private readonly tables: ArrayMemory;
-  private readonly tablesEnd: number;
+  readonly #tables: ArrayMemory;
+  readonly #tablesEnd: number;
 
   constructor(poolBytes: number) {
     this.pool = new HostTablePool(poolBytes);
-    this.tables = this.pool.memory;
-    this.tablesEnd = this.pool.end;
+    this.#tables = this.pool.memory;
+    this.#tablesEnd = this.pool.end;
   }
 
   /** Gives a guest's memory, `bytes` of guest-physical addresses from 0, a window. */
@@ -134,9 +134,9 @@ export class HostMemory implements GuestMemory {
   }
 
   load32(address: PhysicalAddress): boolean {
-    if (address < this.tablesEnd) {
-      if (!this.tables.load32(address)) return false;
-      this.lo = this.tables.lo;
+    if (address < this.#tablesEnd) {
+      if (!this.#tables.load32(address)) return false;
+      this.lo = this.#tables.lo;
       return true;
     }
     const window = this.windowAt(address);
@@ -146,10 +146,10 @@ export class HostMemory implements GuestMemory {
   }
 
   load64(address: PhysicalAddress): boolean {
-    if (address < this.tablesEnd) {
-      if (!this.tables.load64(address)) return false;
-      this.lo = this.tables.lo;
-      this.hi = this.tables.hi;
+    if (address < this.#tablesEnd) {
+      if (!this.#tables.load64(address)) return false;
+      this.lo = this.#tables.lo;
+      this.hi = this.#tables.hi;
       return true;
     }
     const window = this.windowAt(address);
@@ -160,26 +160,26 @@ export class HostMemory implements GuestMemory {
   }
 
   loadWords(address: PhysicalAddress, out: Uint32Array, count: number): boolean {
-    if (address < this.tablesEnd) return this.tables.loadWords(address, out, count);
+    if (address < this.#tablesEnd) return this.#tables.loadWords(address, out, count);
     const window = this.windowAt(address);
     return window?.memory.loadWords(address - window.base, out, count) ?? false;
   }
 
   store32(address: PhysicalAddress, value: number): boolean {
-    if (address < this.tablesEnd) return this.tables.store32(address, value);
+    if (address < this.#tablesEnd) return this.#tables.store32(address, value);
     const window = this.windowAt(address);
     return window?.memory.store32(address - window.base, value) ?? false;
   }
 
   store64(address: PhysicalAddress, lo: number, hi: number): boolean {
-    if (address < this.tablesEnd) return this.tables.store64(address, lo, hi);
+    if (address < this.#tablesEnd) return this.#tables.store64(address, lo, hi);
     const window = this.windowAt(address);
     return window?.memory.store64(address - window.base, lo, hi) ?? false;
   }
 
   cas32(address: PhysicalAddress, expected: number, value: number): boolean {
-    const window = address < this.tablesEnd ? undefined : this.windowAt(address);
-    const memory = window?.memory ?? this.tables;
+    const window = address < this.#tablesEnd ? undefined : this.windowAt(address);
+    const memory = window?.memory ?? this.#tables;
     // `lo` tells why an exchange did not happen; where nothing is, it says that the word can't be written.
     memory.lo = expected;
     const done = memory.cas32(window === undefined ? address : address - window.base, expected, value);
@@ -188,7 +188,7 @@ export class HostMemory implements GuestMemory {
   }
 
   contains(address: PhysicalAddress, bytes: number): boolean {
-    if (address < this.tablesEnd) return this.tables.contains(address, bytes);
+    if (address < this.#tablesEnd) return this.#tables.contains(address, bytes);
     const window = this.windowAt(address);
     return window?.memory.contains(address - window.base, bytes) ?? false;
   }

@@ -16,39 +16,39 @@ const CHUNK = 512;
 export class RangeMap {
   size = 0;
   /** None of them empty. */
-  private readonly chunks: MappedRange[][] = [];
+  readonly #chunks: MappedRange[][] = [];
 
   /** True when any page of the range is in the map. */
   overlaps(page: number, pages: number): boolean {
-    const before = this.lastBefore(page + pages);
+    const before = this.#lastBefore(page + pages);
     return before !== undefined && before.page + before.pages > page;
   }
 
   /** The range that a page is in. */
   at(page: number): MappedRange | undefined {
-    const found = this.lastBefore(page + 1);
+    const found = this.#lastBefore(page + 1);
     return found !== undefined && found.page + found.pages > page ? found : undefined;
   }
 
   /** Adds a range that overlaps none. */
   add(range: MappedRange): void {
     this.size++;
-    const index = this.chunkOf(range.page);
-    const chunk = this.chunks[index];
+    const index = this.#chunkOf(range.page);
+    const chunk = this.#chunks[index];
     if (chunk === undefined) {
-      this.chunks.push([range]);
+      this.#chunks.push([range]);
       return;
     }
     chunk.splice(placeIn(chunk, range.page), 0, range);
-    if (chunk.length > CHUNK) this.chunks.splice(index + 1, 0, chunk.splice(CHUNK / 2));
+    if (chunk.length > CHUNK) this.#chunks.splice(index + 1, 0, chunk.splice(CHUNK / 2));
   }
 
   /** Removes and returns those that begin within a range, at most `most` of them. */
   take(page: number, pages: number, most = Number.POSITIVE_INFINITY): MappedRange[] {
     const taken: MappedRange[] = [];
-    let index = this.chunkOf(page);
-    while (index < this.chunks.length && taken.length < most) {
-      const chunk = this.chunks[index] as MappedRange[];
+    let index = this.#chunkOf(page);
+    while (index < this.#chunks.length && taken.length < most) {
+      const chunk = this.#chunks[index] as MappedRange[];
       const from = placeIn(chunk, page);
       const to = Math.min(placeIn(chunk, page + pages), from + most - taken.length);
       if (from === chunk.length) {
@@ -57,7 +57,7 @@ export class RangeMap {
       }
       if (to === from) break;
       for (const range of chunk.splice(from, to - from)) taken.push(range);
-      if (chunk.length === 0) this.chunks.splice(index, 1);
+      if (chunk.length === 0) this.#chunks.splice(index, 1);
       else if (from < chunk.length) break;
       else index++;
     }
@@ -66,25 +66,25 @@ export class RangeMap {
   }
 
   *[Symbol.iterator](): Iterator<MappedRange> {
-    for (const chunk of this.chunks) yield* chunk;
+    for (const chunk of this.#chunks) yield* chunk;
   }
 
-  private lastBefore(page: number): MappedRange | undefined {
-    let index = this.chunkOf(page);
-    const chunk = this.chunks[index];
+  #lastBefore(page: number): MappedRange | undefined {
+    let index = this.#chunkOf(page);
+    const chunk = this.#chunks[index];
     const place = chunk === undefined ? 0 : placeIn(chunk, page);
     if (place > 0) return chunk?.[place - 1];
     index--;
-    return this.chunks[index]?.at(-1);
+    return this.#chunks[index]?.at(-1);
   }
 
   /** The last chunk that begins at or before a page, or the first one. */
-  private chunkOf(page: number): number {
+  #chunkOf(page: number): number {
     let low = 0;
-    let high = this.chunks.length;
+    let high = this.#chunks.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const first = (this.chunks[middle] as MappedRange[])[0] as MappedRange;
+      const first = (this.#chunks[middle] as MappedRange[])[0] as MappedRange;
       if (first.page <= page) low = middle + 1;
       else high = middle;
     }

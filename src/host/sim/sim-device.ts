@@ -46,25 +46,28 @@ export interface SimPageRequest {
 const PAGE = 4096;
 
 export class SimDevice {
+  readonly #bus: DeviceBus;
   /** Answers to its page requests, in the order in which they came. */
   readonly responses: { readonly pasid: number; readonly group: number; readonly code: number }[] = [];
   /** PASIDs that were allocated for this device, beside its own. */
   readonly allocated = new Set<number>();
   /** Unplugged: does nothing any more. */
   gone = false;
-  private readonly result = newResult();
+  readonly #result = newResult();
 
   /**
    * `own`: what its requests without PASID carry: nothing (a VF), or the PASID that it is (an
    * mdev).
    */
   constructor(
-    private readonly bus: DeviceBus,
+    bus: DeviceBus,
     readonly number: HostDevice,
     readonly kind: DeviceKind,
     readonly rid: number,
     readonly own: number,
-  ) {}
+  ) {
+    this.#bus = bus;
+  }
 
   /** Every PASID of an mdev. */
   allPasids(): number[] {
@@ -82,27 +85,27 @@ export class SimDevice {
 
   /** Device to memory: 32-bit words at a 4-byte aligned address. */
   write(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): HostDmaResult {
-    return this.move(lo, hi, data, pasid, ACCESS.WRITE);
+    return this.#move(lo, hi, data, pasid, ACCESS.WRITE);
   }
 
   /** Memory to device: fills `data`. */
   read(lo: number, hi: number, data: Uint32Array, pasid: number = NO_PASID): HostDmaResult {
-    return this.move(lo, hi, data, pasid, ACCESS.READ);
+    return this.#move(lo, hi, data, pasid, ACCESS.READ);
   }
 
   /** Asks for a page; the answer comes into {@link responses}. */
   requestPage(request: SimPageRequest): void {
     const endpoint = this.endpoint(request.pasid);
     if (this.gone || endpoint === undefined) this.responses.push({ ...request, code: 1 });
-    else this.bus.pageRequest(this, endpoint, request);
+    else this.#bus.pageRequest(this, endpoint, request);
   }
 
-  private move(lo: number, hi: number, data: Uint32Array, pasid: number, access: number): HostDmaResult {
+  #move(lo: number, hi: number, data: Uint32Array, pasid: number, access: number): HostDmaResult {
     const bytes = data.length * 4;
     const endpoint = this.endpoint(pasid);
     if (this.gone) return { done: 0, failedAt: [lo, hi] };
     if (endpoint === undefined) {
-      this.bus.refusePasid(this, pasid, access, lo, hi);
+      this.#bus.refusePasid(this, pasid, access, lo, hi);
       return { done: 0, failedAt: [lo, hi] };
     }
     let done = 0;
@@ -111,13 +114,13 @@ export class SimDevice {
       const atLo = (lo + done) >>> 0;
       const atHi = (hi + Math.floor(((lo >>> 0) + done) / 2 ** 32)) >>> 0;
       const length = Math.min(bytes - done, PAGE - (atLo % PAGE));
-      const { result } = this;
-      if (!this.bus.translate(this, endpoint, access, atLo, atHi, result))
+      const result = this.#result;
+      if (!this.#bus.translate(this, endpoint, access, atLo, atHi, result))
         return { done, failedAt: [atLo, atHi] };
       const log2 = result.spans[4];
       const out = join(result.spans[2], result.spans[3]) + join(atLo & belowLo(log2), atHi & belowHi(log2));
       for (let i = 0; i < length; i += 4) {
-        if (!this.word(out + i, data, (done + i) / 4, access))
+        if (!this.#word(out + i, data, (done + i) / 4, access))
           return { done: done + i, failedAt: [atLo + i, atHi] };
       }
       done += length;
@@ -125,9 +128,9 @@ export class SimDevice {
     return { done, failedAt: undefined };
   }
 
-  private word(address: number, data: Uint32Array, index: number, access: number): boolean {
-    if (access === ACCESS.WRITE) return this.bus.store(this, address, data[index]);
-    const value = this.bus.load(this, address);
+  #word(address: number, data: Uint32Array, index: number, access: number): boolean {
+    if (access === ACCESS.WRITE) return this.#bus.store(this, address, data[index]);
+    const value = this.#bus.load(this, address);
     if (value !== undefined) data[index] = value;
     return value !== undefined;
   }

@@ -62,13 +62,13 @@ export class SimHost implements GuestMachine, DeviceBus {
    * or no guest's at all. Empty unless an invalidation is missing or there is a hole.
    */
   readonly violations: string[] = [];
-  private readonly windows = new Map<SimGuest, GuestWindow>();
-  private readonly owners = new Map<SimDevice, SimGuest>();
-  private readonly parents = new Map<number, Parent>();
-  private nextDevice: number;
+  readonly #windows = new Map<SimGuest, GuestWindow>();
+  readonly #owners = new Map<SimDevice, SimGuest>();
+  readonly #parents = new Map<number, Parent>();
+  #nextDevice: number;
 
   constructor({ kind, tableBytes = TABLE_BYTES, firstDevice = 1 }: SimHostOptions) {
-    this.nextDevice = firstDevice;
+    this.#nextDevice = firstDevice;
     this.memory = new HostMemory(tableBytes);
     this.driver = makeDriver(kind, this.memory);
   }
@@ -87,7 +87,7 @@ export class SimHost implements GuestMachine, DeviceBus {
         : new Type1Kernel(ports, options.container === 'type1-nesting');
     const guest = new SimGuest(options.name, this, kernel, options.pasidQuota ?? PASID_QUOTA);
     this.guests.add(guest);
-    this.windows.set(guest, window);
+    this.#windows.set(guest, window);
     return guest;
   }
 
@@ -100,57 +100,57 @@ export class SimHost implements GuestMachine, DeviceBus {
 
   /** A function as a whole. */
   addVf(rid: number, guest: SimGuest): SimDevice {
-    if (this.parents.has(rid)) throw new Error(`${ridText(rid)} is divided into PASIDs`);
+    if (this.#parents.has(rid)) throw new Error(`${ridText(rid)} is divided into PASIDs`);
     this.driver.addFunction(rid);
-    return this.assign(new SimDevice(this, this.nextDevice++, 'vf', rid, NO_PASID), guest);
+    return this.#assign(new SimDevice(this, this.#nextDevice++, 'vf', rid, NO_PASID), guest);
   }
 
   /** A function that is to be divided; its PASIDs may be narrower than what the IOMMU takes. */
   addParent(rid: number, pasidBits = this.driver.capabilities.pasidBits): ParentPasids {
     this.driver.addFunction(rid);
     const pasids = new ParentPasids(pasidBits);
-    this.parents.set(rid, { rid, pasids, pasidBits, owners: new Map(), devices: 0 });
+    this.#parents.set(rid, { rid, pasids, pasidBits, owners: new Map(), devices: 0 });
     return pasids;
   }
 
   pasidBits(device: SimDevice): number {
-    return this.parents.get(device.rid)?.pasidBits ?? this.driver.capabilities.pasidBits;
+    return this.#parents.get(device.rid)?.pasidBits ?? this.driver.capabilities.pasidBits;
   }
 
   removeParent(rid: number): void {
-    if (this.parent(rid).devices > 0) throw new Error(`${ridText(rid)} has mdevs`);
-    this.parents.delete(rid);
+    if (this.#parent(rid).devices > 0) throw new Error(`${ridText(rid)} has mdevs`);
+    this.#parents.delete(rid);
     this.driver.removeFunction(rid);
   }
 
   /** A PASID of a function. Throws {@link HostError} NO_PASID. */
   addMdev(rid: number, guest: SimGuest): SimDevice {
-    const parent = this.parent(rid);
-    const own = this.take(parent, guest);
+    const parent = this.#parent(rid);
+    const own = this.#take(parent, guest);
     parent.devices++;
-    return this.assign(new SimDevice(this, this.nextDevice++, 'mdev', rid, own), guest);
+    return this.#assign(new SimDevice(this, this.#nextDevice++, 'mdev', rid, own), guest);
   }
 
-  private assign(device: SimDevice, guest: SimGuest): SimDevice {
+  #assign(device: SimDevice, guest: SimGuest): SimDevice {
     guest.devices.set(device.number, device);
-    this.owners.set(device, guest);
+    this.#owners.set(device, guest);
     return device;
   }
 
   /** Unplugged, or its guest is gone. Its attachments go first, whoever forgot them. */
   removeDevice(device: SimDevice): void {
-    const guest = this.owners.get(device);
+    const guest = this.#owners.get(device);
     if (guest === undefined) return;
     device.gone = true;
     guest.devices.delete(device.number);
-    if (!guest.closed) guest.kernel.forget(device.rid, this.goneWith(device, guest));
-    this.owners.delete(device);
+    if (!guest.closed) guest.kernel.forget(device.rid, this.#goneWith(device, guest));
+    this.#owners.delete(device);
     if (device.kind === 'vf') {
       this.driver.removeFunction(device.rid);
       return;
     }
-    const parent = this.parent(device.rid);
-    const owner = this.ownerAt(parent, guest);
+    const parent = this.#parent(device.rid);
+    const owner = this.#ownerAt(parent, guest);
     const last = partsOf(guest, device.rid).length === 0;
     parent.pasids.free(owner, device.own);
     if (last) {
@@ -158,14 +158,14 @@ export class SimHost implements GuestMachine, DeviceBus {
       parent.owners.delete(guest);
     }
     parent.devices--;
-    this.clean(parent);
+    this.#clean(parent);
   }
 
   /**
    * Endpoints that have no owner without a device: of a VF all; of an mdev its PASID, and with the
    * last one all the guest's.
    */
-  private goneWith(device: SimDevice, guest: SimGuest): readonly number[] | undefined {
+  #goneWith(device: SimDevice, guest: SimGuest): readonly number[] | undefined {
     if (device.kind === 'vf') return undefined;
     return partsOf(guest, device.rid).length === 0 ? device.allPasids() : [device.own];
   }
@@ -184,39 +184,39 @@ export class SimHost implements GuestMachine, DeviceBus {
   }
 
   allocatePasid(device: SimDevice): number {
-    const guest = this.owners.get(device);
+    const guest = this.#owners.get(device);
     if (guest === undefined || device.kind !== 'mdev') {
       throw new HostError('NOT_SUPPORTED', "a VF's PASIDs are the guest's own");
     }
     this.failures.check('pasid');
-    const pasid = this.take(this.parent(device.rid), guest);
+    const pasid = this.#take(this.#parent(device.rid), guest);
     // A guest's PASIDs are good for all that it has of the parent.
     for (const mdev of partsOf(guest, device.rid)) mdev.allocated.add(pasid);
     return pasid;
   }
 
   freePasid(device: SimDevice, pasid: number): void {
-    const guest = this.owners.get(device) as SimGuest;
-    const parent = this.parent(device.rid);
+    const guest = this.#owners.get(device) as SimGuest;
+    const parent = this.#parent(device.rid);
     for (const mdev of partsOf(guest, device.rid)) mdev.allocated.delete(pasid);
-    parent.pasids.free(this.ownerAt(parent, guest), pasid);
+    parent.pasids.free(this.#ownerAt(parent, guest), pasid);
     this.failures.check('invalidate');
-    this.clean(parent);
+    this.#clean(parent);
   }
 
-  private take(parent: Parent, guest: SimGuest): number {
-    const owner = this.ownerAt(parent, guest);
+  #take(parent: Parent, guest: SimGuest): number {
+    const owner = this.#ownerAt(parent, guest);
     let pasid = parent.pasids.allocate(owner);
     if (pasid === NO_PASID_FOR_YOU.NOT_CLEAN_YET || pasid === NO_PASID_FOR_YOU.QUOTA) {
       // What an earlier failure left in quarantine may come clean now.
-      this.clean(parent);
+      this.#clean(parent);
       pasid = parent.pasids.allocate(owner);
     }
     if (pasid < 0) throw new HostError('NO_PASID', `${guest.name} on ${ridText(parent.rid)}`);
     return pasid;
   }
 
-  private ownerAt(parent: Parent, guest: SimGuest): PasidOwner {
+  #ownerAt(parent: Parent, guest: SimGuest): PasidOwner {
     let owner = parent.owners.get(guest);
     if (owner === undefined) {
       owner = parent.pasids.addOwner(guest.name, guest.pasidQuota);
@@ -229,7 +229,7 @@ export class SimHost implements GuestMachine, DeviceBus {
    * Everything in quarantine: nothing is attached to these PASIDs, and now nothing is cached of
    * them either.
    */
-  private clean({ pasids }: Parent): void {
+  #clean({ pasids }: Parent): void {
     const batch = new Int32Array(256);
     for (let count = pasids.beginCleaning(batch); count > 0; count = pasids.beginCleaning(batch)) {
       this.driver.clean();
@@ -237,8 +237,8 @@ export class SimHost implements GuestMachine, DeviceBus {
     }
   }
 
-  private parent(rid: number): Parent {
-    const parent = this.parents.get(rid);
+  #parent(rid: number): Parent {
+    const parent = this.#parents.get(rid);
     if (parent === undefined) throw new Error(`${ridText(rid)} is not divided into PASIDs`);
     return parent;
   }
@@ -252,14 +252,14 @@ export class SimHost implements GuestMachine, DeviceBus {
     result: TranslateResult,
   ): boolean {
     const translated = this.driver.translate(endpoint, access, lo, hi, result);
-    if (!translated) this.routeFaults();
+    if (!translated) this.#routeFaults();
     return translated;
   }
 
   /** Faults that the hardware has recorded go to the guest whose device it was. */
-  private routeFaults(): void {
+  #routeFaults(): void {
     for (const { rid, pasid, format, record } of this.driver.takeFaults()) {
-      for (const [device, guest] of this.owners) {
+      for (const [device, guest] of this.#owners) {
         const mine = device.rid === rid && (device.kind === 'vf' || device.allPasids().includes(pasid));
         if (mine)
           guest.fault({
@@ -273,25 +273,25 @@ export class SimHost implements GuestMachine, DeviceBus {
   }
 
   refusePasid(device: SimDevice, pasid: number, access: number, lo: number, hi: number): void {
-    this.owners.get(device)?.refused({ device: device.number, pasid, access, lo, hi });
+    this.#owners.get(device)?.refused({ device: device.number, pasid, access, lo, hi });
   }
 
   load(device: SimDevice, hostAddress: number): number | undefined {
-    this.checkReach(device, hostAddress);
+    this.#checkReach(device, hostAddress);
     return this.memory.load32(hostAddress) ? this.memory.lo >>> 0 : undefined;
   }
 
   store(device: SimDevice, hostAddress: number, value: number): boolean {
-    this.checkReach(device, hostAddress);
+    this.#checkReach(device, hostAddress);
     return this.memory.store32(hostAddress, value);
   }
 
-  private checkReach(device: SimDevice, hostAddress: number): void {
-    const guest = this.owners.get(device);
+  #checkReach(device: SimDevice, hostAddress: number): void {
+    const guest = this.#owners.get(device);
     const window = this.memory.windowAt(hostAddress);
     const where = `device ${device.number} at host address 0x${hostAddress.toString(16)}`;
     if (window === undefined) this.violations.push(`${where}: no guest's memory`);
-    else if (guest === undefined || window !== this.windows.get(guest))
+    else if (guest === undefined || window !== this.#windows.get(guest))
       this.violations.push(`${where}: another guest's memory`);
     else if (!window.isPinned(Math.floor((hostAddress - window.base) / 4096))) {
       this.violations.push(`${where}: memory that is not pinned`);
@@ -299,7 +299,7 @@ export class SimHost implements GuestMachine, DeviceBus {
   }
 
   pageRequest(device: SimDevice, endpoint: Endpoint, request: SimPageRequest): void {
-    const guest = this.owners.get(device);
+    const guest = this.#owners.get(device);
     const { pasid, access, lo, hi, group, last } = request;
     const up = { device: device.number, pasid, access, lo, hi, group, last };
     const nested = this.driver.attached(endpoint)?.kind === 'nested';
@@ -312,7 +312,7 @@ export class SimHost implements GuestMachine, DeviceBus {
     const sums: Record<string, number> = {
       tablePages: this.memory.pool.used.tables,
       pinnedPages: this.memory.windows.reduce((sum, window) => sum + window.pinnedPages, 0),
-      pasids: [...this.parents.values()].reduce((sum, { pasids }) => sum + pasids.live + pasids.dirty, 0),
+      pasids: [...this.#parents.values()].reduce((sum, { pasids }) => sum + pasids.live + pasids.dirty, 0),
     };
     const add = (counts: Readonly<Record<string, number>>): void => {
       for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] ?? 0) + count;

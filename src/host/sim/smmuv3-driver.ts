@@ -66,6 +66,7 @@ interface Stream {
 }
 
 export class HostSmmuDriver implements HostDriver {
+  readonly #memory: HostMemory;
   readonly capabilities = {
     kind: 'smmuv3',
     stage1: true,
@@ -76,19 +77,20 @@ export class HostSmmuDriver implements HostDriver {
   } as const;
   readonly unit: HostUnit;
   readonly queues: SmmuQueues;
-  private readonly streams = new Map<number, Stream>();
-  private readonly level1: number;
+  readonly #streams = new Map<number, Stream>();
+  readonly #level1: number;
   /** Second-level tables by index, and how many of their STEs are in use. */
-  private readonly level2 = new Map<number, { readonly table: number; users: number }>();
-  private readonly asids = new HostTags(1, 2 ** 16);
-  private readonly vmids = new HostTags(1, 2 ** 16);
-  private domains = 0;
+  readonly #level2 = new Map<number, { readonly table: number; users: number }>();
+  readonly #asids = new HostTags(1, 2 ** 16);
+  readonly #vmids = new HostTags(1, 2 ** 16);
+  #domains = 0;
 
-  constructor(private readonly memory: HostMemory) {
+  constructor(memory: HostMemory) {
+    this.#memory = memory;
     this.unit = new HostUnit('smmuv3', { 'ssid-bits': String(SSID_BITS) }, memory);
     this.queues = new SmmuQueues(this.unit, memory);
-    this.level1 = memory.pool.take('fixed', 1);
-    this.unit.write64(STRTAB_BASE.offset, this.level1);
+    this.#level1 = memory.pool.take('fixed', 1);
+    this.unit.write64(STRTAB_BASE.offset, this.#level1);
     this.unit.write32(
       STRTAB_BASE_CFG.offset,
       pack(STRTAB_BASE_CFG, { LOG2SIZE: STREAM_BITS, SPLIT, FMT: STRTAB_FMT.TWO_LEVEL })[0] as number,
@@ -107,33 +109,33 @@ export class HostSmmuDriver implements HostDriver {
 
   addFunction(rid: number): void {
     const index = rid >> SPLIT;
-    let group = this.level2.get(index);
+    let group = this.#level2.get(index);
     if (group === undefined) {
-      group = { table: this.memory.pool.take('fixed'), users: 0 };
-      this.level2.set(index, group);
-      this.memory.storeWords(
-        this.level1 + index * L1STD.bytes,
+      group = { table: this.#memory.pool.take('fixed'), users: 0 };
+      this.#level2.set(index, group);
+      this.#memory.storeWords(
+        this.#level1 + index * L1STD.bytes,
         pack(L1STD, { Span: SPLIT + 1, L2Ptr: group.table }),
       );
     }
     group.users++;
     const ste = group.table + (rid % 2 ** SPLIT) * STE.bytes;
     const stream = { rid, ste, own: undefined, substreams: new Map(), cds: undefined };
-    this.streams.set(rid, stream);
-    this.writeSte(stream);
+    this.#streams.set(rid, stream);
+    this.#writeSte(stream);
   }
 
   removeFunction(rid: number): void {
-    const stream = this.stream(rid);
-    this.memory.storeWords(stream.ste, new Uint32Array(STE.wordCount));
-    this.configurationChanged(rid);
-    this.streams.delete(rid);
-    const group = this.level2.get(rid >> SPLIT);
+    const stream = this.#stream(rid);
+    this.#memory.storeWords(stream.ste, new Uint32Array(STE.wordCount));
+    this.#configurationChanged(rid);
+    this.#streams.delete(rid);
+    const group = this.#level2.get(rid >> SPLIT);
     if (group === undefined || --group.users > 0) return;
-    this.memory.storeWords(this.level1 + (rid >> SPLIT) * L1STD.bytes, [0, 0]);
-    this.configurationChanged(rid);
-    this.memory.pool.give('fixed', group.table);
-    this.level2.delete(rid >> SPLIT);
+    this.#memory.storeWords(this.#level1 + (rid >> SPLIT) * L1STD.bytes, [0, 0]);
+    this.#configurationChanged(rid);
+    this.#memory.pool.give('fixed', group.table);
+    this.#level2.delete(rid >> SPLIT);
   }
 
   usualLevel(): Level {
@@ -141,19 +143,19 @@ export class HostSmmuDriver implements HostDriver {
   }
 
   createDomain(level: Level): PagingDomain {
-    const tag = (level === 'first' ? this.asids : this.vmids).take();
+    const tag = (level === 'first' ? this.#asids : this.#vmids).take();
     if (tag < 0) throw new HostError('NO_TABLE_MEMORY', level === 'first' ? 'no ASID' : 'no VMID');
     const encoding = level === 'first' ? VMSA_STAGE1 : VMSA_STAGE2;
-    const domain = new PagingDomain(level, new HostPageTable(this.memory, encoding), tag);
-    this.domains++;
+    const domain = new PagingDomain(level, new HostPageTable(this.#memory, encoding), tag);
+    this.#domains++;
     return domain;
   }
 
   destroyDomain(domain: PagingDomain): void {
     this.flush(domain, 0, TABLE_PAGES);
     domain.table.destroy();
-    (domain.level === 'first' ? this.asids : this.vmids).give(domain.tag);
-    this.domains--;
+    (domain.level === 'first' ? this.#asids : this.#vmids).give(domain.tag);
+    this.#domains--;
   }
 
   createNested(parent: PagingDomain, table: NestedTable): NestedDomain {
@@ -162,22 +164,22 @@ export class HostSmmuDriver implements HostDriver {
     if (parent.level !== 'second') throw noPlace('guest tables go on top of a second level');
     // Throws unless the guest's words can be part of an STE.
     nestedSte(table.ste, parent, SSID_BITS);
-    this.domains++;
+    this.#domains++;
     return new NestedDomain(parent, { format: 'smmuv3', ste: table.ste.slice(0, 4) });
   }
 
   destroyNested(): void {
-    this.domains--;
+    this.#domains--;
   }
 
   attach(endpoint: Endpoint, domain: HostDomain): void {
-    const stream = this.stream(endpoint.rid);
-    if (endpoint.pasid === NO_PASID) this.attachStream(stream, endpoint, domain);
-    else this.attachSubstream(stream, endpoint, domain);
+    const stream = this.#stream(endpoint.rid);
+    if (endpoint.pasid === NO_PASID) this.#attachStream(stream, endpoint, domain);
+    else this.#attachSubstream(stream, endpoint, domain);
   }
 
   /** The STE is rewritten: only where its fields are not in use for PASIDs. */
-  private attachStream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
+  #attachStream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
     const stage1 = domain.kind === 'paging' && domain.level === 'first';
     if (!stage1 && stream.substreams.size > 0) {
       throw fieldInUse(
@@ -186,17 +188,17 @@ export class HostSmmuDriver implements HostDriver {
       );
     }
     const before = stream.own;
-    if (stage1) this.setContext(stream, 0, domain);
+    if (stage1) this.#setContext(stream, 0, domain);
     else if (before?.kind === 'paging' && before.level === 'first') stream.cds?.clear(0);
     stream.own = domain;
-    this.writeSte(stream);
-    this.contextChanged(stream.rid, 0);
-    this.dropUnused(stream);
+    this.#writeSte(stream);
+    this.#contextChanged(stream.rid, 0);
+    this.#dropUnused(stream);
     moveEndpoint(endpoint, before, domain);
   }
 
   /** A CD is written: it can name host stage-1 tables, and only if the CD table is the host's. */
-  private attachSubstream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
+  #attachSubstream(stream: Stream, endpoint: Endpoint, domain: HostDomain): void {
     const { pasid, rid } = endpoint;
     if (domain.kind === 'nested') {
       throw noPlace(
@@ -213,39 +215,39 @@ export class HostSmmuDriver implements HostDriver {
       throw fieldInUse('STE.S1ContextPtr', `stream ${ridText(rid)} has ${what}`);
     }
     const before = stream.substreams.get(pasid);
-    this.setContext(stream, pasid, domain);
+    this.#setContext(stream, pasid, domain);
     stream.substreams.set(pasid, domain);
-    this.writeSte(stream);
-    this.contextChanged(rid, pasid);
+    this.#writeSte(stream);
+    this.#contextChanged(rid, pasid);
     moveEndpoint(endpoint, before, domain);
   }
 
   detach(endpoint: Endpoint): boolean {
-    const stream = this.streams.get(endpoint.rid);
+    const stream = this.#streams.get(endpoint.rid);
     if (stream === undefined) return false;
     if (endpoint.pasid === NO_PASID) {
       const before = stream.own;
       if (before === undefined) return false;
       stream.own = undefined;
       if (before.kind === 'paging' && before.level === 'first') stream.cds?.clear(0);
-      this.writeSte(stream);
-      this.contextChanged(stream.rid, 0);
+      this.#writeSte(stream);
+      this.#contextChanged(stream.rid, 0);
       moveEndpoint(endpoint, before, undefined);
     } else {
       const before = stream.substreams.get(endpoint.pasid);
       if (before === undefined) return false;
       stream.substreams.delete(endpoint.pasid);
       stream.cds?.clear(endpoint.pasid);
-      this.writeSte(stream);
-      this.contextChanged(stream.rid, endpoint.pasid);
+      this.#writeSte(stream);
+      this.#contextChanged(stream.rid, endpoint.pasid);
       moveEndpoint(endpoint, before, undefined);
     }
-    this.dropUnused(stream);
+    this.#dropUnused(stream);
     return true;
   }
 
   attached(endpoint: Endpoint): HostDomain | undefined {
-    const stream = this.streams.get(endpoint.rid);
+    const stream = this.#streams.get(endpoint.rid);
     // A guest's CD table is that of every substream.
     if (endpoint.pasid === NO_PASID || stream?.own?.kind === 'nested') return stream?.own;
     return stream?.substreams.get(endpoint.pasid);
@@ -269,7 +271,7 @@ export class HostSmmuDriver implements HostDriver {
   }
 
   clean(): void {
-    for (const rid of this.streams.keys()) {
+    for (const rid of this.#streams.keys()) {
       this.queues.push(pack(CMD_CFGI_CD_ALL, { Opcode: CMD.CFGI_CD_ALL, StreamID: rid }));
     }
     this.queues.push(pack(CMD_TLBI, { Opcode: CMD.TLBI_NSNH_ALL }));
@@ -304,11 +306,11 @@ export class HostSmmuDriver implements HostDriver {
   }
 
   leftovers(): Readonly<Record<string, number>> {
-    const streams = [...this.streams.values()];
+    const streams = [...this.#streams.values()];
     return {
-      domains: this.domains,
-      asids: this.asids.live,
-      vmids: this.vmids.live,
+      domains: this.#domains,
+      asids: this.#asids.live,
+      vmids: this.#vmids.live,
       cdTables: streams.filter((stream) => stream.cds !== undefined).length,
       streams: streams.filter((stream) => stream.own !== undefined).length,
       substreams: streams.reduce((sum, stream) => sum + stream.substreams.size, 0),
@@ -317,32 +319,32 @@ export class HostSmmuDriver implements HostDriver {
 
   /** Where the STE of a function stands. */
   steAddress(rid: number): number {
-    return this.stream(rid).ste;
+    return this.#stream(rid).ste;
   }
 
-  private stream(rid: number): Stream {
-    const stream = this.streams.get(rid);
+  #stream(rid: number): Stream {
+    const stream = this.#streams.get(rid);
     if (stream === undefined) throw new HostError('NO_SUCH_DEVICE', ridText(rid));
     return stream;
   }
 
   /** Writes a CD; without memory for its table nothing has changed. */
-  private setContext(stream: Stream, ssid: number, domain: PagingDomain): void {
+  #setContext(stream: Stream, ssid: number, domain: PagingDomain): void {
     try {
-      stream.cds ??= new CdTable(this.memory, SSID_BITS);
+      stream.cds ??= new CdTable(this.#memory, SSID_BITS);
       stream.cds.set(ssid, domain);
     } catch (error) {
-      this.dropUnused(stream);
+      this.#dropUnused(stream);
       throw error;
     }
   }
 
-  private writeSte(stream: Stream): void {
-    this.memory.storeWords(stream.ste, this.steOf(stream));
-    this.configurationChanged(stream.rid);
+  #writeSte(stream: Stream): void {
+    this.#memory.storeWords(stream.ste, this.#steOf(stream));
+    this.#configurationChanged(stream.rid);
   }
 
-  private steOf({ own, cds, substreams }: Stream): ArrayLike<number> {
+  #steOf({ own, cds, substreams }: Stream): ArrayLike<number> {
     if (own?.kind === 'nested') {
       const { stage1, parent } = own;
       if (stage1.format === 'smmuv3') return nestedSte(stage1.ste, parent, SSID_BITS);
@@ -355,7 +357,7 @@ export class HostSmmuDriver implements HostDriver {
   }
 
   /** The host's CD table goes with the last thing in it. */
-  private dropUnused(stream: Stream): void {
+  #dropUnused(stream: Stream): void {
     const { own } = stream;
     const first = own?.kind === 'paging' && own.level === 'first';
     if (stream.cds === undefined || first || stream.substreams.size > 0) return;
@@ -363,12 +365,12 @@ export class HostSmmuDriver implements HostDriver {
     stream.cds = undefined;
   }
 
-  private configurationChanged(rid: number): void {
+  #configurationChanged(rid: number): void {
     this.queues.push(pack(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, StreamID: rid, Leaf: 1 }));
     this.queues.sync();
   }
 
-  private contextChanged(rid: number, ssid: number): void {
+  #contextChanged(rid: number, ssid: number): void {
     this.queues.push(pack(CMD_CFGI_CD, { Opcode: CMD.CFGI_CD, StreamID: rid, SubstreamID: ssid, Leaf: 1 }));
     this.queues.sync();
   }

@@ -116,33 +116,35 @@ const LEAF_LOG2 = CD_SPLIT.FOUR_KIB;
 
 /** A two-level CD table in host memory. */
 export class CdTable {
+  readonly #memory: HostMemory;
   readonly base: number;
-  private readonly order: number;
+  readonly #order: number;
   /** Second-level tables by index, and how many of their CDs are in use. */
-  private readonly leaves = new Map<number, { readonly table: number; users: number }>();
+  readonly #leaves = new Map<number, { readonly table: number; users: number }>();
 
   /** `bits`: SubstreamIDs of so many bits. */
   constructor(
-    private readonly memory: HostMemory,
+    memory: HostMemory,
     readonly bits: number,
   ) {
-    this.order = Math.max(0, bits - LEAF_LOG2 + 3 - 12);
-    this.base = memory.pool.take('tables', this.order);
+    this.#memory = memory;
+    this.#order = Math.max(0, bits - LEAF_LOG2 + 3 - 12);
+    this.base = memory.pool.take('tables', this.#order);
   }
 
   /** Writes the CD of a SubstreamID: host tables of stage 1. */
   set(ssid: number, domain: PagingDomain): void {
     const index = ssid >>> LEAF_LOG2;
-    let leaf = this.leaves.get(index);
+    let leaf = this.#leaves.get(index);
     if (leaf === undefined) {
-      leaf = { table: this.memory.pool.take('tables'), users: 0 };
-      this.leaves.set(index, leaf);
-      this.memory.storeWords(this.base + index * L1CD.bytes, pack(L1CD, { V: 1, L2Ptr: leaf.table }));
+      leaf = { table: this.#memory.pool.take('tables'), users: 0 };
+      this.#leaves.set(index, leaf);
+      this.#memory.storeWords(this.base + index * L1CD.bytes, pack(L1CD, { V: 1, L2Ptr: leaf.table }));
     }
     const address = leaf.table + (ssid % 2 ** LEAF_LOG2) * CD.bytes;
-    this.memory.load32(address);
-    if (this.memory.lo === 0) leaf.users++;
-    this.memory.storeWords(address, cdOf(domain));
+    this.#memory.load32(address);
+    if (this.#memory.lo === 0) leaf.users++;
+    this.#memory.storeWords(address, cdOf(domain));
   }
 
   /**
@@ -151,22 +153,22 @@ export class CdTable {
    */
   clear(ssid: number): void {
     const index = ssid >>> LEAF_LOG2;
-    const leaf = this.leaves.get(index);
+    const leaf = this.#leaves.get(index);
     if (leaf === undefined) return;
     const address = leaf.table + (ssid % 2 ** LEAF_LOG2) * CD.bytes;
-    this.memory.load32(address);
-    if (this.memory.lo === 0) return;
-    this.memory.storeWords(address, new Uint32Array(CD.wordCount));
+    this.#memory.load32(address);
+    if (this.#memory.lo === 0) return;
+    this.#memory.storeWords(address, new Uint32Array(CD.wordCount));
     if (--leaf.users > 0) return;
-    this.memory.storeWords(this.base + index * L1CD.bytes, [0, 0]);
-    this.memory.pool.give('tables', leaf.table);
-    this.leaves.delete(index);
+    this.#memory.storeWords(this.base + index * L1CD.bytes, [0, 0]);
+    this.#memory.pool.give('tables', leaf.table);
+    this.#leaves.delete(index);
   }
 
   destroy(): void {
-    for (const { table } of this.leaves.values()) this.memory.pool.give('tables', table);
-    this.leaves.clear();
-    this.memory.pool.give('tables', this.base, this.order);
+    for (const { table } of this.#leaves.values()) this.#memory.pool.give('tables', table);
+    this.#leaves.clear();
+    this.#memory.pool.give('tables', this.base, this.#order);
   }
 }
 

@@ -21,11 +21,13 @@ interface Attachment {
 }
 
 class Type1Container {
+  readonly #ports: KernelPorts;
   readonly space: AddressSpace;
   /** Attachments by domain. */
   readonly users = new Map<PagingDomain, number>();
 
-  constructor(private readonly ports: KernelPorts) {
+  constructor(ports: KernelPorts) {
+    this.#ports = ports;
     const limits = { mappings: TYPE1_MAPPINGS, pinned: ports.pinLimit };
     this.space = new AddressSpace(ports.driver, ports.window, limits, ports.failures);
   }
@@ -33,11 +35,11 @@ class Type1Container {
   /** The domain of a level, made when the first device needs it. */
   domain(level: PagingDomain['level']): PagingDomain {
     for (const domain of this.users.keys()) if (domain.level === level) return domain;
-    const domain = this.ports.driver.createDomain(level);
+    const domain = this.#ports.driver.createDomain(level);
     try {
       this.space.addDomain(domain);
     } catch (error) {
-      this.ports.driver.destroyDomain(domain);
+      this.#ports.driver.destroyDomain(domain);
       throw error;
     }
     this.users.set(domain, 0);
@@ -50,62 +52,63 @@ class Type1Container {
     if (users > 0) return;
     this.users.delete(domain);
     this.space.removeDomain(domain);
-    this.ports.driver.destroyDomain(domain);
+    this.#ports.driver.destroyDomain(domain);
   }
 }
 
 export class Type1Kernel implements GuestKernel {
+  readonly #ports: KernelPorts;
+  readonly #nesting: boolean;
   readonly container;
-  private readonly containers = new Map<SpaceNumber, Type1Container>();
-  private readonly attachments = new Map<number, Attachment>();
-  private readonly streams = new Map<number, number>();
-  private readonly requests: HostPageRequest[] = [];
+  readonly #containers = new Map<SpaceNumber, Type1Container>();
+  readonly #attachments = new Map<number, Attachment>();
+  readonly #streams = new Map<number, number>();
+  readonly #requests: HostPageRequest[] = [];
 
-  constructor(
-    private readonly ports: KernelPorts,
-    private readonly nesting: boolean,
-  ) {
+  constructor(ports: KernelPorts, nesting: boolean) {
+    this.#ports = ports;
+    this.#nesting = nesting;
     this.container = nesting ? ('type1-nesting' as const) : ('type1' as const);
   }
 
   createSpace(space: SpaceNumber, _endpoint: Endpoint, parent: boolean): void {
-    if (parent && !this.nesting)
+    if (parent && !this.#nesting)
       throw new HostError('NOT_SUPPORTED', 'an ordinary container has no guest tables');
-    if (this.containers.has(space)) throw new HostError('SPACE_EXISTS', String(space));
-    this.containers.set(space, new Type1Container(this.ports));
+    if (this.#containers.has(space)) throw new HostError('SPACE_EXISTS', String(space));
+    this.#containers.set(space, new Type1Container(this.#ports));
   }
 
   destroySpace(space: SpaceNumber): void {
-    const container = this.find(space);
+    const container = this.#find(space);
     if (container.users.size > 0) throw new HostError('IN_USE', `space ${space}`);
     container.space.clear();
-    this.containers.delete(space);
+    this.#containers.delete(space);
   }
 
   change(space: SpaceNumber, changes: MapChanges, progress: { done: number }): void {
-    this.find(space).space.change(changes, progress);
+    this.#find(space).space.change(changes, progress);
   }
 
   attach(endpoint: Endpoint, space: SpaceNumber): void {
-    const level = this.nesting ? 'second' : this.ports.driver.usualLevel(endpoint);
-    this.join(endpoint, this.find(space), level, undefined);
+    const level = this.#nesting ? 'second' : this.#ports.driver.usualLevel(endpoint);
+    this.#join(endpoint, this.#find(space), level, undefined);
   }
 
   attachNested(endpoint: Endpoint, parent: SpaceNumber, table: NestedTable): void {
-    if (!this.nesting) throw new HostError('NOT_SUPPORTED', 'an ordinary container has no guest tables');
-    this.join(endpoint, this.find(parent), 'second', table);
+    if (!this.#nesting) throw new HostError('NOT_SUPPORTED', 'an ordinary container has no guest tables');
+    this.#join(endpoint, this.#find(parent), 'second', table);
   }
 
   /** A group moves to a container: out of the old one first, as there is nothing in between. */
-  private join(
+  #join(
     endpoint: Endpoint,
     container: Type1Container,
     level: PagingDomain['level'],
     table: NestedTable | undefined,
   ): void {
-    const { driver, failures } = this.ports;
+    const { driver, failures } = this.#ports;
     failures.check('attach');
-    const before = this.attachments.get(endpointKey(endpoint));
+    const before = this.#attachments.get(endpointKey(endpoint));
     const domain = container.domain(level);
     let nested: NestedDomain | undefined;
     container.use(domain, 1);
@@ -117,84 +120,84 @@ export class Type1Kernel implements GuestKernel {
       container.use(domain, -1);
       throw error;
     }
-    this.attachments.set(endpointKey(endpoint), { endpoint, container, domain, nested });
-    if (before !== undefined) this.leave(before);
+    this.#attachments.set(endpointKey(endpoint), { endpoint, container, domain, nested });
+    if (before !== undefined) this.#leave(before);
   }
 
   detach(endpoint: Endpoint): void {
-    const attachment = this.attachments.get(endpointKey(endpoint));
+    const attachment = this.#attachments.get(endpointKey(endpoint));
     if (attachment === undefined) throw new HostError('NOT_ATTACHED', `PASID ${endpoint.pasid}`);
-    this.ports.driver.detach(endpoint);
-    this.attachments.delete(endpointKey(endpoint));
-    this.leave(attachment);
+    this.#ports.driver.detach(endpoint);
+    this.#attachments.delete(endpointKey(endpoint));
+    this.#leave(attachment);
   }
 
-  private leave({ container, domain, nested }: Attachment): void {
-    if (nested !== undefined) this.ports.driver.destroyNested(nested);
+  #leave({ container, domain, nested }: Attachment): void {
+    if (nested !== undefined) this.#ports.driver.destroyNested(nested);
     container.use(domain, -1);
   }
 
   identify(endpoint: Endpoint, streamId: number): void {
-    this.streams.set(streamId, endpoint.rid);
+    this.#streams.set(streamId, endpoint.rid);
   }
 
   invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void {
-    const container = this.find(parent);
+    const container = this.#find(parent);
     const domain = [...container.users.keys()].find(({ level }) => level === 'second');
-    if (domain === undefined || !this.nesting)
+    if (domain === undefined || !this.#nesting)
       throw new HostError('BAD_INVALIDATION', 'nothing is nested there');
-    const guest = { parent: domain, streams: this.streams };
+    const guest = { parent: domain, streams: this.#streams };
     try {
       for (; progress.done < invalidations.count; progress.done++) {
-        this.ports.failures.check('invalidate');
-        this.ports.driver.invalidate(guest, invalidations, progress.done);
+        this.#ports.failures.check('invalidate');
+        this.#ports.driver.invalidate(guest, invalidations, progress.done);
       }
     } finally {
-      this.ports.driver.sync();
+      this.#ports.driver.sync();
     }
   }
 
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean {
-    const domain = this.ports.driver.attached(endpoint);
-    const mine = [...this.attachments.values()].some(
+    const domain = this.#ports.driver.attached(endpoint);
+    const mine = [...this.#attachments.values()].some(
       ({ nested }) => nested !== undefined && nested === domain,
     );
-    if (mine) this.requests.push(request);
+    if (mine) this.#requests.push(request);
     return mine;
   }
 
   takeRequests(): HostPageRequest[] {
-    return this.requests.splice(0);
+    return this.#requests.splice(0);
   }
 
   forget(rid: number, pasids: readonly number[] | undefined): void {
-    for (const { endpoint } of [...this.attachments.values()]) {
+    for (const { endpoint } of [...this.#attachments.values()]) {
       if (isOf(endpoint, rid, pasids)) this.detach(endpoint);
     }
     if (pasids !== undefined) return;
-    for (const [streamId, stream] of this.streams) if (stream === rid) this.streams.delete(streamId);
+    for (const [streamId, stream] of this.#streams) if (stream === rid) this.#streams.delete(streamId);
   }
 
   close(): void {
-    for (const { endpoint } of [...this.attachments.values()]) this.detach(endpoint);
-    for (const space of [...this.containers.keys()]) this.destroySpace(space);
+    for (const { endpoint } of [...this.#attachments.values()]) this.detach(endpoint);
+    for (const space of [...this.#containers.keys()]) this.destroySpace(space);
   }
 
   leftovers(): Readonly<Record<string, number>> {
-    const containers = [...this.containers.values()];
+    const containers = [...this.#containers.values()];
     const sum = (of: (container: Type1Container) => number): number =>
       containers.reduce((total, container) => total + of(container), 0);
     return {
       containers: containers.length,
       mappings: sum(({ space }) => space.mappings),
       pinned: sum(({ space }) => space.pinned),
-      attachments: this.attachments.size,
-      bindings: [...this.attachments.values()].filter(({ nested }) => nested !== undefined).length,
+      attachments: this.#attachments.size,
+      bindings: [...this.#attachments.values()].filter(({ nested }) => nested !== undefined).length,
     };
   }
 
-  private find(space: SpaceNumber): Type1Container {
-    const container = this.containers.get(space);
+  #find(space: SpaceNumber): Type1Container {
+    const container = this.#containers.get(space);
     if (container === undefined) throw new HostError('NO_SUCH_SPACE', String(space));
     return container;
   }

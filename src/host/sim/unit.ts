@@ -32,8 +32,8 @@ export class HostUnit {
   readonly registers: Uint32Array;
   /** Answers to page requests, as the hardware sends them to devices. */
   readonly pageResponses: { rid: number; pasid: number; group: number; code: number }[] = [];
-  private readonly model;
-  private readonly request: TranslateRequest = {
+  readonly #model;
+  readonly #request: TranslateRequest = {
     rid: 0,
     pasid: 0,
     access: 0,
@@ -45,7 +45,7 @@ export class HostUnit {
 
   constructor(name: 'vtd' | 'smmuv3', options: Readonly<Record<string, string>>, memory: HostMemory) {
     this.registers = new Uint32Array(modelRegisterBytes(name) / 4);
-    this.model = createModel(name, options, { memory, registers: this.registers, outputs: this.outputs() });
+    this.#model = createModel(name, options, { memory, registers: this.registers, outputs: this.#outputs() });
   }
 
   read32(offset: number): number {
@@ -53,35 +53,35 @@ export class HostUnit {
   }
 
   write32(offset: number, value: number): void {
-    this.model.writeRegister(offset, 4, value >>> 0, 0);
+    this.#model.writeRegister(offset, 4, value >>> 0, 0);
   }
 
   write64(offset: number, value: number): void {
-    this.model.writeRegister(offset, 8, value % 2 ** 32, Math.floor(value / 2 ** 32));
+    this.#model.writeRegister(offset, 8, value % 2 ** 32, Math.floor(value / 2 ** 32));
   }
 
   translate(endpoint: Endpoint, access: number, lo: number, hi: number, result: TranslateResult): boolean {
-    const { request } = this;
+    const request = this.#request;
     request.rid = endpoint.rid;
     request.pasid = endpoint.pasid;
     request.access = access;
     request.lo = lo;
     request.hi = hi;
-    this.model.translate(request, result);
+    this.#model.translate(request, result);
     return result.status === TRANSLATE_STATUS.OK && result.count > 0;
   }
 
   /** A device's page request. False: this hardware has none. */
   pageRequest(request: PageRequest): boolean {
-    this.model.devices?.pageRequest?.(request);
-    return this.model.devices?.pageRequest !== undefined;
+    this.#model.devices?.pageRequest?.(request);
+    return this.#model.devices?.pageRequest !== undefined;
   }
 
   /**
    * The simulated devices have no caches, hold no requests, and the kernel looks at queues by
    * itself.
    */
-  private outputs(): IommuOutputs {
+  #outputs(): IommuOutputs {
     return {
       invalidate: () => {},
       pendingAcks: () => 0,

@@ -65,6 +65,7 @@ interface Entry {
 }
 
 export class HostVtd2Driver implements HostDriver {
+  readonly #memory: HostMemory;
   readonly capabilities = {
     kind: 'vtd2',
     stage1: true,
@@ -74,17 +75,18 @@ export class HostVtd2Driver implements HostDriver {
     pageRequests: true,
   } as const;
   readonly unit: Vtd2Unit;
-  private readonly entries = new Map<number, Entry>();
-  private readonly contextTables = new Map<number, { readonly table: number; users: number }>();
+  readonly #entries = new Map<number, Entry>();
+  readonly #contextTables = new Map<number, { readonly table: number; users: number }>();
   /** A second level that maps nothing. */
-  private readonly empty: number;
-  private readonly dids = new HostTags(1, 2 ** 16);
-  private domains = 0;
+  readonly #empty: number;
+  readonly #dids = new HostTags(1, 2 ** 16);
+  #domains = 0;
 
-  constructor(private readonly memory: HostMemory) {
+  constructor(memory: HostMemory) {
+    this.#memory = memory;
     this.unit = new Vtd2Unit(memory);
     this.unit.rootTable = memory.pool.take('fixed');
-    this.empty = memory.pool.take('fixed');
+    this.#empty = memory.pool.take('fixed');
   }
 
   hardwareInfo() {
@@ -101,16 +103,16 @@ export class HostVtd2Driver implements HostDriver {
 
   addFunction(rid: number): void {
     const half = rid >> 7;
-    let table = this.contextTables.get(half);
+    let table = this.#contextTables.get(half);
     if (table === undefined) {
-      table = { table: this.memory.pool.take('fixed'), users: 0 };
-      this.contextTables.set(half, table);
-      this.writeRoot(half, table.table);
+      table = { table: this.#memory.pool.take('fixed'), users: 0 };
+      this.#contextTables.set(half, table);
+      this.#writeRoot(half, table.table);
     }
     table.users++;
     const context = table.table + (rid & 127) * EXTENDED_CONTEXT_ENTRY.bytes;
-    const did = this.dids.take();
-    this.entries.set(rid, {
+    const did = this.#dids.take();
+    this.#entries.set(rid, {
       rid,
       context,
       did,
@@ -122,16 +124,16 @@ export class HostVtd2Driver implements HostDriver {
   }
 
   removeFunction(rid: number): void {
-    const entry = this.entry(rid);
-    this.memory.storeWords(entry.context, new Uint32Array(EXTENDED_CONTEXT_ENTRY.wordCount));
-    this.entries.delete(rid);
-    this.dids.give(entry.did);
+    const entry = this.#entry(rid);
+    this.#memory.storeWords(entry.context, new Uint32Array(EXTENDED_CONTEXT_ENTRY.wordCount));
+    this.#entries.delete(rid);
+    this.#dids.give(entry.did);
     const half = rid >> 7;
-    const table = this.contextTables.get(half);
+    const table = this.#contextTables.get(half);
     if (table === undefined || --table.users > 0) return;
-    this.writeRoot(half, 0);
-    this.memory.pool.give('fixed', table.table);
-    this.contextTables.delete(half);
+    this.#writeRoot(half, 0);
+    this.#memory.pool.give('fixed', table.table);
+    this.#contextTables.delete(half);
   }
 
   usualLevel({ pasid }: Endpoint): Level {
@@ -139,84 +141,84 @@ export class HostVtd2Driver implements HostDriver {
   }
 
   createDomain(level: Level): PagingDomain {
-    const table = new HostPageTable(this.memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
-    this.domains++;
-    return new PagingDomain(level, table, level === 'first' ? -1 : this.dids.take());
+    const table = new HostPageTable(this.#memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
+    this.#domains++;
+    return new PagingDomain(level, table, level === 'first' ? -1 : this.#dids.take());
   }
 
   destroyDomain(domain: PagingDomain): void {
     this.flush(domain, 0, ALL_PAGES);
     domain.table.destroy();
-    if (domain.level === 'second') this.dids.give(domain.tag);
-    this.domains--;
+    if (domain.level === 'second') this.#dids.give(domain.tag);
+    this.#domains--;
   }
 
   createNested(parent: PagingDomain, table: NestedTable): NestedDomain {
     if (parent.level !== 'second') throw noPlace('guest tables go on top of a second level');
     checkVtdTable(table);
     if (table.levels !== 4) throw new HostError('BAD_TABLE', 'first-level tables have 4 levels');
-    this.domains++;
+    this.#domains++;
     return new NestedDomain(parent, table);
   }
 
   destroyNested(): void {
-    this.domains--;
+    this.#domains--;
   }
 
   attach(endpoint: Endpoint, domain: HostDomain): void {
-    const entry = this.entry(endpoint.rid);
-    if (endpoint.pasid === NO_PASID) this.attachFunction(entry, endpoint, domain);
-    else this.attachPasid(entry, endpoint, domain);
+    const entry = this.#entry(endpoint.rid);
+    if (endpoint.pasid === NO_PASID) this.#attachFunction(entry, endpoint, domain);
+    else this.#attachPasid(entry, endpoint, domain);
   }
 
-  private attachFunction(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
+  #attachFunction(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
     if (domain.kind === 'nested') {
       throw noPlace('requests without PASID go through SLPTPTR alone: no first level to nest');
     }
     if (domain.level === 'first') throw noPlace('requests without PASID go through SLPTPTR alone');
-    const nested = this.nestedParent(entry);
+    const nested = this.#nestedParent(entry);
     if (nested !== undefined && nested !== domain) {
       throw fieldInUse('SLPTPTR', `the PASIDs of ${ridText(entry.rid)} are nested on another second level`);
     }
     const before = entry.own;
     entry.own = domain;
-    this.writeContext(entry);
+    this.#writeContext(entry);
     moveEndpoint(endpoint, before, domain);
   }
 
-  private attachPasid(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
+  #attachPasid(entry: Entry, endpoint: Endpoint, domain: HostDomain): void {
     const { pasid, rid } = endpoint;
     if (pasid < 0 || pasid >= 2 ** PASID_BITS) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     if (domain.kind === 'paging' && domain.level === 'second') {
       throw noPlace('a PASID entry holds a first level only: SLPTPTR is one for the whole function');
     }
-    this.checkNesting(entry, pasid, domain);
+    this.#checkNesting(entry, pasid, domain);
     if (domain.kind === 'nested' && entry.own !== undefined && entry.own !== domain.parent) {
       throw fieldInUse('SLPTPTR', `requests of ${ridText(rid)} without PASID have another second level`);
     }
     const before = entry.pasids.get(pasid);
-    this.provideTable(entry, domain);
+    this.#provideTable(entry, domain);
     entry.pasids.set(pasid, domain);
-    this.writePasid(entry, pasid, rootOf(domain));
-    this.writeContext(entry);
+    this.#writePasid(entry, pasid, rootOf(domain));
+    this.#writeContext(entry);
     moveEndpoint(endpoint, before, domain);
   }
 
   /** A PASID table where the unit will look for it; without memory for it nothing has changed. */
-  private provideTable(entry: Entry, domain: HostDomain): void {
+  #provideTable(entry: Entry, domain: HostDomain): void {
     const fresh = entry.table === 0;
-    if (fresh) entry.table = this.memory.pool.take('tables', TABLE_ORDER);
+    if (fresh) entry.table = this.#memory.pool.take('tables', TABLE_ORDER);
     try {
-      if (domain.kind === 'nested') this.showTable(entry, domain.parent);
-      else this.hideTable(entry);
+      if (domain.kind === 'nested') this.#showTable(entry, domain.parent);
+      else this.#hideTable(entry);
     } catch (error) {
-      if (fresh) this.giveTable(entry);
+      if (fresh) this.#giveTable(entry);
       throw error;
     }
   }
 
   /** NESTE is one bit, and with it SLPTPTR is below every PASID. */
-  private checkNesting(entry: Entry, pasid: number, domain: HostDomain): void {
+  #checkNesting(entry: Entry, pasid: number, domain: HostDomain): void {
     for (const [other, there] of entry.pasids) {
       if (other === pasid) continue;
       if (there.kind !== domain.kind) {
@@ -235,27 +237,27 @@ export class HostVtd2Driver implements HostDriver {
   }
 
   detach(endpoint: Endpoint): boolean {
-    const entry = this.entries.get(endpoint.rid);
+    const entry = this.#entries.get(endpoint.rid);
     if (entry === undefined) return false;
     const { pasid } = endpoint;
     const before = pasid === NO_PASID ? entry.own : entry.pasids.get(pasid);
     if (before === undefined) return false;
     if (pasid === NO_PASID) entry.own = undefined;
     else {
-      this.writePasid(entry, pasid, undefined);
+      this.#writePasid(entry, pasid, undefined);
       entry.pasids.delete(pasid);
     }
-    this.writeContext(entry);
+    this.#writeContext(entry);
     if (entry.pasids.size === 0 && entry.table !== 0) {
-      this.hideTable(entry);
-      this.giveTable(entry);
+      this.#hideTable(entry);
+      this.#giveTable(entry);
     }
     moveEndpoint(endpoint, before, undefined);
     return true;
   }
 
   attached({ rid, pasid }: Endpoint): HostDomain | undefined {
-    const entry = this.entries.get(rid);
+    const entry = this.#entries.get(rid);
     return pasid === NO_PASID ? entry?.own : entry?.pasids.get(pasid);
   }
 
@@ -267,7 +269,7 @@ export class HostVtd2Driver implements HostDriver {
       else iotlb.invalidatePages(domain.tag, low(page), high(page), mask);
       return;
     }
-    for (const { rid, pasid } of domain.endpoints) this.invalidatePasid(this.entry(rid), pasid, page, mask);
+    for (const { rid, pasid } of domain.endpoints) this.#invalidatePasid(this.#entry(rid), pasid, page, mask);
   }
 
   clean(): void {
@@ -289,7 +291,7 @@ export class HostVtd2Driver implements HostDriver {
     const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
     const pages = words[at + 4] as number;
     const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MOST_MASK);
-    this.invalidatePasid(this.entry(endpoint.rid), endpoint.pasid, page, mask);
+    this.#invalidatePasid(this.#entry(endpoint.rid), endpoint.pasid, page, mask);
   }
 
   sync(): void {}
@@ -308,10 +310,10 @@ export class HostVtd2Driver implements HostDriver {
   }
 
   leftovers(): Readonly<Record<string, number>> {
-    const entries = [...this.entries.values()];
+    const entries = [...this.#entries.values()];
     return {
-      domains: this.domains,
-      domainIds: this.dids.live - entries.length,
+      domains: this.#domains,
+      domainIds: this.#dids.live - entries.length,
       pasidTables: entries.filter(({ table }) => table !== 0).length,
       contexts: entries.filter(({ own }) => own !== undefined).length,
       pasidEntries: entries.reduce((sum, { pasids }) => sum + pasids.size, 0),
@@ -320,97 +322,97 @@ export class HostVtd2Driver implements HostDriver {
 
   /** Where the context-entry of a function stands. */
   contextAddress(rid: number): number {
-    return this.entry(rid).context;
+    return this.#entry(rid).context;
   }
 
-  private entry(rid: number): Entry {
-    const entry = this.entries.get(rid);
+  #entry(rid: number): Entry {
+    const entry = this.#entries.get(rid);
     if (entry === undefined) throw new HostError('NO_SUCH_DEVICE', ridText(rid));
     return entry;
   }
 
-  private writeRoot(half: number, table: number): void {
+  #writeRoot(half: number, table: number): void {
     const words = table === 0 ? [0, 0] : pack(EXTENDED_ROOT_ENTRY, { LP: 1, LCTP: table }).slice(0, 2);
-    this.memory.storeWords(this.unit.rootTable + half * 8, words);
+    this.#memory.storeWords(this.unit.rootTable + half * 8, words);
   }
 
   /** The second level below nested PASIDs. */
-  private nestedParent(entry: Entry): PagingDomain | undefined {
+  #nestedParent(entry: Entry): PagingDomain | undefined {
     for (const domain of entry.pasids.values()) if (domain.kind === 'nested') return domain.parent;
     return undefined;
   }
 
-  private didOf(entry: Entry): number {
-    return (entry.own ?? this.nestedParent(entry))?.tag ?? entry.did;
+  #didOf(entry: Entry): number {
+    return (entry.own ?? this.#nestedParent(entry))?.tag ?? entry.did;
   }
 
-  private tablePage({ rid }: Entry): number {
+  #tablePage({ rid }: Entry): number {
     return PASID_TABLES_FROM + rid * 2 ** TABLE_ORDER;
   }
 
-  private giveTable(entry: Entry): void {
-    this.memory.pool.give('tables', entry.table, TABLE_ORDER);
+  #giveTable(entry: Entry): void {
+    this.#memory.pool.give('tables', entry.table, TABLE_ORDER);
     entry.table = 0;
   }
 
-  private showTable(entry: Entry, parent: PagingDomain): void {
+  #showTable(entry: Entry, parent: PagingDomain): void {
     if (entry.shownIn === parent) return;
-    this.hideTable(entry);
-    parent.table.map(this.tablePage(entry), entry.table / 4096, 2 ** TABLE_ORDER, RIGHTS.READ);
+    this.#hideTable(entry);
+    parent.table.map(this.#tablePage(entry), entry.table / 4096, 2 ** TABLE_ORDER, RIGHTS.READ);
     entry.shownIn = parent;
   }
 
-  private hideTable(entry: Entry): void {
+  #hideTable(entry: Entry): void {
     const { shownIn } = entry;
     if (shownIn === undefined) return;
     entry.shownIn = undefined;
-    shownIn.table.unmap(this.tablePage(entry), 2 ** TABLE_ORDER);
-    this.flush(shownIn, this.tablePage(entry), 2 ** TABLE_ORDER);
+    shownIn.table.unmap(this.#tablePage(entry), 2 ** TABLE_ORDER);
+    this.flush(shownIn, this.#tablePage(entry), 2 ** TABLE_ORDER);
     shownIn.table.reclaim();
   }
 
-  private writePasid(entry: Entry, pasid: number, root: number | undefined): void {
+  #writePasid(entry: Entry, pasid: number, root: number | undefined): void {
     const words = root === undefined ? [0, 0] : pack(PASID_ENTRY, { P: 1, FLPTPTR: root });
-    this.memory.storeWords(entry.table + pasid * PASID_ENTRY.bytes, words);
+    this.#memory.storeWords(entry.table + pasid * PASID_ENTRY.bytes, words);
     this.unit.pasids.invalidateKey(entry.rid, pasid, -1);
-    this.invalidatePasid(entry, pasid, 0, undefined);
+    this.#invalidatePasid(entry, pasid, 0, undefined);
   }
 
   /** Everything that was cached under the old entry goes. */
-  private writeContext(entry: Entry): void {
-    this.unit.iotlb.invalidateDomain(this.cachedDid(entry));
-    this.memory.storeWords(entry.context, this.contextOf(entry));
+  #writeContext(entry: Entry): void {
+    this.unit.iotlb.invalidateDomain(this.#cachedDid(entry));
+    this.#memory.storeWords(entry.context, this.#contextOf(entry));
     this.unit.contexts.invalidateKey(entry.rid, 0, -1);
-    this.unit.iotlb.invalidateDomain(this.didOf(entry));
+    this.unit.iotlb.invalidateDomain(this.#didOf(entry));
   }
 
   /** The domain-id that the entry in memory has. */
-  private cachedDid(entry: Entry): number {
+  #cachedDid(entry: Entry): number {
     const words = new Uint32Array(EXTENDED_CONTEXT_ENTRY.wordCount);
-    this.memory.loadWords(entry.context, words, words.length);
+    this.#memory.loadWords(entry.context, words, words.length);
     return EXTENDED_CONTEXT_ENTRY.get.DID(words);
   }
 
-  private contextOf(entry: Entry): Words {
+  #contextOf(entry: Entry): Words {
     const { own, pasids, table } = entry;
-    const parent = this.nestedParent(entry);
+    const parent = this.#nestedParent(entry);
     if (own === undefined && pasids.size === 0) return new Uint32Array(EXTENDED_CONTEXT_ENTRY.wordCount);
     return pack(EXTENDED_CONTEXT_ENTRY, {
       P: 1,
       T: EXTENDED_T.SECOND_LEVEL,
       NESTE: parent === undefined ? 0 : 1,
       PASIDE: pasids.size > 0 ? 1 : 0,
-      SLPTPTR: (own ?? parent)?.table.root ?? this.empty,
+      SLPTPTR: (own ?? parent)?.table.root ?? this.#empty,
       AW: AW.BITS_48,
-      DID: this.didOf(entry),
+      DID: this.#didOf(entry),
       PTS,
-      PASIDPTR: parent === undefined ? table : this.tablePage(entry) * 4096,
+      PASIDPTR: parent === undefined ? table : this.#tablePage(entry) * 4096,
     });
   }
 
-  private invalidatePasid(entry: Entry, pasid: number, page: number, mask: number | undefined): void {
+  #invalidatePasid(entry: Entry, pasid: number, page: number, mask: number | undefined): void {
     const { iotlb } = this.unit;
-    const did = this.didOf(entry);
+    const did = this.#didOf(entry);
     if (mask === undefined) iotlb.invalidateTag(did, pasid);
     else iotlb.invalidateTaggedPages(did, pasid, low(page), high(page), mask);
   }

@@ -32,20 +32,22 @@ const CONTEXT_WORDS = EXTENDED_CONTEXT_ENTRY.wordCount;
 const MOST_FAULTS = 16;
 
 export class Vtd2Unit {
+  readonly #memory: GuestMemory;
   rootTable = 0;
   readonly contexts = new EntryCache('faithful', 8, CONTEXT_WORDS);
   readonly pasids = new EntryCache('faithful', 10, 2);
   readonly iotlb = new Iotlb('faithful');
   /** Fault records that nobody has taken; more than there are registers for are lost. */
   readonly faults: Uint32Array[] = [];
-  private readonly context = new Uint32Array(CONTEXT_WORDS);
-  private readonly pair = new Uint32Array(4);
-  private readonly formats = vtd2Formats();
-  private readonly stage2: StageTwo;
-  private readonly walked = new WalkResult();
+  readonly #context = new Uint32Array(CONTEXT_WORDS);
+  readonly #pair = new Uint32Array(4);
+  readonly #formats = vtd2Formats();
+  readonly #stage2: StageTwo;
+  readonly #walked = new WalkResult();
 
-  constructor(private readonly memory: GuestMemory) {
-    this.stage2 = new StageTwo(memory);
+  constructor(memory: GuestMemory) {
+    this.#memory = memory;
+    this.#stage2 = new StageTwo(memory);
   }
 
   translate(
@@ -56,22 +58,15 @@ export class Vtd2Unit {
     hi: number,
     result: TranslateResult,
   ): boolean {
-    const reason = this.look(rid, pasid, access, lo, hi, result);
+    const reason = this.#look(rid, pasid, access, lo, hi, result);
     result.status = reason === OK ? TRANSLATE_STATUS.OK : TRANSLATE_STATUS.FAULT;
     if (reason === OK) return true;
     result.count = 0;
-    if (access !== 0) this.record(rid, pasid, access, lo, hi, reason);
+    if (access !== 0) this.#record(rid, pasid, access, lo, hi, reason);
     return false;
   }
 
-  private look(
-    rid: number,
-    pasid: number,
-    access: number,
-    lo: number,
-    hi: number,
-    result: TranslateResult,
-  ): number {
+  #look(rid: number, pasid: number, access: number, lo: number, hi: number, result: TranslateResult): number {
     const slot = this.iotlb.lookup(rid, pasid, lo | 0, hi | 0);
     if (slot !== MISS) {
       const { iotlb } = this;
@@ -88,11 +83,12 @@ export class Vtd2Unit {
         return OK;
       }
     }
-    const wrong = this.contextEntry(rid);
+    const wrong = this.#contextEntry(rid);
     if (wrong !== OK) return wrong;
-    const outcome = this.walkTables(rid, pasid, access, lo | 0, hi | 0);
+    const outcome = this.#walkTables(rid, pasid, access, lo | 0, hi | 0);
     if (outcome !== OK) return outcome;
-    const { walked, context } = this;
+    const walked = this.#walked;
+    const context = this.#context;
     if (access !== 0) {
       const did = EXTENDED_CONTEXT_ENTRY.get.DID(context);
       const stage = pasid === NO_PASID ? STAGE.SECOND : STAGE.FIRST;
@@ -107,8 +103,10 @@ export class Vtd2Unit {
   }
 
   /** Leaves the context-entry in `this.context`. */
-  private contextEntry(rid: number): number {
-    const { context, pair, memory } = this;
+  #contextEntry(rid: number): number {
+    const context = this.#context;
+    const pair = this.#pair;
+    const memory = this.#memory;
     const slot = this.contexts.find(rid, 0);
     if (slot !== MISS) {
       context.set(this.contexts.words.subarray(slot * CONTEXT_WORDS, (slot + 1) * CONTEXT_WORDS));
@@ -126,8 +124,11 @@ export class Vtd2Unit {
     return OK;
   }
 
-  private walkTables(rid: number, pasid: number, access: number, lo: number, hi: number): number {
-    const { context, formats, memory, walked } = this;
+  #walkTables(rid: number, pasid: number, access: number, lo: number, hi: number): number {
+    const context = this.#context;
+    const formats = this.#formats;
+    const memory = this.#memory;
+    const walked = this.#walked;
     const { get } = EXTENDED_CONTEXT_ENTRY;
     const second = get.SLPTPTR(context);
     if (pasid === NO_PASID) {
@@ -137,11 +138,11 @@ export class Vtd2Unit {
     if (get.PASIDE(context) === 0) return FAULT.SCT_6;
     if (pasid >= pasidTableEntries(get.PTS(context))) return FAULT.SCT_7;
     const nested = get.NESTE(context) === 1;
-    const wrong = this.pasidEntry(rid, pasid, nested, second);
+    const wrong = this.#pasidEntry(rid, pasid, nested, second);
     if (wrong !== OK) return wrong;
-    const first = PASID_ENTRY.get.FLPTPTR(this.pair);
+    const first = PASID_ENTRY.get.FLPTPTR(this.#pair);
     const outcome = nested
-      ? walkNested(formats.first, first, this.stage2, formats.second, second, lo, hi, access & DATA, walked)
+      ? walkNested(formats.first, first, this.#stage2, formats.second, second, lo, hi, access & DATA, walked)
       : walk(formats.first, memory, first, lo, hi, access & DATA, walked);
     if (outcome === WALK.OK) return OK;
     const stage2 = outcome === WALK.STAGE2 || outcome === WALK.STAGE2_ON_FETCH;
@@ -149,22 +150,23 @@ export class Vtd2Unit {
   }
 
   /** Leaves the PASID entry in `this.pair`. */
-  private pasidEntry(rid: number, pasid: number, nested: boolean, second: number): number {
-    const { pair, pasids } = this;
+  #pasidEntry(rid: number, pasid: number, nested: boolean, second: number): number {
+    const pair = this.#pair;
+    const { pasids } = this;
     const slot = pasids.find(rid, pasid);
     if (slot !== MISS) {
       pair.set(pasids.words.subarray(slot * 2, slot * 2 + 2));
       return OK;
     }
-    const address = EXTENDED_CONTEXT_ENTRY.get.PASIDPTR(this.context) + pasid * PASID_ENTRY.bytes;
-    const memory = nested ? this.stage2.use(this.formats.second, second, false) : this.memory;
+    const address = EXTENDED_CONTEXT_ENTRY.get.PASIDPTR(this.#context) + pasid * PASID_ENTRY.bytes;
+    const memory = nested ? this.#stage2.use(this.#formats.second, second, false) : this.#memory;
     if (!memory.loadWords(address, pair, 2)) return FAULT.SPT_1;
     if (PASID_ENTRY.get.P(pair) === 0) return FAULT.SPT_2;
-    pasids.insert(rid, pasid, EXTENDED_CONTEXT_ENTRY.get.DID(this.context), OK, pair);
+    pasids.insert(rid, pasid, EXTENDED_CONTEXT_ENTRY.get.DID(this.#context), OK, pair);
     return OK;
   }
 
-  private record(rid: number, pasid: number, access: number, lo: number, hi: number, reason: number): void {
+  #record(rid: number, pasid: number, access: number, lo: number, hi: number, reason: number): void {
     if (this.faults.length >= MOST_FAULTS) return;
     const words = pack(FRCD_REG, {
       SID: rid,

@@ -15,23 +15,23 @@ interface SharedId {
 
 export class DomainIds {
   /** Domain-ID 0 is reserved for caching mode (§6.1). */
-  private readonly tags = new HostTags(1, 2 ** 16);
+  readonly #tags = new HostTags(1, 2 ** 16);
   /** By nest parent, then by requester id. */
-  private readonly shared = new Map<PagingDomain, Map<number, SharedId>>();
+  readonly #shared = new Map<PagingDomain, Map<number, SharedId>>();
 
   get live(): number {
-    return this.tags.live;
+    return this.#tags.live;
   }
 
   /** An id of its own. Throws {@link HostError} NO_TABLE_MEMORY. */
   take(): number {
-    const did = this.tags.take();
+    const did = this.#tags.take();
     if (did < 0) throw new HostError('NO_TABLE_MEMORY', 'no domain-id');
     return did;
   }
 
   give(did: number): void {
-    this.tags.give(did);
+    this.#tags.give(did);
   }
 
   /**
@@ -39,10 +39,10 @@ export class DomainIds {
    * NO_TABLE_MEMORY.
    */
   share(parent: PagingDomain, rid: number): number {
-    let functions = this.shared.get(parent);
+    let functions = this.#shared.get(parent);
     if (functions === undefined) {
       functions = new Map();
-      this.shared.set(parent, functions);
+      this.#shared.set(parent, functions);
     }
     let id = functions.get(rid);
     if (id === undefined) {
@@ -55,21 +55,21 @@ export class DomainIds {
 
   /** The id that a function's PASIDs have on `parent`; −1: none of them is nested there. */
   of(parent: PagingDomain, rid: number): number {
-    return this.shared.get(parent)?.get(rid)?.did ?? -1;
+    return this.#shared.get(parent)?.get(rid)?.did ?? -1;
   }
 
   /** One less. True: it was the last, and the id is to be invalidated and {@link give}n back. */
   unshare(parent: PagingDomain, rid: number): boolean {
-    const functions = this.shared.get(parent);
+    const functions = this.#shared.get(parent);
     const id = functions?.get(rid);
     if (functions === undefined || id === undefined || --id.users > 0) return false;
     functions.delete(rid);
-    if (functions.size === 0) this.shared.delete(parent);
+    if (functions.size === 0) this.#shared.delete(parent);
     return true;
   }
 
   /** Ids of everything that is nested on `parent`. */
   *on(parent: PagingDomain): Generator<number> {
-    for (const { did } of this.shared.get(parent)?.values() ?? []) yield did;
+    for (const { did } of this.#shared.get(parent)?.values() ?? []) yield did;
   }
 }

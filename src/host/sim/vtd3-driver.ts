@@ -47,6 +47,7 @@ const FAULT_RECORDS = 16;
 const MAMV = 18;
 
 export class HostVtd3Driver implements HostDriver {
+  readonly #memory: HostMemory;
   readonly capabilities = {
     kind: 'vtd3',
     stage1: true,
@@ -56,23 +57,24 @@ export class HostVtd3Driver implements HostDriver {
     pageRequests: true,
   } as const;
   readonly unit: HostUnit;
-  private readonly queue: VtdQueue;
-  private readonly tables: VtdTables;
-  private readonly functions = new Map<number, PciFunction>();
-  private readonly dids = new DomainIds();
-  private domains = 0;
+  readonly #queue: VtdQueue;
+  readonly #tables: VtdTables;
+  readonly #functions = new Map<number, PciFunction>();
+  readonly #dids = new DomainIds();
+  #domains = 0;
   /** Of one of many invalidations. */
-  private readonly endpoint = { rid: -1, pasid: NO_PASID };
+  readonly #endpoint = { rid: -1, pasid: NO_PASID };
   /** A descriptor. */
-  private readonly words = new Uint32Array(8);
+  readonly #words = new Uint32Array(8);
 
-  constructor(private readonly memory: HostMemory) {
+  constructor(memory: HostMemory) {
+    this.#memory = memory;
     const options = { 'fault-records': String(FAULT_RECORDS), 'device-tlb': 'on', 'page-requests': 'on' };
     this.unit = new HostUnit('vtd', options, memory);
-    this.tables = new VtdTables(memory, PASID_BITS, (rid) => this.contextChanged(rid));
-    this.queue = new VtdQueue(this.unit, memory, FAULT_RECORDS);
+    this.#tables = new VtdTables(memory, PASID_BITS, (rid) => this.#contextChanged(rid));
+    this.#queue = new VtdQueue(this.unit, memory, FAULT_RECORDS);
     const bit = (field: 'QIE' | 'SRTP' | 'TE'): number => 2 ** GCMD_REG.fields[field].lsb;
-    this.unit.write64(RTADDR_REG.offset, this.tables.root + TTM.SCALABLE * 2 ** RTADDR_REG.fields.TTM.lsb);
+    this.unit.write64(RTADDR_REG.offset, this.#tables.root + TTM.SCALABLE * 2 ** RTADDR_REG.fields.TTM.lsb);
     this.unit.write32(GCMD_REG.offset, bit('SRTP'));
     this.unit.write32(GCMD_REG.offset, bit('QIE'));
     this.unit.write32(GCMD_REG.offset, bit('QIE') + bit('TE'));
@@ -88,13 +90,13 @@ export class HostVtd3Driver implements HostDriver {
   }
 
   addFunction(rid: number): void {
-    this.functions.set(rid, this.tables.addFunction(rid));
+    this.#functions.set(rid, this.#tables.addFunction(rid));
   }
 
   removeFunction(rid: number): void {
-    const found = this.function(rid);
-    this.tables.removeFunction(found);
-    this.functions.delete(rid);
+    const found = this.#function(rid);
+    this.#tables.removeFunction(found);
+    this.#functions.delete(rid);
   }
 
   usualLevel(): Level {
@@ -102,87 +104,87 @@ export class HostVtd3Driver implements HostDriver {
   }
 
   createDomain(level: Level): PagingDomain {
-    const table = new HostPageTable(this.memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
-    this.domains++;
-    return new PagingDomain(level, table, this.dids.take());
+    const table = new HostPageTable(this.#memory, level === 'first' ? VTD_FIRST : VTD_SECOND);
+    this.#domains++;
+    return new PagingDomain(level, table, this.#dids.take());
   }
 
   destroyDomain(domain: PagingDomain): void {
     this.flush(domain, 0, ALL_PAGES);
     domain.table.destroy();
-    this.dids.give(domain.tag);
-    this.domains--;
+    this.#dids.give(domain.tag);
+    this.#domains--;
   }
 
   createNested(parent: PagingDomain, table: NestedTable): NestedDomain {
     if (parent.level !== 'second') throw noPlace('guest tables go on top of a second level');
     checkVtdTable(table);
-    this.domains++;
+    this.#domains++;
     return new NestedDomain(parent, table);
   }
 
   destroyNested(): void {
-    this.domains--;
+    this.#domains--;
   }
 
   attach(endpoint: Endpoint, domain: HostDomain): void {
-    const found = this.function(endpoint.rid);
+    const found = this.#function(endpoint.rid);
     const index = entryIndex(endpoint);
     const before = found.entries.get(index);
-    const did = this.takeId(endpoint, domain);
+    const did = this.#takeId(endpoint, domain);
     try {
-      this.tables.setEntry(found, index, domain, did);
+      this.#tables.setEntry(found, index, domain, did);
     } catch (error) {
-      this.giveId(endpoint, domain);
+      this.#giveId(endpoint, domain);
       throw error;
     }
     found.entries.set(index, domain);
-    this.entryChanged(endpoint, before === undefined ? did : this.idOf(endpoint, before));
-    if (before !== undefined) this.giveId(endpoint, before);
+    this.#entryChanged(endpoint, before === undefined ? did : this.#idOf(endpoint, before));
+    if (before !== undefined) this.#giveId(endpoint, before);
     moveEndpoint(endpoint, before, domain);
   }
 
   detach(endpoint: Endpoint): boolean {
-    const found = this.functions.get(endpoint.rid);
+    const found = this.#functions.get(endpoint.rid);
     const index = entryIndex(endpoint);
     const before = found?.entries.get(index);
     if (found === undefined || before === undefined) return false;
     found.entries.delete(index);
-    this.tables.clearEntry(found, index);
-    this.entryChanged(endpoint, this.idOf(endpoint, before));
-    this.giveId(endpoint, before);
-    this.tables.reclaim(found, index);
+    this.#tables.clearEntry(found, index);
+    this.#entryChanged(endpoint, this.#idOf(endpoint, before));
+    this.#giveId(endpoint, before);
+    this.#tables.reclaim(found, index);
     moveEndpoint(endpoint, before, undefined);
     return true;
   }
 
   attached(endpoint: Endpoint): HostDomain | undefined {
-    return this.functions.get(endpoint.rid)?.entries.get(entryIndex(endpoint));
+    return this.#functions.get(endpoint.rid)?.entries.get(entryIndex(endpoint));
   }
 
   flush(domain: PagingDomain, page: number, pages: number): void {
     const mask = alignedMask(page, pages, MAMV);
     if (domain.level === 'first') {
       for (const endpoint of domain.endpoints)
-        this.invalidatePasid(domain.tag, entryIndex(endpoint), page, mask);
+        this.#invalidatePasid(domain.tag, entryIndex(endpoint), page, mask);
     } else {
-      this.invalidatePages(domain.tag, page, mask);
+      this.#invalidatePages(domain.tag, page, mask);
       // Guest addresses say nothing about intermediate ones: what is on top goes whole.
-      for (const did of this.dids.on(domain)) this.invalidatePages(did, 0, undefined);
+      for (const did of this.#dids.on(domain)) this.#invalidatePages(did, 0, undefined);
     }
-    this.queue.sync();
+    this.#queue.sync();
   }
 
   clean(): void {
-    this.queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
-    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
-    this.queue.sync();
+    this.#queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
+    this.#queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
+    this.#queue.sync();
   }
 
   invalidate(guest: VirtualIommu, invalidations: HostInvalidations, index: number): void {
     const { words } = invalidations;
     const at = index * 5;
-    const { endpoint } = this;
+    const endpoint = this.#endpoint;
     endpoint.rid = words[at];
     endpoint.pasid = words[at + 1] - 1;
     const domain = this.attached(endpoint);
@@ -195,11 +197,11 @@ export class HostVtd3Driver implements HostDriver {
     const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
     const pages = words[at + 4] as number;
     const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MAMV);
-    this.invalidatePasid(this.idOf(endpoint, domain), entryIndex(endpoint), page, mask);
+    this.#invalidatePasid(this.#idOf(endpoint, domain), entryIndex(endpoint), page, mask);
   }
 
   sync(): void {
-    this.queue.sync();
+    this.#queue.sync();
   }
 
   translate(endpoint: Endpoint, access: number, lo: number, hi: number, result: TranslateResult): boolean {
@@ -208,7 +210,7 @@ export class HostVtd3Driver implements HostDriver {
 
   takeFaults(): RecordedFault[] {
     const faults: RecordedFault[] = [];
-    for (let record = this.queue.takeFault(); record !== undefined; record = this.queue.takeFault()) {
+    for (let record = this.#queue.takeFault(); record !== undefined; record = this.#queue.takeFault()) {
       const pasid = FRCD_REG.get.PP(record) === 1 ? FRCD_REG.get.PV(record) : NO_PASID;
       faults.push({ rid: FRCD_REG.get.SID(record), pasid, format: 'vtd', record });
     }
@@ -216,62 +218,62 @@ export class HostVtd3Driver implements HostDriver {
   }
 
   leftovers(): Readonly<Record<string, number>> {
-    const functions = [...this.functions.values()];
+    const functions = [...this.#functions.values()];
     return {
-      domains: this.domains,
-      domainIds: this.dids.live,
+      domains: this.#domains,
+      domainIds: this.#dids.live,
       pasidEntries: functions.reduce((sum, { entries }) => sum + entries.size, 0),
     };
   }
 
-  private function(rid: number): PciFunction {
-    const found = this.functions.get(rid);
+  #function(rid: number): PciFunction {
+    const found = this.#functions.get(rid);
     if (found === undefined) throw new HostError('NO_SUCH_DEVICE', ridText(rid));
     return found;
   }
 
   /** The domain-id in the PASID-table entry of an endpoint that is attached to a domain. */
-  private idOf({ rid }: Endpoint, domain: HostDomain): number {
-    return domain.kind === 'nested' ? this.dids.of(domain.parent, rid) : domain.tag;
+  #idOf({ rid }: Endpoint, domain: HostDomain): number {
+    return domain.kind === 'nested' ? this.#dids.of(domain.parent, rid) : domain.tag;
   }
 
-  private takeId({ rid }: Endpoint, domain: HostDomain): number {
-    return domain.kind === 'nested' ? this.dids.share(domain.parent, rid) : domain.tag;
+  #takeId({ rid }: Endpoint, domain: HostDomain): number {
+    return domain.kind === 'nested' ? this.#dids.share(domain.parent, rid) : domain.tag;
   }
 
-  private giveId({ rid }: Endpoint, domain: HostDomain): void {
+  #giveId({ rid }: Endpoint, domain: HostDomain): void {
     if (domain.kind !== 'nested') return;
-    const did = this.dids.of(domain.parent, rid);
-    if (!this.dids.unshare(domain.parent, rid)) return;
-    this.invalidateDomain(did);
-    this.dids.give(did);
+    const did = this.#dids.of(domain.parent, rid);
+    if (!this.#dids.unshare(domain.parent, rid)) return;
+    this.#invalidateDomain(did);
+    this.#dids.give(did);
   }
 
-  private contextChanged(rid: number): void {
-    this.queue.push(
+  #contextChanged(rid: number): void {
+    this.#queue.push(
       pack(CC_INV_DSC, { TypeLow: DESCRIPTOR.CONTEXT_CACHE, G: CC_GRANULARITY.DEVICE, SID: rid }),
     );
-    this.queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
-    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
-    this.queue.sync();
+    this.#queue.push(pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.GLOBAL }));
+    this.#queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, G: IOTLB_GRANULARITY.GLOBAL }));
+    this.#queue.sync();
   }
 
   /** A PASID-table entry that was cached under a domain-id has changed. §6.5.3.3 */
-  private entryChanged(endpoint: Endpoint, DID: number): void {
+  #entryChanged(endpoint: Endpoint, DID: number): void {
     const PASID = entryIndex(endpoint);
-    this.queue.push(
+    this.#queue.push(
       pack(PC_INV_DSC, { TypeLow: DESCRIPTOR.PASID_CACHE, G: PC_GRANULARITY.PASID, DID, PASID }),
     );
-    this.invalidatePasid(DID, PASID, 0, undefined);
-    this.queue.sync();
+    this.#invalidatePasid(DID, PASID, 0, undefined);
+    this.#queue.sync();
   }
 
   /**
    * P_IOTLB invalidation; `mask` undefined: the whole PASID. Guests ask for many, so it is put
    * together by hand.
    */
-  private invalidatePasid(did: number, pasid: number, page: number, mask: number | undefined): void {
-    const { words } = this;
+  #invalidatePasid(did: number, pasid: number, page: number, mask: number | undefined): void {
+    const words = this.#words;
     const whole = mask === undefined;
     const granularity = whole ? P_IOTLB_GRANULARITY.PASID : P_IOTLB_GRANULARITY.PAGE;
     const { G, DID } = P_IOTLB_INV_DSC.fields;
@@ -279,20 +281,20 @@ export class HostVtd3Driver implements HostDriver {
     words[1] = pasid;
     words[2] = whole ? 0 : mask + (page % 2 ** 20) * 4096;
     words[3] = whole ? 0 : Math.floor(page / 2 ** 20);
-    this.queue.push(words);
+    this.#queue.push(words);
   }
 
-  private invalidatePages(DID: number, page: number, mask: number | undefined): void {
+  #invalidatePages(DID: number, page: number, mask: number | undefined): void {
     const fields =
       mask === undefined
         ? { G: IOTLB_GRANULARITY.DOMAIN }
         : { G: IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * 4096 };
-    this.queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, DID, ...fields }));
+    this.#queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, DID, ...fields }));
   }
 
-  private invalidateDomain(did: number): void {
-    this.invalidatePages(did, 0, undefined);
-    this.queue.sync();
+  #invalidateDomain(did: number): void {
+    this.#invalidatePages(did, 0, undefined);
+    this.#queue.sync();
   }
 }
 

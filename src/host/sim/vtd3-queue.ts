@@ -23,71 +23,73 @@ const DONE = 1;
 const FAULT_BIT = 2 ** 31;
 
 export class VtdQueue {
-  private readonly queue: number;
-  private readonly status: number;
-  private readonly wait;
-  private tail = 0;
-  private outstanding = 0;
-  private nextRecord = 0;
+  readonly #unit: HostUnit;
+  readonly #memory: HostMemory;
+  readonly #records: number;
+  readonly #queue: number;
+  readonly #status: number;
+  readonly #wait;
+  #tail = 0;
+  #outstanding = 0;
+  #nextRecord = 0;
 
-  constructor(
-    private readonly unit: HostUnit,
-    private readonly memory: HostMemory,
-    private readonly records: number,
-  ) {
-    this.queue = memory.pool.take('fixed');
-    this.status = memory.pool.take('fixed');
-    this.wait = pack(INV_WAIT_DSC, {
+  constructor(unit: HostUnit, memory: HostMemory, records: number) {
+    this.#unit = unit;
+    this.#memory = memory;
+    this.#records = records;
+    this.#queue = memory.pool.take('fixed');
+    this.#status = memory.pool.take('fixed');
+    this.#wait = pack(INV_WAIT_DSC, {
       TypeLow: DESCRIPTOR.WAIT,
       SW: 1,
       FN: 1,
       StatusData: DONE,
-      StatusAddress: this.status,
+      StatusAddress: this.#status,
     });
     unit.write64(IQT_REG.offset, 0);
-    unit.write64(IQA_REG.offset, this.queue + 2 ** IQA_REG.fields.DW.lsb);
+    unit.write64(IQA_REG.offset, this.#queue + 2 ** IQA_REG.fields.DW.lsb);
   }
 
   /** Puts a descriptor on the queue; it takes effect at the next {@link sync} at the latest. */
   push(words: ArrayLike<number>): void {
-    this.store(words);
-    this.tail = (this.tail + DESCRIPTOR_BYTES) % 4096;
+    this.#store(words);
+    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % 4096;
     // The queue is full when one more would meet the head.
-    if (++this.outstanding === ENTRIES - 2) this.sync();
+    if (++this.#outstanding === ENTRIES - 2) this.sync();
   }
 
   /** A wait descriptor: everything that was pushed is done. */
   sync(): void {
-    this.memory.store32(this.status, 0);
-    this.store(this.wait);
-    this.tail = (this.tail + DESCRIPTOR_BYTES) % 4096;
-    this.outstanding = 0;
-    this.unit.write64(IQT_REG.offset, this.tail);
-    this.memory.load32(this.status);
-    if (this.memory.lo === DONE) return;
-    const why = IQERCD_REG.get.IQEI(this.unit.registers, IQERCD_REG.offset >> 2);
+    this.#memory.store32(this.#status, 0);
+    this.#store(this.#wait);
+    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % 4096;
+    this.#outstanding = 0;
+    this.#unit.write64(IQT_REG.offset, this.#tail);
+    this.#memory.load32(this.#status);
+    if (this.#memory.lo === DONE) return;
+    const why = IQERCD_REG.get.IQEI(this.#unit.registers, IQERCD_REG.offset >> 2);
     throw new Error(`the host's invalidation queue stopped: IQEI ${why}`);
   }
 
   /** No descriptor of ours has anything in its upper 128 bits, which stay zero. */
-  private store(words: ArrayLike<number>): void {
-    const at = this.queue + this.tail;
-    this.memory.store64(at, words[0] | 0, words[1] | 0);
-    this.memory.store64(at + 8, words[2] | 0, words[3] | 0);
+  #store(words: ArrayLike<number>): void {
+    const at = this.#queue + this.#tail;
+    this.#memory.store64(at, words[0] | 0, words[1] | 0);
+    this.#memory.store64(at + 8, words[2] | 0, words[3] | 0);
   }
 
   /** The next fault record, cleared in its register, or undefined. */
   takeFault(): Uint32Array | undefined {
-    const offset = FRCD_OFFSET + this.nextRecord * FRCD_BYTES;
+    const offset = FRCD_OFFSET + this.#nextRecord * FRCD_BYTES;
     const base = offset >> 2;
-    const { registers } = this.unit;
+    const { registers } = this.#unit;
     if (FRCD_REG.get.F(registers, base) === 0) {
-      if (FSTS_REG.get.PFO(registers, FSTS_REG.offset >> 2) === 1) this.unit.write32(FSTS_REG.offset, 1);
+      if (FSTS_REG.get.PFO(registers, FSTS_REG.offset >> 2) === 1) this.#unit.write32(FSTS_REG.offset, 1);
       return undefined;
     }
     const record = registers.slice(base, base + FRCD_BYTES / 4);
-    this.unit.write32(offset + 12, FAULT_BIT);
-    this.nextRecord = (this.nextRecord + 1) % this.records;
+    this.#unit.write32(offset + 12, FAULT_BIT);
+    this.#nextRecord = (this.#nextRecord + 1) % this.#records;
     return record;
   }
 }

@@ -29,56 +29,58 @@ export interface PciFunction {
 }
 
 export class VtdTables {
+  readonly #memory: HostMemory;
+  readonly #pasidBits: number;
+  /** A context-entry was cleared: caches have to forget it now. */
+  readonly #contextCleared: (rid: number) => void;
   readonly root: number;
-  private readonly order: number;
-  private readonly contextTables = new Map<number, { readonly table: number; users: number }>();
+  readonly #order: number;
+  readonly #contextTables = new Map<number, { readonly table: number; users: number }>();
 
-  constructor(
-    private readonly memory: HostMemory,
-    private readonly pasidBits: number,
-    /** A context-entry was cleared: caches have to forget it now. */
-    private readonly contextCleared: (rid: number) => void,
-  ) {
+  constructor(memory: HostMemory, pasidBits: number, contextCleared: (rid: number) => void) {
+    this.#memory = memory;
+    this.#pasidBits = pasidBits;
+    this.#contextCleared = contextCleared;
     this.root = memory.pool.take('fixed');
-    this.order = Math.max(0, pasidBits - 6 + 3 - 12);
+    this.#order = Math.max(0, pasidBits - 6 + 3 - 12);
   }
 
   /** A context-entry without PASID directory: not present. */
   addFunction(rid: number): PciFunction {
     const half = rid >> 7;
-    let table = this.contextTables.get(half);
+    let table = this.#contextTables.get(half);
     if (table === undefined) {
-      table = { table: this.memory.pool.take('fixed'), users: 0 };
-      this.contextTables.set(half, table);
-      this.writeRoot(half, table.table);
+      table = { table: this.#memory.pool.take('fixed'), users: 0 };
+      this.#contextTables.set(half, table);
+      this.#writeRoot(half, table.table);
     }
     table.users++;
     const context = table.table + (rid & 127) * SM_CONTEXT_ENTRY.bytes;
     return { rid, context, directory: 0, tables: new Map(), entries: new Map() };
   }
 
-  private clearContext(found: PciFunction): void {
-    this.memory.storeWords(found.context, new Uint32Array(SM_CONTEXT_ENTRY.wordCount));
-    this.contextCleared(found.rid);
+  #clearContext(found: PciFunction): void {
+    this.#memory.storeWords(found.context, new Uint32Array(SM_CONTEXT_ENTRY.wordCount));
+    this.#contextCleared(found.rid);
   }
 
   removeFunction(found: PciFunction): void {
     const { rid } = found;
     if (found.entries.size > 0) throw new Error('something is attached to the function');
-    this.clearContext(found);
+    this.#clearContext(found);
     const half = rid >> 7;
-    const table = this.contextTables.get(half);
+    const table = this.#contextTables.get(half);
     if (table === undefined || --table.users > 0) return;
-    this.writeRoot(half, 0);
-    this.contextCleared(rid);
-    this.memory.pool.give('fixed', table.table);
-    this.contextTables.delete(half);
+    this.#writeRoot(half, 0);
+    this.#contextCleared(rid);
+    this.#memory.pool.give('fixed', table.table);
+    this.#contextTables.delete(half);
   }
 
   /** Half a root-entry: devfn 0..127 or 128..255 of a bus. */
-  private writeRoot(half: number, table: number): void {
+  #writeRoot(half: number, table: number): void {
     const words = table === 0 ? [0, 0] : pack(SM_ROOT_ENTRY, { LP: 1, LCTP: table }).slice(0, 2);
-    this.memory.storeWords(this.root + half * 8, words);
+    this.#memory.storeWords(this.root + half * 8, words);
   }
 
   /**
@@ -86,15 +88,15 @@ export class VtdTables {
    * changed.
    */
   setEntry(found: PciFunction, pasid: number, domain: HostDomain, did: number): void {
-    if (pasid < 0 || pasid >= 2 ** this.pasidBits) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
+    if (pasid < 0 || pasid >= 2 ** this.#pasidBits) throw new HostError('NOT_YOUR_PASID', `PASID ${pasid}`);
     try {
-      if (found.directory === 0) found.directory = this.memory.pool.take('tables', this.order);
+      if (found.directory === 0) found.directory = this.#memory.pool.take('tables', this.#order);
       const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
       let table = found.tables.get(index);
       if (table === undefined) {
-        table = { table: this.memory.pool.take('tables'), users: 0 };
+        table = { table: this.#memory.pool.take('tables'), users: 0 };
         found.tables.set(index, table);
-        this.memory.storeWords(
+        this.#memory.storeWords(
           found.directory + index * PASID_DIRECTORY_ENTRY.bytes,
           pack(PASID_DIRECTORY_ENTRY, { P: 1, SMPTBLPTR: table.table }),
         );
@@ -102,9 +104,9 @@ export class VtdTables {
       if (!found.entries.has(pasid)) table.users++;
       const entry = table.table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
       // Not present while it changes: what the unit reads is the old entry, none, or the new one.
-      this.memory.store64(entry, 0, 0);
-      this.memory.storeWords(entry, entryOf(domain, did));
-      this.writeContext(found);
+      this.#memory.store64(entry, 0, 0);
+      this.#memory.storeWords(entry, entryOf(domain, did));
+      this.#writeContext(found);
     } catch (error) {
       this.reclaim(found, pasid);
       throw error;
@@ -116,7 +118,7 @@ export class VtdTables {
     const table = found.tables.get(index);
     if (table === undefined) return;
     const entry = table.table + (pasid % PASID_TABLE_ENTRIES) * PASID_TABLE_ENTRY.bytes;
-    this.memory.storeWords(entry, new Uint32Array(PASID_TABLE_ENTRY.wordCount));
+    this.#memory.storeWords(entry, new Uint32Array(PASID_TABLE_ENTRY.wordCount));
     table.users--;
   }
 
@@ -128,25 +130,25 @@ export class VtdTables {
     const index = Math.floor(pasid / PASID_TABLE_ENTRIES);
     const table = found.tables.get(index);
     if (table?.users === 0) {
-      this.memory.storeWords(found.directory + index * PASID_DIRECTORY_ENTRY.bytes, [0, 0]);
-      this.memory.pool.give('tables', table.table);
+      this.#memory.storeWords(found.directory + index * PASID_DIRECTORY_ENTRY.bytes, [0, 0]);
+      this.#memory.pool.give('tables', table.table);
       found.tables.delete(index);
     }
     if (found.tables.size > 0 || found.directory === 0) return;
-    this.clearContext(found);
-    this.memory.pool.give('tables', found.directory, this.order);
+    this.#clearContext(found);
+    this.#memory.pool.give('tables', found.directory, this.#order);
     found.directory = 0;
   }
 
-  private writeContext(found: PciFunction): void {
+  #writeContext(found: PciFunction): void {
     const words = pack(SM_CONTEXT_ENTRY, {
       P: 1,
       PASIDE: 1,
-      PDTS: this.pasidBits - 13,
+      PDTS: this.#pasidBits - 13,
       PASIDDIRPTR: found.directory,
       RID_PASID,
     });
-    this.memory.storeWords(found.context, words);
+    this.#memory.storeWords(found.context, words);
   }
 }
 

@@ -70,6 +70,10 @@ export interface AuditAnswer {
 }
 
 export class Audit {
+  readonly #shadow: Shadow;
+  readonly #model: ShadowedModel;
+  readonly #memory: GuestMemory;
+  readonly #commands: GuestCommands;
   #completions = 0;
   /** Invalidations and stores that have reached the unit. */
   #inputs = 0;
@@ -86,12 +90,11 @@ export class Audit {
   readonly #known = new Set<string>();
   #more = false;
 
-  constructor(
-    private readonly shadow: Shadow,
-    private readonly model: ShadowedModel,
-    private readonly memory: GuestMemory,
-    private readonly commands: GuestCommands,
-  ) {
+  constructor(shadow: Shadow, model: ShadowedModel, memory: GuestMemory, commands: GuestCommands) {
+    this.#shadow = shadow;
+    this.#model = model;
+    this.#memory = memory;
+    this.#commands = commands;
     this.#reading = new BoundedMemory(memory);
     this.#restarts = commands.restarts;
     this.#done = commands.done;
@@ -101,16 +104,16 @@ export class Audit {
 
   /** The guest is about to write a register. */
   asking(offset: number, size: number, lo: number, hi: number): void {
-    const asked = this.commands.written(offset, size, lo, hi);
-    if (this.#restarts !== this.commands.restarts) {
-      this.#restarts = this.commands.restarts;
-      for (const space of this.shadow.devices) this.#auditOf(space).asks = [];
+    const asked = this.#commands.written(offset, size, lo, hi);
+    if (this.#restarts !== this.#commands.restarts) {
+      this.#restarts = this.#commands.restarts;
+      for (const space of this.#shadow.devices) this.#auditOf(space).asks = [];
     }
     if (asked.length === 0) return;
     this.#inputs++;
     this.#promised = true;
     this.#earn();
-    for (const space of this.shadow.devices) this.#askedOf(space, asked);
+    for (const space of this.#shadow.devices) this.#askedOf(space, asked);
   }
 
   /** A store to a table was trapped. */
@@ -120,12 +123,12 @@ export class Audit {
 
   /** A completion is about to be published. */
   completing(): void {
-    const { done } = this.commands;
+    const { done } = this.#commands;
     // Whatever the host has answered brings us here; the guest hears of commands that are done.
     if (!this.#promised && done === this.#done) return;
     this.#done = done;
     this.#earn();
-    for (const space of this.shadow.devices) {
+    for (const space of this.#shadow.devices) {
       const audit = this.#auditOf(space);
       const due = audit.asks.filter(({ order }) => order <= done);
       if (due.length > 0) {
@@ -149,7 +152,7 @@ export class Audit {
       audit = new DeviceAudit();
       this.#devices.set(space, audit);
     }
-    audit.note(this.commands.tags(space.rid, space.pasid));
+    audit.note(this.#commands.tags(space.rid, space.pasid));
     return audit;
   }
 
@@ -187,7 +190,7 @@ export class Audit {
     const reading = this.#reading;
     reading.allow(this.#credit);
     try {
-      visitPieces(this.shadow.ram, space, this.#tables(space), reading, pages, collect(pieces, MOST_PIECES));
+      visitPieces(this.#shadow.ram, space, this.#tables(space), reading, pages, collect(pieces, MOST_PIECES));
     } catch (error) {
       if (!(error instanceof TooMuch)) throw error;
       this.#pause = PAUSE;
@@ -200,7 +203,7 @@ export class Audit {
 
   #tables(space: DeviceSpace): ReturnType<typeof noTables> {
     const tables = noTables();
-    this.model.spaces.tables?.(space.rid, space.pasid, tables);
+    this.#model.spaces.tables?.(space.rid, space.pasid, tables);
     return tables;
   }
 
@@ -247,7 +250,7 @@ export class Audit {
 
   /** A difference that the guest has had no part in. */
   #ours(space: DeviceSpace, { asked, looked }: DeviceAudit, piece: Piece, age: Age): boolean {
-    if (this.shadow.tracking && space.guest?.through === THROUGH.TABLES) {
+    if (this.#shadow.tracking && space.guest?.through === THROUGH.TABLES) {
       // Another processor's store may be under way; it comes before what that processor does next.
       return age.looks > 1 && age.inputs < this.#inputs;
     }
@@ -270,7 +273,7 @@ export class Audit {
     const { first, last, wanted, wantedAccess, mapped, mappedAccess } = piece;
     const tables = this.#tables(space);
     const places = [wanted, wantedAccess, mapped, mappedAccess] as const;
-    const difference = differenceOf(space, tables, this.memory, first, last, ...places);
+    const difference = differenceOf(space, tables, this.#memory, first, last, ...places);
     if (difference === undefined) return;
     this.#known.add(key);
     this.#found.push({ ...difference, cause });

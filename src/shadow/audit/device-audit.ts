@@ -45,15 +45,15 @@ export class DeviceAudit {
   readonly asked = new PageRanges();
   /** Completions until the next look at everything. */
   rest = 0;
-  private tags: TagPair[] = [];
-  private current: TagPair | undefined;
+  #tags: TagPair[] = [];
+  #current: TagPair | undefined;
 
   /** Its structures say these tags now. */
   note(tags: TagPair | undefined): void {
-    this.current = tags;
-    if (tags === undefined || this.tags.some((known) => same(known, tags))) return;
-    if (this.tags.length === MOST_TAGS) this.tags.shift();
-    this.tags.push(tags);
+    this.#current = tags;
+    if (tags === undefined || this.#tags.some((known) => same(known, tags))) return;
+    if (this.#tags.length === MOST_TAGS) this.#tags.shift();
+    this.#tags.push(tags);
   }
 
   /** Whether something that the device may use is meant. `rid`: the device's. */
@@ -62,7 +62,7 @@ export class DeviceAudit {
     if (space === ANY) return true;
     const whole = first === 0 && last === LAST_PAGE;
     // One of addresses means global entries as well, whatever their second tag.
-    return this.tags.some(
+    return this.#tags.some(
       (tag) => tag.space === space && (sub === ANY || tag.sub === ANY || tag.sub === sub || !whole),
     );
   }
@@ -70,9 +70,9 @@ export class DeviceAudit {
   /** All of these tags was invalidated: what the device had under them before is gone. */
   forget({ space, sub, first, last }: Asked): void {
     if (first !== 0 || last !== LAST_PAGE) return;
-    this.tags = this.tags.filter(
+    this.#tags = this.#tags.filter(
       (tag) =>
-        (this.current !== undefined && same(tag, this.current)) ||
+        (this.#current !== undefined && same(tag, this.#current)) ||
         !(space === ANY || (tag.space === space && (sub === ANY || tag.sub === sub))),
     );
   }

@@ -27,13 +27,14 @@ import { type Asked, asked, type GuestCommands, Ring, type TagPair } from './com
 const NOTHING: readonly Asked[] = [];
 
 export class SmmuCommands implements GuestCommands {
+  readonly #registers: Uint32Array;
+  readonly #memory: GuestMemory;
   readonly #ring = new Ring();
   readonly #words = new Uint32Array(16);
 
-  constructor(
-    private readonly registers: Uint32Array,
-    private readonly memory: GuestMemory,
-  ) {
+  constructor(registers: Uint32Array, memory: GuestMemory) {
+    this.#registers = registers;
+    this.#memory = memory;
     this.#ring.restart(this.#index(CMDQ_PROD.offset));
   }
 
@@ -47,42 +48,42 @@ export class SmmuCommands implements GuestCommands {
 
   written(offset: number, size: number, lo: number, _hi: number): readonly Asked[] {
     if (size < 4) return NOTHING;
-    const queueing = CR0ACK.get.CMDQEN(this.registers, CR0ACK.offset >> 2) === 1;
+    const queueing = CR0ACK.get.CMDQEN(this.#registers, CR0ACK.offset >> 2) === 1;
     if (offset === CMDQ_PROD.offset && queueing) return [...this.#queued(lo)];
     if (offset === CMDQ_PROD.offset) this.#ring.restart((lo & 0xfffff) % this.#wrap());
     if (offset === GERRORN.offset && this.#stopped) return this.#again();
     if (offset !== CR0.offset) return NOTHING;
     if (!queueing) this.#ring.restart(this.#index(CMDQ_CONS.offset));
-    const enabled = CR0ACK.get.SMMUEN(this.registers, CR0ACK.offset >> 2);
+    const enabled = CR0ACK.get.SMMUEN(this.#registers, CR0ACK.offset >> 2);
     return CR0.get.SMMUEN(Uint32Array.of(lo)) === enabled ? NOTHING : [asked(0, { afresh: true })];
   }
 
   tags(rid: number, _pasid: number): TagPair | undefined {
-    if (CR0ACK.get.SMMUEN(this.registers, CR0ACK.offset >> 2) === 0) return undefined;
+    if (CR0ACK.get.SMMUEN(this.#registers, CR0ACK.offset >> 2) === 0) return undefined;
     const entry = this.#streamEntry(rid);
-    if (entry === undefined || !this.memory.loadWords(entry, this.#words, 16)) return undefined;
+    if (entry === undefined || !this.#memory.loadWords(entry, this.#words, 16)) return undefined;
     const config = STE.get.Config(this.#words);
     if (STE.get.V(this.#words) === 0 || config <= STE_CONFIG.BYPASS) return undefined;
-    const second = IDR0.get.S2P(this.registers, IDR0.offset >> 2) === 1;
+    const second = IDR0.get.S2P(this.#registers, IDR0.offset >> 2) === 1;
     return { space: second ? STE.get.S2VMID(this.#words) : 0, sub: ANY };
   }
 
   /** The queue waits for an error to be acknowledged. */
   get #stopped(): boolean {
-    const error = GERROR.get.CMDQ_ERR(this.registers, GERROR.offset >> 2);
-    return error !== GERRORN.get.CMDQ_ERR(this.registers, GERRORN.offset >> 2);
+    const error = GERROR.get.CMDQ_ERR(this.#registers, GERROR.offset >> 2);
+    return error !== GERRORN.get.CMDQ_ERR(this.#registers, GERRORN.offset >> 2);
   }
 
   /** It goes on where it stopped, and software may have written other commands there (§7.1). */
   #again(): readonly Asked[] {
     this.#ring.restart(this.#index(CMDQ_CONS.offset));
-    return [...this.#queued(this.registers[CMDQ_PROD.offset >> 2])];
+    return [...this.#queued(this.#registers[CMDQ_PROD.offset >> 2])];
   }
 
   /** A size beyond IDR1.CMDQS is that size. §6.3.25 */
   get #log2Size(): number {
-    const most = IDR1.get.CMDQS(this.registers, IDR1.offset >> 2);
-    return Math.min(CMDQ_BASE.get.LOG2SIZE(this.registers, CMDQ_BASE.offset >> 2), most);
+    const most = IDR1.get.CMDQS(this.#registers, IDR1.offset >> 2);
+    return Math.min(CMDQ_BASE.get.LOG2SIZE(this.#registers, CMDQ_BASE.offset >> 2), most);
   }
 
   /** Index and wrap bit count to this. */
@@ -91,17 +92,17 @@ export class SmmuCommands implements GuestCommands {
   }
 
   #index(register: number): number {
-    return (this.registers[register >> 2] & 0xfffff) % this.#wrap();
+    return (this.#registers[register >> 2] & 0xfffff) % this.#wrap();
   }
 
   *#queued(tail: number): Iterable<Asked> {
     const wrap = this.#wrap();
-    const address = CMDQ_BASE.get.ADDR(this.registers, CMDQ_BASE.offset >> 2);
+    const address = CMDQ_BASE.get.ADDR(this.#registers, CMDQ_BASE.offset >> 2);
     // §3.5.1: the base is aligned to the size of the queue, at least to 32 bytes.
     const base = address - (address % Math.max(32, (wrap / 2) * COMMAND_BYTES));
     for (const { slot, order } of this.#ring.submit((tail & 0xfffff) % wrap, wrap)) {
       const words = this.#words;
-      if (!this.memory.loadWords(base + (slot % (wrap / 2)) * COMMAND_BYTES, words, 4)) continue;
+      if (!this.#memory.loadWords(base + (slot % (wrap / 2)) * COMMAND_BYTES, words, 4)) continue;
       const found = commandAsks(order, words);
       if (found !== undefined) yield found;
     }
@@ -109,7 +110,7 @@ export class SmmuCommands implements GuestCommands {
 
   /** §3.3.1, §3.3.2 */
   #streamEntry(sid: number): number | undefined {
-    const { registers } = this;
+    const registers = this.#registers;
     const at = STRTAB_BASE_CFG.offset >> 2;
     const log2Size = STRTAB_BASE_CFG.get.LOG2SIZE(registers, at);
     const base = STRTAB_BASE.get.ADDR(registers, STRTAB_BASE.offset >> 2);
@@ -120,7 +121,7 @@ export class SmmuCommands implements GuestCommands {
     const split = Math.max(6, STRTAB_BASE_CFG.get.SPLIT(registers, at));
     const bytes = Math.max(64, 2 ** Math.max(0, log2Size - split) * L1STD.bytes);
     const words = this.#words;
-    if (!this.memory.loadWords(base - (base % bytes) + (sid >>> split) * L1STD.bytes, words, 2))
+    if (!this.#memory.loadWords(base - (base % bytes) + (sid >>> split) * L1STD.bytes, words, 2))
       return undefined;
     const span = L1STD.get.Span(words);
     const index = sid % 2 ** split;

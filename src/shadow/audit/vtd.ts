@@ -46,6 +46,8 @@ const FUNCTION_MASKS = [0, 0b100, 0b110, 0b111] as const;
 const NOTHING: readonly Asked[] = [];
 
 export class VtdCommands implements GuestCommands {
+  readonly #registers: Uint32Array;
+  readonly #memory: GuestMemory;
   readonly #ring = new Ring();
   readonly #words = new Uint32Array(16);
   /** IVA_REG, which can't be read back. */
@@ -54,10 +56,9 @@ export class VtdCommands implements GuestCommands {
   #root = 0;
   #scalable = false;
 
-  constructor(
-    private readonly registers: Uint32Array,
-    private readonly memory: GuestMemory,
-  ) {
+  constructor(registers: Uint32Array, memory: GuestMemory) {
+    this.#registers = registers;
+    this.#memory = memory;
     this.#latchRoot();
     this.#ring.restart(this.#slotOf(IQT_REG.offset));
   }
@@ -71,7 +72,7 @@ export class VtdCommands implements GuestCommands {
   }
 
   written(offset: number, size: number, lo: number, hi: number): readonly Asked[] {
-    const { registers } = this;
+    const registers = this.#registers;
     if (offset === IQT_REG.offset) return size < 4 ? NOTHING : this.#doorbell(lo);
     if (offset === GCMD_REG.offset) return this.#globalCommand(Uint32Array.of(lo));
     if (offset === FSTS_REG.offset) return this.#errorCleared(Uint32Array.of(lo));
@@ -88,12 +89,12 @@ export class VtdCommands implements GuestCommands {
   }
 
   tags(rid: number, pasid: number): TagPair | undefined {
-    if (GSTS_REG.get.TES(this.registers, GSTS_REG.offset >> 2) === 0) return undefined;
+    if (GSTS_REG.get.TES(this.#registers, GSTS_REG.offset >> 2) === 0) return undefined;
     return this.#scalable ? this.#scalableTags(rid, pasid) : this.#legacyTags(rid, pasid);
   }
 
   get #queueing(): boolean {
-    return GSTS_REG.get.QIES(this.registers, GSTS_REG.offset >> 2) === 1;
+    return GSTS_REG.get.QIES(this.#registers, GSTS_REG.offset >> 2) === 1;
   }
 
   #doorbell(tail: number): readonly Asked[] {
@@ -107,29 +108,29 @@ export class VtdCommands implements GuestCommands {
    * (§6.5.2.11).
    */
   #errorCleared(written: Uint32Array): readonly Asked[] {
-    const stopped = FSTS_REG.get.IQE(this.registers, FSTS_REG.offset >> 2) === 1;
+    const stopped = FSTS_REG.get.IQE(this.#registers, FSTS_REG.offset >> 2) === 1;
     if (!stopped || FSTS_REG.get.IQE(written) === 0) return NOTHING;
     this.#ring.restart(this.#slotOf(IQH_REG.offset));
-    return [...this.#queued(this.registers[IQT_REG.offset >> 2])];
+    return [...this.#queued(this.#registers[IQT_REG.offset >> 2])];
   }
 
   #latchRoot(): void {
     const at = RTADDR_REG.offset >> 2;
-    this.#root = RTADDR_REG.get.RTA(this.registers, at);
-    this.#scalable = RTADDR_REG.get.TTM(this.registers, at) === TTM.SCALABLE;
+    this.#root = RTADDR_REG.get.RTA(this.#registers, at);
+    this.#scalable = RTADDR_REG.get.TTM(this.#registers, at) === TTM.SCALABLE;
   }
 
   #descriptorBytes(): number {
-    return IQA_REG.get.DW(this.registers, IQA_REG.offset >> 2) === 1 ? 32 : 16;
+    return IQA_REG.get.DW(this.#registers, IQA_REG.offset >> 2) === 1 ? 32 : 16;
   }
 
   /** §11.4.9.3: 2^QS pages. */
   #slots(): number {
-    return (PAGE_BYTES * 2 ** IQA_REG.get.QS(this.registers, IQA_REG.offset >> 2)) / this.#descriptorBytes();
+    return (PAGE_BYTES * 2 ** IQA_REG.get.QS(this.#registers, IQA_REG.offset >> 2)) / this.#descriptorBytes();
   }
 
   #slotOf(register: number): number {
-    return this.#slot(this.registers[register >> 2]);
+    return this.#slot(this.#registers[register >> 2]);
   }
 
   /** Slot of a byte offset into the queue. */
@@ -139,11 +140,11 @@ export class VtdCommands implements GuestCommands {
 
   *#queued(tail: number): Iterable<Asked> {
     const bytes = this.#descriptorBytes();
-    const base = IQA_REG.get.IQA(this.registers, IQA_REG.offset >> 2);
+    const base = IQA_REG.get.IQA(this.#registers, IQA_REG.offset >> 2);
     const slots = this.#slots();
     for (const { slot, order } of this.#ring.submit(this.#slot(tail), slots)) {
       const words = this.#words.fill(0);
-      if (!this.memory.loadWords(base + slot * bytes, words, bytes / 4)) continue;
+      if (!this.#memory.loadWords(base + slot * bytes, words, bytes / 4)) continue;
       const found = descriptorAsks(order, words, this.#scalable);
       if (found !== undefined) yield found;
     }
@@ -157,7 +158,7 @@ export class VtdCommands implements GuestCommands {
     const at = GSTS_REG.offset >> 2;
     if (GCMD_REG.get.SRTP(command) === 1) this.#latchRoot();
     if (!this.#queueing) this.#ring.restart(this.#slotOf(IQT_REG.offset));
-    const changes = GCMD_REG.get.TE(command) !== GSTS_REG.get.TES(this.registers, at);
+    const changes = GCMD_REG.get.TE(command) !== GSTS_REG.get.TES(this.#registers, at);
     return changes ? [asked(0, { afresh: true })] : NOTHING;
   }
 
@@ -181,7 +182,7 @@ export class VtdCommands implements GuestCommands {
   }
 
   #load(address: number, words: number): boolean {
-    return this.memory.loadWords(address, this.#words, words) && (this.#words[0] & PRESENT) !== 0;
+    return this.#memory.loadWords(address, this.#words, words) && (this.#words[0] & PRESENT) !== 0;
   }
 
   #pointer(): number {
