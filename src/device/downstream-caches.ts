@@ -2,7 +2,8 @@
  * The caches downstream of a model: bridge IOTLBs, shadow tables, hardware that nests. The model
  * tells them what to drop in one reused scope, so that an invalidation allocates nothing.
  */
-import { ANY, type InvalidateScope, type IommuOutputs } from './iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope, IommuOutputs } from './iommu.js';
 import { WHOLE_SPACE } from './spans.js';
 
 export class DownstreamCaches {

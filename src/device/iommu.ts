@@ -5,24 +5,15 @@
  * does comes out through `IommuOutputs`.
  */
 
-import type { PageTableFormat } from '../spec/pagetable/format.js';
+import { ANY, NO_PASID } from '../base/ids.js';
 import type { ModelCounters } from './counters.js';
+import type { InterruptView } from './interrupts.js';
 import type { NestedView } from './nested-view.js';
 import type { PeerQueue } from './peer-queue.js';
+import type { AddressSpaceTables, WalkTables } from './tables.js';
 
 /** Access bits of a request and permissions of a translation. */
 export const ACCESS = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
-
-/** `pasid` of a request without PASID. */
-export const NO_PASID = -1;
-
-/** Stands for "every one" in a scope. */
-export const ANY = 0xffffffff;
-
-/**
- * `space` of an address space that nothing goes through: no scope but that of everything names it.
- */
-export const NO_TAG = 0xfffffffd;
 
 /**
  * What a request is to ATS: an ordinary one, a translation request of a device that keeps
@@ -124,102 +115,6 @@ export interface TranslateResult {
   stall: number;
 }
 
-/**
- * What stands between a requester and memory: nothing goes through, everything as it is, or tables
- * decide.
- */
-export const THROUGH = { NOTHING: 0, IDENTITY: 1, TABLES: 2, NESTED: 3 } as const;
-
-/**
- * The tables of one requester, for a cache that keeps mappings of its own. Filled by the model;
- * reused.
- */
-export interface AddressSpaceTables {
-  /** {@link THROUGH} */
-  through: number;
-  /** IDENTITY: width of the addresses that pass. */
-  reach: number;
-  /**
-   * TABLES: trees that share the input space, `count` of them (Arm: TTB0 and TTB1). NESTED: of the
-   * first stage; the second is in `secondFormat` and `secondRoot`.
-   */
-  count: number;
-  readonly formats: PageTableFormat[];
-  readonly roots: number[];
-  secondFormat: PageTableFormat | undefined;
-  secondRoot: number;
-  /**
-   * Whether the address of an invalidation that names no `sub` tells where these tables changed.
-   */
-  addressed: boolean;
-  /**
-   * Tags of what is found by these tables, as in {@link TranslateResult}; {@link NO_TAG} where
-   * nothing goes through.
-   */
-  space: number;
-  sub: number;
-  /** The guest announces what goes from these tables, and not what comes to them. */
-  silent: boolean;
-  /**
-   * Whether an Accessed or Dirty bit may be set in these tables. Where not, what would need one set
-   * is not allowed.
-   */
-  updates: boolean;
-  /**
-   * Pages of 4 KiB, both included, that are never translated (an interrupt range); `holeFirst` >
-   * `holeLast`: none.
-   */
-  holeFirst: number;
-  holeLast: number;
-}
-
-/** An object to be filled. */
-export function noTables(): AddressSpaceTables {
-  return {
-    through: THROUGH.NOTHING,
-    reach: 0,
-    count: 0,
-    formats: [],
-    roots: [],
-    secondFormat: undefined,
-    secondRoot: 0,
-    addressed: false,
-    space: NO_TAG,
-    sub: ANY,
-    silent: false,
-    updates: true,
-    holeFirst: 1,
-    holeLast: 0,
-  };
-}
-
-/** Tables of one stage that the peer may walk for a requester. Filled by the model; reused. */
-export interface WalkTables {
-  format: PageTableFormat | undefined;
-  root: number;
-  /** Tags of what is found, as in {@link TranslateResult}. */
-  space: number;
-  sub: number;
-  /** Bits of a leaf's low half, and how they must be in one that the peer understands. */
-  expectedMask: number;
-  expected: number;
-  /**
-   * Pages of 4 KiB, both included, that are no output (`holeInput`: and no input) of a walk;
-   * `holeFirst` > `holeLast`: none.
-   */
-  holeFirst: number;
-  holeLast: number;
-  holeInput: boolean;
-}
-
-/** An object to be filled. */
-export function noWalkTables(): WalkTables {
-  return {
-    ...{ format: undefined, root: 0, space: 0, sub: 0, expectedMask: 0, expected: 0 },
-    ...{ holeFirst: 1, holeLast: 0, holeInput: false },
-  };
-}
-
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
 export interface InvalidateScope {
   space: number;
@@ -268,6 +163,13 @@ export interface IommuOutputs {
    * Raises a message-signalled interrupt: a 32-bit write of `data` to the guest-physical address.
    */
   interrupt(addressLo: number, addressHi: number, data: number): void;
+  /**
+   * Drops remapped interrupts that are kept outside of the model: of the aligned block of
+   * 2^`log2Count` table entries that `index` is in, with 16 and above all, those of no entry too.
+   * Recorded and counted as {@link IommuOutputs.invalidate} does. Without it nothing outside keeps
+   * any: only a model that remaps interrupts calls it.
+   */
+  invalidateInterrupts?(index: number, log2Count: number): void;
   /**
    * A rising edge on one of the unit's own interrupt outputs, by {@link WIRE}. Without it such
    * edges are lost: only a model that has wired outputs calls it.
@@ -419,6 +321,8 @@ export interface Iommu {
   readonly devices?: DeviceView;
   /** Absent: the guest has no registers that allocate PASIDs. */
   readonly pasids?: PasidView | undefined;
+  /** Absent: interrupts are not remapped, and pass as they are. */
+  readonly interrupts?: InterruptView | undefined;
   /** Absent: the model's requesters can't be nested. */
   readonly nested?: NestedView;
   /** Absent: the peer asks for every translation. */

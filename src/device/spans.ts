@@ -1,5 +1,6 @@
 /** Writing answers: spans of a {@link TranslateResult}. */
-import { ANY, SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from './iommu.js';
+import { ANY } from '../base/ids.js';
+import { SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from './iommu.js';
 
 /** log2Size of a span that covers the whole input space. */
 export const WHOLE_SPACE = 64;

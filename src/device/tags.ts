@@ -4,7 +4,8 @@
  * made with, and these outlive the structures: a domain-id that a PASID-table entry had, a VMID
  * that a stream table entry had. So it is never decided from what structures say now alone.
  */
-import { ANY, type InvalidateScope } from './iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope } from './iommu.js';
 
 /** Tags that are told apart; a holder of more is concerned by every invalidation. */
 const MOST_TAGS = 16;

@@ -3,7 +3,7 @@
  * its tables are bound.
  */
 import { describe, expect, it } from 'vitest';
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import type { HostDevice } from '../host/port.js';
 import { Binding } from './binding.js';
 

@@ -2,7 +2,7 @@
  * What one endpoint (a device with a PASID, or without one) is bound to on the host, as far as that
  * was requested.
  */
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import type { HostDevice, HostIommu, NestedTable } from '../host/port.js';
 import type { HostOperations } from './operations.js';
 import { PARENT_SPACE } from './parent.js';

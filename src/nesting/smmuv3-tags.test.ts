@@ -9,7 +9,7 @@ import {
   GUEST_RID as SID,
   smmu,
 } from '../../test/support/nested-guests.js';
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import { HostError } from '../host/host-errors.js';
 import { firstStageFields } from '../sim/smmu-domain.js';
 import { storeStructure } from '../sim/structure.js';

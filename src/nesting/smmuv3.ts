@@ -2,7 +2,8 @@
  * SMMUv3: the guest's CD table is handed over as it stands, as the stage-1 part of its STE; PASIDs
  * are the guest's own matter. Invalidations are commands again. ARCHITECTURE.md, Nesting
  */
-import { ANY, type InvalidateScope } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
 import { WHOLE_SPACE } from '../device/spans.js';
 import type { HostInvalidations } from '../host/port.js';

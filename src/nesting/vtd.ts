@@ -2,7 +2,8 @@
  * VT-d: the host owns the PASID table, and each guest first stage is bound to one PASID of it;
  * requests without PASID are those of the entry that RID_PASID names. ARCHITECTURE.md, Nesting
  */
-import { ANY, type InvalidateScope } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope } from '../device/iommu.js';
 import {
   ENTRY,
   type NestedView,

@@ -1,5 +1,6 @@
+import { NO_PASID } from '../base/ids.js';
 import { hex, hex64 } from '../base/u64.js';
-import { ACCESS, NO_PASID } from '../device/iommu.js';
+import { ACCESS } from '../device/iommu.js';
 import type { ViommuEvent } from '../events/events.js';
 import { formatRid } from './dump-lines.js';
 

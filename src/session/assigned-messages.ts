@@ -6,7 +6,7 @@ import {
   type HostCapabilities,
 } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
-import { NO_PASID } from '../device/iommu.js';
+import { NO_PASID } from '../base/ids.js';
 import { EVENT_TYPE, hardwareAbilities, toWords } from '../host/kernel-structures.js';
 import type { HostDevice, HostFault, PageRange } from '../host/port.js';
 import { pageOf } from '../shadow/pages.js';

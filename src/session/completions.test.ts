@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ANY, EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import { EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
 import { Completions, type PendingWork } from './completions.js';
 import { MOST_SCOPES, RecordedScopes } from './recorded-scopes.js';
 import { Bench } from './testing/bench.js';

@@ -3,7 +3,9 @@
  * then.
  */
 import { describe, expect, it } from 'vitest';
-import { ANY, type InvalidateScope, type WalkTables } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope } from '../device/iommu.js';
+import type { WalkTables } from '../device/tables.js';
 import { vtdSecondStage } from '../spec/pagetable/vtd.js';
 import { CODEC } from '../wire/codec.js';
 import { MESSAGE, NOTIFY } from '../wire/frame.js';

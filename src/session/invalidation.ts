@@ -18,7 +18,8 @@
  * sent when there is room, and counts as pending.
  */
 import { CodedError } from '../base/errors.js';
-import { ANY, EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import { EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
 import { Tags } from '../device/tags.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE } from '../wire/frame.js';

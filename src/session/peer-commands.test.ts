@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { ANY, type InvalidateScope } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import type { InvalidateScope } from '../device/iommu.js';
 import { createModel, modelRegisterBytes } from '../device/models.js';
 import { ArrayMemory } from '../memory/array.js';
 import { bodyCodec, CODEC } from '../wire/codec.js';

@@ -3,7 +3,8 @@
  * requester that tables answered, and are void after an invalidation of structures. What the peer
  * finds has the tags that an answer would have.
  */
-import { type Iommu, noWalkTables, type WalkTables } from '../device/iommu.js';
+import type { Iommu } from '../device/iommu.js';
+import { noWalkTables, type WalkTables } from '../device/tables.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { CODEC } from '../wire/codec.js';
 import { MESSAGE } from '../wire/frame.js';

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { ANY } from '../base/ids.js';
 import { closeFd, memoryFile } from '../base/native.js';
-import { ANY, REQUEST } from '../device/iommu.js';
+import { REQUEST } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { CONTROL_MAGIC, MESSAGE } from '../wire/frame.js';
 import { Bench } from './testing/bench.js';

@@ -4,7 +4,7 @@
  */
 
 import { hex64 } from '../base/u64.js';
-import { type AddressSpaceTables, noTables, THROUGH } from '../device/iommu.js';
+import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { type ExplainStep, explain, explainNested } from '../walk/explain.js';

@@ -4,7 +4,7 @@
  */
 
 import { join } from '../base/u64.js';
-import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
+import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';

@@ -3,7 +3,7 @@
  * devices go through it. What one look at the tables finds changed is changed for all of them.
  */
 
-import { type AddressSpaceTables, THROUGH } from '../device/iommu.js';
+import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';

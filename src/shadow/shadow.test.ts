@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Bench, DATA, DIRTY, FIRST, OUT, out, ROOT, RW } from '../../test/support/shadow-unit.js';
-import { ANY, THROUGH } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
+import { THROUGH } from '../device/tables.js';
 import { LAST_PAGE } from './pages.js';
 
 describe('Shadow', () => {

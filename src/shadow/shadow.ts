@@ -17,15 +17,9 @@
  */
 
 import { CodedError } from '../base/errors.js';
-import {
-  type AddressSpaceTables,
-  ANY,
-  type InvalidateScope,
-  NO_TAG,
-  noTables,
-  type SpacesView,
-  THROUGH,
-} from '../device/iommu.js';
+import { ANY, NO_TAG } from '../base/ids.js';
+import type { InvalidateScope, SpacesView } from '../device/iommu.js';
+import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import { names } from '../device/tags.js';
 import type { ShadowEvent } from '../events/events.js';
 import type { GuestMemory } from '../memory/guest-memory.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import { type Scope, SimIotlb } from './sim-iotlb.js';
 
 const PAGE = [0x1000, 0, 0x8000, 0, 12, 3];

@@ -1,5 +1,6 @@
+import { ANY } from '../base/ids.js';
 import { join } from '../base/u64.js';
-import { ANY, SPAN_WORDS } from '../device/iommu.js';
+import { SPAN_WORDS } from '../device/iommu.js';
 import type { Translation } from './machine.js';
 
 /** A block of invalidation as the wire's `Invalidate` carries it; {@link ANY} matches everything. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import { PLAIN } from '../device/peer-queue.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { Queue } from '../wire/messages.js';

@@ -3,7 +3,7 @@
  * doorbell (docs/protocol.md, "Queues"). It knows no command: it goes by the description that QUEUE
  * brings, as the bridge in QEMU does.
  */
-import { ANY } from '../device/iommu.js';
+import { ANY } from '../base/ids.js';
 import { PLAIN } from '../device/peer-queue.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { Queue } from '../wire/messages.js';

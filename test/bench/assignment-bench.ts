@@ -3,7 +3,7 @@
  * batch beside one at a time, and allocating, binding and freeing a PASID beside few and beside
  * many live ones.
  */
-import { ANY } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
 import { ENTRY, type NestedView, STREAM } from '../../src/device/nested-view.js';
 import { SimHost } from '../../src/host/sim/sim-host.js';
 import { ArrayMemory } from '../../src/memory/array.js';

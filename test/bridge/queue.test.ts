@@ -5,7 +5,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
+import type { InvalidateScope } from '../../src/device/iommu.js';
 import type { QueueDescription } from '../../src/device/peer-queue.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';

@@ -5,7 +5,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
+import type { Iommu } from '../../src/device/iommu.js';
+import { noWalkTables, type WalkTables } from '../../src/device/tables.js';
 import type { ArrayMemory } from '../../src/memory/array.js';
 import { PeerWalks } from '../../src/session/peer-walks.js';
 import { WalkResult } from '../../src/walk/types.js';

@@ -1,11 +1,7 @@
-import {
-  ANY,
-  SPAN_WORDS,
-  TRANSLATE_STATUS,
-  type TranslateResult,
-  type WalkTables,
-} from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
+import { SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from '../../src/device/iommu.js';
 import { modelRegisterBytes } from '../../src/device/models.js';
+import type { WalkTables } from '../../src/device/tables.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { Completions } from '../../src/session/completions.js';
 import { DeviceTable } from '../../src/session/devices.js';

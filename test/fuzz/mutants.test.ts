@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
+import type { InvalidateScope } from '../../src/device/iommu.js';
 import { PLAIN, PLAIN_KIND, PLAIN_WORDS } from '../../src/device/peer-queue.js';
 import { type PeerSpoiler, type Spoiler, spoiling, spoilingPeer } from '../support/spoil.js';
 import { DriverFuzzer } from './driver.js';

@@ -2,7 +2,8 @@
  * What may be wrong with an invalidation that nesting forwards: as the model says it, or as the
  * host is asked for it.
  */
-import { ANY, type InvalidateScope } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
+import type { InvalidateScope } from '../../src/device/iommu.js';
 import { type HostDone, type HostInvalidations, MapChanges } from '../../src/host/port.js';
 import { PARENT_SPACE } from '../../src/nesting/parent.js';
 import { GUEST_RID } from './nested-guests.js';

@@ -1,5 +1,6 @@
 /** A peer that walks tables itself, as the bridge does: what it was told, and what it finds. */
-import { type Iommu, noWalkTables, type WalkTables } from '../../src/device/iommu.js';
+import type { Iommu } from '../../src/device/iommu.js';
+import { noWalkTables, type WalkTables } from '../../src/device/tables.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { WALK, WalkResult } from '../../src/walk/types.js';
 import { walk } from '../../src/walk/walk.js';

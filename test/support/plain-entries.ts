@@ -3,7 +3,7 @@
  * numbers of the whole entry: VT-d §6.5.2, IHI 0070 chapter 4. Shares nothing with the tables that
  * the models use.
  */
-import { ANY } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
 import type { Dropped } from '../../src/sim/sim-iotlb.js';
 
 /** What a plain entry does; undefined: it is not plain. */

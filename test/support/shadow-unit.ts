@@ -1,5 +1,6 @@
 /** A shadow without a session: tables in an array, and a host that says what it was asked for. */
-import { ANY, THROUGH } from '../../src/device/iommu.js';
+import { ANY } from '../../src/base/ids.js';
+import { THROUGH } from '../../src/device/tables.js';
 import type { ShadowEvent } from '../../src/events/events.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import type { DeviceSpace } from '../../src/shadow/device-space.js';

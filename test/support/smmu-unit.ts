@@ -2,12 +2,12 @@
  * An SMMUv3 with array memory and outputs that record what they are told: for the model's unit
  * tests.
  */
+import { NO_PASID } from '../../src/base/ids.js';
 import {
   type InvalidateScope,
   type Iommu,
   MAX_SPANS,
   type ModelEvent,
-  NO_PASID,
   type PageRequest,
   REQUEST,
   SPAN_WORDS,

@@ -2,11 +2,11 @@
  * A unit with array memory and outputs that record what they are told: for the model's unit tests.
  */
 
+import { NO_PASID } from '../../src/base/ids.js';
 import {
   type InvalidateScope,
   MAX_SPANS,
   type ModelEvent,
-  NO_PASID,
   REQUEST,
   SPAN_WORDS,
   TRANSLATE_STATUS,

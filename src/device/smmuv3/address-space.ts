@@ -1,15 +1,9 @@
 /** Which address space each stream has. Reads structures afresh, caches nothing. */
-import {
-  type AddressSpaceTables,
-  ANY,
-  type InvalidateScope,
-  NO_PASID,
-  NO_TAG,
-  type SpacesView,
-  THROUGH,
-} from '../iommu.js';
+import { ANY, NO_PASID, NO_TAG } from '../../base/ids.js';
+import type { InvalidateScope, SpacesView } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import { NO_DOMAIN } from '../spans.js';
+import { type AddressSpaceTables, THROUGH } from '../tables.js';
 import type { SmmuConfig } from './config.js';
 import type { Control } from './control.js';
 import { Fault, OK } from './fault.js';

@@ -18,10 +18,11 @@ import {
   tlbi,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import { CMD } from '../../spec/smmuv3/commands.js';
 import { CR0 } from '../../spec/smmuv3/registers.js';
 import { CD, EATS, S1DSS, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { NO_PASID, REQUEST, TRANSLATE_STATUS } from '../iommu.js';
+import { REQUEST, TRANSLATE_STATUS } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;

@@ -6,6 +6,8 @@
  * (nothing, where nothing is mapped), with Unsupported Request where ATS is not allowed, with
  * Completer Abort where the configuration is wrong.
  */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { EVENT } from '../../spec/smmuv3/events.js';
@@ -13,15 +15,7 @@ import { CR0 } from '../../spec/smmuv3/registers.js';
 import { EATS, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
-import {
-  ACCESS,
-  ANY,
-  NO_PASID,
-  REQUEST,
-  TRANSLATE_STATUS,
-  type TranslateRequest,
-  type TranslateResult,
-} from '../iommu.js';
+import { ACCESS, REQUEST, TRANSLATE_STATUS, type TranslateRequest, type TranslateResult } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';

@@ -12,6 +12,7 @@ import {
   TestSmmu,
   tlbi,
 } from '../../../test/support/smmu-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import {
   CMD,
   CMD_ATC_INV,
@@ -27,7 +28,7 @@ import {
 } from '../../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_PROD, CR0, GERROR_IRQ_CFG0, IRQ_CTRL } from '../../spec/smmuv3/registers.js';
 import { CD, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, DEVICE_TLB, NO_PASID, WIRE } from '../iommu.js';
+import { DEVICE_TLB, WIRE } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;

@@ -3,6 +3,8 @@
  * does, and what the peer may do of it. IHI 0070 chapter 4. A new command is a row here with the
  * function that it names, and a row with its opcode and layout in src/spec/smmuv3/commands.ts.
  */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { PAGE_LOG2 } from '../../base/page.js';
 import {
   ATC_INV_ALL,
@@ -21,7 +23,7 @@ import {
   RANGE_ALL,
   TLBI_TG_GRANULE,
 } from '../../spec/smmuv3/commands.js';
-import { ANY, type IommuOutputs, NO_PASID, PAGE_RESPONSE } from '../iommu.js';
+import { type IommuOutputs, PAGE_RESPONSE } from '../iommu.js';
 import { type Plain, plainCommands } from '../peer-queue.js';
 import { type SmmuConfig, STREAM_ID_BITS } from './config.js';
 import type { DeviceInvalidations } from './device-invalidations.js';

@@ -2,8 +2,10 @@
  * CMD_ATC_INV: invalidations of what devices keep, until a CMD_SYNC has seen their ends. IHI 0070
  * §3.9.1.4, §4.5.1.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { ATC_INV_ALL, CMD_ATC_INV } from '../../spec/smmuv3/commands.js';
-import { DEVICE_TLB, type IommuOutputs, NO_PASID } from '../iommu.js';
+import { DEVICE_TLB, type IommuOutputs } from '../iommu.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { type SmmuConfig, STREAM_ID_BITS } from './config.js';
 

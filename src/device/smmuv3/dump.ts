@@ -2,13 +2,15 @@
  * The SMMU as a tree for people: registers with named bits, then streams → context descriptors →
  * translations.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { hex, hex64 } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { eventName } from '../../spec/smmuv3/events.js';
 import { STRTAB_BASE, STRTAB_BASE_CFG, STRTAB_FMT } from '../../spec/smmuv3/registers.js';
 import { CD, STE, STE_CONFIG, STE_CONFIG_BIT } from '../../spec/smmuv3/structures.js';
 import { fieldText, leavesNode } from '../dump-text.js';
-import { ACCESS, type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
+import { ACCESS, type DumpNode, type DumpOptions } from '../iommu.js';
 import { KIND, Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';

@@ -1,4 +1,6 @@
 /** The Event queue. IHI 0070 §3.5, §7.2, §7.3, §7.4. */
+
+import { NO_PASID } from '../../base/ids.js';
 import { PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { maskIn, shiftOf } from '../../spec/define.js';
@@ -22,7 +24,7 @@ import {
   IRQ_CTRL,
 } from '../../spec/smmuv3/registers.js';
 import type { ModelCounters } from '../counters.js';
-import { ACCESS, type IommuOutputs, NO_PASID, type TranslateRequest, WIRE } from '../iommu.js';
+import { ACCESS, type IommuOutputs, type TranslateRequest, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import { ABORTED, type Fault } from './fault.js';
 import { GERROR_BIT, type GlobalErrors } from './global-errors.js';

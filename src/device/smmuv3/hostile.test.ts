@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { COMMAND_QUEUE, QUEUE_LOG2, SID, STREAM_TABLE, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { CD, STE } from '../../spec/smmuv3/structures.js';
-import { ANY, MAX_SPANS, NO_PASID, SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from '../iommu.js';
+import { MAX_SPANS, SPAN_WORDS, TRANSLATE_STATUS, type TranslateResult } from '../iommu.js';
 
 const OFFSETS = [
   0x20, 0x28, 0x2c, 0x44, 0x50, 0x60, 0x64, 0x68, 0x70, 0x80, 0x84, 0x88, 0x90, 0x94, 0x98, 0x9c, 0xa0, 0xa8,

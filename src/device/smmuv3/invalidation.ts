@@ -6,9 +6,10 @@
  * on its configuration. A forgotten TLBI stays visible: the model's own TLB keeps the entry.
  */
 
+import { ANY } from '../../base/ids.js';
 import type { ModelCounters } from '../counters.js';
 import { DownstreamCaches } from '../downstream-caches.js';
-import { ANY, type IommuOutputs } from '../iommu.js';
+import type { IommuOutputs } from '../iommu.js';
 import { WHOLE_SPACE } from '../spans.js';
 import { STREAM_ID_BITS } from './config.js';
 import type { SmmuLookup } from './lookup.js';

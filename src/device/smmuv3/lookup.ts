@@ -2,6 +2,8 @@
  * From a StreamID and SubstreamID to their configuration: stream table, context descriptors and the
  * configuration cache. IHI 0070 §3.3, §3.21.1, §5.1 to §5.4; events §7.3.
  */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { rootBytes } from '../../spec/pagetable/vmsa.js';
@@ -20,7 +22,6 @@ import {
   STE_CONFIG_BIT,
 } from '../../spec/smmuv3/structures.js';
 import { StageTwo } from '../../walk/nested.js';
-import { ANY, NO_PASID } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import type { OwnedPasids } from '../pasid-commands.js';
 import type { RegisterFile } from '../registers.js';

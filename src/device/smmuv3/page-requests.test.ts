@@ -12,6 +12,7 @@ import {
   TestSmmu,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import { CMD, CMD_PRI_RESP, PRI_RESP } from '../../spec/smmuv3/commands.js';
 import {
   CR0,
@@ -23,7 +24,7 @@ import {
   PRIQ_PROD,
 } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { NO_PASID, PAGE_RESPONSE, WIRE } from '../iommu.js';
+import { PAGE_RESPONSE, WIRE } from '../iommu.js';
 
 const ENTRIES = 2 ** QUEUE_LOG2;
 const OVERFLOW = 0x8000_0000;

@@ -2,6 +2,8 @@
  * Page requests: the PRI queue, its overflow, and the answers that the SMMU gives by itself. IHI
  * 0070 chapter 8.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { PRI_ENTRY } from '../../spec/smmuv3/events.js';
@@ -15,7 +17,7 @@ import {
   PRIQ_PROD,
 } from '../../spec/smmuv3/registers.js';
 import { STE } from '../../spec/smmuv3/structures.js';
-import { ACCESS, type IommuOutputs, NO_PASID, PAGE_RESPONSE, type PageRequest, WIRE } from '../iommu.js';
+import { ACCESS, type IommuOutputs, PAGE_RESPONSE, type PageRequest, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';
 import { Fault, OK } from './fault.js';

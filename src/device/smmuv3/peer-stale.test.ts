@@ -5,9 +5,10 @@
 import { describe, expect, it } from 'vitest';
 import { wordsOf } from '../../../test/support/plain-entries.js';
 import { NG, READ, S1_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { plainStep } from '../../sim/sim-peer-queue.js';
 import { CODEC } from '../../wire/codec.js';
-import { ANY, type InvalidateScope, MAX_SPANS, NO_PASID, SPAN_WORDS } from '../iommu.js';
+import { type InvalidateScope, MAX_SPANS, SPAN_WORDS } from '../iommu.js';
 import type { PeerQueue } from '../peer-queue.js';
 
 const IOVA = 0x12_3456_0000n;

@@ -18,10 +18,11 @@ import {
   tlbi,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
+import { ANY } from '../../base/ids.js';
 import { CMD, CMD_STALL_TERM } from '../../spec/smmuv3/commands.js';
 import { CR0, EVENTQ_BASE, EVENTQ_PROD } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, RESUME, TRANSLATE_STATUS } from '../iommu.js';
+import { RESUME, TRANSLATE_STATUS } from '../iommu.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;

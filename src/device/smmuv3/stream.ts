@@ -2,8 +2,9 @@
  * What stream table and context descriptors say about one stream and substream: the input of a
  * translation.
  */
+
+import { ANY } from '../../base/ids.js';
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
-import { ANY } from '../iommu.js';
 import { KIND, type StageTables } from '../leaves.js';
 import { NO_DOMAIN } from '../spans.js';
 

@@ -1,13 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { READ, S1_LEAF, S2_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { GBPA } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import {
-  ANY,
   type DumpNode,
   type InvalidateScope,
   MAX_SPANS,
-  NO_PASID,
   SPAN_WORDS,
   type TranslateResult,
 } from '../iommu.js';

@@ -1,13 +1,8 @@
 /** Looking at an SMMU without touching it: dumps for people, enumeration for replay. */
+
+import { ANY } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import {
-  ACCESS,
-  ANY,
-  type DumpNode,
-  type DumpOptions,
-  type SurveyView,
-  type TranslateResult,
-} from '../iommu.js';
+import { ACCESS, type DumpNode, type DumpOptions, type SurveyView, type TranslateResult } from '../iommu.js';
 import { appendLeaves, KIND, Leaves } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';

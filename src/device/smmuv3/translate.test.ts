@@ -15,9 +15,11 @@ import {
   TestSmmu,
   WRITE,
 } from '../../../test/support/smmu-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { CR0 } from '../../spec/smmuv3/registers.js';
 import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { ANY, NO_PASID, noWalkTables, TRANSLATE_STATUS, type WalkTables } from '../iommu.js';
+import { TRANSLATE_STATUS } from '../iommu.js';
+import { noWalkTables, type WalkTables } from '../tables.js';
 
 const IOVA = 0x12_3456_7000n;
 const OUT = 0x40_0000n;

@@ -1,4 +1,6 @@
 /** Answering transactions: IHI 0070 §3.3.2, §3.4, §3.12, §7.3. */
+
+import { ANY } from '../../base/ids.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -6,16 +8,10 @@ import { CLASS, EVENT } from '../../spec/smmuv3/events.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import { WALK } from '../../walk/types.js';
 import type { ModelCounters } from '../counters.js';
-import {
-  ACCESS,
-  ANY,
-  MAX_SPANS,
-  type TranslateRequest,
-  type TranslateResult,
-  type WalkTables,
-} from '../iommu.js';
+import { ACCESS, MAX_SPANS, type TranslateRequest, type TranslateResult } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
+import type { WalkTables } from '../tables.js';
 import type { SmmuConfig } from './config.js';
 import { OK } from './fault.js';
 import type { Stream } from './stream.js';

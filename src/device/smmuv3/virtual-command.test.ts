@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ScriptedSpace } from '../../../test/support/scripted-pasids.js';
 import { READ, S1_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import { decode } from '../../spec/define.js';
 import { CR0 } from '../../spec/smmuv3/registers.js';
 import { CD, EATS, S1DSS, STE_CONFIG } from '../../spec/smmuv3/structures.js';
@@ -12,8 +13,9 @@ import {
   VCRSP,
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/smmuv3/virtual-commands.js';
-import { NO_PASID, noTables, noWalkTables, REQUEST, THROUGH, TRANSLATE_STATUS } from '../iommu.js';
+import { REQUEST, TRANSLATE_STATUS } from '../iommu.js';
 import { PASID_ANSWER } from '../pasid-space.js';
+import { noTables, noWalkTables, THROUGH } from '../tables.js';
 
 const ON = { 'virtual-commands': 'on' };
 const NULL = 0;

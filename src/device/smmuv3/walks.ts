@@ -3,6 +3,8 @@
  * found. Ordinary transactions and ATS translation requests share it. IHI 0070 §3.17, §7.3.12 to
  * §7.3.16.
  */
+
+import { ANY } from '../../base/ids.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
@@ -11,7 +13,7 @@ import { StageTwo, walkNested } from '../../walk/nested.js';
 import { WALK, WalkResult } from '../../walk/types.js';
 import { walk } from '../../walk/walk.js';
 import type { ModelCounters } from '../counters.js';
-import { ACCESS, ANY, type TranslateRequest } from '../iommu.js';
+import { ACCESS, type TranslateRequest } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import type { SmmuConfig } from './config.js';
 import { Fault } from './fault.js';

@@ -1,13 +1,7 @@
 /** Which address space each requester has. Reads structures afresh, caches nothing. */
-import {
-  type AddressSpaceTables,
-  ANY,
-  type InvalidateScope,
-  NO_PASID,
-  NO_TAG,
-  type SpacesView,
-  THROUGH,
-} from '../iommu.js';
+import { ANY, NO_PASID, NO_TAG } from '../../base/ids.js';
+import type { InvalidateScope, SpacesView } from '../iommu.js';
+import { type AddressSpaceTables, THROUGH } from '../tables.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
 import type { GlobalCommand } from './global-command.js';
 import { OK, type VtdLookup } from './lookup.js';

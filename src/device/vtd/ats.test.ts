@@ -7,10 +7,11 @@ import {
   TestMachine,
   WRITE,
 } from '../../../test/support/vtd-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import { decode } from '../../spec/define.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { ECAP_REG } from '../../spec/vtd/registers.js';
-import { ATS, NO_PASID, REQUEST, TRANSLATE_STATUS } from '../iommu.js';
+import { ATS, REQUEST, TRANSLATE_STATUS } from '../iommu.js';
 
 const RID = 0x0098;
 const PASID = 8;

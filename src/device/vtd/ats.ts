@@ -2,15 +2,15 @@
  * Devices with a TLB of their own: translation requests and translated requests. VT-d §4.2, Table
  * 30.
  */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { PAGE_LOG2 } from '../../base/page.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { COMPLETION, completionOf, FAULT } from '../../spec/vtd/faults.js';
 import {
   ACCESS,
-  ANY,
   ATS,
-  NO_PASID,
   REQUEST,
   TRANSLATE_STATUS,
   type TranslateRequest,

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { contextEntry, descriptor, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { CC_INV_DSC, IOTLB_INV_DSC, PC_INV_DSC } from '../../spec/vtd/descriptors.js';
 import { FAULT } from '../../spec/vtd/faults.js';
-import { ANY, NO_PASID, noWalkTables } from '../iommu.js';
+import { noWalkTables } from '../tables.js';
 
 const RID = 0x18;
 const page = (did: number, address: number): Uint32Array =>

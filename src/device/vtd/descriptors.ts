@@ -4,6 +4,8 @@
  * row here with the function that it names, and a row with its type and layout in
  * src/spec/vtd/descriptors.ts.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import type { Layout } from '../../spec/define.js';
 import {
   CC_INV_DSC,
@@ -21,7 +23,7 @@ import {
   RESPONSE_CODE,
 } from '../../spec/vtd/descriptors.js';
 import { CC_GRANULARITY, IOTLB_GRANULARITY, IQEI, TTM } from '../../spec/vtd/registers.js';
-import { type IommuOutputs, NO_PASID } from '../iommu.js';
+import type { IommuOutputs } from '../iommu.js';
 import { type Plain, plainCommands } from '../peer-queue.js';
 import type { VtdConfig } from './config.js';
 import type { VtdDeviceTlbs } from './device-tlbs.js';

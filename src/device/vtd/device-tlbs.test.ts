@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { contextEntry, descriptor, TestMachine } from '../../../test/support/vtd-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import {
   DEV_TLB_INV_DSC,
   INV_WAIT_DSC,
@@ -7,7 +8,7 @@ import {
   P_DEV_TLB_INV_DSC,
 } from '../../spec/vtd/descriptors.js';
 import { FECTL_REG, FSTS_REG, IQEI, IQERCD_REG, IQH_REG } from '../../spec/vtd/registers.js';
-import { DEVICE_TLB, NO_PASID } from '../iommu.js';
+import { DEVICE_TLB } from '../iommu.js';
 
 const SID = 0x0398;
 const PF = 0x0300;

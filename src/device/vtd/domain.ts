@@ -1,8 +1,8 @@
 /** What the tables say about one requester (and PASID): the input of a translation. */
 
+import { ANY } from '../../base/ids.js';
 import type { PageTableFormat } from '../../spec/pagetable/format.js';
 import { vtdFirstStage, vtdSecondStage } from '../../spec/pagetable/vtd.js';
-import { ANY } from '../iommu.js';
 import { KIND } from '../leaves.js';
 import type { VtdConfig } from './config.js';
 

@@ -2,6 +2,8 @@
  * The unit as a tree for people: registers with named bits, then root → context → PASID →
  * translations.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { hex, hex64 } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { faultName } from '../../spec/vtd/faults.js';
@@ -15,7 +17,7 @@ import {
   SM_CONTEXT_ENTRY,
   SM_ROOT_ENTRY,
 } from '../../spec/vtd/structures.js';
-import { type DumpNode, type DumpOptions, NO_PASID } from '../iommu.js';
+import type { DumpNode, DumpOptions } from '../iommu.js';
 import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';

@@ -1,4 +1,6 @@
 /** Primary fault logging, the fault status register and its event. VT-d §7.2, §7.3, §11.4.7. */
+
+import { NO_PASID } from '../../base/ids.js';
 import { maskIn, shiftOf } from '../../spec/define.js';
 import { faultName, isQualified } from '../../spec/vtd/faults.js';
 import {
@@ -10,7 +12,7 @@ import {
   IQERCD_REG,
 } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
-import { ACCESS, type IommuOutputs, NO_PASID, REQUEST, type TranslateRequest } from '../iommu.js';
+import { ACCESS, type IommuOutputs, REQUEST, type TranslateRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { EventInterrupt } from './event-interrupt.js';

@@ -7,10 +7,12 @@
  * depends on its configuration. A forgotten IOTLB invalidation stays visible: the model's own IOTLB
  * keeps the entry.
  */
+
+import { ANY } from '../../base/ids.js';
 import { CC_GRANULARITY, IOTLB_GRANULARITY } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
 import { DownstreamCaches } from '../downstream-caches.js';
-import { ANY, type IommuOutputs } from '../iommu.js';
+import type { IommuOutputs } from '../iommu.js';
 import type { VtdLookup } from './lookup.js';
 import { WHOLE_SPACE } from './spans.js';
 import type { VtdTranslator } from './translate.js';

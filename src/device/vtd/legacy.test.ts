@@ -7,8 +7,9 @@ import {
   TestMachine,
   WRITE,
 } from '../../../test/support/vtd-unit.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { FAULT } from '../../spec/vtd/faults.js';
-import { ANY, NO_PASID, REQUEST } from '../iommu.js';
+import { REQUEST } from '../iommu.js';
 
 const RID = 0x0018;
 

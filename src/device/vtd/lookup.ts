@@ -2,6 +2,8 @@
  * From a requester to its domain: root, context, PASID-directory and PASID-table entries, with the
  * context-cache and the PASID-cache. VT-d §3.4, §6.2.2, §6.2.3, chapter 9; fault conditions §7.1.3.
  */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { maskIn } from '../../spec/define.js';
@@ -18,7 +20,7 @@ import {
   SM_ROOT_ENTRY,
   TT,
 } from '../../spec/vtd/structures.js';
-import { ACCESS, ANY, NO_PASID } from '../iommu.js';
+import { ACCESS } from '../iommu.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND, type VtdFormats } from './domain.js';
 import { checkPasidEntry, fillFromPasidEntry } from './pasid-entry.js';

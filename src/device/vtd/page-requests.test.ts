@@ -8,6 +8,7 @@ import {
   TestMachine,
   WRITE,
 } from '../../../test/support/vtd-unit.js';
+import { NO_PASID } from '../../base/ids.js';
 import { decode } from '../../spec/define.js';
 import { INV_WAIT_DSC, PAGE_GRP_RESP_DSC } from '../../spec/vtd/descriptors.js';
 import { FAULT } from '../../spec/vtd/faults.js';
@@ -21,7 +22,7 @@ import {
   PRS_REG,
 } from '../../spec/vtd/registers.js';
 import { PAGE_REQ_DSC } from '../../spec/vtd/structures.js';
-import { NO_PASID, PAGE_RESPONSE, type PageRequest } from '../iommu.js';
+import { PAGE_RESPONSE, type PageRequest } from '../iommu.js';
 
 const RID = 0x0098;
 const PASID = 8;

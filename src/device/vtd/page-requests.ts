@@ -2,6 +2,8 @@
  * Page requests of devices: the page request queue and its event. VT-d §7.4, §7.5, §6.5.3.1,
  * §11.4.11.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { PAGE_BYTES, PAGE_OFFSET } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
@@ -14,7 +16,7 @@ import {
 } from '../../spec/vtd/registers.js';
 import { PAGE_REQ_DSC, PAGE_REQUEST_TYPE } from '../../spec/vtd/structures.js';
 import type { ModelCounters } from '../counters.js';
-import { ACCESS, type IommuOutputs, NO_PASID, PAGE_RESPONSE, type PageRequest } from '../iommu.js';
+import { ACCESS, type IommuOutputs, PAGE_RESPONSE, type PageRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';

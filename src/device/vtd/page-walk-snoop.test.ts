@@ -9,7 +9,7 @@ import { READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { Random } from '../../../test/walk/world.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { WalkResult } from '../../walk/types.js';
-import { noWalkTables } from '../iommu.js';
+import { noWalkTables } from '../tables.js';
 
 const SEED = Number(process.env['VIOMMU_SEED'] ?? 20261130);
 const CASES = 500;

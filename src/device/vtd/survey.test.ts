@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { contextEntry, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
-import { ANY, type DumpNode, MAX_SPANS, NO_PASID, SPAN_WORDS, type TranslateResult } from '../iommu.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
+import { type DumpNode, MAX_SPANS, SPAN_WORDS, type TranslateResult } from '../iommu.js';
 
 const RID = 0x18;
 const PWSNP = 1n << 23n;

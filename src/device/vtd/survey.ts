@@ -1,13 +1,8 @@
 /** Looking at a unit without touching it: dumps for people, enumeration for replay. */
+
+import { ANY } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import {
-  ACCESS,
-  ANY,
-  type DumpNode,
-  type DumpOptions,
-  type SurveyView,
-  type TranslateResult,
-} from '../iommu.js';
+import { ACCESS, type DumpNode, type DumpOptions, type SurveyView, type TranslateResult } from '../iommu.js';
 import { appendLeaves, Leaves } from '../leaves.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
 import type { VtdDumper } from './dump.js';

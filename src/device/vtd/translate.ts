@@ -1,4 +1,6 @@
 /** Answering DMA requests: VT-d §3.4 to §3.8, §3.15, §6.2.4, §6.2.7. */
+
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { MISS } from '../../cache/entry-cache.js';
 import { type Iotlb, STAGE } from '../../cache/iotlb.js';
@@ -7,15 +9,8 @@ import { FAULT } from '../../spec/vtd/faults.js';
 import { Neighbours } from '../../walk/neighbours.js';
 import type { WalkResult } from '../../walk/types.js';
 import type { ModelCounters } from '../counters.js';
-import {
-  ACCESS,
-  ANY,
-  MAX_SPANS,
-  NO_PASID,
-  type TranslateRequest,
-  type TranslateResult,
-  type WalkTables,
-} from '../iommu.js';
+import { ACCESS, MAX_SPANS, type TranslateRequest, type TranslateResult } from '../iommu.js';
+import type { WalkTables } from '../tables.js';
 import type { VtdConfig } from './config.js';
 import { type Domain, KIND } from './domain.js';
 import { OK, type VtdLookup } from './lookup.js';

@@ -2,7 +2,7 @@
  * Objects as /dev/iommu has them: IOAS, paging and nested HWPTs, vIOMMUs, vDEVICEs, fault queues,
  * each with a number, and none of them destroyed while another one uses it.
  */
-import { NO_PASID } from '../../device/iommu.js';
+import { NO_PASID } from '../../base/ids.js';
 import { HostError } from '../host-errors.js';
 import type { HostInvalidations, HostPageRequest, MapChanges, NestedTable } from '../port.js';
 import { AddressSpace } from './host-address-space.js';

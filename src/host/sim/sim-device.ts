@@ -1,8 +1,9 @@
 /** A device that was assigned to a guest, and the DMA that it does. */
 
 import type { DeviceKind } from '../../assignment/request.js';
+import { NO_PASID } from '../../base/ids.js';
 import { belowHi, belowLo, join } from '../../base/u64.js';
-import { ACCESS, NO_PASID } from '../../device/iommu.js';
+import { ACCESS } from '../../device/iommu.js';
 import type { HostDevice } from '../port.js';
 import type { Endpoint } from './host-domain.js';
 import { newResult } from './unit.js';

@@ -4,7 +4,8 @@
  */
 import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/parent-pasids.js';
 import type { Container, HostKind } from '../../assignment/request.js';
-import { NO_PASID, PAGE_RESPONSE, type TranslateResult } from '../../device/iommu.js';
+import { NO_PASID } from '../../base/ids.js';
+import { PAGE_RESPONSE, type TranslateResult } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { HostError } from '../host-errors.js';
 import { type HostDriver, ridText } from './driver.js';

@@ -12,7 +12,8 @@
  * which of its ASIDs are still good, and has to say so whether or not they are in use.
  */
 import type { Level } from '../../assignment/request.js';
-import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
+import { NO_PASID } from '../../base/ids.js';
+import type { TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import { CMD, CMD_CFGI_CD, CMD_CFGI_CD_ALL, CMD_CFGI_STE, CMD_TLBI } from '../../spec/smmuv3/commands.js';
 import { EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';

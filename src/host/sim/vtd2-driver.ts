@@ -4,7 +4,8 @@
  * level and nothing else.
  */
 import type { Level } from '../../assignment/request.js';
-import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
+import { NO_PASID } from '../../base/ids.js';
+import type { TranslateResult } from '../../device/iommu.js';
 import { pack, type Words } from '../../spec/define.js';
 import {
   EXTENDED_CONTEXT_ENTRY,

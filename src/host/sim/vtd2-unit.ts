@@ -6,10 +6,12 @@
  * one NESTE bit for all PASIDs. With it the PASID table and everything below is fetched through the
  * second level too (§3.8). Faults are numbered as in later revisions.
  */
+
+import { NO_PASID } from '../../base/ids.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
-import { NO_PASID, TRANSLATE_STATUS, type TranslateResult } from '../../device/iommu.js';
+import { TRANSLATE_STATUS, type TranslateResult } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { pack } from '../../spec/define.js';
 import {

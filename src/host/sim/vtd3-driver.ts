@@ -6,7 +6,8 @@
  * is one PASID table for each function, and it is the host's.
  */
 import type { Level } from '../../assignment/request.js';
-import { NO_PASID, type TranslateResult } from '../../device/iommu.js';
+import { NO_PASID } from '../../base/ids.js';
+import type { TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import {
   CC_INV_DSC,

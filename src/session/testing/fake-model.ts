@@ -4,15 +4,14 @@
  * when nothing is pending.
  */
 import { CodedError } from '../../base/errors.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
 import { type ModelCounters, zeroCounters } from '../../device/counters.js';
 import {
   ACCESS,
-  ANY,
   type DeviceView,
   type InvalidateScope,
   type Iommu,
   type IommuOutputs,
-  NO_PASID,
   type SpacesView,
   type SurveyView,
   TRANSLATE_STATUS,

@@ -21,7 +21,7 @@
  * It may be at work on a machine that people depend on: what it reads is bounded, and what is too
  * much has no verdict.
  */
-import { noTables, THROUGH } from '../../device/iommu.js';
+import { noTables, THROUGH } from '../../device/tables.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { CAUSE, type Cause, differenceOf, type HostDifference } from '../check.js';
 import { visitPieces } from '../compare.js';

@@ -2,7 +2,7 @@
  * What a guest asks to be invalidated, read from its own commands and structures: none of it has
  * been through a model, so a model that announces too little, or the wrong tags, is found out.
  */
-import { ANY } from '../../device/iommu.js';
+import { ANY } from '../../base/ids.js';
 import { LAST_PAGE } from '../pages.js';
 
 /** One invalidation that a guest asked for. {@link ANY} stands for every one. */

@@ -2,7 +2,7 @@
  * What an {@link Audit} knows of one device: its tags, what was asked for, and how things stood
  * before.
  */
-import { ANY } from '../../device/iommu.js';
+import { ANY } from '../../base/ids.js';
 import type { PieceVisitor } from '../compare.js';
 import { LAST_PAGE } from '../pages.js';
 import { PageRanges } from '../ranges.js';

@@ -3,7 +3,7 @@
  * so what is asked of one ASID has no verdict. (Where stores to tables are trapped, none is
  * needed.)
  */
-import { ANY } from '../../device/iommu.js';
+import { ANY } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_COMMAND, CMD, CMD_TLBI, COMMAND_BYTES, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
 import {

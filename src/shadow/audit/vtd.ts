@@ -1,6 +1,7 @@
 /** Commands and structures of a VT-d guest. VT-d §6.5, §9. */
+
+import { NO_PASID } from '../../base/ids.js';
 import { join } from '../../base/u64.js';
-import { NO_PASID } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
   ANY_DESCRIPTOR,
