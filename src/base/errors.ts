@@ -1,12 +1,13 @@
 /**
- * Errors that a peer, a user or the daemon itself causes: one table of number, name, meaning and consequence.
- * (What a guest does wrong is never an error here: it becomes the architected fault, a value.) The numbers
- * travel in `Error.code` and `Status.code` of the wire and are never reused.
+ * Errors that a peer, a user or the daemon causes: one table of number, name, meaning and effect. A
+ * guest's mistake is not an error here; it becomes the fault that the architecture names, a value.
+ * The numbers travel in `Error.code` and `Status.code` of the wire and are never reused.
  */
 
 /**
- * `connection` ends that connection, with an ERROR frame and a log line; `request` is answered with the code
- * and nothing else happens; `process` stops a command before it starts.
+ * What an error does. `connection` ends the connection, with an ERROR frame and a line in the log.
+ * `request` is the answer to that request and has no other effect. `process` stops a command before
+ * it starts.
  */
 export type Severity = 'connection' | 'request' | 'process';
 
@@ -15,7 +16,7 @@ export interface ErrorEntry {
   readonly severity: Severity;
   /** Whether connecting again, unchanged, can help. */
   readonly reconnect: boolean;
-  /** What it means, for the documentation; `CodedError.message` says what happened in the case at hand. */
+  /** For the documentation. What happened in the case at hand is `CodedError.message`. */
   readonly meaning: string;
 }
 
@@ -36,10 +37,10 @@ export const ERRORS = {
     4,
     'connection',
     false,
-    'a message that is not allowed at this point or on this channel',
+    'a message that is not allowed at this point, or not on this channel',
   ),
   NOT_NEGOTIATED: entry(5, 'connection', false, 'a message whose feature is not in force'),
-  UNEXPECTED_REPLY: entry(6, 'connection', false, 'a reply that nobody asked for'),
+  UNEXPECTED_REPLY: entry(6, 'connection', false, 'a reply to no request'),
   BAD_BODY: entry(7, 'connection', false, 'a body that is not the message its type names'),
   MISSING_DESCRIPTOR: entry(8, 'connection', false, 'fewer file descriptors than the message needs'),
   EXTRA_DESCRIPTOR: entry(9, 'connection', false, 'more file descriptors than the message takes'),
@@ -75,7 +76,7 @@ export const ERRORS = {
     45,
     'request',
     false,
-    'a rule forbids to assign this device to this guest in this way',
+    'a rule forbids this way of assigning this device to this guest',
   ),
   // The daemon.
   INTERNAL: entry(50, 'connection', true, 'a defect of the daemon; the log has the stack'),
@@ -86,7 +87,7 @@ export const ERRORS = {
     60,
     'process',
     false,
-    'somebody already answers on this socket, or it is not a socket',
+    'another process answers on this socket, or it is not a socket',
   ),
   BAD_SOCKET_PATH: entry(61, 'process', false, 'a socket path that cannot be used'),
 } as const satisfies Readonly<Record<string, ErrorEntry>>;
@@ -112,7 +113,7 @@ const NAME_OF = new Map<number, ErrorName>(
   (Object.keys(ERRORS) as ErrorName[]).map((name) => [ERRORS[name].code, name]),
 );
 
-/** The name of a code that came over the wire, or `code N` for one that this version does not know. */
+/** The name of a code from the wire; `code N` for one that this version does not know. */
 export function errorName(code: number): string {
   return NAME_OF.get(code) ?? `code ${code}`;
 }

@@ -42,7 +42,7 @@ export const CONTROL_ERRORS = {
   badParams: 'a parameter is missing or has the wrong type',
   noSuchVm: 'no virtual machine of that name is connected',
   ambiguousVm: 'several virtual machines are connected; name one',
-  gone: 'the virtual machine disconnected meanwhile',
+  gone: 'the virtual machine disconnected before the answer',
   internal: 'the daemon failed to answer; its log says why',
 } as const;
 export type ControlErrorCode = keyof typeof CONTROL_ERRORS;

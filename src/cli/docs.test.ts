@@ -5,7 +5,7 @@ import { ERRORS } from '../base/errors.js';
 import { HOST_ERRORS } from '../host/host-errors.js';
 import type { Field } from '../spec/define.js';
 import { VCMD_COMMAND, VCRSP_STATUS, VIRTUAL_COMMAND_REGISTERS } from '../spec/smmuv3/virtual-commands.js';
-import { MESSAGE } from '../wire/frame.js';
+import { FEATURE, MESSAGE } from '../wire/frame.js';
 import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
 import { run } from './program.js';
 import { fakeServices, testContext } from './testing/fakes.js';
@@ -56,9 +56,31 @@ describe('docs/protocol.md', () => {
     for (const method of CONTROL_METHODS) expect(text).toContain(`| \`${method}\` `);
   });
 
-  it('names every message', () => {
-    for (const name of Object.keys(MESSAGE)) expect(doc('protocol.md')).toMatch(new RegExp(`\\b${name}\\b`));
+  it('has exactly the features of the contract', () => {
+    const rows = Object.entries(FEATURE).map(([name, mask]) => [String(Math.log2(mask)), `\`${name}\``]);
+    expect(table(doc('protocol.md'), 'features').map((row) => row.slice(0, 2))).toEqual(rows);
   });
+
+  it.each([
+    ['front', 'Front', [1, 63]],
+    ['backend', 'Backend', [64, 126]],
+  ] as const)(
+    'has each message of the %s channel once, and says which have replies',
+    (mark, service, [a, b]) => {
+      const contract = readFileSync(new URL('../../proto/viommu.proto', import.meta.url), 'utf8');
+      const calls = new RegExp(`^service ${service} {([^}]*)`, 'm').exec(contract)?.[1] ?? '';
+      const answered = new Set([...calls.matchAll(/rpc (\w+)/g)].map((match) => match[1]));
+      // REG_WRITE has a reply only where it asks for one.
+      answered.delete('REG_WRITE');
+      const expected = Object.entries(MESSAGE)
+        .filter(([, number]) => number >= a && number <= b)
+        .map(([name]) => [name, answered.has(name) ? 'yes' : 'no']);
+      const rows = table(doc('protocol.md'), mark).flatMap(([names = '', reply]) =>
+        names.split(', ').map((name) => [name.replaceAll('`', ''), reply]),
+      );
+      expect(rows.sort()).toEqual(expected.sort());
+    },
+  );
 });
 
 describe('docs/cli.md', () => {

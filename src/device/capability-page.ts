@@ -79,8 +79,8 @@ const SUBJECTS: readonly Subject[] = [
   },
 ];
 
-/** A unit's outputs when nobody is there. */
-const NOBODY: IommuOutputs = {
+/** Outputs that lead nowhere, for a unit without a session. */
+const NO_OUTPUTS: IommuOutputs = {
   invalidate: () => {},
   pendingAcks: () => 0,
   interrupt: () => {},
@@ -156,6 +156,6 @@ function optionsText(options: Options): string {
 function words({ model }: Subject, options: Options): Uint32Array {
   const registers = new Uint32Array(modelRegisterBytes(model) / 4);
   const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
-  createModel(model, options, { memory, registers, outputs: NOBODY });
+  createModel(model, options, { memory, registers, outputs: NO_OUTPUTS });
   return registers;
 }

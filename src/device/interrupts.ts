@@ -32,9 +32,9 @@ export interface InterruptResult {
 /** Interrupt remapping. */
 export interface InterruptView {
   /**
-   * Answers one request; records the architected fault when there is one, unless it is a look. Fills
-   * `result` completely. With `answersMayBeKept` of the model the answer may be kept until its entry
-   * is invalidated.
+   * Answers one request, and records the architected fault when there is one, unless the request is
+   * a look. Fills `result` completely. Where the model's `answersMayBeKept` says so, the answer may
+   * be kept until its entry is invalidated.
    */
   remap(request: InterruptRequest, result: InterruptResult): void;
 }

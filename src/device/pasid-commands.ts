@@ -51,8 +51,9 @@ export class PasidCommands {
   #waiting: number = WAITING.FOR_NOTHING;
 
   /**
-   * @param lost hears of each PASID that the guest has no more, except by a reset
-   * @param ended takes the end of a command: one of {@link PASID_OUTCOME}, and the PASID that was allocated or 0
+   * @param lost called for each PASID that the guest loses, except by a reset
+   * @param ended called when a command ends, with one of {@link PASID_OUTCOME}, and the PASID that
+   * was allocated or 0
    */
   constructor(
     owned: OwnedPasids,

@@ -1,4 +1,4 @@
-/** Tables of a requester as a model describes them to those that read or walk them by themselves. */
+/** The tables of a requester, as a model describes them to readers that walk them themselves. */
 
 import { ANY, NO_TAG } from '../base/ids.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';

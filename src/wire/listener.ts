@@ -68,7 +68,7 @@ function removeStale(path: string): void {
     unlinkSync(path);
     return;
   }
-  throw new CodedError('ADDRESS_IN_USE', `somebody already answers on ${path}`);
+  throw new CodedError('ADDRESS_IN_USE', `another process answers on ${path}`);
 }
 
 function listening(server: Server, fd: number): Promise<void> {

@@ -251,7 +251,7 @@ describe('the queue', () => {
     vm.submit(tlbi(CMD.TLBI_NH_ASID, { VMID: 7, ASID: 5 }), sync(), tlbi(CMD.TLBI_NSNH_ALL), sync());
     expect(vm.consumed).toBe(1);
     expect(vm.invalidations).toHaveLength(1);
-    // Meanwhile translations are answered.
+    // Translations are answered while it waits.
     expect(kept()).toBe(false);
     vm.acks = 0;
     vm.model.acknowledged();

@@ -32,7 +32,7 @@ export class DeviceInvalidations {
   /** Sends what a CMD_ATC_INV asks for. False: there is no room now. */
   send(words: Uint32Array): boolean {
     const sid = words[1];
-    // §4.1.7: a StreamID that cannot be is nobody's.
+    // §4.1.7: no device has a StreamID of more bits.
     if (sid >= 2 ** STREAM_ID_BITS) return true;
     // §4.5.1: without substreams the command is as one without SSV, of which Global is no part.
     const substream = CMD_ATC_INV.get.SSV(words) === 1 && this.#config.ssidBits > 0;

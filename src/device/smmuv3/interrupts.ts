@@ -33,9 +33,9 @@ export class Interrupts {
 
   /**
    * A 32-bit write of `data`; the wire when the address is zero (§3.18). A driver may let CMD_SYNC
-   * write to ordinary memory and poll it there, so memory is stored to at once. False: it is memory
-   * that can't be written; the caller reports the abort (§7.5). The unit does not learn what becomes
-   * of a write elsewhere.
+   * write to ordinary memory and poll it there, so memory is stored to at once. False: the address
+   * is memory that cannot be written; the caller reports the abort (§7.5). The unit does not learn
+   * what becomes of a write elsewhere.
    */
   message(addressLo: number, addressHi: number, data: number, wire: number): boolean {
     const lo = addressLo & ADDRESS_LO;

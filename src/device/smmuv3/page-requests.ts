@@ -81,7 +81,7 @@ export class SmmuPageRequests {
     this.#queue = new OutputQueue(place, file, memory, errors);
   }
 
-  /** Takes a page request, or a Stop Marker, which nobody ever answers. */
+  /** Takes a page request, or a Stop Marker, which is never answered. */
   take(request: PageRequest): void {
     const queue = this.#queue;
     // §6.3.9.5: the enable counts while SMMUEN is set only.

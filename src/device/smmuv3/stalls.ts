@@ -76,7 +76,7 @@ export class Stalls {
     this.#outputs = outputs;
   }
 
-  /** Power-on. Devices have been reset too: they hold nothing any more, and nobody is told. */
+  /** Power-on. No RESUME is sent: devices have been reset too, and hold no request any more. */
   reset(): void {
     for (const slot of this.#slots) slot.state = STATE.FREE;
     this.#waiting = [];

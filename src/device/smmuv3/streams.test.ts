@@ -124,7 +124,7 @@ describe('stream table', () => {
     expect(vm.fault(SID, IOVA, READ).name).toBe('C_BAD_STE');
     expect(vm.fault(SID + 1, IOVA, READ).name).toBe('C_BAD_STE');
     expect(vm.fault(SID + 2, IOVA, READ).name).toBe('C_BAD_CD');
-    // Without ATS nobody looks at EATS, without HYP nobody at STRW.
+    // EATS counts only with ATS, STRW only with HYP.
     expect(vm.fault(SID + 3, IOVA, READ).name).toBe('F_TRANSLATION');
   });
 

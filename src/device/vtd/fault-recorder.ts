@@ -186,7 +186,7 @@ export class FaultRecorder {
     this.#deviceTlbError(ITE, ITESID, sid << shiftOf(IQERCD_REG.fields.ITESID));
   }
 
-  /** An answer that nobody waits for; who sent it is not known (ICESID 0). §4.3 */
+  /** An answer to no request. Its sender is not known (ICESID 0). §4.3 */
   unexpectedCompletion(): void {
     this.#deviceTlbError(ICE, ICESID, 0);
   }

@@ -41,9 +41,9 @@ export class VtdTranslator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
-  /** Some were, of any domain, since everything outside was dropped. */
+  /** Some were, of any domain, since all downstream caches were dropped. */
   firstStageOut = false;
-  /** Domain-ids whose first stages somebody outside walks: 1 each. */
+  /** Domain-ids whose first-stage tables the peer walks: 1 each. */
   readonly firstStageWalked = new Uint8Array(0x10000);
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
   suppressed = false;
@@ -228,7 +228,7 @@ export class VtdTranslator {
     const neighbours = this.#neighbours;
     const { lo, hi } = request;
     if (this.#config.cachePolicy === 'none') {
-      // Nobody is to keep anything: the page itself is all there is to say.
+      // No cache may keep anything, so neighbours would be of no use.
       const permissions = (access === 0 ? walked.permissions : walked.cachable) & DATA;
       addSpan(result, lo, hi, walked.outLo, walked.outHi, walked.log2Size, permissions);
       return result.count;
