@@ -19,7 +19,10 @@ export interface InterruptRequest {
 export interface InterruptResult {
   /** {@link TRANSLATE_STATUS}.OK, or FAULT: it is blocked. */
   status: number;
-  /** The message to deliver to the processors: address and data. */
+  /**
+   * The message to deliver to the processors: address and data. Bits 31:8 of `hi` are bits 31:8 of
+   * the destination, whose bits 7:0 are in `lo`: one form for 8-bit and 32-bit APIC ids.
+   */
   lo: number;
   hi: number;
   data: number;

@@ -14,6 +14,7 @@ import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
 import { expectDescriptors } from './descriptors.js';
 import type { DeviceTlbs } from './device-tlbs.js';
+import type { InterruptRemapping } from './interrupts.js';
 import type { Invalidations } from './invalidation.js';
 import type { Shadowing } from './shadowing.js';
 import { notWaitedFor } from './unexpected-reply.js';
@@ -23,6 +24,7 @@ export interface Asked {
   readonly connection: Connection;
   readonly completions: Completions;
   readonly invalidations: Invalidations;
+  readonly interrupts: InterruptRemapping;
   readonly deviceTlbs: DeviceTlbs;
   readonly shadowing: Shadowing;
   readonly assigned: AssignedDevices;
@@ -51,6 +53,13 @@ export const BACKEND_ANSWERS: readonly (Handler | undefined)[] = (() => {
     mustBeDone(type, status);
     asked.invalidations.acknowledge(id);
   });
+  table[MESSAGE.INVALIDATE_INTERRUPTS] = answer(
+    MESSAGE.INVALIDATE_INTERRUPTS,
+    (asked, { type, id }, status) => {
+      mustBeDone(type, status);
+      asked.interrupts.acknowledge(id);
+    },
+  );
   table[MESSAGE.DEVICE_TLB] = answer(MESSAGE.DEVICE_TLB, (asked, { id }, { result }) => {
     if (!asked.deviceTlbs.answer(id, result, asked.connection.model as Iommu)) asked.completions.wakeModel();
   });

@@ -7,6 +7,7 @@ import type { Agreement } from './connection.js';
 import type { DeviceTable } from './devices.js';
 import { acceptHello, type Opened } from './handshake.js';
 import type { HostAnswers } from './host-answers.js';
+import type { InterruptRemapping } from './interrupts.js';
 import type { MemoryTable } from './memory-table.js';
 import type { RegisterWindow } from './register-window.js';
 import type { Requests } from './requests.js';
@@ -19,6 +20,7 @@ export interface FrontParts extends Opened {
   readonly memory: MemoryTable;
   readonly registers: RegisterWindow;
   readonly requests: Requests;
+  readonly interrupts: InterruptRemapping;
   readonly answers: HostAnswers;
 }
 
@@ -55,7 +57,7 @@ export type FrontTable = readonly (FrontEntry | undefined)[];
 /** The handlers of one session. */
 export function frontTable(parts: FrontParts): FrontTable {
   const table: (FrontEntry | undefined)[] = [];
-  const { memory, registers, requests } = parts;
+  const { memory, registers, requests, interrupts } = parts;
   table[MESSAGE.HELLO] = entry(
     body(CODEC.Hello, (frame, m) => acceptHello(parts, frame, m)),
     0,
@@ -73,6 +75,10 @@ export function frontTable(parts: FrontParts): FrontTable {
   table[MESSAGE.REG_WRITE] = entry(body(CODEC.RegWrite, (frame, m) => registers.write(frame, m)));
   table[MESSAGE.REG_READ] = look(body(CODEC.RegRead, (frame, m) => registers.read(frame, m)));
   table[MESSAGE.TRANSLATE] = look(body(CODEC.Translate, (frame, m) => requests.translate(frame, m)));
+  table[MESSAGE.REMAP_INTERRUPT] = look(
+    body(CODEC.RemapInterrupt, (frame, m) => interrupts.remap(frame, m)),
+    FEATURE.INTERRUPT_REMAPPING,
+  );
   table[MESSAGE.REPLAY] = look(
     body(CODEC.Replay, (frame, m) => requests.replay(frame, m)),
     FEATURE.NOTIFIERS,
@@ -130,6 +136,7 @@ function addDevices(table: (FrontEntry | undefined)[], parts: FrontParts): void 
       model.reset();
       deviceTlbs.forget();
       invalidations.invalidateAll();
+      parts.interrupts.invalidateAll();
       shadowing.shadow.markAllStale(model);
       assigned.reset();
       ports.event({ kind: 'reset' });

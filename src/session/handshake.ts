@@ -10,6 +10,7 @@ import type { AssignedDevices } from './assigned.js';
 import type { Agreement, Connection } from './connection.js';
 import { expectDescriptors } from './descriptors.js';
 import type { DeviceTlbs } from './device-tlbs.js';
+import type { InterruptRemapping } from './interrupts.js';
 import type { Invalidations } from './invalidation.js';
 import type { PeerCommands } from './peer-commands.js';
 import type { PeerWalks } from './peer-walks.js';
@@ -28,6 +29,7 @@ export interface Opened {
   readonly connection: Connection;
   readonly outputs: IommuOutputs;
   readonly invalidations: Invalidations;
+  readonly interrupts: InterruptRemapping;
   readonly deviceTlbs: DeviceTlbs;
   readonly peerCommands: PeerCommands;
   readonly walks: PeerWalks;
@@ -68,6 +70,8 @@ export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
   claim(page.control);
   const backend = ports.openBackend(frame.descriptors.shift() as number);
   opened.invalidations.open(backend);
+  const remapping = (hello.features & FEATURE.INTERRUPT_REMAPPING) !== 0;
+  opened.interrupts.open(remapping ? backend : undefined);
   opened.deviceTlbs.open((hello.features & FEATURE.ATS) !== 0 ? backend : undefined);
   opened.peerCommands.open(queues ? backend : undefined, page);
   opened.walks.open((hello.features & FEATURE.PEER_WALKS) !== 0 ? backend : undefined);
@@ -79,6 +83,9 @@ export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
     outputs: opened.outputs,
     ...(nesting ? { pasids: opened.assigned.pasids } : {}),
   });
+  if (model.interrupts !== undefined && !remapping) {
+    throw new CodedError('BAD_OPTION', 'intremap=on: this peer does not remap interrupts (feature 9)');
+  }
   const shadows = (hello.features & FEATURE.HOST_BATCH) !== 0;
   const tracking =
     shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.spaces.mapsInSilence === true;

@@ -9,6 +9,7 @@ import type { AssignedDevices } from './assigned.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
 import type { DeviceTlbs } from './device-tlbs.js';
+import type { InterruptRemapping } from './interrupts.js';
 import type { Invalidations } from './invalidation.js';
 import type { PeerCommands } from './peer-commands.js';
 
@@ -16,6 +17,7 @@ export class ModelOutputs implements IommuOutputs {
   readonly #connection: Connection;
   readonly #completions: Completions;
   readonly #invalidations: Invalidations;
+  readonly #interrupts: InterruptRemapping;
   readonly #peerCommands: PeerCommands;
   readonly #deviceTlbs: DeviceTlbs;
   readonly #assigned: AssignedDevices;
@@ -23,6 +25,7 @@ export class ModelOutputs implements IommuOutputs {
     connection: Connection,
     completions: Completions,
     invalidations: Invalidations,
+    interrupts: InterruptRemapping,
     peerCommands: PeerCommands,
     deviceTlbs: DeviceTlbs,
     assigned: AssignedDevices,
@@ -31,6 +34,7 @@ export class ModelOutputs implements IommuOutputs {
     this.#connection = connection;
     this.#completions = completions;
     this.#invalidations = invalidations;
+    this.#interrupts = interrupts;
     this.#peerCommands = peerCommands;
     this.#deviceTlbs = deviceTlbs;
     this.#assigned = assigned;
@@ -50,6 +54,11 @@ export class ModelOutputs implements IommuOutputs {
 
   interrupt(addressLo: number, addressHi: number, data: number): void {
     this.#interrupt(addressLo, addressHi, data, 0);
+  }
+
+  invalidateInterrupts(index: number, log2Count: number): void {
+    // As with translations.
+    if (this.#connection.model !== undefined) this.#interrupts.record(index, log2Count);
   }
 
   wire(line: number): void {

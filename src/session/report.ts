@@ -6,6 +6,7 @@ import type { NestingReport } from '../nesting/nesting.js';
 import type { DeviceCounters } from '../shadow/device-space.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { AssignedReport } from './assigned.js';
+import type { InterruptReport } from './interrupts.js';
 import type { Session } from './session.js';
 
 /** Counters that the bridge keeps in the control page. */
@@ -19,6 +20,10 @@ export interface BridgeCounters {
   readonly staleFills: number;
   readonly droppedEntries: number;
   readonly refused: number;
+  /** InterruptRemapping remapped inside the monitor, those asked for, and those that were not delivered. */
+  readonly interruptHits: number;
+  readonly interruptsAsked: number;
+  readonly interruptsBlocked: number;
   readonly writesSent: number;
   readonly writesHandled: number;
 }
@@ -66,6 +71,7 @@ export interface SessionReport {
    */
   readonly deviceTlbInvalidations: number;
   readonly pendingAcks: number;
+  readonly interrupts: InterruptReport;
   readonly shadow: readonly ShadowReport[];
   /** Looks at tables or differences for shadowing. */
   readonly shadowPasses: number;
@@ -105,6 +111,7 @@ export function reportOf(session: Session): SessionReport {
     invalidationsMerged: invalidations.merged,
     deviceTlbInvalidations: session.deviceTlbs.sent,
     pendingAcks: session.completions.pending,
+    interrupts: session.interrupts.report,
     shadow: Array.from(session.shadowing.shadow.devices, (space) => ({
       device: space.device,
       rid: space.rid,
@@ -135,6 +142,9 @@ function bridgeCounters(control: Uint32Array): BridgeCounters {
     staleFills: word(CONTROL.STALE_FILLS),
     droppedEntries: word(CONTROL.INVALIDATED),
     refused: word(CONTROL.REFUSED),
+    interruptHits: join(word(CONTROL.INTERRUPT_HITS_LO), word(CONTROL.INTERRUPT_HITS_HI)),
+    interruptsAsked: word(CONTROL.INTERRUPTS_ASKED),
+    interruptsBlocked: word(CONTROL.INTERRUPTS_BLOCKED),
     writesSent: word(CONTROL.SENT),
     writesHandled: word(CONTROL.HANDLED),
   };

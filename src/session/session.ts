@@ -29,6 +29,7 @@ import { DeviceTlbs } from './device-tlbs.js';
 import { DeviceTable } from './devices.js';
 import { type FrontTable, frontTable } from './front.js';
 import { HostAnswers } from './host-answers.js';
+import { InterruptRemapping } from './interrupts.js';
 import { Invalidations } from './invalidation.js';
 import { MemoryTable } from './memory-table.js';
 import { ModelOutputs } from './model-outputs.js';
@@ -51,6 +52,7 @@ export class Session {
   readonly invalidations = new Invalidations(this.devices, this.walks);
   readonly deviceTlbs = new DeviceTlbs();
   readonly completions: Completions;
+  readonly interrupts: InterruptRemapping;
   readonly shadowing: Shadowing;
   readonly assigned: AssignedDevices;
   readonly outputs: ModelOutputs;
@@ -74,21 +76,24 @@ export class Session {
     const model = (): Iommu | undefined => connection.model;
     const assigned = new AssignedDevices(ports, settings, devices, shadowing.shadow, model, changed);
     shadowing.assigned = assigned;
-    for (const work of [invalidations, assigned, shadowing]) completions.register(work);
+    const interrupts = new InterruptRemapping(connection, changed);
+    for (const work of [invalidations, interrupts, assigned, shadowing]) completions.register(work);
     this.connection = connection;
     this.shadowing = shadowing;
     this.completions = completions;
+    this.interrupts = interrupts;
     this.assigned = assigned;
     this.outputs = new ModelOutputs(
       connection,
       completions,
       invalidations,
+      interrupts,
       peerCommands,
       deviceTlbs,
       assigned,
       (event) => ports.event(event),
     );
-    this.answers = new HostAnswers(connection, completions, assigned, shadowing, invalidations);
+    this.answers = new HostAnswers(connection, completions, assigned, shadowing, invalidations, interrupts);
     this.memory = new MemoryTable(connection, ports, shadowing.shadow, assigned, this.answers);
     this.registers = new RegisterWindow(connection, completions, shadowing);
     this.requests = new Requests(connection, invalidations, walks, peerCommands, this.outputs);

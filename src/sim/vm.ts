@@ -16,9 +16,13 @@ import type {
   MsiWrite,
   Translation,
 } from './machine.js';
+import { SimInterrupts } from './sim-interrupts.js';
 import { SimIotlb, throughSpan } from './sim-iotlb.js';
 import { SimPeerQueue } from './sim-peer-queue.js';
 import { type RamRegion, SimRam } from './sim-ram.js';
+import type { SimVmOptions } from './vm-options.js';
+
+export type { SimVmOptions };
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
 const NOT_MEMORY = 40;
@@ -27,21 +31,6 @@ const DONE: M.Status = { code: 0, text: '' };
 
 /** It asks for every translation. */
 const OWN_FEATURES = ALL_FEATURES & ~FEATURE.PEER_WALKS;
-
-export interface SimVmOptions {
-  readonly name?: string;
-  readonly model?: string;
-  /** The model's options, e.g. `caching-mode`. */
-  readonly options?: Readonly<Record<string, string>>;
-  /** Bytes of RAM at address 0. Default 64 MiB; 0 = none yet. */
-  readonly ramBytes?: number;
-  /** False: RAM is served by messages instead of a shared file. Default true. */
-  readonly sharedMemory?: boolean;
-  /** Masks of the wire's features; default all but WALKS. */
-  readonly features?: number;
-  /** Bytes of the shared page file. Default: room for 128 KiB of registers. */
-  readonly sharedBytes?: number;
-}
 
 /** What the backend channel brought; tests look at it. */
 export interface Traffic {
@@ -61,6 +50,7 @@ export interface Traffic {
 export class SimVm implements Machine {
   readonly ram = new SimRam();
   readonly iotlb = new SimIotlb();
+  readonly remapped = new SimInterrupts((request) => this.client.request(MESSAGE.REMAP_INTERRUPT, request));
   readonly interrupts: MsiWrite[] = [];
   readonly edges: number[] = [];
   readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0, handedBatches: 0 };
@@ -96,7 +86,7 @@ export class SimVm implements Machine {
   readonly #sharedBytes: number;
   #sharedWords = new Int32Array(0);
   #sent = 0;
-  /** HOST_BATCHes, TRACKs and INVALIDATEs that name devices, modulo 2^32: HostSettleReply.sent counts the same. */
+  /** What HostSettleReply.sent counts, modulo 2^32. */
   #carriedOut = 0;
 
   private constructor(path: string, options: SimVmOptions) {
@@ -105,6 +95,7 @@ export class SimVm implements Machine {
     this.#sharedBytes = options.sharedBytes ?? SHARED.REGISTERS + 0x20000 + SHARED.RING_BYTES;
     this.client = Client.connect(path, {
       invalidate: (message) => this.#invalidate(message),
+      invalidateInterrupts: (message) => this.#invalidateInterrupts(message),
       interrupt: (message) => this.#interrupt(message),
       memRead: (message) => this.#memRead(message),
       memWrite: (message) => this.#memWrite(message),
@@ -283,6 +274,7 @@ export class SimVm implements Machine {
     const status = this.client.request(MESSAGE.RESET, {});
     if (status.code !== 0) throw new Error(`RESET refused: ${status.code} ${status.text}`);
     this.iotlb.clear();
+    this.remapped.clear();
     this.interrupts.length = 0;
     this.edges.length = 0;
     this.resumes.clear();
@@ -392,6 +384,12 @@ export class SimVm implements Machine {
     if (message.devices.length > 0) this.#carriedOut++;
     const base = (BigInt(message.hi >>> 0) << 32n) | BigInt(message.lo >>> 0);
     this.iotlb.invalidate({ ...message, base }, message.epoch);
+    return DONE;
+  }
+
+  #invalidateInterrupts(message: M.InvalidateInterrupts): M.Status {
+    this.#carriedOut++;
+    this.remapped.invalidate(message);
     return DONE;
   }
 

@@ -14,6 +14,8 @@ import type * as M from './messages.js';
 /** What the daemon asks of a monitor. Messages are reused: copy what is to be kept. */
 export interface BackendService {
   invalidate(message: M.Invalidate): M.Status;
+  /** Absent: the peer remaps no interrupts. */
+  invalidateInterrupts?(message: M.InvalidateInterrupts): M.Status;
   interrupt(message: M.Interrupt): void;
   memRead(message: M.MemRead): M.MemReadReply;
   memWrite(message: M.MemWrite): M.Status;
@@ -271,6 +273,8 @@ export class Client {
       service.interrupt(this.backend.body(CODEC.Interrupt));
     } else if (type === MESSAGE.INVALIDATE) {
       this.#reply(type, id, service.invalidate(this.backend.body(CODEC.Invalidate)));
+    } else if (type === MESSAGE.INVALIDATE_INTERRUPTS && service.invalidateInterrupts) {
+      this.#reply(type, id, service.invalidateInterrupts(this.backend.body(CODEC.InvalidateInterrupts)));
     } else if (type === MESSAGE.MEM_READ) {
       this.#reply(type, id, service.memRead(this.backend.body(CODEC.MemRead)));
     } else if (type === MESSAGE.MEM_WRITE) {

@@ -20,6 +20,7 @@ const FRONT = [
   MESSAGE.HOST_LISTEN,
   MESSAGE.HOST_SETTLE,
   MESSAGE.QUEUE_RAN,
+  MESSAGE.REMAP_INTERRUPT,
 ] as const;
 
 /** Registers that do something when they are written, within what both models have. */
@@ -37,6 +38,7 @@ const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.HOST_LISTEN]: FEATURE.HOST_BATCH,
   [MESSAGE.HOST_SETTLE]: FEATURE.HOST_BATCH,
   [MESSAGE.QUEUE_RAN]: FEATURE.QUEUES,
+  [MESSAGE.REMAP_INTERRUPT]: FEATURE.INTERRUPT_REMAPPING,
 };
 
 /** Requests that are answered at once. */
@@ -47,6 +49,7 @@ const ANSWERED: ReadonlySet<number> = new Set([
   MESSAGE.TRANSLATE,
   MESSAGE.REPLAY,
   MESSAGE.HOST_DEVICE,
+  MESSAGE.REMAP_INTERRUPT,
 ]);
 
 /** Requests that are answered when the host has done what they lead to. */
@@ -115,6 +118,11 @@ function fitFields(rng: Rng, type: number, features: number, message: Record<str
       if (mostly()) message['kind'] = features & FEATURE.ATS ? rng.below(3) : 0;
       if (rng.chance(0.5)) message['size'] = rng.pick([0, 1, 4, 8, 4096]);
       if (mostly()) message['mayStall'] = (features & FEATURE.STALLS) !== 0 && rng.chance(0.3);
+      return;
+    case MESSAGE.REMAP_INTERRUPT:
+      if (mostly()) message['rid'] = rng.below(0x10000);
+      if (mostly()) Object.assign(message, { addressHi: 0, addressLo: 0xfee0_0000 + rng.below(0x40000) * 4 });
+      if (rng.chance(0.8)) message['data'] = rng.below(0x10000);
       return;
     case MESSAGE.MEM_ADD:
       if (mostly() && !(features & FEATURE.REMOTE_MEMORY)) message['shared'] = true;

@@ -83,6 +83,21 @@ const AFTER_HELLO: readonly Breach[] = [
     after: (vm) => raw(vm, header(MESSAGE.REPLAY, 9, 0)),
   },
   {
+    name: 'an interrupt without remapping in force',
+    code: 'NOT_NEGOTIATED',
+    vm: { features: FEATURE.SHARED_MEMORY | FEATURE.SPANS },
+    after: (vm) => raw(vm, header(MESSAGE.REMAP_INTERRUPT, 9, 0)),
+  },
+  {
+    name: 'an interrupt to an address between doublewords',
+    code: 'BAD_ARGUMENT',
+    after: (vm) =>
+      vm.client.send(MESSAGE.REMAP_INTERRUPT, FLAG.NEED_REPLY, 5, CODEC.RemapInterrupt, {
+        ...CODEC.RemapInterrupt.create(),
+        addressLo: 0xfee0_0001,
+      }),
+  },
+  {
     name: 'remote memory that is not in force',
     code: 'NOT_NEGOTIATED',
     vm: { features: FEATURE.SHARED_MEMORY },

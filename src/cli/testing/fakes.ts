@@ -81,8 +81,12 @@ function fakeReport(session: string): SessionReport {
     staleFills: 0,
     droppedEntries: 0,
     refused: 0,
+    ...{ interruptHits: 0, interruptsAsked: 0, interruptsBlocked: 0 },
     writesSent: 0,
     writesHandled: 0,
+  };
+  const interrupts = {
+    ...{ asked: 0, blocked: 0, looks: 0, invalidationsSent: 0, invalidationsSuppressed: 0 },
   };
   const zeroNesting = { devices: 0, operations: 0, refused: 0, faultsForwarded: 0, faultsWithheld: 0 };
   return {
@@ -98,7 +102,7 @@ function fakeReport(session: string): SessionReport {
       devices: [],
     },
     ...{ epoch: 0, invalidationsSent: 0, invalidationsSuppressed: 0, invalidationsMerged: 0, pendingAcks: 0 },
-    deviceTlbInvalidations: 0,
+    ...{ deviceTlbInvalidations: 0, interrupts },
     ...{ shadow: [], assigned: [], nesting: zeroNesting, shadowPasses: 0 },
     ...{ frontFrames: 0, backendFrames: 0, counters: zero, commandsByPeer: 0, bridge },
   };

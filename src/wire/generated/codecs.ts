@@ -1077,6 +1077,131 @@ export const CODEC = {
       }
     },
   ),
+  RemapInterrupt: new Codec<M.RemapInterrupt>(
+    'RemapInterrupt',
+    (m) => {
+      m.rid = 0;
+      m.addressLo = 0;
+      m.addressHi = 0;
+      m.data = 0;
+      m.look = false;
+    },
+    (m, w) => {
+      if (m.rid) w.uint32(8).uint32(m.rid);
+      if (m.addressLo) w.uint32(21).fixed32(m.addressLo);
+      if (m.addressHi) w.uint32(29).fixed32(m.addressHi);
+      if (m.data) w.uint32(37).fixed32(m.data);
+      if (m.look) w.uint32(40).bool(m.look);
+    },
+    (m, r) => {
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
+        switch (tag) {
+          case 8:
+            m.rid = r.uint32();
+            break;
+          case 21:
+            m.addressLo = r.fixed32();
+            break;
+          case 29:
+            m.addressHi = r.fixed32();
+            break;
+          case 37:
+            m.data = r.fixed32();
+            break;
+          case 40:
+            m.look = r.bool();
+            break;
+          default:
+            r.skip(tag);
+        }
+      }
+    },
+  ),
+  RemapInterruptReply: new Codec<M.RemapInterruptReply>(
+    'RemapInterruptReply',
+    (m) => {
+      m.status = 0;
+      m.epoch = 0;
+      m.addressLo = 0;
+      m.addressHi = 0;
+      m.data = 0;
+      m.index = 0;
+      m.once = false;
+      m.passAll = false;
+    },
+    (m, w) => {
+      if (m.status) w.uint32(8).uint32(m.status);
+      if (m.epoch) w.uint32(21).fixed32(m.epoch);
+      if (m.addressLo) w.uint32(29).fixed32(m.addressLo);
+      if (m.addressHi) w.uint32(37).fixed32(m.addressHi);
+      if (m.data) w.uint32(45).fixed32(m.data);
+      if (m.index) w.uint32(48).uint32(m.index);
+      if (m.once) w.uint32(56).bool(m.once);
+      if (m.passAll) w.uint32(64).bool(m.passAll);
+    },
+    (m, r) => {
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
+        switch (tag) {
+          case 8:
+            m.status = r.uint32();
+            break;
+          case 21:
+            m.epoch = r.fixed32();
+            break;
+          case 29:
+            m.addressLo = r.fixed32();
+            break;
+          case 37:
+            m.addressHi = r.fixed32();
+            break;
+          case 45:
+            m.data = r.fixed32();
+            break;
+          case 48:
+            m.index = r.uint32();
+            break;
+          case 56:
+            m.once = r.bool();
+            break;
+          case 64:
+            m.passAll = r.bool();
+            break;
+          default:
+            r.skip(tag);
+        }
+      }
+    },
+  ),
+  InvalidateInterrupts: new Codec<M.InvalidateInterrupts>(
+    'InvalidateInterrupts',
+    (m) => {
+      m.epoch = 0;
+      m.index = 0;
+      m.log2Count = 0;
+    },
+    (m, w) => {
+      if (m.epoch) w.uint32(13).fixed32(m.epoch);
+      if (m.index) w.uint32(16).uint32(m.index);
+      if (m.log2Count) w.uint32(24).uint32(m.log2Count);
+    },
+    (m, r) => {
+      for (let tag = r.next(); tag !== 0; tag = r.next()) {
+        switch (tag) {
+          case 13:
+            m.epoch = r.fixed32();
+            break;
+          case 16:
+            m.index = r.uint32();
+            break;
+          case 24:
+            m.log2Count = r.uint32();
+            break;
+          default:
+            r.skip(tag);
+        }
+      }
+    },
+  ),
   MemRead: new Codec<M.MemRead>(
     'MemRead',
     (m) => {
@@ -2119,6 +2244,7 @@ export const BODY = {
   [MESSAGE.TABLE_WRITE]: CODEC.TableWrite,
   [MESSAGE.MAIL]: CODEC.Mail,
   [MESSAGE.QUEUE_RAN]: CODEC.QueueRan,
+  [MESSAGE.REMAP_INTERRUPT]: CODEC.RemapInterrupt,
   [MESSAGE.HOST_LISTEN]: CODEC.HostListen,
   [MESSAGE.HOST_SETTLE]: CODEC.HostSettle,
   [MESSAGE.HOST_DEVICE]: CODEC.HostDevice,
@@ -2136,6 +2262,7 @@ export const BODY = {
   [MESSAGE.HOST_BATCH]: CODEC.HostBatch,
   [MESSAGE.TRACK]: CODEC.Track,
   [MESSAGE.QUEUE]: CODEC.Queue,
+  [MESSAGE.INVALIDATE_INTERRUPTS]: CODEC.InvalidateInterrupts,
   [MESSAGE.PEER_WALK]: CODEC.PeerWalk,
   [MESSAGE.HOST_SPACE_CREATE]: CODEC.HostSpaceCreate,
   [MESSAGE.HOST_SPACE_DESTROY]: CODEC.HostSpaceDestroy,
@@ -2164,7 +2291,9 @@ export const REPLY = {
   [MESSAGE.HOST_SETTLE]: CODEC.HostSettleReply,
   [MESSAGE.TABLE_WRITE]: CODEC.TableWriteReply,
   [MESSAGE.HOST_DEVICE]: CODEC.HostDeviceReply,
+  [MESSAGE.REMAP_INTERRUPT]: CODEC.RemapInterruptReply,
   [MESSAGE.INVALIDATE]: CODEC.Status,
+  [MESSAGE.INVALIDATE_INTERRUPTS]: CODEC.Status,
   [MESSAGE.MEM_READ]: CODEC.MemReadReply,
   [MESSAGE.MEM_WRITE]: CODEC.Status,
   [MESSAGE.MEM_CAS]: CODEC.MemCasReply,

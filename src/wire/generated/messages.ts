@@ -194,8 +194,9 @@ export interface HostSettleReply {
   /** the host's mappings are what the guest's tables say */
   settled: boolean;
   /**
-   * If not settled: HOST_BATCHes, TRACKs and INVALIDATEs that name devices, sent since HELLO,
-   * modulo 2^32. The host's mappings are not right before the asker has carried out so many.
+   * If not settled: HOST_BATCHes, TRACKs, INVALIDATE_INTERRUPTS, and INVALIDATEs that name devices,
+   * sent since HELLO, modulo 2^32. The host's mappings are not right before the asker has carried
+   * out so many.
    */
   sent: number;
   /** only answers to TRACK are missing */
@@ -306,6 +307,46 @@ export interface Interrupt {
   data: number;
   /** output of the unit + 1, for an edge on it; 0: the message above */
   wire: number;
+}
+
+/** A write of four bytes to the interrupt range, without PASID. */
+export interface RemapInterrupt {
+  /** source-id: of the device, or of the IOxAPIC */
+  rid: number;
+  addressLo: number;
+  addressHi: number;
+  data: number;
+  /** what would become of it: records no fault */
+  look: boolean;
+}
+
+export interface RemapInterruptReply {
+  /** 0: the message below is delivered; 1: blocked */
+  status: number;
+  /** of the INVALIDATE_INTERRUPTS that the answer knows, modulo 2^32 */
+  epoch: number;
+  /** The message for the processors. Bits 31:8 of the high half are those of a 32-bit destination. */
+  addressLo: number;
+  addressHi: number;
+  data: number;
+  /** table entry that it comes from + 1; 0: of none */
+  index: number;
+  /** good for this message alone: must not be kept */
+  once: boolean;
+  /** all messages of all sources pass as they are, until all is dropped */
+  passAll: boolean;
+}
+
+/**
+ * Answered when nothing older than `epoch` is kept or under way for these entries, and copies that
+ * others have made (routes of a hypervisor) are renewed.
+ */
+export interface InvalidateInterrupts {
+  epoch: number;
+  /** the aligned block of 2^log2_count entries that this one is in */
+  index: number;
+  /** 16 and above: all, also what comes from no entry, and pass_all */
+  log2Count: number;
 }
 
 export interface MemRead {
@@ -618,6 +659,7 @@ export interface Bodies {
   [MESSAGE.TABLE_WRITE]: TableWrite;
   [MESSAGE.MAIL]: Mail;
   [MESSAGE.QUEUE_RAN]: QueueRan;
+  [MESSAGE.REMAP_INTERRUPT]: RemapInterrupt;
   [MESSAGE.HOST_LISTEN]: HostListen;
   [MESSAGE.HOST_SETTLE]: HostSettle;
   [MESSAGE.HOST_DEVICE]: HostDevice;
@@ -635,6 +677,7 @@ export interface Bodies {
   [MESSAGE.HOST_BATCH]: HostBatch;
   [MESSAGE.TRACK]: Track;
   [MESSAGE.QUEUE]: Queue;
+  [MESSAGE.INVALIDATE_INTERRUPTS]: InvalidateInterrupts;
   [MESSAGE.PEER_WALK]: PeerWalk;
   [MESSAGE.HOST_SPACE_CREATE]: HostSpaceCreate;
   [MESSAGE.HOST_SPACE_DESTROY]: HostSpaceDestroy;
@@ -663,7 +706,9 @@ export interface Replies {
   [MESSAGE.HOST_SETTLE]: HostSettleReply;
   [MESSAGE.TABLE_WRITE]: TableWriteReply;
   [MESSAGE.HOST_DEVICE]: HostDeviceReply;
+  [MESSAGE.REMAP_INTERRUPT]: RemapInterruptReply;
   [MESSAGE.INVALIDATE]: Status;
+  [MESSAGE.INVALIDATE_INTERRUPTS]: Status;
   [MESSAGE.MEM_READ]: MemReadReply;
   [MESSAGE.MEM_WRITE]: Status;
   [MESSAGE.MEM_CAS]: MemCasReply;

@@ -51,6 +51,8 @@ export const MESSAGE = {
   MAIL: 14,
   /** the ring of commands that the peer has carried out fills up */
   QUEUE_RAN: 15,
+  /** an interrupt message of a device */
+  REMAP_INTERRUPT: 16,
   HOST_LISTEN: 20,
   HOST_SETTLE: 21,
   /** an assigned device with host objects: how it is used */
@@ -79,6 +81,8 @@ export const MESSAGE = {
   TRACK: 73,
   /** which commands of the guest's queue the peer may carry out itself */
   QUEUE: 74,
+  /** remapped interrupts that the peer keeps */
+  INVALIDATE_INTERRUPTS: 75,
   /** how to walk a requester's tables */
   PEER_WALK: 76,
   HOST_SPACE_CREATE: 80,
@@ -120,6 +124,8 @@ export const FEATURE = {
   HOST_BATCH: 128,
   /** TRACK, TABLE_WRITE: stores to live page tables are announced */
   TRACKING: 256,
+  /** REMAP_INTERRUPT, INVALIDATE_INTERRUPTS */
+  INTERRUPT_REMAPPING: 512,
   /** PEER_WALK, Invalidate.structures: the peer may walk tables itself */
   PEER_WALKS: 1024,
   /** HOST_DEVICE and what follows from it: host objects of devices */
@@ -189,6 +195,14 @@ export const CONTROL = {
   DAEMON_SLEEPS: 17,
   /** daemon: its CPU's number + 1 */
   DAEMON_CPU: 18,
+  /** peer: interrupts remapped from what the peer keeps */
+  INTERRUPT_HITS_LO: 20,
+  /** peer: their high half */
+  INTERRUPT_HITS_HI: 21,
+  /** peer: interrupts asked for */
+  INTERRUPTS_ASKED: 22,
+  /** peer: interrupts that were not delivered */
+  INTERRUPTS_BLOCKED: 23,
   /** peer: REG_WRITEs sent */
   SENT: 32,
   /** peer: slots of the ring filled */
