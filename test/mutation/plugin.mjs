@@ -1,25 +1,41 @@
 /**
- * Stryker tries every mutant: this checker lets only those of the sample through, and this reporter
- * says how it goes.
+ * Stryker tries every mutant in the ranges that it is given: this runner lets only those of the
+ * sample through, and this reporter says how it goes.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
-import { declareClassPlugin, PluginKind } from '@stryker-mutator/api/plugin';
+import {
+  commonTokens,
+  declareClassPlugin,
+  declareFactoryPlugin,
+  PluginKind,
+  tokens,
+} from '@stryker-mutator/api/plugin';
+import { strykerPlugins as vitestPlugins } from '@stryker-mutator/vitest-runner';
 import { keyOf } from './sample.mjs';
 
 const { root, chosen, keep } = JSON.parse(readFileSync(process.env['VIOMMU_MUTANT_SAMPLE'], 'utf8'));
 const sampled = new Set(chosen);
 
-class SampleChecker {
-  async init() {}
+/** Of a test file that did not load Stryker says nothing. */
+const notLoaded = (vitest) =>
+  vitest.state.getFiles().some(({ tasks, result }) => tasks.length === 0 && result?.state === 'fail');
 
-  async check(mutants) {
-    const verdict = (mutant) =>
-      sampled.has(keyOf(root, mutant, 0))
-        ? { status: 'passed' }
-        : { status: 'compileError', reason: 'not in the sample' };
-    return Object.fromEntries(mutants.map((mutant) => [mutant.id, verdict(mutant)]));
-  }
+/**
+ * Stryker's runner for vitest. A checker would do to leave mutants out, but is a process more, and
+ * one more runner when it has ended.
+ */
+function createSampleRunner(injector) {
+  const runner = injector.injectFunction(vitestPlugins[0].factory);
+  const mutantRun = runner.mutantRun.bind(runner);
+  runner.mutantRun = async (options) => {
+    if (!sampled.has(keyOf(root, options.activeMutant, 0))) return { status: 'survived', nrOfTests: 0 };
+    const result = await mutantRun(options);
+    if (result.status !== 'survived' || !notLoaded(runner.ctx)) return result;
+    return { status: 'killed', killedBy: [], failureMessage: 'a file does not load', nrOfTests: 0 };
+  };
+  return runner;
 }
+createSampleRunner.inject = tokens(commonTokens.injector);
 
 class SampleReporter {
   #done = 0;
@@ -37,6 +53,6 @@ class SampleReporter {
 }
 
 export const strykerPlugins = [
-  declareClassPlugin(PluginKind.Checker, 'sample', SampleChecker),
+  declareFactoryPlugin(PluginKind.TestRunner, 'sample', createSampleRunner),
   declareClassPlugin(PluginKind.Reporter, 'sample', SampleReporter),
 ];

@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { EXCLUDED, keyOf, sample, sourcesOf, testsOf } from './sample.mjs';
+import { EXCLUDED, keyOf, rangeOf, sample, sourcesOf, testsOf } from './sample.mjs';
 
 const HERE = import.meta.dirname;
 const ROOT = join(HERE, '../..');
@@ -20,6 +20,7 @@ const HELP = `npm run mutants -- --folder FOLDER [--seed N] [--count N] [--keep 
   --count N        how many of them: default 300
   --keep FILE      results are kept here; what is there already is not tried again
   --most N         how many are tried now, at the most: with --keep, a long run in pieces
+  --jobs N         how many at a time: default 2
 `;
 
 /** Tests of a folder that stand elsewhere. */
@@ -39,6 +40,7 @@ const { values } = parseArgs({
     count: { type: 'string', default: '300' },
     keep: { type: 'string' },
     most: { type: 'string' },
+    jobs: { type: 'string', default: '2' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -83,7 +85,7 @@ async function mutantsOf(files) {
 }
 
 /** Tries these mutants. @returns {Promise<Record<string, string>>} the status of each */
-async function tryThem(chosen, files) {
+async function tryThem(chosen) {
   const directory = mkdtempSync(join(tmpdir(), 'viommu-mutants-'));
   const list = join(directory, 'sample.json');
   writeFileSync(list, JSON.stringify({ root: ROOT, chosen, keep: values.keep && resolve(values.keep) }));
@@ -92,18 +94,18 @@ async function tryThem(chosen, files) {
   Object.assign(process.env, ENVIRONMENT);
   try {
     const { Stryker } = await import('@stryker-mutator/core');
-    const named = new Set(chosen.map((key) => key.slice(0, key.indexOf(':'))));
     const results = await new Stryker({
-      mutate: files.filter((file) => named.has(file)),
+      mutate: [...new Set(chosen.map(rangeOf))],
       mutator: { excludedMutations: EXCLUDED },
-      testRunner: 'vitest',
+      testRunner: 'sample',
       vitest: { configFile: 'test/mutation/vitest.config.ts', related: false },
       plugins: [import.meta.resolve('@stryker-mutator/vitest-runner'), join(HERE, 'plugin.mjs')],
-      checkers: ['sample'],
       reporters: ['sample'],
       coverageAnalysis: 'perTest',
-      concurrency: 2,
-      timeoutMS: 10_000,
+      concurrency: Number(values.jobs),
+      // On a busy machine, too, what survives is slow and no "Timeout".
+      timeoutMS: 60_000,
+      timeoutFactor: 5,
       tsconfigFile: 'none',
       ignorePatterns: NOT_COPIED,
       tempDirName: '.stryker-tmp',
@@ -149,5 +151,5 @@ const drawn = sample(all, values.seed, Number(values.count));
 const kept = resultsOf(values.keep);
 const open = drawn.filter((key) => !(key in kept)).slice(0, Number(values.most ?? drawn.length));
 console.log(`mutants: ${all.length} in ${folder}, ${drawn.length} drawn, ${open.length} to try now`);
-if (open.length > 0) Object.assign(kept, await tryThem(open, files));
+if (open.length > 0) Object.assign(kept, await tryThem(open));
 print(drawn, all.length, kept);

@@ -45,6 +45,12 @@ export function keyOf(root, mutant, first) {
   return `${path}:${at} ${mutatorName} ${replacement}`;
 }
 
+/** Where a mutant is, as Stryker's option `mutate` has it: columns count from 0 there. */
+export function rangeOf(key) {
+  const [, path, line, column, endLine, endColumn] = /^([^:]+):(\d+):(\d+)-(\d+):(\d+) /.exec(key);
+  return `${path}:${line}:${column - 1}-${endLine}:${endColumn - 1}`;
+}
+
 /** `count` of these keys: the same ones for the same seed, whatever else there is. */
 export function sample(keys, seed, count) {
   const draw = (key) => createHash('sha256').update(`${seed} ${key}`).digest('hex');
