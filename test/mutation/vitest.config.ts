@@ -27,7 +27,8 @@ class LikelyFirst extends BaseSequencer {
 
 /**
  * For the mutation tester: the fast tests of one folder, which run.mjs names. The files share one
- * thread and the modules that they load, once for each mutant: loading takes longer than most tests.
+ * thread and the modules that they load, once for each mutant: loading takes longer than most
+ * tests.
  */
 export default defineConfig({
   test: {

@@ -201,4 +201,96 @@ describe('dump', () => {
     expect(find(nodes, 'first-stage 5-level')?.children).toHaveLength(1);
     expect(find(nodes, 'blocked')).toMatchObject({ note: expect.stringMatching(/SPT\.4/) });
   });
+
+  const tree = (vm: TestMachine, rid?: number): DumpNode =>
+    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 4, ...(rid !== undefined && { rid }) })[0];
+  const labels = (nodes: readonly DumpNode[] = []): string[] => nodes.map(({ label }) => label);
+
+  it('prints raw words by the width of what they are, the highest first', () => {
+    const { vm } = legacy();
+    vm.translate(RID, 0x7000n, WRITE);
+    const nodes = vm.model.survey.dump({ registers: true, tables: false, maxLeaves: 10 });
+    expect(find(nodes, 'RTADDR_REG')?.raw).toBe('0x0000000000001000');
+    expect(find(nodes, 'FRCD_REG[0]')?.raw).toBe('0x8000000500000018 0x0000000000007000');
+    expect(find(nodes, 'GCMD_REG')).toBeUndefined();
+  });
+
+  it('says why there are no tables to print', () => {
+    const vm = new TestMachine();
+    vm.setRoot(3);
+    expect(tree(vm)).toEqual({ label: 'root table at 0x1000', note: 'TTM 3 uses no tables' });
+    vm.setRoot(0, 0x40_0000);
+    expect(tree(vm)).toEqual({
+      label: 'root table at 0x400000',
+      children: [],
+      note: 'root[00] is not in memory',
+    });
+  });
+
+  it('prints one requester, or all of every bus, those too that only suppress faults', () => {
+    const { vm } = legacy();
+    vm.context(0x20, 2n, 0n);
+    vm.context(0x0301, ...contextEntry(0, 6, { tt: 2 }));
+    const all = tree(vm);
+    expect(labels(all.children)).toEqual(['root[00]', 'root[03]']);
+    expect(labels(all.children?.[0].children)).toEqual(['context 00:03.0', 'context 00:04.0']);
+    expect(all.children?.[0].children?.[1]).toMatchObject({ fields: { P: 0, FPD: 1 } });
+    expect(all.children?.[0].children?.[1].children).toBeUndefined();
+    const one = tree(vm, 0x0301);
+    expect(labels(one.children)).toEqual(['root[03]']);
+    expect(one.children?.[0].children).toMatchObject([
+      {
+        label: 'context 03:00.1',
+        raw: '0x0000000000000602 0x0000000000000009',
+        children: [{ label: 'pass-through' }],
+      },
+    ]);
+    expect(tree(vm, 0x0302).children).toMatchObject([{ label: 'root[03]', children: [] }]);
+  });
+
+  it('ends after 512 contexts, and says how many more there are', () => {
+    const vm = new TestMachine();
+    for (let rid = 0; rid < 514; rid++) vm.context(rid, ...contextEntry(0, 3, { tt: 2 }));
+    vm.setRoot(0);
+    const { children = [], note } = tree(vm);
+    expect(children.map((bus) => bus.children?.length)).toEqual([256, 256, 0]);
+    expect(note).toBe('2 more contexts');
+    vm.context(513, 0n, 0n);
+    vm.context(512, 0n, 0n);
+    expect(tree(vm).note).toBeUndefined();
+  });
+
+  it('prints both halves of a bus in scalable mode, and PASIDs wherever they are', () => {
+    const vm = new TestMachine();
+    vm.scalableContext(0x0108);
+    vm.setRoot(1);
+    expect(labels(tree(vm).children)).toEqual(['root[01]']);
+    const { directory } = vm.scalableContext(0x0198, { paside: true });
+    vm.pasidEntry(directory, 0, 1n | (4n << 6n), 3n);
+    vm.pasidEntry(directory, 65, 2n, 0n);
+    vm.pasidEntry(directory, 131, 1n | (4n << 6n), 4n);
+    const [bus] = tree(vm).children ?? [];
+    expect(labels(bus.children)).toEqual(['context 01:01.0', 'context 01:13.0']);
+    expect(bus.children?.[0].children).toEqual([]);
+    const upper = bus.children?.[1].children ?? [];
+    expect(labels(upper)).toEqual(['PASID 0x0 (RID_PASID)', 'PASID 0x41', 'PASID 0x83']);
+    expect(upper.map(({ fields, children }) => [fields?.['FPD'], fields?.['DID'], children?.length])).toEqual([
+      [0, 3, 1],
+      [1, 0, undefined],
+      [0, 4, 1],
+    ]);
+    expect(upper[2].raw).toBe('0x0000000000000000 0x0000000000000004 0x0000000000000101');
+  });
+
+  it('prints 64 PASIDs of a requester, and says that there are more', () => {
+    const vm = new TestMachine();
+    const { directory } = vm.scalableContext(RID, { paside: true });
+    for (let pasid = 1; pasid <= 64; pasid++) vm.pasidEntry(directory, pasid, 1n | (4n << 6n), 3n);
+    vm.setRoot(1);
+    const context = () => tree(vm, RID).children?.[0].children?.[0];
+    expect([context()?.children?.length, context()?.note]).toEqual([64, undefined]);
+    vm.pasidEntry(directory, 65, 1n | (4n << 6n), 3n);
+    vm.pasidEntry(directory, 66, 1n | (4n << 6n), 3n);
+    expect([context()?.children?.length, context()?.note]).toEqual([64, '1 or more further PASIDs']);
+  });
 });
