@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { READ, S1_LEAF, S2_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
+import { ENABLES, READ, S1_LEAF, S2_LEAF, SID, TestSmmu } from '../../../test/support/smmu-unit.js';
 import { ANY, NO_PASID } from '../../base/ids.js';
-import { GBPA } from '../../spec/smmuv3/registers.js';
-import { STE_CONFIG } from '../../spec/smmuv3/structures.js';
+import { pack } from '../../spec/define.js';
+import { CR0, GBPA, STRTAB_BASE, STRTAB_BASE_CFG } from '../../spec/smmuv3/registers.js';
+import { STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
 import {
   type DumpNode,
   type InvalidateScope,
@@ -150,5 +151,90 @@ describe('dump', () => {
     expect(table.children?.[2]).toMatchObject({ raw: '0x0000000000000001', fields: { Config: '0 (abort)' } });
     const [one] = vm.model.survey.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
     expect(one.children?.map(({ label }) => label)).toEqual(['STE 00:00.1']);
+  });
+
+  const table = (vm: TestSmmu): DumpNode =>
+    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 8 })[0];
+
+  it('prints raw words by the width of what they are, the highest that says something first', () => {
+    const vm = new TestSmmu().start();
+    const [{ children: registers = [] }] = vm.model.survey.dump({
+      registers: true,
+      tables: false,
+      maxLeaves: 1,
+    });
+    const raw = (name: string) => registers.find(({ label }) => label === name)?.raw;
+    expect([raw('SMMU_CR0'), raw('SMMU_STRTAB_BASE')]).toEqual(['0x0000000d', '0x0000000000008000']);
+    vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(vm.page(2)) });
+    const words = table(vm).children?.[0].raw?.split(' ');
+    expect(words).toHaveLength(4);
+    expect(words?.at(-1)).toBe('0x000000000000000d');
+  });
+
+  it('prints what each substream has, or why it has nothing', () => {
+    const vm = new TestSmmu().start();
+    const contexts = vm.page();
+    const root = vm.page();
+    vm.cd(contexts, { TTB0: root, ASID: 8, EPD1: 0, T1SZ: 16, TG1: 2, TTB1: vm.page() });
+    vm.cd(contexts + 5 * 64, { TTB0: root, ASID: 9 });
+    vm.cd(contexts + 15 * 64, { TTB0: root, ASID: 10 });
+    vm.ste(SID, { Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: contexts, S1CDMax: 4 });
+    vm.map(root, 0x1000n, 0x40_0000n, S1_LEAF);
+    const [stream] = table(vm).children ?? [];
+    expect(stream.note).toBeUndefined();
+    const found = stream.children?.map(({ label, note, fields }) => [label, note, fields?.['ASID']]);
+    expect(found).toEqual([
+      ['no SubstreamID', 'F_STREAM_DISABLED', undefined],
+      ['SubstreamID 0x5', undefined, 9],
+      ['SubstreamID 0xf', undefined, 10],
+    ]);
+    expect(stream.children?.[1].children).toMatchObject([{ children: [{ fields: { pages: 1 } }] }]);
+    // Requests without SubstreamID take the first descriptor, which has two halves.
+    vm.ste(SID, { Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: contexts, S1CDMax: 4, S1DSS: 2 });
+    expect(table(vm).children?.[0].children?.[0]).toMatchObject({ fields: { ASID: 8 }, children: [{}, {}] });
+    vm.cd(contexts, { V: 0 });
+    expect(table(vm).children?.[0].children?.[0]).toEqual({ label: 'no SubstreamID', note: 'C_BAD_CD' });
+    vm.ste(SID, { Config: STE_CONFIG.ABORT });
+    expect(table(vm).children?.[0].children).toEqual([{ label: 'no SubstreamID', note: 'aborted' }]);
+  });
+
+  it('looks for no substreams where there are none', () => {
+    const vm = new TestSmmu({ 'ssid-bits': '0' }).start();
+    vm.stage1(SID);
+    expect(labels(table(vm).children?.[0].children)).toEqual(['no SubstreamID', expect.any(String)]);
+  });
+
+  it('ends after 64 substreams of a stream and 512 streams, and says how many more there are', () => {
+    const vm = new TestSmmu();
+    const streams = vm.page(16);
+    vm.start();
+    vm.write32(CR0.offset, 0);
+    vm.write64(STRTAB_BASE.offset, streams);
+    vm.write32(STRTAB_BASE_CFG.offset, 10);
+    vm.write32(CR0.offset, ENABLES.ALL);
+    for (let sid = 0; sid < 515; sid++)
+      vm.store(streams + sid * 64, pack(STE, { V: 1, Config: STE_CONFIG.BYPASS }));
+    vm.store(streams + 513 * 64, new Uint32Array(16));
+    const { children = [], note } = table(vm);
+    expect([children.length, note]).toEqual([512, '2 more streams']);
+    const contexts = vm.page(2);
+    for (let ssid = 1; ssid < 67; ssid++) vm.cd(contexts + ssid * 64, { TTB0: 0x1000 });
+    const s1 = { V: 1, Config: STE_CONFIG.S1_TRANSLATE, S1ContextPtr: contexts, S1CDMax: 7 };
+    vm.store(streams, pack(STE, s1));
+    const [stream] = table(vm).children ?? [];
+    expect([stream.children?.length, stream.note]).toEqual([65, '2 more substreams']);
+  });
+
+  it('gives up looking for substreams in tables that claim to be large', () => {
+    const vm = new TestSmmu().start();
+    // Two levels, the first of which is empty.
+    const large = { S1ContextPtr: vm.page(), S1CDMax: 16, S1Fmt: 1 };
+    for (const sid of [1, 2, 3]) vm.ste(sid, { Config: STE_CONFIG.S1_TRANSLATE, ...large });
+    const looks = (1 << 17) - 2 * 0xffff;
+    expect(table(vm).children?.map(({ note }) => note)).toEqual([
+      undefined,
+      undefined,
+      `gave up looking for substreams at 0x${looks + 1}`,
+    ]);
   });
 });

@@ -203,7 +203,12 @@ describe('dump', () => {
   });
 
   const tree = (vm: TestMachine, rid?: number): DumpNode =>
-    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 4, ...(rid !== undefined && { rid }) })[0];
+    vm.model.survey.dump({
+      registers: false,
+      tables: true,
+      maxLeaves: 4,
+      ...(rid !== undefined && { rid }),
+    })[0];
   const labels = (nodes: readonly DumpNode[] = []): string[] => nodes.map(({ label }) => label);
 
   it('prints raw words by the width of what they are, the highest first', () => {
@@ -274,11 +279,13 @@ describe('dump', () => {
     expect(bus.children?.[0].children).toEqual([]);
     const upper = bus.children?.[1].children ?? [];
     expect(labels(upper)).toEqual(['PASID 0x0 (RID_PASID)', 'PASID 0x41', 'PASID 0x83']);
-    expect(upper.map(({ fields, children }) => [fields?.['FPD'], fields?.['DID'], children?.length])).toEqual([
-      [0, 3, 1],
-      [1, 0, undefined],
-      [0, 4, 1],
-    ]);
+    expect(upper.map(({ fields, children }) => [fields?.['FPD'], fields?.['DID'], children?.length])).toEqual(
+      [
+        [0, 3, 1],
+        [1, 0, undefined],
+        [0, 4, 1],
+      ],
+    );
     expect(upper[2].raw).toBe('0x0000000000000000 0x0000000000000004 0x0000000000000101');
   });
 
