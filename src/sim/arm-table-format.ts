@@ -1,4 +1,7 @@
-/** An SMMUv3's page tables: VMSAv8-64, both stages, granules of 4, 16 and 64 KiB, blocks, concatenated roots of a stage 2. */
+/**
+ * Page tables of an SMMUv3: VMSAv8-64. Both stages, granules of 4, 16 and 64 KiB, blocks, and
+ * concatenated root tables of a stage 2.
+ */
 import type { Rights, TableFormat } from './page-table.js';
 
 /** Bits of descriptors, as DDI 0487 numbers them. */
@@ -18,7 +21,7 @@ export const ARM = {
 } as const;
 
 const ADDRESS = 0x0000_ffff_ffff_f000n;
-/** Tables that a stage 2 may start with in a row. */
+/** A stage 2 may start with up to 16 concatenated tables. */
 const MOST_CONCATENATED_LOG2 = 4;
 
 export interface ArmTableShape {
@@ -53,7 +56,10 @@ function firstRights({ write }: Rights, global: boolean): bigint {
   return ARM.AP_USER | (write ? 0n : ARM.AP_READ_ONLY) | (global ? 0n : ARM.NG);
 }
 
-/** Levels, and bytes of the root. A stage 2 starts one level further down where 16 tables can do that. */
+/**
+ * Levels, and bytes of the root. A stage 2 starts one level further down if 16 concatenated tables
+ * suffice.
+ */
 function sizeOf(stage: 1 | 2, granule: number, inputBits: number): { levels: number; rootBytes: number } {
   const stride = granule - 3;
   const topBits = (levels: number): number => inputBits - granule - stride * (levels - 1);

@@ -1,7 +1,6 @@
 /**
- * The peer's side of host objects: what the daemon asks of the host of assigned devices (HOST_…) is
- * done on a simulated host, as the QEMU bridge does it on iommufd; what comes up there goes to the
- * daemon.
+ * The peer's side of host objects. It carries out the daemon's HOST_… requests on a simulated host,
+ * as the QEMU bridge does on iommufd, and sends the host's events and page requests to the daemon.
  */
 import { CONTAINERS, DEVICE_KINDS } from '../assignment/request.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
@@ -47,7 +46,7 @@ export class AssignedHost {
     });
   }
 
-  /** Tells the daemon of a device; its handle there is the host's number. */
+  /** Announces a device to the daemon. Its handle on the wire is the host's number. */
   announce(device: SimDevice): M.HostDeviceReply {
     const { type, info } = this.host.driver.hardwareInfo();
     const { container, pasidBits } = this.guest.capabilities(device.number);
@@ -86,7 +85,7 @@ export class AssignedHost {
     this.guest.respond(device, pasid - 1, group, code);
   }
 
-  /** Gives up what has come up from the devices' DMA. */
+  /** Sends the events and page requests that the devices' DMA has caused. */
   deliver(): void {
     this.guest.deliver();
   }

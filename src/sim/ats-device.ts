@@ -32,15 +32,16 @@ export interface AtsDeviceOptions {
 }
 
 /**
- * A device that translates ahead (PCI Express ATS): it keeps translations until it is told to drop them, moves data with
- * translated requests, and with PRI asks for pages that are missing. It is single-minded: one access at a time.
+ * A device that translates ahead (PCI Express ATS). It keeps translations until an invalidation
+ * request drops them, and moves data with translated requests. With PRI it asks for missing pages.
+ * It does one access at a time.
  */
 export class AtsDevice {
   /** How the device answers invalidation requests. */
   result: number = DEVICE_TLB.DONE;
-  /** Invalidation requests that came. */
+  /** Invalidation requests received. */
   drops = 0;
-  /** Translation requests that were sent. */
+  /** Translation requests sent. */
   asked = 0;
   /** Accesses that were made untranslated, because the answer said so. */
   untranslated = 0;
@@ -62,14 +63,14 @@ export class AtsDevice {
     return this.#kept.length;
   }
 
-  /** Groups of page requests that nobody has answered yet. */
+  /** Groups of page requests without an answer. */
   get unanswered(): number {
     return this.#groups.size;
   }
 
   /**
-   * Reads or writes one 32-bit word through the device's own translation. `value` undefined: a read. A write where
-   * the machine has no RAM is lost.
+   * Reads or writes one 32-bit word through the device's own translation. `value` undefined: a
+   * read. A write to an address without RAM is lost.
    */
   access(pasid: number, address: bigint, value?: number): { outcome: AtsOutcome; value: number } {
     const access = value === undefined ? ACCESS.READ : ACCESS.WRITE;
@@ -85,7 +86,10 @@ export class AtsDevice {
     return { outcome: 'done', value };
   }
 
-  /** Where an address leads that may be accessed so, from what is kept or by asking; a page that is missing is asked for. */
+  /**
+   * The translation of an address for this access, kept or asked for. With PRI a missing page is
+   * requested first.
+   */
   translation(pasid: number, address: bigint, access: number): Translation | AtsOutcome {
     const first = this.#lookup(pasid, address, access) ?? this.#ask(pasid, address, access);
     if (first !== 'denied' || !(this.options.pri ?? false)) return first;
@@ -128,7 +132,7 @@ export class AtsDevice {
   /** Called with an invalidation request before it is obeyed. */
   onDrop: (drop: DeviceDrop) => void = () => {};
 
-  /** Called while the device waits: what the guest does meanwhile. */
+  /** Called while the device waits; runs the guest's side. */
   onWait: () => void = () => {};
 
   /** Waits for the answer to a group. */
@@ -142,7 +146,7 @@ export class AtsDevice {
     throw new Error(`simulated device: page request group ${group} was never answered`);
   }
 
-  /** Translated requests name no PASID: the address is nobody's any more. */
+  /** A translated request names no PASID: its address belongs to no address space any more. */
   #translated(address: number, access: number): number | AtsOutcome {
     const answer = this.machine.request(this.rid, -1, access, BigInt(address), REQUEST.TRANSLATED, false);
     if (answer.status !== TRANSLATE_STATUS.OK) return 'forbidden';
@@ -174,7 +178,7 @@ export class AtsDevice {
     const [lo, hi, , , log2Size, permissions] = span;
     if ((permissions & access) !== access) return 'denied';
     const input = (BigInt(hi) << 32n) | BigInt(lo);
-    // An invalidation that came while the answer was on its way may mean it.
+    // An invalidation that came while the answer was in flight may cover it.
     const overtaken = this.drops !== before;
     if (!answer.once && !overtaken) this.#kept.push({ pasid, span, input, log2Size, permissions });
     return throughSpan(span, 0, address);

@@ -1,7 +1,6 @@
 /**
- * A host that maps memory for one assigned device as a VFIO type1 container does: mappings never
- * overlap, none is cut, there is a limit to their number, and a device reaches what is mapped and
- * nothing else.
+ * A host that maps memory for one assigned device as a VFIO type1 container does. Mappings never
+ * overlap and cannot be cut, their number is limited, and the device reaches only what is mapped.
  */
 
 import { join } from '../base/u64.js';
@@ -28,13 +27,13 @@ export class SimContainer {
   /** Refuses an operation: an error number, or 0 to go on. For tests. */
   refuse: (access: number, first: bigint, last: bigint) => number = () => 0;
   /**
-   * An unmapping of 2^40 bytes and more is never refused: it is the last resort of who can't get
-   * rid of a mapping.
+   * An unmap of 2^40 bytes or more is never refused: it is the last resort against a mapping that
+   * cannot be removed.
    */
   lastResort = false;
   maps = 0;
   unmaps = 0;
-  /** Operations that a container of this kind would never have been asked for; tests want none. */
+  /** Operations that a caller must not ask of a container of this kind. Tests expect none. */
   readonly misuse: string[] = [];
 
   /**

@@ -1,6 +1,6 @@
 /**
- * What the demo asks of a unit's driver. VT-d and SMMUv3 each have one (vtd-demo.ts, smmu-demo.ts); what is
- * done with them is written once (sim-demo.ts).
+ * What the demo asks of a unit's driver. VT-d and SMMUv3 each have one (vtd-demo.ts, smmu-demo.ts).
+ * The demo itself is written once (sim-demo.ts).
  */
 import type { Rights } from './page-table.js';
 
@@ -28,12 +28,14 @@ export interface DemoFault {
   readonly text: string;
 }
 
-/** One kind of address space that a unit has. The device's requests go through it while it is attached. */
+/**
+ * One kind of address space of a unit. The device's requests go through it while it is attached.
+ */
 export interface DemoSpace {
   readonly name: string;
   /** PASID or SubstreamID of the requests; −1: they have none. */
   readonly pasid: number;
-  /** Makes patterns of different spaces differ. */
+  /** Different for each space, so that their patterns differ. */
   readonly seed: number;
   /** Of the smallest page. */
   readonly pageBytes: number;
@@ -41,7 +43,10 @@ export interface DemoSpace {
   readonly base: number;
   attach(): void;
   detach(): void;
-  /** Maps pages in a row from `input` to one output address each, and announces them where the unit wants that. */
+  /**
+   * Maps consecutive pages from `input`, each to its own output address. Announces them if the unit
+   * requires it.
+   */
   map(input: bigint, outputs: readonly number[], rights?: Rights): void;
   unmap(input: bigint, bytes: number): void;
 }
@@ -63,13 +68,13 @@ export interface DemoUnit {
   faultAddress(address: bigint): bigint;
   /** Takes what the unit has reported, oldest first. */
   faults(): readonly DemoFault[];
-  /** Polls until it is so. */
+  /** Polls until `done` holds. */
   waitUntil(done: () => boolean, what: string): void;
   /** What this unit can do beside plain DMA. */
   more(stage: DemoStage): void;
 }
 
-/** Where a unit says what it has done. */
+/** Takes the results of a unit's steps. */
 export interface DemoStage {
   say(line: string): void;
   fail(text: string): never;

@@ -2,7 +2,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import { runSimDemo } from './sim-demo.js';
 import type { SimDemoOptions, SimReport } from './sim-report.js';
 
-/** What the worker says to the thread that started it. */
+/** The worker's message to the thread that started it. */
 type Said =
   | { readonly kind: 'line'; readonly line: string }
   | { readonly kind: 'report'; readonly report: SimReport }
@@ -15,8 +15,8 @@ interface Job {
 }
 
 /**
- * {@link runSimDemo} in a thread of its own, so that a daemon in this process goes on meanwhile. Rejects with
- * what went wrong.
+ * Runs {@link runSimDemo} in a thread of its own, so that a daemon in this process is not blocked.
+ * Rejects with the error of the demo.
  */
 export function startSimDemo(
   socketPath: string,

@@ -4,9 +4,7 @@ import type { Machine } from './machine.js';
 /** How a transfer ended. */
 export interface DmaResult {
   readonly done: number;
-  /**
-   * First address that the IOMMU refused, or that led to no memory; undefined when all went well.
-   */
+  /** First address that the IOMMU refused or that led to no memory; undefined if there was none. */
   readonly failedAt: bigint | undefined;
 }
 
@@ -47,7 +45,7 @@ export class DmaDevice {
       const at = address + BigInt(done);
       const found = this.#machine.translate(this.rid, this.pasid, access, at);
       if (found === undefined || (found.permissions & access) !== access) return { done, failedAt: at };
-      // One request never crosses a page, so that every page is looked up as on a bus.
+      // A request never crosses a page, as on a bus, so every page is looked up.
       const inPage = 4096 - Number(at & 0xfffn);
       const length = Math.min(bytes - done, found.length, inPage);
       if (!this.#machine.ram.contains(found.gpa, length)) return { done, failedAt: at };
@@ -59,7 +57,7 @@ export class DmaDevice {
   }
 }
 
-/** A pattern that depends on its seed and position, so that a page in the wrong place shows. */
+/** A pattern of seed and position: a page in the wrong place changes the checksum. */
 export function pattern(words: number, seed: number): Uint32Array {
   const data = new Uint32Array(words);
   let state = (seed ^ 0x9e37_79b9) >>> 0 || 1;

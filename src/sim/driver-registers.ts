@@ -1,7 +1,7 @@
 import { pack, type Register } from '../spec/define.js';
 import type { Machine } from './machine.js';
 
-/** Says that the unit never acknowledged what the driver waited for. */
+/** The unit did not acknowledge what the driver waited for. */
 class DriverTimeout extends Error {
   constructor(what: string) {
     super(`simulated guest: gave up waiting for ${what}`);
@@ -41,7 +41,9 @@ export class DeviceRegisters {
       this.machine.writeRegister(shape.offset, 8, (BigInt(words[1] >>> 0) << 32n) | BigInt(words[0] >>> 0));
   }
 
-  /** Polls until `done` holds while the rest of the machine runs. Throws {@link DriverTimeout} after a while. */
+  /**
+   * Polls until `done` holds, and lets the rest of the machine run. Throws {@link DriverTimeout}.
+   */
   waitUntil(done: () => boolean, what: string): void {
     for (let spin = 0; spin < 200; spin++) {
       if (done()) return;

@@ -1,10 +1,10 @@
 /**
- * What a guest driver and a device can see of their machine: registers, guest RAM, and the bus. The
- * driver and the device of the simulation are written against this and nothing else, so that they
- * also run against a model that is called directly (fuzzers do that).
+ * What a guest driver and a device can see of their machine: registers, guest RAM, and the bus.
+ * Drivers and devices of the simulation use only this interface, so they also run against a model
+ * that is called directly, as in the fuzzers.
  *
- * The simulation is no hot code: device addresses (up to 64 bits) are BigInt here, guest-physical
- * ones (up to 52 bits) numbers.
+ * The simulation is not hot code: device addresses (up to 64 bits) are BigInt, guest-physical ones
+ * (up to 52 bits) are numbers.
  */
 
 /** Guest RAM by guest-physical address; little-endian. Throws a RangeError outside of RAM. */
@@ -33,7 +33,7 @@ export interface MsiWrite {
   readonly data: number;
 }
 
-/** The answer to a request of any kind, as a device that knows ATS and stalls sees it. */
+/** The answer to a request of any kind, as a device with ATS and stalls sees it. */
 export interface BusAnswer {
   /** Of TRANSLATE_STATUS. */
   readonly status: number;
@@ -55,7 +55,7 @@ export interface BusPageRequest {
   readonly last: boolean;
 }
 
-/** What a device was answered. */
+/** The answer to a group of page requests. */
 export interface BusPageResponse {
   readonly rid: number;
   readonly pasid: number;
@@ -92,8 +92,8 @@ export interface Machine {
    */
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined;
   /**
-   * The same for a device that knows what it asks: `kind` of REQUEST. Never answered from a cache
-   * of the machine.
+   * The same with a `kind` of REQUEST, for devices with ATS or stalls. Never answered from the
+   * machine's cache.
    */
   request(
     rid: number,
@@ -108,15 +108,15 @@ export interface Machine {
   /** Devices with translations of their own, by requester id. Others have no such device. */
   readonly deviceTlbs: Map<number, DropHandler>;
   /**
-   * What became of stalled requests, of RESUME by `stall`; maybe before the answer that names it.
-   * Devices take theirs.
+   * Actions of RESUME by `stall`. One may come before the answer that names its stall. Devices take
+   * theirs.
    */
   readonly resumes: Map<number, number>;
   /** Answers to page requests, oldest first. Devices take theirs. */
   readonly pageResponses: BusPageResponse[];
   /**
-   * Lets the rest of the machine run while a CPU polls: serves what the IOMMU asks for, waits at
-   * most `ms` milliseconds for it. Returns true when something was served.
+   * Lets the rest of the machine run while a CPU polls: serves requests of the IOMMU, and waits at
+   * most `ms` milliseconds for one. Returns true when something was served.
    */
   idle(ms: number): boolean;
 }

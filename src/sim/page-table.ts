@@ -1,11 +1,11 @@
 import type { GuestRam, PageAllocator } from './machine.js';
 
 /**
- * Page tables as a guest's driver writes them, of either architecture. The driver edits guest memory only;
- * invalidations are its caller's duty.
+ * Page tables of either architecture as a guest's driver writes them. Only guest memory is edited;
+ * invalidations are the caller's duty.
  *
- * The models have one walker of their own (src/walk) and a simulated host one writer of its own
- * (src/host/sim): this one shares no code with either, since it is what they are checked with.
+ * This writer shares no code with the models' walker (src/walk) or the simulated host's writer
+ * (src/host/sim), because both are checked with it.
  */
 
 export interface Rights {
@@ -17,12 +17,15 @@ export const READ_WRITE: Rights = { read: true, write: true };
 export const READ_ONLY: Rights = { read: true, write: false };
 export const WRITE_ONLY: Rights = { read: false, write: true };
 
-/** What a writer has to know of tables: their shape, and two kinds of entry. Entries have 8 bytes. */
+/**
+ * What a writer needs to know of a format: the tables' shape, and two kinds of entry. Entries have
+ * 8 bytes.
+ */
 export interface TableFormat {
   /** log2 of the smallest page, which is also that of a table below the root. */
   readonly granule: number;
   readonly levels: number;
-  /** Input bits that the tables look at. */
+  /** Input bits that the tables translate. */
   readonly inputBits: number;
   /** Bytes of the root, which may be several tables in a row. */
   readonly rootBytes: number;
@@ -44,8 +47,9 @@ export class GuestPageTable {
   readonly #below = new Map<number, number>();
 
   /**
-   * `tableAddress` turns the guest-physical address of a table into what an entry holds: a first stage on top
-   * of a second one is fetched through it, so its entries hold intermediate addresses.
+   * `tableAddress` turns the guest-physical address of a table into the address that entries hold.
+   * The two differ for a first stage on top of a second: it is fetched through the second stage, so
+   * its entries hold intermediate addresses.
    */
   constructor(
     ram: GuestRam,
@@ -59,7 +63,7 @@ export class GuestPageTable {
     this.root = this.#newTable(Math.max(PAGE_BYTES, format.rootBytes));
   }
 
-  /** What the unit's structures hold to name this table. */
+  /** The root's address as the unit's structures hold it. */
   get rootAddress(): bigint {
     return this.#tableAddress(this.root);
   }
@@ -75,8 +79,8 @@ export class GuestPageTable {
   }
 
   /**
-   * Maps [input, input + bytes) to [output, …) with leaves of `1 << log2` bytes: the granule, or a larger page
-   * of the format. All three are multiples of that.
+   * Maps [input, input + bytes) to [output, …) with leaves of `1 << log2` bytes: the granule, or a
+   * larger page of the format. All three are multiples of the leaf's size.
    */
   map(input: bigint, output: number, bytes: number, rights = READ_WRITE, log2 = this.format.granule): void {
     const level = this.#levelOf(log2);
@@ -100,13 +104,19 @@ export class GuestPageTable {
     return cleared;
   }
 
-  /** Points an entry to the table that was below it, if there was one: a large page may have stood there since. */
+  /**
+   * Makes an entry point again to the table that was below it, if there was one, after a large page
+   * has replaced it.
+   */
   restore(entry: number): void {
     const table = this.#below.get(entry);
     if (table !== undefined) this.#ram.store64(entry, this.#pointer(table));
   }
 
-  /** Guest-physical address of the entry of `level` for `input`; undefined when no table reaches it. */
+  /**
+   * Guest-physical address of the entry of `level` for `input`; undefined if a table on the way is
+   * missing.
+   */
   entryAddress(input: bigint, level = 1): number | undefined {
     return this.#entry(input, level, false);
   }

@@ -16,10 +16,10 @@ import { SimVm } from './vm.js';
 import { vtdDemos } from './vtd-demo.js';
 
 /**
- * Plugs a simulated VM into a daemon and drives its unit as a guest would: enable, map, DMA with checksums,
- * unmap, stray DMA and the fault it leaves. Blocks its thread: call it from a worker or a process of its own.
- * Throws {@link SimDemoFailure} when anything differs from what it must be, `CodedError` when the daemon
- * refuses.
+ * Connects a simulated VM to a daemon and drives its unit as a guest would: enable, map, DMA with
+ * checksums, unmap, stray DMA and the fault that it leaves. Blocks its thread: call it from a
+ * worker or a process of its own. Throws {@link SimDemoFailure} when a result is wrong,
+ * `CodedError` when the daemon refuses.
  */
 export function runSimDemo(
   socketPath: string,
@@ -114,7 +114,9 @@ class SimDemo implements DemoStage {
     if (unit.reportsDetached) this.#expectFault(unit, device, STRAY, `${name}: after detach`);
   }
 
-  /** Withdrawn pages, read-only pages and addresses that never were mapped are refused, and said so. */
+  /**
+   * Unmapped pages, read-only pages and addresses that never were mapped are refused with a fault.
+   */
   #refusals(unit: DemoUnit, space: DemoSpace, device: DmaDevice): void {
     const { name, pageBytes } = space;
     const { unmapped, readOnly } = unit.faultNames;
@@ -127,7 +129,7 @@ class SimDemo implements DemoStage {
     space.unmap(STRAY, pageBytes);
   }
 
-  /** Every page of the buffer at an address that is not next to its neighbour's. */
+  /** Addresses of the buffer's pages; neighbours are not contiguous. */
   #buffer({ base, pageBytes }: DemoSpace): number[] {
     const outputs: number[] = [];
     for (let at = 0; at < this.#bytes; at += pageBytes) outputs.push(base + this.#page(at, pageBytes));
@@ -149,7 +151,7 @@ class SimDemo implements DemoStage {
     return checksum(data);
   }
 
-  /** A write is refused, with an interrupt and exactly one fault, of this name where one is given. */
+  /** Expects a write to be refused, with an interrupt and exactly one fault, of `name` if given. */
   #expectFault(unit: DemoUnit, device: DmaDevice, address: bigint, what: string, name?: string): void {
     const interrupts = this.#vm.interrupts.length;
     const { failedAt } = device.write(address, pattern(1, 1));

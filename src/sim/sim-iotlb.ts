@@ -3,7 +3,9 @@ import { join } from '../base/u64.js';
 import { SPAN_WORDS } from '../device/iommu.js';
 import type { Translation } from './machine.js';
 
-/** A block of invalidation as the wire's `Invalidate` carries it; {@link ANY} matches everything. */
+/**
+ * The scope of an invalidation as the wire's `Invalidate` has it; {@link ANY} matches everything.
+ */
 export interface Scope {
   readonly space: number;
   readonly sub: number;
@@ -15,7 +17,7 @@ export interface Scope {
   readonly log2Size: number;
 }
 
-/** What a command names that the peer carries out itself: translations of these tags within [first, end). */
+/** What a command of the peer queue drops: translations of these tags within [first, end). */
 export interface Dropped {
   readonly space: number;
   readonly sub: number;
@@ -42,8 +44,9 @@ export interface IotlbCounters {
 }
 
 /**
- * The simulated bridge's translation cache. It keeps the epoch rule of the wire (docs/protocol.md): an answer
- * computed before the last invalidation of its space is used for the access in hand and not kept.
+ * The simulated bridge's translation cache. It obeys the epoch rule of the wire (docs/protocol.md):
+ * an answer that is older than the last invalidation of its space serves the access in hand and is
+ * not kept.
  */
 export class SimIotlb {
   readonly counters: IotlbCounters = { hits: 0, misses: 0, staleFills: 0, invalidated: 0 };
@@ -52,7 +55,10 @@ export class SimIotlb {
   readonly #sizes = new Map<number, number>();
   readonly #epochs = new Map<number, number>();
   #globalEpoch = 0;
-  /** Counts what was dropped without an epoch: what was asked or looked for before it may be older. */
+  /**
+   * Counts drops without an epoch (peer queue). An answer or walk that began before one may be
+   * stale.
+   */
   generation = 0;
   readonly #generations = new Map<number, number>();
 
@@ -73,8 +79,8 @@ export class SimIotlb {
   }
 
   /**
-   * Keeps the spans of an answer, unless it is older than an invalidation that its space has seen since.
-   * Returns false when it was dropped as stale. `since`: the generation when it was asked for, or the walk began.
+   * Keeps the spans of an answer, unless an invalidation of its space is newer. Returns false when
+   * the answer is stale. `since`: the generation when it was asked for, or when the walk began.
    */
   fill(
     rid: number,
@@ -112,7 +118,7 @@ export class SimIotlb {
     }
   }
 
-  /** Drops what a command that the peer carries out itself names: there is no epoch then. */
+  /** Drops what a command of the peer queue names. Such a drop has no epoch. */
   drop({ space, sub, first, end }: Dropped): void {
     this.#generations.set(space, ++this.generation);
     for (const [name, entry] of this.#entries) {

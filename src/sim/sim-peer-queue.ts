@@ -1,7 +1,7 @@
 /**
  * The simulated bridge completes plain invalidations by itself, in the store that rings the
- * doorbell (docs/protocol.md, "Queues"). It knows no command: it goes by the description that QUEUE
- * brings, as the bridge in QEMU does.
+ * doorbell (docs/protocol.md, "Queues"). Like the bridge in QEMU it knows no command, only the
+ * description that QUEUE brings.
  */
 import { ANY } from '../base/ids.js';
 import { PLAIN } from '../device/peer-queue.js';
@@ -19,12 +19,12 @@ const STORES = 2;
 const SLOT_WORDS = 4;
 const HEAD_SLOTS = 1;
 
-/** What the peer has in its hands. */
+/** What the peer queue needs of the peer. */
 export interface PeerQueuePorts {
   /** The shared page file. */
   readonly file: ArrayBufferLike;
   readonly ram: GuestRam;
-  /** Drops translations of the peer's own cache, and what is on its way there. */
+  /** Drops translations of the peer's own cache, and fills of it that are in flight. */
   drop(what: Dropped): void;
   /** Sends QUEUE_RAN. */
   tell(): void;
@@ -39,7 +39,7 @@ export interface Step {
 
 export class SimPeerQueue {
   readonly #ports: PeerQueuePorts;
-  /** Commands carried out, and doorbells that were. */
+  /** Commands carried out, and doorbells whose commands were. */
   commands = 0;
   rung = 0;
   /** Doorbells that had to be sent, because the ring had no room. */
@@ -70,8 +70,8 @@ export class SimPeerQueue {
   }
 
   /**
-   * A store of the guest's, when `sent` REG_WRITEs have been sent: true when it was a doorbell and
-   * everything behind it is done. False: it is to be sent, and nothing has happened.
+   * Takes a store of the guest, when `sent` REG_WRITEs have been sent. True: it was a doorbell, and
+   * its commands are done. False: nothing has happened, and the store is to be sent.
    */
   ring(offset: number, size: number, value: bigint, sent: number): boolean {
     const control = this.#control;
@@ -104,7 +104,9 @@ export class SimPeerQueue {
     return true;
   }
 
-  /** What the entries from one index to another ask for; undefined: they are for the daemon. */
+  /**
+   * The steps of the entries from one index to another; undefined: one of them is for the daemon.
+   */
   #steps(queue: Queue, from: number, to: number): Step[] | undefined {
     const entries = 2 ** queue.entriesLog2;
     const indexes = queue.wraps ? entries * 2 : entries;
@@ -166,8 +168,8 @@ function slotsOf(queue: Queue, entries: number): number {
 }
 
 /**
- * What the first command that fits an entry asks for; undefined: none does. `isRam`: of the word at
- * an address.
+ * The step of the first command that matches an entry; undefined: none does. `isRam`: whether the
+ * word at an address is RAM.
  */
 export function plainStep(
   commands: Uint32Array,
@@ -198,7 +200,7 @@ function fits(command: Uint32Array, entry: Uint32Array): boolean {
   return there || !wanted;
 }
 
-/** What a command that fits asks for; undefined: it does not fit after all. */
+/** The step of a command that matches by its masks; undefined: a field is out of range. */
 function stepOf(command: Uint32Array, entry: Uint32Array): Step | undefined {
   const kind = command[PLAIN.KIND];
   const addressLo = (entry[2] & command[PLAIN.ADDRESS_LO]) >>> 0;

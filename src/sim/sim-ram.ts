@@ -1,7 +1,7 @@
 import { closeFd, FileMapping, memoryFile } from '../base/native.js';
 import type { GuestRam } from './machine.js';
 
-/** One region: a nameless file, mapped here and, through MEM_ADD, in the daemon. */
+/** One region: an anonymous file, mapped here and, by MEM_ADD, in the daemon. */
 export class RamRegion {
   readonly fd: number;
   readonly #file: FileMapping;
@@ -86,7 +86,7 @@ export class SimRam implements GuestRam {
     return (BigInt(high) << 32n) | BigInt(low);
   }
 
-  /** High half first: an entry's present bit stands in the low one. */
+  /** High half first, because an entry's present bit is in the low half. */
   store64(gpa: number, value: bigint): void {
     const region = this.#need(gpa, 8);
     const index = (gpa - region.base) / 4;

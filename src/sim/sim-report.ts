@@ -1,4 +1,4 @@
-/** What a simulated VM is asked for, and what it says it did. */
+/** Options and results of a simulated VM. */
 
 export interface SimDemoOptions {
   /** Name of the VM in logs and dumps. */
@@ -9,7 +9,7 @@ export interface SimDemoOptions {
   readonly options?: Readonly<Record<string, string>>;
   /** Default `vtd`. */
   readonly model?: 'vtd' | 'smmuv3';
-  /** VT-d: `both` when left out; scalable mode is left out when the unit does not have it. */
+  /** VT-d. Default: both. Scalable mode is skipped if the unit does not have it. */
   readonly modes?: readonly ('legacy' | 'scalable')[];
 }
 
@@ -24,9 +24,9 @@ export interface SimReport {
   /** Descriptors or commands that the driver put into the queue. */
   descriptors: number;
   interrupts: number;
-  /** Faults that the story provoked and read back. */
+  /** Faults that the demo provoked and read back. */
   expectedFaults: number;
-  /** Faults that nobody provoked: 0 when all is well. */
+  /** Faults that the demo did not provoke. There should be none. */
   unexpectedFaults: number;
   /** One line per thing tried. */
   readonly steps: string[];
@@ -46,5 +46,5 @@ export function emptyReport(): SimReport {
   };
 }
 
-/** Something in the story did not come out as it must. */
+/** A step of the demo had a wrong result. */
 export class SimDemoFailure extends Error {}

@@ -14,7 +14,7 @@ import {
 import { command, type SmmuCommandQueue } from './smmu-queue.js';
 
 /**
- * A range invalidation: `pages` granules of 2^granule bytes, as few commands as that takes. IHI
+ * A range invalidation of `pages` granules of 2^granule bytes, in as few commands as possible. IHI
  * 0070 §4.4.1.1
  */
 interface Range {
@@ -25,7 +25,7 @@ interface Range {
 /** TG by log2 of the granule. */
 const TG: Readonly<Record<number, number>> = { 12: 1, 14: 2, 16: 3 };
 
-/** Every command that a driver gives. Nothing is complete before `sync` has returned. */
+/** The commands that a driver gives. They are complete only when `sync` has returned. */
 export class SmmuDriverCommands {
   /** IDR3.RIL */
   readonly #ranges: boolean;
@@ -69,7 +69,7 @@ export class SmmuDriverCommands {
   allAddresses(vmid: number, address: bigint, granule: number, pages: number): void {
     this.#addressed({ Opcode: CMD.TLBI_NH_VAA, VMID: vmid }, address, { granule, pages });
   }
-  /** Stage-2 leaves. What both stages made together stays. */
+  /** Stage-2 leaves. Nested translations of both stages stay. */
   intermediateAddresses(vmid: number, address: bigint, granule: number, pages: number): void {
     this.#addressed({ Opcode: CMD.TLBI_S2_IPA, VMID: vmid }, address, { granule, pages });
   }
@@ -110,7 +110,7 @@ export class SmmuDriverCommands {
       }
       return;
     }
-    // (NUM + 1) × 2^SCALE granules: the highest five bits of what is left, again and again.
+    // (NUM + 1) × 2^SCALE granules: each command takes the highest five bits of the rest.
     for (let left = pages, at = address; left > 0; ) {
       const scale = Math.max(0, Math.floor(Math.log2(left)) - 4);
       const count = Math.floor(left / 2 ** scale);

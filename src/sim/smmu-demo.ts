@@ -22,7 +22,10 @@ import type { SimVm } from './vm.js';
 
 const MESSAGES = { address: 0x0808_0040, data: 0x60 } as const;
 
-/** An SMMUv3: DMA through each kind of address space, then stalls, ATS and page requests where it has them. */
+/**
+ * The demo of an SMMUv3: DMA through each kind of address space, then stalls, ATS and page requests
+ * if it has them.
+ */
 export class SmmuDemo implements DemoUnit {
   readonly #vm: SimVm;
   readonly faultNames = { unmapped: 'F_TRANSLATION', readOnly: 'F_PERMISSION' };
@@ -95,7 +98,7 @@ export class SmmuDemo implements DemoUnit {
     if (this.#driver.capabilities.ats) this.#ats(stage);
   }
 
-  /** An access waits for its page as a process does; another one is terminated. */
+  /** One access stalls until its page is mapped; another is terminated. */
   #stall(stage: DemoStage): void {
     const driver = this.#driver;
     const domain = driver.createDomain('first', { stall: true });
@@ -123,7 +126,7 @@ export class SmmuDemo implements DemoUnit {
     driver.detach(RID);
   }
 
-  /** A device translates ahead, asks for what is missing, and forgets what it is told to. */
+  /** A device translates ahead, requests missing pages, and obeys invalidations. */
   #ats(stage: DemoStage): void {
     const driver = this.#driver;
     const { pri } = driver.capabilities;

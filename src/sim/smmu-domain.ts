@@ -21,7 +21,7 @@ export interface DomainOptions {
   readonly topByteIgnored?: boolean;
 }
 
-/** One address space and how the unit is told of it. */
+/** One address space, and the tags and tables by which the unit knows it. */
 export interface SmmuDomain {
   readonly kind: 'first' | 'second' | 'nested' | 'bypass';
   readonly options: DomainOptions;
@@ -34,9 +34,12 @@ export interface SmmuDomain {
   /** log2 */
   readonly granule: number;
   readonly inputBits: number;
-  /** Who uses it: devices that translate ahead are invalidated by stream. −1: without SubstreamID. */
+  /**
+   * Streams that use it, because devices that translate ahead are invalidated by stream. −1:
+   * without SubstreamID.
+   */
   readonly users: { readonly sid: number; readonly ssid: number }[];
-  /** At which address a stage 2 below sees guest memory; without one, where it is. */
+  /** Where the stage 2 below, if any, has the table at this guest-physical address. */
   readonly tableAddress: (gpa: number) => bigint;
 }
 

@@ -42,11 +42,14 @@ export interface SmmuDriverOptions {
   readonly queueLog2?: number;
   /** How CMD_SYNC is awaited. Default: by polling the consumer index. */
   readonly sync?: 'poll' | 'message';
-  /** Messages of event queue, global errors and PRI queue, in this order from `data` on; the wires when left out. */
+  /**
+   * MSIs of event queue, global errors and PRI queue: `data`, `data` + 1, `data` + 2. Default: the
+   * wires.
+   */
   readonly messages?: { readonly address: number; readonly data: number };
   /** CR0.ATSCHK. Default true where there is ATS. */
   readonly checkTranslated?: boolean;
-  /** Default: asks for exactly what it needs. */
+  /** Default: the driver asks for exactly what it needs. */
   readonly variety?: Variety;
   /** CR2.RECINVSID */
   readonly recordInvalidStreams?: boolean;
@@ -100,8 +103,9 @@ interface StreamState {
 }
 
 /**
- * Drives an SMMUv3 as a guest's driver does: it sees registers and memory and nothing else. Mappings are withdrawn and
- * configuration is changed with the commands that the specification asks for, unless a caller asks to forget them.
+ * Drives an SMMUv3 as a guest's driver does, through registers and memory only. It invalidates
+ * after unmapping and after changes of configuration as the specification requires, unless its
+ * caller asks it to forget that.
  */
 export class SmmuDriver {
   readonly registers: DeviceRegisters;
@@ -140,7 +144,9 @@ export class SmmuDriver {
     this.pageRequests = new PageRequestRing(this.registers, this.pages, log2);
   }
 
-  /** Everything up to SMMUEN: attributes, stream table, queues, caches, interrupts. IHI 0070 §3.11, §6.3.9 */
+  /**
+   * Everything up to SMMUEN: attributes, stream table, queues, caches, interrupts. §3.11, §6.3.9
+   */
   start(): void {
     const { registers, queue, commands, streams } = this;
     this.control({});
@@ -188,8 +194,8 @@ export class SmmuDriver {
   }
 
   /**
-   * An address space whose stage 1 stands on `parent`'s stage 2. `tableAddress` says at which intermediate address the
-   * parent maps a table.
+   * An address space whose stage 1 is on top of `parent`'s stage 2. `tableAddress`: the
+   * intermediate address at which the parent maps a table.
    */
   createNested(
     parent: SmmuDomain,
@@ -224,7 +230,10 @@ export class SmmuDriver {
     return { kind, options, table, parent, vmid, asid, granule, inputBits, users: [], tableAddress };
   }
 
-  /** Makes requests of a stream go through the domain. `options` count when the stream is attached for the first time. */
+  /**
+   * Makes requests of a stream go through the domain. `options` count only when the stream is first
+   * attached.
+   */
   attach(sid: number, domain: SmmuDomain, options: StreamOptions = {}): void {
     const state = this.#state(sid, options);
     state.domain = domain;
@@ -236,7 +245,7 @@ export class SmmuDriver {
     this.#forgetStream(sid);
   }
 
-  /** The same for one SubstreamID, beside what requests without one do. */
+  /** The same for one SubstreamID. Requests without one stay as they are. */
   attachSubstream(sid: number, ssid: number, domain: SmmuDomain, options: StreamOptions = {}): void {
     const fresh = !this.#attached.has(sid);
     const bits = Math.min(8, this.capabilities.ssidBits);
@@ -249,7 +258,7 @@ export class SmmuDriver {
     else this.#forgetContext(sid, ssid);
   }
 
-  /** Makes requests of a stream abort silently, and waits until nothing uses its domains through it. */
+  /** Makes requests of a stream abort silently, and waits until no cache has its translations. */
   detach(sid: number): void {
     const state = this.#attached.get(sid);
     this.#attached.delete(sid);
@@ -265,7 +274,7 @@ export class SmmuDriver {
     this.#forgetDomain(domain, sid, ssid);
   }
 
-  /** Maps. Nothing has to be told: what is not there is not cached. */
+  /** Maps. No command is needed, because an SMMUv3 caches no entry that is not valid. */
   map(
     domain: SmmuDomain,
     input: bigint,
@@ -295,7 +304,7 @@ export class SmmuDriver {
       if (width === WIDTH.TAGGED) commands.vmid(domain.vmid);
       else {
         commands.intermediateAddresses(domain.vmid, input, domain.granule, pages);
-        // What both stages made is not found by intermediate address (§4.4.3.1).
+        // Nested translations are not found by intermediate address (§4.4.3.1).
         if (this.#parents.has(domain)) commands.firstStage(domain.vmid);
       }
     } else if (width === WIDTH.TAGGED) {
@@ -306,7 +315,10 @@ export class SmmuDriver {
     } else commands.addresses(domain.vmid, domain.asid, input, domain.granule, pages);
   }
 
-  /** Asks for the invalidation of a range in devices that translate ahead; does not wait. False: there are none. §4.5.1 */
+  /**
+   * Asks for the invalidation of a range in devices that translate ahead (§4.5.1); does not wait.
+   * False: there are none.
+   */
   invalidateDevices(domain: SmmuDomain, input: bigint, bytes: number): boolean {
     let some = false;
     for (const { sid, ssid } of domain.users) {

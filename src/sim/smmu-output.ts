@@ -83,7 +83,7 @@ abstract class OutputRing {
     this.registers.write(this.#shapes.cons, { RD: 0 });
   }
 
-  /** Entries that wait; the queue is left as it is. */
+  /** Entries that wait. Does not take them. */
   get waiting(): number {
     const prod = this.registers.read(this.#shapes.prod)[0];
     return (prod - this.#cons) & (2 * this.entries - 1);
@@ -104,7 +104,7 @@ abstract class OutputRing {
     return found;
   }
 
-  /** Gives the entries taken back to the unit. */
+  /** Moves CONS, so that the unit may reuse the entries that were taken. */
   protected give(): void {
     this.#cons = this.#next;
     this.registers.writeWords(this.#shapes.cons, [this.#cons]);

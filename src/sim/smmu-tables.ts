@@ -91,7 +91,7 @@ export class ContextTable {
   }
 }
 
-/** Zeroed memory for a table, aligned to its size: of `otherwise` bytes where that is not 0. */
+/** Zeroed memory for a table, aligned to its size; `otherwise` bytes if that is not 0. */
 function table(ram: GuestRam, pages: PageAllocator, bytes: number, otherwise = 0): number {
   const size = 2 ** Math.ceil(Math.log2(Math.max(4096, otherwise === 0 ? bytes : otherwise)));
   if (size === 4096) return pages.take();

@@ -17,7 +17,7 @@ export interface HeldAccess {
 }
 
 /**
- * A device whose accesses can be held and tried again: what an on-chip device behind an SMMU does.
+ * A device whose accesses can stall and be repeated, as those of on-chip devices behind an SMMU.
  */
 export class StallingDevice {
   /** Accesses that are stalled. */

@@ -1,6 +1,6 @@
 /**
- * Lets a simulated driver ask for more than it needs, and wait in between: that is right, too, and
- * takes other paths.
+ * Lets a simulated driver invalidate more than it needs, and wait in between. Both are legal, and
+ * take other paths.
  */
 export interface Variety {
   /** What the next invalidation covers ({@link WIDTH}). */
@@ -9,7 +9,7 @@ export interface Variety {
   pauses(): boolean;
 }
 
-/** What has changed and no more; all that has its tags; everything. */
+/** Only what has changed; everything with its tags; everything. */
 export const WIDTH = { EXACT: 0, TAGGED: 1, ALL: 2 } as const;
 
 /** A driver that asks for exactly what it needs. */

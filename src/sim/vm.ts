@@ -29,10 +29,10 @@ const NOT_MEMORY = 40;
 const PAGE_BYTES = 4096;
 const DONE: M.Status = { code: 0, text: '' };
 
-/** It asks for every translation. */
+/** The simulated VM asks for every translation. */
 const OWN_FEATURES = ALL_FEATURES & ~FEATURE.PEER_WALKS;
 
-/** What the backend channel brought; tests look at it. */
+/** What came on the backend channel, for tests. */
 export interface Traffic {
   invalidations: number;
   memReads: number;
@@ -43,9 +43,9 @@ export interface Traffic {
 }
 
 /**
- * A virtual machine without a virtual machine monitor: it speaks the wire as the QEMU bridge does (registers
- * answered from the shared page, posted writes, its own IOTLB with epochs, invalidations and interrupts served
- * while it waits). It blocks its thread and belongs in one of its own.
+ * A virtual machine without a monitor. It speaks the wire as the QEMU bridge does: registers are
+ * read from the shared page, writes are posted, it has an IOTLB with epochs, and serves
+ * invalidations and interrupts while it waits. It blocks its thread, so it needs one of its own.
  */
 export class SimVm implements Machine {
   readonly ram = new SimRam();
@@ -61,7 +61,7 @@ export class SimVm implements Machine {
   session = '';
   /** Called before an INVALIDATE is obeyed and answered. */
   onInvalidate: (message: M.Invalidate) => void = () => {};
-  /** What a device with a TLB of its own answers. Messages are reused: copy what is to be kept. */
+  /** The answer of a device with a TLB of its own. Messages are reused: copy what is to be kept. */
   onDeviceTlb: (message: M.DeviceTlb) => M.DeviceTlbReply = (message) => this.#drop(message);
   readonly deviceTlbs = new Map<number, DropHandler>();
   readonly resumes = new Map<number, number>();
@@ -78,7 +78,7 @@ export class SimVm implements Machine {
   peerQueue: SimPeerQueue | undefined;
   /** Devices with notifiers, by handle. */
   readonly #notified = new Set<number>();
-  /** Pages, by number, whose stores the daemon wants to hear of. */
+  /** Numbers of the pages whose stores are reported to the daemon. */
   readonly tracked = new Set<number>();
   readonly #shared: boolean;
   #sharedFd = -1;
@@ -112,7 +112,7 @@ export class SimVm implements Machine {
     });
   }
 
-  /** The guest has stored: where the daemon wants to hear of it, the store ends when the hosts have what it changed. */
+  /** The guest has stored. A store to a tracked page ends when the hosts' mappings follow it. */
   #stored(gpa: number, size: number): void {
     if (this.tracked.size === 0 || !this.tracked.has(Math.floor(gpa / PAGE_BYTES))) return;
     const { settled } = this.client.request(MESSAGE.TABLE_WRITE, {
@@ -123,7 +123,7 @@ export class SimVm implements Machine {
     if (!settled) this.settle();
   }
 
-  /** Connects, shakes hands and hands over the RAM. Throws `CodedError` when the daemon refuses. */
+  /** Connects, handshakes and adds the RAM. Throws `CodedError` when the daemon refuses. */
   static connect(path: string, options: SimVmOptions = {}): SimVm {
     const vm = new SimVm(path, options);
     try {
@@ -162,14 +162,17 @@ export class SimVm implements Machine {
     return region;
   }
 
-  /** Takes RAM away, as unplugging it does: the daemon first. */
+  /** Unplugs RAM; the daemon gives it up first. */
   removeRam(region: RamRegion): void {
     const status = this.client.request(MESSAGE.MEM_REMOVE, { region: region.id });
     if (status.code !== 0) throw new Error(`MEM_REMOVE refused: ${status.code} ${status.text}`);
     this.ram.remove(region);
   }
 
-  /** From the register page when the daemon has handled every write sent, else asked for: always current. */
+  /**
+   * Reads the register page if the daemon has handled every write, else asks: the value is always
+   * current.
+   */
   readRegister(offset: number, size: 4 | 8): bigint {
     if (Atomics.load(this.#sharedWords, CONTROL.HANDLED) === (this.#sent | 0)) {
       const index = (SHARED.REGISTERS + offset) / 4;
@@ -204,12 +207,15 @@ export class SimVm implements Machine {
     else this.held.push(handed);
   }
 
-  /** Nobody but the own IOTLB keeps any. Devices of the simulation are done with theirs before anything else happens. */
+  /**
+   * Whether only the own IOTLB keeps translations. Requests of simulated devices end before
+   * anything else runs.
+   */
   get #aloneWithTranslations(): boolean {
     return this.hosts.size === 0 && this.assigned === undefined && this.#notified.size === 0;
   }
 
-  /** Does what came with the answer to a register write, and says so. */
+  /** Carries out the batch that came with the answer to a register write, and answers it. */
   carryOut(handed: M.RegWriteReply): void {
     this.client.answer(MESSAGE.HOST_BATCH, handed.batch, this.#hostBatch(handed));
   }
@@ -285,7 +291,7 @@ export class SimVm implements Machine {
     this.client.post(MESSAGE.DEVICE_ADDED, { device, rid, name });
   }
 
-  /** An assigned device: from now on its host maps for it what the daemon says, and nothing else reaches memory. */
+  /** Assigns a device. From now on it reaches only what the daemon has its host map. */
   assignDevice(device: number, rid: number, name = ''): SimContainer {
     const host = new SimContainer();
     this.hosts.set(device, host);
@@ -297,19 +303,19 @@ export class SimVm implements Machine {
     return host;
   }
 
-  /** What a device wants to be told of, flags of NOTIFY. */
+  /** Sets the events that a device's notifier wants; flags of NOTIFY. */
   notify(device: number, flags: number): void {
     if (flags === 0) this.#notified.delete(device);
     else this.#notified.add(device);
     this.client.post(MESSAGE.NOTIFIER, { device, flags });
   }
 
-  /** Waits until the hosts have mapped what the guest's tables say. */
+  /** Waits until the hosts' mappings are what the guest's tables say. */
   settle(): void {
     for (;;) {
       const { settled, sent } = this.client.request(MESSAGE.HOST_SETTLE, {});
       if (settled) return;
-      // What was sent is on its way; what was carried out, its answers are.
+      // Serves the backend channel until as many messages as were sent have been carried out.
       while (((sent - this.#carriedOut) | 0) > 0) if (this.client.serve(1000) === 0) break;
     }
   }
@@ -319,7 +325,7 @@ export class SimVm implements Machine {
     this.client.post(MESSAGE.DEVICE_REMOVED, { device });
   }
 
-  /** Unplugs the VM: everything it had is gone. */
+  /** Disconnects, and frees everything that the VM had. */
   close(): void {
     this.client.close();
     this.peerQueue = undefined;

@@ -19,7 +19,7 @@ type Mode = 'legacy' | 'scalable';
 
 const MSI = { address: 0xfee0_0000, data: 0x4021 } as const;
 
-/** A VT-d in each mode, in turn; a mode that the unit does not have is left out. */
+/** The demo of a VT-d in each mode, in turn. A mode that the unit lacks is skipped. */
 export function* vtdDemos(vm: SimVm, modes: readonly Mode[], stage: DemoStage): Generator<DemoUnit> {
   for (const mode of modes) {
     vm.reset();

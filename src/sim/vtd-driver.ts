@@ -19,7 +19,7 @@ const ALL_ADDRESSES = 52;
 
 export type DomainKind = 'first' | 'second' | 'nested' | 'pass-through';
 
-/** Who uses an address space. */
+/** A device, or one PASID of it, that uses an address space. */
 export interface User {
   readonly rid: number;
   readonly pasid: number;
@@ -27,7 +27,7 @@ export interface User {
   readonly ats: boolean;
 }
 
-/** One address space and how the unit is told of it. */
+/** One address space, and the tags and tables by which the unit knows it. */
 export interface VtdDomain {
   readonly did: number;
   readonly kind: DomainKind;
@@ -36,7 +36,7 @@ export interface VtdDomain {
   readonly table: GuestPageTable | undefined;
   /** Nested only: the second stage below. */
   readonly parent: VtdDomain | undefined;
-  /** Who uses it: first-stage invalidations name the PASID. */
+  /** Its users. First-stage invalidations name their PASIDs. */
   readonly users: User[];
 }
 
@@ -51,9 +51,12 @@ export interface DriverOptions {
   /** Default: 256-bit descriptors in scalable mode only. */
   readonly wideDescriptors?: boolean;
   readonly pdts?: number;
-  /** Devices have a PASID capability, so their context entries PASIDE. Default: whether the unit knows PASIDs. */
+  /**
+   * Devices have a PASID capability, so their context entries have PASIDE. Default: if the unit has
+   * PASIDs.
+   */
   readonly pasidDevices?: boolean;
-  /** Default: asks for exactly what it needs. */
+  /** Default: the driver asks for exactly what it needs. */
   readonly variety?: Variety;
   /** Fault-event MSI; none when left out. */
   readonly faultMsi?: { readonly address: number; readonly data: number };
@@ -81,9 +84,9 @@ export interface Capabilities {
 }
 
 /**
- * Drives a VT-d unit as a guest's driver does: it sees registers and memory and nothing else. Mappings are
- * announced and withdrawn with the invalidations that the specification asks for (§6.5), unless a caller
- * asks to forget them.
+ * Drives a VT-d unit as a guest's driver does, through registers and memory only. It announces and
+ * withdraws mappings with the invalidations that the specification requires (§6.5), unless its
+ * caller asks it to forget them.
  */
 export class VtdDriver {
   readonly registers: Registers;
@@ -138,7 +141,7 @@ export class VtdDriver {
     this.registers.command('TE', 'TES');
   }
 
-  /** Points the unit at the root table and makes it forget what it knew of another. §6.6 */
+  /** Points the unit at the root table, and invalidates what it has cached of another. §6.6 */
   setRoot(): void {
     const scalable = this.scalable !== undefined;
     this.registers.write(RTADDR_REG, { TTM: scalable ? TTM.SCALABLE : TTM.LEGACY, RTA: this.root });
@@ -164,8 +167,8 @@ export class VtdDriver {
   }
 
   /**
-   * An address space whose first stage stands on `parent`'s second stage. `tableAddress` says at which
-   * intermediate address the parent maps a table page.
+   * An address space whose first stage is on top of `parent`'s second stage. `tableAddress`: the
+   * intermediate address at which the parent maps a table page.
    */
   createNested(parent: VtdDomain, levels = 4, tableAddress: (gpa: number) => bigint = BigInt): VtdDomain {
     const format = vtdTableFormat('first', levels);
@@ -181,7 +184,9 @@ export class VtdDriver {
     domain.users.push({ rid, pasid, ats });
   }
 
-  /** Makes requests of `rid` (with `pasid`) fault, and waits until nothing uses the domain through it. */
+  /**
+   * Makes requests of `rid` (with `pasid`) fault, and waits until no cache has their translations.
+   */
   detach(rid: number, domain: VtdDomain, pasid: number = RID_PASID): void {
     const at = domain.users.findIndex((user) => user.rid === rid && user.pasid === pasid);
     const gone = at >= 0 ? domain.users.splice(at, 1) : [];
@@ -197,8 +202,9 @@ export class VtdDriver {
   }
 
   /**
-   * Makes requests of `rid` (with `pasid`) go through another domain, by an entry that is never not present: only the old
-   * domain is invalidated, as nothing of the new one can be held (§6.5.3.3).
+   * Makes requests of `rid` (with `pasid`) go through another domain. The entry stays present all
+   * the time. Only the old domain is invalidated, because nothing of the new one can be cached
+   * (§6.5.3.3).
    */
   replace(rid: number, from: VtdDomain, to: VtdDomain, options: AttachOptions = {}): void {
     const { pasid = RID_PASID, ats = false } = options;
@@ -238,7 +244,10 @@ export class VtdDriver {
     this.invalidate.sync();
   }
 
-  /** Asks for the invalidation of a range in the granularity that covers it; does not wait. §6.5.2.3, §6.5.2.4 */
+  /**
+   * Asks for the invalidation of the smallest block that covers a range; does not wait. §6.5.2.3,
+   * §6.5.2.4
+   */
   invalidateRange(domain: VtdDomain, input: bigint, bytes: number): void {
     const am = addressMask(input, bytes);
     const width = this.#variety.width();
@@ -330,7 +339,10 @@ export class VtdDriver {
     }
   }
 
-  /** Context-cache and IOTLB invalidations after a legacy context entry that was present changed. §6.5.3.3 */
+  /**
+   * Context-cache and IOTLB invalidations after a change of a present legacy context entry.
+   * §6.5.3.3
+   */
   #forgetContext(domain: VtdDomain, rid: number): void {
     const { invalidate } = this;
     const width = this.#variety.width();
@@ -343,8 +355,8 @@ export class VtdDriver {
   }
 
   /**
-   * PASID-cache and IOTLB invalidations after a PASID-table entry changed. §6.5.3.3. `fresh`: from not present, and what is
-   * cached of that has another domain-id (§6.2.3).
+   * PASID-cache and IOTLB invalidations after a change of a PASID-table entry (§6.5.3.3). `fresh`:
+   * it was not present, and what is cached of that has another domain-id (§6.2.3).
    */
   #forgetPasid(domain: VtdDomain, pasid: number, fresh = false): void {
     const width = this.#variety.width();

@@ -71,7 +71,7 @@ export class FaultHandler {
   }
 
   /**
-   * Reads every pending record from FRI on, oldest first, clears each (F) and then the overflow bit.
+   * Reads every pending record from FRI on, oldest first. Clears each (F), then the overflow bit.
    */
   drain(): FaultRecord[] {
     const found: FaultRecord[] = [];

@@ -14,7 +14,7 @@ import { CC_GRANULARITY, CCMD_REG, IOTLB_GRANULARITY, IOTLB_REG, IVA_REG } from 
 import type { VtdDriverQueue } from './vtd-queue.js';
 import type { Registers } from './vtd-registers.js';
 
-/** Every invalidation that a driver asks for. `sync` returns when all asked before are complete. */
+/** The invalidations that a driver asks for. `sync` returns when all asked before are complete. */
 export interface VtdInvalidations {
   contextGlobal(): void;
   contextDomain(did: number): void;
@@ -30,8 +30,8 @@ export interface VtdInvalidations {
   pasidIotlb(did: number, pasid: number): void;
   pasidIotlbPage(did: number, pasid: number, address: bigint, am: number, hint?: boolean): void;
   /**
-   * 2^am pages of a device's TLB, 52 = all of it; `pasid` −1 = what it has without PASID. After the IOTLB invalidations
-   * that take the same away.
+   * 2^am pages of a device's TLB; 52 is all of it. `pasid` −1: translations without PASID. Comes
+   * after the IOTLB invalidations of the same pages.
    */
   deviceTlb(rid: number, pasid: number, address: bigint, am: number, options?: DeviceTlbOptions): void;
   sync(): void;
@@ -46,14 +46,17 @@ export interface DeviceTlbOptions {
   readonly most?: number;
 }
 
-/** Address and S of a Device-TLB descriptor for 2^am pages: the lowest clear bit is in the middle. §6.5.2.5 */
+/**
+ * Address and S of a Device-TLB descriptor for 2^am pages: the lowest clear bit says the size.
+ * §6.5.2.5
+ */
 function sizedAddress(address: bigint, am: number): { readonly address: bigint; readonly sized: boolean } {
   if (am === 0) return { address, sized: false };
   const block = 1n << BigInt(12 + am);
   return { address: (address & ~(block - 1n)) | ((block >> 1n) - 1n), sized: true };
 }
 
-/** Puts a 64-bit input address into words 2 and 3 of a descriptor; it may have more than 52 bits. */
+/** Puts an input address into words 2 and 3 of a descriptor. It may have more than 52 bits. */
 function withAddress(words: Uint32Array, address: bigint): Uint32Array {
   words[2] |= Number(address & 0xffff_f000n);
   words[3] = Number((address >> 32n) & 0xffff_ffffn);

@@ -93,8 +93,8 @@ export class PageRequestQueue {
   }
 
   /**
-   * What an interrupt handler does: takes everything, answers every group, ends an overflow.
-   * Returns what it took.
+   * What an interrupt handler does: takes every request, answers every group, clears an overflow.
+   * Returns the requests.
    */
   service(handler: PageHandler): PageRequestRecord[] {
     this.#registers.write(PRS_REG, { PPR: 1 });

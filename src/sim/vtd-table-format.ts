@@ -1,4 +1,7 @@
-/** VT-d's page tables: second stage (§9.8) and first stage (§9.7), three to five levels, 4 KiB, 2 MiB and 1 GiB pages. */
+/**
+ * Page tables of a VT-d: second stage (§9.8) and first stage (§9.7), three to five levels, pages of
+ * 4 KiB, 2 MiB and 1 GiB.
+ */
 import type { Rights, TableFormat } from './page-table.js';
 
 /** Bits of entries, as the specification numbers them. */
