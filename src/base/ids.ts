@@ -1,4 +1,4 @@
-/** Numbers that stand in place of an id. */
+/** Numbers used in place of an id. */
 
 /** `pasid` of a request without PASID. */
 export const NO_PASID = -1;
@@ -6,7 +6,5 @@ export const NO_PASID = -1;
 /** Stands for "every one" in a scope. */
 export const ANY = 0xffffffff;
 
-/**
- * `space` of an address space that nothing goes through: no scope but that of everything names it.
- */
+/** `space` of an address space without translations: only a scope of everything names it. */
 export const NO_TAG = 0xfffffffd;

@@ -1,10 +1,10 @@
 /**
- * The few calls of the C library that Node does not offer: mapping files, passing descriptors over sockets,
- * waiting on several descriptors in a worker. Through koffi, so nothing is compiled. Linux, 64-bit only; the
- * numbers below are the same on x86-64 and AArch64.
+ * The few calls of the C library that Node does not offer: mapping files, passing descriptors over
+ * sockets, waiting on several descriptors in a worker. They go through koffi, so nothing is
+ * compiled. Linux, 64-bit only; the numbers below are the same on x86-64 and AArch64.
  *
- * Pointers are plain numbers here (user addresses stay below 2^47). Every descriptor that is made is
- * close-on-exec. Errors are `SystemError`s, except where would-block is an ordinary answer.
+ * Pointers are plain numbers here (user addresses stay below 2^47). Every descriptor that is made
+ * is close-on-exec. Errors are `SystemError`s, except where would-block is an ordinary answer.
  */
 import koffi from 'koffi';
 
@@ -71,7 +71,9 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_HUGETLB = 4;
 const MFD_HUGE_SHIFT = 26;
-/** Words of `struct statfs`, more than there are: `f_type` is the first 64 bits, `f_bsize` the next. statfs(2) */
+/**
+ * More words than `struct statfs` has. `f_type` is the first 64 bits, `f_bsize` the next. statfs(2)
+ */
 const STATFS_WORDS = 64;
 const HUGETLBFS_MAGIC = 0x9584_58f6;
 const EFD_CLOEXEC_NONBLOCK = 0x8_0800;
@@ -93,7 +95,7 @@ export class SystemError extends Error {
   }
 }
 
-/** errno of the call that just failed; to be asked at once. */
+/** errno of the call that just failed. Read it at once: the next call may change it. */
 export function errno(): number {
   return koffi.errno();
 }
@@ -147,8 +149,8 @@ export function connectUnix(path: string): number {
 }
 
 /**
- * Makes a listening stream socket that only its owner can connect to, from the moment its name exists.
- * Synchronous: the process's umask is narrowed and restored within the call.
+ * Makes a listening stream socket that only its owner can connect to, from the moment its name
+ * exists. Synchronous, because the process's umask is narrowed for the time of the call.
  */
 export function listenUnix(path: string, backlog: number): number {
   const before = process.umask(0o177);
@@ -163,8 +165,8 @@ export function listenUnix(path: string, backlog: number): number {
 }
 
 /**
- * A nameless file in memory of `bytes` zeros; `sealed` = it can never shrink or grow again. `hugePage`: bytes of the huge pages
- * that it is made of, a power of two; 0 = ordinary ones.
+ * An anonymous file in memory with `bytes` zeros. `sealed`: its size can never change. `hugePage`:
+ * bytes of its huge pages, a power of two; 0 for ordinary ones.
  */
 export function memoryFile(name: string, bytes: number, sealed = true, hugePage = 0): number {
   const huge = hugePage > 0 ? MFD_HUGETLB | (Math.log2(hugePage) << MFD_HUGE_SHIFT) : 0;
@@ -183,7 +185,7 @@ export function seals(fd: number): number {
   return c.fcntl(fd, F_GET_SEALS, 0);
 }
 
-/** Seals a file against shrinking if its maker allows that; true when it now is. */
+/** Seals a file against shrinking if its creator allows that. True when the file is sealed now. */
 export function sealAgainstShrinking(fd: number): boolean {
   const now = seals(fd);
   if (now < 0) return false;
@@ -191,7 +193,10 @@ export function sealAgainstShrinking(fd: number): boolean {
   return c.fcntl(fd, F_ADD_SEALS, SEAL.SHRINK) === 0;
 }
 
-/** Adds {@link SEAL} bits. Throws `SystemError` where its kind or its maker does not allow that. */
+/**
+ * Adds {@link SEAL} bits. Throws `SystemError` if the file's kind or its creator does not allow
+ * that.
+ */
 export function sealFile(fd: number, added: number): void {
   checked('fcntl(F_ADD_SEALS)', c.fcntl(fd, F_ADD_SEALS, added));
 }
@@ -218,8 +223,9 @@ const SYSTEM_PAGE_BYTES: number = c.pageBytes();
 const statfs = new Uint32Array(STATFS_WORDS);
 
 /**
- * Bytes of the pages that a file is mapped in: a mapping begins at a multiple of them in the file, and is given back as a whole
- * number of them. Those of the system, or a file system of huge pages has its own. mmap(2), munmap(2)
+ * Size in bytes of the pages that a file is mapped in: the system's, or that of a file system of
+ * huge pages. A mapping begins at a multiple of it in the file, and is unmapped in whole pages.
+ * mmap(2), munmap(2)
  */
 export function pageBytesOf(fd: number): number {
   checked('fstatfs', c.fstatfs(fd, statfs));
@@ -227,13 +233,14 @@ export function pageBytesOf(fd: number): number {
 }
 
 /**
- * Bytes of a file, mapped shared, in whatever pages it has. Huge pages are reserved for all of it, also those that nobody has touched
- * yet: where there are too few it fails here, and not (with SIGBUS) at an access.
+ * Bytes of a file, mapped shared, in the pages that the file has. Huge pages are reserved for the
+ * whole mapping, before they are touched. If there are too few, mapping fails; otherwise an access
+ * would raise SIGBUS.
  */
 export class FileMapping {
-  /** Where the bytes are; undefined when they are mapped no more. */
+  /** Address of the bytes; undefined after {@link unmap}. */
   #address: number | undefined;
-  /** The pages around them. */
+  /** The whole pages that hold the bytes: what is unmapped. */
   readonly #pages: number;
   readonly #pagesBytes: number;
 
@@ -254,7 +261,10 @@ export class FileMapping {
     return viewOf(this.#address + from, bytes);
   }
 
-  /** Removes the mapping; no view of it may be touched afterwards. A second call does nothing. Throws `SystemError`. */
+  /**
+   * Removes the mapping. No view of it may be touched afterwards. A second call does nothing.
+   * Throws `SystemError`.
+   */
   unmap(): void {
     if (this.#address === undefined) return;
     this.#address = undefined;
@@ -262,12 +272,14 @@ export class FileMapping {
   }
 }
 
-/** Memory at an address as an ArrayBuffer: at most 4 GiB on Node 20, which aborts above. */
+/** Memory at an address as an ArrayBuffer. At most 4 GiB, because Node 20 aborts above. */
 function viewOf(address: number, bytes: number): ArrayBuffer {
   return koffi.view(BigInt(address), bytes);
 }
 
-/** Zeroed memory whose address is known, for the structures and bytes that system calls read and write. */
+/**
+ * Zeroed memory at a known address, for the structures and bytes that system calls read and write.
+ */
 export class NativeBuffer {
   readonly address: number;
   readonly size: number;
@@ -283,7 +295,9 @@ export class NativeBuffer {
     this.words = new Uint32Array(memory);
   }
 
-  /** Gives the memory back. The views of this object become empty; others must not be used again. */
+  /**
+   * Frees the memory. The views of this object become empty; other views must not be used again.
+   */
   free(): void {
     if (this.bytes.length === 0) return;
     this.bytes = new Uint8Array(0);
@@ -292,26 +306,26 @@ export class NativeBuffer {
   }
 }
 
-/** The processor that this thread is on now, or −1. sched_getcpu(3) */
+/** The CPU that this thread runs on now, or −1. sched_getcpu(3) */
 export function currentCpu(): number {
   return c.getCpu();
 }
 
-/** `cpu_set_t` of 1024 processors. */
+/** `cpu_set_t` of 1024 CPUs. */
 const CPU_MASK_WORDS = 32;
 const allowed = new Uint32Array(CPU_MASK_WORDS);
 const elsewhere = new Uint32Array(CPU_MASK_WORDS);
 
 /**
- * Moves this thread to another processor, if it may use one; from there on it is the scheduler's choice again. False: it
- * may not. sched_setaffinity(2)
+ * Moves this thread to another CPU, if it may use one, and then leaves the choice to the scheduler
+ * again. False: it may use no other. sched_setaffinity(2)
  */
 export function leaveCpu(cpu: number): boolean {
   const word = cpu >>> 5;
   if (cpu < 0 || word >= CPU_MASK_WORDS || c.getAffinity(0, allowed.byteLength, allowed) < 0) return false;
   elsewhere.set(allowed);
   elsewhere[word] = (elsewhere[word] as number) & ~(1 << (cpu & 31));
-  // Fails where no processor is left.
+  // Fails if the mask has no CPU left.
   if (c.setAffinity(0, elsewhere.byteLength, elsewhere) < 0) return false;
   return c.setAffinity(0, allowed.byteLength, allowed) >= 0;
 }
@@ -326,7 +340,7 @@ export function sendmsg(fd: number, header: number, flags: number): number {
   return c.sendmsg(fd, header, flags);
 }
 
-/** send(2) without waiting and without SIGPIPE; −1 with {@link errno} on failure. */
+/** send(2) that neither waits nor raises SIGPIPE; −1 with {@link errno} on failure. */
 export function sendNow(fd: number, address: number, bytes: number): number {
   return c.send(fd, address, bytes, MSG.DONTWAIT | MSG.NOSIGNAL);
 }
@@ -355,7 +369,9 @@ export class PollSet {
     return (this.#buffer.words[index * 2 + 1] as number) >>> 16;
   }
 
-  /** Waits; returns how many places have events: 0 after `milliseconds` (−1 = no limit) or a signal. */
+  /**
+   * Waits; returns how many places have events: 0 after `milliseconds` (−1 = no limit) or a signal.
+   */
   wait(milliseconds: number): number {
     const ready = c.poll(this.#address, this.#count, milliseconds);
     if (ready >= 0) return ready;

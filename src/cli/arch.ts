@@ -2,13 +2,12 @@
 export const ARCHES = ['amd64', 'arm64'] as const;
 export type Arch = (typeof ARCHES)[number];
 
-/** What a QEMU of one architecture is called, and what our device in it is called and needs. */
+/** Names of QEMU and of our device for one architecture, and what the device needs. */
 export interface ArchFacts {
   readonly qemu: string;
   readonly device: string;
   /**
-   * The machine that the device fits, as `-machine` takes it; {@link machineType} is what has to
-   * stand in it.
+   * The machine that has the device, as `-machine` takes it. It must contain {@link machineType}.
    */
   readonly machine: string;
   readonly machineType: string;

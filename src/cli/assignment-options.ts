@@ -1,7 +1,4 @@
-/**
- * How assigned devices are served: `--mode`, and what it can be checked against before anything
- * starts.
- */
+/** How assigned devices are served: `--mode`, checked before anything starts. */
 import type { AssignmentSettings } from '../assignment/offer.js';
 import { plan } from '../assignment/plan.js';
 import { remedyText } from '../assignment/remedies.js';
@@ -16,7 +13,7 @@ import {
 import { CliError, EXIT } from './context.js';
 
 /**
- * @throws {CliError} for a mode that no guest on such a host can have: the rule, and what would
+ * @throws {CliError} for a mode that no guest on such a host can have, with the rule and what would
  * work.
  */
 export function checkAssignment({ mode, host, device }: AssignmentSettings): AssignmentSettings {

@@ -10,8 +10,8 @@ export interface Output {
 }
 
 /**
- * All that a command may touch of the outside world. `main.ts` makes the real one, tests make their
- * own.
+ * Everything outside the process that a command may use. `main.ts` makes the real one, tests make
+ * their own.
  */
 export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -47,7 +47,9 @@ export const EXIT = {
   NO_SUCH_PROGRAM: 127,
 } as const;
 
-/** Ends the command with a message and an exit code; it has no stack because the user made it. */
+/**
+ * Ends the command with a message and an exit code. It is the user's error, so no stack is printed.
+ */
 export class CliError extends Error {
   readonly exitCode: number;
 

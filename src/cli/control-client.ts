@@ -38,7 +38,7 @@ export class ControlClient {
     });
   }
 
-  /** @throws {CliError} when nobody answers there or it is another version. */
+  /** @throws {CliError} when no daemon answers there, or one of another version. */
   static async connect(path: string): Promise<ControlClient> {
     const socket = new WebSocket('ws://viommu/', {
       handshakeTimeout: GREETING_MS,
@@ -98,8 +98,8 @@ export class ControlClient {
 }
 
 /**
- * The daemon that the user means: `--control`, or the only one that runs. @throws {CliError} which
- * to choose.
+ * The daemon that the user means: `--control`, or the only one that runs. @throws {CliError} if
+ * there are several.
  */
 export function findControl(context: CliContext, given: string | undefined): string {
   if (given !== undefined) return given;

@@ -14,7 +14,7 @@ import {
 } from './control-protocol.js';
 import type { ControlConnection, ControlMethodHandler } from './control-server.js';
 
-/** A connected machine, as far as these methods need it. */
+/** What these methods need of a connected machine. */
 export interface ControlledVm {
   readonly name: string;
   readonly since: number;
@@ -29,11 +29,11 @@ export interface ControlledVm {
 
 type Params = Readonly<Record<string, unknown>>;
 
-/** Leaf ranges that a dump prints for each address space when nobody says otherwise, and at most. */
+/** Leaf ranges that a dump prints for each address space: by default, and at most. */
 const DEFAULT_MAX_LEAVES = 64;
 const LIMIT_MAX_LEAVES = 1_000_000;
 
-/** The methods of the control channel over what is connected. */
+/** The methods of the control channel, for the machines of `source`. */
 export function controlMethods(source: {
   vms(): readonly ControlledVm[];
 }): ReadonlyMap<string, ControlMethodHandler> {
@@ -78,7 +78,7 @@ export function controlMethods(source: {
   ]);
 }
 
-/** Has the completions of a machine checked for as long as a connection lasts. */
+/** Has every completion of a machine checked until the connection ends. */
 async function watchFor(
   connection: ControlConnection,
   vm: ControlledVm,
@@ -88,12 +88,15 @@ async function watchFor(
   watched.set(connection, vms);
   if (vms.has(vm)) return;
   vms.add(vm);
-  // A machine that is gone checks nothing any more.
+  // Fails if the machine is gone: then there is nothing to stop.
   connection.onClose(() => void vm.session.watchCompletions(false).catch(() => undefined));
   await vm.session.watchCompletions(true);
 }
 
-/** A session that ends while it is asked rejects with SESSION_GONE: that is the asker's answer, not a defect. */
+/**
+ * A session that ends before it has answered rejects with SESSION_GONE. That is the client's
+ * answer, not a defect.
+ */
 async function asked<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;

@@ -16,7 +16,7 @@ export const CONTROL_VERSION = 1;
 /** Largest request. Replies may be larger: a dump is. */
 export const MAX_REQUEST_BYTES = 65536;
 
-/** Whether a machine is the one that a person names: as it is shown, or as its maker wrote it. */
+/** Whether a person means this machine: by its name as it is shown, or as its creator wrote it. */
 export function isNamed(machine: string, wanted: string): boolean {
   return machine === wanted || machine === machineName(wanted);
 }
@@ -58,7 +58,7 @@ export type ControlReply =
 
 export interface ControlEvent {
   readonly vm: string;
-  /** Milliseconds since 1970, when the main thread heard of it. */
+  /** When the main thread received it, in milliseconds since 1970. */
   readonly time: number;
   readonly event: ViommuEvent | SessionChange;
 }
@@ -93,7 +93,7 @@ export interface CompletionReply extends AuditAnswer {
   readonly vm: string;
 }
 
-/** An error that goes to the asker as it is. */
+/** An error that is sent to the client as it is. */
 export class ControlError extends Error {
   readonly code: ControlErrorCode;
 

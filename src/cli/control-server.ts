@@ -13,13 +13,13 @@ import {
   MAX_REQUEST_BYTES,
 } from './control-protocol.js';
 
-/** Whoever asks. */
+/** The client of a request. */
 export interface ControlConnection {
   /** Calls `listener` when the connection has ended. */
   onClose(listener: () => void): void;
 }
 
-/** Answers one request; throws {@link ControlError} for what the asker did wrong. */
+/** Answers one request; throws {@link ControlError} for a mistake of the client. */
 export type ControlMethodHandler = (
   params: Readonly<Record<string, unknown>>,
   connection: ControlConnection,
@@ -31,11 +31,11 @@ export interface ControlServerOptions {
   readonly pid: number;
   /** `watch` is the server's own; every other method is here. */
   readonly methods: ReadonlyMap<string, ControlMethodHandler>;
-  /** A handler threw something that is not a {@link ControlError}: our defect. */
+  /** Called when a handler throws anything but a {@link ControlError}: a defect of ours. */
   readonly onFailure: (error: unknown) => void;
 }
 
-/** A watcher that does not read gets no further events once this much waits for it. */
+/** A watcher with this many unread bytes gets no further events. */
 const WATCH_BACKLOG_BYTES = 4 << 20;
 
 /** The control channel of one daemon. */
@@ -44,7 +44,7 @@ export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
-  /** Watchers and the machine that each asked for; '' = all. */
+  /** Watchers, and the machine that each watches; '' for all. */
   readonly #watchers = new Map<WebSocket, string>();
 
   private constructor(options: ControlServerOptions) {
@@ -62,7 +62,7 @@ export class ControlServer {
 
   /**
    * Listens on `options.path`, mode 0600 from its first moment. A stale socket file is replaced.
-   * @throws {CliError} when somebody answers there, or the path cannot be used.
+   * @throws {CliError} when another process answers there, or the path cannot be used.
    */
   static async open(options: ControlServerOptions): Promise<ControlServer> {
     await removeStale(options.path);
@@ -88,7 +88,7 @@ export class ControlServer {
     });
   }
 
-  /** Tells every watcher of that machine. */
+  /** Sends an event to every watcher of its machine. */
   publish(event: ControlEvent): void {
     if (this.#watchers.size === 0) return;
     const text = JSON.stringify(event);
@@ -177,7 +177,7 @@ function parseRequest(text: string): ParsedRequest {
   return { id, method, params: params as Record<string, unknown> };
 }
 
-/** Removes a socket file that nobody answers on. A file of another kind is somebody's: it stays. */
+/** Removes a socket file without a listener. A file of another kind is not ours and stays. */
 async function removeStale(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;

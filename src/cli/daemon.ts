@@ -50,7 +50,7 @@ export interface DaemonOptions {
   readonly socket: string;
   /** Undefined = no control channel. */
   readonly control: string | undefined;
-  /** Subcommand, for the note that others find the daemon by. */
+  /** Subcommand, for the note by which other commands find the daemon. */
   readonly command: string;
   readonly listen: Listen;
   readonly startSession: StartSession;
@@ -116,13 +116,13 @@ export class Daemon {
     return [...this.#vms.values()];
   }
 
-  /** Hears every event of every machine; the returned function ends that. */
+  /** Calls `listener` for every event of every machine, until the returned function is called. */
   onEvent(listener: (vm: string, event: ViommuEvent) => void): () => void {
     this.#eventListeners.add(listener);
     return () => this.#eventListeners.delete(listener);
   }
 
-  /** Hears of the end of each session; the returned function ends that. */
+  /** Calls `listener` when a session ends, until the returned function is called. */
   onClosed(listener: (end: SessionEnd) => void): () => void {
     this.#closedListeners.add(listener);
     return () => this.#closedListeners.delete(listener);
@@ -153,7 +153,7 @@ export class Daemon {
       });
       this.#unannounce = announce(context, { pid: context.pid, socket, control, command });
     }
-    // Last: whoever finds the machines' socket may rely on everything else.
+    // Last, so that everything else is there when the machines' socket can be connected to.
     this.#listener = await listen(socket, (fd) => this.#connected(fd));
     log.info({ socket, ...(control === undefined ? {} : { control }) }, 'listening');
   }
@@ -170,7 +170,7 @@ export class Daemon {
     };
     try {
       const session = startSession(fd, id, callbacks);
-      // Another machine may have this one's number for a name.
+      // Another machine's name may be this one's number.
       this.#vms.set(id, { name: this.#uniqueName(id, id), since: context.now(), session });
     } catch (error) {
       log.error({ vm: id, err: messageOf(error) }, 'session did not start');
@@ -192,7 +192,7 @@ export class Daemon {
     for (const listener of this.#eventListeners) listener(name, event);
   }
 
-  /** A name as it is shown, and as people name the machine: what looks the same is numbered. */
+  /** The name by which people see and name the machine. Names that look the same get a number. */
   #uniqueName(wanted: string, id: string): string {
     const taken = new Set([...this.#vms].filter(([other]) => other !== id).map(([, vm]) => vm.name));
     let name = wanted;

@@ -1,4 +1,4 @@
-/** What `viommu demo` does and shows differently on each architecture. */
+/** What differs in `viommu demo` between the architectures. */
 import type { Arch } from './arch.js';
 import { CliError, EXIT } from './context.js';
 import type { DeviceChoice } from './qemu-arguments.js';

@@ -38,7 +38,7 @@ export interface DemoOutcome {
   readonly verdict: GuestVerdict;
   readonly end: GuestEnd;
   readonly release: string;
-  /** What the guest's IOMMU driver said. */
+  /** Lines of the guest's IOMMU driver. */
   readonly driver: readonly string[];
   /** How the guest uses or finds the unit. */
   readonly how: string;
@@ -47,7 +47,7 @@ export interface DemoOutcome {
 const JOBS = ['dmesg', 'nvme', 'virtio-blk', 'net'] as const;
 const DEFAULT_MIB = 64;
 const DEFAULT_SERIES = '6.12';
-/** A job that moves data says nothing meanwhile. */
+/** A job that moves data prints nothing until it is done. */
 const QUIET_MS = 180_000;
 const TOTAL_MS = 900_000;
 
@@ -178,7 +178,7 @@ export class DemoGuest {
   }
 }
 
-/** What a person watching wants to know of a record; undefined for the rest. */
+/** The line that a record adds to what a person sees; undefined: none. */
 function progressText({ job, values, text }: GuestRecord, driver: RegExp): string | undefined {
   if (text !== undefined) {
     if (job === 'faults') return `guest kernel: ${text}`;

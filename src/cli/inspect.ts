@@ -33,7 +33,7 @@ export interface DumpCommandOptions extends InspectOptions {
 
 const PLAIN_WIDTH = 120;
 
-/** Asks the daemon that is meant. */
+/** Asks the daemon that the user means. */
 export async function withClient<T>(
   context: CliContext,
   options: InspectOptions,
@@ -66,7 +66,7 @@ async function locate(context: CliContext, { control, vm }: InspectOptions): Pro
   return findControl(context, control);
 }
 
-/** The machines of one daemon; none when it ended meanwhile. */
+/** The machines of one daemon; none if the daemon has just ended. */
 async function machinesOf(control: string): Promise<readonly VmSummary[]> {
   try {
     const client = await ControlClient.connect(control);

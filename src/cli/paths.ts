@@ -8,11 +8,13 @@ export interface KernelPaths {
   readonly release: string;
   readonly image: string;
   readonly initramfs: string;
-  /** An archive to append to the initramfs: the kernel module of test/guests/module and its programs. */
+  /**
+   * An archive behind the initramfs, with the kernel module of test/guests/module and its programs.
+   */
   readonly module?: string;
 }
 
-/** What `npm run setup` left in its cache for guests of one architecture; every part may be missing. */
+/** What `npm run setup` has put into its cache for one architecture; every part may be missing. */
 export interface PreparedPaths {
   readonly qemu?: string;
   readonly bridge?: string;
@@ -22,8 +24,9 @@ export interface PreparedPaths {
 }
 
 /**
- * The set-up's `paths.json`: where `VIOMMU_PATHS` says, else in the cache directory. amd64 stands at its top,
- * other architectures under their name. Nothing prepared is an empty answer: options may name everything.
+ * Reads the setup's `paths.json`: the file that `VIOMMU_PATHS` names, or the one in the cache
+ * directory. Entries of amd64 are at its top, those of other architectures under their names.
+ * Without the file the answer is empty, because options may name everything.
  * @throws {CliError} when `VIOMMU_PATHS` names a file that cannot be read.
  */
 function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {

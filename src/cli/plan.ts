@@ -42,7 +42,7 @@ const ROW_WIDTH = 6;
 
 /**
  * `viommu plan`: the table of what can be assigned, for one host or each kind of host. Fails when a
- * mode was forced and a cell that has a vIOMMU can't have it.
+ * mode was forced that is impossible in a cell with a vIOMMU.
  */
 export function plan(context: CliContext, options: PlanOptions): number {
   const tables = (options.host === undefined ? HOST_KINDS : [options.host]).map((kind) =>
@@ -81,7 +81,7 @@ function capabilities(kind: HostKind, { container, without }: PlanOptions): Host
   };
 }
 
-/** One line for each cell that was asked to do what it can't. */
+/** One line for each cell in which the forced mode is impossible. */
 function refusals({ host, rows }: HostTable): string[] {
   return rows.flat().flatMap((cell) => {
     if (cell.plan.ok) return [];

@@ -75,7 +75,7 @@ function command(program: Command, usage: string, description: string, examples:
   return program.command(usage).description(description).addHelpText('after', examples);
 }
 
-/** `level` undefined = the command has its own idea. */
+/** `level` undefined: the command has a default of its own. */
 function withLog(target: Command, level: LogLevel | undefined): Command {
   return target
     .addOption(

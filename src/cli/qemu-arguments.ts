@@ -1,7 +1,7 @@
 import { ARCH, ARCHES, type Arch } from './arch.js';
 import { CliError, EXIT } from './context.js';
 
-/** Our device's options, as `viommu qemu` takes them. Undefined = the device's own default. */
+/** Our device's options, as `viommu qemu` takes them. Undefined: the device's own default. */
 export interface DeviceChoice {
   readonly name?: string;
   readonly cachingMode?: boolean;
@@ -66,7 +66,7 @@ export function deviceOption(arch: Arch, socket: string, choice: DeviceChoice): 
   return parts.join(',');
 }
 
-/** The user's own device of ours, where there is one. */
+/** Our device in the user's own arguments. */
 export interface OwnDevice {
   readonly arch: Arch;
   /** Index of the value that follows `-device`. */
@@ -116,8 +116,8 @@ function splitOptions(text: string): string[] {
 }
 
 /**
- * The architecture of the machine that a user describes: by our device where it is named, by the
- * program, by the machine's type. Undefined when nothing of that says.
+ * The architecture of the machine that a user describes: by our device if it is named, else by the
+ * program, else by the machine type. Undefined if none of these says.
  */
 export function archOf(args: readonly string[], program: string | undefined): Arch | undefined {
   const own = findDevice(args)?.arch;
@@ -132,9 +132,9 @@ export function archOf(args: readonly string[], program: string | undefined): Ar
 }
 
 /**
- * QEMU's arguments with our device: the user's own gets the socket where it names none; otherwise
- * ours comes first, so that every other device finds it. With `memory`, guest RAM that the daemon
- * can map.
+ * QEMU's arguments with our device. If the user has written the device, it gets the socket unless
+ * it names one. Otherwise ours comes first, before the devices that it translates for. With
+ * `memory`, guest RAM that the daemon can map is added.
  * @throws {CliError} when the user wrote the device and also gave options for it here.
  */
 export function qemuArguments(

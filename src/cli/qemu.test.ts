@@ -25,7 +25,7 @@ function script(body: string): string {
 const viommu = (body: string, ...argv: string[]): Promise<number> =>
   run(context, services, ['qemu', '--qemu', script(body), '--bridge', BRIDGE, ...argv]);
 
-/** Whatever is left of sockets and private directories. */
+/** Sockets and private directories that are left. */
 const leftovers = (): string[] =>
   existsSync(join(context.dir, 'viommu')) ? readdirSync(join(context.dir, 'viommu')) : [];
 

@@ -90,8 +90,8 @@ export async function qemu(
 }
 
 /**
- * A VT-d before assigned devices is in caching mode, so that new mappings are announced, and nests
- * in scalable mode only.
+ * A VT-d with assigned devices is in caching mode, so that the guest announces new mappings. It
+ * nests in scalable mode only.
  */
 function choiceOf(options: QemuOptions, arch: Arch, args: readonly string[]): DeviceChoice {
   const { name, firstStage, awBits, stages, granules, oas, ssidBits, host } = options;
@@ -107,7 +107,7 @@ export function preloadEnvironment(env: CliContext['env'], bridge: string): Node
   return { ...env, LD_PRELOAD: before === undefined || before === '' ? bridge : `${bridge}:${before}` };
 }
 
-/** Runs `use` while a daemon, ours or the one to attach to, answers on the socket it is given. */
+/** Runs `use` with the socket of a daemon: our own, or the one to attach to. */
 async function withDaemon(
   context: CliContext,
   services: Services,
@@ -180,7 +180,7 @@ class ReportKeeper {
   }
 }
 
-/** Holds signals from before there is a QEMU, and passes them on to it once there is. */
+/** Passes signals on to QEMU. Those that come before QEMU runs are held until then. */
 class SignalRelay {
   readonly #off: () => void;
   #child: ChildProcess | undefined;

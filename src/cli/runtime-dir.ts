@@ -13,9 +13,10 @@ import { join } from 'node:path';
 import { type CliContext, CliError, EXIT, errnoOf } from './context.js';
 
 /**
- * The directory in which daemons of this user leave a note of where they are, and `viommu qemu` its
- * private sockets: `$XDG_RUNTIME_DIR/viommu`, else `viommu-<uid>` in the temporary directory. Mode
- * 0700 and ours, or it is not used: another user could answer in our place.
+ * The directory for the notes by which daemons of this user are found, and for the private sockets
+ * of `viommu qemu`: `$XDG_RUNTIME_DIR/viommu`, else `viommu-<uid>` in the temporary directory. It
+ * must have mode 0700 and belong to this user. Otherwise another user could answer in the daemon's
+ * place.
  */
 export function runtimeDir(context: CliContext): string {
   const xdg = context.env['XDG_RUNTIME_DIR'];
@@ -45,7 +46,7 @@ function isDirectory(path: string): boolean {
   }
 }
 
-/** What a running daemon says of itself. */
+/** How a running daemon is found. */
 export interface DaemonNote {
   readonly pid: number;
   /** Path of the control channel. */
@@ -66,7 +67,7 @@ export function announce(context: CliContext, note: DaemonNote): () => void {
   return () => rmSync(path, { force: true });
 }
 
-/** Daemons of this user that are alive. What the dead left behind is removed on the way. */
+/** Running daemons of this user. Removes notes of daemons that have died. */
 export function runningDaemons(context: CliContext): DaemonNote[] {
   const dir = runtimeDir(context);
   const notes: DaemonNote[] = [];
@@ -98,8 +99,8 @@ function isAlive(pid: number): boolean {
 }
 
 /**
- * A new directory that only this user can enter, for the sockets of one virtual machine; see above
- * for the dead.
+ * A new directory that only this user can enter, for the sockets of one virtual machine. Removes
+ * those of processes that have died.
  */
 export function privateDir(context: CliContext): string {
   runningDaemons(context);

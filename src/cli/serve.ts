@@ -11,7 +11,7 @@ export interface ServeOptions extends LogChoice, AssignmentSettings {
   readonly cachePolicy: CachePolicyName;
 }
 
-/** Where `viommu serve` listens when nobody says otherwise. */
+/** Where `viommu serve` listens by default. */
 export function defaultSocket(context: CliContext): string {
   return `${runtimeDir(context)}/viommu.sock`;
 }

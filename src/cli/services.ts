@@ -8,7 +8,7 @@ import { Daemon, type Listen, type StartSession } from './daemon.js';
 export const CACHE_POLICIES = ['faithful', 'none', 'hostile'] as const;
 export type CachePolicyName = (typeof CACHE_POLICIES)[number];
 
-/** What `main.ts` composes the commands from; tests put their own in. */
+/** The parts that commands are made of. `main.ts` gives the real ones, tests their own. */
 export interface Services {
   readonly listen: Listen;
   readonly sessions: (policy: CachePolicyName, assignment: AssignmentSettings) => StartSession;

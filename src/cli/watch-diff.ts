@@ -5,15 +5,14 @@ import type { CompletionReply } from './control-protocol.js';
 import { type InspectOptions, withClient } from './inspect.js';
 
 /**
- * How often the daemon is asked what its checks have found: only for people's sake, it checks at
- * every completion.
+ * How often the daemon is asked for its findings. It checks every completion, however long this is.
  */
 const ASK_MS = 200;
 
 /**
  * `viommu diff --watch`: has the daemon compare guest tables and host mappings before every
- * completion, and prints each difference once, with whose doing it is. Ends with a summary, on a
- * signal, when the machine disconnects, or with the daemon.
+ * completion, and prints each difference once, with its cause. Ends with a summary: on a signal,
+ * when the machine disconnects, or with the daemon.
  */
 export async function watchDiff(context: CliContext, options: InspectOptions): Promise<number> {
   return await withClient(context, options, async (client) => {

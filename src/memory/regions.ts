@@ -3,7 +3,9 @@ import { CodedError } from '../base/errors.js';
 
 /** End of the largest guest-physical address space. */
 const MAX_ADDRESS = 2 ** 52;
-/** A peer that announces more has gone wrong; each search is over a sorted list, so the limit costs nothing. */
+/**
+ * More regions than this are a defect of the peer. Searches are binary, so the limit may be high.
+ */
 const MAX_REGIONS = 4096;
 
 export interface Region {
@@ -13,7 +15,9 @@ export interface Region {
   readonly readonly: boolean;
 }
 
-/** What a region must be, whatever serves it. Throws `BAD_REGION`. */
+/**
+ * Checks address and size, which do not depend on how the region is reached. Throws `BAD_REGION`.
+ */
 function checkRegion(region: Pick<Region, 'region' | 'gpa' | 'size'>): void {
   const { gpa, size } = region;
   const sound =
@@ -35,7 +39,10 @@ export class RegionTable<R extends Region> {
     return this.#regions.length;
   }
 
-  /** Throws unless the region could be added now: `BAD_REGION`, `REGION_EXISTS`, `REGION_OVERLAPS`, `TOO_MANY_REGIONS`. */
+  /**
+   * Throws if the region cannot be added now: `BAD_REGION`, `REGION_EXISTS`, `REGION_OVERLAPS`,
+   * `TOO_MANY_REGIONS`.
+   */
   check(region: Pick<Region, 'region' | 'gpa' | 'size'>): void {
     checkRegion(region);
     if (this.has(region.region)) throw new CodedError('REGION_EXISTS', `region ${region.region}`);
@@ -50,7 +57,7 @@ export class RegionTable<R extends Region> {
     }
   }
 
-  /** Adds what {@link check} has let pass. */
+  /** Adds a region that has passed {@link check}. */
   add(region: R): void {
     this.#regions.push(region);
     this.#regions.sort((a, b) => a.gpa - b.gpa);

@@ -291,7 +291,7 @@ export class AssignedDevices implements PendingWork {
     model?.nested?.noSuchPasid(rid, pasid - 1, rights, lo, hi);
   }
 
-  /** The parent of the guest's PASIDs goes. Where the guest frees them, its model knows by itself. */
+  /** The parent of the guest's PASIDs goes. PASIDs that the guest frees are known to its model. */
   #leavePasids(): void {
     const hostPasids = this.#hostPasids;
     for (const pasid of hostPasids.live) this.#model()?.pasids?.revoked(pasid);

@@ -204,8 +204,8 @@ export function decode<K extends string>(shape: Layout<K>, words: Words, base = 
 }
 
 /**
- * The bits of a field in one 32-bit word of its structure, by default the word of its lowest bit. For
- * masks that are made once; getters read fields.
+ * The bits of a field in one 32-bit word of its structure; default: the word of its lowest bit. For
+ * masks that are made once. To read a field use its getter.
  */
 export function maskIn(field: Field, word: number = field.lsb >> 5): number {
   let mask = 0;

@@ -78,9 +78,9 @@ export class LeafCursor {
   #rights = 0;
 
   /**
-   * @param stage2 needed for {@link startNested} only; the cursor uses it exclusively between its calls
-   * @param updates false: only what needs no Accessed or Dirty bit set counts; `stage2` is one that sets none, of memory that
-   * can't be written
+   * @param stage2 for {@link startNested} only. It belongs to the cursor from a start to its end.
+   * @param updates false: an entry whose Accessed or Dirty bit would have to be set does not
+   * count; `stage2` then sets none either, as its memory cannot be written.
    */
   constructor(stage2?: StageTwo, updates = true) {
     this.#second = stage2;

@@ -1,7 +1,7 @@
 /**
- * Bodies. What encodes and decodes each message is made from `proto/viommu.proto`
- * (`generated/codecs.ts`): it writes through {@link BodyWriter} and decodes into a message that is
- * reused, so that neither direction allocates for messages of numbers.
+ * Bodies of frames. The code for each message is generated from `proto/viommu.proto`
+ * (`generated/codecs.ts`). It encodes through {@link BodyWriter} and decodes into a message that is
+ * reused, so messages of numbers need no allocation.
  */
 import { CodedError } from '../base/errors.js';
 import { BodyReader } from './reader.js';
@@ -22,7 +22,7 @@ export class Codec<T extends object> {
 
   /**
    * @param name the message's name in the contract
-   * @param clear sets every field to its default; a message is cleared before it is decoded into again
+   * @param clear sets every field to its default, before a message is decoded into again
    * @param encode writes the fields that are not at their defaults
    * @param decode reads fields as long as there are any
    */

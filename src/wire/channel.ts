@@ -1,6 +1,6 @@
 /**
- * One direction-less end of a connection: frames in, frames out, nothing ever waits. What cannot be
- * sent now stays in a buffer until {@link Channel.flush}.
+ * One end of a connection: frames in, frames out. No call waits. What cannot be sent now stays in a
+ * buffer until {@link Channel.flush}.
  */
 import { CodedError } from '../base/errors.js';
 import { closeFd, NativeBuffer } from '../base/native.js';
@@ -13,7 +13,7 @@ import { BodyWriter } from './writer.js';
 /** Whole frames fit, and a batch of small ones behind the largest. */
 const RECEIVE_BYTES = 3 * 65536;
 const FIRST_SEND_BYTES = 2 * 65536 + 4096;
-/** A peer that lets this much pile up does not read. */
+/** A peer that leaves this many bytes unread is taken for stalled. */
 const SEND_LIMIT = 8 * 1024 * 1024;
 
 /** What {@link Channel.fill} found. */
@@ -49,7 +49,7 @@ export class Channel {
     return this.#in.bytes;
   }
 
-  /** Answers that are to come; below 0 when more came than were asked for. */
+  /** Answers in flight; below 0 when more came than were asked for. */
   get owed(): number {
     return this.#owed;
   }
@@ -59,7 +59,7 @@ export class Channel {
     return this.#outEnd - this.#outStart;
   }
 
-  /** True when no more can be received before frames are taken. */
+  /** True when frames must be taken before more can be received. */
   get full(): boolean {
     return this.#receiver.makeRoom() === 0;
   }
@@ -90,7 +90,7 @@ export class Channel {
     return true;
   }
 
-  /** To be asked after {@link FILL}.CLOSED and the last {@link next}: how the connection ended. */
+  /** How the connection ended. Valid after {@link FILL}.CLOSED and the last {@link next}. */
   ending(): CodedError {
     return this.#receiver.idle
       ? new CodedError('PEER_CLOSED', 'the peer closed the connection')
@@ -170,7 +170,7 @@ export class Channel {
     this.#outEnd = 0;
   }
 
-  /** Closes the descriptors of {@link frame} that nobody took. */
+  /** Closes the descriptors of {@link frame} that were not taken. */
   dropDescriptors(): void {
     const descriptors = this.frame.descriptors;
     if (descriptors.length === 0) return;

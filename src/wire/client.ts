@@ -1,7 +1,7 @@
 /**
- * The virtual machine monitor's side of the wire, for the simulated VM, tests and benchmarks: asks and waits,
- * and serves the backend channel while it waits, as every peer must (ARCHITECTURE.md, The wire).
- * Blocks its thread.
+ * The peer's side of the wire, for the simulated VM, tests and benchmarks. It asks and waits, and
+ * serves the backend channel while it waits, as every peer must (ARCHITECTURE.md, The wire). It
+ * blocks its thread.
  */
 import { CodedError, ERRORS, type ErrorName, errorName } from '../base/errors.js';
 import { closeFd, connectUnix, POLL, PollSet, socketPair } from '../base/native.js';
@@ -11,7 +11,7 @@ import { FLAG, MESSAGE, messageName } from './frame.js';
 import type { PeerMailbox } from './mailbox.js';
 import type * as M from './messages.js';
 
-/** What the daemon asks of a monitor. Messages are reused: copy what is to be kept. */
+/** What the daemon asks of a peer. Messages are reused: copy what is to be kept. */
 export interface BackendService {
   invalidate(message: M.Invalidate): M.Status;
   /** Absent: the peer remaps no interrupts. */
@@ -39,10 +39,10 @@ type HostRequest = typeof MESSAGE.HOST_SPACE_CREATE;
 const FRONT = 0;
 const BACKEND = 1;
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Looks into the mailbox before this thread sleeps. */
+/** Polls of the mailbox before this thread sleeps. */
 const LOOKS_FOR_MAIL = 1000;
 
-/** The daemon's ERROR frame, as an error of the table. */
+/** An ERROR frame of the daemon, as an error of the table. */
 export function peerError(message: M.ErrorMessage): CodedError {
   const name = errorName(message.code);
   return new CodedError(name in ERRORS ? (name as ErrorName) : 'PEER_REFUSED', message.text);
@@ -88,8 +88,8 @@ export class Client {
   }
 
   /**
-   * Asks and waits for the answer. The reply is reused by the next request of its kind. Throws the daemon's
-   * own error when it ends the connection, and `PEER_STALLED` after {@link timeoutMs}.
+   * Asks and waits for the answer. The reply is reused by the next request of its kind. Throws the
+   * daemon's error when the daemon ends the connection, and `PEER_STALLED` after {@link timeoutMs}.
    */
   request<T extends keyof M.Replies>(
     type: T,
@@ -101,7 +101,7 @@ export class Client {
     return this.awaitReply(type, id);
   }
 
-  /** Sends what nobody answers. */
+  /** Sends a message that has no answer. */
   post<T extends M.Posted>(type: T, body: M.Bodies[T]): void {
     this.send(type, 0, this.#nextId++ >>> 0, bodyCodec(type), body);
   }
@@ -189,7 +189,10 @@ export class Client {
     mailbox.sleep(false);
   }
 
-  /** Serves what the daemon has asked so far; waits at most `milliseconds` for something. Returns how many. */
+  /**
+   * Serves the daemon's requests, and waits at most `milliseconds` for one. Returns how many it
+   * served.
+   */
   serve(milliseconds: number): number {
     const before = this.#served;
     this.#drainBackend();
@@ -197,7 +200,9 @@ export class Client {
     return this.#served - before;
   }
 
-  /** Waits until the daemon closes the connection; returns the error it gave, or the way it closed. */
+  /**
+   * Waits until the daemon closes the connection. Returns the error that it sent, or how it closed.
+   */
   awaitEnd(): CodedError {
     try {
       for (;;) {
@@ -215,7 +220,9 @@ export class Client {
     }
   }
 
-  /** Sends what a caller has put and not flushed: that may be what ends the connection. */
+  /**
+   * Sends what a caller has put and not flushed: the daemon may end the connection because of it.
+   */
   #flushLeft(): void {
     if (this.front.unsent === 0) return;
     try {
@@ -233,7 +240,10 @@ export class Client {
     this.#poll.free();
   }
 
-  /** Waits for either channel, serves the backend. Throws `PEER_STALLED` when nothing comes and `strict`. */
+  /**
+   * Waits for either channel and serves the backend. With `strict`, throws `PEER_STALLED` if
+   * nothing comes.
+   */
   #wait(milliseconds: number, strict = true): void {
     const front = POLL.IN | (this.front.unsent > 0 ? POLL.OUT : 0);
     this.#poll.set(FRONT, this.front.fd, strict ? front : 0);
@@ -250,7 +260,7 @@ export class Client {
       while (this.backend.next()) this.#serveOne();
       const filled = this.backend.fill();
       if (filled === FILL.CLOSED) {
-        // The front channel says why; looking at this one again would only spin.
+        // The front channel has the reason. Polling this one again would only spin.
         this.#backendEnded = true;
         return;
       }
@@ -311,7 +321,7 @@ export class Client {
     }
   }
 
-  /** Answers a request of the daemon that came with an answer of its own. */
+  /** Answers a HOST_BATCH that came inside an answer of the daemon. */
   answer<T extends keyof M.Replies>(type: T, id: number, body: M.Replies[T]): void {
     const { mailbox } = this;
     const codec = replyCodec(type);

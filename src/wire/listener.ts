@@ -56,7 +56,7 @@ function bindSocket(path: string): number {
   }
 }
 
-/** Removes a socket file that nobody answers on. Throws `ADDRESS_IN_USE`. */
+/** Removes a socket file without a listener. Throws `ADDRESS_IN_USE` if there is one. */
 function removeStale(path: string): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there === undefined) return;
@@ -76,8 +76,7 @@ function listening(server: Server, fd: number): Promise<void> {
     server.once('error', reject);
     server.listen({ fd }, () => {
       server.off('error', reject);
-      // Accepting can fail for want of descriptors; those who are connected must not suffer from
-      // it.
+      // Accepting fails when no descriptor is left. That must not end existing connections.
       server.on('error', () => undefined);
       resolve();
     });

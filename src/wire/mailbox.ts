@@ -1,7 +1,7 @@
 /**
- * The mailbox: one frame each way in the control page, where the other side finds it without
- * a system call (docs/protocol.md, "The mailbox"). What lies there is copied before it is looked at:
- * the other side may change it at any time.
+ * The mailbox: one frame in each direction in the control page, found by polling, without a system
+ * call (docs/protocol.md, "The mailbox"). A frame is copied before it is read, because the other
+ * side may change it at any time.
  */
 import { CodedError } from '../base/errors.js';
 import type { Codec } from './codec.js';
@@ -19,8 +19,7 @@ import {
 import { BodyWriter } from './writer.js';
 
 /**
- * The type of no message: an answer that goes on the front channel, because there is no room for it
- * here.
+ * The type of no message. It says that the answer goes on the front channel, for want of room here.
  */
 const ELSEWHERE = 0;
 
@@ -70,7 +69,7 @@ class Place {
   }
 }
 
-/** Makes frames in {@link words}, of any size: they are judged when they are there. */
+/** Makes frames in {@link words}. They may be too large for their place; the caller checks that. */
 class Maker {
   readonly words = new Uint32Array(MAX_FRAME_BYTES / 4);
   readonly #bytes = new Uint8Array(this.words.buffer);
@@ -101,7 +100,7 @@ export class DaemonMailbox {
   #taken = 0;
   #answered = 0;
 
-  /** @param control the words of the control page; a mailbox begins empty */
+  /** @param control the words of the control page. The mailbox is empty at first. */
   constructor(control: Uint32Array) {
     this.#control = control;
     this.#in = new Place(control, MAILBOX.PEER, MAILBOX.PEER_BYTES);
@@ -125,21 +124,19 @@ export class DaemonMailbox {
     return Atomics.load(this.#control, CONTROL.MAIL_SENT) === this.#taken;
   }
 
-  /**
-   * Whether there is a frame whose turn it is, when so many of the front channel have been handled.
-   */
+  /** Whether there is a frame whose turn it is after `handled` frames of the front channel. */
   due(handled: number): boolean {
     return !this.empty && (((this.#control[CONTROL.MAIL_AFTER] as number) - handled) | 0) <= 0;
   }
 
-  /** Whether the peer has sent more frames on the front channel than these. */
+  /** Whether the peer has sent more than `handled` frames on the front channel. */
   frontHasMore(handled: number): boolean {
     return (this.#control[CONTROL.FRONT_SENT] as number) !== handled;
   }
 
   /**
-   * Takes the frame that is there. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, and `OUT_OF_ORDER` for
-   * what has no place here.
+   * Takes the frame. Throws `BAD_HEADER`, `FRAME_TOO_LONG`, or `OUT_OF_ORDER` for a type that is
+   * not allowed here.
    */
   take(): void {
     const taken = (this.#taken + 1) >>> 0;
@@ -154,8 +151,8 @@ export class DaemonMailbox {
   }
 
   /**
-   * What was taken last has been handled: what it made complete is in the guest's memory, and there
-   * is room for the next.
+   * Publishes that the last frame has been handled: all that it completed is in guest memory. Makes
+   * room for the next.
    */
   handled(): void {
     if (this.#control[CONTROL.MAIL_HANDLED] === this.#taken) return;
@@ -163,8 +160,8 @@ export class DaemonMailbox {
   }
 
   /**
-   * Puts an answer there, or word that it is not; false in this case. Either way what it answers
-   * has been handled.
+   * Puts an answer there. False if it does not fit: then the place says that it goes on the front
+   * channel. Either way the frame that it answers is published as handled.
    */
   answer<T extends object>(type: number, flags: number, id: number, codec: Codec<T>, message: T): boolean {
     const bytes = this.#maker.make(type, flags, id, codec, message);
@@ -172,28 +169,28 @@ export class DaemonMailbox {
     if (fits) this.#out.fill(this.#maker.words, bytes);
     else this.#out.fill(NO_FRAME, HEADER_BYTES);
     this.#answered = (this.#answered + 1) >>> 0;
-    // The atomic store below is seen last.
+    // Published by the atomic store below.
     this.#control[CONTROL.MAIL_HANDLED] = this.#taken;
     Atomics.store(this.#control, CONTROL.MAIL_ANSWERED, this.#answered);
     return fits;
   }
 
-  /** The peer waits for MAIL, having looked for long enough. */
+  /** Whether the peer has stopped polling and waits for MAIL. */
   get peerSleeps(): boolean {
     return Atomics.load(this.#control, CONTROL.PEER_SLEEPS) !== 0;
   }
 
   /**
-   * From now on MAIL must tell of a frame, or need not. What came before that is to be looked for
-   * once more.
+   * Says whether the peer must send MAIL for a frame. The caller polls once more afterwards, for a
+   * frame that came before.
    */
   sleep(asleep: boolean): void {
     Atomics.store(this.#control, CONTROL.DAEMON_SLEEPS, asleep ? 1 : 0);
   }
 
   /**
-   * Says which processor this thread is on. False: the peer's thread was there, too, when it put
-   * the last frame, so each of them stands still as long as the other one looks.
+   * Publishes the CPU of this thread. False: the peer put its last frame on the same CPU, so
+   * polling would only keep the other side from running.
    */
   apart(cpu: number): boolean {
     const control = this.#control;
@@ -250,12 +247,15 @@ export class PeerMailbox {
     return true;
   }
 
-  /** So many frames have been sent on the front channel: a daemon that looks here learns of it. */
+  /**
+   * Publishes how many frames were sent on the front channel, for a daemon that polls the control
+   * page.
+   */
   sentOnFront(frames: number): void {
     Atomics.store(this.#control, CONTROL.FRONT_SENT, frames);
   }
 
-  /** The daemon waits for MAIL. To be asked after {@link put}. */
+  /** Whether the daemon waits for MAIL. Read it after {@link put}. */
   get daemonSleeps(): boolean {
     return Atomics.load(this.#control, CONTROL.DAEMON_SLEEPS) !== 0;
   }

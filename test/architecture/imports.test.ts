@@ -42,9 +42,9 @@ interface Side {
 }
 
 /**
- * The guest's side and the host's check the models, session, shadow and nesting, and each other. A
- * checker that shares code with what it checks sees nothing, so each writes and reads tables, queues
- * and structures itself.
+ * The guest's side and the host's side check the models, session, shadow and nesting, and each
+ * other. A checker that shares code with what it checks shares its mistakes, so each side reads and
+ * writes tables, queues and structures itself.
  */
 const SIDES: readonly Side[] = [
   {
@@ -245,8 +245,7 @@ describe('architecture', () => {
   });
 
   it('reads argv, env and the clock only where the outside world begins', () => {
-    // main.ts composes; everything else gets what it needs handed in. Workers read what their parent
-    // gave them.
+    // main.ts reads them and hands them on. Workers read what their parent gave them.
     const engine = [
       'session',
       'wire',

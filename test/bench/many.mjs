@@ -1,6 +1,7 @@
 /**
- * Many machines on one daemon: what 63 idle ones cost the one that is busy, and what 64 idle ones cost the host. The machines
- * are simulated ones on real sockets; the busy one has the daemon complete each of its invalidations.
+ * Many machines on one daemon: what 63 idle ones cost the one that is busy, and what 64 idle ones
+ * cost the host. The machines are simulated ones on real sockets. The daemon completes each
+ * invalidation of the busy one.
  */
 
 import { readFileSync } from 'node:fs';

@@ -22,7 +22,10 @@ export function valuesOf(text) {
 
 /**
  * `reach` is of the ratio, `atMost` of ours, whatever the reference is.
- * @typedef {{name: string, unit: string, ours: number, reference: number, what: string, reach?: number, atLeast?: boolean, atMost?: number, note?: string}} Row
+ * @typedef {{
+ *   name: string, unit: string, ours: number, reference: number, what: string,
+ *   reach?: number, atLeast?: boolean, atMost?: number, note?: string
+ * }} Row
  */
 
 /** "met", or by how much a reach was missed. */

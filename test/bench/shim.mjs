@@ -72,7 +72,10 @@ export class ShimMachine {
 
   /**
    * Starts QEMU with the machine and the IOMMU of one side.
-   * @param {{qemu: string, preload: string[], side: import('./units.mjs').Side, scratch: string, name: string, memory?: string}} options
+   * @param {{
+   *   qemu: string, preload: string[], side: import('./units.mjs').Side,
+   *   scratch: string, name: string, memory?: string
+   * }} options
    */
   static async start({ qemu, preload, side, scratch, name, memory = '256M' }) {
     const control = join(scratch, `${name}.control`);

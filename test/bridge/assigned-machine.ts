@@ -96,7 +96,7 @@ export abstract class AssignedMachine {
     await this.announce(first, 9);
   }
 
-  /** Stores that nobody traps, as long as nothing points to the table. */
+  /** Stores that are not trapped, as long as nothing points to the table. */
   async writeTable(address: number, table: Buffer): Promise<void> {
     for (let at = 0; at < table.length; at += PACKET) {
       await this.memory.write(address + at, table.subarray(at, at + PACKET));

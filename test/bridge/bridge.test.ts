@@ -271,7 +271,7 @@ describe('what the daemon asks', () => {
     const elsewhere = { ...all, rid: 0xfff8, epoch: 2, lo: 0, log2Size: 64, devices: [], structures: false };
     await running.ask(MESSAGE.INVALIDATE, elsewhere);
     expect(running.controlWord(CONTROL.INVALIDATED)).toBe(0);
-    // Handles that the bridge does not know are nobody's: answered all the same.
+    // Handles that the bridge does not know change nothing: it answers all the same.
     await running.ask(MESSAGE.INVALIDATE, {
       ...all,
       epoch: 3,

@@ -163,7 +163,7 @@ describe.each(UNITS)('a QEMU that is killed, $unit:', ({ make }) => {
       const passing = await begin();
       expect(daemon.guestMappings().length).toBeGreaterThan(mappings);
       passing.holds = holds;
-      // Whoever waits for this QEMU waits in vain.
+      // This QEMU is killed before it answers.
       machine.change(0, machine.data + 0x2000).catch(() => undefined);
       await passing.cut;
       const before = daemon.log().length;

@@ -39,7 +39,7 @@ interface Way {
   /** Pages asked for. */
   readonly count: number;
   readonly end: (count: number) => void;
-  /** In the answer's place to somebody who holds QEMU's big lock. */
+  /** Sent in place of the answer to a thread that holds QEMU's big lock. */
   readonly asked: boolean;
 }
 

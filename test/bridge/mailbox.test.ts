@@ -154,7 +154,7 @@ describe('a daemon that sleeps', () => {
       wake(front);
     });
     await memory.writeWord(REGISTER, 1);
-    // Asked on the front channel, where mail that nobody waits for comes first.
+    // Asked on the front channel, where a MAIL comes first for which no thread waits.
     expect(await memory.readWord(REGISTER)).toBe(0);
     await memory.writeWord(REGISTER, 1);
     expect(fits).toEqual([false, false]);

@@ -149,7 +149,7 @@ it('a buffer across joined overlays: every byte arrives, and what is stored to a
   expect(await machine.dma(COMMAND.READ, iova(table, 7))).toBe(STATUS.FAULT);
   expect(await transfer(0, 5), machine.qemu.text).toBe(0);
   await expectHolds(first, bytes.subarray(0, 5 * PAGE));
-  // Nobody has invalidated anything.
+  // Without any invalidation.
   await machine.expectReaches(iova(table, 7), machine.data);
   // A part of the table alone, and what is stored takes the page away.
   expect(await transfer(64 * PAGE, 2)).toBe(0);

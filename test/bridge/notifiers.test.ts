@@ -125,7 +125,7 @@ describe('a listener that wants to hear of new mappings', () => {
       expect((iova ?? 1) % ((mask ?? 0) + 1)).toBe(0);
       bytes += (mask ?? 0) + 1;
     }
-    // 128 MiB, less what the firmware's shadow makes read-only; more by the test device's own buffer.
+    // 128 MiB, less what the firmware's shadow makes read-only, plus the test device's buffer.
     expect(bytes).toBeGreaterThan(127 << 20);
     expect(bytes).toBeLessThan(129 << 20);
   });

@@ -52,8 +52,9 @@ export class BridgeQemu {
   }
 
   /**
-   * @param machine in the place of the one that fits the device
-   * @param probe what qemu-bridge/test/notifier-probe.c or host-probe.c asks for, and where it was built; `first`: before the bridge
+   * @param machine default: the one that the device needs
+   * @param probe what qemu-bridge/test/notifier-probe.c or host-probe.c asks for, and its object;
+   * `first`: loaded before the bridge
    */
   start(
     options = '',

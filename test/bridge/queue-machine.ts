@@ -23,8 +23,10 @@ export const ENTRY = 16;
 export const ENTRIES = 256;
 /** Input addresses below are of domain 1, those above of domain 2. */
 export const SECOND = 0x100_0000;
-/** Nobody's, and of another slot of the bridge's epochs than 1 and 2 are. */
-const NOBODY = { space: 0x7ff0, sub: 0, rid: 0xfffe, pasid: 0, lo: 0, hi: 0, log2Size: 12 };
+/**
+ * A scope that no translation has. Its space has another slot of the bridge's epochs than 1 and 2.
+ */
+const UNUSED_SCOPE = { space: 0x7ff0, sub: 0, rid: 0xfffe, pasid: 0, lo: 0, hi: 0, log2Size: 12 };
 
 export const [DOMAIN, PAGES, GLOBAL] = [2, 3, 1];
 
@@ -84,7 +86,7 @@ export class QueueMachine extends TestdevMachine {
   async offer(queue: Queue = queueOf(1), inForce: number = queue.number): Promise<void> {
     this.daemon.post(MESSAGE.QUEUE, queue);
     // Behind it, so it has been taken.
-    await this.daemon.ask(MESSAGE.INVALIDATE, { ...NOBODY, epoch: 1, devices: [], structures: false });
+    await this.daemon.ask(MESSAGE.INVALIDATE, { ...UNUSED_SCOPE, epoch: 1, devices: [], structures: false });
     this.daemon.setControlWord(CONTROL.QUEUE, inForce);
   }
 
@@ -150,7 +152,9 @@ export class QueueMachine extends TestdevMachine {
     expect(this.daemon.controlWord(CONTROL.SENT)).toBe(sent);
   }
 
-  /** The store is the daemon's, and nothing else has happened: also not to what `kept` are translated to. */
+  /**
+   * The store went to the daemon and nothing else happened: translations of `kept` are the same.
+   */
   async expectLeft(store: () => Promise<void>, kept: readonly number[] = []): Promise<void> {
     const before = await this.seen();
     const { writes } = this.daemon;

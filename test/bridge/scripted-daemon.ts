@@ -174,7 +174,7 @@ export class ScriptedDaemon {
     this.#put(type, FLAG.NEED_REPLY, id, bodyCodec(type) as unknown as Codec<object>, message);
   }
 
-  /** Sends what nobody answers. */
+  /** Sends a message that has no answer. */
   post<T extends Posted & number>(type: T, message: Bodies[T]): void {
     this.#put(type, 0, 0, bodyCodec(type) as unknown as Codec<object>, message);
   }

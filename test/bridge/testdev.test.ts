@@ -187,7 +187,7 @@ describe('requests that may stall', () => {
     const { device, daemon } = machine;
     await device.command(COMMAND.READ, MAY_STALL);
     await device.waitsFor(WAITING.RESUME);
-    // Somebody else's.
+    // Of another device.
     daemon.post(MESSAGE.RESUME, { stall: 77, action: 1 });
     daemon.post(MESSAGE.RESUME, { stall: 1, action: 0 });
     await machine.untilAsked(2);

@@ -63,7 +63,7 @@ class Play {
   #changing = false;
   /** What each domain maps, by page number within its window. */
   readonly #pages = new Map<VtdDomain, Map<number, Page>>();
-  /** Who is attached to what. */
+  /** What each requester and PASID is attached to. */
   readonly #users = new Map<string, { readonly user: User; readonly domain: VtdDomain }>();
 
   constructor(rng: Rng, trace: Trace, world: World) {

@@ -94,8 +94,10 @@ export interface MadeFrame {
   readonly descriptor: boolean;
 }
 
-/** Which message comes next. Removing a device that is not there ends the session, as does listening for one that is not shadowed, or a feature not
- * in force: seldom. */
+/**
+ * The next message. Those that end the session are rare: removing a device that is not there,
+ * listening for one that is not shadowed, and messages whose feature is not in force.
+ */
 function pickType(rng: Rng, features: number): number {
   const type = rng.pick(FRONT);
   const feature = FEATURE_OF[type];

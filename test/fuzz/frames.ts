@@ -29,7 +29,7 @@ import type { Rng } from './rng.js';
 
 const STEPS = 150;
 const RAM_BYTES = 2 ** 20;
-/** Descriptors that are nobody's: closing them does nothing. */
+/** Descriptors that are not open: closing them does nothing. */
 const NO_FD = 0x4000_0000;
 
 /** Guest memory that accepts any region and serves one. */
@@ -141,7 +141,7 @@ class Talk {
   #delivering = false;
   readonly #ring = new RingMaker();
   #page: SharedPage | undefined;
-  /** Nobody but the peer's own cache keeps translations: it may carry out commands. */
+  /** Only the peer's own cache keeps translations, so the peer may complete commands. */
   readonly #alone: boolean;
 
   constructor(rng: Rng, trace: Trace) {

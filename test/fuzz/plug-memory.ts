@@ -67,7 +67,8 @@ export class PlugMemory extends ArrayMemory {
   override loadWords(gpa: number, out: Uint32Array, count: number): boolean {
     this.#begin();
     if (!this.contains(gpa, count * 4)) return false;
-    // Somebody changes entries between the first and the last of them, but none in the middle.
+    // Another processor changes entries between the first and the last of them, but none in the
+    // middle.
     for (let at = 0; at < count; at += 2) {
       if (at % 16 === 0) this.#begin();
       super.load32(gpa + at * 4);

@@ -20,7 +20,7 @@ const RIDS = [1, 2] as const;
 const SPARE_TABLES = 4;
 /** Stores of other processors within one step. */
 const MOST_RACES = 10;
-/** Reads of guest memory that one step may cost, whatever is stored meanwhile. */
+/** Reads of guest memory that one step may cost, whatever other processors store. */
 const MOST_READS = 400_000;
 /** Entries of a table that are ever used: tables in tables stay few. */
 const INDEXES = [0, 1, 2, 511] as const;
@@ -133,7 +133,7 @@ class Play {
     this.#racesLeft = 0;
     this.#machine.drain();
     this.#checkPossible();
-    // What was said of entries that changed forth and back meanwhile is not to be relied on.
+    // Findings about entries that changed there and back during the race do not count.
     const before = this.#machine.audit.answer(0).differences.length;
     invalidate.iotlbGlobal();
     invalidate.sync();

@@ -39,8 +39,9 @@ const OPTIONS: readonly Readonly<Record<string, string>>[] = [
 const TROUBLE = { NONE: 0, REFUSES_MAPS: 1, FEW_MAPPINGS: 2, KEEPS_MAPPINGS: 3 } as const;
 
 /**
- * A driver that announces every change, devices whose mappings are shadowed, a host that answers late and refuses now and
- * then. After every completion each host has mapped what a fresh look at the tables says, less what it refused.
+ * A driver that announces every change, devices whose mappings are shadowed, and a host that
+ * answers late and sometimes refuses. After every completion each host has mapped what a fresh walk
+ * of the tables finds, less what it refused.
  */
 export class ShadowFuzzer implements Fuzzer {
   readonly name = 'shadow';
@@ -146,7 +147,8 @@ class Play {
     const first = large ? 0 : rng.below(512);
     const count = large ? 512 : Math.min(1 + rng.below(rng.pick([2, 16, 512])), 512 - first);
     const input = unit + BigInt(first) * PAGE;
-    // Where a large page stands, or must stand, the table below goes first, with an invalidation of its own.
+    // Where there is a large page, or will be, the table below goes first, with its own
+    // invalidation.
     const entry = this.#makeWay(domain, unit, large);
     this.#trace.say(
       `${map ? 'map' : 'unmap'} did ${domain.did} 0x${input.toString(16)} pages ${count}${large ? ' large' : ''}`,
@@ -179,7 +181,10 @@ class Play {
     }
   }
 
-  /** Address of the unit's entry of level 2, which holds a table afterwards, or none when a large page is to stand there. */
+  /**
+   * Address of the unit's entry of level 2. Afterwards the entry points to a table, or to none if a
+   * large page is to come.
+   */
   #makeWay(domain: VtdDomain, unit: bigint, large: boolean): number {
     const table = domain.table;
     if (table === undefined) throw new Error('no table');
@@ -222,8 +227,8 @@ class Play {
   }
 
   /**
-   * PWSNP of everybody's entry is turned, with tables in use, some of whose flags are set by now. Of everybody's: a flag that
-   * is set for one who may is none of another's invalidations.
+   * Toggles PWSNP in every entry, while tables are in use and some of their flags are set. In every
+   * entry, because a flag set for one requester is announced by no invalidation of another.
    */
   #turnSnooping(): void {
     const { scalable, invalidate } = this.#driver;
@@ -323,7 +328,10 @@ class Play {
     }
   }
 
-  /** Every page that a requester reaches by a fresh look at the tables, as far as it is RAM and the host listens. */
+  /**
+   * Every page of RAM that a requester reaches by a fresh walk of the tables, where the host
+   * listens.
+   */
   #wanted(rid: number, listened: { contains(page: number): boolean }): Pages {
     const result = newResult();
     const pages: Pages = new Map();

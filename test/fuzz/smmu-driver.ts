@@ -77,7 +77,7 @@ class Play {
   #changing = false;
   /** What each domain maps, by page number within its window. */
   readonly #pages = new Map<SmmuDomain, Map<number, Page>>();
-  /** Who is attached to what. */
+  /** What each stream and SubstreamID is attached to. */
   readonly #users = new Map<string, Attached>();
   readonly #ahead = new Map<number, AtsDevice>();
   readonly #waiting: StallingDevice[] = [];
@@ -116,7 +116,7 @@ class Play {
     machine.edges.length = 0;
   }
 
-  /** Nobody is left waiting: by the driver's answers, or by a unit that is switched off. */
+  /** Ends all waits: the driver answers, or the unit is switched off. */
   end(): void {
     this.#servePages();
     must(this.#groups.length === 0, () => `${this.#groups.length} groups of page requests have no answer`);

@@ -25,7 +25,7 @@ const SPARE_TABLES = 5;
 export const [VALID, TYPE] = [1n, 2n];
 const [AP_USER, READ_ONLY, AF] = [1n << 6n, 1n << 7n, 1n << 10n];
 const [DBM, APTABLE_USER, APTABLE_READ_ONLY] = [1n << 51n, 1n << 61n, 1n << 62n];
-/** Bits that mean nothing to whoever reads or writes: MemAttr, nG, XN. */
+/** Bits that do not decide whether data can be read or written: MemAttr, nG, XN. */
 const INDIFFERENT = [0n, 1n << 11n, 1n << 54n, 3n << 53n, 4n] as const;
 
 /** One tree of tables, and how to read it. */

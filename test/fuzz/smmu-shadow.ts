@@ -406,7 +406,7 @@ class Play {
     const inRam = (page: number): boolean => this.#memory.contains(page * PAGE, PAGE);
     for (const page of live)
       must(!inRam(page) || machine.tracked.has(page), () => `page ${page} is not tracked`);
-    // Of what is no memory nobody can store to it.
+    // Stores to addresses without memory need no tracking.
     for (const page of machine.tracked)
       must(!inRam(page) || live.has(page), () => `page ${page} is tracked, and no table`);
     this.#history.begin();

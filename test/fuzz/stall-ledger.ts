@@ -16,20 +16,20 @@ export class StallLedger {
     must(this.held.size <= 256, () => `${this.held.size} requests are stalled`);
   }
 
-  /** Takes what the model has told devices. */
+  /** Takes the RESUMEs of the model. */
   settle(): void {
     for (const { stall } of this.#machine.outputs.resumed.splice(0)) {
       must(this.held.delete(stall), () => `stall ${stall} ends, but is not stalled`);
     }
   }
 
-  /** After a reset nobody is stalled, and nobody was told. */
+  /** After a reset no request is stalled, and no RESUME was sent for them. */
   reset(): void {
     this.settle();
     this.held.clear();
   }
 
-  /** After the SMMU was disabled nobody is. */
+  /** After the SMMU was disabled no request is stalled. */
   empty(): void {
     this.settle();
     must(this.held.size === 0, () => `${this.held.size} stalls are left behind`);

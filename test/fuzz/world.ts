@@ -63,7 +63,7 @@ export function makeWorld(rng: Rng, trace: Trace, alone = false): World {
   const pasidDevices = rng.chance(0.6);
   const variety = varietyOf(rng);
   const driver = new Driver(machine, { mode, pages: TABLES, invalidation, pasidDevices, variety });
-  // Where somebody listens the bridge carries out nothing by itself.
+  // With a notifier the bridge completes nothing by itself.
   const listeners = !alone && rng.chance(0.5) ? RIDS.filter(() => rng.chance(0.6)) : [];
   for (const rid of listeners) machine.listen(rid);
   const devices = `${pasidDevices ? 'with' : 'without'} PASIDs, listening: ${listeners.join(' ')}`;
@@ -77,7 +77,7 @@ export function makeWorld(rng: Rng, trace: Trace, alone = false): World {
   return { machine, driver, options, domains };
 }
 
-/** Now and then more is asked for than has to be, and somebody waits in between. */
+/** Sometimes the driver invalidates more than it needs, and waits in between. */
 export function varietyOf(rng: Rng): Variety {
   const often = rng.pick([0, 0.3, 0.8]);
   return {

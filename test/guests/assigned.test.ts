@@ -9,7 +9,7 @@ import { ViommuCommand, viommu, watchSummary } from './viommu.js';
  */
 
 const TIMEOUT_MS = 320_000;
-/** Beyond RAM, so that nobody maps it. */
+/** Beyond RAM, so no driver maps it. */
 const STRAY = 0xdead0000;
 
 let daemon: Daemon;

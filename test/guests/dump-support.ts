@@ -88,7 +88,7 @@ interface DeclaredRegister {
 
 /**
  * Every register that both the dump and the guest's `regs` job show has the same value.
- * @param moving registers that move on their own while nobody looks
+ * @param moving registers that change without an access to them
  */
 export function expectSameRegisters(
   guest: Guest,

@@ -14,7 +14,7 @@ import { Guest } from './support.js';
  */
 
 const TIMEOUT_MS = 320_000;
-/** Move on their own while nobody looks: the guest's flush timer submits descriptors. */
+/** They change by themselves: the guest's flush timer submits descriptors. */
 const VOLATILE = new Set(['IQH_REG', 'IQT_REG']);
 
 let daemon: Daemon;

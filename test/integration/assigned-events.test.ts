@@ -179,7 +179,7 @@ describe.each<Kind>(['smmuv3', 'vtd3'])('page requests of a nested VF behind %s'
     b.ask(IOVA + 4096, 3);
     expect(b.service(true)).toEqual([asked(IOVA + 4096, 3)]);
     expect([a.responses(0).length, b.responses(1).length]).toEqual([0, 1]);
-    // One that nobody has answered yet.
+    // One request has no answer yet.
     a.close();
     b.ask(IOVA, 4);
     expect(b.service(true)).toEqual([asked(IOVA, 4)]);

@@ -276,7 +276,7 @@ describe.each<HostKind>(['smmuv3', 'vtd2', 'vtd3'])('PASIDs of a parent device b
     expect(a.free(second)).toBe(true);
     expect([pasids.live, pasids.dirty]).toEqual([2, 1]);
     expect(a.read(second)).toBeUndefined();
-    // Whoever gets it next, when nothing else is left, reaches its own memory with it.
+    // The next guest to get this PASID reaches its own memory with it. It is the last one free.
     const rest = b.allocateAll();
     expect(rest).toContain(second);
     expect(rest.indexOf(used)).toBeGreaterThan(0);

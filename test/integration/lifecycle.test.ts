@@ -150,7 +150,7 @@ describe('a daemon', () => {
     const stuck = SimVm.connect(daemon.socket, { name: 'stuck', ramBytes: 32 * MIB });
     const other = SimVm.connect(daemon.socket, { name: 'other', ramBytes: 32 * MIB });
     use(stuck);
-    // An invalidation that will never be answered: nobody looks at the backend channel any more.
+    // This invalidation is never answered: the backend channel is not read any more.
     stuck.writeRegister(GCMD_REG.offset, 4, 0n);
     await eventually(async () => (await daemon.report('stuck')).pendingAcks > 0, 'the daemon to wait');
     use(other);

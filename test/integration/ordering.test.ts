@@ -49,8 +49,8 @@ describe('ordering rules of the wire', () => {
   });
 
   /**
-   * Lets the daemon work on what was sent, then serves the INVALIDATE that must have come, and runs `look` once
-   * before it is acknowledged. Nothing else is being asked meanwhile, so `look` may ask.
+   * Lets the daemon handle what was sent, then serves the INVALIDATE that must have come, and runs
+   * `look` once before it is acknowledged. No other request is in flight then, so `look` may ask.
    */
   const whileUnacknowledged = (look: (message: Invalidate) => void): void => {
     let seen = 0;
@@ -64,7 +64,7 @@ describe('ordering rules of the wire', () => {
     expect(seen, 'INVALIDATEs').toBeGreaterThan(0);
   };
 
-  /** Puts a wait behind what is in the queue and tells the unit; returns the status value to come. */
+  /** Puts a wait at the queue's end and rings the doorbell. Returns the status value to come. */
   const kick = (driver: VtdDriver, interrupt = false): number => {
     const value = queueOf(driver).submitWait({ interrupt });
     queueOf(driver).kick();

@@ -10,7 +10,10 @@ import { type GuestKind, RandomGuest } from '../support/random-guest.js';
 import { DATA, device, expectReaches, NO_PASID, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 import { SID, startSmmu } from '../support/smmu-rig.js';
 
-/** Commands that the peer carries out itself, in the store that rings their doorbell (docs/protocol.md, Queues). */
+/**
+ * Commands that the peer completes in the store that rings their doorbell (docs/protocol.md,
+ * Queues).
+ */
 
 const IOVA = 0x4000_0000n;
 const WITHOUT = ALL_FEATURES & ~(FEATURE.PEER_WALKS | FEATURE.QUEUES);
@@ -187,7 +190,10 @@ describe('the ring', () => {
 
 describe('a guest sees the same, whoever carries out its commands', () => {
   const STEPS = 150;
-  /** Scalable: a peer drops a whole domain of the second stage, so what was forgotten is no longer there. */
+  /**
+   * Whether a forgotten invalidation can show. Not in scalable mode: a peer drops a whole
+   * second-stage domain, and with it what the guest forgot to name.
+   */
   const KINDS: readonly (readonly [GuestKind, forgets: boolean])[] = [
     ['vtd legacy', true],
     ['vtd scalable', false],

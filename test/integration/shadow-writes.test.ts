@@ -9,7 +9,10 @@ import type { RegWriteReply } from '../../src/wire/messages.js';
 import { Daemon } from '../support/daemon.js';
 import { DATA, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
-/** A register write that is answered: what it makes of a host's mappings comes with the answer (WRITE_REPLY). */
+/**
+ * Register writes that are answered: changes of a host's mappings come with the answer
+ * (WRITE_REPLY).
+ */
 
 const IOVA = 0x4000_0000n;
 const DEVICE = 1;
@@ -43,7 +46,10 @@ afterEach(() => {
   vm.close();
 });
 
-/** Changes the tables and tells the unit, without waiting. Returns the status word's value when it is complete. */
+/**
+ * Changes the tables and invalidates, without waiting. Returns the value that the status word has
+ * when that is complete.
+ */
 function announce(change: (table: NonNullable<typeof domain.table>) => void): number {
   change(domain.table as NonNullable<typeof domain.table>);
   driver.invalidate.iotlbDomain(domain.did);
@@ -52,7 +58,7 @@ function announce(change: (table: NonNullable<typeof domain.table>) => void): nu
   return value;
 }
 
-/** What the last write brought; nobody has done it yet. */
+/** The batch that came with the last write's answer. It is not carried out yet. */
 function held(): RegWriteReply {
   expect(vm.held).toHaveLength(1);
   return (vm.held as RegWriteReply[]).shift() as RegWriteReply;
@@ -109,7 +115,7 @@ describe('a batch that comes with the answer to a register write', () => {
     expect(queue.completed()).toBe(nothing);
     announce((table) => table.map(IOVA + 0x10000n, DATA, PAGE));
     const batch = held();
-    // A second change meanwhile waits for the first.
+    // A second change waits for the first.
     const value = announce((table) => table.map(IOVA + 0x20000n, DATA, PAGE));
     expect(vm.held).toEqual([]);
     vm.carryOut(batch);

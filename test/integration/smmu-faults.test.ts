@@ -21,7 +21,7 @@ interface FaultCase {
   readonly address?: bigint;
   readonly ssid?: number;
   readonly expected?: Expected;
-  /** Spoils what was right. The page at IOVA is mapped read-write and attached when this is called. */
+  /** Makes a correct setup wrong. The page at IOVA is mapped read-write and attached by then. */
   readonly spoil?: (driver: SmmuDriver, domain: SmmuDomain) => void;
 }
 

@@ -27,8 +27,8 @@ export class CompletionWatch {
   }
 
   /**
-   * Has a machine's completions checked from the first call on, and says what was found.
-   * @param from index of the first difference to be told
+   * Has a machine's completions checked from the first call on, and returns the findings.
+   * @param from index of the first difference to return
    */
   ask(socket: string, vm: string, from = 0): CompletionReply {
     const { answer, error } = this.#question({ control: `${socket}.ctl`, vm, from });
@@ -36,7 +36,7 @@ export class CompletionWatch {
     return answer;
   }
 
-  /** Nobody asks about that machine any more. */
+  /** Ends the checks of that machine. */
   leave(vm: string): void {
     this.#question({ vm });
   }

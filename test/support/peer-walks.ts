@@ -17,7 +17,10 @@ export interface PeerBlock {
   readonly rights: number;
 }
 
-/** The block around an address that allows all of `access`; undefined: the daemon is to be asked. Fills `result`. */
+/**
+ * Walks as the peer does. The block around an address that allows all of `access`; undefined: the
+ * peer has to ask the daemon. Fills `result`.
+ */
 export function walkAsPeer(
   memory: GuestMemory,
   tables: WalkTables,

@@ -24,7 +24,7 @@ interface Unit {
 interface Space {
   readonly name: string;
   readonly base: bigint;
-  /** Who may be attached. */
+  /** Requesters and PASIDs that may be attached. */
   readonly users: readonly (readonly [rid: number, pasid: number])[];
   map(input: bigint, gpa: number, bytes: number): void;
   unmap(input: bigint, bytes: number): void;
@@ -123,7 +123,7 @@ export class RandomGuest {
   readonly #rng: Rng;
   readonly #forgets: boolean;
   readonly #unit: Unit;
-  /** Who is attached to what. */
+  /** What each requester and PASID is attached to. */
   readonly #users = new Map<
     string,
     { readonly space: Space; readonly rid: number; readonly pasid: number }

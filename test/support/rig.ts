@@ -41,7 +41,7 @@ export function startDriver(
 
 let seed = 1;
 
-/** Proves that `address` reaches `gpa`: by writing through the IOMMU and looking, and the other way round. */
+/** Checks that `address` reaches `gpa`, by a write and by a read through the IOMMU. */
 export function expectReaches(machine: Machine, device: DmaDevice, address: bigint, gpa: number): void {
   const out = pattern(16, seed++);
   expect(device.write(address, out).failedAt, `write to 0x${address.toString(16)}`).toBeUndefined();
@@ -56,7 +56,10 @@ export function expectReaches(machine: Machine, device: DmaDevice, address: bigi
   expect(back).toEqual(other);
 }
 
-/** Proves that an access is refused and leaves exactly one record, with this reason and these fields. */
+/**
+ * Checks that an access is refused and leaves exactly one record, with this reason and these
+ * fields.
+ */
 export function expectFault(
   driver: VtdDriver,
   access: 'read' | 'write',

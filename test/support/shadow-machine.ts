@@ -39,7 +39,9 @@ export class ShadowMachine extends LocalMachine {
    * Looks on from outside: it hears what the guest writes, and nothing of what the model announces.
    */
   audit: Audit;
-  /** How the audit looks: without disturbing whoever counts what the engine reads. */
+  /**
+   * Runs the audit. A test that counts the engine's reads keeps the audit's out of its count here.
+   */
   aside: (look: () => void) => void = (look) => look();
   readonly shadowEvents: ShadowEvent[] = [];
   readonly hosts = new Map<number, SimContainer>();
@@ -49,12 +51,12 @@ export class ShadowMachine extends LocalMachine {
   readonly tracked = new Set<number>();
   /** Stores that were trapped. */
   trapped = 0;
-  /** Something has reached a host or the monitor: somebody else may be at work. */
+  /** Called when something has reached a host or the monitor. Other processors may run then. */
   onDelivery: () => void = () => {};
   readonly #sent: Sent[] = [];
   /** Trapped stores that the shadow has not been told of: address and bytes. */
   readonly #notices: number[] = [];
-  /** Whoever stores now does not wait for it. */
+  /** Stores come from another processor, which does not wait for them. */
   #meanwhile = false;
   #touched = false;
 

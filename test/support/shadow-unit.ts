@@ -24,7 +24,7 @@ export const FIRST = vtdFirstStage(CAPS, { levels: 4, writeProtect: false, exten
 
 const MIB = 2 ** 20;
 const TABLES = 16 * MIB;
-/** RAM for data; there is none behind it, as nobody reads it. */
+/** Address of RAM for data. It has no memory behind it, because tests never read data. */
 export const DATA = 2 ** 32;
 export const ROOT = 0x1000;
 export const RW = 3;

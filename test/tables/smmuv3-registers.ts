@@ -3,12 +3,14 @@
  * against which `src/spec/smmuv3` is compared. It was made without looking at that table, from
  * these (facts only: names, positions, values):
  *
- *   S   the field lists of Arm's specification, IHI 0070 (an issue with SMMUv3.4 and RME): registers §6.3, structures
- *       §5.1 to §5.4, opcodes §4.1.1, event numbers §7.3. Its figures of commands and events could not be read
+ *   S   the field lists of Arm's specification, IHI 0070 (an issue with SMMUv3.4 and RME):
+ *       registers §6.3, structures §5.1 to §5.4, opcodes §4.1.1, event numbers §7.3. Its figures
+ *       of commands and events could not be read
  *   L   Linux 6.1x: drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.h
  *   F   FreeBSD: sys/arm64/iommu/smmu_reg.h
  *   Q   QEMU: hw/arm/smmuv3-internal.h
- *   M   a public UEFI driver for the SMMUv3 by Microsoft: bit-field structures of commands and events
+ *   M   a public UEFI driver for the SMMUv3 by Microsoft: bit-field structures of commands and
+ *       events
  *   O   OpenVMM: vm/devices/iommu/smmu/src/spec/{registers,events,ste}.rs
  *
  * Registers: S, every field; L, F and Q agree with it on every field that they name. O does not, in

@@ -3,13 +3,15 @@
  * reasons, against which `src/spec/vtd` is compared. It was made without looking at that table,
  * from the public headers of other projects (facts only: names, positions, values):
  *
- *   L   Linux 6.1 and 6.1x: drivers/iommu/intel/{iommu.h,pasid.h,pasid.c,iommu.c,svm.c,dmar.c}, include/linux/dmar.h
+ *   L   Linux 6.1 and 6.1x: drivers/iommu/intel/{iommu.h,pasid.h,pasid.c,iommu.c,svm.c,dmar.c},
+ *       include/linux/dmar.h
  *   Q   QEMU 10.0: hw/i386/intel_iommu_internal.h
  *   V   VirtualBox 7: include/VBox/iommu-intel.h (every field of every register, rev 3.x names)
  *   F   FreeBSD: sys/x86/iommu/intel_reg.h
- *   O   OpenVMM: vm/devices/iommu/intel_vtd/src/spec/{registers,scalable,invalidation,pte}.rs (rev 4.1)
- *   R   a public Rust driver's decoding of ECAP_REG (rev 5); other parts of it are wrong, so it stands only for
- *       the bits of ECAP_REG that no other source names
+ *   O   OpenVMM: vm/devices/iommu/intel_vtd/src/spec/{registers,scalable,invalidation,pte}.rs
+ *       (rev 4.1)
+ *   R   a public Rust driver's decoding of ECAP_REG (rev 5). Other parts of it are wrong, so it is
+ *       used only for the bits of ECAP_REG that no other source names
  *
  * Each group names where it was read; two sources agree on every number unless a remark says
  * otherwise. A range is [msb, lsb], bits counted from bit 0 of the whole register or structure.

@@ -19,9 +19,12 @@ export function parseLine(line) {
 }
 
 /**
- * Runs level 1 to its end; resolves with what it said: every line, and the fields of ours by who
- * said what.
- * @param {{console?: boolean, heard?: (line: {who: string, what: string, fields: object}) => void}} options
+ * Runs level 1 to its end. Resolves with its output: every line, and the fields of our own lines by
+ * program and event.
+ * @param {{
+ *   console?: boolean,
+ *   heard?: (line: {who: string, what: string, fields: object}) => void
+ * }} options
  */
 export function runLevel1([command, args], options) {
   const said = { lines: [], found: new Map() };

@@ -1,4 +1,4 @@
-/** Huge pages of 2 MiB for a test: taken from the kernel, and given back as they were. */
+/** Huge pages of 2 MiB for a test. The kernel's setting is restored afterwards. */
 import { readFileSync, writeFileSync } from 'node:fs';
 
 export const HUGE_PAGE = 2 ** 21;
@@ -19,8 +19,8 @@ export class HugePages {
   }
 
   /**
-   * Has the kernel keep `wanted` more. Returns why it does not, where it does not: only root may
-   * ask, and memory may be in too small pieces. To be undone by {@link release}.
+   * Has the kernel reserve `wanted` more, until {@link release}. Returns the reason if it cannot:
+   * only root may ask, and memory may be fragmented.
    */
   static reserve(wanted: number): HugePages | string {
     let before: number;
@@ -37,7 +37,7 @@ export class HugePages {
     return `no huge pages for this test: the kernel has ${free} of ${wanted} that are free`;
   }
 
-  /** Those that nobody has, nor is promised. */
+  /** Huge pages that are neither used nor reserved. */
   static get free(): number {
     return count('free_hugepages') - count('resv_hugepages');
   }
@@ -49,8 +49,8 @@ export class HugePages {
 }
 
 /**
- * As {@link HugePages.reserve}, for `beforeAll`: says why there are none, since tests are then left
- * out.
+ * As {@link HugePages.reserve}, for `beforeAll`. Prints the reason if there are none, because tests
+ * are skipped then.
  */
 export function hugePagesOrWhy(wanted: number): HugePages | string {
   const pages = HugePages.reserve(wanted);

@@ -11,12 +11,12 @@ import type { CliContext, Output } from '../context.js';
 import type { SessionCallbacks, SessionPort } from '../daemon.js';
 import type { Services } from '../services.js';
 
-/** Stand-ins for the outside world and for sessions, for the tests of this folder. */
+/** Fakes of sessions and of everything outside the process, for the tests of this folder. */
 
 export interface TestContext extends CliContext {
   readonly out: () => string;
   readonly err: () => string;
-  /** Delivers a signal to whoever listens; true when somebody did. */
+  /** Delivers a signal to its handlers; true when there was one. */
   readonly raise: (name: NodeJS.Signals) => boolean;
   readonly exits: number[];
   /** Scratch directory, also XDG_RUNTIME_DIR. */
@@ -67,7 +67,7 @@ export function testContext(env: Readonly<Record<string, string>> = {}): TestCon
   };
 }
 
-/** A real shared object in the bridge's place, so that the loader has nothing to complain about. */
+/** A real shared object in place of the bridge, so that the loader prints no error. */
 export const BRIDGE: string =
   ['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/libm.so.6', '/usr/lib/libm.so.6'].find(existsSync) ?? '';
 
@@ -112,10 +112,10 @@ function fakeReport(session: string): SessionReport {
 export class FakeSession implements SessionPort {
   stopped = false;
   readonly asked: DumpOptions[] = [];
-  /** How many want completions checked, and what the checks have found. */
+  /** How many clients have completions checked, and the findings. */
   watchers = 0;
   completed = 0;
-  /** How often that was asked. */
+  /** How often the findings were asked for. */
   reads = 0;
   readonly differences: HostDifference[] = [];
 

@@ -37,7 +37,7 @@ export interface HostDriver {
   addFunction(rid: number): void;
   removeFunction(rid: number): void;
 
-  /** The level that host tables for an endpoint have when nobody says otherwise. */
+  /** The level of an endpoint's host tables unless an attachment asks for another. */
   usualLevel(endpoint: Endpoint): Level;
   /** Empty host tables. Throws {@link HostError}. */
   createDomain(level: Level): PagingDomain;

@@ -33,7 +33,7 @@ export class IommufdKernel implements GuestKernel {
   readonly fd: Iommufd;
   readonly #spaces = new Map<SpaceNumber, Space>();
   readonly #attachments = new Map<number, Attachment>();
-  /** Who the guest's StreamIDs are; every vIOMMU is told. */
+  /** The endpoint behind each of the guest's StreamIDs; every vIOMMU knows them. */
   readonly #streams = new Map<number, Endpoint>();
 
   constructor(ports: KernelPorts) {

@@ -224,7 +224,9 @@ export class Iommufd {
     }
   }
 
-  /** The descriptor is closed: attachments, then objects, those first that nobody needs. */
+  /**
+   * The descriptor is closed. Attachments go first, then objects, each before those that it uses.
+   */
   close(): void {
     for (const { endpoint } of [...this.#attachments.values()]) this.detach(endpoint);
     while (this.#objects.size > 0) {

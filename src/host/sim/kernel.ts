@@ -19,7 +19,7 @@ export interface GuestKernel {
   detach(endpoint: Endpoint): void;
   identify(endpoint: Endpoint, streamId: number): void;
   invalidate(parent: SpaceNumber, invalidations: HostInvalidations, progress: { done: number }): void;
-  /** A page request for guest tables. False: nobody takes it. */
+  /** A page request for guest tables. False: there is no process to take it. */
   pageRequest(endpoint: Endpoint, request: HostPageRequest): boolean;
   /** Page requests that wait for the process. */
   takeRequests(): HostPageRequest[];

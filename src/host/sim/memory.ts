@@ -1,6 +1,7 @@
 /**
- * The simulated host's physical memory: pages for tables, and a window for each guest, at whose bottom guest-physical
- * address 0 stands. No guest-physical address is a host-physical one, so a forgotten translation shows.
+ * The simulated host's physical memory: pages for tables, and a window for each guest, which begins
+ * with guest-physical address 0. No guest-physical address is a host-physical one, so a missing
+ * translation shows.
  */
 import type { PhysicalAddress } from '../../base/u64.js';
 import { ArrayMemory } from '../../memory/array.js';
@@ -14,7 +15,9 @@ const POOL_BASE = 0x4000_0000;
 const WINDOW_BYTES = 2 ** 36;
 const MOST_ORDER = 10;
 
-/** What table pages are for: structures that exist as long as the machine does, or what assignments need. */
+/**
+ * What a table page is for: structures that exist as long as the machine, or tables of assignments.
+ */
 export type PageUse = 'fixed' | 'tables';
 
 /** Pages for tables, in naturally aligned blocks of 2^order pages. */
@@ -180,7 +183,7 @@ export class HostMemory implements GuestMemory {
   cas32(address: PhysicalAddress, expected: number, value: number): boolean {
     const window = address < this.#tablesEnd ? undefined : this.windowAt(address);
     const memory = window?.memory ?? this.#tables;
-    // `lo` tells why an exchange did not happen; where nothing is, it says that the word can't be written.
+    // `lo` tells why an exchange failed. Without memory it says that the word cannot be written.
     memory.lo = expected;
     const done = memory.cas32(window === undefined ? address : address - window.base, expected, value);
     this.lo = memory.lo;
@@ -193,7 +196,10 @@ export class HostMemory implements GuestMemory {
     return window?.memory.contains(address - window.base, bytes) ?? false;
   }
 
-  /** Stores a whole structure, its first word (with the bit that makes it valid) last. 8-byte aligned, an even count. */
+  /**
+   * Stores a whole structure. Its first word, with the bit that makes it valid, goes last. 8-byte
+   * aligned, an even count.
+   */
   storeWords(address: PhysicalAddress, words: ArrayLike<number>): void {
     for (let at = words.length - 2; at >= 0; at -= 2) {
       this.store64(address + at * 4, (words[at] as number) | 0, (words[at + 1] as number) | 0);

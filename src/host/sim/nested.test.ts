@@ -173,7 +173,7 @@ describe.each(CASES)('guest tables on the host: $name', (of) => {
   it('ask for pages where their guest hears it, and get an answer', () => {
     const { host, guest } = setUp(of);
     const request = { pasid: of.pasid, access: ACCESS.WRITE, lo: IOVA, hi: 0, group: 9, last: true };
-    // Nobody's tables yet.
+    // No guest tables are bound yet.
     guest.device.requestPage(request);
     expect(guest.device.responses).toEqual([{ pasid: of.pasid, group: 9, code: 1 }]);
     guest.enter();

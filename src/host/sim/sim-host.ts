@@ -92,7 +92,7 @@ export class SimHost implements GuestMachine, DeviceBus {
     return guest;
   }
 
-  /** A guest's process ends: all that it had is gone, and its devices are nobody's. */
+  /** A guest's process ends: all that it had is gone, and its devices belong to no guest. */
   removeGuest(guest: SimGuest): void {
     guest.close();
     for (const device of [...guest.devices.values()]) this.removeDevice(device);
@@ -138,7 +138,7 @@ export class SimHost implements GuestMachine, DeviceBus {
     return device;
   }
 
-  /** Unplugged, or its guest is gone. Its attachments go first, whoever forgot them. */
+  /** Unplugged, or its guest is gone. Attachments that are left go first. */
   removeDevice(device: SimDevice): void {
     const guest = this.#owners.get(device);
     if (guest === undefined) return;

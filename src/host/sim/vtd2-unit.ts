@@ -39,7 +39,7 @@ export class Vtd2Unit {
   readonly contexts = new EntryCache('faithful', 8, CONTEXT_WORDS);
   readonly pasids = new EntryCache('faithful', 10, 2);
   readonly iotlb = new Iotlb('faithful');
-  /** Fault records that nobody has taken; more than there are registers for are lost. */
+  /** Fault records not taken yet. Records beyond the number of registers are lost. */
   readonly faults: Uint32Array[] = [];
   readonly #context = new Uint32Array(CONTEXT_WORDS);
   readonly #pair = new Uint32Array(4);

@@ -1,7 +1,7 @@
 /**
- * Invalidation queue descriptors. VT-d Rev. 5.10, §6.5.2. All are declared at 256 bits: a 128-bit descriptor in a
- * queue of 256-bit entries is padded with zeros (§6.5.2.1), and the upper half of those types is reserved.
- * The 7-bit type is split: bits 3:0 and bits 11:9.
+ * Invalidation queue descriptors. VT-d Rev. 5.10, §6.5.2. All are declared at 256 bits. A 128-bit
+ * descriptor in a queue of 256-bit entries is padded with zeros (§6.5.2.1), and the upper half of
+ * such types is reserved. The 7-bit type is split: bits 3:0 and bits 11:9.
  */
 import { addr, layout, layoutsOf, numbersOf } from '../define.js';
 
@@ -105,7 +105,10 @@ export const INV_WAIT_DSC = layout('inv_wait_dsc', 32, {
   StatusAddress: addr(127, 66),
 });
 
-/** Page Group Response Descriptor, page_grp_resp_dsc. §7.6.1. 256 bits only. Bit 66 is ignored: it said LPIG once. */
+/**
+ * Page Group Response Descriptor, page_grp_resp_dsc. §7.6.1. 256 bits only. Bit 66 is ignored: it
+ * was LPIG in earlier revisions.
+ */
 export const PAGE_GRP_RESP_DSC = layout('page_grp_resp_dsc', 32, {
   TypeLow: [3, 0],
   PP: 4,

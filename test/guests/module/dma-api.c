@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a driver does that maps and unmaps all the time: memory of many sizes through the kernel's
- * DMA API, in pieces, as scatterlists and as coherent memory, in all directions. What is mapped
- * must be reached as its direction says, byte by byte; what is unmapped must not be, at once or,
+ * A driver that maps and unmaps all the time through the kernel's DMA API: memory of many sizes, in
+ * pieces, as scatterlists and as coherent memory, in all directions. The device must reach what is
+ * mapped, as its direction says, byte by byte. It must not reach what is unmapped, at once or,
  * where the kernel flushes lazily, a moment later. Where the kernel has switched ATS on, the device
- * translates ahead, and keeps what it was told until it is told to drop it. Several may do so at
- * once; then nobody can say of an address that it is not mapped any more.
+ * translates ahead, and keeps a translation until it is invalidated. Several tasks may do this at
+ * once. An address that one has unmapped may then be mapped by another.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>

@@ -60,7 +60,7 @@ struct testdev {
 	struct mutex lock;		/* one transfer at a time */
 	struct mutex buffer_lock;	/* outside of it: what is in the buffer belongs to one at a time */
 	wait_queue_head_t ended;
-	u32 features_enabled;		/* bit per enum iommu_dev_features that somebody uses */
+	u32 features_enabled;		/* bit per enum iommu_dev_features that is in use */
 	unsigned int bound;		/* processes; under lock */
 	struct substreams substreams;
 };

@@ -71,7 +71,7 @@ struct viommu_dma {
 	__u32 refused;		/* accesses that failed as they had to */
 	__u32 stale;		/* accesses that reached what was unmapped; without `lazy` the first is an error */
 	__u32 ahead;		/* accesses whose addresses the device had translated ahead: ATS is on */
-	__u32 together;		/* in: others do the same meanwhile, so what is unmapped here may be mapped there */
+	__u32 together;		/* in: others do the same, so what is unmapped here may be mapped there */
 	__u64 bytes;		/* that were compared */
 	__u64 address;		/* where something was wrong, and what: EIO */
 	char wrong[56];

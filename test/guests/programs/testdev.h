@@ -12,8 +12,8 @@
 struct testdev {
 	volatile uint32_t *registers;
 	/*
-	 * Words: byte accesses to device memory may not be merged, and some processors take aligned ones
-	 * only.
+	 * Words, because byte accesses to device memory may not be merged, and some processors
+	 * take only aligned ones.
 	 */
 	volatile uint64_t *buffer;
 };

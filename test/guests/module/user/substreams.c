@@ -24,7 +24,7 @@ static int release(uint32_t pasid)
 	return device_ioctl(VIOMMU_FREE_PASID, &pasid) < 0 ? errno : 0;
 }
 
-/* The kernel gives it a domain, whoever it belongs to. */
+/* The kernel gives it a domain, whichever device owns it. */
 static void attach(uint32_t pasid, uint8_t *memory)
 {
 	struct viommu_bind b = { .pasid = pasid };

@@ -69,7 +69,7 @@ static bool bind(void)
 	return true;
 }
 
-/* Memory that nobody has touched: every page comes by a page request. */
+/* Memory that has not been touched: every page comes by a page request. */
 static uint8_t *write_untouched(void)
 {
 	uint32_t before = device_register(REG_PAGE_REQUESTS);
