@@ -20,7 +20,7 @@ export interface BridgeCounters {
   readonly staleFills: number;
   readonly droppedEntries: number;
   readonly refused: number;
-  /** InterruptRemapping remapped inside the monitor, those asked for, and those that were not delivered. */
+  /** Interrupts remapped inside the monitor, asked for, and blocked. */
   readonly interruptHits: number;
   readonly interruptsAsked: number;
   readonly interruptsBlocked: number;

@@ -8,7 +8,7 @@ export interface SimVmOptions {
   readonly ramBytes?: number;
   /** False: RAM is served by messages instead of a shared file. Default true. */
   readonly sharedMemory?: boolean;
-  /** Masks of the wire's features; default all but WALKS. */
+  /** Masks of FEATURE. Default: all but PEER_WALKS. */
   readonly features?: number;
   /** Bytes of the shared page file. Default: room for 128 KiB of registers. */
   readonly sharedBytes?: number;
