@@ -42,10 +42,7 @@ export interface SmmuDriverOptions {
   readonly queueLog2?: number;
   /** How CMD_SYNC is awaited. Default: by polling the consumer index. */
   readonly sync?: 'poll' | 'message';
-  /**
-   * MSIs of event queue, global errors and PRI queue: `data`, `data` + 1, `data` + 2. Default: the
-   * wires.
-   */
+  /** MSIs of event queue (`data`), global errors (+ 1), PRI queue (+ 2). Default: the wires. */
   readonly messages?: { readonly address: number; readonly data: number };
   /** CR0.ATSCHK. Default true where there is ATS. */
   readonly checkTranslated?: boolean;
@@ -230,10 +227,7 @@ export class SmmuDriver {
     return { kind, options, table, parent, vmid, asid, granule, inputBits, users: [], tableAddress };
   }
 
-  /**
-   * Makes requests of a stream go through the domain. `options` count only when the stream is first
-   * attached.
-   */
+  /** Makes requests of a stream go through the domain. `options` count at its first attachment. */
   attach(sid: number, domain: SmmuDomain, options: StreamOptions = {}): void {
     const state = this.#state(sid, options);
     state.domain = domain;

@@ -169,10 +169,7 @@ export class SimVm implements Machine {
     this.ram.remove(region);
   }
 
-  /**
-   * Reads the register page if the daemon has handled every write, else asks: the value is always
-   * current.
-   */
+  /** The register page if the daemon has handled every write, else its answer: always current. */
   readRegister(offset: number, size: 4 | 8): bigint {
     if (Atomics.load(this.#sharedWords, CONTROL.HANDLED) === (this.#sent | 0)) {
       const index = (SHARED.REGISTERS + offset) / 4;
@@ -207,10 +204,7 @@ export class SimVm implements Machine {
     else this.held.push(handed);
   }
 
-  /**
-   * Whether only the own IOTLB keeps translations. Requests of simulated devices end before
-   * anything else runs.
-   */
+  /** Whether only the own IOTLB keeps translations. Requests of simulated devices never overlap. */
   get #aloneWithTranslations(): boolean {
     return this.hosts.size === 0 && this.assigned === undefined && this.#notified.size === 0;
   }
