@@ -1,7 +1,7 @@
 /**
- * Cache of table entries that configure requesters: the context-cache and the PASID-cache (VT-d
- * §6.2.2, §6.2.3). An entry is kept until software invalidates it or another one needs its slot,
- * never because memory changed.
+ * Cache of table entries that configure requesters and interrupts: the context-cache, the
+ * PASID-cache and the interrupt entry cache (VT-d §6.2.2, §6.2.3, §6.2.5). An entry is kept until
+ * software invalidates it or another one needs its slot, never because memory changed.
  */
 
 /** How long a cache keeps its entries. ARCHITECTURE.md, Models */
@@ -24,18 +24,23 @@ export class EntryCache {
   readonly #faults: Int32Array;
   readonly #entries: Uint32Array;
   readonly #mask: number;
+  readonly #inOrder: boolean;
   #ticks = 0;
   #used = 0;
 
   /**
    * @param log2Slots log2 of the number of slots
    * @param wordsPerEntry 32-bit words that each entry keeps
+   * @param inOrder neighbours by their first key have neighbouring slots, so that none displaces
+   *   another
    */
   constructor(
     policy: RetentionPolicy,
     log2Slots: number,
     readonly wordsPerEntry: number,
+    inOrder = false,
   ) {
+    this.#inOrder = inOrder;
     this.#policy = policy;
     const slots = 1 << log2Slots;
     this.#mask = slots - 1;
@@ -125,13 +130,23 @@ export class EntryCache {
     if (domain < 0 || this.#domains[slot] === domain) this.#drop(slot);
   }
 
+  /** Drops entries whose first key is in the aligned block of 2^log2Count that `a` is in. */
+  invalidateBlock(a: number, log2Count: number): void {
+    if (this.#used === 0) return;
+    const block = a >> log2Count;
+    for (let slot = 0; slot <= this.#mask; slot++) {
+      if (this.#keyA[slot] !== MISS && this.#keyA[slot] >> log2Count === block) this.#drop(slot);
+    }
+  }
+
   #drop(slot: number): void {
     this.#keyA[slot] = MISS;
     this.#used--;
   }
 
-  /** Multiplicative hash of both keys; direct-mapped. */
+  /** Multiplicative hash of both keys, unless in order; direct-mapped. */
   #slotOf(a: number, b: number): number {
+    if (this.#inOrder) return a & this.#mask;
     const mixed = Math.imul(a ^ Math.imul(b, 0x9e3779b1), 0x85ebca6b);
     return (mixed ^ (mixed >>> 15)) & this.#mask;
   }

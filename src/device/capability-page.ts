@@ -49,6 +49,8 @@ const SUBJECTS: readonly Subject[] = [
       { 'virtual-commands': 'on', 'caching-mode': 'on' },
       { 'device-tlb': 'on' },
       { 'page-requests': 'on', 'device-tlb': 'on' },
+      { intremap: 'on' },
+      { intremap: 'on', eim: 'on' },
     ],
   },
   {

@@ -12,6 +12,9 @@ export interface ModelCounters {
   commands: number;
   invalidations: number;
   interrupts: number;
+  /** Interrupt requests that a table entry remapped, and those that were blocked. */
+  interruptsRemapped: number;
+  interruptsBlocked: number;
 }
 
 /** Counters as they start. */
@@ -25,5 +28,7 @@ export function zeroCounters(): ModelCounters {
     commands: 0,
     invalidations: 0,
     interrupts: 0,
+    interruptsRemapped: 0,
+    interruptsBlocked: 0,
   };
 }

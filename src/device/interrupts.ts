@@ -40,4 +40,9 @@ export interface InterruptView {
    * be kept until its entry is invalidated.
    */
   remap(request: InterruptRequest, result: InterruptResult): void;
+  /**
+   * Whether an answer from the model's own cache is compared with memory; a `staleInterrupt` event
+   * tells of each entry that differs, once until it is read again. Off at the start.
+   */
+  check?(on: boolean): void;
 }

@@ -215,8 +215,18 @@ export type ModelEvent =
       readonly access: number;
       /** False when the fault could not be recorded (overflow, FPD). */
       readonly recorded: boolean;
+      /** Of an interrupt request: its index; the address is then that of the message. */
+      readonly interrupt?: number;
     }
   | { readonly kind: 'enable'; readonly what: string; readonly on: boolean }
+  | {
+      readonly kind: 'staleInterrupt';
+      readonly index: number;
+      /** The entry that was used and the one in memory, in hexadecimal; what differs, by field. */
+      readonly cached: string;
+      readonly memory: string;
+      readonly differs: string;
+    }
   | { readonly kind: 'queueError'; readonly name: string; readonly detail: string }
   | { readonly kind: 'invalidation'; readonly name: string; readonly detail: string };
 

@@ -11,10 +11,14 @@ export function formatEvent(event: ViommuEvent): string {
       const pasid = event.pasid === NO_PASID ? '' : ` pasid ${event.pasid}`;
       const lost = event.recorded ? '' : ' (not recorded)';
       const reason = `${event.name} (0x${event.reason.toString(16)})`;
+      if (event.interrupt !== undefined)
+        return `fault ${reason} device ${formatRid(event.rid)} interrupt ${event.interrupt}${lost}`;
       return `fault ${reason} device ${formatRid(event.rid)}${pasid} ${accessText(event.access)} ${hex64(event.lo, event.hi)}${lost}`;
     }
     case 'enable':
       return `${event.what} ${event.on ? 'on' : 'off'}`;
+    case 'staleInterrupt':
+      return `stale interrupt entry ${event.index}: ${event.differs} (cached ${event.cached}, memory ${event.memory})`;
     case 'queueError':
       return `queue error ${event.name}: ${event.detail}`;
     case 'invalidation':

@@ -74,6 +74,8 @@ export class TestMachine {
   readonly registers = new Uint32Array(1024);
   readonly invalidations: InvalidateScope[] = [];
   readonly interrupts: { lo: number; hi: number; data: number }[] = [];
+  /** Blocks of remapped interrupts that were announced: index and log2 of how many. */
+  readonly interruptInvalidations: [index: number, log2Count: number][] = [];
   readonly events: ModelEvent[] = [];
   readonly devices = new DeviceOutputs();
   /** What `pendingAcks` says; a test sets it before an input. */
@@ -94,6 +96,8 @@ export class TestMachine {
       outputs: Object.assign(this.devices, {
         invalidate: (scope: InvalidateScope) => void this.invalidations.push({ ...scope }),
         pendingAcks: () => this.acks,
+        invalidateInterrupts: (index: number, log2: number) =>
+          void this.interruptInvalidations.push([index, log2]),
         interrupt: (lo: number, hi: number, data: number) => void this.interrupts.push({ lo, hi, data }),
         event: (event: ModelEvent) => void this.events.push(event),
       }),
@@ -128,18 +132,23 @@ export class TestMachine {
     this.memory.poke(gpa, value);
   }
 
+  /** One-shot bits of GCMD, beside the levels that are set. */
+  commandOnce(bits: number): void {
+    this.write32(GCMD_REG.offset, this.#commands + bits);
+  }
+
   /** Sets the root table and its mode, and waits for the status. */
   setRoot(mode: number, table = ROOT_TABLE): void {
     this.write64(RTADDR_REG.offset, table + mode * 2 ** 10);
-    this.write32(GCMD_REG.offset, this.#commands + GCMD.SRTP);
+    this.commandOnce(GCMD.SRTP);
   }
 
   enable(): void {
-    this.#command(GCMD.TE, true);
+    this.command(GCMD.TE, true);
   }
 
   disable(): void {
-    this.#command(GCMD.TE, false);
+    this.command(GCMD.TE, false);
   }
 
   /** Enables the queue with `2^size` pages. */
@@ -147,14 +156,15 @@ export class TestMachine {
     this.write64(IQT_REG.offset, 0);
     this.#tail = 0;
     this.write64(IQA_REG.offset, base + (wide ? 2 ** 11 : 0) + size);
-    this.#command(GCMD.QIE, true);
+    this.command(GCMD.QIE, true);
   }
 
   disableQueue(): void {
-    this.#command(GCMD.QIE, false);
+    this.command(GCMD.QIE, false);
   }
 
-  #command(bit: number, on: boolean): void {
+  /** Sets or clears one of the levels in GCMD. */
+  command(bit: number, on: boolean): void {
     const had = Math.floor(this.#commands / bit) % 2 === 1;
     if (on !== had) this.#commands += on ? bit : -bit;
     this.write32(GCMD_REG.offset, this.#commands);

@@ -138,6 +138,39 @@ export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
     },
   },
   /**
+   * Message in remappable format, address then data: L (msi.h, arch_msi_msg_addr_lo), Q
+   * (VTD_IR_MSIAddress), V.
+   */
+  REMAPPABLE_REQUEST: {
+    bytes: 8,
+    fields: {
+      INDEX_HI: bit(2),
+      SHV: bit(3),
+      FORMAT: bit(4),
+      INDEX_LO: [19, 5],
+      BASE: [31, 20],
+      SUBHANDLE: [47, 32],
+    },
+  },
+  /**
+   * Message in compatibility format: L (arch_msi_msg_addr_lo, arch_msi_msg_data), Q
+   * (x86-iommu.h), V.
+   */
+  COMPATIBILITY_REQUEST: {
+    bytes: 8,
+    fields: {
+      DEST_MODE: bit(2),
+      REDIRECT: bit(3),
+      FORMAT: bit(4),
+      DEST: [19, 12],
+      BASE: [31, 20],
+      VECTOR: [39, 32],
+      DELIVERY: [42, 40],
+      ASSERT: bit(46),
+      LEVEL: bit(47),
+    },
+  },
+  /**
    * Page request descriptor: L (struct page_req_dsc), Q since 10.2 (VTD_PRD_*, without private
    * data).
    */

@@ -106,6 +106,14 @@ export const VALUES = {
   P_IOTLB_G: { PASID: 2, PAGE: 3 },
   /** page_grp_resp_dsc.RC: L (QI_RESP_*), Q. */
   RC: { SUCCESS: 0, INVALID: 1, FAILURE: 15 },
+  /** IRTE.SVT: L (SVT_*), Q (VTD_SVT_*), V. */
+  SVT: { NO_VERIFY: 0, SID_SQ: 1, BUS: 2 },
+  /** Bits of the source-id that count, by SQ: L (SQ_*), Q (vtd_svt_mask). */
+  SQ_COUNTS: [0xffff, 0xfffb, 0xfff9, 0xfff8],
+  /** IRTE.DLM: the processors' delivery modes, L (APIC_DELIVERY_MODE_*), Q (APIC_DM_*). */
+  DELIVERY: { FIXED: 0, LOWEST: 1, SMI: 2, NMI: 4, INIT: 5, EXTINT: 7 },
+  /** IRTE.DST without EIME: L (dest << 8), Q (0xff00, 8), F (<< 40 of the entry). */
+  XAPIC: { MASK: 0xff00, SHIFT: 8 },
   /** IQERCD.IQEI: V only. */
   IQEI: {
     NOT_AVAILABLE: 0,

@@ -3,6 +3,7 @@ import type { Field, Layout, Register } from '../../src/spec/define.js';
 import * as pages from '../../src/spec/pagetable/vtd.js';
 import * as descriptors from '../../src/spec/vtd/descriptors.js';
 import { FAULT } from '../../src/spec/vtd/faults.js';
+import * as interrupts from '../../src/spec/vtd/interrupts.js';
 import * as registers from '../../src/spec/vtd/registers.js';
 import * as structures from '../../src/spec/vtd/structures.js';
 import { type Ranges, REGISTERS, RELOCATABLE } from './vtd-registers.js';
@@ -24,8 +25,24 @@ const RENAMED: { readonly [name: string]: string } = {
   RDR: 'RD',
   WRR: 'WR',
   RC: 'RESP_CODE',
+  HANDLE_HIGH: 'INDEX_HI',
+  HANDLE_LOW: 'INDEX_LO',
+  Format: 'FORMAT',
+  FEE: 'BASE',
   'R/W': 'RW',
   'U/S': 'US',
+};
+
+/** The same, of messages. */
+const RENAMED_MESSAGE: { readonly [name: string]: string } = {
+  ...RENAMED,
+  DM: 'DEST_MODE',
+  RH: 'REDIRECT',
+  DST: 'DEST',
+  V: 'VECTOR',
+  DLM: 'DELIVERY',
+  LEVEL: 'ASSERT',
+  TM: 'LEVEL',
 };
 
 /** Declared, but named by no second source. */
@@ -33,6 +50,7 @@ const DECLARED_ONLY: { readonly [path: string]: string } = {
   'SM_CONTEXT_ENTRY.HPTE': 'rev 5: host permission tables',
   'SM_CONTEXT_ENTRY.EPTR': 'rev 5: PASID in translated requests',
   'PASID_TABLE_ENTRY.IGN': 'ignored since rev 4 (transcribed as NXE and SMEP)',
+  'REMAPPABLE_REQUEST.IGN': 'not looked at: below a doubleword',
   'PASID_TABLE_ENTRY.HPTSZ': 'rev 5: host permission tables',
   'PASID_TABLE_ENTRY.HPTPFD': 'rev 5: host permission tables',
   'PASID_TABLE_ENTRY.HPTPTR': 'rev 5: host permission tables',
@@ -78,7 +96,6 @@ const TRANSCRIBED_ONLY: { readonly [path: string]: string } = {
   PLMLIMIT_REG: 'protected memory is not offered: CAP.PLMR = 0',
   PHMBASE_REG: 'protected memory is not offered: CAP.PHMR = 0',
   PHMLIMIT_REG: 'protected memory is not offered: CAP.PHMR = 0',
-  IRTE: 'interrupt remapping: not offered yet',
   'PAGE_REQ_DSC.PRIV_DATA_PRESENT': 'private data: gone in rev 4',
   'PAGE_REQ_DSC.PRIV_DATA': 'private data: gone in rev 4',
   'page_grp_resp_dsc.PDP': 'private data: gone in rev 4',
@@ -99,11 +116,16 @@ function excused(list: { readonly [path: string]: string }, path: string): boole
 }
 
 /** Field by field, both directions. Returns what differs. */
-function differences(owner: string, shape: Layout<string>, facts: Ranges): string[] {
+function differences(
+  owner: string,
+  shape: Layout<string>,
+  facts: Ranges,
+  renamed: { readonly [name: string]: string } = RENAMED,
+): string[] {
   const out: string[] = [];
   const seen = new Set<string>();
   for (const [name, field] of Object.entries<Field>(shape.fields)) {
-    const known = RENAMED[name] ?? name;
+    const known = renamed[name] ?? name;
     const range = facts[known];
     seen.add(known);
     if (range === undefined) {
@@ -177,13 +199,14 @@ describe('VT-d structures and descriptors beside an independent transcription', 
     };
     const out: string[] = [];
     const seen = new Set<string>(['FS_ENTRY', 'SS_ENTRY']);
-    for (const [name, shape] of tablesOf(structures)) {
+    for (const [name, shape] of [...tablesOf(structures), ...tablesOf(interrupts)]) {
       const facts = STRUCTURES[other[name] ?? name];
       seen.add(other[name] ?? name);
       expect(facts, `${name} is declared but not transcribed`).toBeDefined();
       if (facts === undefined) continue;
       if (facts.bytes !== shape.bytes) out.push(`${name} has ${shape.bytes} bytes`);
-      out.push(...differences(name, shape, facts.fields));
+      const renamed = name === 'COMPATIBILITY_REQUEST' ? RENAMED_MESSAGE : RENAMED;
+      out.push(...differences(name, shape, facts.fields, renamed));
     }
     for (const name of Object.keys(STRUCTURES))
       if (!seen.has(name) && !excused(TRANSCRIBED_ONLY, name)) out.push(`${name} is not declared`);
@@ -274,6 +297,11 @@ describe('VT-d values beside an independent transcription', () => {
     expect(descriptors.PC_GRANULARITY).toMatchObject(VALUES.PC_G);
     expect(descriptors.P_IOTLB_GRANULARITY).toEqual(VALUES.P_IOTLB_G);
     expect(Object.values(descriptors.RESPONSE_CODE)).toEqual(Object.values(VALUES.RC));
+    const { SVT, SQ_IGNORES, DLM, XAPIC_DESTINATION } = interrupts;
+    expect([SVT.NONE, SVT.SID, SVT.BUS]).toEqual(Object.values(VALUES.SVT));
+    expect(SQ_IGNORES.map((ignored) => 0xffff & ~ignored)).toEqual(VALUES.SQ_COUNTS);
+    expect(Object.values(DLM)).toEqual(Object.values(VALUES.DELIVERY));
+    expect(XAPIC_DESTINATION).toEqual(VALUES.XAPIC);
     const declared: readonly number[] = Object.values(registers.IQEI);
     expect(declared).toEqual(Object.values(VALUES.IQEI));
   });

@@ -2,8 +2,8 @@
  * What one VT-d unit is: options from the user, and the capability registers that follow from them.
  * A capability bit is set here and nowhere else, and only for what the model does.
  *
- * Not advertised, and therefore absent: interrupt remapping (IR, EIM), supervisor and execute
- * requests (SRS, ERS, RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS),
+ * Not advertised, and therefore absent: posted interrupts (PI), supervisor and execute requests
+ * (SRS, ERS, RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS),
  * memory types (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions,
  * write-buffer flushing (RWBF: guest memory is coherent), zero-length reads (they never reach the
  * model as such), and ESRTPS (after Set Root Table Pointer software must invalidate, and a driver
@@ -47,6 +47,10 @@ export interface VtdConfig {
   readonly pasidBits: number;
   /** Virtual command registers: the guest has its PASIDs from us. */
   readonly virtualCommands: boolean;
+  /** Interrupts are remapped. */
+  readonly interruptRemapping: boolean;
+  /** Their destinations may have 32 bits. */
+  readonly extendedInterrupts: boolean;
   readonly paging: VtdPagingCapabilities;
 }
 
@@ -62,6 +66,9 @@ const VERSION = { MAX: 5, MIN: 0 } as const;
 /** 1 GiB pages are the largest leaf: 2^18 pages of 4 KiB. */
 const MAXIMUM_ADDRESS_MASK = 18;
 
+/** ECAP.MHMV: largest index mask of an interrupt entry cache invalidation. §11.4.3 */
+export const MAXIMUM_HANDLE_MASK = 15;
+
 const DEFAULTS: Readonly<Record<string, string>> = {
   'caching-mode': 'off',
   'scalable-mode': 'on',
@@ -75,6 +82,8 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   'page-requests': 'off',
   'virtual-commands': 'off',
   'pasid-bits': '20',
+  intremap: 'off',
+  eim: 'off',
 };
 
 /** Options of the VT-d model, with their default values. */
@@ -119,6 +128,9 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
   const virtualCommands = onOff(options, 'virtual-commands');
   if (virtualCommands && !(pasidBits > 0 && cachingMode))
     needs('virtual-commands', 'scalable-mode=on, pasid-bits above 0 and caching-mode=on');
+  const interruptRemapping = onOff(options, 'intremap');
+  const extendedInterrupts = onOff(options, 'eim');
+  if (extendedInterrupts && !interruptRemapping) needs('eim', 'intremap=on');
   return {
     cachingMode,
     scalableMode,
@@ -135,6 +147,8 @@ export function parseVtdConfig(options: Readonly<Record<string, string>>): VtdCo
     pageRequests,
     pasidBits,
     virtualCommands,
+    interruptRemapping,
+    extendedInterrupts,
     paging: {
       hostAddressWidth,
       secondStage2M: true,
@@ -195,6 +209,7 @@ export function capabilityWords(config: VtdConfig): Uint32Array {
     DRD: 1,
     FS1GP: config.firstStage ? 1 : 0,
     FS5LP: config.firstStage ? 1 : 0,
+    ESIRTPS: config.interruptRemapping ? 1 : 0,
   }) as Uint32Array;
 }
 
@@ -208,9 +223,12 @@ export function extendedCapabilityWords(config: VtdConfig): Uint32Array {
     C: 1,
     QI: 1,
     DT: deviceTlb,
+    IR: config.interruptRemapping ? 1 : 0,
+    EIM: config.extendedInterrupts ? 1 : 0,
     PT: config.passThrough ? 1 : 0,
     SC: config.snoopControl ? 1 : 0,
     IRO: IOTLB_OFFSET / 16,
+    MHMV: config.interruptRemapping ? MAXIMUM_HANDLE_MASK : 0,
     NEST: firstStage,
     PRS: pageRequests,
     NWFS: deviceTlb,

@@ -12,6 +12,7 @@ import {
   DESCRIPTOR,
   DESCRIPTOR_LAYOUT,
   DEV_TLB_INV_DSC,
+  IEC_INV_DSC,
   INV_WAIT_DSC,
   IOTLB_INV_DSC,
   P_DEV_TLB_INV_DSC,
@@ -25,8 +26,9 @@ import {
 import { CC_GRANULARITY, IOTLB_GRANULARITY, IQEI, TTM } from '../../spec/vtd/registers.js';
 import type { IommuOutputs } from '../iommu.js';
 import { type Plain, plainCommands } from '../peer-queue.js';
-import type { VtdConfig } from './config.js';
+import { MAXIMUM_HANDLE_MASK, type VtdConfig } from './config.js';
 import type { VtdDeviceTlbs } from './device-tlbs.js';
+import { ALL_ENTRIES, type VtdInterruptRemapping } from './interrupt-remapping.js';
 import type { VtdInvalidator } from './invalidation.js';
 import type { VtdLookup } from './lookup.js';
 import { plainIotlb, plainPasidIotlb, plainWait } from './plain-descriptors.js';
@@ -37,6 +39,8 @@ export interface DescriptorTarget {
   readonly lookup: VtdLookup;
   readonly invalidator: VtdInvalidator;
   readonly deviceTlbs: VtdDeviceTlbs;
+  /** Absent: the unit remaps no interrupts. */
+  readonly interrupts: VtdInterruptRemapping | undefined;
   readonly outputs: IommuOutputs;
   /** Nothing behind a wait descriptor is fetched until what is before it is complete. */
   waitFor(words: Uint32Array): void;
@@ -75,19 +79,21 @@ export interface Descriptor extends DescriptorRow {
 const always = (): boolean => true;
 const none = (): readonly string[] => [];
 const deviceTlb = (config: VtdConfig): boolean => config.deviceTlb;
+const interrupts = (config: VtdConfig): boolean => config.interruptRemapping;
 const pageRequests = (config: VtdConfig): boolean => config.pageRequests;
 /** PD is reserved while ECAP.PDS is clear. §6.5.2.9 */
 const drain = (config: VtdConfig): readonly string[] => (config.pageRequests ? [] : ['PD']);
 
 /**
- * Interrupt remapping is not advertised (ECAP.IR), so its type is invalid: a driver that
- * invalidates its entries expects a table that the unit does not read. Those of Linux, Xen and
- * FreeBSD do that only where they set one up.
+ * Without interrupt remapping (ECAP.IR) its type is invalid: a driver that invalidates its entries
+ * expects a table that the unit does not read. Those of Linux, Xen and FreeBSD do that only where
+ * they set one up.
  */
 const ROWS: readonly DescriptorRow[] = [
   row(DESCRIPTOR.CONTEXT_CACHE, contextCache, { valid: contextGranularity }),
   row(DESCRIPTOR.IOTLB, iotlb, { valid: iotlbGranularity, peer: { plain: plainIotlb, ran: iotlbByPeer } }),
   row(DESCRIPTOR.DEVICE_TLB, deviceTlbInvalidation, { has: deviceTlb }),
+  row(DESCRIPTOR.INTERRUPT_ENTRY_CACHE, interruptEntryCache, { has: interrupts, valid: interruptMask }),
   row(DESCRIPTOR.WAIT, wait, { absent: drain, peer: { plain: plainWait, ran: waitByPeer } }),
   row(DESCRIPTOR.PASID_IOTLB, pasidIotlb, {
     scalable: true,
@@ -209,6 +215,20 @@ function pasidIotlb({ invalidator }: DescriptorTarget, words: Uint32Array): bool
   } else {
     invalidator.pasidIotlb(did, pasid);
   }
+  return true;
+}
+
+// Interrupts. §6.5.2.8
+
+/** The mask is looked at in an index-selective invalidation only. */
+function interruptMask(words: Uint32Array): boolean {
+  return IEC_INV_DSC.get.G(words) === 0 || IEC_INV_DSC.get.IM(words) <= MAXIMUM_HANDLE_MASK;
+}
+
+function interruptEntryCache(target: DescriptorTarget, words: Uint32Array): boolean {
+  const { get } = IEC_INV_DSC;
+  if (get.G(words) === 0) target.interrupts?.invalidate(0, ALL_ENTRIES);
+  else target.interrupts?.invalidate(get.IIDX(words), get.IM(words));
   return true;
 }
 

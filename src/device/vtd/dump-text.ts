@@ -12,6 +12,10 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   PGTT: ['reserved', 'first-stage', 'second-stage', 'nested', 'pass-through'],
   AW: ['reserved', '39-bit', '48-bit', '57-bit'],
   FSPM: ['4-level', '5-level'],
+  DM: ['physical', 'logical'],
+  TM: ['edge', 'level'],
+  DLM: ['fixed', 'lowest priority', 'SMI', 'reserved', 'NMI', 'INIT', 'reserved', 'ExtINT'],
+  SVT: ['none', 'source-id', 'bus', 'reserved'],
 };
 
 /** Every field of a VT-d structure or register. */

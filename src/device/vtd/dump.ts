@@ -1,6 +1,6 @@
 /**
  * The unit as a tree for people: registers with named bits, then root → context → PASID →
- * translations.
+ * translations, and the interrupt remapping table.
  */
 
 import { NO_PASID } from '../../base/ids.js';
@@ -22,6 +22,8 @@ import { Leaves } from '../leaves.js';
 import type { RegisterFile } from '../registers.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
 import { fieldText, kindText, leavesNode } from './dump-text.js';
+import { interruptTable } from './interrupt-dump.js';
+import type { InterruptTable } from './interrupt-table.js';
 import { OK, type VtdLookup } from './lookup.js';
 
 /** Tables can be made to look endless; a person has seen enough after so many. */
@@ -35,9 +37,18 @@ export class VtdDumper {
   readonly #memory: GuestMemory;
   readonly #domain: Domain;
   readonly #leaves: Leaves;
+  /** Absent: the unit remaps no interrupts. */
+  readonly #interrupts: InterruptTable | undefined;
   #contexts = 0;
 
-  constructor(formats: VtdFormats, file: RegisterFile, lookup: VtdLookup, memory: GuestMemory) {
+  constructor(
+    formats: VtdFormats,
+    file: RegisterFile,
+    lookup: VtdLookup,
+    memory: GuestMemory,
+    interrupts: InterruptTable | undefined,
+  ) {
+    this.#interrupts = interrupts;
     this.#file = file;
     this.#lookup = lookup;
     this.#memory = memory;
@@ -50,6 +61,8 @@ export class VtdDumper {
     const nodes: DumpNode[] = [];
     if (options.registers) nodes.push({ label: 'registers', children: this.#registers() });
     if (options.tables) nodes.push(this.#rootTable(options));
+    if (options.tables && this.#interrupts !== undefined && this.#interrupts.entries > 0)
+      nodes.push(interruptTable(this.#interrupts, this.#memory, options));
     return nodes;
   }
 

@@ -12,6 +12,7 @@ import {
   IQERCD_REG,
 } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
+import type { InterruptRequest } from '../interrupts.js';
 import { ACCESS, type IommuOutputs, REQUEST, type TranslateRequest } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
@@ -53,6 +54,8 @@ const WORD3 = {
   T1: maskIn(T1),
   F: maskIn(F),
 } as const;
+/** Where FI has an interrupt's index: bits 63:48. §11.4.7.6 */
+const INDEX_SHIFT = 16;
 /** Byte offset of the word with F. */
 const F_OFFSET = (F.lsb >> 5) * 4;
 
@@ -121,6 +124,29 @@ export class FaultRecorder {
     this.#note(reason, request, suppressed, WORD2.T2, 0);
   }
 
+  /**
+   * An interrupt request that is blocked. FI is its index alone; `index` is -1 where there is none
+   * (25h), and FI 0. §11.4.7.6
+   */
+  recordInterrupt(reason: number, request: InterruptRequest, index: number, suppressed: boolean): void {
+    this.#counters.faults++;
+    const { rid, lo, hi } = request;
+    const recorded =
+      !(suppressed && isQualified(reason)) && this.#logInterrupt(reason, rid, Math.max(0, index));
+    this.#outputs.event({
+      kind: 'fault',
+      rid,
+      pasid: NO_PASID,
+      reason,
+      name: faultName(reason),
+      lo: lo >>> 0,
+      hi: hi >>> 0,
+      access: ACCESS.WRITE,
+      recorded,
+      ...(index < 0 ? {} : { interrupt: index }),
+    });
+  }
+
   #note(reason: number, request: Faulted, suppressed: boolean, word2: number, word3: number): void {
     this.#counters.faults++;
     const recorded = !(suppressed && isQualified(reason)) && this.#log(reason, request, word2, word3);
@@ -138,20 +164,42 @@ export class FaultRecorder {
   }
 
   #log(reason: number, request: Faulted, word2: number, word3: number): boolean {
+    const offset = this.#claim();
+    if (offset < 0) return false;
+    this.#store(offset, reason, request, word2, word3);
+    this.#logged();
+    return true;
+  }
+
+  #logInterrupt(reason: number, rid: number, index: number): boolean {
+    const offset = this.#claim();
+    if (offset < 0) return false;
+    this.#file.set(offset, 0);
+    this.#file.set(offset + 4, (index << INDEX_SHIFT) >>> 0);
+    this.#file.set(offset + 8, rid & WORD2.SID);
+    this.#file.set(offset + 12, (reason & WORD3.FR) | WORD3.F);
+    this.#logged();
+    return true;
+  }
+
+  /** Offset of the record for a fault, or -1 when there is none free. */
+  #claim(): number {
     const status = this.#file.get(FSTS);
     const offset = FRCD_OFFSET + this.#next * FRCD_BYTES;
-    if ((status & PFO) !== 0 || (this.#file.get(offset + F_OFFSET) & WORD3.F) !== 0) {
-      this.#counters.faultsDropped++;
-      if ((status & PFO) === 0) this.#file.update(FSTS, PFO, PFO);
-      return false;
-    }
-    this.#store(offset, reason, request, word2, word3);
+    if ((status & PFO) === 0 && (this.#file.get(offset + F_OFFSET) & WORD3.F) === 0) return offset;
+    this.#counters.faultsDropped++;
+    if ((status & PFO) === 0) this.#file.update(FSTS, PFO, PFO);
+    return -1;
+  }
+
+  /** The record that was claimed is stored. */
+  #logged(): void {
+    const status = this.#file.get(FSTS);
     if ((status & PPF) === 0) {
       this.#file.update(FSTS, PPF | FRI, PPF | (this.#next << FRI_SHIFT));
     }
     this.#next = (this.#next + 1) % this.#config.faultRecords;
     if ((status & CONDITIONS) === 0) this.#event.raise();
-    return true;
   }
 
   /** F stands in the last word and is stored last: a reader that sees it sees the rest. */

@@ -3,15 +3,16 @@
  * only after the downstream caches have acknowledged what it invalidated (rule 2 of
  * ARCHITECTURE.md, Ordering). VT-d §11.4.4, §6.6.
  *
- * TE and QIE are levels: each write carries their wanted state. SRTP is one-shot: writing 0 does
- * nothing. WBF, SIRTP, IRE and CFI belong to capabilities that are not there (RWBF, IR) and are
- * ignored.
+ * TE, QIE, IRE and CFI are levels: each write carries their wanted state. SRTP and SIRTP are
+ * one-shot: writing 0 does nothing. WBF belongs to a capability that is not there (RWBF) and is
+ * ignored; so are those of interrupt remapping without it (interrupt-remapping.ts).
  */
 import { GCMD_REG, GSTS_REG, RTADDR_REG } from '../../spec/vtd/registers.js';
 import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
 import type { FaultRecorder } from './fault-recorder.js';
+import type { VtdInterruptRemapping } from './interrupt-remapping.js';
 import type { VtdInvalidator } from './invalidation.js';
 import type { InvalidationQueue } from './invalidation-queue.js';
 import type { VtdLookup } from './lookup.js';
@@ -30,6 +31,7 @@ export class GlobalCommand {
   readonly #invalidator: VtdInvalidator;
   readonly #queue: InvalidationQueue;
   readonly #faults: FaultRecorder;
+  readonly #interrupts: VtdInterruptRemapping | undefined;
   readonly #outputs: IommuOutputs;
   /** Remapping is on. Changes with the command; TES follows when it is safe to say so. */
   translating = false;
@@ -45,6 +47,7 @@ export class GlobalCommand {
     invalidator: VtdInvalidator,
     queue: InvalidationQueue,
     faults: FaultRecorder,
+    interrupts: VtdInterruptRemapping | undefined,
     outputs: IommuOutputs,
   ) {
     this.#config = config;
@@ -53,6 +56,7 @@ export class GlobalCommand {
     this.#invalidator = invalidator;
     this.#queue = queue;
     this.#faults = faults;
+    this.#interrupts = interrupts;
     this.#outputs = outputs;
     file.onWrite(GCMD_REG.offset, (command) => this.#written(command));
   }
@@ -69,6 +73,11 @@ export class GlobalCommand {
     if ((command & SRTP) !== 0) this.#setRootTable();
     this.#enableQueue((command & QIE) !== 0);
     this.#enableTranslation((command & TE) !== 0);
+    // An answer given while interrupts passed may let one through.
+    if (this.#interrupts?.command(command)) {
+      this.#invalidator.dropDownstream();
+      this.#restartRecords();
+    }
     this.#pending = true;
     this.publish();
     // After the status: what the queue completes comes behind it.
@@ -81,7 +90,7 @@ export class GlobalCommand {
     this.#pending = false;
     const status =
       (this.#rootSet ? RTPS : 0) | (this.#queueEnabled ? QIES : 0) | (this.translating ? TES : 0);
-    this.#file.set(GSTS_REG.offset, status);
+    this.#file.set(GSTS_REG.offset, (status | (this.#interrupts?.status ?? 0)) >>> 0);
   }
 
   /** Latches RTADDR_REG. RTPS reads 0 until the operation is complete (§11.4.4.2). */
@@ -104,10 +113,15 @@ export class GlobalCommand {
     this.#outputs.event({ kind: 'enable', what: 'queued invalidation', on });
   }
 
+  /** §7.2.1: when both remappings are off. */
+  #restartRecords(): void {
+    if (!this.translating && this.#interrupts?.on !== true) this.#faults.remappingDisabled();
+  }
+
   #enableTranslation(on: boolean): void {
     if (on === this.translating) return;
     this.translating = on;
-    if (!on) this.#faults.remappingDisabled();
+    this.#restartRecords();
     // §11.4.4.1: with scalable mode, disabling invalidates every remapping cache.
     if (!on && this.#config.scalableMode) this.#invalidator.all();
     else this.#invalidator.dropDownstream();

@@ -27,6 +27,7 @@ import { Descriptors, type DescriptorTarget } from './descriptors.js';
 import { VtdDeviceTlbs } from './device-tlbs.js';
 import { EventInterrupt } from './event-interrupt.js';
 import type { FaultRecorder } from './fault-recorder.js';
+import type { VtdInterruptRemapping } from './interrupt-remapping.js';
 import type { VtdInvalidator } from './invalidation.js';
 import type { VtdLookup } from './lookup.js';
 
@@ -65,6 +66,7 @@ export class InvalidationQueue implements DescriptorTarget {
     faults: FaultRecorder,
     readonly outputs: IommuOutputs,
     counters: ModelCounters,
+    readonly interrupts: VtdInterruptRemapping | undefined,
   ) {
     this.#config = config;
     this.#file = file;

@@ -1,10 +1,15 @@
 /** The VT-d unit: puts its parts together and takes the session's calls. Intel VT-d Rev. 5.10. */
+import { NO_PASID } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
+import { maskIn } from '../../spec/define.js';
+import { FAULT } from '../../spec/vtd/faults.js';
 import {
   BASE_REGISTERS,
   CAP_REG,
   ECAP_REG,
   faultRecordingRegister,
+  INTERRUPT_REGISTERS,
+  IRTA_REG,
   PAGE_REQUEST_REGISTERS,
   VCCAP_REG,
   VCMD_REG,
@@ -12,6 +17,7 @@ import {
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
 import { type ModelCounters, zeroCounters } from '../counters.js';
+import type { InterruptView } from '../interrupts.js';
 import {
   type DeviceView,
   type Iommu,
@@ -41,6 +47,7 @@ import { VtdFormats } from './domain.js';
 import { VtdDumper } from './dump.js';
 import { FaultRecorder } from './fault-recorder.js';
 import { GlobalCommand } from './global-command.js';
+import { VtdInterruptRemapping } from './interrupt-remapping.js';
 import { VtdInvalidator } from './invalidation.js';
 import { InvalidationQueue } from './invalidation-queue.js';
 import { OK, VtdLookup } from './lookup.js';
@@ -48,6 +55,7 @@ import { VtdNestedView } from './nested-view.js';
 import { VtdPageRequests } from './page-requests.js';
 import { VtdPeerQueue } from './peer-queue.js';
 import { RegisterInvalidation } from './register-invalidation.js';
+import { inInterruptRange } from './spans.js';
 import { VtdSurvey } from './survey.js';
 import { TableWalk } from './table-walk.js';
 import { VtdTranslator } from './translate.js';
@@ -63,6 +71,7 @@ export class VtdModel implements Iommu {
   readonly #lookup: VtdLookup;
   readonly #translator: VtdTranslator;
   readonly #faults: FaultRecorder;
+  readonly #interrupts: VtdInterruptRemapping | undefined;
   readonly #invalidator: VtdInvalidator;
   readonly #queue: InvalidationQueue;
   readonly #commands: GlobalCommand;
@@ -74,6 +83,7 @@ export class VtdModel implements Iommu {
   readonly spaces: SpacesView;
   readonly devices: DeviceView;
   readonly pasids: PasidView | undefined;
+  readonly interrupts: InterruptView | undefined;
   readonly nested: NestedView;
   readonly peerWalk: PeerWalkView;
   readonly peerQueue: PeerQueue;
@@ -95,6 +105,17 @@ export class VtdModel implements Iommu {
     const tables = new TableWalk(config, formats, memory, counters);
     this.#translator = new VtdTranslator(config, this.#lookup, tables, memory, counters);
     this.#faults = new FaultRecorder(this.#file, outputs, counters, config);
+    if (config.interruptRemapping) {
+      this.#interrupts = new VtdInterruptRemapping(
+        config,
+        this.#file,
+        memory,
+        this.#faults,
+        outputs,
+        counters,
+      );
+    }
+    this.interrupts = this.#interrupts;
     this.#invalidator = new VtdInvalidator(this.#lookup, this.#translator, outputs, counters);
     this.#queue = new InvalidationQueue(
       config,
@@ -105,6 +126,7 @@ export class VtdModel implements Iommu {
       this.#faults,
       outputs,
       counters,
+      this.#interrupts,
     );
     this.#commands = new GlobalCommand(
       config,
@@ -113,6 +135,7 @@ export class VtdModel implements Iommu {
       this.#invalidator,
       this.#queue,
       this.#faults,
+      this.#interrupts,
       outputs,
     );
     this.#registerInvalidation = new RegisterInvalidation(
@@ -143,7 +166,7 @@ export class VtdModel implements Iommu {
     const translator = this.#translator;
     const queue = this.#queue;
     const pageRequests = this.#pageRequests;
-    const dumper = new VtdDumper(formats, this.#file, lookup, memory);
+    const dumper = new VtdDumper(formats, this.#file, lookup, memory, this.#interrupts?.table);
     this.survey = new VtdSurvey(formats, lookup, commands, dumper, memory);
     this.spaces = new VtdAddressSpaces(formats, lookup, commands);
     this.devices = {
@@ -164,6 +187,7 @@ export class VtdModel implements Iommu {
     this.#lookup.reset();
     this.#translator.reset();
     this.#faults.reset();
+    this.#interrupts?.reset();
     this.#queue.reset();
     this.#commands.reset();
     this.#registerInvalidation.reset();
@@ -190,8 +214,14 @@ export class VtdModel implements Iommu {
       this.#deviceTlbRequests.answer(request, this.#commands.translating, result);
       return;
     }
+    const remapped = this.#interrupts?.on === true;
+    if (remapped && request.pasid === NO_PASID && inInterruptRange(request.lo >>> 0, request.hi >>> 0)) {
+      this.#translator.refuseInterrupt(result);
+      if (request.access !== 0) this.#faults.record(FAULT.IR_29, request, false);
+      return;
+    }
     if (!this.#commands.translating) {
-      this.#translator.identity(result);
+      this.#translator.identity(request, remapped, result);
       return;
     }
     const reason = this.#translator.translate(request, result);
@@ -211,6 +241,7 @@ export class VtdModel implements Iommu {
 function declaredRegisters(config: VtdConfig): readonly AnyRegister[] {
   const registers: AnyRegister[] = [...BASE_REGISTERS];
   if (config.pageRequests) registers.push(...PAGE_REQUEST_REGISTERS);
+  if (config.interruptRemapping) registers.push(...INTERRUPT_REGISTERS);
   if (config.virtualCommands) registers.push(...VIRTUAL_COMMAND_REGISTERS);
   for (let index = 0; index < config.faultRecords; index++) registers.push(faultRecordingRegister(index));
   return registers;
@@ -224,5 +255,6 @@ function setCapabilities(file: RegisterFile, config: VtdConfig): void {
   file.setInitial(CAP_REG.offset + 4, cap[1]);
   file.setInitial(ECAP_REG.offset, ecap[0]);
   file.setInitial(ECAP_REG.offset + 4, ecap[1]);
+  if (!config.extendedInterrupts) file.absent(IRTA_REG.offset, maskIn(IRTA_REG.fields.EIME));
   if (config.virtualCommands) file.setInitial(VCCAP_REG.offset, VIRTUAL_COMMANDS);
 }

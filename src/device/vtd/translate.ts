@@ -86,10 +86,24 @@ export class VtdTranslator {
     this.firstStageOut = true;
   }
 
-  /** Remapping is off: every address is its own translation. */
-  identity(result: TranslateResult): void {
+  /**
+   * Remapping is off: every address is its own translation. `clear`: an answer to a request without
+   * PASID does not cover the interrupt range.
+   */
+  identity(request: TranslateRequest, clear: boolean, result: TranslateResult): void {
+    const { lo, hi, pasid } = request;
+    const kept = clear && pasid === NO_PASID;
+    const size = kept
+      ? clearOfInterrupts(lo >>> 0, hi >>> 0, lo >>> 0, hi >>> 0, WHOLE_SPACE, true)
+      : WHOLE_SPACE;
     beginAnswer(result, NO_DOMAIN, ANY);
-    addSpan(result, 0, 0, 0, 0, WHOLE_SPACE, ACCESS.READ | ACCESS.WRITE | ACCESS.EXECUTE);
+    addSpan(result, lo, hi, lo, hi, size, ACCESS.READ | ACCESS.WRITE | ACCESS.EXECUTE);
+  }
+
+  /** An interrupt that came as DMA while interrupts are remapped. */
+  refuseInterrupt(result: TranslateResult): void {
+    this.suppressed = false;
+    refuse(result);
   }
 
   /**

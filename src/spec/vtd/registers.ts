@@ -188,7 +188,10 @@ export const IQEI = {
   INVALID_TTM: 7,
 } as const;
 
-/** Interrupt Remapping Table Address Register. §11.4.10. RsvdZ while ECAP.IR is clear. */
+/**
+ * Interrupt Remapping Table Address Register. §11.4.10. RsvdZ while ECAP.IR is clear, EIME while
+ * ECAP.EIM is. The table has 2^(S+1) entries.
+ */
 export const IRTA_REG = register('IRTA_REG', 0x0b8, 64, { S: rw(3, 0), EIME: rw(11), IRTA: addr(63, 12) });
 
 /**
@@ -330,6 +333,9 @@ export const PAGE_REQUEST_REGISTERS: readonly Register<string>[] = [
   PEADDR_REG,
   PEUADDR_REG,
 ];
+
+/** Registers that are RsvdZ unless ECAP.IR is set. */
+export const INTERRUPT_REGISTERS: readonly Register<string>[] = [IRTA_REG];
 
 /** Registers that are RsvdZ unless ECAP.VCS is set. */
 export const VIRTUAL_COMMAND_REGISTERS: readonly Register<string>[] = [
