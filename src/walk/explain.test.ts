@@ -33,6 +33,42 @@ describe('explain', () => {
     expect(memory.peek(8)).toBe(0x1003n);
   });
 
+  it('shows where each entry is and its declared fields, of ignored ones those that are set', () => {
+    const memory = new ArrayMemory([{ base: 0, bytes: 4 * 4096 }]);
+    memory.poke(8, 0x1003n);
+    memory.poke(0x1000 + 2 * 8, 0x4000_0081n | (1n << 9n) | (1n << 52n));
+    const plain = vtdSecondStage(CAPS, { levels: 3, accessedDirty: false });
+    const text = explain(plain, memory, 0, 0x4040_1234, 0, 0);
+    expect(text).toMatchObject({ formats: [plain.name], access: '-', rights: 'R', output2: [] });
+    expect(text.steps.map((s) => [s.table, s.address, s.sets, s.through])).toEqual([
+      ['0x0', '0x8', [], []],
+      ['0x1000', '0x1010', [], []],
+    ]);
+    const ignored = Object.keys(text.steps[1]?.fields ?? {}).filter((name) => name.startsWith('IGN'));
+    expect(Object.keys(text.steps[0]?.fields ?? {}).filter((name) => name.startsWith('IGN'))).toEqual([]);
+    expect(ignored.length).toBeGreaterThan(0);
+  });
+
+  it('names sizes, and an output above 4 GiB with its offset', () => {
+    const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
+    memory.poke(8 * 8, 0x12_4000_0083n);
+    const text = explain(SECOND, memory, 0, 0x1234_5678, 2, RIGHT.READ);
+    expect(text.steps[0]?.verdict).toBe('page of 1 GiB');
+    expect([text.output, text.bytes]).toEqual(['0x1252345678', 2 ** 30]);
+  });
+
+  it('has no output where there is none, and the rights where they are the reason', () => {
+    const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
+    const none = { output: undefined, bytes: undefined };
+    const look = (entry: bigint, access: number): ReturnType<typeof explain> => {
+      memory.poke(0, entry);
+      return explain(SECOND, memory, 0, 0, 0, access);
+    };
+    expect(look(0n, RIGHT.READ)).toMatchObject({ outcome: 'NOT_PRESENT', ...none, rights: '-' });
+    expect(look(0x82n, RIGHT.READ)).toMatchObject({ outcome: 'PERMISSION', ...none, rights: 'W' });
+    expect(look(0x7000_0003n, RIGHT.READ).steps[1]).toMatchObject({ fields: {}, rights: '', raw: undefined });
+  });
+
   it('says which reserved bits are set', () => {
     const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
     memory.poke(0, 0x4003_0000_0000_0883n);
@@ -79,7 +115,9 @@ describe('explainNested', () => {
     const memory = nested();
     const text = explainNested(FIRST, 0, memory, SECOND, 0x8000, 0x5678, 0, RIGHT.WRITE);
     expect(text.outcome).toBe('OK');
+    expect(text.formats).toEqual([FIRST.name, SECOND.name]);
     expect(text.output).toBe('0x4678');
+    expect(text.steps[0]?.through.map((s) => s.through)).toEqual([[], [], []]);
     expect(text.steps.map((s) => [s.name, s.address, s.verdict, s.sets])).toEqual([
       ['FS-PML4E', '0x0', 'table', ['A']],
       ['FS-PDPTE', '0x1000', 'table', ['A']],
@@ -102,6 +140,7 @@ describe('explainNested', () => {
     fetch.poke(0xa000 + 2 * 8, 0n);
     const refused = explainNested(FIRST, 0, fetch, SECOND, 0x8000, 0x5678, 0, RIGHT.READ);
     expect(refused.outcome).toBe('STAGE2_ON_FETCH: NOT_PRESENT');
+    expect(refused.output2).toEqual([]);
     expect(refused.steps.at(-1)).toMatchObject({
       name: 'FS-PDE',
       raw: undefined,

@@ -1,6 +1,7 @@
 /** Guest memory behind stage-2 tables: what each access needs there, and what refuses it. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ArrayMemory } from '../memory/array.js';
+import { ACCESS_FLAG, GRANULE, vmsaStage2 } from '../spec/pagetable/vmsa.js';
 import { vtdSecondStage } from '../spec/pagetable/vtd.js';
 import { StageTwo } from './nested.js';
 import { WALK } from './types.js';
@@ -98,6 +99,33 @@ describe('memory behind stage 2', () => {
     expect(stage2.cas32(READ_ONLY + 8, 0x5566_7788, 6)).toBe(false);
     expect([stage2.lo, stage2.failedAccess]).toEqual([0x5566_7788, 3]);
     expect(memory.peek(DATA + 8)).toBe(0x1122_3344_5566_7788n);
+  });
+
+  it('may be the first page of all', () => {
+    memory.poke(LEAVES + 8 * 7, 3n);
+    expect([stage2.store32(NOWHERE, 5), stage2.load32(NOWHERE), stage2.lo]).toEqual([true, true, 5]);
+    expect([stage2.store64(NOWHERE, 6, 7), stage2.load64(NOWHERE), stage2.hi]).toEqual([true, true, 7]);
+    expect([stage2.cas32(NOWHERE, 6, 8), stage2.contains(NOWHERE, 8)]).toEqual([true, true]);
+    expect(memory.peek(0)).toBe(0x7_0000_0008n);
+  });
+
+  it('lies anywhere in a block of more than 4 GiB', () => {
+    // Arm's blocks of 4 TiB: the intermediate and the physical one, with the same RAM in it.
+    const address = 2 ** 43 + 2 ** 40 + 0x1_2345_6000;
+    const block = vmsaStage2({
+      ...{ granule: GRANULE.KIB_64, inputBits: 48, outputBits: 52, largePhysical: true, startLevel: 1 },
+      ...{ accessFlag: ACCESS_FLAG.FAULT, dirtyState: false, executeNeverByPrivilege: false },
+      protectedTableWalk: false,
+    });
+    const far = new ArrayMemory([
+      { base: 0, bytes: 0x1000 },
+      { base: address, bytes: 0x1000 },
+    ]);
+    far.poke(8, BigInt(2 ** 43) | 0x4fdn);
+    far.poke(address + 8, 0x1122_3344_5566_7788n);
+    stage2 = new StageTwo(far).use(block, 0, false);
+    expect(stage2.load64(address - 2 ** 42 + 8)).toBe(true);
+    expect(halves()).toEqual(['55667788', '11223344']);
   });
 
   it('is not written by a look', () => {

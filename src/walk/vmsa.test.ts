@@ -321,4 +321,11 @@ describe('explain', () => {
     const flag = explain(vmsaStage1(S1), memory, 0, 0x20_1234, 0, READ);
     expect([flag.outcome, flag.steps.at(-1)?.verdict]).toEqual(['ACCESS_FLAG', 'the Access flag is clear']);
   });
+
+  it('takes what limits rights from tables alone', () => {
+    // Bits 62:59 of a block are no limits (APTable, XNTable): they are for software.
+    const memory = memoryOf([0, 0x7800_0000_0000_0441n]);
+    const text = explain(vmsaStage1({ ...S1, inputBits: 39 }), memory, 0, 0, 0, READ);
+    expect([text.rights, text.steps[0]?.rights]).toEqual(['R W X', 'R W X']);
+  });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ArrayMemory } from '../memory/array.js';
 import { RIGHT } from '../spec/pagetable/format.js';
+import { ACCESS_FLAG, GRANULE, vmsaStage1 } from '../spec/pagetable/vmsa.js';
 import { vtdFirstStage, vtdSecondStage } from '../spec/pagetable/vtd.js';
 import { StageTwo, walkNested } from './nested.js';
 import { WALK, WalkResult } from './types.js';
@@ -129,6 +130,31 @@ describe('why a request is refused', () => {
     expect(walk(FIRST, path(), 0, 0, 0, RIGHT.READ | RIGHT.EXECUTE, result)).toBe(WALK.PERMISSION);
     expect(result.denied).toBe(RIGHT.EXECUTE);
   });
+
+  it('names no privilege where that would not help', () => {
+    const writeOnly = new ArrayMemory([{ base: 0, bytes: 4096 }]);
+    writeOnly.poke(0, 0x82n);
+    expect(walk(SECOND, writeOnly, 0, 0, 0, RIGHT.READ, result)).toBe(WALK.PERMISSION);
+    expect(result.denied).toBe(RIGHT.READ);
+  });
+});
+
+describe('tables', () => {
+  it.each([
+    ['2 GiB', 0x8000_0000],
+    ['the end of 4 GiB', 0xffff_f000],
+    ['4 GiB', 0x1_0000_0000],
+    ['6 GiB', 0x1_8000_0000],
+  ])('are walked at %s', (_, table) => {
+    const memory = new ArrayMemory([
+      { base: 0, bytes: 4096 },
+      { base: table, bytes: 4096 },
+    ]);
+    memory.poke(0, BigInt(table) | 3n);
+    memory.poke(table + 8, 0x4000_0083n);
+    expect(walk(SECOND, memory, 0, 0x20_0000, 0, RIGHT.READ, result)).toBe(WALK.OK);
+    expect([result.entryAddress, result.outLo]).toEqual([table + 8, 0x4000_0000]);
+  });
 });
 
 describe('nested', () => {
@@ -150,5 +176,29 @@ describe('nested', () => {
     const read = RIGHT.READ | RIGHT.PRIVILEGED;
     expect(walkNested(FIRST, 0, stage2, SECOND, 0x4000, 0x10, 0, read, result)).toBe(WALK.STAGE2);
     expect([result.stage2, result.stage2Access, result.ipaLo]).toEqual([WALK.PERMISSION, RIGHT.READ, 0x9010]);
+  });
+
+  it('takes a fetch for a read where stage 2 knows no execution', () => {
+    const first = vmsaStage1({
+      ...{ granule: GRANULE.KIB_4, inputBits: 30, outputBits: 36, largePhysical: false },
+      ...{ accessFlag: ACCESS_FLAG.FAULT, dirtyState: false, upper: false, topByteIgnored: false },
+      ...{ hierarchical: true, writeExecuteNever: false, privilegedAccessNever: false },
+      singlePrivilege: false,
+    });
+    const memory = new ArrayMemory([{ base: 0, bytes: 4 * 4096 }]);
+    // Stage 1: 2 MiB at intermediate 2 MiB and 4 MiB. Stage 2: these are readable and writable only.
+    memory.poke(0, 0x20_0441n);
+    memory.poke(8, 0x40_0441n);
+    memory.poke(0x1000, 0x2003n);
+    memory.poke(0x2000, 0x83n);
+    memory.poke(0x2008, 0x20_0081n);
+    memory.poke(0x2010, 0x40_0082n);
+    const stage2 = new StageTwo(memory);
+    const second = vtdSecondStage(CAPS, { levels: 3, accessedDirty: false });
+    const { EXECUTE, READ } = RIGHT;
+    expect(walkNested(first, 0, stage2, second, 0x1000, 0, 0, EXECUTE, result)).toBe(WALK.OK);
+    expect([result.permissions, result.cachable]).toEqual([READ | EXECUTE, READ | EXECUTE]);
+    expect(walkNested(first, 0, stage2, second, 0x1000, 0x20_0000, 0, EXECUTE, result)).toBe(WALK.STAGE2);
+    expect([result.stage2, result.stage2Access]).toEqual([WALK.PERMISSION, READ]);
   });
 });
