@@ -156,8 +156,8 @@ describe('an enumeration through two stages', () => {
   }
 
   it('counts pieces that stage 2 has malformed, not those that it lacks or has not accessed', () => {
-    // Stage 1: a page of 2 MiB. Of its pages stage 2 has one with a clear Access flag and one beyond
-    // 36 bits.
+    // Stage 1: 2 MiB in one page. Of its pieces stage 2 has one with a clear Access flag and one
+    // beyond 36 bits.
     const cursor = nested(
       [0, 0x1003n],
       [0x1000, 0x441n],

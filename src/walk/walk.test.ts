@@ -186,7 +186,8 @@ describe('nested', () => {
       singlePrivilege: false,
     });
     const memory = new ArrayMemory([{ base: 0, bytes: 4 * 4096 }]);
-    // Stage 1: 2 MiB at intermediate 2 MiB and 4 MiB. Stage 2: these are readable and writable only.
+    // Stage 1: 2 MiB at intermediate 2 MiB and 4 MiB. Stage 2: these are readable and writable
+    // only.
     memory.poke(0, 0x20_0441n);
     memory.poke(8, 0x40_0441n);
     memory.poke(0x1000, 0x2003n);
