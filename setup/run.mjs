@@ -76,10 +76,13 @@ async function demo(values, rest) {
   return withPaths(paths, own, (env) => node([main, 'demo', '--arch', arch, ...rest], env));
 }
 
-/** Lint, type check and vitest, in this order, until one fails. */
+/** Linters, type check and vitest, in this order, until one fails. */
 async function checks(vitestArguments, env) {
   const steps = [
     ['lint', () => tool('biome', ['ci', '.'], env)],
+    ['Markdown', () => node([join(ROOT, 'test/lint/markdown.mjs')], env)],
+    ['links', () => node([join(ROOT, 'test/lint/links.mjs'), '--paths'], env)],
+    ['prose', () => node([join(ROOT, 'test/lint/prose.mjs')], env)],
     ['type check', () => tool('tsc', ['--noEmit', '-p', 'tsconfig.json'], env)],
     ['tests', () => tool('vitest', ['run', ...vitestArguments], env)],
   ];

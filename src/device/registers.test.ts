@@ -102,6 +102,13 @@ describe('register file', () => {
     expect(log[0]).toEqual({ offset: 0x08, written: 0xff00, before: 0 });
   });
 
+  it('refuses two registers that have a bit in common', () => {
+    const over = register('OVER', 0x08, 32, { LOW: rw(0) });
+    expect(() => new RegisterFile(new Uint32Array(8), [BASE, over])).toThrow('OVER: bit 0 is declared twice');
+    const beside = register('BESIDE', 0x08, 32, { HIGH: rw(5) });
+    expect(() => new RegisterFile(new Uint32Array(8), [BASE, beside])).not.toThrow();
+  });
+
   it('takes one handler for a word', () => {
     const { file } = make();
     expect(() => file.onWrite(0x0c, () => {})).toThrow('0xc has a write handler');

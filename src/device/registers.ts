@@ -49,14 +49,18 @@ export class RegisterFile {
     this.#readable = new Uint32Array(words).fill(0xffffffff);
     this.#initial = new Uint32Array(words);
     this.#handlers = new Array<WriteHandler | undefined>(words).fill(undefined);
-    for (const register of declared) this.#declare(register);
+    const taken = new Uint32Array(words);
+    for (const register of declared) this.#declare(register, taken);
   }
 
-  #declare(register: AnyRegister): void {
+  /** Throws where two registers have a bit in common: our own mistake. */
+  #declare(register: AnyRegister, taken: Uint32Array): void {
     for (const field of Object.values(register.fields)) {
       for (let bit = field.lsb; bit <= field.msb; bit++) {
         const word = (register.offset >> 2) + (bit >> 5);
         const mask = 1 << (bit & 31);
+        if ((taken[word] & mask) !== 0) throw new Error(`${register.name}: bit ${bit} is declared twice`);
+        taken[word] |= mask;
         if (WRITABLE.has(field.access)) this.#writable[word] |= mask;
         if (CLEARABLE.has(field.access)) this.#clearable[word] |= mask;
         if (field.access === 'WO') this.#readable[word] &= ~mask;
