@@ -3,6 +3,7 @@
 #ifndef VIOMMU_INTERRUPT_RANGE_H
 #define VIOMMU_INTERRUPT_RANGE_H
 
+typedef struct ViommuCore ViommuCore;
 typedef struct ViommuSpace ViommuSpace;
 
 /**
@@ -10,5 +11,10 @@ typedef struct ViommuSpace ViommuSpace;
  * lock.
  */
 void viommu_interrupt_range_cover(ViommuSpace *space, const char *name);
+/**
+ * The address space that the machine's IOxAPIC writes its messages to, with its
+ * source-id. Once; big lock.
+ */
+AddressSpace *viommu_interrupt_range_of_ioapic(ViommuCore *core, uint16_t source);
 
 #endif

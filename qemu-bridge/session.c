@@ -16,6 +16,7 @@
 #include "host-batch.h"
 #include "host-devices.h"
 #include "host-objects.h"
+#include "interrupts.h"
 #include "invalidation.h"
 #include "memory-table.h"
 #include "notices.h"
@@ -38,11 +39,12 @@
      FEATURE_BIT(SPANS) | FEATURE_BIT(ATS) | FEATURE_BIT(PRI) | FEATURE_BIT(STALLS) | \
      FEATURE_BIT(HOST_BATCH) | FEATURE_BIT(PEER_WALKS) | FEATURE_BIT(TRACKING) | \
      FEATURE_BIT(NESTING) | FEATURE_BIT(WRITE_REPLY) | FEATURE_BIT(MAILBOX) | \
-     FEATURE_BIT(QUEUES))
+     FEATURE_BIT(QUEUES) | FEATURE_BIT(INTERRUPT_REMAPPING))
 
 /* What the backend thread serves. */
 static ViommuHandler *const handlers[] = {
     [viommu_MessageType_INVALIDATE] = viommu_invalidation_serve,
+    [viommu_MessageType_INVALIDATE_INTERRUPTS] = viommu_interrupts_serve,
     [viommu_MessageType_HOST_BATCH] = viommu_host_batch_serve,
     [viommu_MessageType_PEER_WALK] = viommu_spaces_serve_tables,
     [viommu_MessageType_QUEUE] = viommu_completion_serve_queue,
@@ -105,6 +107,7 @@ void viommu_session_init(ViommuCore *core, DeviceState *dev)
     viommu_notices_init(core);
     viommu_unit_interrupts_init(core);
     viommu_endpoints_init(core);
+    viommu_interrupts_init(core);
     viommu_hosts_init(core);
 }
 
@@ -137,6 +140,7 @@ static void exit_notify(Notifier *notifier, void *data)
 
     qatomic_set(&core->exiting, true);
     viommu_core_publish_all(core);
+    viommu_interrupts_publish(core);
 }
 
 static int connect_socket(const char *path, Error **errp)
@@ -180,6 +184,7 @@ static uint32_t features_offered(const ViommuCore *core)
 {
     return OUR_FEATURES & ~(core->walks ? 0 : FEATURE_BIT(PEER_WALKS)) &
            ~(core->queues ? 0 : FEATURE_BIT(QUEUES)) &
+           ~(core->interrupts.remapped ? 0 : FEATURE_BIT(INTERRUPT_REMAPPING)) &
            ~(core->maps_in_silence ? 0 : FEATURE_BIT(TRACKING));
 }
 
@@ -222,6 +227,11 @@ static bool check_hello(ViommuCore *core, const viommu_HelloReply *reply, Error 
     }
     core->register_bytes = reply->register_bytes;
     core->features = reply->features & features_offered(core);
+    if (core->interrupts.remapped &&
+        !viommu_core_has(core, viommu_Feature_FEATURE_INTERRUPT_REMAPPING)) {
+        error_setg(errp, "intremap=on: this daemon remaps no interrupts");
+        return false;
+    }
     return true;
 }
 
@@ -319,6 +329,7 @@ void viommu_session_reset(ViommuCore *core)
     viommu_Status status = viommu_Status_init_zero;
 
     if (!viommu_core_alive(core)) {
+        viommu_interrupts_reset(core);
         return;
     }
     qatomic_set(&core->resetting, true);
@@ -330,6 +341,7 @@ void viommu_session_reset(ViommuCore *core)
     viommu_endpoints_end_all(core);
     viommu_core_publish_all(core);
     qatomic_set(&core->resetting, false);
+    viommu_interrupts_reset(core);
     viommu_notify_replay_all(core);
     viommu_settle(core);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "compat.h"
 #include "hw/irq.h"
+#include "interrupts.h"
 #include "unit-interrupts.h"
 #include "viommu-core.h"
 #include "wire.h"
@@ -8,6 +9,23 @@
 void viommu_unit_interrupts_init(ViommuCore *core)
 {
     qemu_mutex_init(&core->unit_interrupts.lock);
+}
+
+/*
+ * Of a unit with an interrupt range these are for the processors, with 32 bits of
+ * destination: they are never remapped.
+ */
+static void raise_message(ViommuCore *core, const ViommuInterrupt *interrupt)
+{
+    if (core->msi_size &&
+        (uint32_t)interrupt->address - core->msi_base < core->msi_size) {
+        const ViommuMessage message = { interrupt->address, interrupt->data };
+
+        core->interrupts.ops->deliver(&message);
+    } else {
+        address_space_stl_le(&address_space_memory, interrupt->address, interrupt->data,
+                             MEMTXATTRS_UNSPECIFIED, NULL);
+    }
 }
 
 static void interrupts_bh(void *opaque)
@@ -28,8 +46,7 @@ static void interrupts_bh(void *opaque)
         if (pending[i].wire) {
             qemu_irq_pulse(core->wires[pending[i].wire - 1]);
         } else {
-            address_space_stl_le(&address_space_memory, pending[i].address,
-                                 pending[i].data, MEMTXATTRS_UNSPECIFIED, NULL);
+            raise_message(core, &pending[i]);
         }
     }
     object_unref(OBJECT(core->dev));

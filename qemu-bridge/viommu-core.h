@@ -8,9 +8,9 @@
  * Threads: the main loop and vCPUs (with or without the big lock), iothreads (without),
  * and the bridge's own backend thread, which never takes the big lock.
  *
- * Locks, outermost first: big lock, front.lock, an Iotlb's lock. backend.send_lock,
- * notices.lock, unit_interrupts.lock and endpoints.lock are taken alone, host_lock alone
- * or below the big lock, counters.lock last.
+ * Locks, outermost first: big lock, front.lock, an Iotlb's lock or interrupts.cache.lock.
+ * backend.send_lock, notices.lock, unit_interrupts.lock and endpoints.lock are taken
+ * alone, host_lock alone or below the big lock, counters.lock last.
  */
 #ifndef VIOMMU_CORE_H
 #define VIOMMU_CORE_H
@@ -19,6 +19,7 @@
 #include "counts.h"
 #include "endpoints.h"
 #include "front.h"
+#include "interrupts.h"
 #include "iotlb.h"
 #include "notices.h"
 #include "shared-page.h"
@@ -80,6 +81,7 @@ struct ViommuCore {
     ViommuNotices notices;
     ViommuUnitInterrupts unit_interrupts;
     ViommuEndpoints endpoints;
+    ViommuInterrupts interrupts;
     uint32_t features;   /* in force */
     bool connected;      /* realized: the loss of the daemon is reported */
     bool alive;

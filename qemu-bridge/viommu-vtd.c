@@ -8,8 +8,13 @@
  * runs: realize, reset, interrupt remapping and migration state are replaced.
  */
 #include "compat.h"
+#include "hw/i386/apic_internal.h"
 #include "hw/i386/intel_iommu.h"
 #include "hw/i386/pc.h"
+#include "hw/pci-host/q35.h"
+#include "kvm/kvm_i386.h"
+#include "interrupt-range.h"
+#include "interrupts.h"
 #include "pci.h"
 #include "regs.h"
 #include "session.h"
@@ -33,15 +38,42 @@ struct ViommuVtd {
 #define INTERRUPT_BASE 0xfee00000ull
 #define INTERRUPT_SIZE 0x100000ull
 
+/* The source-id of the IOxAPIC, as the machine's DMAR table gives it. */
+#define IOAPIC_SOURCE PCI_BUILD_BDF(Q35_PSEUDO_BUS_PLATFORM, Q35_PSEUDO_DEVFN_IOAPIC)
+
+/*
+ * A message that reaches no processor: the logical destination 0. A route of KVM whose
+ * interrupt is blocked has it, since a route that is not renewed would go on delivering.
+ */
+#define NOWHERE_ADDRESS (INTERRUPT_BASE | 1 << 2)
+#define NOWHERE_DATA 0
+
+/*
+ * intremap has been decided by x86-iommu's realize. As with the parent, eim comes with it
+ * unless it is switched off.
+ */
+static bool decide_eim(IntelIOMMUState *s, Error **errp)
+{
+    bool remaps = x86_iommu_ir_supported(X86_IOMMU_DEVICE(s));
+
+    if (s->intr_eim == ON_OFF_AUTO_ON && !remaps) {
+        error_setg(errp, "eim=on cannot be selected without intremap=on");
+        return false;
+    }
+    if (s->intr_eim == ON_OFF_AUTO_AUTO) {
+        s->intr_eim = remaps ? ON_OFF_AUTO_ON : ON_OFF_AUTO_OFF;
+    }
+    if (s->intr_eim == ON_OFF_AUTO_ON && kvm_irqchip_is_split() && !kvm_enable_x2apic()) {
+        error_setg(errp, "eim=on requires support on the KVM side (X2APIC_API, first "
+                   "shipped in v4.7)");
+        return false;
+    }
+    return true;
+}
+
 /* What the parent offers and this device does not must not be taken silently. */
 static bool check_properties(IntelIOMMUState *s, Error **errp)
 {
-    X86IOMMUState *x86 = X86_IOMMU_DEVICE(s);
-
-    if (x86_iommu_ir_supported(x86)) {
-        error_setg(errp, "intremap=on: interrupt remapping is not offered yet");
-        return false;
-    }
     if (s->flts || s->pasid || s->snoop_control) {
         error_setg(errp, "x-flts, x-pasid-mode and snoop-control are not options here: "
                    "scalable-mode=on brings what the daemon offers");
@@ -51,7 +83,7 @@ static bool check_properties(IntelIOMMUState *s, Error **errp)
         error_setg(errp, "aw-bits must be 39, 48 or 57");
         return false;
     }
-    return true;
+    return decide_eim(s, errp);
 }
 
 /* An option that older daemons do not know is sent only when it is not at its default. */
@@ -65,10 +97,33 @@ static unsigned add_unusual(viommu_Hello_OptionsEntry *option, const char *key,
     return unusual;
 }
 
+static void deliver(const ViommuMessage *message)
+{
+    static APICCommonClass *apic; /* a look-up by name takes longer than a delivery */
+    MSIMessage msi = { .address = message->address, .data = message->data };
+
+    if (!apic) {
+        apic = apic_get_class(NULL);
+    }
+    apic->send_msi(&msi);
+}
+
+static void interrupts_changed(ViommuCore *core, uint32_t index, uint32_t log2_count)
+{
+    x86_iommu_iec_notify_all(X86_IOMMU_DEVICE(core->dev), log2_count >= INTERRUPT_ALL,
+                             index, log2_count);
+}
+
+static const ViommuInterruptOps interrupt_ops = {
+    .deliver = deliver,
+    .changed = interrupts_changed,
+};
+
 static bool connect_daemon(ViommuVtd *v, Error **errp)
 {
     IntelIOMMUState *s = &v->parent;
-    viommu_Hello_OptionsEntry options[7] = {
+    bool remaps = x86_iommu_ir_supported(X86_IOMMU_DEVICE(s));
+    viommu_Hello_OptionsEntry options[9] = {
         { .key = "caching-mode" },
         { .key = "scalable-mode" },
         { .key = "aw-bits" },
@@ -87,12 +142,17 @@ static bool connect_daemon(ViommuVtd *v, Error **errp)
     count += add_unusual(&options[count], "device-tlb", "on",
                          X86_IOMMU_DEVICE(s)->dt_supported);
     count += add_unusual(&options[count], "page-requests", "on", v->page_requests);
+    count += add_unusual(&options[count], "intremap", "on", remaps);
+    count += add_unusual(&options[count], "eim",
+                         s->intr_eim == ON_OFF_AUTO_ON ? "on" : "off", remaps);
     v->core.model = "vtd";
     v->core.aw_bits = s->aw_bits;
     v->core.caching_mode = s->caching_mode;
     v->core.no_map_events = "which takes caching-mode=on";
     v->core.msi_base = INTERRUPT_BASE;
     v->core.msi_size = INTERRUPT_SIZE;
+    v->core.interrupts.ops = &interrupt_ops;
+    v->core.interrupts.remapped = remaps;
     return viommu_session_connect(&v->core, options, count, errp);
 }
 
@@ -110,6 +170,10 @@ static void vtd_realize(DeviceState *dev, Error **errp)
     viommu_regs_init(&v->core, "viommu-vtd");
     memory_region_add_subregion(get_system_memory(), Q35_HOST_BRIDGE_IOMMU_ADDR,
                                 &v->core.registers);
+    if (v->core.interrupts.remapped) {
+        X86_MACHINE(machine)->ioapic_as =
+            viommu_interrupt_range_of_ioapic(&v->core, IOAPIC_SOURCE);
+    }
     pci_setup_iommu(machine->pcibus, &viommu_pci_ops, &v->core);
 }
 
@@ -119,11 +183,24 @@ static void vtd_reset_exit(Object *obj, ResetType type)
     viommu_session_reset(&VIOMMU_VTD(obj)->core);
 }
 
-/* No remapping is offered, so every interrupt is what it was. */
+/*
+ * X86IOMMUClass::int_remap, which KVM's routes are made with. One without a device is the
+ * split IOAPIC's. A failure would leave a route as it was.
+ */
 static int vtd_int_remap(X86IOMMUState *iommu, MSIMessage *src, MSIMessage *dst,
                          uint16_t sid)
 {
-    *dst = *src;
+    ViommuCore *core = &VIOMMU_VTD(iommu)->core;
+    ViommuMessage message = { .address = src->address, .data = src->data };
+
+    if (sid == X86_IOMMU_SID_INVALID) {
+        sid = IOAPIC_SOURCE;
+    }
+    if (core->interrupts.remapped && !viommu_interrupts_look(core, sid, &message)) {
+        message = (ViommuMessage) { NOWHERE_ADDRESS, NOWHERE_DATA };
+    }
+    dst->address = message.address;
+    dst->data = message.data;
     return 0;
 }
 
@@ -132,6 +209,7 @@ static void vtd_instance_init(Object *obj)
     ViommuVtd *v = VIOMMU_VTD(obj);
 
     viommu_session_init(&v->core, DEVICE(obj));
+    /* What is not asked for is off. */
     v->parent.x86_iommu.intr_supported = ON_OFF_AUTO_OFF;
 }
 

@@ -4,8 +4,8 @@
  * at the first difference.
  */
 #include "compat.h"
-#include <malloc.h>
 #include "iotlb.h"
+#include "mutex.h"
 
 #define CHECK(condition, ...) \
     do { \
@@ -15,21 +15,6 @@
             exit(1); \
         } \
     } while (0)
-
-/* Stand-ins for QEMU's. */
-void qemu_mutex_init(QemuMutex *m) { pthread_mutex_init(&m->lock, NULL); }
-void qemu_mutex_destroy(QemuMutex *m) { pthread_mutex_destroy(&m->lock); }
-void qemu_mutex_lock_impl(QemuMutex *m, const char *file, const int line)
-{
-    pthread_mutex_lock(&m->lock);
-}
-void qemu_mutex_unlock_impl(QemuMutex *m, const char *file, const int line)
-{
-    pthread_mutex_unlock(&m->lock);
-}
-QemuMutexLockFunc qemu_mutex_lock_func = qemu_mutex_lock_impl;
-void *qemu_memalign(size_t alignment, size_t size) { return memalign(alignment, size); }
-void qemu_vfree(void *p) { free(p); }
 
 static uint64_t random_state = 0x9e3779b97f4a7c15ull;
 

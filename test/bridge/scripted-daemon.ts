@@ -18,9 +18,13 @@ import type {
   Posted,
   RegWrite,
   RegWriteReply,
+  RemapInterrupt,
+  RemapInterruptReply,
   Replies,
   TranslateReply,
 } from '../../src/wire/messages.js';
+
+export type ReplyToInterrupt = (answer: Partial<RemapInterruptReply>) => void;
 
 /** How the daemon misbehaves; everything else is answered as it should be. */
 export interface Script {
@@ -28,6 +32,8 @@ export interface Script {
   /** Features that are not in force. */
   readonly without?: number;
   readonly translate?: (channel: Channel, id: number) => void;
+  /** Without it every interrupt passes as it is. The answer may be given later. */
+  readonly remap?: (message: RemapInterrupt, reply: ReplyToInterrupt) => void;
   /** Asked for a register that the shared page does not answer; without it there is a 0. */
   readonly readRegister?: (daemon: ScriptedDaemon) => void;
   /** What comes with the answer to a register write that asks for one. */
@@ -258,6 +264,17 @@ export class ScriptedDaemon {
         if (this.#script.translate) this.#script.translate(channel, id);
         else channel.put(type, FLAG.REPLY, id, CODEC.TranslateReply, IDENTITY);
         break;
+      case MESSAGE.REMAP_INTERRUPT: {
+        const message = { ...channel.body(CODEC.RemapInterrupt) };
+        const pass = CODEC.RemapInterruptReply.create();
+        const reply: ReplyToInterrupt = (answer) => {
+          channel.put(type, FLAG.REPLY, id, CODEC.RemapInterruptReply, { ...pass, ...answer });
+          channel.flush();
+        };
+        if (this.#script.remap) this.#script.remap(message, reply);
+        else reply({ ...message, passAll: true });
+        break;
+      }
       case MESSAGE.REPLAY: {
         const { lo, hi } = channel.body(CODEC.Replay);
         const { spans, more } = this.#script.replay?.(hi * 2 ** 32 + lo) ?? { spans: [], more: false };
