@@ -10,7 +10,7 @@ const INPUTS = ['src', 'proto', 'tsconfig.json', 'tsconfig.build.json', 'package
 const STAMP = '.viommu-build';
 
 /** Hash of everything that a build is made from. Unit tests stand in src and are no part of it. */
-export function sourcesHash(root) {
+function sourcesHash(root) {
   const files = INPUTS.flatMap((name) => filesBelow(join(root, name)));
   return hashOf(files.filter((file) => !file.endsWith('.test.ts')));
 }

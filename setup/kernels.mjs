@@ -152,7 +152,7 @@ async function ensureKernel(cache, apts, platform, series, arch) {
 }
 
 /** A static busybox, unpacked and not installed. */
-export function ensureBusybox(cache, apts, arch) {
+function ensureBusybox(cache, apts, arch) {
   return cache.directory(ARCHES[arch].busybox, async (directory) => {
     const scratch = cache.scratch('busybox-deb');
     const [deb] = await apts(arch).download(`fetching busybox for ${arch}`, ['busybox-static'], scratch);

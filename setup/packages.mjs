@@ -67,7 +67,7 @@ const isAtLeast = (version, minimum) =>
  * Packages that are absent or too old, for guests of these architectures, with our kernel module or
  * without.
  */
-export function missingPackages(arches, withModules = false) {
+function missingPackages(arches, withModules = false) {
   const needed = PACKAGES.filter(
     ({ arch, modules }) => (arch === undefined || arches.includes(arch)) && (withModules || !modules),
   );

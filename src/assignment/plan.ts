@@ -16,19 +16,19 @@ export type Choice = 'bypass' | 'shadow' | 'nest';
  * VT-d's virtual command registers, or the same service in the SMMUv3's IMPLEMENTATION DEFINED
  * registers.
  */
-export type PvInterface = 'none' | 'virtual-commands' | 'registers';
+type PvInterface = 'none' | 'virtual-commands' | 'registers';
 
 /**
  * What nesting hands to the host: nothing; the guest's CD table as one pointer; the first level of
  * requests without PASID (RID_PASID, or the mdev's own PASID); the first level of each guest PASID.
  */
-export type Binding = 'none' | 'cd-table' | 'rid-pasid' | 'mdev-pasid' | 'pasid-entries';
+type Binding = 'none' | 'cd-table' | 'rid-pasid' | 'mdev-pasid' | 'pasid-entries';
 
 /**
  * How the daemon learns of new mappings: not at all, CAP_REG.CM, configuration commands, trapped
  * stores to tables.
  */
-export type Announcement = 'none' | 'caching-mode' | 'commands' | 'trapped-stores';
+type Announcement = 'none' | 'caching-mode' | 'commands' | 'trapped-stores';
 
 export interface Strategy {
   readonly ok: true;
@@ -47,7 +47,7 @@ export interface Strategy {
   readonly notNested: RuleCode | undefined;
 }
 
-export interface Refusal {
+interface Refusal {
   readonly ok: false;
   readonly code: RuleCode;
   readonly rule: string;

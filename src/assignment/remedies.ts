@@ -15,7 +15,7 @@ import {
 } from './request.js';
 
 /** A changed request that has a strategy, and how to say what changed. */
-export interface Remedy {
+interface Remedy {
   readonly request: AssignmentRequest;
   readonly text: string;
 }

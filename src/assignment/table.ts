@@ -31,7 +31,7 @@ export interface Cell {
   readonly wouldWork: string | undefined;
 }
 
-export interface TableQuestion {
+interface TableQuestion {
   readonly host: HostCapabilities;
   /** The vIOMMU of the second and third column. */
   readonly guest: GuestModel;

@@ -9,9 +9,9 @@
  * `request` is the answer to that request and has no other effect. `process` stops a command before
  * it starts.
  */
-export type Severity = 'connection' | 'request' | 'process';
+type Severity = 'connection' | 'request' | 'process';
 
-export interface ErrorEntry {
+interface ErrorEntry {
   readonly code: number;
   readonly severity: Severity;
   /** Whether connecting again, unchanged, can help. */

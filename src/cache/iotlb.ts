@@ -6,6 +6,7 @@
  * A set is chosen by address alone, so that an invalidation of a few pages looks at a few sets,
  * no matter which requester has the entries.
  */
+import { PAGE_LOG2 } from '../base/page.js';
 import type { RetentionPolicy } from './entry-cache.js';
 import { MISS } from './entry-cache.js';
 
@@ -27,6 +28,8 @@ const WAYS = 4;
 const WAYS_LOG2 = 2;
 /** Page sizes are 2^(12 + 9 × class). */
 const CLASSES = 5;
+/** Constant to the compiler, which what a module imports is not. */
+const LEAST_LOG2 = PAGE_LOG2;
 /**
  * Above this many pages a page-selective invalidation looks at every entry instead of probing sets.
  */
@@ -37,9 +40,14 @@ const EMPTY = -1;
 /** Matches first-stage entries of every tag. */
 const ANY_TAG = -2;
 
+/** log2 of the page size of a class. */
+function log2Of(sizeClass: number): number {
+  return LEAST_LOG2 + 9 * sizeClass;
+}
+
 /** Size class of a page of 2^log2 bytes; smaller or odd sizes round down. */
 function classOf(log2Size: number): number {
-  return Math.min(CLASSES - 1, Math.max(0, Math.floor((log2Size - 12) / 9)));
+  return Math.min(CLASSES - 1, Math.max(0, Math.floor((log2Size - LEAST_LOG2) / 9)));
 }
 
 export class Iotlb {
@@ -106,7 +114,7 @@ export class Iotlb {
 
   /** log2 of the page size of a slot. */
   log2SizeOf(slot: number): number {
-    return 12 + 9 * this.#classes[slot];
+    return log2Of(this.#classes[slot]);
   }
 
   /**
@@ -204,7 +212,7 @@ export class Iotlb {
     this.#stages[slot] = stage;
     this.faults[slot] = fault;
     this.#origins[slot] = originLog2;
-    if (originLog2 > 12 + 9 * sizeClass) this.#fragments++;
+    if (originLog2 > log2Of(sizeClass)) this.#fragments++;
     this.#live[sizeClass]++;
     this.#entriesOf[domain]++;
     if (stage === STAGE.FIRST) this.#firstStageOf[domain]++;
@@ -298,10 +306,10 @@ export class Iotlb {
   }
 
   #invalidateRange(domain: number, tag: number, lo: number, hi: number, addressMask: number): void {
-    const log2Size = 12 + addressMask;
+    const log2Size = LEAST_LOG2 + addressMask;
     for (let sizeClass = 0; sizeClass < CLASSES; sizeClass++) {
       if (this.#live[sizeClass] === 0) continue;
-      const classLog2 = 12 + 9 * sizeClass;
+      const classLog2 = log2Of(sizeClass);
       const blocks = log2Size <= classLog2 ? 1 : 2 ** (log2Size - classLog2);
       if (blocks > PROBE_LIMIT || this.#fragments > 0) {
         this.#scanRange(domain, tag, sizeClass, lo, hi, log2Size);
@@ -325,7 +333,7 @@ export class Iotlb {
     for (let block = 0; block < blocks; block++) {
       // At most 64 blocks that are aligned to their whole: the high half never carries (or one
       // block is left).
-      const step = 12 + 9 * sizeClass;
+      const step = log2Of(sizeClass);
       const pageLo = maskLo(step >= 32 ? firstLo : firstLo + block * 2 ** step, sizeClass);
       const upper =
         step >= 32 ? (pageHi + block * 2 ** (step - 32)) | 0 : carried(firstLo, block, step, pageHi);
@@ -345,7 +353,7 @@ export class Iotlb {
   }
 
   #scanRange(domain: number, tag: number, sizeClass: number, lo: number, hi: number, log2Size: number): void {
-    const least = Math.max(log2Size, 12 + 9 * sizeClass);
+    const least = Math.max(log2Size, log2Of(sizeClass));
     for (let slot = 0; slot < this.#rids.length; slot++) {
       if (this.#classes[slot] !== sizeClass || !this.#matches(slot, domain, tag)) continue;
       const size = Math.max(least, this.#origins[slot]);
@@ -368,14 +376,14 @@ export class Iotlb {
   #drop(slot: number): void {
     if (this.#rids[slot] === EMPTY) return;
     this.#rids[slot] = EMPTY;
-    if (this.#origins[slot] > 12 + 9 * this.#classes[slot]) this.#fragments--;
+    if (this.#origins[slot] > log2Of(this.#classes[slot])) this.#fragments--;
     this.#live[this.#classes[slot]]--;
     this.#entriesOf[this.#domains[slot]]--;
     if (this.#stages[slot] === STAGE.FIRST) this.#firstStageOf[this.#domains[slot]]--;
   }
 
   #setOf(pageLo: number, pageHi: number, sizeClass: number): number {
-    const page = (pageLo >>> 12) ^ Math.imul(pageHi, 0x9e3779b1) ^ Math.imul(sizeClass, 0x27d4eb2f);
+    const page = (pageLo >>> LEAST_LOG2) ^ Math.imul(pageHi, 0x9e3779b1) ^ Math.imul(sizeClass, 0x27d4eb2f);
     // Pages of larger classes differ in high bits only: fold those down before masking.
     const mixed = sizeClass === 0 ? page : page ^ (page >>> 9) ^ (page >>> 18);
     return (mixed ^ (mixed >>> 14)) & this.#setMask;
@@ -384,12 +392,12 @@ export class Iotlb {
 
 /** Low half of the start of the page of a size class. */
 function maskLo(lo: number, sizeClass: number): number {
-  return blockLo(lo, 12 + 9 * sizeClass);
+  return blockLo(lo, log2Of(sizeClass));
 }
 
 /** High half of the start of the page of a size class. */
 function maskHi(hi: number, sizeClass: number): number {
-  return blockHi(hi, 12 + 9 * sizeClass);
+  return blockHi(hi, log2Of(sizeClass));
 }
 
 /** Low half (signed) of the start of the aligned block of 2^log2Size bytes. */

@@ -3,7 +3,7 @@ export const ARCHES = ['amd64', 'arm64'] as const;
 export type Arch = (typeof ARCHES)[number];
 
 /** Names of QEMU and of our device for one architecture, and what the device needs. */
-export interface ArchFacts {
+interface ArchFacts {
   readonly qemu: string;
   readonly device: string;
   /**

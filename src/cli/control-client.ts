@@ -6,6 +6,7 @@ import {
   type ControlEvent,
   type ControlMethod,
   type ControlReply,
+  type ControlRequest,
   type Greeting,
 } from './control-protocol.js';
 import { type DaemonNote, runningDaemons } from './runtime-dir.js';
@@ -65,7 +66,8 @@ export class ControlClient {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#socket.send(JSON.stringify({ id, method, params }));
+      const request: ControlRequest = { id, method, params };
+      this.#socket.send(JSON.stringify(request));
     });
   }
 

@@ -15,7 +15,7 @@ import {
 import type { ControlConnection, ControlMethodHandler } from './control-server.js';
 
 /** What these methods need of a connected machine. */
-export interface ControlledVm {
+interface ControlledVm {
   readonly name: string;
   readonly since: number;
   readonly session: {

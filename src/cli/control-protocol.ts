@@ -45,9 +45,9 @@ export const CONTROL_ERRORS = {
   gone: 'the virtual machine disconnected before the answer',
   internal: 'the daemon failed to answer; its log says why',
 } as const;
-export type ControlErrorCode = keyof typeof CONTROL_ERRORS;
+type ControlErrorCode = keyof typeof CONTROL_ERRORS;
 
-export interface ControlFailure {
+interface ControlFailure {
   readonly code: ControlErrorCode;
   readonly message: string;
 }
@@ -63,7 +63,7 @@ export interface ControlEvent {
   readonly event: ViommuEvent | SessionChange;
 }
 
-export interface SessionChange {
+interface SessionChange {
   readonly kind: 'disconnected';
   readonly detail: string;
 }

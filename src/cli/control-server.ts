@@ -25,7 +25,7 @@ export type ControlMethodHandler = (
   connection: ControlConnection,
 ) => Promise<unknown>;
 
-export interface ControlServerOptions {
+interface ControlServerOptions {
   readonly path: string;
   readonly version: string;
   readonly pid: number;

@@ -39,12 +39,12 @@ export type StartSession = (fd: number, id: string, callbacks: SessionCallbacks)
  */
 export type Listen = (path: string, onConnection: (fd: number) => void) => Promise<ListenerPort>;
 
-export interface ListenerPort {
+interface ListenerPort {
   /** Stops accepting and removes the socket. */
   close(): Promise<void> | void;
 }
 
-export interface DaemonOptions {
+interface DaemonOptions {
   readonly context: CliContext;
   readonly log: Logger;
   readonly socket: string;
@@ -66,7 +66,7 @@ export interface SessionEnd {
 }
 
 /** One virtual machine as the daemon knows it. */
-export interface ConnectedVm {
+interface ConnectedVm {
   /** Unique among the connected: the machine's own name, numbered when it is taken. */
   name: string;
   readonly since: number;

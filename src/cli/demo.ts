@@ -12,7 +12,7 @@ import { guestReport, simReport } from './demo-report.js';
 import { privateDir } from './runtime-dir.js';
 import { type CachePolicyName, logFor, type Services, startDaemon } from './services.js';
 
-export interface DemoOptions extends Partial<LogChoice>, DemoGuestOptions {
+interface DemoOptions extends Partial<LogChoice>, DemoGuestOptions {
   readonly sim?: boolean;
   readonly cachePolicy: CachePolicyName;
 }

@@ -22,7 +22,7 @@ export interface InspectOptions {
   readonly json?: boolean;
 }
 
-export interface DumpCommandOptions extends InspectOptions {
+interface DumpCommandOptions extends InspectOptions {
   readonly rid?: string;
   readonly registers?: boolean;
   readonly tables?: boolean;

@@ -15,7 +15,7 @@ export interface KernelPaths {
 }
 
 /** What `npm run setup` has put into its cache for one architecture; every part may be missing. */
-export interface PreparedPaths {
+interface PreparedPaths {
   readonly qemu?: string;
   readonly bridge?: string;
   /** UEFI, for arm64. */

@@ -21,7 +21,7 @@ import { type CliContext, EXIT } from './context.js';
 export const LACKS = ['stage1', 'stage2', 'nesting', 'pasids', 'page-requests'] as const;
 export type Lack = (typeof LACKS)[number];
 
-export interface PlanOptions {
+interface PlanOptions {
   readonly host?: HostKind;
   readonly device?: DeviceKind;
   readonly mode: Mode;

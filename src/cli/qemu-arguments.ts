@@ -67,7 +67,7 @@ export function deviceOption(arch: Arch, socket: string, choice: DeviceChoice): 
 }
 
 /** Our device in the user's own arguments. */
-export interface OwnDevice {
+interface OwnDevice {
   readonly arch: Arch;
   /** Index of the value that follows `-device`. */
   readonly index: number;

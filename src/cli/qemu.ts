@@ -28,7 +28,7 @@ import { privateDir, runningDaemons } from './runtime-dir.js';
 import { defaultSocket } from './serve.js';
 import { type CachePolicyName, checkSocketPath, logFor, type Services, startDaemon } from './services.js';
 
-export interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings {
+interface QemuOptions extends LogChoice, DeviceChoice, AssignmentSettings {
   readonly arch?: Arch;
   readonly qemu?: string;
   readonly bridge?: string;

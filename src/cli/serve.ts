@@ -5,7 +5,7 @@ import { type CliContext, EXIT, type LogChoice } from './context.js';
 import { runtimeDir } from './runtime-dir.js';
 import { type CachePolicyName, logFor, type Services, startDaemon } from './services.js';
 
-export interface ServeOptions extends LogChoice, AssignmentSettings {
+interface ServeOptions extends LogChoice, AssignmentSettings {
   readonly socket?: string;
   readonly control?: string;
   readonly cachePolicy: CachePolicyName;

@@ -3,6 +3,7 @@
  * by field, and which options change it. Made from the declared register tables and from units that
  * are really made, so it says what a guest reads. `npm run capabilities` writes it.
  */
+import { PAGE_BYTES } from '../base/page.js';
 import { ArrayMemory } from '../memory/array.js';
 import type { Field, Register } from '../spec/define.js';
 import { AIDR, IDR0, IDR1, IDR2, IDR3, IDR4, IDR5, IIDR } from '../spec/smmuv3/registers.js';
@@ -157,7 +158,7 @@ function optionsText(options: Options): string {
 /** Register words of a unit with these options, as a guest reads them. */
 function words({ model }: Subject, options: Options): Uint32Array {
   const registers = new Uint32Array(modelRegisterBytes(model) / 4);
-  const memory = new ArrayMemory([{ base: 0, bytes: 4096 }]);
+  const memory = new ArrayMemory([{ base: 0, bytes: PAGE_BYTES }]);
   createModel(model, options, { memory, registers, outputs: NO_OUTPUTS });
   return registers;
 }

@@ -8,7 +8,7 @@ import type { Field, Layout } from '../spec/define.js';
 /** Words of a plain command in {@link QueueDescription.commands}. */
 export const PLAIN_WORDS = 32;
 /** Most plain commands of one queue. */
-export const MAX_PLAIN = 32;
+const MAX_PLAIN = 32;
 
 /** Indexes of those words; MASK and VALUE have eight, SOME has four. */
 export const PLAIN = {

@@ -18,7 +18,7 @@ const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
  * stored, RW1C bits that were written as 1 are cleared. `written` is the raw value, `before` the
  * word as it was.
  */
-export type WriteHandler = (written: number, before: number) => void;
+type WriteHandler = (written: number, before: number) => void;
 
 export class RegisterFile {
   readonly #minimumSize: 1 | 2 | 4;

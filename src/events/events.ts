@@ -6,7 +6,7 @@
 import type { ModelEvent } from '../device/iommu.js';
 
 /** What happens to a session rather than inside its model. */
-export type SessionEvent =
+type SessionEvent =
   | { readonly kind: 'hello'; readonly vm: string; readonly model: string; readonly peer: string }
   | {
       readonly kind: 'regionAdded';

@@ -63,7 +63,7 @@ export function smmuInfo(idr: ArrayLike<number>): Uint8Array {
 }
 
 /** What hardware can do, whatever its kernel makes of it. */
-export interface HardwareAbilities {
+interface HardwareAbilities {
   readonly kind: 'smmuv3' | 'vtd2' | 'vtd3';
   readonly stage1: boolean;
   readonly stage2: boolean;

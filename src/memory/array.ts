@@ -1,8 +1,9 @@
+import { PAGE_BYTES, pageAt } from '../base/page.js';
 import { join, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from './guest-memory.js';
 
 /** One range of simulated RAM. `base` and `bytes` are multiples of 4096. */
-export interface ArrayRegion {
+interface ArrayRegion {
   readonly base: PhysicalAddress;
   readonly bytes: number;
   /** Stores and updates fail in a region that is not writable. Default true. */
@@ -14,8 +15,7 @@ export interface ArrayRegion {
   readonly sparse?: boolean;
 }
 
-const PAGE = 4096;
-const PAGE_WORDS = PAGE / 4;
+const PAGE_WORDS = PAGE_BYTES / 4;
 
 /** One region's backing: either one array, or pages on demand. */
 class Backing {
@@ -65,7 +65,7 @@ export class ArrayMemory implements GuestMemory {
   constructor(regions: readonly ArrayRegion[]) {
     const sorted = [...regions].sort((a, b) => a.base - b.base);
     this.#regions = sorted.map((region, i) => {
-      if (region.base % PAGE !== 0 || region.bytes % PAGE !== 0 || region.bytes <= 0)
+      if (region.base % PAGE_BYTES !== 0 || region.bytes % PAGE_BYTES !== 0 || region.bytes <= 0)
         throw new Error(`region ${region.base}+${region.bytes} is not made of whole pages`);
       if (!region.sparse && region.bytes > 2 ** 32)
         throw new Error(`region ${region.base}+${region.bytes} is too large for one array`);
@@ -203,8 +203,8 @@ export class ArrayMemory implements GuestMemory {
       this.#array = region.words;
       this.#index = offset / 4;
     } else {
-      this.#array = region.pages?.get(Math.floor(offset / PAGE)) ?? ZERO_PAGE;
-      this.#index = (offset % PAGE) / 4;
+      this.#array = region.pages?.get(pageAt(offset)) ?? ZERO_PAGE;
+      this.#index = (offset % PAGE_BYTES) / 4;
     }
     return true;
   }
@@ -219,7 +219,7 @@ export class ArrayMemory implements GuestMemory {
     const pages = this.#last.pages;
     if (!pages || this.#array !== ZERO_PAGE) return;
     this.#array = new Int32Array(PAGE_WORDS);
-    pages.set(Math.floor((gpa - this.#last.base) / PAGE), this.#array);
+    pages.set(pageAt(gpa - this.#last.base), this.#array);
   }
 }
 

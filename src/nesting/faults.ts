@@ -23,7 +23,7 @@ const GUESTS_OWN = new Set<number>([
   FAULT.SCT_7,
 ]);
 
-export type FaultedModel = Pick<Iommu, 'nested' | 'translate'>;
+type FaultedModel = Pick<Iommu, 'nested' | 'translate'>;
 
 export class NestedFaults {
   readonly #result: TranslateResult;

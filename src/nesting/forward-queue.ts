@@ -2,15 +2,13 @@
  * Invalidations of the guest on their way to the host. What they are for may change before they are
  * sent.
  */
+import { pageOf } from '../base/page.js';
 import { ALL_PAGES, type HostInvalidations } from '../host/port.js';
 import { type Binding, takes } from './binding.js';
 
 /** Words of a range: address low and high, pages. Of a command: all four. */
 const RANGE_WORDS = 3;
 const COMMAND_WORDS = 4;
-const PAGE_LOG2 = 12;
-/** Pages in what the high half of an address counts. */
-const PAGES_OF_HIGH = 2 ** 20;
 /** 2 MiB: what a leaf table maps. */
 const BLOCK_PAGES = 512;
 
@@ -85,9 +83,9 @@ export class ForwardQueue {
   #extends(lo: number, hi: number, pages: number): boolean {
     const words = this.#words;
     const used = this.#used;
-    const first = words[used - 2] * PAGES_OF_HIGH + (words[used - 3] >>> PAGE_LOG2);
+    const first = pageOf(words[used - 3], words[used - 2]);
     const next = first + words[used - 1];
-    if (next !== (hi >>> 0) * PAGES_OF_HIGH + (lo >>> PAGE_LOG2)) return false;
+    if (next !== pageOf(lo, hi)) return false;
     return Math.floor(first / BLOCK_PAGES) === Math.floor((next + pages - 1) / BLOCK_PAGES);
   }
 

@@ -29,7 +29,7 @@ import { SmmuNesting } from './smmuv3.js';
 import { VtdNesting } from './vtd.js';
 
 /** What nesting needs of a model. */
-export type NestedModel = Pick<Iommu, 'nested' | 'translate' | 'devices'>;
+type NestedModel = Pick<Iommu, 'nested' | 'translate' | 'devices'>;
 
 /** What nesting has done. */
 export interface NestingReport {

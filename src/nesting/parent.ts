@@ -3,6 +3,7 @@
  * to memory. It follows the memory table; a region that goes has left every cache before the
  * removal is over.
  */
+import { PAGE_BYTES, pageAt } from '../base/page.js';
 import { type HostDevice, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import type { HostOperations } from './operations.js';
 
@@ -14,8 +15,6 @@ interface Region {
   readonly pages: number;
   readonly rights: number;
 }
-
-const PAGE = 4096;
 
 export class NestParent {
   readonly #host: HostIommu;
@@ -75,8 +74,8 @@ export class NestParent {
 
   /** RAM has come. Only whole pages can be given to devices. */
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean): void {
-    const page = Math.ceil(gpa / PAGE);
-    const pages = Math.floor((gpa + bytes) / PAGE) - page;
+    const page = Math.ceil(gpa / PAGE_BYTES);
+    const pages = pageAt(gpa + bytes) - page;
     if (pages <= 0) return;
     const rights = readonly ? RIGHTS.READ : RIGHTS.READ | RIGHTS.WRITE;
     const added = { page, pages, rights };

@@ -2,7 +2,9 @@
  * SMMUv3: the guest's CD table is handed over as it stands, as the stage-1 part of its STE; PASIDs
  * are the guest's own matter. Invalidations are commands again. ARCHITECTURE.md, Nesting
  */
+
 import { ANY } from '../base/ids.js';
+import { PAGE_BYTES, PAGE_LOG2, PAGE_OFFSET } from '../base/page.js';
 import type { InvalidateScope } from '../device/iommu.js';
 import { type NestedView, newStreamEntryView, STREAM, type StreamEntryView } from '../device/nested-view.js';
 import { WHOLE_SPACE } from '../device/spans.js';
@@ -34,7 +36,6 @@ const HANDED_OVER = [
 const MASK = handedOver();
 /** Pages that one scope is turned into commands for. */
 const MOST_PAGES_LOG2 = 6;
-const PAGE_MASK = -4096;
 /** ASID in the second word of a command. */
 const ASID_SHIFT = CMD_TLBI.fields.ASID.lsb - 32;
 
@@ -182,7 +183,7 @@ export class SmmuNesting {
    */
   forwardTranslations(scope: InvalidateScope, queue: ForwardQueue): void {
     if (scope.rid !== ANY) return;
-    const pages = scope.log2Size - 12;
+    const pages = scope.log2Size - PAGE_LOG2;
     const byAddress = scope.log2Size < WHOLE_SPACE;
     if (scope.space !== ANY && scope.sub !== ANY && !byAddress) {
       push(queue, pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_ASID, ASID: scope.sub }));
@@ -195,7 +196,7 @@ export class SmmuNesting {
       const word0 = scope.sub === ANY ? CMD.TLBI_NH_VAA : CMD.TLBI_NH_VA;
       const word1 = scope.sub === ANY ? 0 : scope.sub << ASID_SHIFT;
       for (let page = 0; page < 2 ** pages; page++) {
-        queue.command(word0, word1, (scope.lo & PAGE_MASK) + page * 4096, scope.hi);
+        queue.command(word0, word1, (scope.lo & ~PAGE_OFFSET) + page * PAGE_BYTES, scope.hi);
       }
     }
   }

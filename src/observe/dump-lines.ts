@@ -1,7 +1,7 @@
 import type { DumpNode } from '../device/iommu.js';
 
 /** How a dump is laid out for a person. */
-export interface DumpStyle {
+interface DumpStyle {
   /** Columns of the terminal; longer field lists are wrapped under themselves. At least 40. */
   readonly width: number;
   /** Also prints fields that are zero. */

@@ -7,9 +7,9 @@ import {
 } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
 import { NO_PASID } from '../base/ids.js';
+import { PAGE_OFFSET, pageOf } from '../base/page.js';
 import { EVENT_TYPE, hardwareAbilities, toWords } from '../host/kernel-structures.js';
 import type { HostDevice, HostFault, PageRange } from '../host/port.js';
-import { pageOf } from '../shadow/pages.js';
 import { maskIn, shiftOf } from '../spec/define.js';
 import { F_TRANSLATION } from '../spec/smmuv3/events.js';
 import { FRCD_REG } from '../spec/vtd/registers.js';
@@ -27,13 +27,12 @@ export const ABILITY = {
 } as const;
 
 /** HostDevice.container. */
-export const CONTAINER_NUMBERS: readonly Container[] = ['iommufd', 'type1', 'type1-nesting'];
+const CONTAINER_NUMBERS: readonly Container[] = ['iommufd', 'type1', 'type1-nesting'];
 
 const MOST_INFO_BYTES = 64;
 const MOST_RANGES = 64;
 const RANGE_WORDS = 4;
 const MAX_PASID_BITS = 20;
-const PAGE_MASK = 0xfff;
 
 export function deviceKind(number: number): DeviceKind {
   return DEVICE_KINDS[number] as DeviceKind;
@@ -82,7 +81,7 @@ function rangesOf(words: ArrayLike<number>, wrong: (what: string) => never): Pag
   for (let at = 0; at < words.length; at += RANGE_WORDS) {
     const first = pageOf(words[at], words[at + 1]);
     const last = pageOf(words[at + 2], words[at + 3]);
-    const whole = (words[at] & PAGE_MASK) === 0 && (words[at + 2] & PAGE_MASK) === PAGE_MASK;
+    const whole = (words[at] & PAGE_OFFSET) === 0 && (words[at + 2] & PAGE_OFFSET) === PAGE_OFFSET;
     if (!whole || first < from || last < first) wrong(`range of pages ${first} to ${last}`);
     ranges.push({ first, last });
     from = last + 1;

@@ -20,7 +20,7 @@ import type { Shadowing } from './shadowing.js';
 import { notWaitedFor } from './unexpected-reply.js';
 
 /** The parts that answers go to. */
-export interface Asked {
+interface Asked {
   readonly connection: Connection;
   readonly completions: Completions;
   readonly invalidations: Invalidations;

@@ -43,7 +43,7 @@ export interface EndedRequests {
 }
 
 /** Sends an answer if what it promises is done. True: it was sent. */
-export type HeldAnswer = () => boolean;
+type HeldAnswer = () => boolean;
 
 export class Completions {
   readonly #scopes = new RecordedScopes();

@@ -11,7 +11,7 @@ const MAX_DEVICES = 65536;
 /** Names are for people; longer ones are cut. */
 const MAX_NAME = 256;
 
-export interface Device {
+interface Device {
   readonly device: number;
   rid: number;
   /** Fit to be shown. */

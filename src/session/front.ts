@@ -15,7 +15,7 @@ import type { Requests } from './requests.js';
 const DONE: M.Status = { code: 0, text: '' };
 
 /** The parts that handle what is asked. */
-export interface FrontParts extends Opened {
+interface FrontParts extends Opened {
   readonly devices: DeviceTable;
   readonly memory: MemoryTable;
   readonly registers: RegisterWindow;
@@ -26,7 +26,7 @@ export interface FrontParts extends Opened {
 
 type Handler = (frame: Frame, bytes: Uint8Array) => void;
 
-export interface FrontEntry {
+interface FrontEntry {
   readonly handle: Handler;
   /** Features of which one must be in force; 0 = none needed. */
   readonly feature: number;

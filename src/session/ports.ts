@@ -2,9 +2,10 @@
  * What a session needs from its loop. The session itself has no descriptor, clock or thread: frames
  * come in through `Session.input`, and everything else goes out through these.
  */
+
 import type { AssignmentSettings } from '../assignment/offer.js';
-import type { Iommu, IommuOutputs } from '../device/iommu.js';
-import type { PasidSpace } from '../device/pasid-space.js';
+import type { Iommu } from '../device/iommu.js';
+import type { ModelPorts } from '../device/models.js';
 import type { ViommuEvent } from '../events/events.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { SharedRegion } from '../memory/mapped.js';
@@ -36,14 +37,6 @@ export interface SharedPage {
   readonly registerBytes: Uint8Array;
   /** The ring of commands that the peer has carried out; absent where the file has none. */
   readonly ring?: Uint32Array | undefined;
-}
-
-/** What the ports of a model are made of; see `createModel` of `src/device/models.ts`. */
-export interface ModelPorts {
-  readonly memory: GuestMemory;
-  readonly registers: Uint32Array;
-  readonly outputs: IommuOutputs;
-  readonly pasids?: PasidSpace;
 }
 
 /** The models there are. */

@@ -1,5 +1,6 @@
 /** What a session says of itself: for `viommu list`, reports and metrics. */
 
+import { PAGE_BYTES } from '../base/page.js';
 import { join } from '../base/u64.js';
 import { type ModelCounters, zeroCounters } from '../device/counters.js';
 import type { NestingReport } from '../nesting/nesting.js';
@@ -10,7 +11,7 @@ import type { InterruptReport } from './interrupts.js';
 import type { Session } from './session.js';
 
 /** Counters that the bridge keeps in the control page. */
-export interface BridgeCounters {
+interface BridgeCounters {
   /** Translations answered inside the monitor. */
   readonly hits: number;
   /** Those that it found by walking tables itself. */
@@ -28,7 +29,7 @@ export interface BridgeCounters {
   readonly writesHandled: number;
 }
 
-export interface DeviceReport {
+interface DeviceReport {
   readonly device: number;
   readonly rid: number;
   readonly name: string;
@@ -37,7 +38,7 @@ export interface DeviceReport {
 }
 
 /** What shadowing one device takes. */
-export interface ShadowReport {
+interface ShadowReport {
   readonly device: number;
   readonly rid: number;
   /** Mappings in force, and what they cover. */
@@ -116,7 +117,7 @@ export function reportOf(session: Session): SessionReport {
       device: space.device,
       rid: space.rid,
       mappings: space.held.count,
-      bytes: space.held.pages * 4096,
+      bytes: space.held.pages * PAGE_BYTES,
       failed: space.failed.count,
       counters: { ...space.counters },
     })),

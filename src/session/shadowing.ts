@@ -3,6 +3,7 @@
  * Devices come with NOTIFIER (MAP events), ranges with HOST_LISTEN.
  */
 import { CodedError } from '../base/errors.js';
+import { PAGE_OFFSET, pageOf } from '../base/page.js';
 import { join } from '../base/u64.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
 import type { ShadowEvent } from '../events/events.js';
@@ -10,7 +11,7 @@ import { Audit, type AuditAnswer } from '../shadow/audit/audit.js';
 import { SmmuCommands } from '../shadow/audit/smmuv3.js';
 import { VtdCommands } from '../shadow/audit/vtd.js';
 import type { Batch } from '../shadow/outbox.js';
-import { LAST_PAGE, pageOf } from '../shadow/pages.js';
+import { LAST_PAGE } from '../shadow/pages.js';
 import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, MESSAGE, NOTIFY } from '../wire/frame.js';
@@ -20,7 +21,6 @@ import type { DeviceTable } from './devices.js';
 import type { Outlet, SessionPorts } from './ports.js';
 import { WriteReply } from './write-reply.js';
 
-const PAGE_MASK = 0xfff;
 /** Bytes of one store. */
 const MOST_STORED = 4096;
 const MOST_HI = 1 << 20;
@@ -81,7 +81,7 @@ export class Shadowing implements PendingWork {
     }
     const first = pageOf(message.firstLo, message.firstHi);
     const last = pageOf(message.lastLo, message.lastHi);
-    const whole = (message.firstLo & PAGE_MASK) === 0 && (message.lastLo & PAGE_MASK) === PAGE_MASK;
+    const whole = (message.firstLo & PAGE_OFFSET) === 0 && (message.lastLo & PAGE_OFFSET) === PAGE_OFFSET;
     if (!whole || first > last) throw new CodedError('BAD_ARGUMENT', `pages ${first} to ${last}`);
     this.shadow.listen(message.device, first, Math.min(last, LAST_PAGE));
   }

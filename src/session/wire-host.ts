@@ -4,9 +4,10 @@
  * order, so answers come in order. A list that does not fit into one frame goes in several, each
  * after the one before has succeeded. Nothing else is sent in between.
  */
+
 import type { HostCapabilities } from '../assignment/request.js';
 import { CodedError } from '../base/errors.js';
-import { lowHalf } from '../base/u64.js';
+import { PAGE_OFFSET, pageHi, pageLo } from '../base/page.js';
 import { HostError } from '../host/host-errors.js';
 import {
   encodeTable,
@@ -40,7 +41,6 @@ const MOST_OPERATIONS = 2048;
 const MOST_COMMANDS = 4000;
 const MOST_RANGES = 1800;
 const OPERATION_WORDS = 7;
-const PAGE = 4096;
 
 /** What the peer has said of a device. */
 export interface AnnouncedDevice {
@@ -251,23 +251,18 @@ function operationsOf({ unmaps, unmapCount, maps, mapCount }: MapChanges): Uint3
     const from = index * 4;
     putPages(words, at, maps[from], maps[from + 2]);
     words[at] = maps[from + 3];
-    words[at + 5] = lowHalf(maps[from + 1] * PAGE);
-    words[at + 6] = pageHigh(maps[from + 1]);
+    words[at + 5] = pageLo(maps[from + 1]);
+    words[at + 6] = pageHi(maps[from + 1]);
   }
   return words;
 }
 
 function putPages(words: Uint32Array, at: number, page: number, pages: number): void {
   const last = page + pages - 1;
-  words[at + 1] = lowHalf(page * PAGE);
-  words[at + 2] = pageHigh(page);
-  words[at + 3] = (lowHalf(last * PAGE) | (PAGE - 1)) >>> 0;
-  words[at + 4] = pageHigh(last);
-}
-
-/** Upper half of a page's address; pages have up to 52 bits. */
-function pageHigh(page: number): number {
-  return Math.floor(page / 2 ** 20);
+  words[at + 1] = pageLo(page);
+  words[at + 2] = pageHi(page);
+  words[at + 3] = pageLo(last) | PAGE_OFFSET;
+  words[at + 4] = pageHi(last);
 }
 
 function commandsOf(

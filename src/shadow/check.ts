@@ -3,6 +3,7 @@
  * neither.
  */
 
+import { PAGE_OFFSET, pageHi, pageLo } from '../base/page.js';
 import { hex64 } from '../base/u64.js';
 import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
@@ -10,10 +11,7 @@ import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { type ExplainStep, explain, explainNested } from '../walk/explain.js';
 import { NOWHERE, visitPieces } from './compare.js';
 import type { DeviceSpace } from './device-space.js';
-import { PAGE_LOG2, pageHi, pageLo } from './pages.js';
 import type { Shadow, ShadowedModel } from './shadow.js';
-
-const PAGE_BYTES = 2 ** PAGE_LOG2;
 
 /**
  * Why host and tables differ: the host refused; the guest has changed its tables and has not
@@ -111,7 +109,7 @@ export function differenceOf(
     device: space.device,
     rid: space.rid,
     first: hex64(pageLo(first), pageHi(first)),
-    last: hex64(pageLo(last) | (PAGE_BYTES - 1), pageHi(last)),
+    last: hex64(pageLo(last) | PAGE_OFFSET, pageHi(last)),
     ...(wanted === NOWHERE ? {} : { wanted: placeOf(wanted, wantedAccess) }),
     ...(mapped === NOWHERE ? {} : { mapped: placeOf(mapped, mappedAccess) }),
     refused: mapped === NOWHERE && failed.seek(first) && failed.first <= first,

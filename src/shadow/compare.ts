@@ -3,7 +3,7 @@
  * nothing with the way in which the shadow looks at tables.
  */
 
-import { join } from '../base/u64.js';
+import { PAGE_LOG2, PAGE_OFFSET, pageHi, pageLo, pageOf } from '../base/page.js';
 import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
@@ -11,12 +11,10 @@ import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import type { DeviceSpace } from './device-space.js';
 import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
 import { NestedLeaves } from './nested-leaves.js';
-import { PAGE_LOG2, pageHi, pageLo, pageOf } from './pages.js';
 import type { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import { RunReader } from './runs.js';
 
-const PAGE_BYTES = 2 ** PAGE_LOG2;
 const ENTRY_BUDGET = 1 << 24;
 const NONE = Number.POSITIVE_INFINITY;
 
@@ -100,7 +98,7 @@ class FreshLeaves implements LeafSource {
     const format = this.#format;
     const memory = this.#memory;
     const root = this.#root;
-    const end = pageLo(last) | (PAGE_BYTES - 1);
+    const end = pageLo(last) | PAGE_OFFSET;
     this.#cursor.start(format, memory, root, pageLo(first), pageHi(first), end, pageHi(last));
   }
 
@@ -109,7 +107,7 @@ class FreshLeaves implements LeafSource {
     if (cursor.visited >= ENTRY_BUDGET || cursor.next(ENTRY_BUDGET) !== ENUMERATE.LEAF) return false;
     this.first = pageOf(cursor.inLo, cursor.inHi);
     this.last = this.first + 2 ** (cursor.log2Size - PAGE_LOG2) - 1;
-    this.out = join(cursor.outLo, cursor.outHi) / PAGE_BYTES;
+    this.out = pageOf(cursor.outLo, cursor.outHi);
     this.access = cursor.permissions;
     return true;
   }

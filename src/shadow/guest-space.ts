@@ -3,6 +3,7 @@
  * devices go through it. What one look at the tables finds changed is changed for all of them.
  */
 
+import { PAGE_LOG2 } from '../base/page.js';
 import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
@@ -10,7 +11,7 @@ import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
 import { TableMirror } from './mirror.js';
 import { MirrorLeaves } from './mirror-leaves.js';
 import { NestedLeaves } from './nested-leaves.js';
-import { LAST_PAGE, PAGE_LOG2 } from './pages.js';
+import { LAST_PAGE } from './pages.js';
 import type { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import type { Hole } from './runs.js';

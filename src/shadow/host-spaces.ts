@@ -3,11 +3,12 @@
  * whose guest tables are shadowed. An mdev is shadowed into its own PASID, and each guest PASID
  * into that PASID.
  */
+
+import { pageOf } from '../base/page.js';
 import type { HostErrorName } from '../host/host-errors.js';
 import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
 import { OPERATION_WORDS } from './operations.js';
 import type { Batch } from './outbox.js';
-import { pageOf } from './pages.js';
 import type { Shadow, ShadowedModel } from './shadow.js';
 
 /** Spaces of the port that are shadows; below are others'. */
@@ -30,7 +31,7 @@ interface HostSpace {
 }
 
 /** Completions for what is asked beside the shadow's batches: spaces that come and go. */
-export interface SpaceOperations {
+interface SpaceOperations {
   begin(what: string, device: number, pasid: number): HostDone;
   detaching(device: number, pasid: number): HostDone;
 }

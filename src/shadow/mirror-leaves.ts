@@ -1,14 +1,13 @@
 /** The translations that a mirror's copies hold. Reads no guest memory. */
 
-import { join } from '../base/u64.js';
+import { PAGE_LOG2, pageOf } from '../base/page.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
 import { cachable, flawOf, rightsOf } from '../walk/walk.js';
 import type { LeafSource } from './leaves.js';
 import type { TableMirror } from './mirror.js';
-import { PAGE_LOG2, power } from './pages.js';
+import { power } from './pages.js';
 
-const PAGE_BYTES = 2 ** PAGE_LOG2;
 const MAX_LEVELS = 8;
 
 export class MirrorLeaves implements LeafSource {
@@ -162,7 +161,7 @@ export class MirrorLeaves implements LeafSource {
     // What needs no bit set is what could be kept as it stands.
     this.access = updates ? rights : cachable(format, aboveLo[node], lo, rights);
     const outHi = (hi & level.leafAddressHi) | ((lo & format.splitLo) << format.splitShift);
-    this.out = join(lo & level.leafAddressLo, outHi) / PAGE_BYTES;
+    this.out = pageOf(lo & level.leafAddressLo, outHi);
     this.first = position + this.#offset;
     return true;
   }

@@ -10,12 +10,13 @@
  * the tables sets the bits for it. Where none may be set, a host maps what needs none.
  */
 
+import { PAGE_LOG2, pageAt } from '../base/page.js';
 import { join, type PhysicalAddress } from '../base/u64.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type FormatLevel, type PageTableFormat, RIGHT } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
 import { flawOf, rightsOf } from '../walk/walk.js';
-import { LAST_PAGE, PAGE_LOG2, power } from './pages.js';
+import { LAST_PAGE, power } from './pages.js';
 import type { PageRanges } from './ranges.js';
 import { TableHomes } from './table-homes.js';
 import { type MirrorBudget, TablePool } from './table-pool.js';
@@ -31,7 +32,6 @@ const MOST_UPDATES = 4;
 const STOP_ALIGNMENT = 2 ** 18;
 const STOP_LATE = 1 << 20;
 const ROOT = 0;
-const PAGE_BYTES = 2 ** PAGE_LOG2;
 const ENTRY_BYTES = 8;
 const NO_KIDS: Int32Array = new Int32Array(0);
 
@@ -165,7 +165,7 @@ export class TableMirror {
   stored(first: number, last: number, stale: PageRanges): void {
     const homes = this.#homes;
     if (homes === undefined) return;
-    for (let page = Math.floor(first / PAGE_BYTES); page <= last / PAGE_BYTES; page++) {
+    for (let page = pageAt(first); page <= pageAt(last); page++) {
       for (const node of homes.at(page)) this.#storedTo(node, first, last, stale);
     }
   }

@@ -3,15 +3,13 @@
  * second says, so what is where depends on both, and a copy of one proves nothing.
  */
 
-import { join } from '../base/u64.js';
+import { PAGE_LOG2, PAGE_OFFSET, pageHi, pageLo, pageOf } from '../base/page.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
 import type { LeafSource } from './leaves.js';
-import { PAGE_LOG2, pageHi, pageLo, pageOf } from './pages.js';
 
-const PAGE_BYTES = 2 ** PAGE_LOG2;
 /** Entries that one reading may look at: tables that refer to themselves cost no more than this. */
 const ENTRY_BUDGET = 1 << 21;
 
@@ -51,7 +49,7 @@ export class NestedLeaves implements LeafSource {
       this.#secondRoot,
       pageLo(first),
       pageHi(first),
-      pageLo(last) | (PAGE_BYTES - 1),
+      pageLo(last) | PAGE_OFFSET,
       pageHi(last),
     );
   }
@@ -64,7 +62,7 @@ export class NestedLeaves implements LeafSource {
     if (found !== ENUMERATE.LEAF) return false;
     this.first = pageOf(cursor.inLo, cursor.inHi);
     this.last = this.first + 2 ** (cursor.log2Size - PAGE_LOG2) - 1;
-    this.out = join(cursor.outLo, cursor.outHi) / PAGE_BYTES;
+    this.out = pageOf(cursor.outLo, cursor.outHi);
     this.access = cursor.permissions;
     return true;
   }

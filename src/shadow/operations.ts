@@ -1,13 +1,12 @@
 /** Host operations as they stand on the wire, one behind the other. */
 
-import { pageHi, pageLo } from './pages.js';
+import { PAGE_OFFSET, pageHi, pageLo } from '../base/page.js';
 
 /**
  * Words of one operation: access bits (0 = unmap), first address lo, hi, last address lo, hi,
  * memory lo, hi.
  */
 export const OPERATION_WORDS = 7;
-const LAST_BYTE = 0xfff;
 
 export class Operations {
   count = 0;
@@ -29,7 +28,7 @@ export class Operations {
     words[at] = access;
     words[at + 1] = pageLo(first);
     words[at + 2] = pageHi(first);
-    words[at + 3] = pageLo(last) | LAST_BYTE;
+    words[at + 3] = pageLo(last) | PAGE_OFFSET;
     words[at + 4] = pageHi(last);
     words[at + 5] = pageLo(out);
     words[at + 6] = pageHi(out);

@@ -1,13 +1,8 @@
-/**
- * Addresses as page numbers: at most 52 bits, so exact JavaScript numbers. A page has 4 KiB, the
- * least unit that any table format maps and any host takes.
- */
+/** Blocks of pages, by page number. */
 
-export const PAGE_LOG2 = 12;
 /** Number of the last page of the input space. */
 export const LAST_PAGE = 2 ** 52 - 1;
 
-const PAGES_PER_HI = 2 ** 20;
 const LOW_BITS = 30;
 const LOW_PAGES = 2 ** LOW_BITS;
 /** Powers of two: `**` is a call where its exponent is not known. */
@@ -18,24 +13,8 @@ export function power(log2: number): number {
   return POWERS[log2] as number;
 }
 
-/** Page number of an address. */
-export function pageOf(lo: number, hi: number): number {
-  return (hi >>> 0) * PAGES_PER_HI + (lo >>> PAGE_LOG2);
-}
-
-/** Low half of the address of a page's first byte. */
-export function pageLo(page: number): number {
-  // Not by %, which is slow for what is no small integer.
-  return ((page - Math.floor(page / PAGES_PER_HI) * PAGES_PER_HI) << PAGE_LOG2) >>> 0;
-}
-
-/** High half of the same. */
-export function pageHi(page: number): number {
-  return Math.floor(page / PAGES_PER_HI) >>> 0;
-}
-
 /** log2 of the largest aligned block of pages that begins at a page: 0..52. */
-export function alignment(page: number): number {
+function alignment(page: number): number {
   const high = Math.floor(page / LOW_PAGES);
   const low = (page - high * LOW_PAGES) | 0;
   if (low !== 0) return 31 - Math.clz32(low & -low);

@@ -3,14 +3,14 @@
  * address.
  */
 
+import { PAGE_BYTES, pageAt } from '../base/page.js';
+
 interface RamRegion {
   readonly region: number;
   /** Pages, both included. */
   readonly first: number;
   readonly last: number;
 }
-
-const PAGE_BYTES = 4096;
 
 export class RamMap {
   #regions: RamRegion[] = [];
@@ -21,7 +21,7 @@ export class RamMap {
    */
   add(region: number, gpa: number, bytes: number, readonly: boolean): void {
     const first = Math.ceil(gpa / PAGE_BYTES);
-    const last = Math.floor((gpa + bytes) / PAGE_BYTES) - 1;
+    const last = pageAt(gpa + bytes) - 1;
     if (readonly || last < first) return;
     this.#regions.push({ region, first, last });
     this.#regions.sort((a, b) => a.first - b.first);

@@ -5,16 +5,16 @@
  */
 
 import { CodedError } from '../base/errors.js';
+import { PAGE_BYTES, pageOf } from '../base/page.js';
 import type { ShadowEvent } from '../events/events.js';
 import type { DeviceSpace } from './device-space.js';
 import { OPERATION_WORDS, Operations } from './operations.js';
 import { type Batch, type Outbox, PURPOSE, type Purpose } from './outbox.js';
-import { LAST_PAGE, pageOf } from './pages.js';
+import { LAST_PAGE } from './pages.js';
 
 /** Refused blocks that are tried again at once, and that are remembered. */
 const MOST_RETRIES = 64;
 const MOST_FAILED = 1 << 16;
-const PAGE_BYTES = 4096;
 
 export class Refusals {
   readonly #outbox: Outbox;

@@ -17,7 +17,8 @@
  */
 
 import { CodedError } from '../base/errors.js';
-import { ANY, NO_TAG } from '../base/ids.js';
+import { ANY, NO_PASID, NO_TAG } from '../base/ids.js';
+import { PAGE_BYTES, pageAt, pageOf } from '../base/page.js';
 import type { InvalidateScope, SpacesView } from '../device/iommu.js';
 import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import { names } from '../device/tags.js';
@@ -27,7 +28,7 @@ import { DeviceSpace } from './device-space.js';
 import { Difference } from './difference.js';
 import { GuestSpace } from './guest-space.js';
 import { type Batch, Outbox, PURPOSE } from './outbox.js';
-import { LAST_PAGE, pageOf } from './pages.js';
+import { LAST_PAGE } from './pages.js';
 import { RamMap } from './ram.js';
 import { PageRanges } from './ranges.js';
 import { Refusals } from './refusals.js';
@@ -40,8 +41,6 @@ const MIRROR_BYTES = 256 * 2 ** 20;
 const MOST_WORK = 1 << 21;
 /** Batches that may wait before no more are made. */
 const MOST_WAITING = 16;
-const NO_PASID = -1;
-const PAGE_BYTES = 4096;
 
 /** What the engine needs of a model. */
 export interface ShadowedModel {
@@ -184,7 +183,7 @@ export class Shadow {
   /** RAM has come: what leads to it can be mapped now. */
   ramAdded(region: number, gpa: number, bytes: number, readonly: boolean, model: ShadowedModel): void {
     this.ram.add(region, gpa, bytes, readonly);
-    this.#tracked?.renew(Math.floor(gpa / PAGE_BYTES), Math.floor((gpa + bytes - 1) / PAGE_BYTES));
+    this.#tracked?.renew(pageAt(gpa), pageAt(gpa + bytes - 1));
     this.#ramChanged(model);
   }
 

@@ -2,9 +2,9 @@
  * Where the tables of a mirror lie in guest memory: the way back from a page to the tables on it.
  */
 
+import { pageAt } from '../base/page.js';
 import type { TableWatcher } from './tracking.js';
 
-const PAGE_BYTES = 4096;
 const NONE: readonly number[] = [];
 
 export class TableHomes {
@@ -23,7 +23,7 @@ export class TableHomes {
   add(node: number, address: number, bytes: number): void {
     this.#addresses.set(node, [address, bytes]);
     this.#watcher.linked(address, bytes);
-    for (let page = first(address); page <= last(address, bytes); page++) {
+    for (let page = pageAt(address); page <= pageAt(address + bytes - 1); page++) {
       const nodes = this.#nodes.get(page);
       if (nodes === undefined) this.#nodes.set(page, [node]);
       else nodes.push(node);
@@ -34,7 +34,7 @@ export class TableHomes {
     const [address, bytes] = this.#addresses.get(node) ?? [0, 0];
     this.#addresses.delete(node);
     this.#watcher.unlinked(address, bytes);
-    for (let page = first(address); page <= last(address, bytes); page++) {
+    for (let page = pageAt(address); page <= pageAt(address + bytes - 1); page++) {
       const nodes = this.#nodes.get(page) ?? [];
       nodes.splice(nodes.indexOf(node), 1);
       if (nodes.length === 0) this.#nodes.delete(page);
@@ -50,12 +50,4 @@ export class TableHomes {
     this.#addresses.clear();
     this.#nodes.clear();
   }
-}
-
-function first(address: number): number {
-  return Math.floor(address / PAGE_BYTES);
-}
-
-function last(address: number, bytes: number): number {
-  return Math.floor((address + bytes - 1) / PAGE_BYTES);
 }

@@ -8,14 +8,13 @@
  */
 
 import { CodedError } from '../base/errors.js';
-import { pageHi, pageLo, pageOf } from './pages.js';
+import { pageAt, pageHi, pageLo, pageOf } from '../base/page.js';
 
-const PAGE_BYTES = 4096;
 /** Words of one page of a TRACK: address lo (bit 0: begin), hi. */
 const PAGE_WORDS = 2;
 const BEGIN = 1;
 /** Pages of one TRACK: they fit a frame of the wire. */
-export const MOST_TRACKED_AT_ONCE = 2048;
+const MOST_TRACKED_AT_ONCE = 2048;
 
 /** One TRACK. */
 export interface TrackRequest {
@@ -124,8 +123,4 @@ export class TrackedPages implements TableWatcher {
     if (same && !this.#again.has(page)) this.#news.delete(page);
     else this.#news.add(page);
   }
-}
-
-function pageAt(address: number): number {
-  return Math.floor(address / PAGE_BYTES);
 }

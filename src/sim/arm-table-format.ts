@@ -24,7 +24,7 @@ const ADDRESS = 0x0000_ffff_ffff_f000n;
 /** A stage 2 may start with up to 16 concatenated tables. */
 const MOST_CONCATENATED_LOG2 = 4;
 
-export interface ArmTableShape {
+interface ArmTableShape {
   readonly stage: 1 | 2;
   /** log2 of the granule: 12, 14 or 16. */
   readonly granule: number;

@@ -2,8 +2,10 @@
  * The peer's side of host objects. It carries out the daemon's HOST_… requests on a simulated host,
  * as the QEMU bridge does on iommufd, and sends the host's events and page requests to the daemon.
  */
+
 import { CONTAINERS, DEVICE_KINDS } from '../assignment/request.js';
-import { highHalf, join, lowHalf } from '../base/u64.js';
+import { PAGE_OFFSET, pageHi, pageLo, pageOf } from '../base/page.js';
+import { join } from '../base/u64.js';
 import { HostError } from '../host/host-errors.js';
 import { decodeTable, EVENT_TYPE, INVALIDATE_TYPE, toBytes, toWords } from '../host/kernel-structures.js';
 import { ALL_PAGES, type HostDone, HostInvalidations, type HostOutcome, MapChanges } from '../host/port.js';
@@ -15,7 +17,6 @@ import { MESSAGE } from '../wire/frame.js';
 import { hostResult } from '../wire/host-results.js';
 import type * as M from '../wire/messages.js';
 
-const PAGE = 4096;
 const OPERATION_WORDS = 7;
 const RANGE_WORDS = 6;
 /** All that a simulated host can do. */
@@ -60,10 +61,10 @@ export class AssignedHost {
       info,
       pasidBits,
       ranges: ranges.flatMap(({ first, last }) => [
-        lowHalf(first * PAGE),
-        highHalf(first * PAGE),
-        (lowHalf(last * PAGE) | (PAGE - 1)) >>> 0,
-        highHalf(last * PAGE),
+        pageLo(first),
+        pageHi(first),
+        (pageLo(last) | PAGE_OFFSET) >>> 0,
+        pageHi(last),
       ]),
       mappings: 0,
       batches: false,
@@ -155,13 +156,12 @@ export class AssignedHost {
 
 function changesOf(ops: ArrayLike<number>): MapChanges {
   const changes = new MapChanges();
-  const page = (lo: number, hi: number): number => (hi >>> 0) * 2 ** 20 + (lo >>> 12);
   for (let at = 0; at < ops.length; at += OPERATION_WORDS) {
     const rights = ops[at];
-    const first = page(ops[at + 1], ops[at + 2]);
-    const pages = page(ops[at + 3], ops[at + 4]) - first + 1;
+    const first = pageOf(ops[at + 1], ops[at + 2]);
+    const pages = pageOf(ops[at + 3], ops[at + 4]) - first + 1;
     if (rights === 0) changes.unmap(first, pages);
-    else changes.map(first, page(ops[at + 5], ops[at + 6]), pages, rights);
+    else changes.map(first, pageOf(ops[at + 5], ops[at + 6]), pages, rights);
   }
   return changes;
 }

@@ -12,7 +12,7 @@ interface Kept {
 }
 
 /** How an access of the device ended. */
-export type AtsOutcome =
+type AtsOutcome =
   | 'done'
   /** The translation request was refused: Unsupported Request or Completer Abort. */
   | 'unsupported'
@@ -26,7 +26,7 @@ export type AtsOutcome =
   /** A page was asked for, and the answer was not Success. */
   | 'not paged in';
 
-export interface AtsDeviceOptions {
+interface AtsDeviceOptions {
   /** Ask for pages that are missing. Default false. */
   readonly pri?: boolean;
 }

@@ -11,7 +11,7 @@ export const HOST_ERROR = { NO_MEMORY: 12, EXISTS: 17, INVALID: 22, NO_SPACE: 28
 /** Words of one operation; see HOST_BATCH in docs/protocol.md. */
 export const HOST_OPERATION_WORDS = 7;
 
-export interface HostMapping {
+interface HostMapping {
   readonly first: bigint;
   readonly last: bigint;
   /** Guest-physical address of the first byte. */

@@ -1,8 +1,9 @@
+import { PAGE_BYTES, PAGE_OFFSET } from '../base/page.js';
 import { ACCESS } from '../device/iommu.js';
 import type { Machine } from './machine.js';
 
 /** How a transfer ended. */
-export interface DmaResult {
+interface DmaResult {
   readonly done: number;
   /** First address that the IOMMU refused or that led to no memory; undefined if there was none. */
   readonly failedAt: bigint | undefined;
@@ -46,7 +47,7 @@ export class DmaDevice {
       const found = this.#machine.translate(this.rid, this.pasid, access, at);
       if (found === undefined || (found.permissions & access) !== access) return { done, failedAt: at };
       // A request never crosses a page, as on a bus, so every page is looked up.
-      const inPage = 4096 - Number(at & 0xfffn);
+      const inPage = PAGE_BYTES - Number(at & BigInt(PAGE_OFFSET));
       const length = Math.min(bytes - done, found.length, inPage);
       if (!this.#machine.ram.contains(found.gpa, length)) return { done, failedAt: at };
       for (let i = 0; i < length; i += 4) word(found.gpa + i, (done + i) / 4);

@@ -7,6 +7,8 @@
  * (up to 52 bits) are numbers.
  */
 
+import { PAGE_BYTES } from '../base/page.js';
+
 /** Guest RAM by guest-physical address; little-endian. Throws a RangeError outside of RAM. */
 export interface GuestRam {
   load32(gpa: number): number;
@@ -140,10 +142,10 @@ export class PageAllocator {
     const again = count === 1 ? this.#free.pop() : undefined;
     const gpa = again ?? this.#next;
     if (again === undefined) {
-      if (gpa + count * 4096 > this.#end) throw new RangeError('simulated guest: no pages left');
-      this.#next += count * 4096;
+      if (gpa + count * PAGE_BYTES > this.#end) throw new RangeError('simulated guest: no pages left');
+      this.#next += count * PAGE_BYTES;
     }
-    for (let at = gpa; at < gpa + count * 4096; at += 8) this.#ram.store64(at, 0n);
+    for (let at = gpa; at < gpa + count * PAGE_BYTES; at += 8) this.#ram.store64(at, 0n);
     return gpa;
   }
 

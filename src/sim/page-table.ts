@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import type { GuestRam, PageAllocator } from './machine.js';
 
 /**
@@ -34,8 +35,6 @@ export interface TableFormat {
   /** A leaf of `1 << log2` bytes at `output`. */
   leaf(output: number, rights: Rights, log2: number): bigint;
 }
-
-const PAGE_BYTES = 4096;
 
 export class GuestPageTable {
   readonly #ram: GuestRam;

@@ -8,7 +8,7 @@ import type * as M from '../wire/messages.js';
 const ALL_ENTRIES = 16;
 
 /** What became of an interrupt: the message for the processors, or undefined when it is blocked. */
-export interface RemappedInterrupt {
+interface RemappedInterrupt {
   /** Destination bits 31:8 are in bits 63:40, as 32-bit APIC ids need them. */
   readonly address: bigint;
   readonly data: number;

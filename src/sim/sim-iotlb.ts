@@ -36,7 +36,7 @@ interface Entry {
   readonly permissions: number;
 }
 
-export interface IotlbCounters {
+interface IotlbCounters {
   hits: number;
   misses: number;
   staleFills: number;

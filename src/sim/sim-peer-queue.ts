@@ -20,7 +20,7 @@ const SLOT_WORDS = 4;
 const HEAD_SLOTS = 1;
 
 /** What the peer queue needs of the peer. */
-export interface PeerQueuePorts {
+interface PeerQueuePorts {
   /** The shared page file. */
   readonly file: ArrayBufferLike;
   readonly ram: GuestRam;
@@ -31,7 +31,7 @@ export interface PeerQueuePorts {
 }
 
 /** One command to be carried out. */
-export interface Step {
+interface Step {
   readonly entry: Uint32Array;
   readonly drops?: Dropped;
   readonly stores?: { readonly address: number; readonly value: number };

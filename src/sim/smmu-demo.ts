@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { PRI_RESP } from '../spec/smmuv3/commands.js';
 import { AtsDevice } from './ats-device.js';
 import {
@@ -109,7 +110,7 @@ export class SmmuDemo implements DemoUnit {
     this.waitUntil(() => driver.events.waiting === 2, 'two stalls');
     for (const event of driver.events.drain()) {
       const mapped = event.address === IOVA;
-      if (mapped) driver.map(domain, IOVA, BUFFERS, 4096);
+      if (mapped) driver.map(domain, IOVA, BUFFERS, PAGE_BYTES);
       driver.commands.resume(RID, event.stag, mapped);
       stage.countFault();
       stage.say(`stall: ${eventText(event)}, ${mapped ? 'mapped and resumed' : 'terminated'}`);
@@ -133,10 +134,10 @@ export class SmmuDemo implements DemoUnit {
     const domain = driver.createDomain('first');
     driver.attach(RID, domain, { ats: 'full' });
     const device = new AtsDevice(this.#vm, RID, { pri });
-    if (!pri) driver.map(domain, IOVA, BUFFERS, 4096);
+    if (!pri) driver.map(domain, IOVA, BUFFERS, PAGE_BYTES);
     device.onWait = () => {
       for (const { ssid, address, group, last } of driver.pageRequests.drain()) {
-        driver.map(domain, address, BUFFERS, 4096);
+        driver.map(domain, address, BUFFERS, PAGE_BYTES);
         if (last) driver.commands.pageResponse(RID, ssid, group, PRI_RESP.SUCCESS);
       }
       driver.queue.kick();
@@ -145,7 +146,7 @@ export class SmmuDemo implements DemoUnit {
     const again = device.access(-1, IOVA).value;
     if (first !== 'done' || again !== 0x600dda7a) stage.fail(`ATS: ${first}, 0x${again.toString(16)}`);
     const asked = device.asked;
-    driver.unmap(domain, IOVA, 4096);
+    driver.unmap(domain, IOVA, PAGE_BYTES);
     if (device.drops !== 1 || device.size !== 0) stage.fail('ATS: the translation was not dropped');
     const page = pri ? ', a page asked for and mapped' : '';
     stage.say(`ATS: ${asked} translations asked by the device${page}, ${device.drops} dropped`);

@@ -70,7 +70,7 @@ export interface StreamOptions {
 }
 
 /** What the unit says it can do. */
-export interface SmmuCapabilities {
+interface SmmuCapabilities {
   readonly version: string;
   readonly idr0: Uint32Array;
   readonly idr1: Uint32Array;

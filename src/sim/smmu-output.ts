@@ -1,3 +1,4 @@
+import { PAGE_BYTES, PAGE_OFFSET } from '../base/page.js';
 import { hex64 } from '../base/u64.js';
 import type { Layout, Register } from '../spec/define.js';
 import { EVENT_BYTES, EVENT_LAYOUT, eventName, PRI_ENTRY } from '../spec/smmuv3/events.js';
@@ -29,7 +30,7 @@ export interface SmmuEvent {
 }
 
 /** A page request. */
-export interface SmmuPageRequest {
+interface SmmuPageRequest {
   readonly sid: number;
   readonly ssid: number;
   readonly address: bigint;
@@ -71,7 +72,7 @@ abstract class OutputRing {
     this.#entryBytes = entryBytes;
     this.#shapes = shapes;
     this.entries = 2 ** log2;
-    const bytes = Math.max(4096, this.entries * entryBytes);
+    const bytes = Math.max(PAGE_BYTES, this.entries * entryBytes);
     this.base = pages.takeAligned(Math.log2(bytes), bytes);
   }
 
@@ -171,7 +172,7 @@ export class PageRequestRing extends OutputRing {
     return {
       sid: get.StreamID(words),
       ssid: get.SSV(words) === 1 ? get.SubstreamID(words) : -1,
-      address: (BigInt(words[3] >>> 0) << 32n) | BigInt((words[2] & ~0xfff) >>> 0),
+      address: (BigInt(words[3] >>> 0) << 32n) | BigInt((words[2] & ~PAGE_OFFSET) >>> 0),
       read: get.Read(words) === 1,
       write: get.Write(words) === 1,
       execute: get.Exec(words) === 1,

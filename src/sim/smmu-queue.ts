@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { type Layout, pack } from '../spec/define.js';
 import { CMD, CMD_SYNC, COMMAND_BYTES, CS } from '../spec/smmuv3/commands.js';
 import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, GERROR, GERRORN } from '../spec/smmuv3/registers.js';
@@ -53,7 +54,7 @@ export class SmmuCommandQueue {
     readonly messages: boolean,
   ) {
     this.entries = 2 ** log2;
-    const bytes = Math.max(4096, this.entries * COMMAND_BYTES);
+    const bytes = Math.max(PAGE_BYTES, this.entries * COMMAND_BYTES);
     this.base = pages.takeAligned(Math.log2(bytes), bytes);
     this.status = pages.take();
   }

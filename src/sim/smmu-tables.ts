@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { CD, CD_SPLIT, L1CD, L1STD, S1FMT, STE } from '../spec/smmuv3/structures.js';
 import type { GuestRam, PageAllocator } from './machine.js';
 import { loadStructure, storeStructure, type Values } from './structure.js';
@@ -93,8 +94,8 @@ export class ContextTable {
 
 /** Zeroed memory for a table, aligned to its size; `otherwise` bytes if that is not 0. */
 function table(ram: GuestRam, pages: PageAllocator, bytes: number, otherwise = 0): number {
-  const size = 2 ** Math.ceil(Math.log2(Math.max(4096, otherwise === 0 ? bytes : otherwise)));
-  if (size === 4096) return pages.take();
+  const size = 2 ** Math.ceil(Math.log2(Math.max(PAGE_BYTES, otherwise === 0 ? bytes : otherwise)));
+  if (size === PAGE_BYTES) return pages.take();
   const base = pages.takeAligned(Math.log2(size), size);
   for (let at = base; at < base + size; at += 8) ram.store64(at, 0n);
   return base;

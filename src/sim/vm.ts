@@ -1,4 +1,5 @@
 import { closeFd, FileMapping, memoryFile } from '../base/native.js';
+import { pageAt, pageOf } from '../base/page.js';
 import { highHalf, join, lowHalf } from '../base/u64.js';
 import { DEVICE_TLB, REQUEST, SPAN_WORDS } from '../device/iommu.js';
 import { Client } from '../wire/client.js';
@@ -26,14 +27,13 @@ export type { SimVmOptions };
 
 /** Code of the table in src/base/errors.ts for memory that is not there. */
 const NOT_MEMORY = 40;
-const PAGE_BYTES = 4096;
 const DONE: M.Status = { code: 0, text: '' };
 
 /** The simulated VM asks for every translation. */
 const OWN_FEATURES = ALL_FEATURES & ~FEATURE.PEER_WALKS;
 
 /** What came on the backend channel, for tests. */
-export interface Traffic {
+interface Traffic {
   invalidations: number;
   memReads: number;
   memWrites: number;
@@ -114,7 +114,7 @@ export class SimVm implements Machine {
 
   /** The guest has stored. A store to a tracked page ends when the hosts' mappings follow it. */
   #stored(gpa: number, size: number): void {
-    if (this.tracked.size === 0 || !this.tracked.has(Math.floor(gpa / PAGE_BYTES))) return;
+    if (this.tracked.size === 0 || !this.tracked.has(pageAt(gpa))) return;
     const { settled } = this.client.request(MESSAGE.TABLE_WRITE, {
       lo: lowHalf(gpa),
       hi: highHalf(gpa),
@@ -408,7 +408,7 @@ export class SimVm implements Machine {
   #track({ pages }: M.Track): M.Status {
     this.#carriedOut++;
     for (let at = 0; at < pages.length; at += 2) {
-      const page = Math.floor(join(pages[at], pages[at + 1]) / PAGE_BYTES);
+      const page = pageOf(pages[at], pages[at + 1]);
       if ((pages[at] & 1) !== 0) this.tracked.add(page);
       else this.tracked.delete(page);
     }

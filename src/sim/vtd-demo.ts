@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { hex64 } from '../base/u64.js';
 import { CAP_REG, ECAP_REG } from '../spec/vtd/registers.js';
 import {
@@ -97,7 +98,7 @@ class VtdDemo implements DemoUnit {
 class VtdSpace implements DemoSpace {
   readonly #driver: VtdDriver;
   readonly #domain: VtdDomain;
-  readonly pageBytes = 4096;
+  readonly pageBytes = PAGE_BYTES;
   readonly base: number;
   readonly seed: number;
 

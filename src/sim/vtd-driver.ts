@@ -12,7 +12,7 @@ import { vtdTableFormat } from './vtd-table-format.js';
 import { LegacyTables, ScalableTables } from './vtd-tables.js';
 
 /** PASID that stands for requests without one; context entries name it in RID_PASID. VT-d §9.4 */
-export const RID_PASID = 0;
+const RID_PASID = 0;
 
 /** Address mask of a Device-TLB invalidation of everything. */
 const ALL_ADDRESSES = 52;
@@ -73,7 +73,7 @@ export interface AttachOptions {
 }
 
 /** What the unit says it can do. */
-export interface Capabilities {
+interface Capabilities {
   readonly version: string;
   readonly cap: Uint32Array;
   readonly ecap: Uint32Array;

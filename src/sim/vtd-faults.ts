@@ -12,7 +12,7 @@ import {
 import type { Registers } from './vtd-registers.js';
 
 /** One primary fault, as the fault recording registers have it. VT-d §11.4.7.6 */
-export interface FaultRecord {
+interface FaultRecord {
   /** Which recording register. */
   readonly index: number;
   readonly reason: number;
@@ -32,7 +32,7 @@ export interface FaultRecord {
 
 const KINDS = ['untranslated', 'translation', 'translated', 'reserved'] as const;
 
-export interface FaultStatus {
+interface FaultStatus {
   readonly overflow: boolean;
   readonly pending: boolean;
   readonly index: number;

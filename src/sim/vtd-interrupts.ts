@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { pack } from '../spec/define.js';
 import { DESCRIPTOR, IEC_INV_DSC } from '../spec/vtd/descriptors.js';
 import { FEE, IRTE, REMAPPABLE_REQUEST } from '../spec/vtd/interrupts.js';
@@ -9,10 +10,10 @@ import type { VtdDriverQueue } from './vtd-queue.js';
 import type { Registers } from './vtd-registers.js';
 
 /** Entries of a page. */
-const PAGE_ENTRIES = 4096 / IRTE.bytes;
+const PAGE_ENTRIES = PAGE_BYTES / IRTE.bytes;
 
 /** A message as a device is programmed with it. */
-export interface Message {
+interface Message {
   readonly address: number;
   readonly data: number;
 }

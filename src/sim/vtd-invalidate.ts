@@ -37,7 +37,7 @@ export interface VtdInvalidations {
   sync(): void;
 }
 
-export interface DeviceTlbOptions {
+interface DeviceTlbOptions {
   /** GI: whatever the PASID. */
   readonly global?: boolean;
   /** PFSID; default: the requester itself. */

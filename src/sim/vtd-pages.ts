@@ -1,3 +1,4 @@
+import { PAGE_BYTES, PAGE_OFFSET } from '../base/page.js';
 import { DESCRIPTOR, PAGE_GRP_RESP_DSC, RESPONSE_CODE } from '../spec/vtd/descriptors.js';
 import {
   PEADDR_REG,
@@ -31,7 +32,7 @@ export interface PageRequestRecord {
 }
 
 /** A driver's answer to a page request: one of RESPONSE_CODE. */
-export type PageHandler = (request: PageRequestRecord) => number;
+type PageHandler = (request: PageRequestRecord) => number;
 
 /** The guest's side of the page request queue. VT-d §7.4 to §7.6 */
 export class PageRequestQueue {
@@ -53,7 +54,7 @@ export class PageRequestQueue {
     this.#registers = registers;
     this.#responses = responses;
     this.base = pages.take(2 ** size);
-    this.bytes = 4096 * 2 ** size;
+    this.bytes = PAGE_BYTES * 2 ** size;
   }
 
   /** Programs the queue; with `msi`, its event too. */
@@ -135,7 +136,7 @@ export class PageRequestQueue {
     return {
       rid: get.RID(words),
       pasid: get.PP(words) === 1 ? get.PASID(words) : -1,
-      address: (BigInt(words[3] >>> 0) << 32n) | BigInt((words[2] & ~0xfff) >>> 0),
+      address: (BigInt(words[3] >>> 0) << 32n) | BigInt((words[2] & ~PAGE_OFFSET) >>> 0),
       read: get.RDR(words) === 1,
       write: get.WRR(words) === 1,
       execute: get.EXR(words) === 1,

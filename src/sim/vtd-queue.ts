@@ -1,3 +1,4 @@
+import { PAGE_BYTES } from '../base/page.js';
 import { pack } from '../spec/define.js';
 import { DESCRIPTOR, INV_WAIT_DSC } from '../spec/vtd/descriptors.js';
 import { FSTS_REG, IQA_REG, IQERCD_REG, IQH_REG, IQT_REG } from '../spec/vtd/registers.js';
@@ -5,7 +6,7 @@ import type { PageAllocator } from './machine.js';
 import type { Registers } from './vtd-registers.js';
 
 /** What stopped the queue. VT-d §11.4.7.1, §11.4.9.9 */
-export interface QueueError {
+interface QueueError {
   readonly IQE: boolean;
   readonly ITE: boolean;
   readonly ICE: boolean;
@@ -21,7 +22,7 @@ export class InvalidationQueueError extends Error {
   }
 }
 
-export interface WaitOptions {
+interface WaitOptions {
   /** SW: store the status word. Default true. */
   readonly status?: boolean;
   /** IF: raise the invalidation completion interrupt. */
@@ -58,7 +59,7 @@ export class VtdDriverQueue {
     this.base = pages.take(2 ** size);
     this.status = pages.take();
     this.descriptorBytes = wide ? 32 : 16;
-    this.bytes = 4096 * 2 ** size;
+    this.bytes = PAGE_BYTES * 2 ** size;
   }
 
   /** Programs IQT_REG and IQA_REG and sets GCMD_REG.QIE. §6.5.2 */

@@ -2,6 +2,7 @@
  * Page tables of a VT-d: second stage (§9.8) and first stage (§9.7), three to five levels, pages of
  * 4 KiB, 2 MiB and 1 GiB.
  */
+import { PAGE_BYTES } from '../base/page.js';
 import type { Rights, TableFormat } from './page-table.js';
 
 /** Bits of entries, as the specification numbers them. */
@@ -36,7 +37,7 @@ function firstLeaf(output: number, { write }: Rights, log2: number): bigint {
 
 /** `levels`: 3, 4 or 5 (first stage: 4 or 5). */
 export function vtdTableFormat(stage: 'first' | 'second', levels: number): TableFormat {
-  const shape = { granule: GRANULE, levels, inputBits: GRANULE + 9 * levels, rootBytes: 4096 };
+  const shape = { granule: GRANULE, levels, inputBits: GRANULE + 9 * levels, rootBytes: PAGE_BYTES };
   if (stage === 'second') return { ...shape, table: SECOND_STAGE.R | SECOND_STAGE.W, leaf: secondLeaf };
   return { ...shape, table: FIRST_STAGE.P | FIRST_STAGE.RW | FIRST_STAGE.US, leaf: firstLeaf };
 }

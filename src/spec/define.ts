@@ -85,7 +85,7 @@ function toField(name: string, input: FieldInput): Field {
 export type Words = Uint32Array | Int32Array;
 
 /** Reads one field; at most 32 bits wide, unsigned. */
-export type Getter = (words: Words, base?: number) => number;
+type Getter = (words: Words, base?: number) => number;
 
 /**
  * A structure in memory. `get.NAME(words)` is the field's value: unsigned, shifted down, for fields
@@ -121,7 +121,7 @@ export function layout<K extends string>(
  * What a specification numbers (opcodes, descriptor types, events), one row each: name, number,
  * layout. A row without a layout is known by its number only.
  */
-export type NumberedRows = { readonly [name: string]: readonly [number: number, shape?: Layout<string>] };
+type NumberedRows = { readonly [name: string]: readonly [number: number, shape?: Layout<string>] };
 
 /** The numbers of such rows, by name. */
 export function numbersOf<const T extends NumberedRows>(rows: T): { readonly [P in keyof T]: T[P][0] } {

@@ -42,7 +42,7 @@ export interface ExplainStep {
   readonly through: readonly ExplainStep[];
 }
 
-export interface Explanation {
+interface Explanation {
   /** Names of the formats, stage 1 first. */
   readonly formats: readonly string[];
   readonly input: string;

@@ -43,7 +43,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const LOOKS_FOR_MAIL = 1000;
 
 /** An ERROR frame of the daemon, as an error of the table. */
-export function peerError(message: M.ErrorMessage): CodedError {
+function peerError(message: M.ErrorMessage): CodedError {
   const name = errorName(message.code);
   return new CodedError(name in ERRORS ? (name as ErrorName) : 'PEER_REFUSED', message.text);
 }

@@ -16,8 +16,6 @@ export const MAX_DESCRIPTORS = 8;
 /** The protocol's version, and the header's. */
 export const VERSION = WIRE.VERSION;
 
-export type MessageType = (typeof MESSAGE)[keyof typeof MESSAGE];
-
 /** One more than the highest message number: the size of tables indexed by it. */
 export const MESSAGE_TABLE = 128;
 

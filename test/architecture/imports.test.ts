@@ -192,15 +192,6 @@ describe('architecture', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('gives a class one name in all of src', () => {
-    const names = files.flatMap((file) =>
-      [...readFileSync(file, 'utf8').matchAll(/^(?:export )?(?:abstract )?class (\w+)/gm)].map(
-        ([, name]) => name as string,
-      ),
-    );
-    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
-  });
-
   it('has one way of private members: #', () => {
     const modifier = /^\s*private\s+(?!constructor\b)\w|[(,]\s*private\s+(?:readonly\s+)?\w+\??:/m;
     const wrong = files.filter((file) => modifier.test(readFileSync(file, 'utf8')));

@@ -15,7 +15,7 @@ const GUEST_RID = 0x18;
 const DID = 3;
 const PAGE = 4096;
 
-export interface AssignmentBench {
+interface AssignmentBench {
   /**
    * Nanoseconds for each of `pages` invalidations: in one batch, and one at a time; of neighbours,
    * and of pages that are none.
@@ -84,7 +84,7 @@ export function benchAssignment(rounds = 10, pages = 10_000, live = 100_000): As
   return { ...benchForwarding(rounds, pages), ...benchPasids(rounds, live), pages, live };
 }
 
-export function benchForwarding(
+function benchForwarding(
   rounds: number,
   pages: number,
 ): Pick<AssignmentBench, 'batchedNs' | 'scatteredNs' | 'singleNs'> {
@@ -118,7 +118,7 @@ export function benchForwarding(
 }
 
 /** Two hosts, one with a single PASID in use and one with `live` of them, in turns. */
-export function benchPasids(rounds: number, live: number): Pick<AssignmentBench, 'fewNs' | 'manyNs'> {
+function benchPasids(rounds: number, live: number): Pick<AssignmentBench, 'fewNs' | 'manyNs'> {
   const few = cycles(1);
   const many = cycles(live);
   let fewNs = Number.POSITIVE_INFINITY;

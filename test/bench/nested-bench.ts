@@ -10,7 +10,7 @@ import { StageTwo, walkNested } from '../../src/walk/nested.js';
 import { WALK, WalkResult } from '../../src/walk/types.js';
 import { walk } from '../../src/walk/walk.js';
 
-export interface NestedBench {
+interface NestedBench {
   /** Nanoseconds per walk: four levels of stage 1, and these nested in four levels of stage 2. */
   readonly plainNs: number;
   readonly nestedNs: number;

@@ -12,7 +12,7 @@ import { vtdSecondStage } from '../../src/spec/pagetable/vtd.js';
 import { WALK, WalkResult } from '../../src/walk/types.js';
 import { walk } from '../../src/walk/walk.js';
 
-export interface WalkBench {
+interface WalkBench {
   /** Nanoseconds per 4-level walk. */
   readonly genericNs: number;
   readonly handWrittenNs: number;

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ANY } from '../../src/base/ids.js';
 import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { eventually } from '../support/daemon.js';
 import { BridgeBuild } from './make.js';
@@ -9,7 +10,6 @@ import { TestdevDriver } from './testdev-driver.js';
 
 /** IOMMU notifiers: what VFIO and vhost hear, and what the daemon hears of them. */
 
-const ANY = 0xffffffff;
 const EVERYTHING = {
   space: ANY,
   sub: ANY,

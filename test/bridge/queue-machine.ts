@@ -56,7 +56,7 @@ export function queueOf(number: number, given: Partial<Queue> = {}): Queue {
 }
 
 /** What the guest and the daemon see of the queue. */
-export interface Seen {
+interface Seen {
   readonly status: number;
   readonly head: number;
   readonly tail: number;

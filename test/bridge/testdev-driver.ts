@@ -61,7 +61,7 @@ export const RESULT = {
 /** Extended capabilities of PCI Express. */
 export const CAPABILITY = { ATS: 0x0f, PRI: 0x13, PASID: 0x1b } as const;
 
-export interface Transfer {
+interface Transfer {
   readonly address: number;
   readonly length?: number;
   readonly pasid?: number;
@@ -245,7 +245,7 @@ export async function extendedCapability(
 }
 
 /** PCIEXBAR of q35's host bridge: configuration space of every bus as memory. */
-export async function openEcam(qemu: BridgeQemu): Promise<void> {
+async function openEcam(qemu: BridgeQemu): Promise<void> {
   for (const line of ['o /w 0xcf8 0x80000060', `o /w 0xcfc 0x${(ECAM + 1).toString(16)}`]) {
     await qemu.command('human-monitor-command', { 'command-line': line });
   }

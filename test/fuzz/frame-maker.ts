@@ -87,7 +87,7 @@ export function frameBytes<T extends object>(
   return buffer.slice(0, HEADER_BYTES + size);
 }
 
-export interface MadeFrame {
+interface MadeFrame {
   readonly type: number;
   readonly bytes: Uint8Array;
   /** True when a descriptor belongs to it. */

@@ -30,7 +30,7 @@ export function must(holds: boolean, what: () => string): asserts holds {
   if (!holds) throw new Violation(what());
 }
 
-export interface FuzzResult {
+interface FuzzResult {
   readonly cases: number;
   readonly seconds: number;
 }

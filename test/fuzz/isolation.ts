@@ -33,7 +33,7 @@ const MOST_PASIDS = 5;
 export const FORCED_MODES = ['shadow', 'nest'] as const;
 
 /** The socket of a daemon for this host and mode. */
-export type SocketOf = (kind: HostKind, mode: Mode) => string;
+type SocketOf = (kind: HostKind, mode: Mode) => string;
 
 /** A way of serving a guest, with PASIDs or without. */
 interface Cell {

@@ -28,7 +28,7 @@ export interface NaiveFormat {
   leaf(rights: number, entry: bigint): number;
 }
 
-export interface NaiveLeaf {
+interface NaiveLeaf {
   /** Input page and number of pages. */
   readonly page: number;
   readonly pages: number;
@@ -86,7 +86,7 @@ function addressOf(entry: bigint, shift: number, top = 52): number {
   return Number(entry & mask);
 }
 
-export interface ArmShape {
+interface ArmShape {
   readonly stage: 1 | 2;
   readonly granule: number;
   readonly inputBits: number;

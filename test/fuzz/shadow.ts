@@ -1,10 +1,11 @@
+import { NO_PASID } from '../../src/base/ids.js';
+import { pageOf } from '../../src/base/page.js';
 import { ACCESS, MAX_SPANS, SPAN_WORDS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
-import { pageOf } from '../../src/shadow/pages.js';
 import { HOST_ERROR } from '../../src/sim/container.js';
 import { type VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { newResult } from '../support/local-machine.js';
-import { NO_PASID, ShadowMachine } from '../support/shadow-machine.js';
+import { ShadowMachine } from '../support/shadow-machine.js';
 import { type Fuzzer, must, type Trace } from './fuzzer.js';
 import type { Rng } from './rng.js';
 import { checkAudit, checkDevice, type Pages } from './shadow-pages.js';

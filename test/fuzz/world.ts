@@ -12,7 +12,7 @@ export const TABLES: readonly [number, number] = [0x1_0000, 0x20_0000];
 /** Data: one 2 MiB page. */
 export const DATA = 0x20_0000;
 /** Where a nested first stage sees guest memory. */
-export const NESTED_OFFSET = 2n ** 33n;
+const NESTED_OFFSET = 2n ** 33n;
 
 export const RIDS = [1, 2, 0x88] as const;
 export const PASIDS = [-1, 1, 70] as const;

@@ -45,7 +45,7 @@ export async function shareInQemu(daemon: Daemon, name: string): Promise<number>
 }
 
 /** What `viommu diff --watch` printed at its end. */
-export interface WatchSummary {
+interface WatchSummary {
   readonly completions: number;
   readonly refused: number;
   readonly notInvalidated: number;

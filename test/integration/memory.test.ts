@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ERRORS } from '../../src/base/errors.js';
+import { NO_PASID } from '../../src/base/ids.js';
 import { closeFd, memoryFile } from '../../src/base/native.js';
 import { SimVm, type SimVmOptions } from '../../src/sim/vm.js';
 import { FIRST_STAGE } from '../../src/sim/vtd-table-format.js';
@@ -13,7 +14,6 @@ import {
   expectFault,
   expectReaches,
   MIB,
-  NO_PASID,
   RAM_BYTES,
   RID,
   startDriver,

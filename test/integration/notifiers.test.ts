@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { SPAN_WORDS } from '../../src/device/iommu.js';
 import { READ_ONLY } from '../../src/sim/page-table.js';
 import { SimVm } from '../../src/sim/vm.js';
 import { FIRST_STAGE } from '../../src/sim/vtd-table-format.js';
 import { ALL_FEATURES, FEATURE, MESSAGE, NOTIFY } from '../../src/wire/frame.js';
 import { Daemon } from '../support/daemon.js';
-import { DATA, NO_PASID, RAM_BYTES, RID, startDriver } from '../support/rig.js';
+import { DATA, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
 const IOVA = 0x4000_0000n;
 const OTHER = RID + 8;

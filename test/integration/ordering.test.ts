@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
 import { SimVm } from '../../src/sim/vm.js';
@@ -16,7 +17,7 @@ import {
 import { ALL_FEATURES, FEATURE } from '../../src/wire/frame.js';
 import type { Invalidate } from '../../src/wire/messages.js';
 import { Daemon } from '../support/daemon.js';
-import { DATA, device, expectReaches, NO_PASID, RAM_BYTES, RID, startDriver } from '../support/rig.js';
+import { DATA, device, expectReaches, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 
 const IOVA = 0x4000_0000n;
 

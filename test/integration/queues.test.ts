@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { SimVm, type SimVmOptions } from '../../src/sim/vm.js';
 import { IQH_REG, IQT_REG } from '../../src/spec/vtd/registers.js';
@@ -7,7 +8,7 @@ import { Rng } from '../fuzz/rng.js';
 import { viommu } from '../guests/viommu.js';
 import { Daemon } from '../support/daemon.js';
 import { type GuestKind, RandomGuest } from '../support/random-guest.js';
-import { DATA, device, expectReaches, NO_PASID, RAM_BYTES, RID, startDriver } from '../support/rig.js';
+import { DATA, device, expectReaches, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 import { SID, startSmmu } from '../support/smmu-rig.js';
 
 /**

@@ -1,11 +1,12 @@
 import { expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS, DEVICE_TLB, REQUEST, TRANSLATE_STATUS } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
 import type { DeviceDrop, Machine } from '../../src/sim/machine.js';
 import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { InvalidationQueueError } from '../../src/sim/vtd-queue.js';
 import { FECTL_REG, FSTS_REG, IQERCD_REG, IQH_REG } from '../../src/spec/vtd/registers.js';
-import { DATA, device, expectFault, expectReaches, MIB, NO_PASID, RID, startDriver } from '../support/rig.js';
+import { DATA, device, expectFault, expectReaches, MIB, RID, startDriver } from '../support/rig.js';
 import { onBothTransports } from '../support/transports.js';
 
 const ON = { 'device-tlb': 'on' } as const;

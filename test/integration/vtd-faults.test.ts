@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { READ_ONLY, WRITE_ONLY } from '../../src/sim/page-table.js';
 import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
@@ -10,7 +11,6 @@ import {
   expectFault,
   expectReaches,
   expectSilentRefusal,
-  NO_PASID,
   type Options,
   RAM_BYTES,
   RID,

@@ -1,19 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import type { Machine } from '../../src/sim/machine.js';
 import { SimVm } from '../../src/sim/vm.js';
 import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import type { VtdInvalidations } from '../../src/sim/vtd-invalidate.js';
-import {
-  DATA,
-  device,
-  expectFault,
-  expectReaches,
-  NO_PASID,
-  RAM_BYTES,
-  RID,
-  startDriver,
-} from '../support/rig.js';
+import { DATA, device, expectFault, expectReaches, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 import { onBothTransports } from '../support/transports.js';
 
 const IOVA = 0x4000_0000n;

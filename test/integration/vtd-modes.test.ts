@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import type { DomainKind } from '../../src/sim/vtd-driver.js';
 import { FIRST_STAGE, SECOND_STAGE } from '../../src/sim/vtd-table-format.js';
 import { ECAP_REG } from '../../src/spec/vtd/registers.js';
@@ -8,7 +9,6 @@ import {
   expectFault,
   expectReaches,
   MIB,
-  NO_PASID,
   RAM_BYTES,
   RID,
   startDriver,

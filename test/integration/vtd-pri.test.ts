@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS, PAGE_RESPONSE, REQUEST } from '../../src/device/iommu.js';
 import { AtsDevice } from '../../src/sim/ats-device.js';
 import type { Machine } from '../../src/sim/machine.js';
@@ -6,7 +7,7 @@ import type { VtdDomain, VtdDriver } from '../../src/sim/vtd-driver.js';
 import { PageRequestQueue, type PageRequestRecord } from '../../src/sim/vtd-pages.js';
 import { RESPONSE_CODE } from '../../src/spec/vtd/descriptors.js';
 import { PECTL_REG } from '../../src/spec/vtd/registers.js';
-import { DATA, NO_PASID, RID, startDriver } from '../support/rig.js';
+import { DATA, RID, startDriver } from '../support/rig.js';
 import { onBothTransports } from '../support/transports.js';
 
 const ON = { 'device-tlb': 'on', 'page-requests': 'on' } as const;

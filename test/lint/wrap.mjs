@@ -70,7 +70,7 @@ function wrapBody(body, indent) {
   return out;
 }
 
-export function wrapComments(source) {
+function wrapComments(source) {
   const lines = source.split('\n');
   const out = [];
   for (let at = 0; at < lines.length; at++) {

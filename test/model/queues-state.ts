@@ -52,7 +52,7 @@ export interface Scenario {
   readonly reconnects: boolean;
 }
 
-export type FrontFrame =
+type FrontFrame =
   | { readonly kind: 'translate'; readonly late: boolean }
   | { readonly kind: 'plain' | 'structures' | 'wait' | 'reset' };
 export type BackFrame =

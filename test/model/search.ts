@@ -12,7 +12,7 @@ export interface Move<S> {
   take(state: S): void;
 }
 
-export interface Found {
+interface Found {
   readonly states: number;
   /** States from which nothing is possible. */
   readonly ends: number;

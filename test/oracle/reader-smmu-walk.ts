@@ -47,7 +47,7 @@ export class Blocked extends Error {
   }
 }
 
-export interface Tables {
+interface Tables {
   readonly root: bigint;
   readonly rules: VmsaRules;
 }

@@ -27,7 +27,7 @@ export interface SmmuUnit {
 }
 
 /** The registers that a transaction depends on, as they read. */
-export interface SmmuRegisters {
+interface SmmuRegisters {
   readonly CR0: bigint;
   readonly CR2: bigint;
   readonly GBPA: bigint;
@@ -300,7 +300,7 @@ function granuleOf(word: bigint, upper: boolean): 4 | 16 | 64 | undefined {
  * T0SZ, T1SZ and S2T0SZ: 16 to 39, and from 12 on with 52-bit addresses and the largest granule.
  * §5.4, §5.2
  */
-export function sizeExists(size: number, granule: number, outputBits: number): boolean {
+function sizeExists(size: number, granule: number, outputBits: number): boolean {
   return size <= 39 && size >= (granule === 64 && outputBits === 52 ? 12 : 16);
 }
 

@@ -4,7 +4,7 @@ import { bit, blockOf, field, flawOf, number, type Reading, type Slate, within }
 import type { Outcome, Request } from './script.js';
 
 /** What the unit advertises. */
-export interface VtdUnit {
+interface VtdUnit {
   /** MGAW; host addresses have as many bits, at most 52. */
   readonly addressWidth: 39 | 48 | 57;
   readonly scalable: boolean;
@@ -12,7 +12,7 @@ export interface VtdUnit {
 }
 
 /** The registers that a request depends on, as they read. */
-export interface VtdRegisters {
+interface VtdRegisters {
   readonly GSTS: bigint;
   readonly RTADDR: bigint;
   /** The second half of the one fault recording register. */

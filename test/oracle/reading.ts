@@ -28,7 +28,7 @@ export interface Reading {
 }
 
 /** What a word of memory was read as. */
-export type Role = 'structure' | 'stage 1' | 'stage 2';
+type Role = 'structure' | 'stage 1' | 'stage 2';
 
 /**
  * Whether a walk of the tables as they stand can tell what a unit with caches answers. It can while
@@ -109,7 +109,7 @@ export const blockOf = (address: bigint, log2: number): bigint => (address >> Bi
 /** Offset within such a block. */
 export const within = (address: bigint, log2: number): bigint => address & ((1n << BigInt(log2)) - 1n);
 
-export interface Answered {
+interface Answered {
   readonly address: bigint;
   readonly access: number;
   readonly output: bigint;
@@ -152,7 +152,7 @@ export function flawOf(
 /**
  * What the unit has changed in memory while it served a request: words and what they were before.
  */
-export interface Changes {
+interface Changes {
   readonly before: ReadonlyMap<number, bigint>;
   readonly now: (address: number) => bigint | undefined;
 }

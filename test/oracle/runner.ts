@@ -14,12 +14,12 @@ const MAX_FAILURES = 10;
 /** Of one outcome that are printed; memory has more. */
 const MAX_VALUES = 20;
 
-export interface Prepared {
+interface Prepared {
   readonly qemu: string;
   readonly headers: string;
 }
 
-export interface RunOptions {
+interface RunOptions {
   readonly seed: number;
   readonly cases: number;
   /** Says what happens. */

@@ -6,7 +6,7 @@ import { levelOne, type Path, pathOf, type Walk, walkSecond } from './smmu-path.
 import { levelShift } from './smmu-tables.js';
 import type { Difference, KnownDifference } from './suite.js';
 
-export type SmmuDifference = Difference<SmmuKind>;
+type SmmuDifference = Difference<SmmuKind>;
 export type SmmuKnown = KnownDifference<SmmuKind>;
 
 export const path = ({ machine, step }: SmmuDifference): Path | undefined =>

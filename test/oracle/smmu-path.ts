@@ -8,7 +8,7 @@ import { hex, type Request } from './script.js';
 import { REG } from './smmu-machine.js';
 import { levelShift, startLevel } from './smmu-tables.js';
 
-export interface Descriptor {
+interface Descriptor {
   readonly level: number;
   readonly address: bigint;
   /** Undefined where there is no memory. */

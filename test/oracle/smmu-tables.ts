@@ -58,7 +58,7 @@ export function startLevel(granule: number, bits: number): number {
 }
 
 /** Bytes of the root table: of several, where they are concatenated. */
-export function rootBytes({ granule, bits, start }: Shape): number {
+function rootBytes({ granule, bits, start }: Shape): number {
   return 8 * 2 ** (bits - levelShift(granule, start));
 }
 

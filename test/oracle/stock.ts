@@ -22,7 +22,7 @@ export function buildShim(target: Target, headers: string, out: string): string 
   return join(out, `viommu-shim-${target}.so`);
 }
 
-export interface StockOptions {
+interface StockOptions {
   readonly qemu: string;
   /** The shim's object. */
   readonly shim: string;

@@ -11,7 +11,7 @@ export interface Readings {
   undecided: number;
 }
 
-export interface Served {
+interface Served {
   readonly answers: Answers;
   /** What our side shows; undefined where nothing is looked at. */
   readonly ours: Outcome | undefined;

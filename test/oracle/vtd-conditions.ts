@@ -28,7 +28,7 @@ export const path = ({ machine, step }: VtdDifference): Path | undefined =>
   step.request && pathOf(machine.memory, machine.machine.readRegister(REG.RTADDR, 8), step.request);
 
 /** An FPD bit on the way: qualified faults are not recorded. */
-export function suppressed(d: VtdDifference): boolean {
+function suppressed(d: VtdDifference): boolean {
   const way = path(d);
   return [way?.context[0], way?.directory, way?.pasid[0]].some((word) => ((word ?? 0n) & 2n) !== 0n);
 }

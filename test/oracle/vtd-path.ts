@@ -6,7 +6,7 @@ import type { ArrayMemory } from '../../src/memory/array.js';
 import { hex, type Request } from './script.js';
 import { MASK52 } from './vtd-tables.js';
 
-export interface PathEntry {
+interface PathEntry {
   readonly level: number;
   readonly address: number;
   /** Undefined where there is no memory. */

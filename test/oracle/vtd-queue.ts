@@ -8,7 +8,7 @@ import { hex, type Script } from './script.js';
 import { REG, reg, write } from './vtd-machine.js';
 
 const TYPE = { CONTEXT: 1n, IOTLB: 2n, WAIT: 5n, PASID_IOTLB: 6n, PASID_CACHE: 7n } as const;
-export const GRANULARITY = { GLOBAL: 1n, DOMAIN: 2n, SELECTIVE: 3n } as const;
+const GRANULARITY = { GLOBAL: 1n, DOMAIN: 2n, SELECTIVE: 3n } as const;
 const GCMD = { QIE: 1n << 26n, SRTP: 1n << 30n, TE: 1n << 31n } as const;
 
 /** Up to four 64-bit words. */

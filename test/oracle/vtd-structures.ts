@@ -4,7 +4,7 @@ import type { Script } from './script.js';
 import { type Domain, isFirst, MASK52 } from './vtd-tables.js';
 
 const P = 1n;
-export const PGTT: Readonly<Record<Domain['stage'], bigint>> = {
+const PGTT: Readonly<Record<Domain['stage'], bigint>> = {
   first: 1n,
   second: 2n,
   nested: 3n,

@@ -44,7 +44,7 @@ export interface Domain {
   readonly nodes: number[];
 }
 
-export interface TableOptions {
+interface TableOptions {
   readonly addressWidth: number;
   readonly snoopControl: boolean;
 }

@@ -23,7 +23,7 @@ function ownMain(): string {
 }
 
 /** One line of the daemon's log. */
-export interface LogLine {
+interface LogLine {
   readonly level: number;
   readonly msg: string;
   readonly [field: string]: unknown;

@@ -1,13 +1,13 @@
 import type { IommuOutputs } from '../../src/device/iommu.js';
 
-export interface PageResponse {
+interface PageResponse {
   readonly rid: number;
   readonly pasid: number;
   readonly group: number;
   readonly code: number;
 }
 
-export interface DeviceTlbRequest {
+interface DeviceTlbRequest {
   readonly tag: number;
   readonly rid: number;
   readonly pasid: number;

@@ -2,9 +2,10 @@
  * A guest's stage-1 tables in its own memory, written entry by entry with the bits typed here:
  * independent of what the simulated host and the walker know.
  */
+import { PAGE_BYTES } from '../../src/base/page.js';
 import type { ArrayMemory } from '../../src/memory/array.js';
 
-export type StageOneFormat = 'vtd' | 'arm';
+type StageOneFormat = 'vtd' | 'arm';
 
 /** Hands out zeroed pages of guest memory, upwards. */
 export class GuestPages {
@@ -14,7 +15,7 @@ export class GuestPages {
   }
 
   take(pages = 1): number {
-    const bytes = pages * 4096;
+    const bytes = pages * PAGE_BYTES;
     const start = Math.ceil(this.#next / bytes) * bytes;
     this.#next = start + bytes;
     return start;

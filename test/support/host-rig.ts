@@ -2,7 +2,9 @@
  * A simulated host with guests whose memory a test looks at, and completions that it sees one by
  * one.
  */
+
 import type { Container, HostKind } from '../../src/assignment/request.js';
+import { PAGE_BYTES } from '../../src/base/page.js';
 import type {
   HostFault,
   HostInvalidations,
@@ -102,7 +104,7 @@ export class RigGuest {
    * addresses.
    */
   mapAll(space: number): void {
-    const outcome = this.map(space, 0, 0, GUEST_BYTES / 4096);
+    const outcome = this.map(space, 0, 0, GUEST_BYTES / PAGE_BYTES);
     if (outcome.code !== 'OK') throw new Error(outcome.text);
   }
 

@@ -14,7 +14,7 @@ export const IOVA = 0x40_0000;
 /** StreamID that the guest gives its device. */
 export const GUEST_SID = 0x18;
 
-export interface Case {
+interface Case {
   readonly name: string;
   readonly kind: 'smmuv3' | 'vtd2' | 'vtd3';
   readonly device: 'vf' | 'mdev';

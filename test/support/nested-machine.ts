@@ -13,7 +13,7 @@ import type { NestingEvent } from '../../src/nesting/operations.js';
 import { HostPasids } from '../../src/nesting/pasids.js';
 import { LocalMachine, newResult } from './local-machine.js';
 
-export interface NestedMachineOptions {
+interface NestedMachineOptions {
   readonly host: SimHost;
   readonly name: string;
   readonly memory: GuestMemory;

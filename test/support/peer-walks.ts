@@ -1,4 +1,5 @@
 /** A peer that walks tables itself, as the bridge does: what it was told, and what it finds. */
+import { PAGE_BYTES } from '../../src/base/page.js';
 import type { Iommu } from '../../src/device/iommu.js';
 import { noWalkTables, type WalkTables } from '../../src/device/tables.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
@@ -7,10 +8,10 @@ import { walk } from '../../src/walk/walk.js';
 import { big, highOf, lowOf } from '../walk/world.js';
 
 const DATA = 3;
-const PAGE = 4096n;
+const PAGE = BigInt(PAGE_BYTES);
 
 /** What may be cached of a block. */
-export interface PeerBlock {
+interface PeerBlock {
   readonly input: bigint;
   readonly output: bigint;
   readonly log2Size: number;

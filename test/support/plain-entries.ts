@@ -7,12 +7,12 @@ import { ANY } from '../../src/base/ids.js';
 import type { Dropped } from '../../src/sim/sim-iotlb.js';
 
 /** What a plain entry does; undefined: it is not plain. */
-export type Effect =
+type Effect =
   | { readonly drops: Dropped }
   | { readonly stores: { readonly address: number; readonly value: number } }
   | Readonly<Record<never, never>>;
 
-export const EVERY = { first: 0n, end: 1n << 64n } as const;
+const EVERY = { first: 0n, end: 1n << 64n } as const;
 
 function bits(entry: bigint, msb: number, lsb: number): number {
   return Number((entry >> BigInt(lsb)) & ((1n << BigInt(msb - lsb + 1)) - 1n));

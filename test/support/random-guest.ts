@@ -2,6 +2,7 @@
  * A guest that maps, unmaps, attaches and does DMA at random, on either model, and what it can see
  * of its machine: the same seed is the same guest, wherever it runs.
  */
+import { PAGE_BYTES } from '../../src/base/page.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import type { Machine } from '../../src/sim/machine.js';
 import { SmmuDriver } from '../../src/sim/smmu-driver.js';
@@ -37,7 +38,7 @@ interface Space {
 }
 
 const WINDOW = 64;
-const PAGE = 4096n;
+const PAGE = BigInt(PAGE_BYTES);
 const RIDS = [0x10, 0x18, 0x20] as const;
 
 function vtdUnit(machine: Machine, rng: Rng, scalable: boolean): Unit {
@@ -111,7 +112,7 @@ function smmuUnit(machine: Machine, rng: Rng, messages: boolean): Unit {
 }
 
 /** What a guest has seen after one of its steps. */
-export interface Sight {
+interface Sight {
   readonly step: string;
   readonly registers: string;
   readonly status: readonly number[];
@@ -175,9 +176,9 @@ export class RandomGuest {
       case 0:
       case 1: {
         if (pages.some((page) => mapped.has(page))) return 'nothing';
-        const gpa = DATA + rng.below(1024) * 4096;
+        const gpa = DATA + rng.below(1024) * PAGE_BYTES;
         for (const page of pages) mapped.add(page);
-        space.map(input, gpa, count * 4096);
+        space.map(input, gpa, count * PAGE_BYTES);
         return `map ${space.name} ${first}+${count} to 0x${gpa.toString(16)}`;
       }
       case 2:
@@ -185,11 +186,11 @@ export class RandomGuest {
       case 4:
         for (const page of pages) mapped.delete(page);
         if (this.#forgets && rng.chance(0.3)) {
-          space.forget(input, count * 4096);
-          this.#owed.push({ space, input, bytes: count * 4096 });
+          space.forget(input, count * PAGE_BYTES);
+          this.#owed.push({ space, input, bytes: count * PAGE_BYTES });
           return `forget ${space.name} ${first}+${count}`;
         }
-        space.unmap(input, count * 4096);
+        space.unmap(input, count * PAGE_BYTES);
         return `unmap ${space.name} ${first}+${count}`;
       case 5: {
         const owed = this.#owed.shift();

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { NO_PASID } from '../../src/base/ids.js';
 import { ACCESS } from '../../src/device/iommu.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import { DmaDevice, pattern } from '../../src/sim/dma-device.js';
@@ -15,7 +16,6 @@ export const TABLES: DriverOptions['pages'] = [MIB, 16 * MIB];
 /** Where data lives. */
 export const DATA = 16 * MIB;
 export const RID = 0x0018;
-export const NO_PASID = -1;
 
 export type Options = Readonly<Record<string, string>>;
 

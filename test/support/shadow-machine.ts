@@ -1,17 +1,14 @@
+import { pageAt, pageOf } from '../../src/base/page.js';
 import type { ShadowEvent } from '../../src/events/events.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { Audit } from '../../src/shadow/audit/audit.js';
 import { SmmuCommands } from '../../src/shadow/audit/smmuv3.js';
 import { VtdCommands } from '../../src/shadow/audit/vtd.js';
-import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
+import { LAST_PAGE } from '../../src/shadow/pages.js';
 import { Shadow } from '../../src/shadow/shadow.js';
 import { SimContainer } from '../../src/sim/container.js';
 import { LocalMachine } from './local-machine.js';
 import { heard } from './spoil.js';
-
-export const NO_PASID = -1;
-
-const PAGE_BYTES = 4096;
 
 /** What is left of a host's batch, or of a TRACK: its words, and what to do with the answer. */
 interface Sent {
@@ -111,7 +108,7 @@ export class ShadowMachine extends LocalMachine {
   trackStores(): void {
     this.shadow.track();
     this.ram.afterStore = (gpa, bytes) => {
-      if (!this.tracked.has(Math.floor(gpa / PAGE_BYTES))) return;
+      if (!this.tracked.has(pageAt(gpa))) return;
       this.trapped++;
       this.#notices.push(gpa, bytes);
       if (this.#meanwhile) return;

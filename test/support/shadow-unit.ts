@@ -1,11 +1,12 @@
 /** A shadow without a session: tables in an array, and a host that says what it was asked for. */
 import { ANY } from '../../src/base/ids.js';
+import { PAGE_BYTES, pageHi, pageLo, pageOf } from '../../src/base/page.js';
 import { THROUGH } from '../../src/device/tables.js';
 import type { ShadowEvent } from '../../src/events/events.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import type { DeviceSpace } from '../../src/shadow/device-space.js';
 import { OPERATION_WORDS } from '../../src/shadow/operations.js';
-import { LAST_PAGE, pageOf } from '../../src/shadow/pages.js';
+import { LAST_PAGE } from '../../src/shadow/pages.js';
 import { Shadow, type ShadowedModel } from '../../src/shadow/shadow.js';
 import type { PageTableFormat } from '../../src/spec/pagetable/format.js';
 import { vtdFirstStage, vtdSecondStage } from '../../src/spec/pagetable/vtd.js';
@@ -42,7 +43,7 @@ function describeOperation(words: Uint32Array, at: number): string {
 }
 
 /** The pages of a TRACK: `+` and the page for one that begins, `-` for one that ends. */
-export function describeTrack(words: Uint32Array): string[] {
+function describeTrack(words: Uint32Array): string[] {
   const pages: string[] = [];
   for (let at = 0; at < words.length; at += TRACK_WORDS) {
     pages.push(`${words[at] % 2 === 1 ? '+' : '-'}${pageOf(words[at], words[at + 1]).toString(16)}`);
@@ -81,7 +82,7 @@ export class Bench {
   };
 
   constructor(tables = 65536) {
-    this.shadow = new Shadow(this.memory, (event) => this.events.push(event), tables * 4096);
+    this.shadow = new Shadow(this.memory, (event) => this.events.push(event), tables * PAGE_BYTES);
     this.shadow.ramAdded(1, DATA, 2 ** 34, false, this.model);
   }
 
@@ -121,7 +122,7 @@ export class Bench {
 
   invalidate(first = 0, pages = 0): string[] {
     const scope = { space: 1, sub: ANY, rid: ANY, pasid: ANY };
-    const address = { lo: (first % 2 ** 20) * 4096, hi: Math.floor(first / 2 ** 20) };
+    const address = { lo: pageLo(first), hi: pageHi(first) };
     this.shadow.markStale(
       { ...scope, ...address, log2Size: pages === 0 ? 64 : 12 + Math.log2(pages) },
       this.model,
@@ -133,7 +134,7 @@ export class Bench {
   map(page: number, out: number, pages = 1, rights = RW, level = 1): void {
     const size = 2 ** (9 * (level - 1));
     for (let n = 0; n < pages; n += size) {
-      const value = BigInt(out + n) * 4096n + BigInt(rights) + (level > 1 ? 1n << 7n : 0n);
+      const value = BigInt((out + n) * PAGE_BYTES) + BigInt(rights) + (level > 1 ? 1n << 7n : 0n);
       this.memory.poke(this.entry(page + n, level), value);
     }
   }
@@ -151,12 +152,12 @@ export class Bench {
       const value = this.memory.peek(entry) as bigint;
       if (value === 0n) {
         this.memory.poke(entry, BigInt(this.#next) + 7n);
-        this.#next += 4096;
+        this.#next += PAGE_BYTES;
       }
       table = Number((this.memory.peek(entry) as bigint) & 0xffff_f000n);
     }
   }
 }
 
-export const OUT = DATA / 4096;
+export const OUT = DATA / PAGE_BYTES;
 export const out = (page: number): string => (OUT + page).toString(16);

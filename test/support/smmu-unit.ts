@@ -2,7 +2,9 @@
  * An SMMUv3 with array memory and outputs that record what they are told: for the model's unit
  * tests.
  */
+
 import { NO_PASID } from '../../src/base/ids.js';
+import { PAGE_BYTES } from '../../src/base/page.js';
 import {
   type InvalidateScope,
   type Iommu,
@@ -79,7 +81,7 @@ export const AP_READ_ONLY = 1n << 7n;
 export const S1_LEAF = PAGE | AF | NG | AP_USER;
 export const S2_LEAF = PAGE | AF | (3n << 6n);
 
-export type Fields = Readonly<Record<string, number>>;
+type Fields = Readonly<Record<string, number>>;
 
 /** What a translation came to. */
 export interface Answer {
@@ -93,7 +95,7 @@ export interface Answer {
 }
 
 /** A whole answer; `output` is that of the span. */
-export interface Outcome {
+interface Outcome {
   readonly status: number;
   readonly stall: number;
   readonly output: bigint;
@@ -103,7 +105,7 @@ export interface Outcome {
 }
 
 /** A recorded event: its name, and those fields that are not zero. */
-export interface Recorded {
+interface Recorded {
   readonly name: string;
   readonly [field: string]: number | string | bigint;
 }
@@ -111,7 +113,7 @@ export interface Recorded {
 export class TestSmmu {
   readonly memory = new ArrayMemory([
     { base: 0, bytes: RAM_BYTES },
-    { base: ROM, bytes: 4096, writable: false },
+    { base: ROM, bytes: PAGE_BYTES, writable: false },
   ]);
   readonly registers = new Uint32Array(SMMU_REGISTER_BYTES / 4);
   readonly invalidations: InvalidateScope[] = [];
@@ -146,7 +148,7 @@ export class TestSmmu {
 
   /** Fresh zeroed pages of RAM, aligned to their size. */
   page(count = 1): number {
-    const bytes = count * 4096;
+    const bytes = count * PAGE_BYTES;
     const page = Math.ceil(this.#nextPage / bytes) * bytes;
     this.#nextPage = page + bytes;
     return page;

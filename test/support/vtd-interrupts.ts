@@ -13,7 +13,7 @@ import { descriptor, TestMachine } from './vtd-unit.js';
 export const TABLE = 0x2_0000;
 
 /** What a message became. */
-export interface Delivered {
+interface Delivered {
   readonly ok: boolean;
   readonly lo: number;
   readonly hi: number;

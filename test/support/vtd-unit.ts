@@ -3,6 +3,7 @@
  */
 
 import { NO_PASID } from '../../src/base/ids.js';
+import { PAGE_BYTES } from '../../src/base/page.js';
 import {
   type InvalidateScope,
   MAX_SPANS,
@@ -57,7 +58,7 @@ export interface Answer {
 }
 
 /** One fault recording register with F set. */
-export interface Fault {
+interface Fault {
   readonly index: number;
   readonly reason: number;
   readonly sid: number;
@@ -107,7 +108,7 @@ export class TestMachine {
   /** A fresh zeroed page of RAM. */
   page(): number {
     const page = this.#nextPage;
-    this.#nextPage += 4096;
+    this.#nextPage += PAGE_BYTES;
     return page;
   }
 
@@ -184,7 +185,7 @@ export class TestMachine {
   submit(...descriptors: readonly ArrayLike<number>[]): void {
     const wide = IQA_REG.get.DW(this.registers, IQA_REG.offset >> 2) === 1;
     const bytes = wide ? 32 : 16;
-    const size = 4096 * 2 ** IQA_REG.get.QS(this.registers, IQA_REG.offset >> 2);
+    const size = PAGE_BYTES * 2 ** IQA_REG.get.QS(this.registers, IQA_REG.offset >> 2);
     const base = IQA_REG.get.IQA(this.registers, IQA_REG.offset >> 2);
     for (const words of descriptors) {
       this.store(

@@ -10,7 +10,7 @@ import { MappedMemory } from '../../src/memory/mapped.js';
 import { AssignedHost } from '../../src/sim/assigned-host.js';
 import { SimVm } from '../../src/sim/vm.js';
 
-export interface WiredMachineOptions {
+interface WiredMachineOptions {
   readonly socket: string;
   readonly host: SimHost;
   readonly name: string;

@@ -7,7 +7,7 @@
 
 import type { Range, Ranges } from './smmuv3-registers.js';
 
-export interface QueueFacts {
+interface QueueFacts {
   /** Opcode or event number. */
   readonly number: number;
   readonly fields: Ranges;

@@ -22,7 +22,7 @@
 export type Range = readonly [msb: number, lsb: number];
 export type Ranges = { readonly [name: string]: Range };
 
-export interface RegisterFacts {
+interface RegisterFacts {
   readonly offset: number;
   readonly width: 32 | 64;
   readonly fields: Ranges;

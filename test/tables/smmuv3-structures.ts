@@ -5,7 +5,7 @@
 
 import type { Range, Ranges } from './smmuv3-registers.js';
 
-export interface StructureFacts {
+interface StructureFacts {
   readonly bytes: number;
   readonly fields: Ranges;
 }

@@ -2,7 +2,7 @@
 
 import type { Range, Ranges } from './vtd-registers.js';
 
-export interface StructureFacts {
+interface StructureFacts {
   readonly bytes: number;
   readonly fields: Ranges;
 }

@@ -8,7 +8,7 @@ const SILENCE_MS = 600_000;
 const PROGRESS_MS = 60_000;
 
 /** The lines that level 1 and level 2 print for us: [who, what, fields]. */
-export function parseLine(line) {
+function parseLine(line) {
   const match = /VIOMMU-(L1|GUEST): (\S+) ?(.*)$/.exec(line);
   if (match === null) return undefined;
   const [, who, what, rest] = match;

@@ -21,7 +21,7 @@ export interface Rules {
   readonly writeProtect: boolean;
 }
 
-export type Outcome =
+type Outcome =
   | 'OK'
   | 'ADDRESS_SIZE'
   | 'NOT_PRESENT'

@@ -38,7 +38,7 @@ export type VmsaOutcome =
   | 'STAGE2_ON_FETCH'
   | 'STAGE2';
 
-export interface VmsaRights {
+interface VmsaRights {
   read: boolean;
   write: boolean;
   execute: boolean;

@@ -63,7 +63,7 @@ function startLevels(rules: VmsaRules): number[] {
   return levels;
 }
 
-export function caseOf(rules: VmsaRules): VmsaCase {
+function caseOf(rules: VmsaRules): VmsaCase {
   const common = {
     granule: PAGE_BITS[rules.granule] as Granule,
     inputBits: rules.inputBits,

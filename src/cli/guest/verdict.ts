@@ -14,7 +14,7 @@ export interface GuestVerdict {
   readonly bytesMoved: number;
 }
 
-export interface DiskResult {
+interface DiskResult {
   readonly job: string;
   readonly disk: string;
   readonly bytes: number;
@@ -24,7 +24,7 @@ export interface DiskResult {
   readonly readSeconds: number;
 }
 
-export interface NetResult {
+interface NetResult {
   readonly direction: string;
   readonly bytes: number;
   readonly md5: string;

@@ -13,7 +13,7 @@ const OVFLG = 1 << EVENTQ_PROD.fields.OVFLG.lsb;
  * Which queue: its registers (base, and the indexes on page 1), its enable in CR0 and its bit in
  * GERROR.
  */
-export interface OutputQueuePlace {
+interface OutputQueuePlace {
   readonly base: number;
   readonly prod: number;
   readonly cons: number;

@@ -2,6 +2,7 @@
  * Which encodings of commands the peer may carry out itself: they concern cached translations and
  * nothing else. IHI 0070 §4.4, §4.7.3.
  */
+import { PAGE_LOG2 } from '../../base/page.js';
 import { CMD, CMD_SYNC, CMD_TLBI, CS, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
 import { PLAIN, PLAIN_KIND, Plain } from '../peer-queue.js';
 import type { SmmuConfig } from './config.js';
@@ -40,9 +41,9 @@ export function plainBlocks(opcode: number): Describe {
     return opcode === CMD.TLBI_NH_VA ? command.field(PLAIN.SUB, 'ASID') : command.rare();
   };
   return (config) => {
-    if (!config.rangeInvalidation) return [at(make(config), 12)];
+    if (!config.rangeInvalidation) return [at(make(config), PAGE_LOG2)];
     return TLBI_TG_GRANULE.map((granule, tg) => {
-      if (granule === 0) return at(make(config).is('TG', tg), 12);
+      if (granule === 0) return at(make(config).is('TG', tg), PAGE_LOG2);
       const range = make(config).field(PLAIN.NUMBER, 'NUM').field(PLAIN.SCALE, 'SCALE');
       range
         .is('TG', tg)

@@ -44,7 +44,7 @@ interface Slot {
 }
 
 /** A stalled transaction, for people. */
-export interface StalledTransaction {
+interface StalledTransaction {
   readonly stag: number;
   readonly state: 'waits for the Event queue' | 'recorded' | 'follows another one';
   readonly sid: number;

@@ -15,8 +15,8 @@ import type { VtdPagingCapabilities } from '../../spec/pagetable/vtd.js';
 import { CAP_REG, ECAP_REG, FRCD_OFFSET, IOTLB_OFFSET, VER_REG } from '../../spec/vtd/registers.js';
 
 /** How long the model's caches keep their entries. ARCHITECTURE.md, Models */
-export const CACHE_POLICY = { FAITHFUL: 'faithful', NONE: 'none', HOSTILE: 'hostile' } as const;
-export type CachePolicy = (typeof CACHE_POLICY)[keyof typeof CACHE_POLICY];
+const CACHE_POLICY = { FAITHFUL: 'faithful', NONE: 'none', HOSTILE: 'hostile' } as const;
+type CachePolicy = (typeof CACHE_POLICY)[keyof typeof CACHE_POLICY];
 
 export interface VtdConfig {
   readonly cachingMode: boolean;

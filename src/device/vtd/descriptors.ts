@@ -72,7 +72,7 @@ interface DescriptorRow {
 }
 
 /** A descriptor as one unit has it. */
-export interface Descriptor extends DescriptorRow {
+interface Descriptor extends DescriptorRow {
   readonly reserved: Uint32Array;
 }
 

@@ -3,6 +3,7 @@
  * and nothing else. VT-d §6.5.2.3, §6.5.2.4, §6.5.2.9. Global IOTLB invalidations are rare, and
  * left out.
  */
+import { PAGE_LOG2, PAGE_OFFSET } from '../../base/page.js';
 import {
   DESCRIPTOR,
   INV_WAIT_DSC,
@@ -15,7 +16,7 @@ import { PLAIN, PLAIN_KIND, Plain } from '../peer-queue.js';
 import type { VtdConfig } from './config.js';
 
 /** Address bits of a page: 31:12, in the low word. */
-const PAGE = 0xffff_f000;
+const PAGE = ~PAGE_OFFSET >>> 0;
 /** A larger mask of a P_IOTLB descriptor means every address, and stays the queue's. */
 const MOST_MASK = 51;
 
@@ -33,7 +34,7 @@ export function plainIotlb(config: VtdConfig, scalable: boolean): readonly Plain
   const pages = iotlb(IOTLB_GRANULARITY.PAGE);
   const most = config.maximumAddressMask;
   if (scalable) pages.blocks(64, 'AM', most);
-  else pages.blocks(12, 'AM', most).address(PAGE, 0xffff_ffff);
+  else pages.blocks(PAGE_LOG2, 'AM', most).address(PAGE, 0xffff_ffff);
   return [pages, iotlb(IOTLB_GRANULARITY.DOMAIN).rare()];
 }
 
@@ -46,7 +47,7 @@ export function plainPasidIotlb(): readonly Plain<string>[] {
       .field(PLAIN.SPACE, 'DID')
       .field(PLAIN.SUB, 'PASID');
   return [
-    pasid(P_IOTLB_GRANULARITY.PAGE).blocks(12, 'AM', MOST_MASK).address(PAGE, 0xffff_ffff),
+    pasid(P_IOTLB_GRANULARITY.PAGE).blocks(PAGE_LOG2, 'AM', MOST_MASK).address(PAGE, 0xffff_ffff),
     pasid(P_IOTLB_GRANULARITY.PASID),
   ];
 }

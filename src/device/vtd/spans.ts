@@ -20,7 +20,7 @@ export function inInterruptRange(lo: number, hi: number): boolean {
  * True when the aligned block of 2^log2 bytes that contains the address overlaps the interrupt
  * address range.
  */
-export function blockMeetsInterruptRange(lo: number, hi: number, log2: number): boolean {
+function blockMeetsInterruptRange(lo: number, hi: number, log2: number): boolean {
   if (log2 <= INTERRUPT_LOG2) return inInterruptRange(lo, hi);
   if (log2 >= 64) return true;
   if (log2 > 32) return hi >>> (log2 - 32) === 0;

@@ -17,7 +17,7 @@ import { OK } from './lookup.js';
 import { walkReason } from './reasons.js';
 
 /** Whose address is translated: what of a request the IOTLB is tagged with. */
-export interface Asked {
+interface Asked {
   readonly rid: number;
   readonly pasid: number;
   readonly lo: number;

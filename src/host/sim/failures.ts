@@ -1,7 +1,7 @@
 /** Failures on demand: the nth operation of a kind fails, or invalidations get lost. */
 import { HostError, type HostErrorName } from '../host-errors.js';
 
-export type FailureKind = 'map' | 'unmap' | 'attach' | 'invalidate' | 'pasid';
+type FailureKind = 'map' | 'unmap' | 'attach' | 'invalidate' | 'pasid';
 
 interface Armed {
   after: number;

@@ -2,6 +2,7 @@
  * Mappings of guest memory for devices, in the tables of one or more domains: what a container and
  * an IOAS are.
  */
+import { pageAt } from '../../base/page.js';
 import { HostError } from '../host-errors.js';
 import type { MapChanges, PageRange } from '../port.js';
 import type { HostDriver } from './driver.js';
@@ -13,7 +14,7 @@ import { type MappedRange, RangeMap } from './range-map.js';
 /** Ranges that one flush names; when there are more, everything is flushed at once. */
 const MOST_FLUSHES = 32;
 
-export interface SpaceLimits {
+interface SpaceLimits {
   /** Mappings at a time. */
   readonly mappings: number;
   /** Pages pinned at a time, each mapping counted. */
@@ -124,7 +125,7 @@ export class AddressSpace {
   }
 
   #enter(domain: PagingDomain, { page, pages, guestPage, rights }: MappedRange): void {
-    domain.table.map(page, this.#window.base / 4096 + guestPage, pages, rights);
+    domain.table.map(page, pageAt(this.#window.base) + guestPage, pages, rights);
   }
 
   /** Takes mappings out of the map; the tables follow in {@link release}. */

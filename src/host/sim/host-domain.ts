@@ -20,7 +20,7 @@ export function isOf(endpoint: Endpoint, rid: number, pasids: readonly number[] 
 }
 
 /** Where a domain is attached. */
-export class Endpoints {
+class Endpoints {
   readonly #byKey = new Map<number, Endpoint>();
 
   get size(): number {

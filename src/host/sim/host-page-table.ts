@@ -1,6 +1,7 @@
 /**
  * Page tables of the simulated host's kernel: real entries in real pages, largest possible blocks.
  */
+import { PAGE_BYTES, PAGE_OFFSET } from '../../base/page.js';
 import type { PhysicalAddress } from '../../base/u64.js';
 import { highHalf, join } from '../../base/u64.js';
 import type { TableEncoding } from './encodings.js';
@@ -11,7 +12,7 @@ const LEVELS = 4;
 /** Pages that an entry of a level maps, from level 1 at index 1. */
 const SPAN = [0, 1, ENTRIES, ENTRIES ** 2, ENTRIES ** 3] as const;
 const LARGEST_LEAF = 3;
-const ADDRESS_LO = -4096;
+const ADDRESS_LO = ~PAGE_OFFSET;
 const ADDRESS_HI = 0xffff;
 
 /** Input addresses: 48 bits, in pages. */
@@ -100,7 +101,7 @@ export class HostPageTable {
       }
     }
     const bits = (leaf === 1 ? this.encoding.page : this.encoding.block)[rights] as number;
-    const address = hostPage * 4096;
+    const address = hostPage * PAGE_BYTES;
     this.#memory.store64(entryOf(table, leaf, page), (address % 2 ** 32) | bits, highHalf(address));
     this.#count(table, 1);
   }

@@ -3,12 +3,12 @@
  * with guest-physical address 0. No guest-physical address is a host-physical one, so a missing
  * translation shows.
  */
+import { PAGE_BYTES } from '../../base/page.js';
 import type { PhysicalAddress } from '../../base/u64.js';
 import { ArrayMemory } from '../../memory/array.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { HostError } from '../host-errors.js';
 
-const PAGE = 4096;
 /** Tables stand here: below 2 GiB, where addresses are small integers. */
 const POOL_BASE = 0x4000_0000;
 /** Guest windows begin here, one every so many bytes. */
@@ -18,7 +18,7 @@ const MOST_ORDER = 10;
 /**
  * What a table page is for: structures that exist as long as the machine, or tables of assignments.
  */
-export type PageUse = 'fixed' | 'tables';
+type PageUse = 'fixed' | 'tables';
 
 /** Pages for tables, in naturally aligned blocks of 2^order pages. */
 class HostTablePool {
@@ -42,10 +42,10 @@ class HostTablePool {
     if (use === 'tables' && this.used.tables + pages > this.tableLimit) throw shortage(pages);
     let block = this.#free[order]?.pop();
     if (block === undefined) {
-      const start = Math.ceil(this.#fresh / (pages * PAGE)) * pages * PAGE;
-      if (start + pages * PAGE > this.end) throw shortage(pages);
-      for (let page = this.#fresh; page < start; page += PAGE) this.#free[0]?.push(page);
-      this.#fresh = start + pages * PAGE;
+      const start = Math.ceil(this.#fresh / (pages * PAGE_BYTES)) * pages * PAGE_BYTES;
+      if (start + pages * PAGE_BYTES > this.end) throw shortage(pages);
+      for (let page = this.#fresh; page < start; page += PAGE_BYTES) this.#free[0]?.push(page);
+      this.#fresh = start + pages * PAGE_BYTES;
       block = start;
     }
     this.used[use] += pages;
@@ -55,7 +55,7 @@ class HostTablePool {
   /** Gives a block back; it is zeroed now, so that nothing of it can be used by mistake. */
   give(use: PageUse, block: PhysicalAddress, order = 0): void {
     const pages = 2 ** order;
-    for (let at = block; at < block + pages * PAGE; at += 8) this.memory.store64(at, 0, 0);
+    for (let at = block; at < block + pages * PAGE_BYTES; at += 8) this.memory.store64(at, 0, 0);
     this.used[use] -= pages;
     this.#free[order]?.push(block);
   }
@@ -80,13 +80,13 @@ export class GuestWindow {
   }
 
   get end(): number {
-    return this.base + this.pages * PAGE;
+    return this.base + this.pages * PAGE_BYTES;
   }
 
   /** Throws {@link HostError} NOT_MEMORY unless every page of the range is memory. */
   check(page: number, pages: number): void {
     const inside = page >= 0 && page + pages <= this.pages;
-    if (!inside || !this.memory.contains(page * PAGE, pages * PAGE)) {
+    if (!inside || !this.memory.contains(page * PAGE_BYTES, pages * PAGE_BYTES)) {
       throw new HostError('NOT_MEMORY', `${pages} pages at guest page 0x${page.toString(16)}`);
     }
   }
@@ -125,7 +125,7 @@ export class HostMemory implements GuestMemory {
   addGuest(memory: GuestMemory, bytes: number): GuestWindow {
     const base = WINDOW_BYTES * (this.windows.length + 1);
     if (bytes > WINDOW_BYTES) throw new Error(`a guest of ${bytes} bytes`);
-    const window = new GuestWindow(base, Math.ceil(bytes / PAGE), memory);
+    const window = new GuestWindow(base, Math.ceil(bytes / PAGE_BYTES), memory);
     this.windows.push(window);
     return window;
   }

@@ -2,6 +2,7 @@
 
 import type { DeviceKind } from '../../assignment/request.js';
 import { NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES } from '../../base/page.js';
 import { belowHi, belowLo, join } from '../../base/u64.js';
 import { ACCESS } from '../../device/iommu.js';
 import type { HostDevice } from '../port.js';
@@ -9,7 +10,7 @@ import type { Endpoint } from './host-domain.js';
 import { newResult } from './unit.js';
 
 /** How a transfer ended. */
-export interface HostDmaResult {
+interface HostDmaResult {
   /** Bytes moved. */
   readonly done: number;
   /** Address that was refused, low and high half; undefined when all went well. */
@@ -43,8 +44,6 @@ export interface SimPageRequest {
   readonly group: number;
   readonly last: boolean;
 }
-
-const PAGE = 4096;
 
 export class SimDevice {
   readonly #bus: DeviceBus;
@@ -114,7 +113,7 @@ export class SimDevice {
       // One request never crosses a page, so that every page is looked up as on a bus.
       const atLo = (lo + done) >>> 0;
       const atHi = (hi + Math.floor(((lo >>> 0) + done) / 2 ** 32)) >>> 0;
-      const length = Math.min(bytes - done, PAGE - (atLo % PAGE));
+      const length = Math.min(bytes - done, PAGE_BYTES - (atLo % PAGE_BYTES));
       const result = this.#result;
       if (!this.#bus.translate(this, endpoint, access, atLo, atHi, result))
         return { done, failedAt: [atLo, atHi] };

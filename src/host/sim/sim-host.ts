@@ -2,9 +2,11 @@
  * A simulated host: physical memory, an IOMMU with its driver, functions behind it, and the guests
  * that these are assigned to. ARCHITECTURE.md, Hosts.
  */
+
 import { NO_PASID_FOR_YOU, ParentPasids, type PasidOwner } from '../../assignment/parent-pasids.js';
 import type { Container, HostKind } from '../../assignment/request.js';
 import { NO_PASID } from '../../base/ids.js';
+import { pageAt } from '../../base/page.js';
 import { PAGE_RESPONSE, type TranslateResult } from '../../device/iommu.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { HostError } from '../host-errors.js';
@@ -21,7 +23,7 @@ import { Type1Kernel } from './type1.js';
 import { HostVtd2Driver } from './vtd2-driver.js';
 import { HostVtd3Driver } from './vtd3-driver.js';
 
-export interface SimHostOptions {
+interface SimHostOptions {
   readonly kind: HostKind;
   /** Bytes for tables; whole pages. */
   readonly tableBytes?: number;
@@ -29,7 +31,7 @@ export interface SimHostOptions {
   readonly firstDevice?: number;
 }
 
-export interface SimGuestOptions {
+interface SimGuestOptions {
   readonly name: string;
   readonly memory: GuestMemory;
   /** End of its guest-physical addresses. */
@@ -294,7 +296,7 @@ export class SimHost implements GuestMachine, DeviceBus {
     if (window === undefined) this.violations.push(`${where}: no guest's memory`);
     else if (guest === undefined || window !== this.#windows.get(guest))
       this.violations.push(`${where}: another guest's memory`);
-    else if (!window.isPinned(Math.floor((hostAddress - window.base) / 4096))) {
+    else if (!window.isPinned(pageAt(hostAddress - window.base))) {
       this.violations.push(`${where}: memory that is not pinned`);
     }
   }

@@ -11,8 +11,10 @@
  * of their own, which is clean when it is given to others. Of guest tables only the guest knows
  * which of its ASIDs are still good, and has to say so whether or not they are in use.
  */
+
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES } from '../../base/page.js';
 import type { TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import { CMD, CMD_CFGI_CD, CMD_CFGI_CD_ALL, CMD_CFGI_STE, CMD_TLBI } from '../../spec/smmuv3/commands.js';
@@ -264,7 +266,7 @@ export class HostSmmuDriver implements HostDriver {
     } else {
       for (let at = page; at < page + pages; at++) {
         this.queues.push(
-          pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_VA, ASID: domain.tag, Address: at * 4096, Leaf: 1 }),
+          pack(CMD_TLBI, { Opcode: CMD.TLBI_NH_VA, ASID: domain.tag, Address: at * PAGE_BYTES, Leaf: 1 }),
         );
       }
     }

@@ -1,5 +1,7 @@
 /** What both generations of host VT-d units share. */
+
 import type { Level } from '../../assignment/request.js';
+import { PAGE_BYTES } from '../../base/page.js';
 import { HostError } from '../host-errors.js';
 import type { NestedTable, PageRange } from '../port.js';
 import { TABLE_PAGES } from './host-page-table.js';
@@ -35,6 +37,6 @@ export function alignedMask(page: number, pages: number, most: number): number |
 export function checkVtdTable(table: NestedTable): asserts table is NestedTable & { format: 'vtd' } {
   if (table.format !== 'vtd') throw new HostError('BAD_TABLE', 'a VT-d unit walks the tables of a VT-d unit');
   const { root } = table;
-  if (root % 4096 !== 0 || root < 0 || root >= 2 ** 48) throw new HostError('BAD_TABLE', 'FSPTPTR');
+  if (root % PAGE_BYTES !== 0 || root < 0 || root >= 2 ** 48) throw new HostError('BAD_TABLE', 'FSPTPTR');
   if (table.supervisor) throw new HostError('BAD_TABLE', 'SRE: no supervisor requests');
 }

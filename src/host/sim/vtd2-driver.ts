@@ -3,8 +3,10 @@
  * one SLPTPTR for the function, one NESTE for all its PASIDs, and PASID entries that hold a first
  * level and nothing else.
  */
+
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES, pageHi, pageLo, pageOf } from '../../base/page.js';
 import type { TranslateResult } from '../../device/iommu.js';
 import { pack, type Words } from '../../spec/define.js';
 import {
@@ -267,7 +269,7 @@ export class HostVtd2Driver implements HostDriver {
     const mask = alignedMask(page, pages, MOST_MASK);
     if (domain.level === 'second') {
       if (mask === undefined) iotlb.invalidateDomain(domain.tag);
-      else iotlb.invalidatePages(domain.tag, low(page), high(page), mask);
+      else iotlb.invalidatePages(domain.tag, pageLo(page), pageHi(page), mask);
       return;
     }
     for (const { rid, pasid } of domain.endpoints) this.#invalidatePasid(this.#entry(rid), pasid, page, mask);
@@ -289,7 +291,7 @@ export class HostVtd2Driver implements HostDriver {
         `PASID ${endpoint.pasid} of ${ridText(endpoint.rid)} is not nested`,
       );
     }
-    const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
+    const page = pageOf(words[at + 2] as number, words[at + 3] as number);
     const pages = words[at + 4] as number;
     const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MOST_MASK);
     this.#invalidatePasid(this.#entry(endpoint.rid), endpoint.pasid, page, mask);
@@ -359,7 +361,7 @@ export class HostVtd2Driver implements HostDriver {
   #showTable(entry: Entry, parent: PagingDomain): void {
     if (entry.shownIn === parent) return;
     this.#hideTable(entry);
-    parent.table.map(this.#tablePage(entry), entry.table / 4096, 2 ** TABLE_ORDER, RIGHTS.READ);
+    parent.table.map(this.#tablePage(entry), entry.table / PAGE_BYTES, 2 ** TABLE_ORDER, RIGHTS.READ);
     entry.shownIn = parent;
   }
 
@@ -407,7 +409,7 @@ export class HostVtd2Driver implements HostDriver {
       AW: AW.BITS_48,
       DID: this.#didOf(entry),
       PTS,
-      PASIDPTR: parent === undefined ? table : this.#tablePage(entry) * 4096,
+      PASIDPTR: parent === undefined ? table : this.#tablePage(entry) * PAGE_BYTES,
     });
   }
 
@@ -415,7 +417,7 @@ export class HostVtd2Driver implements HostDriver {
     const { iotlb } = this.unit;
     const did = this.#didOf(entry);
     if (mask === undefined) iotlb.invalidateTag(did, pasid);
-    else iotlb.invalidateTaggedPages(did, pasid, low(page), high(page), mask);
+    else iotlb.invalidateTaggedPages(did, pasid, pageLo(page), pageHi(page), mask);
   }
 }
 
@@ -423,6 +425,3 @@ function rootOf(domain: HostDomain): number {
   if (domain.kind === 'paging') return domain.table.root;
   return domain.stage1.format === 'vtd' ? domain.stage1.root : 0;
 }
-
-const low = (page: number): number => (page * 4096) | 0;
-const high = (page: number): number => Math.floor(page / 2 ** 20) | 0;

@@ -8,6 +8,7 @@
  */
 
 import { NO_PASID } from '../../base/ids.js';
+import { PAGE_OFFSET } from '../../base/page.js';
 import { belowHi, belowLo } from '../../base/u64.js';
 import { EntryCache, MISS } from '../../cache/entry-cache.js';
 import { Iotlb, STAGE } from '../../cache/iotlb.js';
@@ -178,7 +179,7 @@ export class Vtd2Unit {
       T1: (access & WRITE) === 0 ? 1 : 0,
       F: 1,
     }) as Uint32Array;
-    words[0] = lo & -4096;
+    words[0] = lo & ~PAGE_OFFSET;
     words[1] = hi;
     this.faults.push(words);
   }

@@ -5,8 +5,10 @@
  * attached, or nested, by itself; requests without PASID use the entry that RID_PASID names. There
  * is one PASID table for each function, and it is the host's.
  */
+
 import type { Level } from '../../assignment/request.js';
 import { NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES, pageHi, pageLo, pageOf } from '../../base/page.js';
 import type { TranslateResult } from '../../device/iommu.js';
 import { pack } from '../../spec/define.js';
 import {
@@ -195,7 +197,7 @@ export class HostVtd3Driver implements HostDriver {
         `PASID ${endpoint.pasid} of ${ridText(endpoint.rid)} is not nested`,
       );
     }
-    const page = Math.floor((words[at + 3] as number) * 2 ** 20 + (words[at + 2] as number) / 2 ** 12);
+    const page = pageOf(words[at + 2] as number, words[at + 3] as number);
     const pages = words[at + 4] as number;
     const mask = pages === ALL_PAGES ? undefined : alignedMask(page, pages, MAMV);
     this.#invalidatePasid(this.#idOf(endpoint, domain), entryIndex(endpoint), page, mask);
@@ -280,8 +282,8 @@ export class HostVtd3Driver implements HostDriver {
     const { G, DID } = P_IOTLB_INV_DSC.fields;
     words[0] = DESCRIPTOR.PASID_IOTLB | (granularity << G.lsb) | (did << DID.lsb);
     words[1] = pasid;
-    words[2] = whole ? 0 : mask + (page % 2 ** 20) * 4096;
-    words[3] = whole ? 0 : Math.floor(page / 2 ** 20);
+    words[2] = whole ? 0 : mask + pageLo(page);
+    words[3] = whole ? 0 : pageHi(page);
     this.#queue.push(words);
   }
 
@@ -289,7 +291,7 @@ export class HostVtd3Driver implements HostDriver {
     const fields =
       mask === undefined
         ? { G: IOTLB_GRANULARITY.DOMAIN }
-        : { G: IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * 4096 };
+        : { G: IOTLB_GRANULARITY.PAGE, AM: mask, ADDR: page * PAGE_BYTES };
     this.#queue.push(pack(IOTLB_INV_DSC, { TypeLow: DESCRIPTOR.IOTLB, DID, ...fields }));
   }
 

@@ -2,6 +2,7 @@
  * Invalidation queue and fault records of the host's VT-d unit, as its kernel drives them. VT-d
  * §6.5.2, §7.2.
  */
+import { PAGE_BYTES } from '../../base/page.js';
 import { pack } from '../../spec/define.js';
 import { DESCRIPTOR, INV_WAIT_DSC } from '../../spec/vtd/descriptors.js';
 import {
@@ -18,7 +19,7 @@ import type { HostUnit } from './unit.js';
 
 /** 256-bit descriptors, in one page. */
 const DESCRIPTOR_BYTES = 32;
-const ENTRIES = 4096 / DESCRIPTOR_BYTES;
+const ENTRIES = PAGE_BYTES / DESCRIPTOR_BYTES;
 const DONE = 1;
 const FAULT_BIT = 2 ** 31;
 
@@ -53,7 +54,7 @@ export class VtdQueue {
   /** Puts a descriptor on the queue; it takes effect at the next {@link sync} at the latest. */
   push(words: ArrayLike<number>): void {
     this.#store(words);
-    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % 4096;
+    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % PAGE_BYTES;
     // The queue is full when one more would meet the head.
     if (++this.#outstanding === ENTRIES - 2) this.sync();
   }
@@ -62,7 +63,7 @@ export class VtdQueue {
   sync(): void {
     this.#memory.store32(this.#status, 0);
     this.#store(this.#wait);
-    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % 4096;
+    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % PAGE_BYTES;
     this.#outstanding = 0;
     this.#unit.write64(IQT_REG.offset, this.#tail);
     this.#memory.load32(this.#status);

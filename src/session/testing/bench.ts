@@ -21,7 +21,7 @@ export interface Sent {
 
 const NO_REMOTE: RemoteAccess = { found: 0, read: () => false, write: () => false, cas: () => false };
 
-export interface BenchOptions {
+interface BenchOptions {
   readonly models?: ModelFactory;
   readonly access?: RemoteAccess;
   readonly fileBytes?: number;

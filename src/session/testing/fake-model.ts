@@ -3,8 +3,10 @@
  * written, an identity translation that can be revoked, and a completion that is published only
  * when nothing is pending.
  */
+
 import { CodedError } from '../../base/errors.js';
 import { ANY, NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES, PAGE_OFFSET } from '../../base/page.js';
 import { type ModelCounters, zeroCounters } from '../../device/counters.js';
 import {
   ACCESS,
@@ -18,8 +20,9 @@ import {
   type TranslateRequest,
   type TranslateResult,
 } from '../../device/iommu.js';
+import type { ModelPorts } from '../../device/models.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import type { ModelFactory, ModelPorts } from '../ports.js';
+import type { ModelFactory } from '../ports.js';
 
 /** Byte offsets of the registers that do something; all others just store. */
 export const FAKE = {
@@ -121,15 +124,18 @@ export class FakeModel implements Iommu {
       });
       return;
     }
-    const page = (request.lo & ~0xfff) >>> 0;
-    const offset = (this.#registers[FAKE.OFFSET / 4] as number) * 4096;
+    const page = (request.lo & ~PAGE_OFFSET) >>> 0;
+    const offset = (this.#registers[FAKE.OFFSET / 4] as number) * PAGE_BYTES;
     result.status = TRANSLATE_STATUS.OK;
     result.count = 2;
     result.spans.set(
       [page, request.hi, (page + offset) >>> 0, request.hi, 12, ACCESS.READ | ACCESS.WRITE],
       0,
     );
-    result.spans.set([(page + 4096) >>> 0, request.hi, (page + 4096 + offset) >>> 0, request.hi, 12, 3], 6);
+    result.spans.set(
+      [(page + PAGE_BYTES) >>> 0, request.hi, (page + PAGE_BYTES + offset) >>> 0, request.hi, 12, 3],
+      6,
+    );
   }
 
   acknowledged(): void {
@@ -160,7 +166,7 @@ export class FakeModel implements Iommu {
         sub: ANY,
         rid: ANY,
         pasid: NO_PASID,
-        lo: i * 4096,
+        lo: i * PAGE_BYTES,
         hi: 0,
         log2Size: 12,
       });

@@ -4,6 +4,7 @@
  * needed.)
  */
 import { ANY } from '../../base/ids.js';
+import { pageOf } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_COMMAND, CMD, CMD_TLBI, COMMAND_BYTES, TLBI_TG_GRANULE } from '../../spec/smmuv3/commands.js';
 import {
@@ -21,7 +22,6 @@ import {
   STRTAB_FMT,
 } from '../../spec/smmuv3/registers.js';
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { pageOf } from '../pages.js';
 import { type Asked, asked, type GuestCommands, Ring, type TagPair } from './commands.js';
 
 const NOTHING: readonly Asked[] = [];
@@ -149,7 +149,7 @@ function commandAsks(order: number, words: Uint32Array): Asked | undefined {
       return asked(order, { space });
     case CMD.TLBI_NH_VAA:
     case CMD.TLBI_S2_IPA: {
-      const first = pageOf(words[2] & ~0xfff, words[3]);
+      const first = pageOf(words[2], words[3]);
       return asked(order, { space, first, last: first + pagesOf(words) - 1 });
     }
     default:

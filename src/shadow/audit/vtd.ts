@@ -1,6 +1,7 @@
 /** Commands and structures of a VT-d guest. VT-d §6.5, §9. */
 
-import { NO_PASID } from '../../base/ids.js';
+import { ANY, NO_PASID } from '../../base/ids.js';
+import { PAGE_BYTES, PAGE_OFFSET, pageOf } from '../../base/page.js';
 import { join } from '../../base/u64.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import {
@@ -35,10 +36,8 @@ import {
   PASID_TABLE_ENTRY,
   SM_CONTEXT_ENTRY,
 } from '../../spec/vtd/structures.js';
-import { pageOf } from '../pages.js';
 import { type Asked, asked, blockOf, type GuestCommands, Ring, type TagPair } from './commands.js';
 
-const PAGE_BYTES = 4096;
 const PRESENT = 1;
 /** Bits 51:12 of an entry's pointer. */
 const POINTER_HI = 0xfffff;
@@ -178,7 +177,7 @@ export class VtdCommands implements GuestCommands {
     const space = get.DID(words);
     if (get.IIRG(words) === IOTLB_GRANULARITY.GLOBAL) return [asked(0)];
     if (get.IIRG(words) === IOTLB_GRANULARITY.DOMAIN) return [asked(0, { space })];
-    const page = pageOf(this.#address[0] & ~0xfff, this.#address[1]);
+    const page = pageOf(this.#address[0], this.#address[1]);
     return [asked(0, { space, ...blockOf(page, IVA_REG.get.AM(this.#address)) })];
   }
 
@@ -187,13 +186,13 @@ export class VtdCommands implements GuestCommands {
   }
 
   #pointer(): number {
-    return join(this.#words[0] & ~0xfff, this.#words[1] & POINTER_HI);
+    return join(this.#words[0] & ~PAGE_OFFSET, this.#words[1] & POINTER_HI);
   }
 
   #legacyTags(rid: number, pasid: number): TagPair | undefined {
     if (pasid !== NO_PASID || !this.#load(this.#root + (rid >> 8) * 16, 4)) return undefined;
     if (!this.#load(this.#pointer() + (rid & 0xff) * CONTEXT_ENTRY.bytes, 4)) return undefined;
-    return { space: CONTEXT_ENTRY.get.DID(this.#words), sub: 0xffffffff };
+    return { space: CONTEXT_ENTRY.get.DID(this.#words), sub: ANY };
   }
 
   #scalableTags(rid: number, pasid: number): TagPair | undefined {
@@ -212,7 +211,7 @@ export class VtdCommands implements GuestCommands {
 
 function descriptorAsks(order: number, words: Uint32Array, scalable: boolean): Asked | undefined {
   const type = ANY_DESCRIPTOR.get.TypeLow(words) | (ANY_DESCRIPTOR.get.TypeHigh(words) << 4);
-  const page = pageOf(words[2] & ~0xfff, words[3]);
+  const page = pageOf(words[2], words[3]);
   switch (type) {
     case DESCRIPTOR.CONTEXT_CACHE: {
       const { get } = CC_INV_DSC;
@@ -223,7 +222,7 @@ function descriptorAsks(order: number, words: Uint32Array, scalable: boolean): A
     case DESCRIPTOR.PASID_CACHE: {
       const { get } = PC_INV_DSC;
       if (get.G(words) === PC_GRANULARITY.GLOBAL) return asked(order);
-      const sub = get.G(words) === PC_GRANULARITY.PASID ? get.PASID(words) : 0xffffffff;
+      const sub = get.G(words) === PC_GRANULARITY.PASID ? get.PASID(words) : ANY;
       return asked(order, { space: get.DID(words), sub });
     }
     case DESCRIPTOR.IOTLB: {

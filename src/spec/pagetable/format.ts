@@ -151,7 +151,7 @@ export interface PageTableFormat {
  * What {@link defineFormat} makes a format from. Levels count from 1; index 0 of the arrays is
  * unused.
  */
-export interface FormatSpec {
+interface FormatSpec {
   readonly name: string;
   readonly levels: number;
   readonly inputBits: number;

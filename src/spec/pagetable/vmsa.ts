@@ -45,7 +45,7 @@ export const ACCESS_FLAG = {
 export type AccessFlagMode = (typeof ACCESS_FLAG)[keyof typeof ACCESS_FLAG];
 
 /** What both stages have. */
-export interface VmsaParams {
+interface VmsaParams {
   readonly granule: Granule;
   /** Width of the input address: 64 − TxSZ. 16..52, at most 48 unless the granule is 64 KiB. */
   readonly inputBits: number;

@@ -103,7 +103,7 @@ export interface VtdPagingCapabilities {
 }
 
 /** What of a PASID-table entry changes how first-stage entries are used. §9.6 */
-export interface FirstStageOptions {
+interface FirstStageOptions {
   /** 4 or 5: FSPM. */
   readonly levels: 4 | 5;
   /** WPE: a privileged request needs R/W to write. */
@@ -113,7 +113,7 @@ export interface FirstStageOptions {
 }
 
 /** What of a PASID-table or context entry changes how second-stage entries are used. */
-export interface SecondStageOptions {
+interface SecondStageOptions {
   /** 3, 4 or 5: AW. */
   readonly levels: 3 | 4 | 5;
   /** Widest input address that the unit takes (MGAW); the walk covers the smaller of both. */
