@@ -4,7 +4,8 @@ import { FEATURE, FLAG, HEADER_BYTES, MESSAGE, NOTIFY, VERSION } from '../../src
 import { BodyWriter } from '../../src/wire/writer.js';
 import type { Rng } from './rng.js';
 
-const FRONT = [
+/** Messages of the front channel that it makes. */
+export const FRONT = [
   MESSAGE.MEM_ADD,
   MESSAGE.MEM_REMOVE,
   MESSAGE.REG_WRITE,
@@ -21,6 +22,9 @@ const FRONT = [
   MESSAGE.HOST_SETTLE,
   MESSAGE.QUEUE_RAN,
   MESSAGE.REMAP_INTERRUPT,
+  MESSAGE.HOST_EVENT,
+  MESSAGE.HOST_PAGE_REQUEST,
+  MESSAGE.HOST_PASID_REFUSED,
 ] as const;
 
 /** Registers that do something when they are written, within what both models have. */
@@ -39,6 +43,9 @@ const FEATURE_OF: { readonly [type: number]: number } = {
   [MESSAGE.HOST_SETTLE]: FEATURE.HOST_BATCH,
   [MESSAGE.QUEUE_RAN]: FEATURE.QUEUES,
   [MESSAGE.REMAP_INTERRUPT]: FEATURE.INTERRUPT_REMAPPING,
+  [MESSAGE.HOST_EVENT]: FEATURE.NESTING,
+  [MESSAGE.HOST_PAGE_REQUEST]: FEATURE.NESTING,
+  [MESSAGE.HOST_PASID_REFUSED]: FEATURE.NESTING,
 };
 
 /** Requests that are answered at once. */
