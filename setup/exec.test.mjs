@@ -20,7 +20,7 @@ it('a command that fails is told with the end of its log', async () => {
   await expect(run('echo reason; exit 3')).rejects.toThrow(/trying failed \(3\)[\s\S]*reason/);
 });
 
-it('a command that Ctrl-C has ended is no failure of the command, whoever hears of it first', async () => {
+it('a command that Ctrl-C has ended is no failure of the command, whichever process sees the signal first', async () => {
   await expect(run('kill -INT $$')).rejects.toMatchObject({ exitCode: INTERRUPTED });
 });
 

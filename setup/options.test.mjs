@@ -46,7 +46,7 @@ describe('commands', () => {
     return { status, stderr };
   };
 
-  it('refuse a level 1 that nobody can make, before anything is prepared', () => {
+  it('refuse a level 1 that cannot be made, before anything is prepared', () => {
     for (const args of [
       ['--arch', 'amd64', '--level1', 'arm64'],
       ['--arch', 'arm64', '--level1', 'arm64', '--iommufd'],

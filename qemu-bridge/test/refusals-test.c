@@ -156,7 +156,7 @@ static void in_a_longer_section(void)
     passes_from = 0x7008;
     request(0x7008, 8, READ);
     passes_from = UINT64_MAX;
-    expect(1, "a read behind it, of what was mapped meanwhile");
+    expect(1, "a read behind it, of what has been mapped since");
     request(0x7008, 8, READ);
     request(0x7000, 8, READ);
     expect(2, "the second once more, and the first");

@@ -59,7 +59,7 @@ describe('what a guest is offered', () => {
     });
   });
 
-  it('is what was chosen, where somebody has chosen, and nothing that contradicts it', () => {
+  it('is what the user has chosen, if anything, and nothing that contradicts it', () => {
     expect(offer('vtd', 'vtd3', 'mdev', 'auto', { 'scalable-mode': 'off' })).toEqual({
       'caching-mode': 'on',
     });

@@ -79,7 +79,7 @@ describe('the PASIDs of a parent device', () => {
     expect([space.allocate(a), space.allocate(a), space.allocate(a)]).toEqual([all[4], all[1], all[6]]);
   });
 
-  it('counts quarantine against the quota, so that nobody churns the space away from others', () => {
+  it('counts quarantine against the quota, so that one guest cannot use up the space of others', () => {
     const space = new ParentPasids(6);
     const churner = space.addOwner('churner', 8);
     const other = space.addOwner('other', 60);

@@ -26,7 +26,7 @@ export const RULES = {
   NESTING_CONTAINER_FILLS_SECOND_LEVEL:
     'DMA_MAP on a nesting container fills the second level, of which the VF has one set for all its mdevs',
   PASID_TABLE_IS_THE_GUESTS:
-    "a VF with guest PASIDs is only nested: its PASIDs are the guest's, with tables that processes share and whose changes nobody announces",
+    "a VF with guest PASIDs is only nested: its first levels are those of the guest's processes, which do not announce changes",
   FIRST_LEVEL_IS_THE_GUESTS:
     "vt-d3 has one second level per PASID, so an mdev's first level is the guest's own and there is nothing to shadow",
   ONE_SPACE_PER_CONTAINER:

@@ -177,7 +177,7 @@ describe('viommu demo --sim', () => {
     expect(await run(context, { ...services, simulate }, [...arm, '--mode', 'legacy'])).toBe(2);
   });
 
-  it('fails when the machine fails, or saw a fault that nobody provoked', async () => {
+  it('fails when the machine fails, or saw a fault that it did not provoke', async () => {
     const failing = { ...services, simulate: () => Promise.reject(new Error('checksums differ')) };
     expect(await run(context, failing, ['demo', '--sim'])).toBe(1);
     expect(context.err()).toContain('checksums differ');

@@ -17,7 +17,7 @@ export const HOST_ERRORS = {
   MAPPING_LIMIT: 'no more mappings fit into the container',
   NO_TABLE_MEMORY: 'no memory is left for tables',
   NO_PLACE: "the IOMMU's structures have no place for such tables there",
-  FIELD_IN_USE: 'the field that would name the tables names others, for somebody else',
+  FIELD_IN_USE: 'the field that would name the tables names those of another attachment',
   NOT_SUPPORTED: 'this kind of host or container cannot do that',
   BAD_TABLE: 'the description of guest tables is not one that the IOMMU takes',
   BAD_INVALIDATION: 'not an invalidation, or not one that this guest may ask for',

@@ -108,7 +108,7 @@ describe('mapped memory', () => {
     }
   });
 
-  it('never gives half of one value and half of another, while somebody else writes', async () => {
+  it('never gives half of one value and half of another, while another thread writes', async () => {
     const ram = memory();
     const fd = file(4096);
     ram.add(region(fd, 0, 4096));

@@ -11,6 +11,7 @@ import {
 } from '../../test/support/nested-guests.js';
 import type { NestedMachine } from '../../test/support/nested-machine.js';
 import { MUTANTS, type Mutant, OTHER_RID } from '../../test/support/nesting-mutants.js';
+import { titled } from '../../test/support/titled.js';
 import { firstStageFields, type SmmuDomain } from '../sim/smmu-domain.js';
 import { command } from '../sim/smmu-queue.js';
 import { storeStructure } from '../sim/structure.js';
@@ -406,19 +407,27 @@ const VTD_ROWS: readonly Row[] = [
 
 const lines: string[] = [];
 
-describe.each([
-  { unit: 'SMMUv3', rows: SMMU_ROWS },
-  { unit: 'VT-d', rows: VTD_ROWS },
-])('what a guest of $unit invalidates', ({ unit, rows }) => {
-  it.each(rows)('$command: wrong, it is noticed', ({ command, ready, caught, equal = {} }) => {
-    const right = outcome(ready());
-    expect(JSON.parse(right)[0][0]).toBe(7);
-    expect(JSON.parse(right)[1]).toEqual([]);
-    expect(caught.filter((mutant) => outcome(ready(), mutant) === right)).toEqual([]);
-    const same = Object.keys(equal) as Mutant[];
-    expect(same.filter((mutant) => outcome(ready(), mutant) !== right)).toEqual([]);
-    lines.push(`  ${unit.padEnd(6)} ${command.padEnd(52)} ${caught.length} caught, ${same.length} equal`);
-  });
+describe.each(
+  titled(
+    [
+      { unit: 'SMMUv3', rows: SMMU_ROWS },
+      { unit: 'VT-d', rows: VTD_ROWS },
+    ],
+    ({ unit }) => `what a guest of ${unit} invalidates`,
+  ),
+)('%s', (_title, { unit, rows }) => {
+  it.each(titled(rows, ({ command }) => `${command}: wrong, it is noticed`))(
+    '%s',
+    (_title, { command, ready, caught, equal = {} }) => {
+      const right = outcome(ready());
+      expect(JSON.parse(right)[0][0]).toBe(7);
+      expect(JSON.parse(right)[1]).toEqual([]);
+      expect(caught.filter((mutant) => outcome(ready(), mutant) === right)).toEqual([]);
+      const same = Object.keys(equal) as Mutant[];
+      expect(same.filter((mutant) => outcome(ready(), mutant) !== right)).toEqual([]);
+      lines.push(`  ${unit.padEnd(6)} ${command.padEnd(52)} ${caught.length} caught, ${same.length} equal`);
+    },
+  );
 });
 
 afterAll(() => {

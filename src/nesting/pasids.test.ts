@@ -75,7 +75,7 @@ describe('PASIDs of a parent device', () => {
     expect([host.pasids.allocate(), host.pasids.free(7)]).toEqual([REFUSED, REFUSED]);
   });
 
-  it('are given back at a reset, also those that come after it; nobody hears of them', () => {
+  it('are given back at a reset, also those that come after it, without an answer to the guest', () => {
     const host = new Asked();
     host.give(5);
     host.pasids.allocate();

@@ -183,7 +183,7 @@ describe('translations that outlive the STE they came from', () => {
     expect(dmaRead(device, IOVA, 1)).toEqual([7]);
   });
 
-  it('are nobody’s for a StreamID that the host does not take: nothing of that device is bound', () => {
+  it('do not exist for a StreamID that the host refuses: nothing of that device is bound', () => {
     const guest = new Guest(smmu());
     guest.vf();
     const second = guest.vf(HOST_RID + 1, SID);

@@ -23,7 +23,7 @@ describe('log', () => {
     expect(lines.map((line) => JSON.parse(line))).toEqual([{ level: 30, time: AT, vm: 'a', msg: 'seen' }]);
   });
 
-  it('writes nothing that a terminal would obey, whoever wrote it, in one line', () => {
+  it('writes one line, with nothing that a terminal would obey, whatever its source', () => {
     const { lines, log } = logged(false);
     log.warn({ vm: 'a\u001b[2J', text: 'b\u009b1m\nc', list: ['\u202ed'] }, 'e\r\u0007');
     expect(lines).toEqual([

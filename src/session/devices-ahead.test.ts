@@ -106,7 +106,7 @@ describe('devices that translate ahead', () => {
     expect(() => answer(b, first?.id as number, 0)).toThrow('is not waited for');
   });
 
-  it('are forgotten by a reset, whose model waits for nobody', () => {
+  it('are forgotten by a reset, and the model waits for no answer', () => {
     const { bench: b, model } = bench();
     model.outputs.invalidateDeviceTlb(1, 8, 5, 0, 0, 12, false);
     const id = b.sent.at(-1)?.id as number;

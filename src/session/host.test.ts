@@ -147,7 +147,7 @@ describe('a session in its thread', () => {
   }, 240_000);
 });
 
-describe('what a peer does wrong ends its connection with a code, a log line, and nobody else', () => {
+describe('a mistake of a peer ends its connection, with a code and a log line, and no other', () => {
   type Do = (c: Connected) => void;
   const hello: Do = ({ vm }) => void vm.hello();
   const raw =
@@ -176,7 +176,7 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
     ['an ERROR of its own', 'OUT_OF_ORDER', [hello, raw(header(MESSAGE.ERROR, 1, 0))]],
     ['a reply on the front channel', 'UNEXPECTED_REPLY', [hello, raw(header(MESSAGE.TRANSLATE, 5, 0))]],
     [
-      'a backend reply nobody asked for',
+      'a backend reply to no request',
       'UNEXPECTED_REPLY',
       [
         hello,
@@ -187,7 +187,7 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
       ],
     ],
     [
-      'a memory reply nobody asked for',
+      'a memory reply to no request',
       'UNEXPECTED_REPLY',
       [
         hello,
@@ -247,8 +247,8 @@ describe('what a peer does wrong ends its connection with a code, a log line, an
       'EXTRA_DESCRIPTOR',
       [hello, ({ vm }) => void vm.memAdd({ shared: false }, [vm.pageFd])],
     ],
-    ['a version that nobody speaks', 'BAD_VERSION', [({ vm }) => void vm.hello({ version: 0 })]],
-    ['a model that nobody has', 'UNKNOWN_MODEL', [({ vm }) => void vm.hello({ model: 'gart' })]],
+    ['an unknown version', 'BAD_VERSION', [({ vm }) => void vm.hello({ version: 0 })]],
+    ['an unknown model', 'UNKNOWN_MODEL', [({ vm }) => void vm.hello({ model: 'gart' })]],
     [
       'an option that the model does not have',
       'BAD_OPTION',

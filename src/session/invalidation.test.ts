@@ -68,7 +68,7 @@ describe('an invalidation', () => {
     expect(invalidate({ space: 1 })).toEqual([]);
   });
 
-  it('of one requester names nobody else', () => {
+  it('of one requester names no other', () => {
     const { bench, invalidate } = movedOn();
     bench.translate(0x1000);
     expect(invalidate({ space: 1, rid: 0x30 })).toEqual([[]]);

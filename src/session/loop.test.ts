@@ -84,7 +84,7 @@ function ask({ client }: TestVm): void {
 }
 
 describe('a session does not sleep on a request', () => {
-  it('that came while somebody else had it read memory', () => {
+  it('that came while a dump had it read memory', () => {
     const answered = answeredBeforeSleep(
       'fake',
       [[FAKE.PEEK64, REMOTE]],
@@ -92,7 +92,6 @@ describe('a session does not sleep on a request', () => {
         if (time === 1) wakeUp();
         else ask(vm);
       },
-      // As a dump does.
       (loop) => loop.session.ports.memory.load64(REMOTE),
     );
     expect(answered).toContain(LATE);

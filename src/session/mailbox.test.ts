@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Connected, connected, type TestVm } from '../../test/support/session-vm.js';
+import { titled } from '../../test/support/titled.js';
 import type { ErrorName } from '../base/errors.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, CONTROL, FEATURE, FLAG, MAILBOX, MESSAGE, VERSION } from '../wire/frame.js';
@@ -162,7 +163,7 @@ describe('a peer that goes wrong in the mailbox', () => {
     { what: 'an answer to nothing', ends: 'UNEXPECTED_REPLY', frame: [MESSAGE.HOST_BATCH, 5, 0, 1] },
   ];
 
-  it.each(CASES)('$what: $ends', ({ frame, ends, sent }) => {
+  it.each(titled(CASES, ({ what, ends }) => `${what}: ${ends}`))('%s', (_title, { frame, ends, sent }) => {
     const { vm } = start();
     vm.page[CONTROL.MAIL_AFTER] = AFTER_HELLO;
     vm.page.set(frame, FRAME);
@@ -171,7 +172,7 @@ describe('a peer that goes wrong in the mailbox', () => {
     expect(vm.client.awaitEnd()).toMatchObject({ reason: ends });
   });
 
-  it('the same frame over and over keeps nobody else from being served', () => {
+  it('the same frame over and over does not keep other frames from being served', () => {
     const { vm } = start();
     vm.page[CONTROL.MAIL_AFTER] = AFTER_HELLO;
     vm.page.set([REG_WRITE, 1, 0, 1], FRAME);

@@ -165,7 +165,7 @@ describe('the QUEUE that is in force', () => {
     expect(ring.inForce).toBe(number);
   });
 
-  it('is none while somebody is notified', () => {
+  it('is none while there is a notifier', () => {
     const { bench, ring } = start();
     const number = ring.inForce;
     bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: 8, name: '' });
@@ -285,7 +285,7 @@ describe('what the peer has carried out', () => {
     expect(queue.runs[0]?.words).toHaveLength((SLOTS - 1) * 4);
   });
 
-  it('tells nobody: no INVALIDATE, no epoch, no listener; but what is gone from the peer is forgotten', () => {
+  it('causes no INVALIDATE, epoch or call of a listener; but what the peer has dropped is forgotten', () => {
     const { bench, queue, ring } = start();
     bench.translate(0x1000);
     const { epoch } = bench.translate(0x1000);

@@ -57,7 +57,7 @@ function smmu() {
 }
 
 describe('after a run of the peer', () => {
-  it('what it kept is told of, where a request that it had sent was answered meanwhile with what is of every ASID', () => {
+  it('its kept translations are invalidated if a request in flight was answered with one of every ASID', () => {
     const { bench, vm, write, translate } = smmu();
     const number = bench.page[CONTROL.QUEUE] as number;
     expect(number).not.toBe(0);

@@ -158,7 +158,7 @@ describe('memory served by the peer', () => {
     expect(vm.read(FAKE.VALUE + 4)).toBe(0x08070605);
   });
 
-  it('outside of its regions is not there, and nobody is asked', () => {
+  it('outside of its regions is not there, and the peer is not asked', () => {
     const { vm } = start();
     let asked = 0;
     vm.service.memRead = (m) => {

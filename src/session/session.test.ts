@@ -241,7 +241,7 @@ describe('invalidations', () => {
     expect(bench.invalidations[1]?.message['pasid']).toBe(ANY);
   });
 
-  it('wait for a device that uses an answer which nobody keeps', () => {
+  it('wait for a device that uses an answer which is not cached', () => {
     const model = (change: Partial<FakeModel>): Bench =>
       new Bench({
         models: {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Connected, connected } from '../../test/support/session-vm.js';
+import { titled } from '../../test/support/titled.js';
 import { ERRORS, type ErrorName } from '../base/errors.js';
 import { closeFd, memoryFile, SEAL, sealFile, socketPair } from '../base/native.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from '../wire/frame.js';
@@ -94,7 +95,7 @@ const cases: readonly Case[] = [
   }),
 ];
 
-describe.each(cases)('$what', ({ reason, fd, change }) => {
+describe.each(titled(cases, ({ what }) => what))('%s', (_title, { reason, fd, change }) => {
   it('is reached by messages, and one line of the log says why', async () => {
     const { vm, host, log } = start(ALL_FEATURES);
     const status = vm.memAdd({ ...region, ...change }, [fd()]);

@@ -20,7 +20,7 @@ function take(outbox: Outbox): Batch {
 
 function answer(outbox: Outbox, { id }: Batch): void {
   const batch = outbox.answered(id);
-  if (batch === undefined) throw new Error(`nobody waits for ${id}`);
+  if (batch === undefined) throw new Error(`no batch has id ${id}`);
   outbox.finish(batch);
 }
 

@@ -261,7 +261,7 @@ describe('Shadow', () => {
     expect(() => bench.invalidate()).toThrow(/keeps mappings that must go/);
   });
 
-  it('refuses answers that nobody waits for, and failures of operations that were not asked for', () => {
+  it('refuses answers to no request, and failures of operations that were not asked for', () => {
     const bench = new Bench();
     expect(() => bench.shadow.answered(77, [])).toThrow(/not waited for/);
     bench.map(0, OUT);

@@ -89,7 +89,7 @@ describe('the listener', () => {
     listeners.length = 0;
   });
 
-  it('replaces a socket that nobody answers on', async () => {
+  it('replaces a socket without a listener', async () => {
     closeFd(listenUnix(path, 1));
     expect(existsSync(path)).toBe(true);
     await start();
@@ -97,7 +97,7 @@ describe('the listener', () => {
     await until(() => accepted.length === 1);
   });
 
-  it('does not replace one that somebody answers on, or a file', async () => {
+  it('does not replace a socket with a listener, or a file', async () => {
     const first = await start();
     await expect(listen(path, () => undefined)).rejects.toMatchObject({ reason: 'ADDRESS_IN_USE' });
     const fd = connectUnix(path);

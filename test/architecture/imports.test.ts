@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { titled } from '../support/titled.js';
 
 /**
  * The house's one direction (ARCHITECTURE.md): a file imports from its own folder or from one that
@@ -176,13 +177,16 @@ describe('architecture', () => {
     }
   });
 
-  it.each(SIDES)('keeps $folder independent of what it checks', ({ folder, may, exceptions }) => {
-    const wrong = imports.filter(
-      ({ file, target }) =>
-        isIn(file, [folder]) && !isIn(target, [folder, ...may, ...(exceptions[file]?.may ?? [])]),
-    );
-    expect(wrong).toEqual([]);
-  });
+  it.each(titled(SIDES, ({ folder }) => `keeps ${folder} independent of what it checks`))(
+    '%s',
+    (_title, { folder, may, exceptions }) => {
+      const wrong = imports.filter(
+        ({ file, target }) =>
+          isIn(file, [folder]) && !isIn(target, [folder, ...may, ...(exceptions[file]?.may ?? [])]),
+      );
+      expect(wrong).toEqual([]);
+    },
+  );
 
   it('keeps simulated hosts and test support out of the product', () => {
     const wrong = imports.filter(({ file, target }) => {

@@ -8,6 +8,7 @@ import { CODEC } from '../../src/wire/codec.js';
 import { CONTROL, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { runCheck } from './make.js';
 import { BridgeQemu } from './qemu.js';
 import { answerHello, raw, type Script, ScriptedDaemon } from './scripted-daemon.js';
@@ -139,11 +140,14 @@ describe('a daemon that cannot be used', () => {
       says: /cannot be decoded/,
     },
   ];
-  it.each(cases)('$what: QEMU does not start, with that message', async ({ hello, says }) => {
-    await start({ hello });
-    expect(await qemu.exited).toBe(1);
-    expect(qemu.text).toMatch(says);
-  });
+  it.each(titled(cases, ({ what }) => `${what}: QEMU does not start, with that message`))(
+    '%s',
+    async (_title, { hello, says }) => {
+      await start({ hello });
+      expect(await qemu.exited).toBe(1);
+      expect(qemu.text).toMatch(says);
+    },
+  );
 });
 
 describe('a daemon that goes wrong on the front channel', () => {
@@ -198,7 +202,7 @@ describe('a daemon that goes wrong on the front channel', () => {
       says: /cannot be decoded/,
     },
   ];
-  it.each(cases)('$what', async ({ translate, says }) => {
+  it.each(titled(cases, ({ what }) => what))('%s', async (_title, { translate, says }) => {
     if (translate === undefined) throw new Error('no script');
     await start({ translate });
     await expectGone(says);
@@ -225,7 +229,7 @@ describe('a daemon that goes wrong on the backend channel', () => {
     { what: 'a cut body', bytes: raw(64, 9, 2, 1, [0x0d, 1]), says: /message type 64 cannot be decoded/ },
     { what: 'a read of too much', bytes: raw(66, 9, 3, 1, [0x18, 0x81, 0x20]), says: /type 66 cannot be/ },
   ];
-  it.each(cases)('$what', async ({ bytes, says }) => {
+  it.each(titled(cases, ({ what }) => what))('%s', async (_title, { bytes, says }) => {
     const running = await start({});
     await untilDma(running);
     running.backend?.putRaw(bytes);

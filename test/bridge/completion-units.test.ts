@@ -78,8 +78,8 @@ describe('an SMMUv3', () => {
       ...{ wraps: true, baseLo: QUEUE, baseHi: 0, entryLog2: 4, entriesLog2: 8 },
       commands: plainCommandsOf(parseSmmuConfig({})),
     });
-    const nobody = { space: 0x7ff0, sub: 0, rid: 0xfffe, pasid: 0, lo: 0, hi: 0, log2Size: 12, epoch: 1 };
-    await daemon.ask(MESSAGE.INVALIDATE, { ...nobody, devices: [], structures: false });
+    const unused = { space: 0x7ff0, sub: 0, rid: 0xfffe, pasid: 0, lo: 0, hi: 0, log2Size: 12, epoch: 1 };
+    await daemon.ask(MESSAGE.INVALIDATE, { ...unused, devices: [], structures: false });
     daemon.setControlWord(CONTROL.QUEUE, 1);
     expect(await reads()).toEqual([...PAGES, FAR]);
     expect(await reads()).toEqual([]);

@@ -58,19 +58,16 @@ async function start(queue: Queue = queueOf(1)): Promise<void> {
 }
 
 describe('a doorbell', () => {
-  it.each([4, 8] as const)(
-    'of %i bytes is complete when the store is, and nobody was asked',
-    async (size) => {
-      await start();
-      machine.setRegister(HEAD, 0x8000_0000);
-      await machine.put(PLAIN);
-      const after = { status: 0xabcd, head: 0x8000_0000 + AFTER, tail: AFTER, filled: 3 };
-      await machine.expectRun(() => machine.ring(AFTER, size), after);
-      expect(machine.slots(0, 3)).toEqual([2, 1, AFTER, 0, ...PLAIN.flatMap((words) => [...words])]);
-      expect(machine.count('QUEUE_RAN')).toBe(0);
-      expect(await machine.asks(FIRST, NEXT, FAR)).toEqual([FIRST]);
-    },
-  );
+  it.each([4, 8] as const)('of %i bytes is complete when the store is, without a message', async (size) => {
+    await start();
+    machine.setRegister(HEAD, 0x8000_0000);
+    await machine.put(PLAIN);
+    const after = { status: 0xabcd, head: 0x8000_0000 + AFTER, tail: AFTER, filled: 3 };
+    await machine.expectRun(() => machine.ring(AFTER, size), after);
+    expect(machine.slots(0, 3)).toEqual([2, 1, AFTER, 0, ...PLAIN.flatMap((words) => [...words])]);
+    expect(machine.count('QUEUE_RAN')).toBe(0);
+    expect(await machine.asks(FIRST, NEXT, FAR)).toEqual([FIRST]);
+  });
 
   it('of a domain drops what is of the domain', async () => {
     await start();
@@ -247,7 +244,7 @@ describe('a store is the daemon’s, and changes nothing,', () => {
     await machine.expectLeft(() => machine.ring(3 * ENTRY), [FIRST]);
   });
 
-  it('while somebody listens to what is mapped', async () => {
+  it('while a notifier wants to hear of mappings', async () => {
     probes = new BridgeBuild('probe');
     machine.preload = probes.path('notifier-probe.so');
     machine.probeAsks = 'unmap';

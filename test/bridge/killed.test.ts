@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SimVm } from '../../src/sim/vm.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { DATA, device, expectReaches, RAM_BYTES, RID, startDriver } from '../support/rig.js';
+import { titled } from '../support/titled.js';
 import { type AssignedMachine, SmmuAssigned, VtdAssigned } from './assigned-machine.js';
 import { type Passing, Relay } from './relay.js';
 import { COMMAND, STATUS } from './testdev-driver.js';
@@ -60,65 +61,68 @@ async function expectNothingIsReached(indexes: readonly number[]): Promise<void>
   expect(await machine.trackedPages()).toEqual([]);
 }
 
-describe.each(UNITS)('a daemon that is killed, $unit:', ({ unit, make }) => {
-  it.each(MOMENTS)('$moment', async ({ moment, holds }) => {
-    machine = make();
-    const { data } = machine;
-    relay = await Relay.start(machine.qemu.socket, daemon.socket);
-    await machine.start();
-    await machine.enable();
-    await machine.change(0, data);
-    await machine.settled();
-    await machine.change(1, data + 0x5000);
-    await machine.settled();
-    await machine.expectReaches(machine.iova(0), data);
-    await machine.expectReaches(machine.iova(1), data + 0x5000);
-    relay.holds = holds;
-    const change = machine.change(0, data + 0x2000);
-    await relay.cut;
-    // The SMMUv3's store holds QEMU's main loop until it has ended, a register write until it is
-    // answered.
-    if (unit === 'VT-d' && !moment.startsWith('before')) {
-      await change;
-      if (moment.startsWith('while')) await machine.expectReaches(machine.iova(0), data + 0x2000);
-      if (moment.startsWith('between')) {
-        expect(await machine.dma(COMMAND.READ, machine.iova(0))).toBe(STATUS.FAULT);
-      }
+describe.each(titled(UNITS, ({ unit }) => `a daemon that is killed, ${unit}:`))(
+  '%s',
+  (_title, { unit, make }) => {
+    it.each(titled(MOMENTS, ({ moment }) => moment))('%s', async (_title, { moment, holds }) => {
+      machine = make();
+      const { data } = machine;
+      relay = await Relay.start(machine.qemu.socket, daemon.socket);
+      await machine.start();
+      await machine.enable();
+      await machine.change(0, data);
+      await machine.settled();
+      await machine.change(1, data + 0x5000);
+      await machine.settled();
+      await machine.expectReaches(machine.iova(0), data);
       await machine.expectReaches(machine.iova(1), data + 0x5000);
-    }
-    await kill();
-    await change;
-    await expectNothingIsReached([0, 1]);
-    await machine.qemu.command('system_reset');
-    await machine.open();
-    await expectNothingIsReached([0, 1]);
-    expect(await machine.qemu.quit()).toBe(0);
-  });
+      relay.holds = holds;
+      const change = machine.change(0, data + 0x2000);
+      await relay.cut;
+      // The SMMUv3's store holds QEMU's main loop until it has ended, a register write until it is
+      // answered.
+      if (unit === 'VT-d' && !moment.startsWith('before')) {
+        await change;
+        if (moment.startsWith('while')) await machine.expectReaches(machine.iova(0), data + 0x2000);
+        if (moment.startsWith('between')) {
+          expect(await machine.dma(COMMAND.READ, machine.iova(0))).toBe(STATUS.FAULT);
+        }
+        await machine.expectReaches(machine.iova(1), data + 0x5000);
+      }
+      await kill();
+      await change;
+      await expectNothingIsReached([0, 1]);
+      await machine.qemu.command('system_reset');
+      await machine.open();
+      await expectNothingIsReached([0, 1]);
+      expect(await machine.qemu.quit()).toBe(0);
+    });
 
-  it.each([0, 1, 2, 3])('%i ms after mappings of scattered pages were asked for', async (ms) => {
-    machine = make();
-    const { data } = machine;
-    const scattered = (seed: number) => (index: number) => data + (((index + seed) * 7919) % 16384) * 4096;
-    relay = await Relay.start(machine.qemu.socket, daemon.socket);
-    await machine.start();
-    await machine.enable();
-    await machine.fill(0, scattered(0));
-    await machine.settled();
-    await machine.expectReaches(machine.iova(77), scattered(0)(77));
-    let killed: Promise<void> | undefined;
-    relay.holds = ({ operation }) => {
-      if (operation === 'map') killed ??= sleep(ms).then(kill);
-      return false;
-    };
-    await machine.fill(0, scattered(5)).catch(() => undefined);
-    await eventually(() => killed !== undefined, 'the mappings to be asked for');
-    await killed;
-    await expectNothingIsReached([0, 1, 77, 511]);
-    expect(await machine.qemu.quit()).toBe(0);
-  });
-});
+    it.each([0, 1, 2, 3])('%i ms after mappings of scattered pages were asked for', async (ms) => {
+      machine = make();
+      const { data } = machine;
+      const scattered = (seed: number) => (index: number) => data + (((index + seed) * 7919) % 16384) * 4096;
+      relay = await Relay.start(machine.qemu.socket, daemon.socket);
+      await machine.start();
+      await machine.enable();
+      await machine.fill(0, scattered(0));
+      await machine.settled();
+      await machine.expectReaches(machine.iova(77), scattered(0)(77));
+      let killed: Promise<void> | undefined;
+      relay.holds = ({ operation }) => {
+        if (operation === 'map') killed ??= sleep(ms).then(kill);
+        return false;
+      };
+      await machine.fill(0, scattered(5)).catch(() => undefined);
+      await eventually(() => killed !== undefined, 'the mappings to be asked for');
+      await killed;
+      await expectNothingIsReached([0, 1, 77, 511]);
+      expect(await machine.qemu.quit()).toBe(0);
+    });
+  },
+);
 
-describe.each(UNITS)('a QEMU that is killed, $unit:', ({ make }) => {
+describe.each(titled(UNITS, ({ unit }) => `a QEMU that is killed, ${unit}:`))('%s', (_title, { make }) => {
   const IOVA = 0x4000_0000n;
   let other: SimVm;
 

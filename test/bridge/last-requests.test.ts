@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { MESSAGE } from '../../src/wire/frame.js';
 import { eventually } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { type AssignedMachine, SmmuAssigned, VtdAssigned } from './assigned-machine.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
 import { COMMAND, STATUS } from './testdev-driver.js';
@@ -68,32 +69,35 @@ const WAYS: readonly Way[] = [
   },
 ];
 
-describe.each(UNITS)('a daemon that asks for a mapping and is gone, $unit:', ({ make, register }) => {
-  it.each(WAYS)('$way', async ({ count, end, asked }) => {
-    machine = make();
-    daemon = await ScriptedDaemon.start(machine.qemu.socket, { readRegister: () => end(count) });
-    await machine.start();
-    await eventually(() => daemon.listens.length > 0, 'the device to be announced');
-    askLast(0);
-    await daemon.answer(MESSAGE.HOST_BATCH, 100);
-    if (machine instanceof SmmuAssigned) {
-      await daemon.answer(MESSAGE.TRACK, 500);
-      expect(await machine.trackedPages()).toHaveLength(1);
-    }
-    await machine.expectReaches(machine.iova(0), machine.data);
-    if (asked) {
-      // The shared page does not answer a read that comes behind a write.
-      await machine.memory.writeWord(register, 0);
-      await machine.memory.readWord(register);
-    } else end(count);
-    const { qemu } = machine;
-    await eventually(() => qemu.text.includes('get no DMA through'), 'QEMU to notice');
-    await qemu.command('query-status');
-    for (let index = 0; index <= count; index++) {
-      expect(await machine.dma(COMMAND.READ, machine.iova(index)), `page ${index}`).toBe(STATUS.FAULT);
-    }
-    expect(await machine.trackedPages()).toEqual([]);
-    expect(qemu.text.trim().split('\n')).toHaveLength(1);
-    expect(await qemu.quit()).toBe(0);
-  });
-});
+describe.each(titled(UNITS, ({ unit }) => `a daemon that asks for a mapping and is gone, ${unit}:`))(
+  '%s',
+  (_title, { make, register }) => {
+    it.each(titled(WAYS, ({ way }) => way))('%s', async (_title, { count, end, asked }) => {
+      machine = make();
+      daemon = await ScriptedDaemon.start(machine.qemu.socket, { readRegister: () => end(count) });
+      await machine.start();
+      await eventually(() => daemon.listens.length > 0, 'the device to be announced');
+      askLast(0);
+      await daemon.answer(MESSAGE.HOST_BATCH, 100);
+      if (machine instanceof SmmuAssigned) {
+        await daemon.answer(MESSAGE.TRACK, 500);
+        expect(await machine.trackedPages()).toHaveLength(1);
+      }
+      await machine.expectReaches(machine.iova(0), machine.data);
+      if (asked) {
+        // The shared page does not answer a read that comes behind a write.
+        await machine.memory.writeWord(register, 0);
+        await machine.memory.readWord(register);
+      } else end(count);
+      const { qemu } = machine;
+      await eventually(() => qemu.text.includes('get no DMA through'), 'QEMU to notice');
+      await qemu.command('query-status');
+      for (let index = 0; index <= count; index++) {
+        expect(await machine.dma(COMMAND.READ, machine.iova(index)), `page ${index}`).toBe(STATUS.FAULT);
+      }
+      expect(await machine.trackedPages()).toEqual([]);
+      expect(qemu.text.trim().split('\n')).toHaveLength(1);
+      expect(await qemu.quit()).toBe(0);
+    });
+  },
+);

@@ -6,6 +6,7 @@ import { CONTROL, FLAG, MESSAGE } from '../../src/wire/frame.js';
 import type { DaemonMailbox } from '../../src/wire/mailbox.js';
 import type { RegWriteReply } from '../../src/wire/messages.js';
 import { eventually } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { BridgeBuild } from './make.js';
 import { PhysicalMemory } from './physical-memory.js';
 import { BridgeQemu } from './qemu.js';
@@ -78,7 +79,7 @@ function operations(count: number): Uint32Array {
 const maps = (): number => qemu.text.match(/probe: map /g)?.length ?? 0;
 
 describe('a daemon that sleeps', () => {
-  it('is woken, answers, is answered where it came, and may have been asked something else meanwhile', async () => {
+  it('is woken, answers, is answered in the same place, and may have had another request before', async () => {
     const done: (readonly [number, number[]])[] = [];
     const values: number[] = [];
     const { daemon, memory } = await start((mailbox, front) => {
@@ -203,12 +204,15 @@ describe('a daemon that goes wrong', () => {
     },
   ];
 
-  it.each(CASES)('$what: it is gone, the machine goes on', async ({ mail, says }) => {
-    const { memory } = await start(mail);
-    await memory.writeWord(REGISTER, 1);
-    await memory.writeWord(REGISTER, 1);
-    await eventually(() => says.test(qemu.text), `the reason: ${qemu.text}`);
-    memory.close();
-    expect(await qemu.quit()).toBe(0);
-  });
+  it.each(titled(CASES, ({ what }) => `${what}: it is gone, the machine goes on`))(
+    '%s',
+    async (_title, { mail, says }) => {
+      const { memory } = await start(mail);
+      await memory.writeWord(REGISTER, 1);
+      await memory.writeWord(REGISTER, 1);
+      await eventually(() => says.test(qemu.text), `the reason: ${qemu.text}`);
+      memory.close();
+      expect(await qemu.quit()).toBe(0);
+    },
+  );
 });

@@ -181,7 +181,7 @@ it('a buffer that is in use while its table is unlinked: the bytes arrive where 
   expect(machine.qemu.text).toBe('');
 });
 
-it('a buffer that is in use when all overlays go with their daemon: nothing is stored, and nobody is harmed', async () => {
+it('a buffer that is in use when all overlays go with their daemon: nothing is stored, and QEMU goes on', async () => {
   tableOf(7, machine.data).copy(bytes);
   await start(1);
   const table = lower(5);

@@ -251,7 +251,7 @@ describe('a listener whose mappings the daemon keeps', () => {
     memory.close();
   });
 
-  it('register writes are posted when nobody wants to hear of new mappings, or the daemon does not answer them', async () => {
+  it('register writes are posted without a notifier of new mappings, or a daemon that answers them', async () => {
     for (const [asks, without] of [
       ['unmap', 0],
       ['map', FEATURE.WRITE_REPLY],

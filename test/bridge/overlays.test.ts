@@ -1,6 +1,7 @@
 import { symlinkSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Daemon } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { SmmuAssigned } from './assigned-machine.js';
 import { COMMAND, CONTROL_BIT, STATUS, TestdevDriver } from './testdev-driver.js';
 
@@ -103,34 +104,36 @@ describe('two thousand tables of an assigned device', () => {
 });
 
 describe('vCPUs with more than one address space', () => {
-  it.each([
-    // Their view of secure memory is one of all system memory, too; and they start there.
-    { what: 'TrustZone', options: ',secure=on', spaces: ['cpu-memory-0', 'cpu-secure-memory-0'] },
-    { what: 'memory tags', options: ',mte=on', spaces: ['cpu-memory-0'] },
-    { what: 'both', options: ',secure=on,mte=on', spaces: ['cpu-memory-0', 'cpu-secure-memory-0'] },
-  ])(
-    '$what: stores are trapped in what shows guest RAM, and the rest stays as it was',
-    async ({ options, spaces }) => {
-      await machine.start('', ['-cpu', 'max'], options);
-      const tags = options.includes('mte');
-      const tagMap = tags ? await machine.memoryMap('cpu-tag-memory-0') : '';
-      await machine.enable();
-      await machine.change(0, machine.data);
-      await machine.expectReaches(machine.iova(0), machine.data);
-      for (const space of spaces) expect(await machine.ramPieces(space), space).toBeGreaterThan(1);
-      expect(await machine.ramPieces('memory')).toBe(1);
-      if (tags) {
-        const ranges = (map: string): string[] => (map.match(/^ +[0-9a-f]{16}-.*$/gm) ?? []).sort();
-        expect(ranges(await machine.memoryMap('cpu-tag-memory-0'))).toEqual(ranges(tagMap));
-      }
-      // Finds a region inside system memory.
-      expect(await machine.monitor('gpa2hva 0x42000000')).toMatch(/\(ram0\) is 0x/);
-      await machine.change(0);
-      expect(await machine.dma(COMMAND.READ, machine.iova(0))).toBe(STATUS.FAULT);
-      expect(await machine.qemu.quit()).toBe(0);
-      expect(machine.qemu.text).toBe('');
-    },
-  );
+  it.each(
+    titled(
+      [
+        // Their view of secure memory is one of all system memory, too; and they start there.
+        { what: 'TrustZone', options: ',secure=on', spaces: ['cpu-memory-0', 'cpu-secure-memory-0'] },
+        { what: 'memory tags', options: ',mte=on', spaces: ['cpu-memory-0'] },
+        { what: 'both', options: ',secure=on,mte=on', spaces: ['cpu-memory-0', 'cpu-secure-memory-0'] },
+      ],
+      ({ what }) => `${what}: stores are trapped in what shows guest RAM, and the rest stays as it was`,
+    ),
+  )('%s', async (_title, { options, spaces }) => {
+    await machine.start('', ['-cpu', 'max'], options);
+    const tags = options.includes('mte');
+    const tagMap = tags ? await machine.memoryMap('cpu-tag-memory-0') : '';
+    await machine.enable();
+    await machine.change(0, machine.data);
+    await machine.expectReaches(machine.iova(0), machine.data);
+    for (const space of spaces) expect(await machine.ramPieces(space), space).toBeGreaterThan(1);
+    expect(await machine.ramPieces('memory')).toBe(1);
+    if (tags) {
+      const ranges = (map: string): string[] => (map.match(/^ +[0-9a-f]{16}-.*$/gm) ?? []).sort();
+      expect(ranges(await machine.memoryMap('cpu-tag-memory-0'))).toEqual(ranges(tagMap));
+    }
+    // Finds a region inside system memory.
+    expect(await machine.monitor('gpa2hva 0x42000000')).toMatch(/\(ram0\) is 0x/);
+    await machine.change(0);
+    expect(await machine.dma(COMMAND.READ, machine.iova(0))).toBe(STATUS.FAULT);
+    expect(await machine.qemu.quit()).toBe(0);
+    expect(machine.qemu.text).toBe('');
+  });
 });
 
 describe('a device that stores to a table', () => {

@@ -30,7 +30,7 @@ export class PhysicalMemory {
         if ((await memory.#ask('Qqemu.PhyMemMode:1')) !== 'OK') throw new Error('no physical memory mode');
         return memory;
       }
-      if (tries === 20 * SECONDS) throw new Error(`nobody listens on ${path}`);
+      if (tries === 20 * SECONDS) throw new Error(`no process listens on ${path}`);
       await new Promise((wake) => setTimeout(wake, 50));
     }
   }

@@ -4,6 +4,7 @@ import { CODEC } from '../../src/wire/codec.js';
 import { MESSAGE } from '../../src/wire/frame.js';
 import { prepared } from '../guests/support.js';
 import { eventually } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { BridgeQemu } from './qemu.js';
 import { ScriptedDaemon } from './scripted-daemon.js';
 
@@ -52,12 +53,17 @@ describe('-device viommu-smmuv3', () => {
     expect(qemu.text).toBe('');
   });
 
-  it.each([
-    { machine: 'virt,gic-version=2', says: /has to have an interrupt translation service/ },
-    { machine: 'virt,gic-version=3,its=off', says: /has to have an interrupt translation service/ },
-    { machine: 'virt,gic-version=3,iommu=smmuv3', says: /has an IOMMU already/ },
-    { machine: 'sbsa-ref', says: /the machine has to be virt/ },
-  ])('refuses -machine $machine', async ({ machine, says }) => {
+  it.each(
+    titled(
+      [
+        { machine: 'virt,gic-version=2', says: /has to have an interrupt translation service/ },
+        { machine: 'virt,gic-version=3,its=off', says: /has to have an interrupt translation service/ },
+        { machine: 'virt,gic-version=3,iommu=smmuv3', says: /has an IOMMU already/ },
+        { machine: 'sbsa-ref', says: /the machine has to be virt/ },
+      ],
+      ({ machine }) => `refuses -machine ${machine}`,
+    ),
+  )('%s', async (_title, { machine, says }) => {
     qemu.start('', [], undefined, machine);
     expect(await qemu.exited).toBe(1);
     expect(qemu.text).toMatch(says);

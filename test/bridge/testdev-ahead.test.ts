@@ -356,7 +356,7 @@ describe('a device that asks for pages', () => {
     expect((await nthRequest(4)).access).toBe(0);
   });
 
-  it('notes a response that nobody waits for, and an answer to what was given up', async () => {
+  it('notes a response to no request, and an answer to one that was given up', async () => {
     await start(NOT_YET);
     const { device } = machine;
     await device.command(COMMAND.READ, ASKING);
@@ -375,7 +375,7 @@ describe('a device that asks for pages', () => {
     );
   });
 
-  it('faults when the daemon dies meanwhile', async () => {
+  it('faults when the daemon dies before it answers', async () => {
     await start(NOT_YET);
     await machine.device.command(COMMAND.READ, ASKING);
     await nthRequest(1);

@@ -179,7 +179,8 @@ class Play {
     const text = `${describeUser(user)} access ${access} at 0x${address.toString(16)}`;
     this.#trace.say(`check ${text}`);
     const { options, machine } = this.#world;
-    const kind = domain === undefined ? 'nobody' : `did ${domain.did} ${domain.kind} ${domain.levels} levels`;
+    const kind =
+      domain === undefined ? 'no domain' : `did ${domain.did} ${domain.kind} ${domain.levels} levels`;
     must(
       found?.gpa === expected,
       () =>

@@ -150,8 +150,8 @@ class Play {
   #anyRequest(): { readonly user: SmmuUser; readonly address: bigint; readonly access: number } {
     const rng = this.#rng;
     const attached = [...this.#users.values()];
-    const somebody: SmmuUser = { sid: rng.pick(SIDS), ssid: rng.pick(SSIDS) };
-    const user = attached.length > 0 && rng.chance(0.7) ? rng.pick(attached).user : somebody;
+    const any: SmmuUser = { sid: rng.pick(SIDS), ssid: rng.pick(SSIDS) };
+    const user = attached.length > 0 && rng.chance(0.7) ? rng.pick(attached).user : any;
     const domain = this.#users.get(showUser(user))?.domain ?? rng.pick(this.#world.domains);
     const mapped = [...(this.#pages.get(domain)?.keys() ?? [])];
     const number = mapped.length > 0 && rng.chance(0.5) ? rng.pick(mapped) : rng.below(WINDOW + 2);
@@ -319,7 +319,7 @@ class Play {
       }
     }
     const { size } = this.#world.machine.resumes;
-    must(size === 0, () => `${size} stalls end that nobody waits for`);
+    must(size === 0, () => `${size} stalls end that are not waited for`);
   }
 
   /** What a handler does: maps, tries again or gives up, until there is nothing more to read. */
@@ -416,7 +416,7 @@ class Play {
     must(
       found === expected,
       () =>
-        `${text} (${domain === undefined ? 'nobody' : nameOf(domain)}, ${JSON.stringify(options)}) gives ` +
+        `${text} (${domain === undefined ? 'no domain' : nameOf(domain)}, ${JSON.stringify(options)}) gives ` +
         `${show(found)}, not ${show(expected)}; last event ${JSON.stringify(machine.outputs.events.at(-1))}`,
     );
   }

@@ -215,7 +215,7 @@ class Madness {
   /** The entries on the way of a request, for the message of a violation. */
   #entries({ rid, pasid, address }: Request): string {
     const domain = this.#users.find((user) => user.rid === rid && user.pasid === pasid)?.domain;
-    if (domain?.table === undefined) return 'nobody';
+    if (domain?.table === undefined) return 'no domain';
     const found: string[] = [`${domain.kind} ${JSON.stringify(this.#world.options)}`];
     for (let level = domain.levels; level > 0; level--) {
       const at = domain.table.entryAddress(address, level);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ByteServer } from '../../src/cli/guest/byte-server.js';
 import { EVENT } from '../../src/spec/smmuv3/events.js';
 import { Daemon } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { Guest, type GuestOptions } from './support.js';
 import { shareInQemu } from './viommu.js';
 
@@ -47,9 +48,15 @@ function boot(name: string, given: Partial<GuestOptions> & Pick<GuestOptions, 's
 }
 
 describe('a Debian arm64 guest', () => {
-  it.each(cases)(
-    '$series, acpi $acpi, $policy invalidation: disks, network, stray $stray',
-    async ({ series, acpi, policy, stray, mib }) => {
+  it.each(
+    titled(
+      cases,
+      ({ series, acpi, policy, stray }) =>
+        `${series}, acpi ${acpi}, ${policy} invalidation: disks, network, stray ${stray}`,
+    ),
+  )(
+    '%s',
+    async (_title, { series, acpi, policy, stray, mib }) => {
       const before = server.transfers.length;
       const name = `arm64-${series}-${acpi ? 'acpi' : 'dt'}`;
       // One of the two kernels has the daemon complete every invalidation.
@@ -130,9 +137,9 @@ describe('a Debian arm64 guest', () => {
       says: /ias 44-bit, oas 44-bit/,
     },
   ];
-  it.each(variants)(
-    '$what',
-    async ({ given, says }) => {
+  it.each(titled(variants, ({ what }) => what))(
+    '%s',
+    async (_title, { given, says }) => {
       const guest = boot('arm64-variant', {
         series: '6.12',
         jobs: ['dmesg', 'nvme', 'virtio-blk', 'net'],

@@ -49,7 +49,7 @@ const found = (guest: Guest) =>
 
 describe(`Debian's 6.12 on arm64, device tree, devices with ATS behind root ports, seed ${SEED}`, () => {
   it(
-    'leaves ATS off with the options of a unit that nobody has chosen: nothing unmapped is reached',
+    'leaves ATS off with the default options of a unit: nothing unmapped is reached',
     async () => {
       const guest = boot('ats-default', {});
       try {

@@ -4,6 +4,7 @@ import type { DumpAnswer } from '../../src/cli/control-protocol.js';
 import type { DumpNode } from '../../src/device/iommu.js';
 import { BASE_REGISTERS } from '../../src/spec/vtd/registers.js';
 import { Daemon } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { all, expectSameRegisters, expectSameTables, groupedDevices, registerValue } from './dump-support.js';
 import { Guest } from './support.js';
 
@@ -30,10 +31,15 @@ afterAll(async () => {
   await daemon.dispose();
 });
 
-describe.each([
-  { mode: 'legacy', scalable: false, word: 'sm_off' },
-  { mode: 'scalable', scalable: true, word: 'sm_on' },
-])('a dump of a Debian 6.12 guest in $mode mode', ({ mode, scalable, word }) => {
+describe.each(
+  titled(
+    [
+      { mode: 'legacy', scalable: false, word: 'sm_off' },
+      { mode: 'scalable', scalable: true, word: 'sm_on' },
+    ],
+    ({ mode }) => `a dump of a Debian 6.12 guest in ${mode} mode`,
+  ),
+)('%s', (_title, { mode, scalable, word }) => {
   let guest: Guest;
   let nodes: readonly DumpNode[];
 

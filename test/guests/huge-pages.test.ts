@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { HUGE_PAGE, HugePages, hugePagesOrWhy } from '../../src/base/testing/huge-pages.js';
 import { Daemon, eventually } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { Guest, type GuestOptions } from './support.js';
 import { viommu } from './viommu.js';
 
@@ -78,43 +79,44 @@ const cases: readonly Case[] = [
 ];
 
 describe('a Debian guest in huge pages', () => {
-  it.for(cases)(
-    '$what: disks and network with right sums, and all pages free when it has gone',
-    { timeout: TIMEOUT_MS },
-    async ({ what, arch, backend, given }, context) => {
-      const missing = typeof reserved === 'string' ? reserved : what.includes('hugetlbfs') ? unmounted : '';
-      if (missing !== '') context.skip(missing);
-      const name = `huge-${arch}`;
-      const guest = Guest.boot({
-        series: '6.12',
-        arch,
-        name,
-        socket: daemon.socket,
-        choice: {},
-        append: [],
-        jobs: ['dmesg', 'nvme', 'virtio-blk', 'net'],
-        parameters: { mib: DISK_MIB, 'net-mib': 1 },
-        machine: { memoryMib: MEMORY_MIB, memoryBackend: backend() },
-        totalMs: TIMEOUT_MS - 60_000,
-        ...given,
-      });
-      try {
-        await guest.run.waitFor(/VIOMMU-GUEST: nvme/);
-        expect(HugePages.free).toBe(SPARE);
-        const report = JSON.parse((await viommu(daemon, 'report', '--vm', name)).text) as object;
-        expect(report).toMatchObject({ report: { counters: { faults: 0 } } });
-        await guest.done();
-        for (const [job, disk] of [
-          ['nvme', 'nvme'],
-          ['virtio-blk', 'virtio'],
-        ] as const) {
-          expect(guest.run.value(job, 'read')).toBe(guest.run.value(job, 'written'));
-          expect(await guest.diskSum(disk, DISK_MIB * MIB)).toBe(guest.run.value(job, 'written'));
-        }
-        expect(guest.kernelFaults()).toEqual([]);
-      } finally {
-        await guest.dispose();
+  it.for(
+    titled(
+      cases,
+      ({ what }) => `${what}: disks and network with right sums, and all pages free when it has gone`,
+    ),
+  )('%s', { timeout: TIMEOUT_MS }, async ([, { what, arch, backend, given }], context) => {
+    const missing = typeof reserved === 'string' ? reserved : what.includes('hugetlbfs') ? unmounted : '';
+    if (missing !== '') context.skip(missing);
+    const name = `huge-${arch}`;
+    const guest = Guest.boot({
+      series: '6.12',
+      arch,
+      name,
+      socket: daemon.socket,
+      choice: {},
+      append: [],
+      jobs: ['dmesg', 'nvme', 'virtio-blk', 'net'],
+      parameters: { mib: DISK_MIB, 'net-mib': 1 },
+      machine: { memoryMib: MEMORY_MIB, memoryBackend: backend() },
+      totalMs: TIMEOUT_MS - 60_000,
+      ...given,
+    });
+    try {
+      await guest.run.waitFor(/VIOMMU-GUEST: nvme/);
+      expect(HugePages.free).toBe(SPARE);
+      const report = JSON.parse((await viommu(daemon, 'report', '--vm', name)).text) as object;
+      expect(report).toMatchObject({ report: { counters: { faults: 0 } } });
+      await guest.done();
+      for (const [job, disk] of [
+        ['nvme', 'nvme'],
+        ['virtio-blk', 'virtio'],
+      ] as const) {
+        expect(guest.run.value(job, 'read')).toBe(guest.run.value(job, 'written'));
+        expect(await guest.diskSum(disk, DISK_MIB * MIB)).toBe(guest.run.value(job, 'written'));
       }
-    },
-  );
+      expect(guest.kernelFaults()).toEqual([]);
+    } finally {
+      await guest.dispose();
+    }
+  });
 });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ByteServer } from '../../src/cli/guest/byte-server.js';
 import { Daemon } from '../support/daemon.js';
+import { titled } from '../support/titled.js';
 import { Guest, type Series } from './support.js';
 import { shareInQemu } from './viommu.js';
 
@@ -47,13 +48,18 @@ afterAll(async () => {
 });
 
 describe.each(['6.1', '6.12'] as const)('Debian %s', (series: Series) => {
-  describe.each(MODES)('$name mode', (mode) => {
-    it.each([
-      { policy: 'strict', direction: 'read' as const },
-      { policy: 'lazy', direction: 'write' as const },
-    ])(
-      '$policy invalidation: disks, network, stray $direction',
-      async ({ policy, direction }) => {
+  describe.each(titled(MODES, ({ name }) => `${name} mode`))('%s', (_title, mode) => {
+    it.each(
+      titled(
+        [
+          { policy: 'strict', direction: 'read' as const },
+          { policy: 'lazy', direction: 'write' as const },
+        ],
+        ({ policy, direction }) => `${policy} invalidation: disks, network, stray ${direction}`,
+      ),
+    )(
+      '%s',
+      async (_title, { policy, direction }) => {
         const before = server.transfers.length;
         // One of the two kernels has the daemon complete every invalidation.
         const queues = series === '6.1' ? 'off' : 'on';

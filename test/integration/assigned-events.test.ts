@@ -171,7 +171,7 @@ describe.each<Kind>(['smmuv3', 'vtd3'])('page requests of a nested VF behind %s'
     clean(host);
   });
 
-  it('are nobody else’s, and end with the guest', () => {
+  it('belong to one guest, and end with it', () => {
     const host = new SimHost({ kind, tableBytes: 2 ** 24 });
     const a = new PagedGuest(daemon, host, kind, 'a');
     const b = new PagedGuest(daemon, host, kind, 'b', HOST_RID + 1);

@@ -20,6 +20,7 @@ import { VirtualCommands } from '../../src/sim/vtd-virtual.js';
 import { ECAP_REG } from '../../src/spec/vtd/registers.js';
 import { Daemon, eventually } from '../support/daemon.js';
 import { dmaRead, leftovers } from '../support/host-rig.js';
+import { titled } from '../support/titled.js';
 import { WiredMachine } from '../support/wired-machine.js';
 
 /**
@@ -74,40 +75,41 @@ describe('a mode that is impossible for a device', () => {
     ]);
   });
 
-  it.each(IMPOSSIBLE)(
-    '$kind, $device, $mode: the command does not start',
-    async ({ kind, device, mode, rule }) => {
-      const other = mode === 'nest' ? 'shadow' : 'nest';
-      await expect(Daemon.start(['--host', kind, '--device', device, '--mode', mode])).rejects.toThrow(
-        new RegExp(`ended with 2:[^]*no ${mode} \\(${rule}\\): .*What would work: .*${other}`),
-      );
-    },
-  );
+  it.each(
+    titled(IMPOSSIBLE, ({ kind, device, mode }) => `${kind}, ${device}, ${mode}: the command does not start`),
+  )('%s', async (_title, { kind, device, mode, rule }) => {
+    const other = mode === 'nest' ? 'shadow' : 'nest';
+    await expect(Daemon.start(['--host', kind, '--device', device, '--mode', mode])).rejects.toThrow(
+      new RegExp(`ended with 2:[^]*no ${mode} \\(${rule}\\): .*What would work: .*${other}`),
+    );
+  });
 
-  it.each(IMPOSSIBLE)(
-    '$kind, $device, $mode: a session refuses it, and goes on',
-    async ({ kind, mode, rule }) => {
-      const daemon = daemons.get(mode) as Daemon;
-      const host = new SimHost({ kind, tableBytes: 2 ** 24 });
-      host.addParent(HOST_RID);
-      const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
-      const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model });
-      const device = host.addMdev(HOST_RID, wired.guest);
-      wired.vm.addDevice(device.number, RID, 'refused');
-      const { code, text, choice } = wired.assigned.announce(device);
-      expect([code, choice]).toEqual([ERRORS.NOT_ASSIGNABLE.code, 0]);
-      const other = mode === 'nest' ? 'shadow' : 'nest';
-      expect(text).toMatch(new RegExp(`no ${mode} \\(${rule}\\): .*What would work: .*${other}`));
-      wired.settle();
-      expect(dmaRead(device, DATA, 1)).toBeUndefined();
-      const refusal = () =>
-        daemon.log().find((one) => one['device'] === 'refused' && String(one['reason']).includes(rule));
-      expect((await eventually(refusal, 'a log line')).msg).toContain('cannot be assigned');
-      wired.vm.reset();
-      wired.close();
-      clean(host);
-    },
-  );
+  it.each(
+    titled(
+      IMPOSSIBLE,
+      ({ kind, device, mode }) => `${kind}, ${device}, ${mode}: a session refuses it, and goes on`,
+    ),
+  )('%s', async (_title, { kind, mode, rule }) => {
+    const daemon = daemons.get(mode) as Daemon;
+    const host = new SimHost({ kind, tableBytes: 2 ** 24 });
+    host.addParent(HOST_RID);
+    const model = kind === 'smmuv3' ? 'smmuv3' : 'vtd';
+    const wired = new WiredMachine({ socket: daemon.socket, host, name: 'a', bytes: RAM, model });
+    const device = host.addMdev(HOST_RID, wired.guest);
+    wired.vm.addDevice(device.number, RID, 'refused');
+    const { code, text, choice } = wired.assigned.announce(device);
+    expect([code, choice]).toEqual([ERRORS.NOT_ASSIGNABLE.code, 0]);
+    const other = mode === 'nest' ? 'shadow' : 'nest';
+    expect(text).toMatch(new RegExp(`no ${mode} \\(${rule}\\): .*What would work: .*${other}`));
+    wired.settle();
+    expect(dmaRead(device, DATA, 1)).toBeUndefined();
+    const refusal = () =>
+      daemon.log().find((one) => one['device'] === 'refused' && String(one['reason']).includes(rule));
+    expect((await eventually(refusal, 'a log line')).msg).toContain('cannot be assigned');
+    wired.vm.reset();
+    wired.close();
+    clean(host);
+  });
 });
 
 describe('a guest that is offered too little for its device', () => {
@@ -236,7 +238,7 @@ describe.each<HostKind>(['smmuv3', 'vtd2', 'vtd3'])('PASIDs of a parent device b
     clean(host);
   });
 
-  it('run out for all guests, and come back with whoever had them', () => {
+  it('run out for all guests, and come back with the guest that had them', () => {
     const { host } = parent();
     const [a, b, c] = ['a', 'b', 'c'].map((name) => new PasidGuest(daemon, host, kind, name));
     const pasids = a.allocateAll();
@@ -254,7 +256,7 @@ describe.each<HostKind>(['smmuv3', 'vtd2', 'vtd3'])('PASIDs of a parent device b
     clean(host);
   });
 
-  it('that were never used go first; one that is not clean is nobody’s, and on its owner’s quota', () => {
+  it('that were never used go first; one that is not clean goes to no guest, and counts for its owner', () => {
     const { host, pasids } = parent();
     const a = new PasidGuest(daemon, host, kind, 'a', 3);
     const b = new PasidGuest(daemon, host, kind, 'b');

@@ -107,7 +107,7 @@ describe('a daemon', () => {
     vm.close();
   });
 
-  it('does not take over a socket that somebody answers on, nor a file that is no socket', async () => {
+  it('does not take over a socket with a listener, nor a file that is no socket', async () => {
     const daemon = await start();
     const again = spawnSync(process.execPath, [MAIN, 'serve', '--socket', daemon.socket], {
       timeout: 20_000,

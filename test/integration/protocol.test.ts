@@ -12,7 +12,7 @@ import { DATA, device, expectReaches, MIB, RID, startDriver } from '../support/r
 const IOVA = 0x4000_0000n;
 const SHARED_BYTES = SHARED.REGISTERS + 65536 + SHARED.RING_BYTES;
 
-const NOBODY: BackendService = {
+const NO_SERVICE: BackendService = {
   invalidate: () => ({ code: 0, text: '' }),
   interrupt: () => {},
   memRead: () => ({ code: 40, data: new Uint8Array(0) }),
@@ -122,7 +122,7 @@ const AFTER_HELLO: readonly Breach[] = [
       }),
   },
   {
-    name: 'a file that nobody asked for',
+    name: 'a file that no message takes',
     code: 'EXTRA_DESCRIPTOR',
     after: (vm) => {
       const fd = memoryFile('viommu-sim-extra', 4096);
@@ -140,7 +140,7 @@ const AFTER_HELLO: readonly Breach[] = [
       }),
   },
   {
-    name: 'an acknowledgement that nobody waits for',
+    name: 'an acknowledgement of no request',
     code: 'UNEXPECTED_REPLY',
     after: (vm) => {
       vm.client.backend.put(MESSAGE.INVALIDATE, FLAG.REPLY, 4711, CODEC.Status, { code: 0, text: '' });
@@ -217,7 +217,7 @@ describe('peers that break the protocol', () => {
 
   for (const [name, code, change] of BAD_HELLO) {
     it(`HELLO with ${name} is refused with ${code}`, async () => {
-      const client = Client.connect(daemon.socket, NOBODY);
+      const client = Client.connect(daemon.socket, NO_SERVICE);
       const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
       try {
         client.send(MESSAGE.HELLO, FLAG.NEED_REPLY, 1, CODEC.Hello, { ...HELLO, ...change }, [
@@ -240,7 +240,7 @@ describe('peers that break the protocol', () => {
       [1, 'MISSING_DESCRIPTOR'],
       [3, 'EXTRA_DESCRIPTOR'],
     ] as const) {
-      const client = Client.connect(daemon.socket, NOBODY);
+      const client = Client.connect(daemon.socket, NO_SERVICE);
       const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
       const all = [client.backendPeer, page, page].slice(0, count);
       client.send(MESSAGE.HELLO, FLAG.NEED_REPLY, 1, CODEC.Hello, HELLO, all);
@@ -252,7 +252,7 @@ describe('peers that break the protocol', () => {
   });
 
   it('anything before HELLO is OUT_OF_ORDER', () => {
-    const client = Client.connect(daemon.socket, NOBODY);
+    const client = Client.connect(daemon.socket, NO_SERVICE);
     client.send(MESSAGE.REG_READ, FLAG.NEED_REPLY, 1, CODEC.RegRead, { offset: 0, size: 4 });
     expect(client.awaitEnd().reason).toBe('OUT_OF_ORDER');
     closeFd(client.backendPeer);
@@ -266,13 +266,13 @@ describe('peers that break the protocol', () => {
     await logged('FRAME_TRUNCATED');
   });
 
-  it('a peer that connects and says nothing, or goes at once, hurts nobody', () => {
-    const silent = Client.connect(daemon.socket, NOBODY);
+  it('a peer that connects and says nothing, or goes at once, does not disturb others', () => {
+    const silent = Client.connect(daemon.socket, NO_SERVICE);
     expectReaches(healthy, device(healthy), IOVA, DATA);
     closeFd(silent.backendPeer);
     silent.close();
     for (let n = 0; n < 5; n++) {
-      const client = Client.connect(daemon.socket, NOBODY);
+      const client = Client.connect(daemon.socket, NO_SERVICE);
       closeFd(client.backendPeer);
       client.close();
     }
@@ -281,7 +281,7 @@ describe('peers that break the protocol', () => {
   it('a peer that refuses an INVALIDATE is PEER_REFUSED', async () => {
     let refuse = false;
     const client = Client.connect(daemon.socket, {
-      ...NOBODY,
+      ...NO_SERVICE,
       invalidate: () => ({ code: refuse ? 50 : 0, text: 'no' }),
     });
     const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
@@ -306,7 +306,7 @@ describe('peers that break the protocol', () => {
   });
 
   it('features and fields from the future are ignored', () => {
-    const client = Client.connect(daemon.socket, NOBODY);
+    const client = Client.connect(daemon.socket, NO_SERVICE);
     const page = memoryFile('viommu-sim-shared', SHARED_BYTES);
     const reply = client.hello({ ...HELLO, version: 9, features: 0xffff_ffff }, page);
     expect(reply.version).toBe(VERSION);

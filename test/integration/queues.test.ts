@@ -163,7 +163,7 @@ describe('the ring', () => {
     expect(unmaps()).toBe(5);
     vm.addDevice(1, 0x40, 'one');
     vm.notify(1, NOTIFY.UNMAP);
-    expect(unmaps(), 'at once, though nobody has answered').toBe(0);
+    expect(unmaps(), 'at once, without an answer').toBe(0);
     expect(vm.control[CONTROL.QUEUE]).toBe(0);
     vm.notify(1, 0);
     settle(vm);
@@ -189,7 +189,7 @@ describe('the ring', () => {
   });
 });
 
-describe('a guest sees the same, whoever carries out its commands', () => {
+describe('a guest sees the same, whether the peer or the daemon carries out its commands', () => {
   const STEPS = 150;
   /**
    * Whether a forgotten invalidation can show. Not in scalable mode: a peer drops a whole

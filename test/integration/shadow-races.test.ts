@@ -8,6 +8,7 @@ import { SimVm } from '../../src/sim/vm.js';
 import { Daemon, MAIN } from '../support/daemon.js';
 import { DATA, MIB, RAM_BYTES, RID, startDriver } from '../support/rig.js';
 import { SID, startSmmu } from '../support/smmu-rig.js';
+import { titled } from '../support/titled.js';
 
 /**
  * Another processor of the guest stores to live tables of an assigned device as fast as it can,
@@ -119,11 +120,16 @@ afterAll(async () => {
 });
 
 describe('a guest that stores to its tables while they are looked at', () => {
-  it.each([
-    { unit: 'VT-d, second stage', make: () => vtd(daemon.socket, 'second') },
-    { unit: 'VT-d, first stage', make: () => vtd(daemon.socket, 'first') },
-    { unit: 'SMMUv3', make: () => smmu(daemon.socket) },
-  ])('$unit: nothing is mapped that no entry says, and in the end what all say', async ({ make }) => {
+  it.each(
+    titled(
+      [
+        { unit: 'VT-d, second stage', make: () => vtd(daemon.socket, 'second') },
+        { unit: 'VT-d, first stage', make: () => vtd(daemon.socket, 'first') },
+        { unit: 'SMMUv3', make: () => smmu(daemon.socket) },
+      ],
+      ({ unit }) => `${unit}: nothing is mapped that no entry says, and in the end what all say`,
+    ),
+  )('%s', async (_title, { make }) => {
     const guest = make();
     const { vm } = guest;
     const stop = new SharedArrayBuffer(8);

@@ -236,7 +236,7 @@ onBothTransports(
       driver.registers.waitUntil(() => driver.pageRequests.waiting === 1, 'a page request');
     });
 
-    it('requests fail while nobody listens', () => {
+    it('requests fail while their queue is off', () => {
       const { driver, device } = attached('full', true);
       driver.control({ ...driver.enables, PRIQEN: 0 });
       expect(device.access(-1, IOVA).outcome).toBe('not paged in');

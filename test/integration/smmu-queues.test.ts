@@ -32,7 +32,7 @@ function stopped(work: () => void, code: CommandErrorName): CommandQueueError {
 
 const BROKEN: readonly (readonly [string, Uint32Array])[] = [
   ['opcode 0', new Uint32Array(4)],
-  ['an opcode that nobody has', new Uint32Array([0xff, 0, 0, 0])],
+  ['an unknown opcode', new Uint32Array([0xff, 0, 0, 0])],
   ['a command of EL2', command(CMD_TLBI, { Opcode: CMD.TLBI_EL2_ALL })],
   ['a command of EL3', command(CMD_TLBI, { Opcode: CMD.TLBI_EL3_ALL })],
   ['a Secure command', command(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, SSec: 1 })],

@@ -148,7 +148,7 @@ onBothTransports('VT-d modes', (rig) => {
     expect(flags(entry)).toBe(FIRST_STAGE.A);
     device(machine).write(IOVA, new Uint32Array(4));
     expect(flags(entry)).toBe(FIRST_STAGE.A | FIRST_STAGE.D);
-    expect(flags(entry + 8), 'the neighbour nobody touched').toBe(0n);
+    expect(flags(entry + 8), 'the neighbour that was not accessed').toBe(0n);
   });
 
   it('leaves second-stage entries alone while SSADE is clear', () => {

@@ -3,20 +3,20 @@ import { movesOf } from './queues.js';
 import { ALL_RULES, type Rules, type Scenario, start } from './queues-state.js';
 import { search } from './search.js';
 
-const NOBODY: Scenario = {
+const QUIET: Scenario = {
   announced: 'plain',
   ...{ asks: 0, walks: 0, another: false, reset: false, reconnects: false },
 };
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
-  'a device that asks': { ...NOBODY, asks: 3 },
-  'a walk of the peer': { ...NOBODY, walks: 3 },
-  both: { ...NOBODY, asks: 2, walks: 2 },
-  'an INVALIDATE of structures before it': { ...NOBODY, announced: 'structures', asks: 2, walks: 1 },
-  'an INVALIDATE beside it': { ...NOBODY, asks: 2, walks: 2, another: true },
-  'an INVALIDATE before and one beside it': { ...NOBODY, announced: 'structures', asks: 2, another: true },
-  'a reset': { ...NOBODY, asks: 2, walks: 1, another: true, reset: true },
-  'another connection': { ...NOBODY, asks: 2, walks: 2, reconnects: true },
+  'a device that asks': { ...QUIET, asks: 3 },
+  'a walk of the peer': { ...QUIET, walks: 3 },
+  both: { ...QUIET, asks: 2, walks: 2 },
+  'an INVALIDATE of structures before it': { ...QUIET, announced: 'structures', asks: 2, walks: 1 },
+  'an INVALIDATE beside it': { ...QUIET, asks: 2, walks: 2, another: true },
+  'an INVALIDATE before and one beside it': { ...QUIET, announced: 'structures', asks: 2, another: true },
+  'a reset': { ...QUIET, asks: 2, walks: 1, another: true, reset: true },
+  'another connection': { ...QUIET, asks: 2, walks: 2, reconnects: true },
 };
 
 describe('every interleaving of a completion in the store', () => {

@@ -65,7 +65,7 @@ static const char *listen_to_all(ShimDevice *shim)
     iommu_notifier_init(&listener, notified, IOMMU_NOTIFIER_IOTLB_EVENTS, 0, HWADDR_MAX, shim->index);
     if (memory_region_register_iommu_notifier(MEMORY_REGION(shim->region), &listener, &error)) {
         error_free(error);
-        return "the IOMMU tells nobody of new mappings";
+        return "the IOMMU announces no new mappings";
     }
     memory_region_iommu_replay(shim->region, &listener);
     listening = true;

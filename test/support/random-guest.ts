@@ -220,7 +220,7 @@ export class RandomGuest {
   #dma(): string {
     const rng = this.#rng;
     const users = [...this.#users.values()];
-    if (users.length === 0) return 'nobody';
+    if (users.length === 0) return 'no user';
     const { space, rid, pasid } = rng.pick(users);
     const address = space.base + BigInt(rng.below(WINDOW)) * PAGE + BigInt(rng.below(1024) * 4);
     const access = rng.pick([ACCESS.READ, ACCESS.WRITE]);

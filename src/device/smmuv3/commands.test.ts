@@ -276,7 +276,7 @@ describe('the queue', () => {
 
   it.each([
     ['opcode 0', new Uint32Array(4)],
-    ['an opcode that nobody has', command(CMD_CFGI_CD_ALL, { Opcode: 0x99 })],
+    ['an unknown opcode', command(CMD_CFGI_CD_ALL, { Opcode: 0x99 })],
     ['TLBI_EL2_ALL without HYP', tlbi(CMD.TLBI_EL2_ALL)],
     ['TLBI_EL2_VA without HYP', tlbi(CMD.TLBI_EL2_VA)],
     ['TLBI_EL3_ALL', tlbi(CMD.TLBI_EL3_ALL)],

@@ -124,7 +124,7 @@ describe('outside of an SMMU, when CMD_TLBI_NH_VA is complete', () => {
 });
 
 describe('the Command queue is not for the peer', () => {
-  it('with one entry: nobody describes that', () => {
+  it('with one entry, which QUEUE cannot describe', () => {
     const vm = new TestSmmu();
     vm.write64(CMDQ_BASE, 0x1_0000);
     vm.write32(CR0, 8);

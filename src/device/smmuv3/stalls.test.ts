@@ -255,7 +255,7 @@ describe('an Event queue that takes nothing', () => {
     expect(vm.devices.resumed).toHaveLength(3);
   });
 
-  it('is tried again rather than recorded when an invalidation was completed meanwhile', () => {
+  it('is tried again rather than recorded when an invalidation has been completed since', () => {
     const { vm, root } = stalling();
     fill(vm);
     const { stall } = vm.stallable(SID, IOVA, READ);

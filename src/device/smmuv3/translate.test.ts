@@ -298,7 +298,7 @@ describe('nested', () => {
   });
 });
 
-describe('tables for somebody outside to walk', () => {
+describe('tables for the peer to walk', () => {
   const told = (vm: TestSmmu, sid = SID, hi = 0): WalkTables | undefined => {
     const tables = noWalkTables();
     return vm.model.peerWalk?.describe(sid, NO_PASID, hi, tables) === true ? tables : undefined;

@@ -103,7 +103,7 @@ describe('virtual commands', () => {
     expect(space.asked).toEqual(['release', 'free 0x5']);
   });
 
-  it('are busy until the answer is there and nothing outside is in flight, and take no other meanwhile', () => {
+  it('are busy until the answer is there and no invalidation is in flight, and take no other until then', () => {
     const space = new ScriptedSpace(PASID_ANSWER.LATER);
     const vm = new TestSmmu(ON, space);
     expect(command(vm, ALLOCATE)).toEqual(busy);

@@ -175,7 +175,7 @@ describe('not-present entries', () => {
   );
 });
 
-describe('tables for somebody outside to walk', () => {
+describe('tables for the peer to walk', () => {
   it('are those of the requester, with the tags of its answers, less the interrupt range', () => {
     const { vm, root } = legacy();
     const tables = noWalkTables();

@@ -224,7 +224,7 @@ describe('a device that does not answer', () => {
     expect(status(vm)).toBe(8);
   });
 
-  it('answers what nobody asked: ICE, and the queue goes on', () => {
+  it('answers no request: ICE, and the queue goes on', () => {
     const vm = unit();
     vm.submit(plain());
     const [{ tag }] = sent(vm);

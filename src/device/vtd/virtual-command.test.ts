@@ -70,7 +70,7 @@ describe('virtual commands', () => {
     expect(vm.events.at(-1)).toMatchObject({ name: 'virtual command failed' });
   });
 
-  it('are in progress until the answer is there, and take no other meanwhile', () => {
+  it('are in progress until the answer is there, and take no other until then', () => {
     const space = new ScriptedSpace(PASID_ANSWER.LATER);
     const vm = new TestMachine(ON, space);
     expect(command(vm, ALLOCATE)).toEqual(busy);

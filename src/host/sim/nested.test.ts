@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { GuestTables, guestSte, writeCd } from '../../../test/support/guest-tables.js';
 import { GUEST_BYTES, leftovers } from '../../../test/support/host-rig.js';
 import { CASES, IOVA, NestedGuest, PARENT, RID, setUp, vtdTable } from '../../../test/support/nested-host.js';
+import { titled } from '../../../test/support/titled.js';
 import { ACCESS } from '../../device/iommu.js';
 import { CLASS, EVENT, F_TRANSLATION } from '../../spec/smmuv3/events.js';
 import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
 import type { NestedTable } from '../port.js';
 
-describe.each(CASES)('guest tables on the host: $name', (of) => {
+describe.each(titled(CASES, ({ name }) => `guest tables on the host: ${name}`))('%s', (_title, of) => {
   it.each(['iommufd', 'type1-nesting'] as const)('are walked by hardware, in %s', (container) => {
     const { host, guest } = setUp(of, container);
     guest.tables.map(BigInt(IOVA), 0x3000);

@@ -181,7 +181,7 @@ describe.each([
 });
 
 describe('what is asked for', () => {
-  it('is not done before the unit has come to it, whatever is written to FSTS meanwhile', () => {
+  it('is not done before the unit has come to it, whatever is written to FSTS before that', () => {
     let early = true;
     const memory = new ArrayMemory([{ base: 0, bytes: 16 * MIB }]);
     const machine = new ShadowMachine(memory, { 'caching-mode': 'on' }, () => early);

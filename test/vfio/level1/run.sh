@@ -1,6 +1,7 @@
 #!/bin/sh
-# In level 1: gives a virtual function of the network card to a QEMU whose guest is behind our IOMMU, and compares what
-# level 1's own IOMMU was told meanwhile with what our daemon asked for. VIOMMU_VFIO names a file of settings.
+# In level 1: gives a virtual function of the network card to a QEMU whose guest is behind our
+# IOMMU, and compares what level 1's own IOMMU was told with what our daemon asked for.
+# VIOMMU_VFIO names a file of settings.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run XDG_RUNTIME_DIR=/run
 here=$(dirname "$0")
 say() {
