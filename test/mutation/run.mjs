@@ -101,6 +101,7 @@ async function tryThem(chosen) {
       vitest: { configFile: 'test/mutation/vitest.config.ts', related: false },
       plugins: [import.meta.resolve('@stryker-mutator/vitest-runner'), join(HERE, 'plugin.mjs')],
       reporters: ['sample'],
+      dryRunTimeoutMinutes: 30,
       coverageAnalysis: 'perTest',
       concurrency: Number(values.jobs),
       // On a busy machine, too, what survives is slow and no "Timeout".
