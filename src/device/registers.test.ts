@@ -114,6 +114,29 @@ describe('register file', () => {
     expect(() => file.onWrite(0x0c, () => {})).toThrow('0xc has a write handler');
   });
 
+  it('makes bits absent: they are not stored, not cleared, and zero at reset', () => {
+    const { file, write } = make();
+    file.absent(0x00, 0b1010);
+    file.absent(0x04, 0b01);
+    file.reset();
+    expect(file.get(0)).toBe(0x100);
+    write(0x00, 4, 0xf);
+    expect(file.get(0)).toBe(0x105);
+    file.set(0x04, 0b11);
+    write(0x04, 4, 0b11);
+    expect(file.get(4)).toBe(0b01);
+  });
+
+  it('takes stores up to its end', () => {
+    const { write } = make(1);
+    expect([write(28, 4, 0), write(24, 8, 0), write(31, 1, 0), write(32, 1, 0)]).toEqual([
+      true,
+      true,
+      true,
+      false,
+    ]);
+  });
+
   it('ignores stores to words that no register declares', () => {
     const { shared, write } = make();
     expect(write(0x14, 4, 0xffff_ffff)).toBe(true);

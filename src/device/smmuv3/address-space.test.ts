@@ -16,6 +16,10 @@ function tablesOf(vm: TestSmmu, sid = SID) {
 }
 
 describe('tables of a stream', () => {
+  it('get entries without a word, as there is no caching mode', () => {
+    expect(new TestSmmu().model.spaces.mapsInSilence).toBe(true);
+  });
+
   it('are none while the SMMU is off: all passes, or nothing with GBPA.ABORT', () => {
     const vm = new TestSmmu({ oas: '40' });
     const off = { through: THROUGH.IDENTITY, reach: 40, count: 0, space: NO_DOMAIN, sub: ANY };

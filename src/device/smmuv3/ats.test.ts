@@ -232,6 +232,12 @@ describe('a translation request through both stages', () => {
     expect(ask(vm, IOVA)).toMatchObject({ status: OK, permissions: 0 });
   });
 
+  it('is of stage 1 alone with split-stage ATS, also where the TLB knows both', () => {
+    const { vm } = nested(EATS.SPLIT);
+    expect(vm.translate(SID, IOVA, READ).out).toBe(OUT);
+    expect(ask(vm, IOVA)).toMatchObject({ status: OK, output: IPA });
+  });
+
   it.each([
     [EATS.FULL, OUT],
     [EATS.SPLIT, IPA],
@@ -290,6 +296,13 @@ describe('a translated transaction', () => {
     const without = attached({ ats: 'off' }).vm;
     expect(use(without, IOVA).status).toBe(FAULT);
     expect([vm.recorded(), without.recorded()]).toEqual([[], []]);
+  });
+
+  it.each([0, 1])('has its faults of stage 2 merged where MEV (%i) allows it', (MEV) => {
+    const { vm, both, cd } = nested(EATS.SPLIT);
+    vm.ste(SID, { ...both, S1ContextPtr: cd, MEV });
+    for (let n = 0; n < 3; n++) expect(use(vm, IPA + 0x1000n).status).toBe(FAULT);
+    expect(vm.recorded()).toHaveLength(MEV === 1 ? 1 : 3);
   });
 
   it('goes through stage 2 with split-stage ATS, whose faults are recorded', () => {

@@ -290,6 +290,7 @@ describe('the queue', () => {
     const vm = new TestSmmu({ ats: 'on' }).start();
     vm.submit(tlbi(CMD.TLBI_NSNH_ALL), words, sync());
     expect([vm.consumed, vm.commandError, vm.activeErrors]).toEqual([1, CERROR.ILL, CMDQ_ERR]);
+    expect(vm.events.at(-1)).toMatchObject({ kind: 'queueError', name: 'CERROR_ILL' });
     vm.submit(sync());
     expect(vm.consumed).toBe(1);
     vm.store(COMMAND_QUEUE + 16, sync());
@@ -330,7 +331,8 @@ describe('the queue', () => {
     vm.acknowledgeErrors();
     expect([vm.commandError, vm.activeErrors]).toEqual([CERROR.ABT, CMDQ_ERR]);
     expect(vm.interrupts).toHaveLength(2);
-    expect(vm.events.filter((event) => event.kind === 'queueError')).toHaveLength(2);
+    const errors = vm.events.flatMap((event) => (event.kind === 'queueError' ? [event.name] : []));
+    expect(errors).toEqual(['CERROR_ABT', 'CERROR_ABT']);
   });
 
   it('does bounded work for indexes that are nonsense', () => {

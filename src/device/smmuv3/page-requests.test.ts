@@ -170,9 +170,12 @@ describe('an overflow', () => {
     const vm = overflown();
     vm.requestPage({ pasid: 4 });
     vm.ste(SID, { Config: STE_CONFIG.BYPASS, PPAR: 1 });
+    vm.requestPage({ pasid: 4 });
     vm.submit(new Uint32Array([CMD.CFGI_STE, SID, 0, 0]));
     vm.requestPage({ pasid: 4 });
+    // Not before it was told of the change.
     expect(vm.devices.pageResponses).toEqual([
+      answer(PAGE_RESPONSE.SUCCESS),
       answer(PAGE_RESPONSE.SUCCESS),
       answer(PAGE_RESPONSE.SUCCESS, 4),
     ]);

@@ -268,6 +268,20 @@ describe('an Event queue that takes nothing', () => {
     expect(vm.recorded()).toEqual([]);
   });
 
+  it.each([
+    ['an invalidation', tlbi(CMD.TLBI_NH_ASID, { ASID: 5 }), 1],
+    ['a CMD_SYNC alone', sync(), 0],
+  ])('is tried again also where the peer has carried out %s', (_name, first, retried) => {
+    const { vm } = stalling();
+    fill(vm);
+    vm.stallable(SID, IOVA, READ);
+    const words = Uint32Array.from([...first, ...sync()]);
+    expect(vm.model.peerQueue?.ran(words, 0, 2, 2)).toBe(true);
+    vm.recorded();
+    expect(vm.devices.resumed).toHaveLength(retried);
+    expect(vm.recorded()).toHaveLength(1 - retried);
+  });
+
   it('records them when it is enabled', () => {
     const { vm } = stalling();
     vm.write32(CR0.offset, ENABLES.SMMUEN);

@@ -128,6 +128,17 @@ describe('stream table', () => {
     expect(vm.fault(SID + 3, IOVA, READ).name).toBe('F_TRANSLATION');
   });
 
+  it('refuses two levels of context descriptors where they are not there', () => {
+    const vm = new TestSmmu({ 'two-level': 'off' }).start();
+    vm.stage1(SID, {}, { S1Fmt: S1FMT.TWO_LEVEL_4K, S1CDMax: 8, S1DSS: S1DSS.SSID0 });
+    vm.stage1(SID + 1, {}, { S1Fmt: S1FMT.TWO_LEVEL_4K });
+    vm.stage1(SID + 2, {}, { S1Fmt: S1FMT.LINEAR, S1CDMax: 1, S1DSS: S1DSS.SSID0 });
+    expect(vm.fault(SID, IOVA, READ).name).toBe('C_BAD_STE');
+    // One descriptor alone needs no table of them.
+    expect(vm.fault(SID + 1, IOVA, READ).name).toBe('F_TRANSLATION');
+    expect(vm.fault(SID + 2, IOVA, READ).name).toBe('F_TRANSLATION');
+  });
+
   it('refuses context descriptors and their tables beyond OAS', () => {
     const vm = new TestSmmu({ oas: '40' }).start();
     const table = vm.page();

@@ -199,6 +199,19 @@ describe('stage 2', () => {
     }
   });
 
+  it('has 52 bits of output with 64 KiB pages', () => {
+    const vm = new TestSmmu({ oas: '52' }).start();
+    const root = vm.page(4);
+    const leaves = vm.page(16);
+    // 40 bits from level 2: 11 bits of index, then 13.
+    const fields = { ...vm.stage2Fields(root), S2TG: 1, S2PS: 6 };
+    vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...fields });
+    vm.memory.poke(root, BigInt(leaves) | PAGE);
+    // Bits 51:48 of the output stand in bits 15:12.
+    vm.memory.poke(leaves + 8, OUT | (5n << 12n) | S2_LEAF);
+    expect(vm.translate(SID, 0x1_0000n, READ).out).toBe(OUT | (5n << 48n));
+  });
+
   it('checks rights, and says so from the TLB as well', () => {
     const { vm, root } = stage2();
     vm.map(root, IOVA, OUT, PAGE | AF | (1n << 6n), 1);
@@ -287,6 +300,30 @@ describe('nested', () => {
     vm.memory.poke(root2 + Number(0x33_3333_3000n >> 30n) * 8, abroad);
     expect(vm.fault(SID, IOVA, WRITE)).toMatchObject({ name: 'F_WALK_EABT', S2: 1, CLASS: 2 });
     expect(root).toBeGreaterThan(0);
+  });
+
+  it('reports a context descriptor that is not in memory by what stage 2 made of its address', () => {
+    const { vm, root2 } = nested();
+    const place = { S1ContextPtr: 0x44_4444_4140 };
+    vm.ste(SID, { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root2), ...place });
+    vm.map(root2, 0x44_4444_4000n, BigInt(RAM_BYTES), S2_LEAF, 1);
+    expect(vm.fault(SID, IOVA, READ)).toEqual({
+      name: 'F_CD_FETCH',
+      StreamID: SID,
+      FetchAddr: RAM_BYTES + 0x140,
+    });
+  });
+
+  it('sets the Access flag of stage 2 on the way to a descriptor, and never for those who only look', () => {
+    const { vm, root2, direct, cd } = nested();
+    const both = { Config: STE_CONFIG.NESTED, ...vm.stage2Fields(root2), S2HA: 1 };
+    vm.ste(SID, { ...both, S1ContextPtr: cd });
+    const leaf = direct(cd, S2_LEAF & ~AF);
+    const found = vm.memory.peek(leaf) ?? 0n;
+    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 4 });
+    expect(vm.memory.peek(leaf)).toBe(found);
+    vm.translate(SID, IOVA, READ);
+    expect(vm.memory.peek(leaf)).toBe(found | AF);
   });
 
   it('reports faults of stage 1 as its own', () => {

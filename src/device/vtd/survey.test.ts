@@ -56,6 +56,15 @@ describe('enumerate', () => {
     ]);
   });
 
+  it('joins blocks of 4 GiB and more', () => {
+    const { vm, root } = legacy();
+    for (let page = 8n; page < 17n; page++) vm.mapSecond(root, 4, page << 30n, (page + 8n) << 30n, 3);
+    expect(enumerate(vm, RID).spans).toMatchObject([
+      { in: 8n << 30n, out: 16n << 30n, log2: 33 },
+      { in: 16n << 30n, out: 24n << 30n, log2: 30 },
+    ]);
+  });
+
   it('goes on where it stopped', () => {
     const { vm, root } = legacy();
     for (let page = 0n; page < 150n; page++) vm.mapSecond(root, 4, page * 8192n, page * 4096n);
@@ -147,6 +156,14 @@ function find(nodes: readonly DumpNode[], label: string): DumpNode | undefined {
   return undefined;
 }
 
+const tree = (vm: TestMachine, rid?: number): DumpNode =>
+  vm.model.survey.dump({
+    registers: false,
+    tables: true,
+    maxLeaves: 4,
+    ...(rid !== undefined && { rid }),
+  })[0];
+
 describe('dump', () => {
   it('prints registers with named bits and faults with their reason', () => {
     const { vm } = legacy();
@@ -181,6 +198,14 @@ describe('dump', () => {
         fields: { to: '0x0000000000800000', access: 'r-', page: '2 MiB', pages: 1 },
       },
     ]);
+    expect(find(nodes, 'second-stage 4-level')).not.toHaveProperty('note');
+    // The same size and place, with other rights.
+    vm.mapSecond(root, 4, 0x5000n, 0x10_5000n, 1, 2n);
+    expect(find([tree(vm)], 'second-stage 4-level')?.children).toMatchObject([
+      { fields: { access: 'rw', pages: 5 } },
+      { fields: { access: '-w', pages: 1 } },
+      {},
+    ]);
     const short = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 1 });
     expect(find(short, 'second-stage')).toMatchObject({ note: 'more translations above' });
   });
@@ -202,13 +227,6 @@ describe('dump', () => {
     expect(find(nodes, 'blocked')).toMatchObject({ note: expect.stringMatching(/SPT\.4/) });
   });
 
-  const tree = (vm: TestMachine, rid?: number): DumpNode =>
-    vm.model.survey.dump({
-      registers: false,
-      tables: true,
-      maxLeaves: 4,
-      ...(rid !== undefined && { rid }),
-    })[0];
   const labels = (nodes: readonly DumpNode[] = []): string[] => nodes.map(({ label }) => label);
 
   it('prints raw words by the width of what they are, the highest first', () => {
