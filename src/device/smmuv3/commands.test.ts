@@ -106,6 +106,7 @@ describe('CMD_TLBI', () => {
       { ...none, space: 7, sub: 5, lo: 0x3456_7000, hi: 0x12, log2Size: 12 },
       { ...none, space: 7, sub: 5, lo: 0, hi: 0, log2Size: 64 },
     ]);
+    expect(vm.model.counters.invalidations).toBe(2);
   });
 
   it('drops entries of every ASID by address under any ASID, by ASID not', () => {
@@ -160,6 +161,11 @@ describe('CMD_CFGI', () => {
 
   it.each([
     ['CFGI_STE', command(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, StreamID: SID, Leaf: 1 }), true],
+    [
+      'CFGI_STE_RANGE around it',
+      command(CMD_CFGI_STE_RANGE, { Opcode: CMD.CFGI_STE_RANGE, StreamID: SID - 8, Range: 3 }),
+      true,
+    ],
     ['CFGI_STE of another', command(CMD_CFGI_STE, { Opcode: CMD.CFGI_STE, StreamID: SID + 1 }), false],
     [
       'CFGI_STE_RANGE',
@@ -241,8 +247,11 @@ describe('the queue', () => {
     const vm = new TestSmmu().start(ENABLES.EVENTQEN);
     vm.submit(sync());
     expect(vm.consumed).toBe(0);
+    const enabled = { kind: 'enable', what: 'command queue', on: true };
+    expect(vm.events).not.toContainEqual(enabled);
     vm.write32(CR0.offset, ENABLES.CMDQEN);
     expect(vm.consumed).toBe(1);
+    expect(vm.events.filter(({ kind }) => kind === 'enable')).toEqual([enabled]);
   });
 
   it('holds CMD_SYNC, and what follows, until the caches outside are done', () => {

@@ -286,6 +286,7 @@ describe('an Event queue that takes nothing', () => {
     const { vm } = stalling();
     vm.write32(CR0.offset, ENABLES.SMMUEN);
     vm.stallable(SID, IOVA, READ);
+    expect(vm.read(EVENTQ_PROD.offset)).toBe(0);
     vm.write32(CR0.offset, ENABLES.ALL);
     expect(vm.recorded()).toMatchObject([{ Stall: 1 }]);
   });

@@ -354,6 +354,10 @@ describe('tables for the peer to walk', () => {
     const root = vm.page(2);
     vm.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(root) });
     expect(told(vm)).toMatchObject({ root, space: 7, expectedMask: 0, holeInput: false });
+    // As wide as the unit's addresses are.
+    const narrow = new TestSmmu({ oas: '40' }).start();
+    narrow.ste(SID, { Config: STE_CONFIG.S2_TRANSLATE, ...narrow.stage2Fields(narrow.page(2)), S2PS: 2 });
+    expect(told(narrow)).toMatchObject({ space: 7, expectedMask: 0 });
   });
 
   it('are none with tags in addresses, two stages, a bypass, another cache policy, or while the SMMU is off', () => {

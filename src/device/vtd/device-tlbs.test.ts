@@ -138,12 +138,29 @@ describe('Device-TLB invalidation', () => {
     vm.submit(plain());
     vm.devices.deviceTlbRoom = false;
     vm.submit(plain({ ADDR: 0x7000 }), wait(7));
+    expect(vm.model.peerQueue?.ready).toBe(false);
     expect([sent(vm).length, vm.read(IQH_REG.offset)]).toEqual([1, 0x10]);
     vm.devices.deviceTlbRoom = true;
     end(vm, sent(vm)[0].tag);
     expect(sent(vm)).toMatchObject([{}, { lo: 0x7000 }]);
     end(vm, sent(vm)[1].tag);
     expect(status(vm)).toBe(7);
+    // Nothing is under way, and yet the queue is not at rest.
+    vm.devices.deviceTlbRoom = false;
+    vm.submit(plain());
+    expect([sent(vm).length, vm.model.peerQueue?.ready]).toEqual([2, false]);
+  });
+
+  it('has 1024 under way at the most, each with a tag that answers it alone', () => {
+    const vm = unit();
+    const functions = Array.from({ length: 33 }, (_, n) => ({ SID: n, ...pfsid(n) }));
+    for (const one of functions) vm.submit(...Array.from({ length: 32 }, () => plain(one)));
+    const tags = sent(vm).map(({ tag }) => tag);
+    expect([tags.length, new Set(tags).size]).toEqual([1024, 1024]);
+    for (const tag of tags) end(vm, tag);
+    expect([sent(vm).length, flags(vm)]).toEqual([33 * 32, 0]);
+    end(vm, tags[0] === 1024 ? 0 : 1024);
+    expect(flags(vm)).toBe(ICE);
   });
 
   it('never has more under way at a function than MIP says; 0 says 32', () => {

@@ -54,11 +54,20 @@ describe('capabilities', () => {
     expect(ECAP_REG.get.IRO(vm.registers, ECAP_REG.offset >> 2) * 16).toBe(IOTLB_OFFSET);
   });
 
+  it('takes on and off in three spellings', () => {
+    const cachingMode = (value: string): number =>
+      CAP_REG.get.CM(new TestMachine({ 'caching-mode': value }).registers, CAP_REG.offset >> 2);
+    expect(['on', 'true', '1'].map(cachingMode)).toEqual([1, 1, 1]);
+    expect(['off', 'false', '0'].map(cachingMode)).toEqual([0, 0, 0]);
+  });
+
   it.each([
     [{ 'aw-bits': '40' }, /aw-bits must be one of 39, 48, 57/],
     [{ 'caching-mode': 'maybe' }, /caching-mode must be on or off/],
     [{ colour: 'red' }, /unknown option "colour"/],
     [{ 'fault-records': '0' }, /fault-records must be 1 to 64/],
+    [{ 'fault-records': '65' }, /fault-records must be 1 to 64/],
+    [{ 'fault-records': '1.5' }, /fault-records must be 1 to 64/],
     [{ 'virtual-commands': 'on' }, /virtual-commands=on needs scalable-mode=on, .*caching-mode=on/],
     [{ 'pasid-bits': '21' }, /pasid-bits must be 0 to 20/],
   ])('refuses %j', (options, message) => {

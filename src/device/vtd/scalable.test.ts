@@ -55,6 +55,24 @@ describe('scalable mode', () => {
     expect(vm.translate(RID, 0x7010n, READ).permissions).toBe(READ);
   });
 
+  it('reserved bits of one half of a root-entry do not concern requesters of the other', () => {
+    const { vm, directory } = machine({ 'cache-policy': 'none' });
+    vm.pasidEntry(directory, 0, ...pass(4n));
+    const lower = 0x18;
+    vm.pasidEntry(vm.scalableContext(lower).directory, 0, ...pass(5n));
+    for (const [half, good, bad] of [
+      [0, RID, lower],
+      [8, lower, RID],
+    ] as const) {
+      const was = vm.memory.peek(ROOT_TABLE + half) ?? 0n;
+      vm.entry(ROOT_TABLE + half, was | 2n);
+      expect(vm.translate(bad, 0n, READ).ok).toBe(false);
+      expect(vm.lastReason()).toBe(FAULT.SRT_3);
+      expect(vm.translate(good, 0n, READ).ok).toBe(true);
+      vm.entry(ROOT_TABLE + half, was);
+    }
+  });
+
   it('five-level first stage and canonical addresses', () => {
     const { vm, directory } = machine();
     const root = vm.page();
