@@ -33,7 +33,7 @@ static ViommuNotice *take(ViommuNotices *n)
     if (notice) {
         QSIMPLEQ_REMOVE_HEAD(&n->queue, next);
     } else {
-        n->scheduled = false;
+        qatomic_set(&n->scheduled, false);
     }
     qemu_mutex_unlock(&n->lock);
     return notice;
@@ -45,6 +45,13 @@ void viommu_notices_run(ViommuCore *core)
 
     while ((notice = take(&core->notices))) {
         run(core, notice);
+    }
+}
+
+void viommu_notices_run_queued(ViommuCore *core)
+{
+    if (unlikely(qatomic_read(&core->notices.scheduled))) {
+        viommu_notices_run(core);
     }
 }
 
@@ -83,7 +90,7 @@ void viommu_notices_add(ViommuCore *core, ViommuNotice *notice)
     qemu_mutex_lock(&n->lock);
     QSIMPLEQ_INSERT_TAIL(&n->queue, notice, next);
     wake = !n->scheduled;
-    n->scheduled = true;
+    qatomic_set(&n->scheduled, true);
     qemu_cond_signal(&n->arrived);
     qemu_mutex_unlock(&n->lock);
     if (wake) {

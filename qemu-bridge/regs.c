@@ -11,6 +11,7 @@
 #include "front.h"
 #include "host-batch.h"
 #include "mailbox.h"
+#include "notices.h"
 #include "refusals.h"
 #include "regs.h"
 #include "shared-page.h"
@@ -54,6 +55,11 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
     viommu_RegReadReply reply = viommu_RegReadReply_init_zero;
 
     viommu_refusal_forget();
+    /*
+     * A vCPU that polls a register takes the big lock again before the main loop can have
+     * it. What it polls for may wait for a notice, so it runs those itself.
+     */
+    viommu_notices_run_queued(core);
     if (page_is_current(core) || offset + size > core->register_bytes ||
         !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields,
                               &msg, -1, viommu_RegReadReply_fields, &reply)) {
