@@ -45,14 +45,14 @@ export function controlMethods(source: {
       async (params) => {
         const options = dumpOptions(params);
         const vm = choose(source.vms(), params);
-        return { vm: vm.name, nodes: await asked(vm.session.dump(options)) } satisfies DumpAnswer;
+        return { vm: vm.name, nodes: await orGone(vm.session.dump(options)) } satisfies DumpAnswer;
       },
     ],
     [
       'report',
       async (params) => {
         const vm = choose(source.vms(), params);
-        return { vm: vm.name, report: await asked(vm.session.report()) } satisfies ReportAnswer;
+        return { vm: vm.name, report: await orGone(vm.session.report()) } satisfies ReportAnswer;
       },
     ],
     [
@@ -60,7 +60,7 @@ export function controlMethods(source: {
       async (params) => {
         const { maxLeaves: most, rid } = dumpOptions(params);
         const vm = choose(source.vms(), params);
-        return { vm: vm.name, ...(await asked(vm.session.diff(rid, most))) } satisfies DiffReply;
+        return { vm: vm.name, ...(await orGone(vm.session.diff(rid, most))) } satisfies DiffReply;
       },
     ],
     [
@@ -71,8 +71,8 @@ export function controlMethods(source: {
           throw new ControlError('badParams', 'from is a number');
         }
         const vm = choose(source.vms(), params);
-        await asked(watchFor(connection, vm, watched));
-        return { vm: vm.name, ...(await asked(vm.session.completions(from))) } satisfies CompletionReply;
+        await orGone(watchFor(connection, vm, watched));
+        return { vm: vm.name, ...(await orGone(vm.session.completions(from))) } satisfies CompletionReply;
       },
     ],
   ]);
@@ -97,7 +97,7 @@ async function watchFor(
  * A session that ends before it has answered rejects with SESSION_GONE. That is the client's
  * answer, not a defect.
  */
-async function asked<T>(answer: Promise<T>): Promise<T> {
+async function orGone<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;
   } catch (error) {

@@ -88,7 +88,7 @@ describe('commands that look at a daemon', () => {
     const { code, out } = await cli('dump');
     expect(code).toBe(0);
     expect(out).toBe('GSTS_REG  0x80000000  TES=1\n');
-    expect(services.sessionsMade[0]?.asked).toEqual([{ registers: true, tables: true, maxLeaves: 64 }]);
+    expect(services.sessionsMade[0]?.dumps).toEqual([{ registers: true, tables: true, maxLeaves: 64 }]);
   });
 
   it('take a name as it is listed and as its maker wrote it, which is cut once, between characters', async () => {
@@ -114,7 +114,7 @@ describe('commands that look at a daemon', () => {
     const options = ['--vm', 'twin-2', '--rid', '00:03.0', '--tables', '--max-leaves', '5', '--json'];
     const named = await cli('dump', ...options);
     expect(JSON.parse(named.out)).toMatchObject({ vm: 'twin-2', nodes: [{ label: 'GSTS_REG' }] });
-    expect(services.sessionsMade[1]?.asked).toEqual([
+    expect(services.sessionsMade[1]?.dumps).toEqual([
       { registers: false, tables: true, maxLeaves: 5, rid: 0x18 },
     ]);
     expect((await cli('dump', '--vm', 'nobody')).code).toBe(3);

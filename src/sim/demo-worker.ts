@@ -3,7 +3,7 @@ import { runSimDemo } from './sim-demo.js';
 import type { SimDemoOptions, SimReport } from './sim-report.js';
 
 /** The worker's message to the thread that started it. */
-type Said =
+type WorkerMessage =
   | { readonly kind: 'line'; readonly line: string }
   | { readonly kind: 'report'; readonly report: SimReport }
   | { readonly kind: 'failed'; readonly text: string };
@@ -26,10 +26,10 @@ export function startSimDemo(
   const job: Job = { simDemo: true, socketPath, options };
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL(import.meta.url), { workerData: job });
-    worker.on('message', (said: Said) => {
-      if (said.kind === 'line') print(said.line);
-      else if (said.kind === 'report') resolve(said.report);
-      else reject(new Error(said.text));
+    worker.on('message', (message: WorkerMessage) => {
+      if (message.kind === 'line') print(message.line);
+      else if (message.kind === 'report') resolve(message.report);
+      else reject(new Error(message.text));
     });
     worker.on('error', reject);
     worker.on('exit', (code) => reject(new Error(`the simulated VM ended with code ${code}`)));
@@ -41,12 +41,12 @@ function isJob(data: unknown): data is Job {
 }
 
 function work(job: Job): void {
-  const say = (said: Said): void => parentPort?.postMessage(said);
+  const post = (message: WorkerMessage): void => parentPort?.postMessage(message);
   try {
-    const report = runSimDemo(job.socketPath, job.options, (line) => say({ kind: 'line', line }));
-    say({ kind: 'report', report });
+    const report = runSimDemo(job.socketPath, job.options, (line) => post({ kind: 'line', line }));
+    post({ kind: 'report', report });
   } catch (error) {
-    say({ kind: 'failed', text: error instanceof Error ? error.message : String(error) });
+    post({ kind: 'failed', text: error instanceof Error ? error.message : String(error) });
   }
 }
 

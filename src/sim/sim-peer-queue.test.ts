@@ -85,7 +85,7 @@ function start(changes: Partial<Queue> = {}) {
       log.push(`drop ${what.space}, filled ${control[CONTROL.RING_FILLED]}`);
       dropped.push(what);
     },
-    tell: () => told++,
+    queueRan: () => told++,
   });
   const queue: Queue = {
     ...{ number: 7, tail: TAIL, head: HEAD, indexMask: 0x1f, indexShift: 0, wraps: true },

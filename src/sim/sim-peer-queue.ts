@@ -27,7 +27,7 @@ interface PeerQueuePorts {
   /** Drops translations of the peer's own cache, and fills of it that are in flight. */
   drop(what: Dropped): void;
   /** Sends QUEUE_RAN. */
-  tell(): void;
+  queueRan(): void;
 }
 
 /** One command to be carried out. */
@@ -158,7 +158,7 @@ export class SimPeerQueue {
     }
     this.#filled = slot;
     Atomics.store(control, CONTROL.RING_FILLED, slot);
-    if (before < slots / 2 && before + needed >= slots / 2) this.#ports.tell();
+    if (before < slots / 2 && before + needed >= slots / 2) this.#ports.queueRan();
   }
 }
 

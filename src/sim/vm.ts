@@ -39,7 +39,7 @@ interface Traffic {
   memWrites: number;
   memCas: number;
   /** HOST_BATCHes that came with the answer to a register write. */
-  handedBatches: number;
+  batchesInAnswers: number;
 }
 
 /**
@@ -53,7 +53,7 @@ export class SimVm implements Machine {
   readonly remapped = new SimInterrupts((request) => this.client.request(MESSAGE.REMAP_INTERRUPT, request));
   readonly interrupts: MsiWrite[] = [];
   readonly edges: number[] = [];
-  readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0, handedBatches: 0 };
+  readonly traffic: Traffic = { invalidations: 0, memReads: 0, memWrites: 0, memCas: 0, batchesInAnswers: 0 };
   readonly client: Client;
   /** Features in force. */
   features = 0;
@@ -69,7 +69,7 @@ export class SimVm implements Machine {
   /** Called before a HOST_BATCH is carried out. */
   onHostBatch: (message: M.HostBatch) => void = () => {};
   /** Batches that came with answers and are not carried out; undefined: they are, at once. */
-  held: M.RegWriteReply[] | undefined;
+  heldBatches: M.RegWriteReply[] | undefined;
   /** The host of devices that were assigned with objects of its IOMMU. */
   assigned: AssignedHost | undefined;
   /** Hosts of assigned devices, by handle. */
@@ -198,10 +198,10 @@ export class SimVm implements Machine {
     }
     const reply = this.client.requestByMail(MESSAGE.REG_WRITE, { offset, size, lo, hi });
     if (reply.batch === 0) return;
-    this.traffic.handedBatches++;
-    const handed = { ...reply, ops: Uint32Array.from(reply.ops) };
-    if (this.held === undefined) this.carryOut(handed);
-    else this.held.push(handed);
+    this.traffic.batchesInAnswers++;
+    const answer = { ...reply, ops: Uint32Array.from(reply.ops) };
+    if (this.heldBatches === undefined) this.carryOut(answer);
+    else this.heldBatches.push(answer);
   }
 
   /** Whether only the own IOTLB keeps translations. Requests of simulated devices never overlap. */
@@ -210,8 +210,8 @@ export class SimVm implements Machine {
   }
 
   /** Carries out the batch that came with the answer to a register write, and answers it. */
-  carryOut(handed: M.RegWriteReply): void {
-    this.client.answer(MESSAGE.HOST_BATCH, handed.batch, this.#hostBatch(handed));
+  carryOut(answer: M.RegWriteReply): void {
+    this.client.answer(MESSAGE.HOST_BATCH, answer.batch, this.#hostBatch(answer));
   }
 
   translate(rid: number, pasid: number, access: number, address: bigint): Translation | undefined {
@@ -358,7 +358,7 @@ export class SimVm implements Machine {
       file: this.#sharedWords.buffer,
       ram: this.ram,
       drop: (what) => this.iotlb.drop(what),
-      tell: () => this.client.post(MESSAGE.QUEUE_RAN, {}),
+      queueRan: () => this.client.post(MESSAGE.QUEUE_RAN, {}),
     });
   }
 

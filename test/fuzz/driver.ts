@@ -74,7 +74,7 @@ class Play {
     world.machine.onSpans = (rid, pasid, spans) => {
       if (!this.#changing) this.#checkSpans(rid, pasid, spans);
     };
-    world.machine.onIdle = () => this.#meanwhile();
+    world.machine.onIdle = () => this.#accessWhileDriverWaits();
   }
 
   step(): void {
@@ -99,7 +99,7 @@ class Play {
   }
 
   /** A device does not wait for the driver: what it gets while things change may be old or new. */
-  #meanwhile(): void {
+  #accessWhileDriverWaits(): void {
     const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();

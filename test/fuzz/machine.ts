@@ -146,7 +146,7 @@ export class FuzzMachine extends LocalMachine {
     );
     const { ram, bridge } = this;
     const file = this.#page.registers.buffer;
-    return new SimPeerQueue({ file, ram, drop: (what) => bridge.drop(what), tell: () => {} });
+    return new SimPeerQueue({ file, ram, drop: (what) => bridge.drop(what), queueRan: () => {} });
   }
 
   override writeRegister(offset: number, size: number, value: bigint): void {

@@ -85,7 +85,7 @@ class Play {
     const options = rng.pick(OPTIONS);
     const machine = new ShadowMachine(this.#memory, options, () => rng.chance(0.6));
     this.#machine = machine;
-    machine.aside = (look) => this.#memory.quietly(look);
+    machine.uncounted = (look) => this.#memory.quietly(look);
     const mode = options['scalable-mode'] !== 'off' && rng.chance(0.7) ? 'scalable' : 'legacy';
     trace.say(`world ${JSON.stringify(options)} ${mode}`);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
@@ -207,7 +207,7 @@ class Play {
     this.#racesLeft--;
     this.races++;
     this.#trace.say('meanwhile:');
-    this.#machine.meanwhile(() => this.#store());
+    this.#machine.asOtherProcessor(() => this.#store());
   }
 
   #checkPossible(): void {

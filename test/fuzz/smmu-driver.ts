@@ -97,7 +97,7 @@ class Play {
     machine.onSpans = (rid, pasid, spans) => {
       if (!this.#changing) this.#checkSpans({ sid: rid, ssid: pasid }, spans);
     };
-    machine.onIdle = () => this.#meanwhile();
+    machine.onIdle = () => this.#accessWhileDriverWaits();
   }
 
   step(): void {
@@ -138,7 +138,7 @@ class Play {
   }
 
   /** A device does not wait for the driver: what it gets while things change may be old or new. */
-  #meanwhile(): void {
+  #accessWhileDriverWaits(): void {
     const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();

@@ -98,7 +98,7 @@ class Play {
     trace.say(`world ${JSON.stringify(options)} trouble ${this.#trouble} racing ${this.#racing}`);
     const { machine } = this;
     machine.trackStores();
-    machine.aside = (look) => this.#memory.quietly(look);
+    machine.uncounted = (look) => this.#memory.quietly(look);
     machine.ram.beforeStore = (gpa) => this.#history.note(gpa);
     const sync = rng.pick(['poll', 'message'] as const);
     this.#driver = new SmmuDriver(machine, { pages: TABLES, sync, variety: varietyOf(rng) });
@@ -359,7 +359,7 @@ class Play {
     if (this.#racesLeft === 0 || !this.#rng.chance(probability)) return;
     this.#racesLeft--;
     this.races++;
-    this.machine.meanwhile(() => {
+    this.machine.asOtherProcessor(() => {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
       this.#trace.say('meanwhile:');
       this.#store(this.#forest.entryIn(tree, table, level), this.#forest.value(tree, level));

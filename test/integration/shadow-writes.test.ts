@@ -60,8 +60,8 @@ function announce(change: (table: NonNullable<typeof domain.table>) => void): nu
 
 /** The batch that came with the last write's answer. It is not carried out yet. */
 function held(): RegWriteReply {
-  expect(vm.held).toHaveLength(1);
-  return (vm.held as RegWriteReply[]).shift() as RegWriteReply;
+  expect(vm.heldBatches).toHaveLength(1);
+  return (vm.heldBatches as RegWriteReply[]).shift() as RegWriteReply;
 }
 
 /** Everything that was sent before has been handled. */
@@ -73,7 +73,7 @@ describe('a batch that comes with the answer to a register write', () => {
   beforeEach(() => start());
 
   it('holds the completion until it is answered', () => {
-    vm.held = [];
+    vm.heldBatches = [];
     const value = announce((table) => table.map(IOVA, DATA, PAGE));
     const batch = held();
     expect(batch.device).toBe(DEVICE);
@@ -90,7 +90,7 @@ describe('a batch that comes with the answer to a register write', () => {
     driver.map(domain, IOVA, DATA, PAGE);
     let batches = 0;
     vm.onHostBatch = () => batches++;
-    vm.held = [];
+    vm.heldBatches = [];
     const value = announce((table) => {
       table.unmap(IOVA, PAGE);
       table.map(IOVA, DATA + PAGE, PAGE);
@@ -108,16 +108,16 @@ describe('a batch that comes with the answer to a register write', () => {
 
   it('does not come when there is nothing to do, and others do not wait for it', () => {
     driver.map(domain, IOVA, DATA, PAGE);
-    vm.held = [];
+    vm.heldBatches = [];
     const nothing = announce(() => {});
-    expect(vm.held).toEqual([]);
+    expect(vm.heldBatches).toEqual([]);
     settle();
     expect(queue.completed()).toBe(nothing);
     announce((table) => table.map(IOVA + 0x10000n, DATA, PAGE));
     const batch = held();
     // A second change waits for the first.
     const value = announce((table) => table.map(IOVA + 0x20000n, DATA, PAGE));
-    expect(vm.held).toEqual([]);
+    expect(vm.heldBatches).toEqual([]);
     vm.carryOut(batch);
     while (queue.completed() !== value) vm.idle(10);
     expect(host.mappings.size).toBe(3);
@@ -136,7 +136,7 @@ describe('a batch that comes with the answer to a register write', () => {
   it.each(['a second time', 'on the other channel'] as const)(
     'ends the session when it is answered %s',
     (how) => {
-      vm.held = [];
+      vm.heldBatches = [];
       announce((table) => table.map(IOVA, DATA, PAGE));
       const batch = held();
       const none = { failures: [] };
@@ -161,7 +161,7 @@ describe('a batch that comes with the answer to a register write', () => {
 it('comes on the backend channel for a peer without the feature, whose writes are not answered', () => {
   start(ALL_FEATURES & ~FEATURE.PEER_WALKS & ~FEATURE.WRITE_REPLY);
   driver.map(domain, IOVA, DATA, PAGE);
-  expect(vm.traffic.handedBatches).toBe(0);
+  expect(vm.traffic.batchesInAnswers).toBe(0);
   expect(host.mappings.size).toBe(1);
   const write = { offset: 0, size: 4, lo: 0, hi: 0 };
   vm.client.send(MESSAGE.REG_WRITE, FLAG.NEED_REPLY, 77, CODEC.RegWrite, write);

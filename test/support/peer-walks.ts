@@ -52,7 +52,7 @@ function meetsHole({ holeFirst, holeLast }: WalkTables, first: bigint, size: big
 
 export class Walker {
   readonly #memory: GuestMemory;
-  readonly #told = new Map<string, WalkTables>();
+  readonly #walks = new Map<string, WalkTables>();
   readonly #result = new WalkResult();
 
   constructor(memory: GuestMemory) {
@@ -67,11 +67,11 @@ export class Walker {
   }
 
   take(rid: number, pasid: number, tables: WalkTables): void {
-    this.#told.set(`${rid} ${pasid}`, tables);
+    this.#walks.set(`${rid} ${pasid}`, tables);
   }
 
   dropAll(): void {
-    this.#told.clear();
+    this.#walks.clear();
   }
 
   /** The span that a walk finds, with its tags; undefined: the daemon is to be asked. */
@@ -81,7 +81,7 @@ export class Walker {
     access: number,
     address: bigint,
   ): { readonly spans: readonly number[]; readonly space: number; readonly sub: number } | undefined {
-    const tables = this.#told.get(`${rid} ${pasid}`);
+    const tables = this.#walks.get(`${rid} ${pasid}`);
     const block = tables && walkAsPeer(this.#memory, tables, access, address, this.#result);
     if (tables === undefined || block === undefined) return undefined;
     const halves = (value: bigint): number[] => [Number(value & 0xffffffffn), Number(value >> 32n)];

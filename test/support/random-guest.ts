@@ -132,7 +132,7 @@ export class RandomGuest {
   /** Pages that are mapped, by space. */
   readonly #mapped = new Map<Space, Set<number>>();
   /** Ranges whose invalidation was forgotten. */
-  readonly #owed: { readonly space: Space; readonly input: bigint; readonly bytes: number }[] = [];
+  readonly #forgotten: { readonly space: Space; readonly input: bigint; readonly bytes: number }[] = [];
 
   /** @param forgets invalidations now and then, for a while */
   constructor(
@@ -187,16 +187,16 @@ export class RandomGuest {
         for (const page of pages) mapped.delete(page);
         if (this.#forgets && rng.chance(0.3)) {
           space.forget(input, count * PAGE_BYTES);
-          this.#owed.push({ space, input, bytes: count * PAGE_BYTES });
+          this.#forgotten.push({ space, input, bytes: count * PAGE_BYTES });
           return `forget ${space.name} ${first}+${count}`;
         }
         space.unmap(input, count * PAGE_BYTES);
         return `unmap ${space.name} ${first}+${count}`;
       case 5: {
-        const owed = this.#owed.shift();
-        if (owed === undefined) return 'nothing';
-        owed.space.invalidate(owed.input, owed.bytes);
-        return `invalidate ${owed.space.name} at 0x${owed.input.toString(16)}`;
+        const forgotten = this.#forgotten.shift();
+        if (forgotten === undefined) return 'nothing';
+        forgotten.space.invalidate(forgotten.input, forgotten.bytes);
+        return `invalidate ${forgotten.space.name} at 0x${forgotten.input.toString(16)}`;
       }
       case 6: {
         const [rid, pasid] = rng.pick(space.users);

@@ -39,7 +39,7 @@ export class ShadowMachine extends LocalMachine {
   /**
    * Runs the audit. A test that counts the engine's reads keeps the audit's out of its count here.
    */
-  aside: (look: () => void) => void = (look) => look();
+  uncounted: (look: () => void) => void = (look) => look();
   readonly shadowEvents: ShadowEvent[] = [];
   readonly hosts = new Map<number, SimContainer>();
   /** Every batch that was sent, for tests that look at them. */
@@ -51,11 +51,11 @@ export class ShadowMachine extends LocalMachine {
   /** Called when something has reached a host or the monitor. Other processors may run then. */
   onDelivery: () => void = () => {};
   readonly #sent: Sent[] = [];
-  /** Trapped stores that the shadow has not been told of: address and bytes. */
+  /** Trapped stores that the shadow has not seen: address and bytes. */
   readonly #notices: number[] = [];
   /** Stores come from another processor, which does not wait for them. */
-  #meanwhile = false;
-  #touched = false;
+  #otherProcessor = false;
+  #changed = false;
 
   constructor(
     memory: GuestMemory,
@@ -72,9 +72,9 @@ export class ShadowMachine extends LocalMachine {
     this.outputs.pendingAcks = () => this.shadow.pending;
     this.outputs.invalidate = (scope) => {
       this.outputs.scopes.push({ ...scope });
-      this.#touched = true;
-      const told = heard(scope);
-      if (told !== undefined) this.shadow.markStale(told, this.model);
+      this.#changed = true;
+      const relevant = heard(scope);
+      if (relevant !== undefined) this.shadow.markStale(relevant, this.model);
     };
   }
 
@@ -111,7 +111,7 @@ export class ShadowMachine extends LocalMachine {
       if (!this.tracked.has(pageAt(gpa))) return;
       this.trapped++;
       this.#notices.push(gpa, bytes);
-      if (this.#meanwhile) return;
+      if (this.#otherProcessor) return;
       this.settle();
       this.drain();
     };
@@ -120,11 +120,11 @@ export class ShadowMachine extends LocalMachine {
   /**
    * What another processor does while something else is in flight: its stores do not hold that up.
    */
-  meanwhile(work: () => void): void {
-    const before = this.#meanwhile;
-    this.#meanwhile = true;
+  asOtherProcessor(work: () => void): void {
+    const before = this.#otherProcessor;
+    this.#otherProcessor = true;
     work();
-    this.#meanwhile = before;
+    this.#otherProcessor = before;
   }
 
   /** The monitor's traps on pages [first, last] are gone with their memory. */
@@ -134,7 +134,7 @@ export class ShadowMachine extends LocalMachine {
 
   override writeRegister(offset: number, size: number, value: bigint): void {
     const [lo, hi] = [Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn)];
-    this.aside(() => this.audit.asking(offset, size, lo, hi));
+    this.uncounted(() => this.audit.asking(offset, size, lo, hi));
     super.writeRegister(offset, size, value);
     this.settle();
   }
@@ -150,7 +150,7 @@ export class ShadowMachine extends LocalMachine {
   /** What the session does after every input. */
   settle(): void {
     for (let round = 0; round < 10_000; round++) {
-      this.#tell();
+      this.#announceStores();
       this.shadow.work();
       for (let track = this.shadow.takeTrack(); track !== undefined; track = this.shadow.takeTrack()) {
         this.#sent.push({ id: track.id, device: TRACK, words: track.words });
@@ -165,9 +165,9 @@ export class ShadowMachine extends LocalMachine {
         continue;
       }
       if (this.#notices.length > 0) continue;
-      if (!this.#touched || this.shadow.pending > 0) return;
-      this.#touched = false;
-      this.aside(() => this.audit.completing());
+      if (!this.#changed || this.shadow.pending > 0) return;
+      this.#changed = false;
+      this.uncounted(() => this.audit.completing());
       this.model.acknowledged();
     }
     throw new Error('the shadow never comes to rest');
@@ -212,8 +212,8 @@ export class ShadowMachine extends LocalMachine {
     this.shadow.trackAnswered(id);
   }
 
-  /** Trapped stores are told of in order. */
-  #tell(): void {
+  /** Reports trapped stores, in order. */
+  #announceStores(): void {
     for (let at = 0; at < this.#notices.length; at += 2) {
       this.shadow.stored(this.#notices[at] as number, this.#notices[at + 1] as number);
       this.audit.stored();

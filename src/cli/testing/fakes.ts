@@ -57,9 +57,9 @@ export function testContext(env: Readonly<Record<string, string>> = {}): TestCon
     out: () => stdout.text,
     err: () => stderr.text,
     raise(name) {
-      const heard = [...handlers].filter(([, names]) => names.includes(name));
-      for (const [handler] of heard) handler(name);
-      return heard.length > 0;
+      const called = [...handlers].filter(([, names]) => names.includes(name));
+      for (const [handler] of called) handler(name);
+      return called.length > 0;
     },
     exits,
     dir,
@@ -111,7 +111,7 @@ function fakeReport(session: string): SessionReport {
 /** A session that answers from what it was given. */
 export class FakeSession implements SessionPort {
   stopped = false;
-  readonly asked: DumpOptions[] = [];
+  readonly dumps: DumpOptions[] = [];
   /** How many clients have completions checked, and the findings. */
   watchers = 0;
   completed = 0;
@@ -125,7 +125,7 @@ export class FakeSession implements SessionPort {
   ) {}
 
   async dump(options: DumpOptions): Promise<DumpNode[]> {
-    this.asked.push(options);
+    this.dumps.push(options);
     return [{ label: 'GSTS_REG', raw: '0x80000000', fields: { TES: 1, RTPS: 0 } }];
   }
 
