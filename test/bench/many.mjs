@@ -19,7 +19,7 @@ const WARM_UP = 200;
 /** Of the kernel's accounting of processor time. */
 const TICK_MS = 10;
 /** Of what a busy machine takes when it is alone. */
-const REACH = 1.1;
+const TARGET = 1.1;
 /** A thousandth of one processor for each machine: more than a look now and then. */
 const IDLE_MS = 64;
 
@@ -79,7 +79,7 @@ export async function manyRows({ daemon, quick, progress }) {
         ours: beside,
         reference: alone,
         what: 'alone',
-        reach: REACH,
+        target: TARGET,
       },
       {
         name: `many: processor time of ${MACHINES} idle machines, each second`,

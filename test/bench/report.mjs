@@ -1,5 +1,5 @@
 /**
- * The table that a run prints: ours beside a reference, the ratio, the reach, met or missed by how
+ * The table that a run prints: ours beside a reference, the ratio, the target, met or missed by how
  * much.
  */
 
@@ -21,20 +21,20 @@ export function valuesOf(text) {
 }
 
 /**
- * `reach` is of the ratio, `atMost` of ours, whatever the reference is.
+ * `target` is of the ratio, `atMost` of ours, whatever the reference is.
  * @typedef {{
  *   name: string, unit: string, ours: number, reference: number, what: string,
- *   reach?: number, atLeast?: boolean, atMost?: number, note?: string
+ *   target?: number, atLeast?: boolean, atMost?: number, note?: string
  * }} Row
  */
 
-/** "met", or by how much a reach was missed. */
+/** "met", or by how much a target was missed. */
 export function verdict(row) {
   if (row.atMost !== undefined) return row.ours <= row.atMost ? 'met' : `missed by ${row.ours - row.atMost}`;
-  if (row.reach === undefined) return 'for information';
+  if (row.target === undefined) return 'for information';
   const ratio = row.ours / row.reference;
-  if (row.atLeast ? ratio >= row.reach : ratio <= row.reach) return 'met';
-  const off = row.atLeast ? 1 - ratio / row.reach : ratio / row.reach - 1;
+  if (row.atLeast ? ratio >= row.target : ratio <= row.target) return 'met';
+  const off = row.atLeast ? 1 - ratio / row.target : ratio / row.target - 1;
   return `missed by ${Math.max(1, Math.round(off * 100))} %`;
 }
 
@@ -55,7 +55,7 @@ function number(value, unit) {
 }
 
 function cells(row) {
-  const ofRatio = row.reach === undefined ? '' : `${row.atLeast ? '≥' : '≤'} ${row.reach} ×`;
+  const ofRatio = row.target === undefined ? '' : `${row.atLeast ? '≥' : '≤'} ${row.target} ×`;
   return [
     row.name,
     number(row.ours, row.unit),
@@ -68,7 +68,7 @@ function cells(row) {
 
 /** Rows as an aligned text table. */
 export function format(rows) {
-  const head = ['', 'ours', 'reference', 'ratio', 'reach', ''];
+  const head = ['', 'ours', 'reference', 'ratio', 'target', ''];
   const lines = [head, ...rows.map(cells)];
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column].length)));
   const text = lines.map((line) =>

@@ -6,7 +6,7 @@ interface Row {
   ours: number;
   reference: number;
   what: string;
-  reach?: number;
+  target?: number;
   atLeast?: boolean;
   atMost?: number;
 }
@@ -30,15 +30,15 @@ const row = (changes: Partial<Row>): Row => ({
 });
 
 describe('the benchmark table', () => {
-  it('says met at the reach itself, and by how much it is missed beyond', () => {
-    expect(report.verdict(row({ ours: 30, reach: 0.3 }))).toBe('met');
-    expect(report.verdict(row({ ours: 33, reach: 0.3 }))).toBe('missed by 10 %');
-    expect(report.verdict(row({ ours: 30.01, reach: 0.3 }))).toBe('missed by 1 %');
+  it('says met at the target itself, and by how much it is missed beyond', () => {
+    expect(report.verdict(row({ ours: 30, target: 0.3 }))).toBe('met');
+    expect(report.verdict(row({ ours: 33, target: 0.3 }))).toBe('missed by 10 %');
+    expect(report.verdict(row({ ours: 30.01, target: 0.3 }))).toBe('missed by 1 %');
   });
 
   it('turns round where more is better', () => {
-    expect(report.verdict(row({ ours: 90, reach: 0.9, atLeast: true }))).toBe('met');
-    expect(report.verdict(row({ ours: 45, reach: 0.9, atLeast: true }))).toBe('missed by 50 %');
+    expect(report.verdict(row({ ours: 90, target: 0.9, atLeast: true }))).toBe('met');
+    expect(report.verdict(row({ ours: 45, target: 0.9, atLeast: true }))).toBe('missed by 50 %');
   });
 
   it('counts what may not be at all, whatever the reference has', () => {
@@ -69,7 +69,7 @@ describe('the benchmark table', () => {
     });
   });
 
-  it('judges nothing that has no reach', () => {
+  it('judges nothing that has no target', () => {
     expect(report.verdict(row({ ours: 1e9 }))).toBe('for information');
   });
 
@@ -79,7 +79,7 @@ describe('the benchmark table', () => {
 
   it('aligns its columns', () => {
     const lines = report
-      .format([row({ reach: 0.3 }), row({ name: 'a longer name', ours: 12345 })])
+      .format([row({ target: 0.3 }), row({ name: 'a longer name', ours: 12345 })])
       .split('\n');
     expect(lines).toHaveLength(4);
     const at = lines[0]?.indexOf('reference') ?? -1;

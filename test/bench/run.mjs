@@ -159,7 +159,7 @@ async function benchGuests({ unit, part, scratch, daemon, quick }) {
       ours: summary(boot[0]).min,
       reference: summary(boot[1]).min,
       what: 'stock',
-      reach: 1.15,
+      target: 1.15,
     },
     {
       name: `${unit.name}: NVMe sequential read`,
@@ -167,7 +167,7 @@ async function benchGuests({ unit, part, scratch, daemon, quick }) {
       ours: summary(rates[0]).median,
       reference: summary(rates[1]).median,
       what: 'stock',
-      reach: 0.9,
+      target: 0.9,
       atLeast: true,
     },
   ];
@@ -179,7 +179,7 @@ async function benchGuests({ unit, part, scratch, daemon, quick }) {
  */
 async function walkRows(scratch, quick, units, misses) {
   const { genericNs, handWrittenNs, plainNs, nestedNs } = await benchWalk(scratch, quick);
-  const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });
+  const row = (name, ours, reference, what, target) => ({ name, unit: 'ns', ours, reference, what, target });
   const rows = [];
   for (const unit of units) {
     const walk = `${unit.name}: 4-level walk in the daemon`;
@@ -200,7 +200,7 @@ async function assignmentRows(scratch, quick) {
   const { benchAssignment } = await import(join(compileInner(scratch), 'test/bench/assignment-bench.js'));
   const found = quick ? benchAssignment(3, 10_000, 10_000) : benchAssignment();
   const { batchedNs, scatteredNs, singleNs, fewNs, manyNs, live } = found;
-  const row = (name, ours, reference, what, reach) => ({ name, unit: 'ns', ours, reference, what, reach });
+  const row = (name, ours, reference, what, target) => ({ name, unit: 'ns', ours, reference, what, target });
   return [
     row('nesting: an invalidation forwarded in a batch of 10,000', batchedNs, singleNs, 'one by one', 0.1),
     row('nesting: the same, no two of them neighbours', scatteredNs, singleNs, 'one by one', 0.1),

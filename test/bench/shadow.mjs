@@ -78,7 +78,7 @@ function mapRows(samples) {
       ours: least(ours, both),
       reference: least(stock, both),
       what: 'stock',
-      ...(shape.single ? {} : { reach: 1 }),
+      ...(shape.single ? {} : { target: 1 }),
     });
   }
   for (const [index, shape] of SHAPES.entries()) {
@@ -95,7 +95,7 @@ function mapRows(samples) {
     const extents = {
       reference: most(ours, (s) => s.extents),
       what: `aligned extents; stock: ${stockMaps}`,
-      reach: 1,
+      target: 1,
     };
     const stockUnmaps = { reference: most(stock, (s) => s.unmaps), what: 'stock' };
     rows.push(
@@ -166,13 +166,13 @@ async function replays({ part, shim, scratch, daemon, quick }) {
 
 function replayRows({ one, page, four, sixteen, scattered }) {
   const min = (list) => summary(list).min / 1e6;
-  const row = (name, ours, reference, what, reach) => ({
+  const row = (name, ours, reference, what, target) => ({
     name: `VT-d: assigned, ${name}`,
     unit: 'ms',
     ours,
     reference,
     what,
-    ...(reach === undefined ? {} : { reach }),
+    ...(target === undefined ? {} : { target }),
   });
   const beside = (name, { [name]: pair }) => [min(pair[0]), min(pair[1]), 'stock'];
   const rows = [

@@ -84,13 +84,13 @@ export const stockMiss = (samples) => least(samples.miss[1]);
 
 /** @returns {import('./report.mjs').Row[]} */
 export function translateRows(unit, samples) {
-  const row = (name, ours, reference, what, reach) => ({
+  const row = (name, ours, reference, what, target) => ({
     name: `${unit.name}: ${name}`,
     unit: 'ns',
     ours: least(ours),
     reference: least(reference),
     what,
-    ...(reach === undefined ? {} : { reach }),
+    ...(target === undefined ? {} : { target }),
   });
   const { hit, hit64, miss, asked, echo, dense, invalidate } = samples;
   return [
