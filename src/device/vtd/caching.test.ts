@@ -3,6 +3,7 @@ import { contextEntry, descriptor, READ, TestMachine, WRITE } from '../../../tes
 import { ANY, NO_PASID } from '../../base/ids.js';
 import { CC_INV_DSC, IOTLB_INV_DSC, PC_INV_DSC } from '../../spec/vtd/descriptors.js';
 import { FAULT } from '../../spec/vtd/faults.js';
+import { RTADDR_REG } from '../../spec/vtd/registers.js';
 import { noWalkTables } from '../tables.js';
 
 const RID = 0x18;
@@ -78,14 +79,16 @@ describe('a forgotten invalidation', () => {
     expect(vm.translate(RID, 0x1000n, READ)).toMatchObject({ out: 0x1000n, space: 6 });
   });
 
-  it('survives Set Root Table Pointer, as ESRTPS is clear', () => {
+  it('goes at Set Root Table Pointer, as ESRTPS says', () => {
     const { vm, root } = legacy();
     vm.mapSecond(root, 4, 0x1000n, 0x40_0000n);
     vm.translate(RID, 0x1000n, READ);
-    vm.setRoot(0, vm.page());
+    vm.write64(RTADDR_REG.offset, vm.page());
     expect(vm.translate(RID, 0x1000n, READ).ok).toBe(true);
-    vm.submit(descriptor(CC_INV_DSC, { TypeLow: 1, G: 1 }), globalIotlb);
+    vm.invalidations.length = 0;
+    vm.setRoot(0, vm.page());
     expect(vm.translate(RID, 0x1000n, READ).ok).toBe(false);
+    expect(vm.invalidations).toMatchObject([{ log2Size: 64, structures: true }]);
   });
 
   it('entries of one mode are not taken for entries of the other', () => {

@@ -3,11 +3,10 @@
  * A capability bit is set here and nowhere else, and only for what the model does.
  *
  * Not advertised, and therefore absent: posted interrupts (PI), supervisor and execute requests
- * (SRS, ERS, RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS),
- * memory types (MTS), abort-dma mode (ADMS), enhanced commands, protected memory regions,
- * write-buffer flushing (RWBF: guest memory is coherent), zero-length reads (they never reach the
- * model as such), and ESRTPS (after Set Root Table Pointer software must invalidate, and a driver
- * that forgets it must fail here).
+ * (SRS, ERS, RPRIVS), PASIDs in translated requests (PTRS), host permission tables (HPTS), memory
+ * types (MTS), enhanced commands, protected memory regions (docs/vtd.md says why), write-buffer
+ * flushing (RWBF: guest memory is coherent) and zero-length reads (they never reach the model as
+ * such).
  */
 import { CodedError } from '../../base/errors.js';
 import { pack } from '../../spec/define.js';
@@ -210,6 +209,7 @@ export function capabilityWords(config: VtdConfig): Uint32Array {
     FS1GP: config.firstStage ? 1 : 0,
     FS5LP: config.firstStage ? 1 : 0,
     ESIRTPS: config.interruptRemapping ? 1 : 0,
+    ESRTPS: 1,
   }) as Uint32Array;
 }
 
@@ -244,5 +244,6 @@ export function extendedCapabilityWords(config: VtdConfig): Uint32Array {
     FSTS: firstStage,
     SMPWCS: scalable,
     RPS: scalable,
+    ADMS: 1,
   }) as Uint32Array;
 }

@@ -100,9 +100,8 @@ export class GlobalCommand {
     this.#rootSet = true;
     const { words } = this.#file;
     this.#lookup.setRoot(RTADDR_REG.get.RTA(words, base), RTADDR_REG.get.TTM(words, base));
-    // ESRTPS is clear: the model's own caches keep what they hold until software invalidates
-    // (§6.6).
-    this.#invalidator.dropDownstream();
+    // ESRTPS: nothing that was cached of the former table is left (§6.6).
+    this.#invalidator.all();
     this.#outputs.event({ kind: 'enable', what: 'root table', on: true });
   }
 

@@ -42,9 +42,9 @@ describe('capabilities', () => {
 
   it('does not promise what is not there', () => {
     const vm = new TestMachine({ 'aw-bits': '57' });
-    const absent = { IR: 0, EIM: 0, DT: 0, PRS: 0, PDS: 0, VCS: 0, ERS: 0, SRS: 0, MTS: 0, ADMS: 0, DIT: 0 };
+    const absent = { IR: 0, EIM: 0, DT: 0, PRS: 0, PDS: 0, VCS: 0, ERS: 0, SRS: 0, MTS: 0, HPTS: 0, DIT: 0 };
     expect(decode(ECAP_REG, vm.registers, ECAP_REG.offset >> 2)).toMatchObject(absent);
-    const none = { ESRTPS: 0, ESIRTPS: 0, ECMDS: 0, PI: 0, RWBF: 0, PLMR: 0, PHMR: 0 };
+    const none = { ESIRTPS: 0, ECMDS: 0, PI: 0, RWBF: 0, PLMR: 0, PHMR: 0 };
     expect(decode(CAP_REG, vm.registers, CAP_REG.offset >> 2)).toMatchObject(none);
   });
 

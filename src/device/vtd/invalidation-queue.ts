@@ -170,7 +170,7 @@ export class InvalidationQueue implements DescriptorTarget {
   /** Errors that have nothing to do with a descriptor. §11.4.9.9 */
   #checkQueue(head: number, tail: number, wide: boolean, bytes: number): number {
     const mode = this.lookup.mode;
-    if (mode === TTM.RESERVED || mode === TTM.ABORT_DMA) return IQEI.INVALID_TTM;
+    if (mode === TTM.RESERVED) return IQEI.INVALID_TTM;
     if (mode === TTM.SCALABLE && !this.#config.scalableMode) return IQEI.INVALID_TTM;
     if (wide ? !this.#config.scalableMode : mode === TTM.SCALABLE) return IQEI.INVALID_WIDTH;
     if (tail >= bytes || head >= bytes) return IQEI.INVALID_TAIL;

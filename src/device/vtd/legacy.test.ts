@@ -173,13 +173,11 @@ describe('legacy fault reasons', () => {
     expect(vm.faults()).toMatchObject([{ reason: FAULT.RTA_2, PP: 1, PV: 9, address: 0x3000 }]);
   });
 
-  it('TTM 11 and 10 are invalid programming', () => {
-    for (const mode of [2, 3]) {
-      const { vm } = machine();
-      vm.setRoot(mode);
-      expect(vm.translate(RID, 0n, READ).ok).toBe(false);
-      expect(vm.faults()).toMatchObject([{ reason: FAULT.RTA_1 }]);
-    }
+  it('TTM 10 is invalid programming', () => {
+    const { vm } = machine();
+    vm.setRoot(2);
+    expect(vm.translate(RID, 0n, READ).ok).toBe(false);
+    expect(vm.faults()).toMatchObject([{ reason: FAULT.RTA_1 }]);
   });
 
   it('a superpage that covers the interrupt range is handed out around it', () => {

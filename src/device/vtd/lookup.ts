@@ -69,12 +69,8 @@ export class VtdLookup {
     this.invalidateAll();
   }
 
-  /**
-   * Set Root Table Pointer. What is cached stays (ESRTPS is clear), but for what was read in
-   * another mode: that is no entry of this one.
-   */
+  /** Set Root Table Pointer. The caller drops every cache (ESRTPS). */
   setRoot(table: number, mode: number): void {
-    if (mode !== this.mode) this.invalidateAll();
     this.rootTable = table;
     this.mode = mode;
   }
@@ -91,6 +87,7 @@ export class VtdLookup {
    */
   resolve(rid: number, pasid: number, access: number, cached: boolean, domain: Domain): number {
     domain.suppressed = false;
+    if (this.mode === TTM.ABORT_DMA) return FAULT.RTA_4;
     if (this.mode === TTM.LEGACY) {
       if (pasid !== NO_PASID) return FAULT.RTA_2;
       return this.#legacy(rid, cached, domain);
@@ -111,6 +108,7 @@ export class VtdLookup {
   admits(rid: number, pasid: number, gate: number, domain: Domain): number {
     domain.suppressed = false;
     const page = gate === GATE.PAGE_REQUEST;
+    if (this.mode === TTM.ABORT_DMA) return FAULT.RTA_4;
     if (this.mode === TTM.LEGACY) {
       if (page) return FAULT.RTA_3;
       if (pasid !== NO_PASID) return FAULT.RTA_2;

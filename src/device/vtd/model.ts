@@ -178,7 +178,7 @@ export class VtdModel implements Iommu {
       describe: (rid, pasid, _hi, out) => commands.translating && translator.describeWalk(rid, pasid, out),
     };
     this.nested = new VtdNestedView(formats, this.#lookup, this.#commands, this.#faults);
-    this.peerQueue = new VtdPeerQueue(config, this.#file, this.#lookup, this.#translator, this.#queue);
+    this.peerQueue = new VtdPeerQueue(config, this.#file, this.#lookup, this.#queue);
     this.reset();
   }
 

@@ -6,12 +6,10 @@ import type { VtdConfig } from './config.js';
 import { plainDescriptors } from './descriptors.js';
 import { type InvalidationQueue, isWide, queueBytes } from './invalidation-queue.js';
 import type { VtdLookup } from './lookup.js';
-import type { VtdTranslator } from './translate.js';
 
 export class VtdPeerQueue implements PeerQueue {
   readonly #file: RegisterFile;
   readonly #lookup: VtdLookup;
-  readonly #translator: VtdTranslator;
   readonly #queue: InvalidationQueue;
   readonly #legacy: Uint32Array;
   readonly #scalable: Uint32Array;
@@ -21,16 +19,9 @@ export class VtdPeerQueue implements PeerQueue {
   #hi = -1;
   #mode = -1;
 
-  constructor(
-    config: VtdConfig,
-    file: RegisterFile,
-    lookup: VtdLookup,
-    translator: VtdTranslator,
-    queue: InvalidationQueue,
-  ) {
+  constructor(config: VtdConfig, file: RegisterFile, lookup: VtdLookup, queue: InvalidationQueue) {
     this.#file = file;
     this.#lookup = lookup;
-    this.#translator = translator;
     this.#queue = queue;
     this.#legacy = plainDescriptors(config, false);
     this.#scalable = plainDescriptors(config, true);
@@ -38,19 +29,13 @@ export class VtdPeerQueue implements PeerQueue {
   }
 
   /**
-   * See {@link PeerQueue.ready}. What the IOTLB kept of a first stage in scalable mode it may hand
-   * out in legacy mode, where the peer drops pages.
+   * See {@link PeerQueue.loose}. In legacy mode, where the peer drops pages, no first stages are
+   * handed out: Set Root Table Pointer has left none in the IOTLB.
    */
+  readonly loose = false;
+
+  /** See {@link PeerQueue.ready}. */
   get ready(): boolean {
-    return this.#mayRun() && !this.loose;
-  }
-
-  /** See {@link PeerQueue.loose}. */
-  get loose(): boolean {
-    return this.#translator.firstStageOut && !this.#lookup.isScalable;
-  }
-
-  #mayRun(): boolean {
     return this.#faithful && this.#queue.atRest;
   }
 
@@ -86,7 +71,7 @@ export class VtdPeerQueue implements PeerQueue {
 
   /** See {@link PeerQueue.ran}. */
   ran(words: Uint32Array, at: number, count: number, index: number): boolean {
-    if (!this.#mayRun()) return false;
+    if (!this.ready) return false;
     const size = isWide(this.#file) ? 8 : 4;
     const bytes = queueBytes(this.#file);
     const head = this.#file.get(IQH_REG.offset);

@@ -239,7 +239,7 @@ describe('queue errors', () => {
     old.submit(wait(1));
     expect(errorInfo(old)).toBe(IQEI.INVALID_WIDTH);
     const odd = new TestMachine();
-    odd.setRoot(3);
+    odd.setRoot(2);
     odd.enableQueue(true);
     odd.submit(wait(1));
     expect(errorInfo(odd)).toBe(IQEI.INVALID_TTM);

@@ -41,8 +41,6 @@ export class VtdTranslator {
   readonly iotlb: Iotlb;
   /** Domain-ids for which first-stage or nested translations were handed out: 1 each. */
   readonly firstStageHandedOut = new Uint8Array(0x10000);
-  /** Some were, of any domain, since all downstream caches were dropped. */
-  firstStageOut = false;
   /** Domain-ids whose first-stage tables the peer walks: 1 each. */
   readonly firstStageWalked = new Uint8Array(0x10000);
   /** Of the last request that faulted: an FPD bit on the way suppresses reporting. */
@@ -78,12 +76,6 @@ export class VtdTranslator {
   droppedDownstream(): void {
     this.firstStageHandedOut.fill(0);
     this.firstStageWalked.fill(0);
-    this.firstStageOut = false;
-  }
-
-  #handOutFirstStage(did: number): void {
-    this.firstStageHandedOut[did] = 1;
-    this.firstStageOut = true;
   }
 
   /**
@@ -203,7 +195,7 @@ export class VtdTranslator {
     beginAnswer(result, domain.did, domain.tag);
     result.count = this.#collect(request, access, result);
     keepClear(result, request.lo >>> 0, request.hi >>> 0, request.pasid === NO_PASID);
-    if (stageOf(domain) === STAGE.FIRST) this.#handOutFirstStage(domain.did);
+    if (stageOf(domain) === STAGE.FIRST) this.firstStageHandedOut[domain.did] = 1;
     return OK;
   }
 
@@ -294,7 +286,7 @@ export class VtdTranslator {
       inputToo,
     );
     addSpan(result, request.lo, request.hi, outLo, outHi, size, permissions);
-    if (stage === STAGE.FIRST) this.#handOutFirstStage(did);
+    if (stage === STAGE.FIRST) this.firstStageHandedOut[did] = 1;
     return OK;
   }
 }

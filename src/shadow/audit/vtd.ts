@@ -150,16 +150,14 @@ export class VtdCommands implements GuestCommands {
     }
   }
 
-  /**
-   * Set Root Table Pointer asks for nothing (ESRTPS is clear): software has to invalidate what the
-   * old one led to.
-   */
+  /** Set Root Table Pointer and a change of TE leave nothing that was cached (ESRTPS). */
   #globalCommand(command: Uint32Array): readonly Asked[] {
     const at = GSTS_REG.offset >> 2;
-    if (GCMD_REG.get.SRTP(command) === 1) this.#latchRoot();
+    const latches = GCMD_REG.get.SRTP(command) === 1;
+    if (latches) this.#latchRoot();
     if (!this.#queueing) this.#ring.restart(this.#slotOf(IQT_REG.offset));
     const changes = GCMD_REG.get.TE(command) !== GSTS_REG.get.TES(this.#registers, at);
-    return changes ? [asked(0, { afresh: true })] : NOTHING;
+    return changes || latches ? [asked(0, { afresh: true })] : NOTHING;
   }
 
   #contextCommand(words: Uint32Array): readonly Asked[] {
