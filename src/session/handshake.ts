@@ -86,6 +86,8 @@ export function acceptHello(opened: Opened, frame: Frame, hello: Hello): void {
   if (model.interrupts !== undefined && !remapping) {
     throw new CodedError('BAD_OPTION', 'intremap=on: this peer does not remap interrupts (feature 9)');
   }
+  // Only what the peer does not keep is asked, so a comparison with memory each time is cheap.
+  model.interrupts?.check?.(true);
   const shadows = (hello.features & FEATURE.HOST_BATCH) !== 0;
   const tracking =
     shadows && (hello.features & FEATURE.TRACKING) !== 0 && model.spaces.mapsInSilence === true;

@@ -17,7 +17,11 @@ const PENDING = 77;
 class RemappingModel extends FakeModel {
   readonly looks: boolean[] = [];
   passAll = false;
+  checks = false;
   readonly interrupts = {
+    check: (on: boolean) => {
+      this.checks = on;
+    },
     remap: (request: InterruptRequest, result: InterruptResult) => {
       this.looks.push(request.look);
       result.passAll = this.passAll;
@@ -74,6 +78,10 @@ describe('REMAP_INTERRUPT', () => {
       ...{ index: 4, once: false, passAll: false },
     });
     expect(remap(0x80).index).toBe(0);
+  });
+
+  it('comes to a model that says which of its entries are stale', () => {
+    expect(model.checks).toBe(true);
   });
 
   it('says that it is blocked', () => {
