@@ -6,6 +6,7 @@ import { HOST_ERRORS } from '../host/host-errors.js';
 import type { Field } from '../spec/define.js';
 import { VCMD_COMMAND, VCRSP_STATUS, VIRTUAL_COMMAND_REGISTERS } from '../spec/smmuv3/virtual-commands.js';
 import { FEATURE, MESSAGE } from '../wire/frame.js';
+import { EXIT } from './context.js';
 import { CONTROL_ERRORS, CONTROL_METHODS } from './control-protocol.js';
 import { run } from './program.js';
 import { fakeServices, testContext } from './testing/fakes.js';
@@ -95,6 +96,12 @@ describe('docs/cli.md', () => {
       );
       expect(missing, command).toEqual([]);
     }
+  });
+
+  it('has exactly the exit codes', () => {
+    const section = /## Exit codes\n([^#]*)/.exec(doc('cli.md'))?.[1] ?? '';
+    const codes = [...section.matchAll(/^\| ([\d, ]+?) +\|/gm)].flatMap(([, cell = '']) => cell.split(', '));
+    expect(codes.map(Number)).toEqual(Object.values(EXIT));
   });
 });
 

@@ -37,6 +37,30 @@ describe('texts', () => {
   });
 });
 
+describe('docs/testdev.md', () => {
+  const root = resolve(lints, '../..');
+  const read = (path: string) => readFileSync(join(root, path), 'utf8');
+  const pairs = (path: string, pattern: RegExp) =>
+    [...read(path).matchAll(pattern)].map((match) => [match[1], Number(match[2])] as const);
+  const registers = [...read('docs/testdev.md').matchAll(/^\| (0x\w+) +\| `(\w+)` /gm)].map(
+    (match) => [match[2], Number(match[1])] as const,
+  );
+
+  it('has exactly the registers of the bridge', () => {
+    expect(registers).toEqual(pairs('qemu-bridge/testdev.c', /^ {4}REG_(\w+) = (0x\w+)/gm));
+  });
+
+  it.each([
+    ['test/bridge/testdev-driver.ts', /^ {2}([A-Z_]+): (0x[0-9a-f]{2}),/gm],
+    ['test/guests/module/internal.h', /^\tREG_(\w+) = (0x\w+)/gm],
+    ['test/guests/programs/testdev.c', /^\tREG_(\w+) = (0x\w+)/gm],
+  ])('has those that %s uses', (path, pattern) => {
+    const used = pairs(path, pattern).filter(([name]) => registers.some(([known]) => known === name));
+    expect(used.length).toBeGreaterThan(8);
+    expect(registers).toEqual(expect.arrayContaining([...used]));
+  });
+});
+
 describe('the check of links', () => {
   const wrongWith = (files: Record<string, string>) => findings('links.mjs', tree(files));
 
