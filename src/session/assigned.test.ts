@@ -12,11 +12,14 @@ import { SimHost } from '../host/sim/sim-host.js';
 import { ArrayMemory } from '../memory/array.js';
 import { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
-import { MESSAGE } from '../wire/frame.js';
+import { FLAG, MESSAGE } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import { AssignedDevices } from './assigned.js';
 import { DeviceTable } from './devices.js';
 import type { LogFields } from './ports.js';
+import { CHANNEL } from './session.js';
+import { Bench } from './testing/bench.js';
+import { FakeModel, fakeModels } from './testing/fake-model.js';
 
 const VF = 0;
 const MDEV = 1;
@@ -332,5 +335,35 @@ describe('answers to page requests', () => {
     const respond = (rid: number): boolean => guest.assigned.pageResponse(rid, 5, 11, 0);
     expect([0x18, 0x20, 0x28].map(respond)).toEqual([true, false, false]);
     expect(guest.told(MESSAGE.HOST_RESPOND)).toEqual([{ device: 3, pasid: 6, group: 11, code: 0 }]);
+  });
+});
+
+describe('an assigned device of a session', () => {
+  it('is announced by HOST_DEVICE, and what the host answers reaches the model', () => {
+    const heard: number[] = [];
+    const pasids = { bits: 20, answered: (answer: number) => heard.push(answer), revoked: () => {} };
+    const bench = new Bench({
+      models: {
+        ...fakeModels,
+        createModel: (_name, _options, ports) => Object.assign(new FakeModel(ports), { pasids }),
+      },
+    }).hello();
+    const { type, info } = HOSTS.vtd2;
+    const device = { device: 3, kind: MDEV, abilities: ABLE, infoType: type, info, pasidBits: 20 };
+    bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 3, rid: 0x18, name: 'nic' });
+    const announced = bench.ask(MESSAGE.HOST_DEVICE, { ...CODEC.HostDevice.create(), ...device });
+    expect([announced.code, announced.choice]).toEqual([0, 2]);
+    bench.session.assigned.pasids.allocate();
+    const asked = bench.sent.filter((sent) => sent.channel === CHANNEL.BACKEND);
+    const reply = { code: 0, text: '', done: 0, value: 7 };
+    for (const sent of asked) {
+      bench.input(sent.type, CODEC.HostReply, reply, [], CHANNEL.BACKEND, FLAG.REPLY, sent.id);
+    }
+    expect(asked.map((sent) => sent.type)).toEqual([
+      MESSAGE.HOST_SPACE_CREATE,
+      MESSAGE.HOST_ATTACH,
+      MESSAGE.HOST_PASID_ALLOC,
+    ]);
+    expect(heard).toEqual([7]);
   });
 });

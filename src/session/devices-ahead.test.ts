@@ -74,6 +74,14 @@ describe('devices that ask for pages', () => {
     expect(b.sent.at(-1)).toMatchObject({ type: MESSAGE.PAGE_RESPONSE, message: { pasid: 6, code: 1 } });
   });
 
+  it('hear nothing where the peer has no such devices', () => {
+    const { bench: b, model } = bench(ALL_FEATURES & ~(FEATURE.PRI | FEATURE.STALLS));
+    const before = b.sent.length;
+    model.outputs.pageResponse(8, 5, 511, PAGE_RESPONSE.SUCCESS);
+    model.outputs.resume(1, RESUME.RETRY);
+    expect(b.sent).toHaveLength(before);
+  });
+
   it('end the connection with an impossible group, or without the feature', () => {
     const group = { ...PAGE, group: 512 };
     expect(() => bench().bench.input(MESSAGE.PAGE_REQUEST, CODEC.PageRequest, group)).toThrow('group 512');

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { ANY } from '../base/ids.js';
-import type { InvalidateScope } from '../device/iommu.js';
+import type { InvalidateScope, SpacesView } from '../device/iommu.js';
 import type { WalkTables } from '../device/tables.js';
 import { vtdSecondStage } from '../spec/pagetable/vtd.js';
 import { CODEC } from '../wire/codec.js';
@@ -26,9 +26,9 @@ const FORMAT = vtdSecondStage(
  * A device that wants to hear of unmapping, behind a model whose structures say that no scope is
  * its own.
  */
-function movedOn(walks?: { space: number }) {
+function movedOn(walks?: { space: number }, affected: SpacesView['affected'] = () => 0) {
   const change = {
-    spaces: { affected: () => 0 },
+    spaces: { affected },
     ...(walks && {
       peerWalk: {
         describe: (_rid: number, _pasid: number, _hi: number, out: WalkTables) => {
@@ -82,6 +82,26 @@ describe('an invalidation', () => {
     expect(invalidate({ space: 9, structures: true })).toEqual([[]]);
     expect(invalidate({ space: 7 })).toEqual([[1]]);
     expect(invalidate({ space: 7 })).toEqual([]);
+  });
+
+  it('names devices by structures and by tags, each once', () => {
+    const affected = (_scope: InvalidateScope, _rids: readonly number[], out: number[]): number => {
+      out[0] = RID;
+      return 1;
+    };
+    const { bench, invalidate } = movedOn(undefined, affected);
+    for (const [device, rid] of [
+      [2, OTHER],
+      [3, 10],
+    ] as const) {
+      bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device, rid, name: 'disk' });
+      bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device, flags: NOTIFY.UNMAP });
+    }
+    const { invalidations } = bench.session;
+    invalidations.handOut(RID, 1, ANY);
+    invalidations.handOut(OTHER, 1, ANY);
+    invalidations.handOut(10, 2, ANY);
+    expect(invalidate({ space: 1, log2Size: 12 })).toEqual([[1, 2]]);
   });
 
   it('of a device with more tags than are told apart names it always', () => {

@@ -93,6 +93,18 @@ describe('a page file that an earlier connection has used', () => {
 });
 
 describe('while completions are watched', () => {
+  it('those of each doorbell are checked', () => {
+    const { bench, vm, write } = smmu();
+    bench.session.watchCompletions(true);
+    vm.store(COMMAND_QUEUE, [...va(IOVA), ...SYNC, ...va(IOVA), ...SYNC]);
+    write(PROD, 4, 2);
+    expect(bench.session.shadowing.checked(0)).toEqual({ completions: 1, differences: [], more: false });
+    write(PROD, 4, 4);
+    expect(bench.session.shadowing.checked(0).completions).toBe(2);
+    bench.session.watchCompletions(false);
+    expect(bench.session.shadowing.checked(0).completions).toBe(0);
+  });
+
   it('the peer carries out none', () => {
     const { bench } = smmu();
     const number = bench.page[CONTROL.QUEUE] as number;

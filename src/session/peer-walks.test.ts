@@ -2,29 +2,25 @@ import { describe, expect, it } from 'vitest';
 import { ANY } from '../base/ids.js';
 import type { InvalidateScope } from '../device/iommu.js';
 import type { WalkTables } from '../device/tables.js';
-import { vtdSecondStage } from '../spec/pagetable/vtd.js';
+import type { PageTableFormat } from '../spec/pagetable/format.js';
+import { ACCESS_FLAG, GRANULE, vmsaStage1 } from '../spec/pagetable/vmsa.js';
+import { vtdFirstStage, vtdSecondStage } from '../spec/pagetable/vtd.js';
 import { CODEC } from '../wire/codec.js';
 import { ALL_FEATURES, FEATURE, MESSAGE } from '../wire/frame.js';
 import { Bench } from './testing/bench.js';
 import { FAKE, FakeModel, fakeModels } from './testing/fake-model.js';
 
-const FORMAT = vtdSecondStage(
-  {
-    hostAddressWidth: 46,
-    secondStage2M: true,
-    secondStage1G: true,
-    firstStage1G: true,
-    snoopControl: false,
-    transientMapping: false,
-  },
-  { levels: 4, inputBits: 48, accessedDirty: false },
-);
+const CAPS = {
+  ...{ hostAddressWidth: 46, secondStage2M: true, secondStage1G: true, firstStage1G: true },
+  ...{ snoopControl: false, transientMapping: false },
+};
+const FORMAT = vtdSecondStage(CAPS, { levels: 4, inputBits: 48, accessedDirty: false });
 
 /** A model whose requesters may be walked in the space that `space.now` says. */
-function walked(features = ALL_FEATURES) {
+function walked(features = ALL_FEATURES, format: PageTableFormat = FORMAT) {
   const space = { now: 1, allowed: true };
   const may = (_rid: number, _pasid: number, _hi: number, out: WalkTables): boolean => {
-    Object.assign(out, { format: FORMAT, root: 0x12_0000_3000, space: space.now, sub: ANY });
+    Object.assign(out, { format, root: 0x12_0000_3000, space: space.now, sub: ANY });
     return space.allowed;
   };
   const bench = new Bench({
@@ -55,6 +51,25 @@ describe('tables that the peer walks', () => {
     bench.input(MESSAGE.DEVICE_ADDED, CODEC.DeviceAdded, { device: 1, rid: 16, name: '' });
     bench.translate(0x1000);
     expect(told()).toHaveLength(2);
+  });
+
+  it('are told with the input addresses that they are for', () => {
+    const inputOf = (format: PageTableFormat): unknown[] => {
+      const { bench, told } = walked(ALL_FEATURES, format);
+      bench.translate(0x1000);
+      const { signExtended, upper, inputLo, inputHi } = told()[0] ?? {};
+      return [signExtended, upper, inputLo, inputHi];
+    };
+    expect(inputOf(FORMAT)).toEqual([false, false, 0, 0xffff_0000]);
+    const first = vtdFirstStage(CAPS, { levels: 4, writeProtect: false, extendedAccessed: false });
+    expect(inputOf(first)).toEqual([true, false, 0, 0xffff_8000]);
+    const ttb1 = vmsaStage1({
+      ...{ granule: GRANULE.KIB_4, inputBits: 25, outputBits: 44, largePhysical: false },
+      ...{ accessFlag: ACCESS_FLAG.FAULT, dirtyState: false, upper: true, topByteIgnored: false },
+      ...{ hierarchical: true, writeExecuteNever: false, privilegedAccessNever: false },
+      singlePrivilege: false,
+    });
+    expect(inputOf(ttb1)).toEqual([false, true, 0xfe00_0000, 0xffff_ffff]);
   });
 
   it('are not told to a peer that does not walk, nor where the model says no', () => {

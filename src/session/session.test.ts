@@ -369,6 +369,22 @@ describe('the rest of the front channel', () => {
     expect(pages).toEqual([0, 0x1000, 0x2000, 0x3000]);
   });
 
+  it('register writes of 1, 2, 4 and 8 bytes reach the model, up to its end', () => {
+    const seen: number[][] = [];
+    const bench = new Bench({
+      models: {
+        ...fakeModels,
+        createModel: (_name, _options, ports) =>
+          Object.assign(new FakeModel(ports), { writeRegister: (...args: number[]) => seen.push(args) }),
+      },
+    }).hello();
+    const writes = [1, 2, 4, 8].map((size) => [FAKE.BYTES - size, size, 5, 6] as const);
+    for (const [offset, size, lo, hi] of writes) {
+      bench.input(MESSAGE.REG_WRITE, CODEC.RegWrite, { offset, size, lo, hi });
+    }
+    expect(seen).toEqual(writes);
+  });
+
   it('register writes of other sizes or outside the register space do nothing but count', () => {
     const bench = started();
     const before = bench.page.slice(2048);

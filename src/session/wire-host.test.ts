@@ -70,6 +70,18 @@ describe('host operations on the wire', () => {
     expect(() => answer(1, { code: 99 })).toThrow(expect.objectContaining({ reason: 'BAD_ARGUMENT' }));
   });
 
+  it('name PASIDs one up, and none as 0', () => {
+    const table: NestedTable = { format: 'smmuv3', ste: Uint32Array.of(1, 2, 3, 4) };
+    for (const pasid of [-1, 7]) {
+      host.attach(4, pasid, 1000, done);
+      host.attachNested(4, pasid, 1, table, done);
+      host.detach(4, pasid, done);
+      host.respond(4, pasid, 3, 1);
+    }
+    expect(sent.map(({ message }) => (message as { pasid: number }).pasid)).toEqual([0, 0, 0, 0, 8, 8, 8, 8]);
+    expect(sent[1].message).toMatchObject({ device: 4, parent: 1, type: 2 });
+  });
+
   it('put pages of up to 52 bits into both halves', () => {
     host.change(1, new MapChanges().unmap(2 ** 51, 2).map(2 ** 52 - 1, 0x12345678, 1, 3), done);
     const { ops } = sent[0].message as M.HostMap;
@@ -136,6 +148,8 @@ describe('host operations on the wire', () => {
     expect([host.deviceOf(0x18), host.deviceOf(0x19)]).toEqual([5, undefined]);
     host.forget(5);
     expect(host.deviceOf(0x18)).toBeUndefined();
+    expect(() => host.capabilities(6)).toThrow(/NO_SUCH_DEVICE/);
+    expect(() => host.limits(6)).toThrow(/NO_SUCH_DEVICE/);
   });
 });
 
