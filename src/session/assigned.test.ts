@@ -5,6 +5,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Mode } from '../assignment/request.js';
 import { ACCESS, type Iommu, type TranslateRequest } from '../device/iommu.js';
+import { STREAM } from '../device/nested-view.js';
 import { PASID_ANSWER } from '../device/pasid-space.js';
 import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
 import { EVENT_TYPE, toBytes } from '../host/kernel-structures.js';
@@ -63,6 +64,8 @@ class Guest {
         revoked: (pasid: number) => this.heard.push(`revoked ${pasid}`),
       },
       nested: {
+        format: 'vtd',
+        stream: () => STREAM.IDENTITY,
         noSuchPasid: (rid: number, pasid: number, access: number) =>
           this.heard.push(`no PASID ${pasid} of ${rid}: ${access}`),
       },
@@ -237,6 +240,18 @@ describe('a device', () => {
     expect(guest.log.map(({ level, fields }) => [level, fields['device']])).toEqual([['error', 'device 3']]);
     expect(String(guest.log[0]?.fields['reason'])).toMatch(/^no nest \(\w+\): .*What would work: ./);
     expect([guest.assigned.idle, guest.sent]).toEqual([true, []]);
+  });
+
+  it('that is nested is bound as the guest’s structures say, when that is worked on', () => {
+    const guest = new Guest();
+    guest.assigned.ramAdded(1, 0, 2 ** 20, false);
+    expect(guest.plug(3, 0x18, VF, 'vtd3')).toBe(3);
+    expect(guest.assigned.pending).toBeGreaterThan(0);
+    guest.told(0);
+    guest.assigned.advance();
+    guest.settle();
+    expect(guest.told(MESSAGE.HOST_ATTACH)).toMatchObject([{ device: 3, pasid: 0 }]);
+    expect(guest.assigned.pending).toBe(0);
   });
 
   it('has a new requester id in all that is told of it', () => {

@@ -322,6 +322,11 @@ describe('the rest of the front channel', () => {
             asked.push(request.pasid);
             result.count = 0;
           };
+          model.survey.enumerate = (_rid, pasid, _lo, _hi, result) => {
+            asked.push(pasid);
+            result.count = 0;
+            return false;
+          };
           return model;
         },
       },
@@ -338,7 +343,8 @@ describe('the rest of the front channel', () => {
         size: 0,
       });
     }
-    expect(asked).toEqual([-1, 0, 0xfffff]);
+    for (const pasid of [0, 7]) bench.ask(MESSAGE.REPLAY, { rid: 8, pasid, lo: 0, hi: 0 });
+    expect(asked).toEqual([-1, 0, 0xfffff, -1, 6]);
   });
 
   it('interrupts are posted on the backend channel', () => {

@@ -140,6 +140,9 @@ describe('a completion', () => {
     expect(batches()).toHaveLength(2);
     expect(opsOf(batches().at(-1))).toEqual([0, 0, 0, PAGES * 4096 - 1, 0, 0, 0]);
     expect(bench.register(FAKE.STATUS)).toBe(0);
+    expect(() => done([], CHANNEL.FRONT)).toThrow(
+      expect.objectContaining({ message: expect.stringContaining('on the front channel') }),
+    );
     done();
     expect(bench.register(FAKE.STATUS)).toBe(7);
     expect(() => done()).toThrow(expect.objectContaining({ reason: 'UNEXPECTED_REPLY' }));
@@ -275,6 +278,14 @@ describe('what the log says', () => {
     bench.input(MESSAGE.MEM_ADD, CODEC.MemAdd, region);
     done([0, 12]);
     expect(warnings()).toEqual(refused);
+    // All that was refused has gone, and the host has answered: that is over.
+    bench.input(MESSAGE.MEM_REMOVE, CODEC.MemRemove, { region: 2 });
+    bench.session.shadowing.pause();
+    bench.input(MESSAGE.MEM_ADD, CODEC.MemAdd, { ...region, gpaLo: 4096 });
+    for (const { id } of batches().slice(-2, -1)) done([], CHANNEL.BACKEND, id);
+    done([0, 12]);
+    expect(bench.events.filter(({ kind }) => kind === 'hostAccepted')).toHaveLength(1);
+    expect(warnings()).toEqual([...refused, ...refused]);
   });
 
   it('of tables that change in silence, once', () => {

@@ -62,6 +62,22 @@ describe('host operations on the wire', () => {
     ]);
   });
 
+  it('are answered by their type and number', () => {
+    host.detach(4, -1, done);
+    const [{ type, id }] = sent;
+    const reply = { code: 0, text: '', done: 0, value: 0 };
+    for (const [other, number] of [
+      [type, id + 1],
+      [type + 1, id],
+    ] as const) {
+      expect(() => host.answered(other, number, reply)).toThrow(
+        expect.objectContaining({ reason: 'UNEXPECTED_REPLY' }),
+      );
+    }
+    host.answered(type, id, reply);
+    expect(ended).toHaveLength(1);
+  });
+
   it('end with the codes of the port; one from the future ends the connection', () => {
     host.detach(4, -1, done);
     answer(0, { code: hostResult('NOT_ATTACHED'), text: 'x' });
