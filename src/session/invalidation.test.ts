@@ -84,6 +84,16 @@ describe('an invalidation', () => {
     expect(invalidate({ space: 7 })).toEqual([]);
   });
 
+  it('of one PASID leaves what was handed out for others', () => {
+    const { bench, invalidate } = movedOn();
+    bench.translate(0x1000);
+    for (const change of [{ pasid: 5 }, { sub: 5 }, { rid: RID }, { log2Size: 63 }]) {
+      expect(invalidate({ space: 1, ...change })).toEqual([[1]]);
+    }
+    expect(invalidate({ space: 1 })).toEqual([[1]]);
+    expect(invalidate({ space: 1, log2Size: 12 })).toEqual([]);
+  });
+
   it('names devices by structures and by tags, each once', () => {
     const affected = (_scope: InvalidateScope, _rids: readonly number[], out: number[]): number => {
       out[0] = RID;

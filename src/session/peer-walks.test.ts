@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ANY } from '../base/ids.js';
-import type { InvalidateScope } from '../device/iommu.js';
+import { type InvalidateScope, REQUEST } from '../device/iommu.js';
 import type { WalkTables } from '../device/tables.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ACCESS_FLAG, GRANULE, vmsaStage1 } from '../spec/pagetable/vmsa.js';
@@ -70,6 +70,13 @@ describe('tables that the peer walks', () => {
       singlePrivilege: false,
     });
     expect(inputOf(ttb1)).toEqual([false, true, 0xfe00_0000, 0xffff_ffff]);
+  });
+
+  it('are not told for an address that is translated already: it is of another input space', () => {
+    const { bench, told } = walked();
+    const request = { rid: 8, pasid: 0, access: 1, lo: 0x1000, hi: 0, mayStall: false, size: 0 };
+    bench.ask(MESSAGE.TRANSLATE, { ...request, kind: REQUEST.TRANSLATED });
+    expect(told()).toHaveLength(0);
   });
 
   it('are not told to a peer that does not walk, nor where the model says no', () => {

@@ -99,11 +99,19 @@ describe('host operations on the wire', () => {
   });
 
   it('put pages of up to 52 bits into both halves', () => {
-    host.change(1, new MapChanges().unmap(2 ** 51, 2).map(2 ** 52 - 1, 0x12345678, 1, 3), done);
+    host.change(
+      1,
+      new MapChanges()
+        .unmap(2 ** 51, 2)
+        .unmap(7, 1)
+        .map(2 ** 52 - 1, 0x12345678, 1, 3),
+      done,
+    );
     const { ops } = sent[0].message as M.HostMap;
     const [low, high] = [0xfffff000, 0xffffffff];
     expect(Array.from(ops)).toEqual([
       ...[0, 0, 0x80000000, 0x1fff, 0x80000000, 0, 0],
+      ...[0, 0x7000, 0, 0x7fff, 0, 0, 0],
       ...[3, low, high, high, high, 0x45678000, 0x123],
     ]);
   });
