@@ -26,6 +26,19 @@ describe('PageRanges', () => {
     expect(contents(ranges)).toEqual([[0, 50]]);
   });
 
+  it('joins all where one more, out of order, would be too many', () => {
+    const ranges = new PageRanges(3);
+    const counts = [40, 30, 20, 10, 0].map((first) => {
+      ranges.add(first, first + 1);
+      return ranges.count;
+    });
+    expect(counts).toEqual([1, 2, 3, 1, 2]);
+    expect(contents(ranges)).toEqual([
+      [0, 1],
+      [10, 41],
+    ]);
+  });
+
   it('takes ranges out, and is advanced from below', () => {
     const ranges = new PageRanges();
     ranges.add(0, 100);
