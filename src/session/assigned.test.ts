@@ -4,7 +4,7 @@
  */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Mode } from '../assignment/request.js';
-import { ACCESS, type Iommu, type TranslateRequest } from '../device/iommu.js';
+import { ACCESS, EVERYTHING, type Iommu, type TranslateRequest } from '../device/iommu.js';
 import { STREAM } from '../device/nested-view.js';
 import { PASID_ANSWER } from '../device/pasid-space.js';
 import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
@@ -47,6 +47,8 @@ class Guest {
   /** What PASIDs the host gives. */
   readonly pasids = [7, 9];
   through: number = THROUGH.NOTHING;
+  /** What a nested device's structures say. */
+  stream: number = STREAM.IDENTITY;
   readonly assigned: AssignedDevices;
   #answered = 0;
 
@@ -65,7 +67,7 @@ class Guest {
       },
       nested: {
         format: 'vtd',
-        stream: () => STREAM.IDENTITY,
+        stream: () => this.stream,
         noSuchPasid: (rid: number, pasid: number, access: number) =>
           this.heard.push(`no PASID ${pasid} of ${rid}: ${access}`),
       },
@@ -252,6 +254,11 @@ describe('a device', () => {
     guest.settle();
     expect(guest.told(MESSAGE.HOST_ATTACH)).toMatchObject([{ device: 3, pasid: 0 }]);
     expect(guest.assigned.pending).toBe(0);
+    guest.stream = STREAM.BLOCKED;
+    guest.assigned.invalidated(EVERYTHING);
+    guest.assigned.advance();
+    guest.settle();
+    expect(guest.told(MESSAGE.HOST_DETACH)).toEqual([{ device: 3, pasid: 0 }]);
   });
 
   it('has a new requester id in all that is told of it', () => {

@@ -92,6 +92,14 @@ describe('an invalidation', () => {
     }
     expect(invalidate({ space: 1 })).toEqual([[1]]);
     expect(invalidate({ space: 1, log2Size: 12 })).toEqual([]);
+    // The same of what only the peer's cache may have.
+    bench.input(MESSAGE.NOTIFIER, CODEC.Notifier, { device: 1, flags: 0 });
+    bench.translate(0x1000);
+    expect([{ pasid: 5 }, {}, {}].map((change) => invalidate({ space: 1, ...change }))).toEqual([
+      [[]],
+      [[]],
+      [],
+    ]);
   });
 
   it('names devices by structures and by tags, each once', () => {
