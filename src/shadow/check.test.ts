@@ -99,6 +99,23 @@ describe('host and tables', () => {
     ]);
   });
 
+  it('agree on how far addresses reach', () => {
+    const bench = new Bench();
+    bench.through = THROUGH.IDENTITY;
+    // 8 GiB: memory begins at 4 GiB and goes on above that.
+    const spaces: typeof bench.model.spaces = {
+      tables: (rid, pasid, tables) => {
+        bench.model.spaces.tables?.(rid, pasid, tables);
+        tables.reach = 33;
+      },
+    };
+    bench.shadow.attach(1, 8, { spaces });
+    bench.shadow.listen(1, 0, 2 ** 52 - 1);
+    bench.settle();
+    const { mappings, differences: found } = differences(bench.shadow, { spaces }, bench.memory, 8, 10);
+    expect([mappings, found]).toEqual([1, []]);
+  });
+
   it('are compared without tables, too', () => {
     const bench = new Bench();
     bench.through = THROUGH.IDENTITY;

@@ -1,6 +1,6 @@
 /** Copies of tables: which changes are found, and whose tables they are. */
 import { describe, expect, it } from 'vitest';
-import { Bench, FIRST, OUT, out, ROOT } from '../../test/support/shadow-unit.js';
+import { Bench, DIRTY, FIRST, OUT, out, ROOT } from '../../test/support/shadow-unit.js';
 import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import { GuestSpace } from './guest-space.js';
 import { RamMap } from './ram.js';
@@ -16,6 +16,15 @@ describe('a copy of tables', () => {
     bench.map(0, OUT);
     bench.attach();
     bench.map(0, OUT + GIB_4);
+    expect(bench.invalidate()).toEqual(['unmap 0+1', `map 0+1 to ${out(GIB_4)} 3`]);
+  });
+
+  it('follows it, too, where the entry has its Accessed and Dirty bits already', () => {
+    const bench = new Bench();
+    bench.format = DIRTY;
+    bench.map(0, OUT);
+    bench.attach();
+    bench.map(0, OUT + GIB_4, 1, 0x303);
     expect(bench.invalidate()).toEqual(['unmap 0+1', `map 0+1 to ${out(GIB_4)} 3`]);
   });
 
