@@ -82,6 +82,14 @@ describe('devices that ask for pages', () => {
     expect(b.sent).toHaveLength(before);
   });
 
+  it('are asked for nothing where the peer has none: that ends at once, and is told afterwards', () => {
+    const { bench: b, model } = bench(ALL_FEATURES & ~FEATURE.ATS);
+    expect(model.outputs.invalidateDeviceTlb(5, 8, -1, 0, 0, 64, false)).toBe(true);
+    expect(model.ended).toEqual([]);
+    b.input(MESSAGE.MAIL, CODEC.Mail, {});
+    expect(model.ended).toEqual([[5, DEVICE_TLB.UNSUPPORTED]]);
+  });
+
   it('end the connection with an impossible group, or without the feature', () => {
     const group = { ...PAGE, group: 512 };
     expect(() => bench().bench.input(MESSAGE.PAGE_REQUEST, CODEC.PageRequest, group)).toThrow('group 512');

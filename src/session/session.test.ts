@@ -185,6 +185,7 @@ describe('ordering rule 4: nothing stays', () => {
     expect(bench.ram.contains(0, 4096)).toBe(true);
     bench.session.end();
     expect(bench.ram.contains(0, 4)).toBe(false);
+    expect([bench.session.model, bench.session.page]).toEqual([undefined, undefined]);
     closeFd(fd);
   });
 });
