@@ -1,16 +1,14 @@
 /** Builds the QEMU bridge for the QEMU that is installed. */
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesBelow, hashOf } from './cache.mjs';
+import { bridgeSources } from './build-stamp.mjs';
+import { hashOf } from './cache.mjs';
 import { runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
 import { thisMachine } from './hosts.mjs';
 import { ROOT } from './project.mjs';
 
 /** Bridges that are kept: other checkouts, QEMU versions and targets use the same cache. */
 const KEEP = 16;
-
-/** What the bridge is made of; a build left in the tree is not. */
-const SOURCE = /(\.(c|h|proto|options|map|build)|\/Makefile|\/Kconfig)$/;
 
 function forgetOld(cache) {
   const made = (name) => statSync(cache.path('bridge', name)).mtimeMs;
@@ -22,11 +20,7 @@ function forgetOld(cache) {
 
 /** Hash over everything that a bridge is made of. */
 export function bridgeInputs(qemuVersion, qemuPackageVersion) {
-  const sources = ['qemu-bridge', 'proto'].flatMap((part) => filesBelow(join(ROOT, part)));
-  return hashOf(
-    sources.filter((file) => SOURCE.test(file)),
-    `${qemuVersion}\n${qemuPackageVersion}\n`,
-  );
+  return hashOf([], `${bridgeSources(ROOT)}\n${qemuVersion}\n${qemuPackageVersion}\n`);
 }
 
 /**

@@ -1,1 +1,2 @@
 export function requireFresh(root: string, instead?: string): void;
+export function requireFreshBridge(root: string, made: string | undefined): void;

@@ -1,6 +1,6 @@
 /**
- * dist, and what it was compiled from. A build carries a hash of its sources, so that tests which
- * start compiled code can refuse a build of other sources.
+ * dist and the bridge, and what they were compiled from. A build carries a hash of its sources, so
+ * that tests which start compiled code can refuse a build of other sources.
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,6 +13,28 @@ const STAMP = '.viommu-build';
 function sourcesHash(root) {
   const files = INPUTS.flatMap((name) => filesBelow(join(root, name)));
   return hashOf(files.filter((file) => !file.endsWith('.test.ts')));
+}
+
+/** What the bridge is made of; its own tests and a build left in the tree are not. */
+const BRIDGE_SOURCE = /(\.(c|h|proto|options|map|build)|\/Makefile|\/Kconfig)$/;
+
+/** Hash of everything that the bridge is made from, the same in every clone. */
+export function bridgeSources(root) {
+  const test = join(root, 'qemu-bridge/test/');
+  const files = ['qemu-bridge', 'proto'].flatMap((part) => filesBelow(join(root, part)));
+  const sources = files.filter((file) => BRIDGE_SOURCE.test(file) && !file.startsWith(test));
+  return hashOf(sources, '', root);
+}
+
+/**
+ * @param {string} root of the project
+ * @param {string | undefined} made what `bridgeSources` was when the bridge was built; undefined
+ *   for one that the user brought
+ * @throws {Error} when the sources are others now
+ */
+export function requireFreshBridge(root, made) {
+  if (made === undefined || made === bridgeSources(root)) return;
+  throw new Error('the bridge was not built from the sources as they are now: run npm run setup');
 }
 
 function stampOf(root) {

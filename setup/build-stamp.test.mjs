@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Build, isFresh, requireFresh } from './build-stamp.mjs';
+import { Build, bridgeSources, isFresh, requireFresh, requireFreshBridge } from './build-stamp.mjs';
 
 let root;
 
@@ -82,5 +82,37 @@ describe('a build', () => {
 
   it('that is missing is said to be', () => {
     expect(() => requireFresh(root)).toThrow(/dist is missing: run npm run build/);
+  });
+});
+
+describe('a bridge', () => {
+  beforeEach(() => {
+    mkdirSync(join(root, 'qemu-bridge/test'), { recursive: true });
+    put('qemu-bridge/walk.c', '1');
+    put('qemu-bridge/Makefile', '2');
+  });
+
+  it('of other sources is refused, with what to run', () => {
+    const made = bridgeSources(root);
+    put('qemu-bridge/test/walk-test.c', 'no part of it');
+    expect(() => requireFreshBridge(root, made)).not.toThrow();
+    put('qemu-bridge/walk.c', 'another');
+    expect(() => requireFreshBridge(root, made)).toThrow(
+      'the bridge was not built from the sources as they are now: run npm run setup',
+    );
+  });
+
+  it("that the user brought is the user's affair", () => {
+    expect(() => requireFreshBridge(root, undefined)).not.toThrow();
+  });
+
+  it('is the same in a clone somewhere else', () => {
+    const clone = mkdtempSync(join(tmpdir(), 'viommu-clone-'));
+    try {
+      cpSync(root, clone, { recursive: true });
+      expect(bridgeSources(clone)).toBe(bridgeSources(root));
+    } finally {
+      rmSync(clone, { recursive: true });
+    }
   });
 });

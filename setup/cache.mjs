@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SetupError, say } from './exec.mjs';
 
@@ -108,9 +108,11 @@ export class Cache {
 
   /** Writes a JSON file whole. */
   writeJson(name, value) {
-    const temporary = this.path(`.${name}.${process.pid}`);
+    const target = this.path(name);
+    mkdirSync(dirname(target), { recursive: true });
+    const temporary = join(dirname(target), `.${basename(target)}.${process.pid}`);
     writeFileSync(temporary, `${JSON.stringify(value, null, 2)}\n`);
-    renameSync(temporary, this.path(name));
+    renameSync(temporary, target);
   }
 
   readJson(name) {
@@ -146,11 +148,15 @@ export function filesBelow(path) {
     });
 }
 
-/** Short hash over the names and contents of files and directories, plus any extra text. */
-export function hashOf(paths, extra = '') {
+/**
+ * Short hash over the names and contents of files and directories, plus any extra text.
+ * @param {string} [base] directory that the names are relative to; without it they are whole
+ */
+export function hashOf(paths, extra = '', base = undefined) {
   const hash = createHash('sha256').update(extra);
   for (const file of paths.flatMap(filesBelow)) {
-    hash.update(file).update('\0').update(readFileSync(file)).update('\0');
+    const name = base === undefined ? file : relative(base, file);
+    hash.update(name).update('\0').update(readFileSync(file)).update('\0');
   }
   return hash.digest('hex').slice(0, 16);
 }

@@ -1,13 +1,15 @@
 /**
  * Everything a virtual machine needs, made once and checked in milliseconds afterwards. The check
- * compares the identities of the few files that matter with those noted in the cache's state.json.
+ * compares the identities of the few files that matter with those noted for the checkout.
  */
 import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
 import { ALL_ARCHES, ARCHES, HOST_ARCH } from './arches.mjs';
 import { bridgeInputs, ensureBridge } from './bridge.mjs';
+import { bridgeSources } from './build-stamp.mjs';
 import { Cache, cacheRoot, fileIdentity, hashOf, requireSpace } from './cache.mjs';
+import { Checkout } from './checkout.mjs';
 import { capture, SetupError } from './exec.mjs';
 import { ensureArmFirmware } from './firmware.mjs';
 import { ensureGuestModule, MODULE_SERIES, moduleInputs } from './guest-module.mjs';
@@ -45,7 +47,7 @@ function fingerprint(wanted, modules) {
   return {
     qemu: Object.keys(wanted).map((arch) => `${arch} ${fileIdentity(ARCHES[arch].qemu)}`),
     setup,
-    bridge: bridgeInputs('', ''),
+    bridge: bridgeSources(ROOT),
     modules: modules ? moduleInputs() : 'none',
     wanted,
   };
@@ -54,15 +56,12 @@ function fingerprint(wanted, modules) {
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 /** The previous run's result if everything it names is still there and made of the same inputs. */
-function stillValid(cache, print) {
-  const state = cache.readJson('state.json');
-  const entry = state?.[ROOT];
-  if (!entry || !same(entry.fingerprint, print)) {
+function stillValid(checkout, print) {
+  const { paths, fingerprint } = checkout;
+  if (!paths || !same(fingerprint, print)) {
     return undefined;
   }
-  return ALL_ARCHES.flatMap((arch) => filesOf(partOf(entry.paths, arch))).every(existsSync)
-    ? entry.paths
-    : undefined;
+  return ALL_ARCHES.flatMap((arch) => filesOf(partOf(paths, arch))).every(existsSync) ? paths : undefined;
 }
 
 /**
@@ -137,7 +136,8 @@ async function buildQemu(cache, own, apts, platform, arch) {
   const uapi = await ensureUapiHeaders(cache, platform);
   const inputs = bridgeInputs(qemuVersion, qemuPackageVersion);
   const bridge = await ensureBridge(cache, headers, uapi, inputs, target);
-  return { qemu, qemuVersion, qemuPackageVersion, bridge, headers, uapi };
+  const made = { bridge, bridgeSources: bridgeSources(ROOT) };
+  return { qemu, qemuVersion, qemuPackageVersion, ...made, headers, uapi };
 }
 
 /** Everything for guests of one architecture. */
@@ -165,7 +165,7 @@ async function build(cache, own, wanted, ownArch, modules) {
     };
   }
   const platform = checkPlatform();
-  if (!existsSync(cache.path('paths.json'))) {
+  if (!existsSync(cache.path('kernels'))) {
     requireSpace(cache.root, SPACE_FIRST_TIME, statfsSync);
   }
   const hosts = new Map();
@@ -221,7 +221,8 @@ export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false)
   checkOwn(own);
   checkWanted(wanted);
   const stock = Object.values(own).every((path) => path === undefined);
-  const known = stock ? stillValid(cache, fingerprint(wanted, modules)) : undefined;
+  const checkout = new Checkout(cache, ROOT);
+  const known = stock ? stillValid(checkout, fingerprint(wanted, modules)) : undefined;
   if (known) {
     return known;
   }
@@ -231,12 +232,9 @@ export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false)
     if (!stock) {
       return merged({}, parts);
     }
-    const paths = merged(cache.readJson('paths.json') ?? {}, parts);
-    cache.writeJson('paths.json', paths);
-    const state = cache.readJson('state.json') ?? {};
+    const paths = merged(checkout.paths ?? {}, parts);
     // Taken now: installing QEMU changed it.
-    state[ROOT] = { fingerprint: fingerprint(wanted, modules), paths };
-    cache.writeJson('state.json', state);
+    checkout.note(paths, fingerprint(wanted, modules));
     return paths;
   } finally {
     cache.unlock();

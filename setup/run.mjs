@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ALL_ARCHES, HOST_ARCH } from './arches.mjs';
-import { cacheRoot } from './cache.mjs';
+import { Cache, cacheRoot } from './cache.mjs';
+import { Checkout } from './checkout.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
 import { ensureKvmLevels, ensureLevels } from './levels.mjs';
@@ -42,12 +43,12 @@ async function everything(own, wanted, ownArch, modules) {
 const kernelsFor = (arches, series) => Object.fromEntries(arches.map((arch) => [arch, series]));
 
 /**
- * Runs a command with VIOMMU_PATHS naming a file of what was prepared: the cache's own, or one for
+ * Runs a command with VIOMMU_PATHS naming a file of what was prepared: the checkout's, or one for
  * this run when the user named files.
  */
 async function withPaths(paths, own, run) {
   if (Object.values(own).every((path) => path === undefined)) {
-    return run({ ...process.env, VIOMMU_PATHS: join(cacheRoot(), 'paths.json') });
+    return run({ ...process.env, VIOMMU_PATHS: new Checkout(new Cache(cacheRoot()), ROOT).pathsFile });
   }
   const directory = mkdtempSync(join(tmpdir(), 'viommu-'));
   try {

@@ -4,6 +4,7 @@
  * Everything else gets what it needs handed in.
  */
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type CliContext, EXIT, outputOf } from './cli/context.js';
 import { run } from './cli/program.js';
 import type { Services } from './cli/services.js';
@@ -23,6 +24,7 @@ const context: CliContext = {
   stderr: outputOf(process.stderr),
   pid: process.pid,
   uid: process.getuid?.() ?? 0,
+  root: dirname(import.meta.dirname),
   version: packageVersion(),
   onSignals(names, handler) {
     for (const name of names) process.on(name, handler);

@@ -21,6 +21,8 @@ export interface CliContext {
   readonly stderr: Output;
   readonly pid: number;
   readonly uid: number;
+  /** Directory of the package, below which the set-up notes what it prepared for it. */
+  readonly root: string;
   /** Version of the package, for people and for the control channel. */
   readonly version: string;
   /** Calls `handler` for each of these signals until the returned function is called. */

@@ -1,5 +1,6 @@
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { delimiter, join, resolve } from 'node:path';
+import { createHash } from 'node:crypto';
+import { accessSync, constants, readFileSync, realpathSync } from 'node:fs';
+import { basename, delimiter, join, resolve } from 'node:path';
 import { ARCH, type Arch } from './arch.js';
 import { type CliContext, CliError, EXIT } from './context.js';
 
@@ -24,14 +25,14 @@ interface PreparedPaths {
 }
 
 /**
- * Reads the setup's `paths.json`: the file that `VIOMMU_PATHS` names, or the one in the cache
- * directory. Entries of amd64 are at its top, those of other architectures under their names.
- * Without the file the answer is empty, because options may name everything.
+ * Reads the setup's `paths.json`: the file that `VIOMMU_PATHS` names, or the one that the cache
+ * has for this package. Entries of amd64 are at its top, those of other architectures under their
+ * names. Without the file the answer is empty, because options may name everything.
  * @throws {CliError} when `VIOMMU_PATHS` names a file that cannot be read.
  */
 function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {
   const named = context.env['VIOMMU_PATHS'];
-  const path = named ?? join(cacheDir(context), 'paths.json');
+  const path = named ?? preparedFile(context.env, context.root);
   try {
     const all = JSON.parse(readFileSync(path, 'utf8')) as PreparedPaths & { readonly arm64?: PreparedPaths };
     return arch === 'amd64' ? all : (all[arch] ?? {});
@@ -41,9 +42,13 @@ function preparedPaths(context: CliContext, arch: Arch): PreparedPaths {
   }
 }
 
-function cacheDir(context: CliContext): string {
-  const { VIOMMU_CACHE: own, XDG_CACHE_HOME: xdg, HOME: home = '/' } = context.env;
-  return own ?? join(xdg ?? join(home, '.cache'), 'viommu');
+/** Where the set-up notes what it prepared for the package in `root` (setup/checkout.mjs). */
+export function preparedFile(env: CliContext['env'], root: string): string {
+  const { VIOMMU_CACHE: own, XDG_CACHE_HOME: xdg, HOME: home = '/' } = env;
+  const cache = resolve(own || join(xdg || join(home, '.cache'), 'viommu'));
+  const path = realpathSync(root);
+  const name = `${basename(path)}-${createHash('sha256').update(path).digest('hex').slice(0, 12)}`;
+  return join(cache, 'checkouts', name, 'paths.json');
 }
 
 const HOW_TO_GET = 'run "npm run setup" in the viommu checkout, or name one with';

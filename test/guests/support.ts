@@ -8,8 +8,9 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { requireFreshBridge } from '../../setup/build-stamp.mjs';
 import type { Arch } from '../../src/cli/arch.js';
 import { type KernelFault, parseKernelFaults } from '../../src/cli/guest/kernel-faults.js';
 import {
@@ -19,7 +20,7 @@ import {
   type QemuMachine,
 } from '../../src/cli/guest/qemu-machine.js';
 import { type GuestEnd, GuestRun } from '../../src/cli/guest/run.js';
-import type { KernelPaths } from '../../src/cli/paths.js';
+import { type KernelPaths, preparedFile } from '../../src/cli/paths.js';
 import type { DeviceChoice } from '../../src/cli/qemu-arguments.js';
 import { endWithFile } from '../support/cleanup.js';
 import { Progress } from './progress.js';
@@ -34,6 +35,8 @@ export type { Arch };
 interface Prepared {
   readonly qemu: string;
   readonly bridge: string;
+  /** Hash of what it was built from; absent when the user brought it. */
+  readonly bridgeSources?: string;
   readonly headers: string;
   /** Linux's headers that the bridge is compiled against. */
   readonly uapi: string;
@@ -41,15 +44,21 @@ interface Prepared {
   readonly kernels: Readonly<Record<Series, KernelPaths>>;
 }
 
+const ROOT = join(import.meta.dirname, '../..');
+
+/** Parts whose bridge was compared with the sources. */
+const fresh = new Set<string>();
+
+/** @throws {Error} when nothing is prepared, or the bridge is one of other sources */
 export function prepared(arch: Arch = 'amd64'): Prepared {
-  const cache =
-    process.env['VIOMMU_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'viommu');
-  const file = process.env['VIOMMU_PATHS'] ?? join(cache, 'paths.json');
+  const file = process.env['VIOMMU_PATHS'] ?? preparedFile(process.env, ROOT);
   if (!existsSync(file)) throw new Error(`nothing is prepared for guests (${file}): npm run setup`);
   const paths = JSON.parse(readFileSync(file, 'utf8')) as Prepared & { readonly arm64?: Prepared };
   const part = arch === 'amd64' ? paths : paths[arch];
   if (part?.qemu === undefined)
     throw new Error(`nothing is prepared for ${arch} guests (${file}): npm run setup`);
+  if (!fresh.has(arch)) requireFreshBridge(ROOT, part.bridgeSources);
+  fresh.add(arch);
   return part;
 }
 

@@ -48,6 +48,7 @@ export function testContext(env: Readonly<Record<string, string>> = {}): TestCon
     stderr,
     pid: process.pid,
     uid: process.getuid?.() ?? 0,
+    root: dir,
     version: '9.9.9',
     onSignals(names, handler) {
       handlers.set(handler, names);
