@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The way into a stock QEMU. This object is loaded with LD_PRELOAD; its constructor
- * registers the device types when the process is the QEMU that it was built for.
+ * The way into a stock QEMU. This object is loaded with LD_PRELOAD, or by loader/, which
+ * picks the one for the running QEMU; its constructor registers the device types when
+ * the process is the QEMU that it was built for.
  * Everything taken from QEMU is a weak symbol (the Makefile sees to it), so the object
  * loads into any other program too, and does nothing there.
  */

@@ -1,4 +1,7 @@
-/** Builds the QEMU bridge for the QEMU that is installed. */
+/**
+ * Builds the QEMU bridge: one object for each QEMU and target, and the loader that picks the one
+ * for the QEMU it is in.
+ */
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { bridgeSources } from './build-stamp.mjs';
@@ -21,6 +24,33 @@ function forgetOld(cache) {
 /** Hash over everything that a bridge is made of. */
 export function bridgeInputs(qemuVersion, qemuPackageVersion) {
   return hashOf([], `${bridgeSources(ROOT)}\n${qemuVersion}\n${qemuPackageVersion}\n`);
+}
+
+/** The object to preload; it loads the one that bridgeName names, from its own directory. */
+export const LOADER = 'viommu-bridge.so';
+
+/**
+ * Name of the bridge for one QEMU, as the loader asks for it (qemu-bridge/loader/loader.c).
+ * @param {string} target QEMU's name of the guest architecture
+ * @param {{version: string, package: string}} stated upstream's version and what the distribution
+ *   adds to it, as `--version` says them; package: empty where there is none
+ */
+export function bridgeName(target, stated) {
+  const version = [stated.version, stated.package].filter((part) => part !== '').join('-');
+  return `viommu-bridge-${target}-${version.replace(/[^a-zA-Z0-9.+~-]/g, '_')}.so`;
+}
+
+/** @returns {Promise<string>} path of the loader, which needs no header of QEMU's */
+export async function ensureLoader(cache) {
+  const directory = join(ROOT, 'qemu-bridge');
+  const parts = ['loader', 'Makefile', 'exports.map'].map((part) => join(directory, part));
+  const made = await cache.directory(`bridge-loader/${hashOf(parts, '', ROOT)}`, async (scratch) => {
+    const args = ['-C', directory, 'loader', `OUT=${scratch}`];
+    await runLogged("building the bridge's loader", cache.log('bridge'), 'make', args, {
+      env: SYSTEM_ENVIRONMENT,
+    });
+  });
+  return join(made, LOADER);
 }
 
 /**

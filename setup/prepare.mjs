@@ -6,7 +6,7 @@ import { existsSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Apt } from './apt.mjs';
 import { ALL_ARCHES, ARCHES, HOST_ARCH } from './arches.mjs';
-import { bridgeInputs, ensureBridge } from './bridge.mjs';
+import { bridgeInputs, bridgeName, ensureBridge, ensureLoader, LOADER } from './bridge.mjs';
 import { bridgeSources } from './build-stamp.mjs';
 import { Cache, cacheRoot, fileIdentity, hashOf, requireSpace } from './cache.mjs';
 import { Checkout } from './checkout.mjs';
@@ -25,7 +25,7 @@ const SPACE_FIRST_TIME = 3 * 2 ** 30;
 
 /**
  * Version that a QEMU executable states, as in { version: "10.0.2", package: "Debian 1:10.0.2+ds-2"
- * }.
+ * }; package is empty where it names none.
  */
 function qemuVersions(qemu) {
   const stated = capture(qemu, ['--version']);
@@ -38,7 +38,7 @@ function qemuVersions(qemu) {
   if (Number(match[1].split('.')[0]) < 10) {
     throw new SetupError(`${qemu} is version ${match[1]}, and 10.0 or newer is needed.`);
   }
-  return { version: match[1], package: match[2] ?? match[1] };
+  return { version: match[1], package: match[2] ?? '' };
 }
 
 /** What must be unchanged for the previous run's result to hold. */
@@ -71,9 +71,9 @@ function stillValid(checkout, print) {
 const partOf = (paths, arch) => (arch === HOST_ARCH ? paths : paths[arch]) ?? {};
 
 /** Files that a part names. */
-function filesOf({ qemu, bridge, firmware, kernels = {} }) {
+function filesOf({ qemu, bridge, bridgeObject, firmware, kernels = {} }) {
   const files = [
-    ...[qemu, bridge, firmware],
+    ...[qemu, bridge, bridgeObject, firmware],
     ...Object.values(kernels).flatMap((k) => [k.image, k.initramfs, k.module]),
   ];
   return files.filter((file) => file !== undefined);
@@ -122,12 +122,19 @@ export function checkMachine(own) {
   }
 }
 
+/** Puts a bridge where this checkout's loader finds it. */
+function keepBridge(cache, name, object, loader) {
+  const sources = bridgeSources(ROOT);
+  const directory = new Checkout(cache, ROOT).keepBridges(sources, { [name]: object, [LOADER]: loader });
+  return { bridge: join(directory, LOADER), bridgeObject: join(directory, name), bridgeSources: sources };
+}
+
 /** QEMU for one architecture, and the bridge for it. */
 async function buildQemu(cache, own, apts, platform, arch) {
   const { target, package: packageName, qemu: stock } = ARCHES[arch];
   const qemu = own.qemu ?? stock;
   const stated = qemuVersions(qemu);
-  const qemuPackageVersion = own.qemu ? stated.package : installedVersion(packageName);
+  const qemuPackageVersion = own.qemu ? stated.package || stated.version : installedVersion(packageName);
   const qemuVersion = own.qemu ? stated.version : upstreamVersion(qemuPackageVersion);
   if (own.bridge) {
     return { qemu, qemuVersion, qemuPackageVersion, bridge: own.bridge };
@@ -135,9 +142,9 @@ async function buildQemu(cache, own, apts, platform, arch) {
   const headers = await ensureHeaders(cache, () => apts(HOST_ARCH), qemuVersion);
   const uapi = await ensureUapiHeaders(cache, platform);
   const inputs = bridgeInputs(qemuVersion, qemuPackageVersion);
-  const bridge = await ensureBridge(cache, headers, uapi, inputs, target);
-  const made = { bridge, bridgeSources: bridgeSources(ROOT) };
-  return { qemu, qemuVersion, qemuPackageVersion, ...made, headers, uapi };
+  const object = await ensureBridge(cache, headers, uapi, inputs, target);
+  const bridge = keepBridge(cache, bridgeName(target, stated), object, await ensureLoader(cache));
+  return { qemu, qemuVersion, qemuPackageVersion, ...bridge, headers, uapi };
 }
 
 /** Everything for guests of one architecture. */

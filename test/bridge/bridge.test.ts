@@ -81,7 +81,7 @@ describe('loading into a QEMU that it was not built for', () => {
     spawnSync(qemu, ['-version'], { encoding: 'utf8', env: { ...process.env, LD_PRELOAD: bridge } });
 
   it('is refused by another release', () => {
-    const { qemu, bridge } = prepared();
+    const { qemu, bridgeObject: bridge = '' } = prepared();
     const version = /version ([0-9.]+)/.exec(spawnSync(qemu, ['-version'], { encoding: 'utf8' }).stdout)?.[1];
     if (version === undefined) throw new Error(`${qemu} does not say its version`);
     // The same object, built for a release whose number has another last digit.
@@ -101,7 +101,7 @@ describe('loading into a QEMU that it was not built for', () => {
   });
 
   it('is refused by another target', () => {
-    const { status, stderr } = load(prepared().qemu, prepared('arm64').bridge);
+    const { status, stderr } = load(prepared().qemu, prepared('arm64').bridgeObject ?? '');
     expect(stderr).toContain('this object is for qemu-system-aarch64, the program is qemu-system-x86_64');
     expect(status).toBe(1);
   });

@@ -34,7 +34,10 @@ export type { Arch };
  */
 interface Prepared {
   readonly qemu: string;
+  /** The loader, or a bridge that the user brought. */
   readonly bridge: string;
+  /** What the loader loads; absent when the user brought it. */
+  readonly bridgeObject?: string;
   /** Hash of what it was built from; absent when the user brought it. */
   readonly bridgeSources?: string;
   readonly headers: string;
