@@ -18,7 +18,7 @@ import {
 import { basename, join } from 'node:path';
 
 /** A name that no other directory of this machine has. src/cli/paths.ts has the same. */
-export function checkoutName(root) {
+function checkoutName(root) {
   const path = realpathSync(root);
   return `${basename(path)}-${createHash('sha256').update(path).digest('hex').slice(0, 12)}`;
 }
