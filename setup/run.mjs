@@ -168,6 +168,9 @@ async function vfio(values, rest) {
 async function kvm(values, rest) {
   const script = scriptPath('test/kvm/run.mjs');
   const arch = values.arch ?? HOST_ARCH;
+  if (rest.includes('--list')) {
+    return node([script, ...rest], { ...process.env, VIOMMU_LEVELS: JSON.stringify({ arch }) });
+  }
   const paths = await everything({}, kernelsFor([...new Set([HOST_ARCH, arch])], ['6.12']), undefined, true);
   const settings = JSON.stringify({ arch, ...(await ensureKvmLevels(paths, arch)) });
   return withPaths(paths, {}, (env) => node([script, ...rest], { ...env, VIOMMU_LEVELS: settings }));

@@ -6,6 +6,8 @@ import { createInterface } from 'node:readline';
 const SILENCE_MS = 600_000;
 /** How often to say for how long it has been running. */
 const PROGRESS_MS = 60_000;
+/** What is for the test alone. */
+const UNPRINTED = ['report', 'finished'];
 
 /** The lines that level 1 and level 2 print for us: [who, what, fields]. */
 function parseLine(line) {
@@ -48,7 +50,7 @@ export function runLevel1([command, args], options) {
     options.heard?.(parsed);
     const key = `${parsed.who} ${parsed.what}`;
     said.found.set(key, { ...parsed, fields: { ...said.found.get(key)?.fields, ...parsed.fields } });
-    if (!options.console && parsed.what !== 'report')
+    if (!options.console && !UNPRINTED.includes(parsed.what))
       console.log(`  ${parsed.who === 'L1' ? 'level 1' : 'level 2'}: ${parsed.what} ${parsed.rest}`);
   });
   return new Promise((done, failed) => {

@@ -1,7 +1,7 @@
 # In level 1: makes a virtual function of the igb card and gives it to vfio-pci. Sets interface (of the card), function, group and
 # attach: QEMU's arguments for it. Needs say and up.
 card=$(dirname "$(grep -l 0x10c9 /sys/bus/pci/devices/*/device | head -n 1)")
-[ -d "$card" ] || { say fail 'reason="no igb card"'; exit 1; }
+[ -f "$card/sriov_numvfs" ] || { say fail 'reason="no igb card"'; exit 1; }
 interface=$(ls "$card/net")
 ip link set "$interface" up
 ip addr add 192.168.7.1/24 dev "$interface"
