@@ -1,6 +1,6 @@
 /** What `viommu diff` says: tables read afresh, beside what the host has mapped. */
 import { describe, expect, it } from 'vitest';
-import { Bench, OUT } from '../../test/support/shadow-unit.js';
+import { Bench, FIRST, OUT } from '../../test/support/shadow-unit.js';
 import { THROUGH } from '../device/tables.js';
 import { type DiffAnswer, differences, type HostDifference } from './check.js';
 
@@ -96,6 +96,27 @@ describe('host and tables', () => {
       [1, 3, false],
       [1, 2, true],
       [0, 0, false],
+    ]);
+  });
+
+  it('are shown with both stages', () => {
+    const bench = shadowed();
+    // A first stage at intermediate 0, which stage 2 has in its pages from OUT on: no memory there.
+    const spaces: typeof bench.model.spaces = {
+      tables: (rid, pasid, tables) => {
+        bench.model.spaces.tables?.(rid, pasid, tables);
+        Object.assign(tables, {
+          through: THROUGH.NESTED,
+          secondFormat: bench.format,
+          secondRoot: bench.root,
+        });
+        tables.formats[0] = FIRST;
+        tables.roots[0] = 0;
+      },
+    };
+    const [difference] = differences(bench.shadow, { spaces }, bench.memory, 8, 10).differences;
+    expect(difference?.entries.map(({ name, through }) => [name, through.at(-1)?.name])).toEqual([
+      ['FS-PML4E', 'SS-PTE'],
     ]);
   });
 

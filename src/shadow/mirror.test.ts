@@ -54,6 +54,15 @@ describe('a copy of tables', () => {
     expect(bench.settle().join()).toMatch(new RegExp(`${out(102)}.*${out(105)}`));
   });
 
+  it('is of no interest to a store where nothing is tracked', () => {
+    const bench = new Bench();
+    bench.map(0, OUT);
+    bench.attach();
+    bench.map(0, OUT + 1);
+    bench.shadow.stored(bench.entry(0), 8);
+    expect([bench.shadow.pending, bench.settle()]).toEqual([0, []]);
+  });
+
   it('of a first stage is of both canonical halves', () => {
     const bench = new Bench();
     bench.format = FIRST;
