@@ -48,13 +48,6 @@ void viommu_notices_run(ViommuCore *core)
     }
 }
 
-void viommu_notices_run_queued(ViommuCore *core)
-{
-    if (unlikely(qatomic_read(&core->notices.scheduled))) {
-        viommu_notices_run(core);
-    }
-}
-
 void viommu_notices_run_until(ViommuCore *core, uint32_t count)
 {
     ViommuNotices *n = &core->notices;

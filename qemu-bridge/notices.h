@@ -29,8 +29,6 @@ void viommu_notices_init(ViommuCore *core);
 void viommu_notices_add(ViommuCore *core, ViommuNotice *notice);
 /** Runs what is queued. Big lock. */
 void viommu_notices_run(ViommuCore *core);
-/** The same at the price of one load when nothing is queued. */
-void viommu_notices_run_queued(ViommuCore *core);
 /**
  * Runs what is queued, and waits for more, until `count` notices have been done since the
  * session began. For a thread that holds the big lock and waits for the daemon: the main

@@ -11,9 +11,9 @@
 #include "front.h"
 #include "host-batch.h"
 #include "mailbox.h"
-#include "notices.h"
 #include "refusals.h"
 #include "regs.h"
+#include "settle.h"
 #include "shared-page.h"
 #include "spaces.h"
 #include "viommu-core.h"
@@ -48,6 +48,14 @@ static uint64_t read_page(const ViommuCore *core, hwaddr offset, unsigned size)
     return ldn_le_p(p, size);
 }
 
+static bool read_register(ViommuCore *core, const viommu_RegRead *msg,
+                          viommu_RegReadReply *reply)
+{
+    *reply = (viommu_RegReadReply) viommu_RegReadReply_init_zero;
+    return viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields,
+                                msg, -1, viommu_RegReadReply_fields, reply);
+}
+
 static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
 {
     ViommuCore *core = opaque;
@@ -55,15 +63,19 @@ static uint64_t regs_read(void *opaque, hwaddr offset, unsigned size)
     viommu_RegReadReply reply = viommu_RegReadReply_init_zero;
 
     viommu_refusal_forget();
-    /*
-     * A vCPU that polls a register takes the big lock again before the main loop can have
-     * it. What it polls for may wait for a notice, so it runs those itself.
-     */
-    viommu_notices_run_queued(core);
     if (page_is_current(core) || offset + size > core->register_bytes ||
-        !viommu_front_request(core, viommu_MessageType_REG_READ, viommu_RegRead_fields,
-                              &msg, -1, viommu_RegReadReply_fields, &reply)) {
+        !read_register(core, &msg, &reply)) {
         return read_page(core, offset, size);
+    }
+    /*
+     * What the register shows waits for a notice, which takes the big lock that is held
+     * here. Linux reads GSTS once when it switches interrupt remapping on.
+     */
+    if (reply.unsettled && viommu_core_has(core, viommu_Feature_FEATURE_HOST_BATCH)) {
+        viommu_settle_all(core);
+        if (!read_register(core, &msg, &reply)) {
+            return read_page(core, offset, size);
+        }
     }
     return viommu_u64(reply.lo, reply.hi);
 }

@@ -8,12 +8,14 @@
 
 bool viommu_settle(ViommuCore *core)
 {
+    return !core->assigned || viommu_settle_all(core);
+}
+
+bool viommu_settle_all(ViommuCore *core)
+{
     viommu_HostSettle msg = viommu_HostSettle_init_zero;
     viommu_HostSettleReply reply = viommu_HostSettleReply_init_zero;
 
-    if (!core->assigned) {
-        return true;
-    }
     /* The main loop cannot run the notices while the big lock is held here. */
     while (viommu_front_request(core, viommu_MessageType_HOST_SETTLE,
                                 viommu_HostSettle_fields, &msg, -1,

@@ -11,5 +11,7 @@ typedef struct ViommuCore ViommuCore;
  * have to hear of; when they have, the daemon looks again. Big lock, without front.lock.
  */
 bool viommu_settle(ViommuCore *core);
+/** The same for everything that completions wait for, with or without such mappings. */
+bool viommu_settle_all(ViommuCore *core);
 
 #endif

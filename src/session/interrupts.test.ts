@@ -147,6 +147,18 @@ describe('INVALIDATE_INTERRUPTS', () => {
     expect(outputs.pendingAcks()).toBe(0);
   });
 
+  it('keeps register reads from the page until it is acknowledged', () => {
+    remap(3);
+    outputs.invalidateInterrupts?.(3, 0);
+    bench.write(0x100, 5);
+    expect(bench.handled).toBe(0);
+    const read = (): M.RegReadReply => ({ ...bench.ask(MESSAGE.REG_READ, { offset: 0x100, size: 4 }) });
+    expect(read()).toEqual({ lo: 5, hi: 0, unsettled: true });
+    acknowledge(told()[0]?.id ?? -1);
+    expect(bench.handled).toBe(1);
+    expect(read().unsettled).toBe(false);
+  });
+
   it('is suppressed where the peer holds nothing of the block', () => {
     remap(3);
     remap(0x80);

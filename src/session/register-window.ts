@@ -8,6 +8,7 @@ import { CONTROL, FEATURE, type Frame } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
+import type { InterruptRemapping } from './interrupts.js';
 import type { SharedPage } from './ports.js';
 import type { Shadowing } from './shadowing.js';
 
@@ -15,6 +16,7 @@ export class RegisterWindow {
   readonly #connection: Connection;
   readonly #completions: Completions;
   readonly #shadowing: Shadowing;
+  readonly #interrupts: InterruptRemapping;
   /** Writes handled, and what of that count stands in the control page. Modulo 2^32. */
   #handled = 0;
   #published = 0;
@@ -24,10 +26,16 @@ export class RegisterWindow {
     return true;
   };
 
-  constructor(connection: Connection, completions: Completions, shadowing: Shadowing) {
+  constructor(
+    connection: Connection,
+    completions: Completions,
+    shadowing: Shadowing,
+    interrupts: InterruptRemapping,
+  ) {
     this.#connection = connection;
     this.#completions = completions;
     this.#shadowing = shadowing;
+    this.#interrupts = interrupts;
   }
 
   /**
@@ -56,15 +64,17 @@ export class RegisterWindow {
     const value = this.#value;
     value.lo = littleEndian(bytes, message.offset, Math.min(message.size, 4));
     value.hi = littleEndian(bytes, message.offset + 4, Math.min(message.size, 8) - 4);
+    value.unsettled = this.#interrupts.pending > 0;
     this.#connection.reply(frame, CODEC.RegReadReply, value);
   }
 
   /**
    * Stores the count of handled writes, after everything that they have done: a peer that sees it
-   * sees the rest.
+   * sees the rest. Not while the peer has to drop interrupts: reads have to ask then, and the peer
+   * settles. Linux gives GSTS.IRES one read, before it knows the speed of its clock.
    */
   publishHandled(): void {
-    if (this.#handled === this.#published) return;
+    if (this.#handled === this.#published || this.#interrupts.pending > 0) return;
     this.#published = this.#handled;
     Atomics.store((this.#connection.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
   }

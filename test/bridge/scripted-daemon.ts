@@ -313,7 +313,7 @@ export class ScriptedDaemon {
         break;
       case MESSAGE.REG_READ:
         if (this.#script.readRegister) this.#script.readRegister(this);
-        else channel.put(type, FLAG.REPLY, id, CODEC.RegReadReply, { lo: 0, hi: 0 });
+        else channel.put(type, FLAG.REPLY, id, CODEC.RegReadReply, CODEC.RegReadReply.create());
         break;
       default:
         if ((flags & FLAG.NEED_REPLY) !== 0) this.#done(channel, type, id);

@@ -303,10 +303,12 @@ export const CODEC = {
     (m) => {
       m.lo = 0;
       m.hi = 0;
+      m.unsettled = false;
     },
     (m, w) => {
       if (m.lo) w.uint32(13).fixed32(m.lo);
       if (m.hi) w.uint32(21).fixed32(m.hi);
+      if (m.unsettled) w.uint32(24).bool(m.unsettled);
     },
     (m, r) => {
       for (let tag = r.next(); tag !== 0; tag = r.next()) {
@@ -316,6 +318,9 @@ export const CODEC = {
             break;
           case 21:
             m.hi = r.fixed32();
+            break;
+          case 24:
+            m.unsettled = r.bool();
             break;
           default:
             r.skip(tag);

@@ -81,6 +81,8 @@ export interface RegRead {
 export interface RegReadReply {
   lo: number;
   hi: number;
+  /** waits for an INVALIDATE_INTERRUPTS: settle (HOST_SETTLE), ask again */
+  unsettled: boolean;
 }
 
 export interface Translate {
