@@ -11,7 +11,8 @@ import { hashOf } from './cache.mjs';
 import { runLogged } from './exec.mjs';
 import { arm64Machine } from './hosts.mjs';
 import { ROOT } from './project.mjs';
-import { ensureHeaders, upstreamVersion } from './qemu-headers.mjs';
+import { ensureHeaders } from './qemu-headers.mjs';
+import { QemuSources, upstreamVersion } from './qemu-sources.mjs';
 import { ensureTree } from './tree.mjs';
 import { ensureUapiHeaders } from './uapi-headers.mjs';
 
@@ -56,7 +57,7 @@ export async function ensureArm64Machine(cache, platform) {
   const { root, versions } = await ensureTree(cache, apt, [...PROGRAMS, ...LIBRARIES], [MACHINE]);
   const host = arm64Machine(root);
   const version = upstreamVersion(versions[QEMU]);
-  const headers = await ensureHeaders(cache, () => Apt.forRelease(cache, platform, RELEASE), version, host);
+  const headers = await ensureHeaders(cache, QemuSources.ofDebian(cache, platform), version, host);
   const uapi = await ensureUapiHeaders(cache, platform);
   const inputs = bridgeInputs(version, versions[QEMU]);
   const bridge = await ensureBridge(cache, headers, uapi, inputs, 'aarch64', host);

@@ -28,6 +28,7 @@ Options here; all others go on to the command:
   --nest              vfio: guest tables on a host that is our own VT-d
   --series 6.12,6.1   setup: the guest kernels to prepare (both)
   --qemu FILE         your own QEMU (10.0 or newer) for that architecture instead of Debian's
+  --sources FILE      setup, tree: tarball of QEMU's sources, where Debian's mirror has none of that version
   --bridge FILE       a bridge that you built for it
   --kernel FILE       your own guest kernel, with --initramfs
   --initramfs FILE    and its initramfs
@@ -38,6 +39,7 @@ Needs Debian 12 or 13 on amd64, as root or with sudo. Everything made is kept in
 `;
 
 const OWN = ['qemu', 'bridge', 'kernel', 'initramfs'];
+const FILES = [...OWN, 'sources'];
 
 const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
@@ -49,7 +51,7 @@ const OPTIONS = {
   iommufd: { type: 'boolean' },
   mdev: { type: 'boolean' },
   nest: { type: 'boolean' },
-  ...Object.fromEntries(OWN.map((name) => [name, { type: 'string' }])),
+  ...Object.fromEntries(FILES.map((name) => [name, { type: 'string' }])),
 };
 
 /**
@@ -85,6 +87,9 @@ export function parse(argv) {
   }
   return { values, rest: argv.filter((_, index) => !taken.has(index)) };
 }
+
+/** The tarball of QEMU's sources that the user named, absolute, or undefined. */
+export const sourcesFile = ({ sources }) => sources && resolve(sources);
 
 /** The files that the user named, absolute; undefined where none was. */
 export function ownFiles(values) {

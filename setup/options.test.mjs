@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ownFiles, parse } from './options.mjs';
 import { checkNode, parseOsRelease } from './platform.mjs';
-import { upstreamVersion } from './qemu-headers.mjs';
+import { upstreamVersion } from './qemu-sources.mjs';
 
 describe('arguments', () => {
   it('takes ours and passes everything else on in order', () => {

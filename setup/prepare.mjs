@@ -17,7 +17,8 @@ import { ALL_SERIES, ensureKernels } from './kernels.mjs';
 import { ensurePackages, installedVersion } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
 import { ROOT } from './project.mjs';
-import { ensureHeaders, upstreamVersion } from './qemu-headers.mjs';
+import { ensureHeaders } from './qemu-headers.mjs';
+import { QemuSources, upstreamVersion } from './qemu-sources.mjs';
 import { ensureUapiHeaders } from './uapi-headers.mjs';
 
 const IMAGE = join(ROOT, 'test/guests/image');
@@ -122,15 +123,28 @@ export function checkMachine(own) {
   }
 }
 
-/** Puts a bridge where this checkout's loader finds it. */
-function keepBridge(cache, name, object, loader) {
-  const sources = bridgeSources(ROOT);
-  const directory = new Checkout(cache, ROOT).keepBridges(sources, { [name]: object, [LOADER]: loader });
-  return { bridge: join(directory, LOADER), bridgeObject: join(directory, name), bridgeSources: sources };
+/**
+ * Makes the bridge for one QEMU, and puts it where this checkout's loader finds it.
+ * @param {{version: string, package: string}} stated as qemuVersions has it
+ * @param {string} packageVersion Debian's
+ * @returns {Promise<{bridge: string, bridgeObject: string, bridgeSources: string, headers: string,
+ *   uapi: string}>} bridge: the loader; bridgeObject: what it loads
+ */
+async function ensureBridgeFor(cache, sources, platform, target, stated, packageVersion) {
+  const headers = await ensureHeaders(cache, sources, stated.version);
+  const uapi = await ensureUapiHeaders(cache, platform);
+  const inputs = bridgeInputs(stated.version, packageVersion);
+  const object = await ensureBridge(cache, headers, uapi, inputs, target);
+  const loader = await ensureLoader(cache);
+  const name = bridgeName(target, stated);
+  const hash = bridgeSources(ROOT);
+  const directory = new Checkout(cache, ROOT).keepBridges(hash, { [name]: object, [LOADER]: loader });
+  const paths = { bridge: join(directory, LOADER), bridgeObject: join(directory, name) };
+  return { ...paths, bridgeSources: hash, headers, uapi };
 }
 
 /** QEMU for one architecture, and the bridge for it. */
-async function buildQemu(cache, own, apts, platform, arch) {
+async function buildQemu(cache, own, sources, platform, arch) {
   const { target, package: packageName, qemu: stock } = ARCHES[arch];
   const qemu = own.qemu ?? stock;
   const stated = qemuVersions(qemu);
@@ -139,17 +153,14 @@ async function buildQemu(cache, own, apts, platform, arch) {
   if (own.bridge) {
     return { qemu, qemuVersion, qemuPackageVersion, bridge: own.bridge };
   }
-  const headers = await ensureHeaders(cache, () => apts(HOST_ARCH), qemuVersion);
-  const uapi = await ensureUapiHeaders(cache, platform);
-  const inputs = bridgeInputs(qemuVersion, qemuPackageVersion);
-  const object = await ensureBridge(cache, headers, uapi, inputs, target);
-  const bridge = keepBridge(cache, bridgeName(target, stated), object, await ensureLoader(cache));
-  return { qemu, qemuVersion, qemuPackageVersion, ...bridge, headers, uapi };
+  const bridge = await ensureBridgeFor(cache, sources, platform, target, stated, qemuPackageVersion);
+  return { qemu, qemuVersion, qemuPackageVersion, ...bridge };
 }
 
 /** Everything for guests of one architecture. */
-async function buildPart(cache, own, apts, platform, arch, series, modules) {
-  const qemu = await buildQemu(cache, own, apts, platform, arch);
+async function buildPart(cache, own, apts, platform, arch, series, modules, tarball) {
+  const sources = QemuSources.ofDebian(cache, platform, tarball);
+  const qemu = await buildQemu(cache, own, sources, platform, arch);
   const kernels = own.kernel
     ? ownKernels(own, series)
     : await ensureKernels(cache, apts, platform, arch, series, IMAGE);
@@ -162,7 +173,7 @@ async function buildPart(cache, own, apts, platform, arch, series, modules) {
 }
 
 /** @returns {Promise<Record<string, object>>} the parts, by architecture */
-async function build(cache, own, wanted, ownArch, modules) {
+async function build(cache, own, wanted, ownArch, modules, tarball) {
   if (namesAll(own)) {
     return {
       [ownArch]: {
@@ -185,7 +196,8 @@ async function build(cache, own, wanted, ownArch, modules) {
   await ensurePackages(() => apts(HOST_ARCH), cache, platform, Object.keys(wanted), modules);
   const parts = {};
   for (const [arch, series] of Object.entries(wanted)) {
-    parts[arch] = await buildPart(cache, arch === ownArch ? own : {}, apts, platform, arch, series, modules);
+    const owned = arch === ownArch ? own : {};
+    parts[arch] = await buildPart(cache, owned, apts, platform, arch, series, modules, tarball);
   }
   return parts;
 }
@@ -221,9 +233,10 @@ function merged(previous, parts) {
  * @param {string} [ownArch] the architecture that the user's own are for
  * @param {boolean} [modules] whether our kernel module is wanted too, which takes compilers and
  *   kernel headers
+ * @param {string} [tarball] sources of that QEMU, instead of Debian's
  * @returns {Promise<object>} the contents of paths.json
  */
-export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false) {
+export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false, tarball = undefined) {
   const cache = new Cache(cacheRoot());
   checkOwn(own);
   checkWanted(wanted);
@@ -235,7 +248,7 @@ export async function prepare(own, wanted, ownArch = HOST_ARCH, modules = false)
   }
   await cache.lock();
   try {
-    const parts = await build(cache, own, wanted, ownArch, modules);
+    const parts = await build(cache, own, wanted, ownArch, modules, tarball);
     if (!stock) {
       return merged({}, parts);
     }

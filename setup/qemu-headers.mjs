@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { filesBelow } from './cache.mjs';
-import { capture, runLogged, SetupError, SYSTEM_ENVIRONMENT } from './exec.mjs';
+import { capture, runLogged, SYSTEM_ENVIRONMENT } from './exec.mjs';
 import { thisMachine } from './hosts.mjs';
 
 /** Raised when what a header tree contains changes, so that old ones are made anew. */
@@ -64,11 +64,6 @@ const configureOptions = ({ configure, targets }) => [
   ...configure,
   `--target-list=${targets.join(',')}`,
 ];
-
-/** Upstream version in a Debian version: 1:10.0.2+ds-2+deb13u1~bpo12+1 → 10.0.2. */
-export function upstreamVersion(debianVersion) {
-  return /^(?:\d+:)?([0-9.]+(?:~?rc\d+)?)/.exec(debianVersion)?.[1];
-}
 
 /**
  * Debian strips these; the build description wants the files to exist, and never reads them here.
@@ -189,35 +184,30 @@ async function proveUsable(cache, tree, root, host) {
   }
 }
 
-/** The Debian source version with this upstream version that the lists know, best first. */
-function sourceVersion(apt, version) {
-  const found = apt.sourceVersions('qemu').find((candidate) => upstreamVersion(candidate) === version);
-  if (!found) {
-    throw new SetupError(
-      `Debian's mirror has no sources of QEMU ${version}: name another release, or upgrade qemu-system-x86 with apt if it is the one that is installed.`,
-    );
-  }
-  return found;
-}
-
 /**
  * Fetches, unpacks and configures the sources of a QEMU version, for headers and single objects.
+ * @param {import('./qemu-sources.mjs').QemuSources} sources
  * @param {string} log file for the output of the steps
  * @param {(source: string) => void} [change] what to do to the sources before they are configured
  * @param {import('./hosts.mjs').Host} [host] the machine that they are configured for
  * @returns {Promise<string>} the source directory, a scratch one, with everything that was
  *   configured in build/
  */
-export async function configuredSource(cache, apt, version, log, change = () => {}, host = thisMachine()) {
+export async function configuredSource(
+  cache,
+  sources,
+  version,
+  log,
+  change = () => {},
+  host = thisMachine(),
+) {
   const source = cache.scratch('qemu-source');
-  await apt.update();
-  const packaged = sourceVersion(apt, version);
-  const what = `fetching the sources of QEMU ${version} (40 MB)`;
-  const tarball = await apt.downloadOrig(what, 'qemu', packaged, source);
+  const download = cache.scratch('qemu-tarball');
+  const tarball = await sources.tarball(version, download);
   const skipped = ['--exclude=*/roms', '--exclude=*/tests/data'];
   const unpack = ['-xf', tarball, '-C', source, '--strip-components=1', ...skipped];
   await runLogged('unpacking them', log, 'tar', unpack);
-  rmSync(tarball);
+  rmSync(download, { recursive: true });
   standInForStrippedFiles(source);
   change(source);
   const build = join(source, 'build');
@@ -243,7 +233,7 @@ export async function makeTargets(what, log, build, targets) {
 
 /**
  * Makes the header tree of a QEMU version unless it is there.
- * @param {() => import('./apt.mjs').Apt} sources of a release that has that version's
+ * @param {import('./qemu-sources.mjs').QemuSources} sources
  * @param {string} version upstream version, as in "10.0.2"
  * @param {import('./hosts.mjs').Host} [host] the machine that QEMU runs on
  * @returns {Promise<string>} directory with src/, build/, cflags-<target> and config.json
@@ -255,7 +245,7 @@ export async function ensureHeaders(cache, sources, version, host = thisMachine(
   }
   return cache.directory(name, async (tree, root) => {
     const log = cache.log('qemu-headers');
-    const source = await configuredSource(cache, sources(), version, log, undefined, host);
+    const source = await configuredSource(cache, sources, version, log, undefined, host);
     const build = join(source, 'build');
     // Those of QEMU's own tests are of no use.
     const headers = buildTargets(build).filter(

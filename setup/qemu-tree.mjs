@@ -13,9 +13,7 @@ import { ensurePackages } from './packages.mjs';
 import { checkPlatform } from './platform.mjs';
 import { ROOT } from './project.mjs';
 import { buildTargets, configuredSource, makeTargets } from './qemu-headers.mjs';
-
-/** Where Debian has releases of QEMU that the running one does not have yet. */
-const SUITES = ['testing', 'unstable'];
+import { QemuSources } from './qemu-sources.mjs';
 
 /** Objects of the linked directory, as meson names them. */
 const OURS = /(^|\/)hw_viommu_[^/]*\.o$/;
@@ -66,17 +64,18 @@ function countByTarget(objects) {
 
 /**
  * @param {string} version upstream version, as in "10.2.2"
+ * @param {string} [tarball] its sources, instead of Debian's
  * @throws {SetupError} when Debian has no sources of it, or something does not compile
  */
-export async function compileInTree(version) {
+export async function compileInTree(version, tarball) {
   const platform = checkPlatform();
   const cache = new Cache(cacheRoot());
   await cache.lock();
   try {
     await ensurePackages(() => Apt.forHost(cache, platform), cache, platform, [HOST_ARCH]);
-    const apt = Apt.forSuites(cache, 'apt-next', platform, SUITES, []);
+    const sources = QemuSources.ofDebian(cache, platform, tarball);
     const log = cache.log('qemu-tree');
-    const source = await configuredSource(cache, apt, version, log, link);
+    const source = await configuredSource(cache, sources, version, log, link);
     const build = join(source, 'build');
     const objects = buildTargets(build).filter((name) => OURS.test(name));
     if (objects.length === 0) {

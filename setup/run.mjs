@@ -11,7 +11,7 @@ import { Checkout } from './checkout.mjs';
 import { runForeground, SetupError, say } from './exec.mjs';
 import { ALL_SERIES } from './kernels.mjs';
 import { ensureKvmLevels, ensureLevels } from './levels.mjs';
-import { HELP, ownFiles, parse } from './options.mjs';
+import { HELP, ownFiles, parse, sourcesFile } from './options.mjs';
 import { checkMachine, prepare } from './prepare.mjs';
 import { ensureBuilt, ensureNpmPackages, ROOT } from './project.mjs';
 import { compileInTree } from './qemu-tree.mjs';
@@ -31,12 +31,13 @@ async function project() {
  * @param {Record<string, string[]>} wanted guest kernels, by architecture
  * @param {string} [ownArch] the architecture that the user's own files are for
  * @param {boolean} [modules] whether our kernel module is wanted too
+ * @param {string} [tarball] sources of QEMU, instead of Debian's
  * @returns {Promise<object>} the contents of paths.json
  */
-async function everything(own, wanted, ownArch, modules) {
+async function everything(own, wanted, ownArch, modules, tarball) {
   checkMachine(own);
   await project();
-  return prepare(own, wanted, ownArch, modules);
+  return prepare(own, wanted, ownArch, modules, tarball);
 }
 
 /** These kernels for each of these architectures. */
@@ -195,16 +196,16 @@ async function build() {
 async function setup(values) {
   const arches = values.arch === undefined ? ALL_ARCHES : [values.arch];
   const wanted = kernelsFor(arches, values.series?.split(',') ?? ALL_SERIES);
-  const paths = await everything(ownFiles(values), wanted, values.arch, true);
+  const paths = await everything(ownFiles(values), wanted, values.arch, true, sourcesFile(values));
   process.stdout.write(`${JSON.stringify(paths, null, 2)}\n`);
   return 0;
 }
 
-async function tree(_values, [version]) {
+async function tree(values, [version]) {
   if (!/^\d+\.\d+\.\d+$/.test(version ?? '')) {
     throw new SetupError('name the QEMU release whose tree to compile in: npm run tree -- 10.2.2', 2);
   }
-  await compileInTree(version);
+  await compileInTree(version, sourcesFile(values));
   return 0;
 }
 
