@@ -115,6 +115,12 @@ export interface TranslateResult {
   stall: number;
 }
 
+/** A result to be filled, with room for {@link MAX_SPANS} spans. */
+export function emptyResult(): TranslateResult {
+  const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);
+  return { status: 0, count: 0, spans, space: 0, sub: 0, stall: 0 };
+}
+
 /** What a cache outside of the engine must drop. Fields that are {@link ANY} match everything. */
 export interface InvalidateScope {
   space: number;
@@ -252,10 +258,13 @@ export interface DumpOptions {
   readonly maxLeaves: number;
 }
 
+/** Registers and tables as a tree, for people. Changes nothing, records no fault. */
+export interface DumpView {
+  dump(options: DumpOptions): DumpNode[];
+}
+
 /** A look at a model from outside: reads tables afresh, changes nothing, records no fault. */
 export interface SurveyView {
-  /** Registers and tables as a tree. */
-  dump(options: DumpOptions): DumpNode[];
   /**
    * Translations of a requester at or above `lo:hi`, for replay. Fills `result`: at most
    * {@link MAX_SPANS}, ascending, permissions as mapped, no Accessed or Dirty bit set. True: more
@@ -268,11 +277,8 @@ export interface SurveyView {
 export interface SpacesView {
   /** True: the guest does not announce new mappings, so stores to its tables have to be trapped. */
   readonly mapsInSilence?: boolean;
-  /**
-   * Requesters among `rids` to which translations of this scope may belong. Written to `out` from 0
-   * on; returns how many.
-   */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number;
+  /** Whether translations of this scope may belong to a requester that its `rid` does not exclude. */
+  concerns(scope: InvalidateScope, rid: number): boolean;
   /**
    * The tables that translate a requester, read afresh. Absent: the model's requesters can't be
    * shadowed.
@@ -325,6 +331,7 @@ export interface Iommu {
    * policy `none`).
    */
   readonly answersMayBeKept: boolean;
+  readonly dumper: DumpView;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
   /** Absent: devices send nothing to the model. */

@@ -16,8 +16,8 @@ export class OwnedPasids {
   readonly limit: number;
   readonly #words: Uint32Array;
 
-  /** `bits`: width of the unit's PASIDs, 1..20. */
-  constructor(bits: number) {
+  /** @param bits width of the unit's PASIDs, 1..20 */
+  constructor(readonly bits: number) {
     this.limit = 2 ** bits;
     this.#words = new Uint32Array(Math.max(1, this.limit >> 5));
   }

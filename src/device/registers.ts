@@ -20,6 +20,12 @@ const CLEARABLE: ReadonlySet<Access> = new Set<Access>(['RW1C', 'RW1CS']);
  */
 type WriteHandler = (written: number, before: number) => void;
 
+/** Bits of a word that a store of `written` leaves as they are. */
+type WriteGuard = (written: number) => number;
+
+/** A guard's answer: the store is dropped, and no handler hears of it. */
+export const ALL_BITS = -1;
+
 export class RegisterFile {
   readonly #minimumSize: 1 | 2 | 4;
   readonly bytes: number;
@@ -31,6 +37,8 @@ export class RegisterFile {
   readonly #readable: Uint32Array;
   readonly #initial: Uint32Array;
   readonly #handlers: (WriteHandler | undefined)[];
+  readonly #guards: (WriteGuard | undefined)[];
+  readonly #whole: ((() => void) | undefined)[];
 
   /**
    * @param shared the words that the guest reads
@@ -49,6 +57,8 @@ export class RegisterFile {
     this.#readable = new Uint32Array(words).fill(0xffffffff);
     this.#initial = new Uint32Array(words);
     this.#handlers = new Array<WriteHandler | undefined>(words).fill(undefined);
+    this.#guards = new Array<WriteGuard | undefined>(words).fill(undefined);
+    this.#whole = new Array<(() => void) | undefined>(words).fill(undefined);
     const taken = new Uint32Array(words);
     for (const register of declared) this.#declare(register, taken);
   }
@@ -97,6 +107,19 @@ export class RegisterFile {
     const word = offset >> 2;
     if (this.#handlers[word] !== undefined) throw new Error(`0x${offset.toString(16)} has a write handler`);
     this.#handlers[word] = handler;
+  }
+
+  /**
+   * The owner of a register says what follows a store that begins at its word, once all words of
+   * that store have taken effect.
+   */
+  onWholeWrite(offset: number, handler: () => void): void {
+    this.#whole[offset >> 2] = handler;
+  }
+
+  /** The owner of a register says which bits of its word can't be written now. */
+  guard(offset: number, guard: WriteGuard): void {
+    this.#guards[offset >> 2] = guard;
   }
 
   /** Every word as at power-on. */
@@ -152,8 +175,10 @@ export class RegisterFile {
       return false;
     }
     if (size >= 4) {
-      this.#store(offset, lo >>> 0, 0xffffffff);
+      const taken = this.#store(offset, lo >>> 0, 0xffffffff);
       if (size === 8) this.#store(offset + 4, hi >>> 0, 0xffffffff);
+      const whole = this.#whole[offset >> 2];
+      if (taken && whole !== undefined) whole();
       return true;
     }
     const shift = (offset & 3) * 8;
@@ -162,13 +187,18 @@ export class RegisterFile {
     return true;
   }
 
-  #store(offset: number, written: number, lanes: number): void {
+  /** False: a guard has dropped it. */
+  #store(offset: number, written: number, lanes: number): boolean {
     const word = offset >> 2;
     const before = this.#values[word];
-    const takes = this.#writable[word] & lanes;
-    const clears = this.#clearable[word] & lanes & written;
+    const guard = this.#guards[word];
+    const kept = guard === undefined ? 0 : guard(written);
+    if (kept === ALL_BITS) return false;
+    const takes = this.#writable[word] & lanes & ~kept;
+    const clears = this.#clearable[word] & lanes & written & ~kept;
     this.set(offset, (before & ~takes & ~clears) | (written & takes));
     const handler = this.#handlers[word];
     if (handler !== undefined) handler(written, before);
+    return true;
   }
 }

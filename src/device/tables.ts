@@ -52,24 +52,27 @@ export interface AddressSpaceTables {
   holeLast: number;
 }
 
-/** An object to be filled. */
+/** An object to be filled: of a space that nothing goes through. */
 export function noTables(): AddressSpaceTables {
-  return {
-    through: THROUGH.NOTHING,
-    reach: 0,
-    count: 0,
-    formats: [],
-    roots: [],
-    secondFormat: undefined,
-    secondRoot: 0,
-    addressed: false,
-    space: NO_TAG,
-    sub: ANY,
-    silent: false,
-    updates: true,
-    holeFirst: 1,
-    holeLast: 0,
-  };
+  const tables = { formats: [], roots: [] } as unknown as AddressSpaceTables;
+  clearTables(tables);
+  return tables;
+}
+
+/** Back to a space that nothing goes through: what a model leaves alone means that. */
+export function clearTables(tables: AddressSpaceTables): void {
+  tables.through = THROUGH.NOTHING;
+  tables.reach = 0;
+  tables.count = 0;
+  tables.secondFormat = undefined;
+  tables.secondRoot = 0;
+  tables.addressed = false;
+  tables.space = NO_TAG;
+  tables.sub = ANY;
+  tables.silent = false;
+  tables.updates = true;
+  tables.holeFirst = 1;
+  tables.holeLast = 0;
 }
 
 /** Tables of one stage that the peer may walk for a requester. Filled by the model; reused. */

@@ -55,7 +55,7 @@ class Guest {
   constructor(mode: Mode = 'auto') {
     const model = {
       spaces: {
-        affected: () => 0,
+        concerns: () => false,
         tables: (_rid: number, _pasid: number, out: AddressSpaceTables) => {
           out.through = this.through;
         },

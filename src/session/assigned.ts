@@ -9,7 +9,7 @@ import { remedyText } from '../assignment/remedies.js';
 import type { AssignmentRequest } from '../assignment/request.js';
 import { CodedError, ERRORS } from '../base/errors.js';
 import type { InvalidateScope, Iommu, TranslateResult } from '../device/iommu.js';
-import { MAX_SPANS, PAGE_RESPONSE, SPAN_WORDS } from '../device/iommu.js';
+import { emptyResult, PAGE_RESPONSE } from '../device/iommu.js';
 import { PASID_ANSWER, type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
 import { noTables, THROUGH } from '../device/tables.js';
 import type { HostDevice, HostFault } from '../host/port.js';
@@ -63,14 +63,7 @@ export class AssignedDevices implements PendingWork {
   readonly #devices = new Map<HostDevice, AssignedDevice>();
   readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false };
   readonly #looked = noTables();
-  readonly #result: TranslateResult = {
-    status: 0,
-    count: 0,
-    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
-    space: 0,
-    sub: 0,
-    stall: 0,
-  };
+  readonly #result: TranslateResult = emptyResult();
 
   constructor(
     ports: Pick<SessionPorts, 'event' | 'log'>,

@@ -171,7 +171,7 @@ describe('a model', () => {
         createModel: (_name, _options, ports) => {
           model = new Observed(ports);
           const { log } = model;
-          model.spaces = { affected: () => log.push('affected') && 0 };
+          model.spaces = { concerns: () => log.push('concerns') === 0 };
           model.handled = () => bench.handled;
           return model;
         },
@@ -180,7 +180,7 @@ describe('a model', () => {
     bench.notified();
     bench.write(FAKE.TOKEN, 5);
     bench.write(FAKE.INVALIDATE, 3);
-    expect(model?.log.slice(1)).toEqual([`returns from ${FAKE.INVALIDATE}`, 'affected', 'acknowledged at 1']);
+    expect(model?.log.slice(1)).toEqual([`returns from ${FAKE.INVALIDATE}`, 'concerns', 'acknowledged at 1']);
     expect([bench.register(FAKE.STATUS), bench.handled]).toEqual([5, 2]);
   });
 });

@@ -26,9 +26,9 @@ const FORMAT = vtdSecondStage(
  * A device that wants to hear of unmapping, behind a model whose structures say that no scope is
  * its own.
  */
-function movedOn(walks?: { space: number }, affected: SpacesView['affected'] = () => 0) {
+function movedOn(walks?: { space: number }, concerns: SpacesView['concerns'] = () => false) {
   const change = {
-    spaces: { affected },
+    spaces: { concerns },
     ...(walks && {
       peerWalk: {
         describe: (_rid: number, _pasid: number, _hi: number, out: WalkTables) => {
@@ -103,11 +103,7 @@ describe('an invalidation', () => {
   });
 
   it('names devices by structures and by tags, each once', () => {
-    const affected = (_scope: InvalidateScope, _rids: readonly number[], out: number[]): number => {
-      out[0] = RID;
-      return 1;
-    };
-    const { bench, invalidate } = movedOn(undefined, affected);
+    const { bench, invalidate } = movedOn(undefined, (_scope, rid) => rid === RID);
     for (const [device, rid] of [
       [2, OTHER],
       [3, 10],

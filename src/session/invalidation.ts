@@ -122,11 +122,11 @@ export class Invalidations implements PendingWork {
    */
   #concerned(scope: InvalidateScope, model: Iommu, notified: readonly number[]): number {
     const rids = this.#rids;
-    let count = model.spaces.affected(scope, notified, rids);
+    let count = 0;
     for (const rid of notified) {
       if (scope.rid !== ANY && scope.rid !== rid) continue;
-      if (this.#tags.get(rid)?.matches(scope) !== true || has(rids, count, rid)) continue;
-      rids[count++] = rid;
+      if (this.#tags.get(rid)?.matches(scope) === true || model.spaces.concerns(scope, rid))
+        rids[count++] = rid;
     }
     return count;
   }
@@ -217,9 +217,4 @@ export class Invalidations implements PendingWork {
     if (scope.space === ANY ? this.#walks.any : this.#walks.has(scope.space >>> 0)) return;
     for (const tags of this.#tags.values()) tags.invalidated(scope);
   }
-}
-
-function has(rids: readonly number[], count: number, rid: number): boolean {
-  for (let index = 0; index < count; index++) if (rids[index] === rid) return true;
-  return false;
 }

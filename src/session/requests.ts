@@ -4,6 +4,7 @@
  */
 import { CodedError } from '../base/errors.js';
 import {
+  emptyResult,
   type Iommu,
   type IommuOutputs,
   MAX_SPANS,
@@ -33,14 +34,7 @@ export class Requests {
   readonly #outputs: Pick<IommuOutputs, 'pageResponse'>;
   readonly #request = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: 0, mayStall: false, size: 0 };
   readonly #pageRequest = { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, group: 0, last: false };
-  readonly #result: TranslateResult = {
-    status: 0,
-    count: 0,
-    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
-    space: 0,
-    sub: 0,
-    stall: 0,
-  };
+  readonly #result: TranslateResult = emptyResult();
   /** `#views[n]` is the first n spans of the result, made once. */
   readonly #views: readonly Uint32Array[];
   readonly #answer = CODEC.TranslateReply.create();

@@ -31,7 +31,7 @@ function plugged(features = ALL_FEATURES): Bench {
     models: {
       ...fakeModels,
       createModel: (_name, _options, ports) =>
-        Object.assign(new FakeModel(ports), { spaces: { affected: () => 0, tables } }),
+        Object.assign(new FakeModel(ports), { spaces: { concerns: () => false, tables } }),
     },
   }).hello({ features });
   const region = { ...CODEC.MemAdd.create(), region: 1, sizeLo: PAGES * 4096 };

@@ -51,7 +51,7 @@ function answerOf(session: Session, request: ToWorker): Answer {
   const { model } = session;
   switch (request.method) {
     case 'dump':
-      return model?.survey.dump(request.options) ?? [];
+      return model?.dumper.dump(request.options) ?? [];
     case 'report':
       return reportOf(session);
     case 'diff':

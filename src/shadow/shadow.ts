@@ -20,7 +20,7 @@ import { CodedError } from '../base/errors.js';
 import { ANY, NO_PASID, NO_TAG } from '../base/ids.js';
 import { PAGE_BYTES, pageAt, pageOf } from '../base/page.js';
 import type { InvalidateScope, SpacesView } from '../device/iommu.js';
-import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
+import { type AddressSpaceTables, clearTables, noTables, THROUGH } from '../device/tables.js';
 import { names } from '../device/tags.js';
 import type { ShadowEvent } from '../events/events.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
@@ -316,7 +316,7 @@ export class Shadow {
   /** The tables that a device goes through by what structures say now. The object is reused. */
   #read(space: DeviceSpace, model: ShadowedModel): AddressSpaceTables {
     const tables = this.#tables;
-    clear(tables);
+    clearTables(tables);
     model.spaces.tables?.(space.rid, space.pasid, tables);
     return tables;
   }
@@ -379,20 +379,4 @@ export class Shadow {
       this.#event({ kind: 'hostSplit', device: space.device, rid: space.rid, count: splits });
     }
   }
-}
-
-/** Back to a space that nothing goes through: what a model leaves alone means that. */
-function clear(tables: AddressSpaceTables): void {
-  tables.through = THROUGH.NOTHING;
-  tables.count = 0;
-  tables.reach = 0;
-  tables.secondFormat = undefined;
-  tables.secondRoot = 0;
-  tables.addressed = false;
-  tables.space = NO_TAG;
-  tables.sub = ANY;
-  tables.silent = false;
-  tables.updates = true;
-  tables.holeFirst = 1;
-  tables.holeLast = 0;
 }

@@ -1,10 +1,10 @@
 import { join } from '../../src/base/u64.js';
 import {
   DEVICE_TLB,
+  emptyResult,
   type InvalidateScope,
   type Iommu,
   type IommuOutputs,
-  MAX_SPANS,
   type ModelEvent,
   REQUEST,
   SPAN_WORDS,
@@ -64,7 +64,7 @@ export class PortRam implements GuestRam {
 }
 
 export function newResult(): TranslateResult {
-  return { status: 0, count: 0, spans: new Uint32Array(MAX_SPANS * SPAN_WORDS), space: 0, sub: 0, stall: 0 };
+  return emptyResult();
 }
 
 /**

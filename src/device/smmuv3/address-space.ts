@@ -74,20 +74,10 @@ export class SmmuAddressSpaces implements SpacesView {
   }
 
   /**
-   * See {@link SpacesView.affected}. May name too many: a substream other than the default one has
+   * See {@link SpacesView.concerns}. True too often: a substream other than the default one has
    * its own ASID.
    */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-    let count = 0;
-    for (const rid of rids) {
-      if (scope.rid !== ANY && scope.rid !== rid) continue;
-      if (!this.#concerns(scope, rid)) continue;
-      out[count++] = rid;
-    }
-    return count;
-  }
-
-  #concerns(scope: InvalidateScope, rid: number): boolean {
+  concerns(scope: InvalidateScope, rid: number): boolean {
     if (scope.space === ANY || scope.rid === rid) return true;
     if (!this.#control.enabled) return scope.space === NO_DOMAIN;
     if (this.#tagged(rid, false, scope) || this.#tagged(rid, true, scope)) return true;

@@ -9,7 +9,7 @@
  */
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_COMMAND, CMD, CMD_SYNC, COMMAND_BYTES, CS, commandName } from '../../spec/smmuv3/commands.js';
-import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0, GERRORN } from '../../spec/smmuv3/registers.js';
+import { CERROR, CMDQ_BASE, CMDQ_CONS, CMDQ_PROD, CR0 } from '../../spec/smmuv3/registers.js';
 import type { ModelCounters } from '../counters.js';
 import { type IommuOutputs, WIRE } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
@@ -59,11 +59,6 @@ export class CommandQueue implements CommandTarget {
     this.#counters = counters;
     this.#commands = commandsOf(config);
     file.onWrite(CMDQ_PROD.offset, () => this.kick());
-    file.onWrite(GERRORN.offset, () => {
-      // An error that stopped this queue, or the Event queue, may be acknowledged now.
-      this.kick();
-      stalls.writeRecords();
-    });
   }
 
   /** Power-on; the registers are reset by their file. */

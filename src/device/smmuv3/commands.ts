@@ -51,7 +51,7 @@ type Run = (target: CommandTarget, words: Uint32Array) => boolean;
 /** What a command allows the peer: to carry it out in the store that rings the doorbell. */
 interface PeerPart {
   /** The encodings that it may carry out. */
-  readonly plain: (config: SmmuConfig) => readonly Plain<string>[];
+  readonly plain: (config: SmmuConfig, opcode: number) => readonly Plain<string>[];
   /** What is left to do then. */
   readonly ran: (target: CommandTarget, words: Uint32Array) => unknown;
 }
@@ -104,12 +104,12 @@ const COMMANDS: readonly Command[] = [
   invalidation(CMD.CFGI_STE_RANGE, cfgiSteRange),
   invalidation(CMD.CFGI_CD, cfgiCd, { has: stage1 }),
   invalidation(CMD.CFGI_CD_ALL, cfgiCdAll, { has: stage1 }),
-  plainInvalidation(CMD.TLBI_NH_ALL, tlbiNhAll, plainVmid(CMD.TLBI_NH_ALL), { has: stage1 }),
-  plainInvalidation(CMD.TLBI_NH_ASID, tlbiNhAsid, plainAsid(CMD.TLBI_NH_ASID), { has: stage1 }),
-  plainInvalidation(CMD.TLBI_NH_VA, tlbiNhVa, plainBlocks(CMD.TLBI_NH_VA), { has: stage1, legal: range }),
-  plainInvalidation(CMD.TLBI_NH_VAA, tlbiNhVaa, plainBlocks(CMD.TLBI_NH_VAA), { has: stage1, legal: range }),
-  plainInvalidation(CMD.TLBI_S12_VMALL, tlbiS12Vmall, plainVmid(CMD.TLBI_S12_VMALL), { has: stage2 }),
-  plainInvalidation(CMD.TLBI_S2_IPA, tlbiS2Ipa, plainBlocks(CMD.TLBI_S2_IPA), { has: stage2, legal: range }),
+  plainInvalidation(CMD.TLBI_NH_ALL, tlbiNhAll, plainVmid, { has: stage1 }),
+  plainInvalidation(CMD.TLBI_NH_ASID, tlbiNhAsid, plainAsid, { has: stage1 }),
+  plainInvalidation(CMD.TLBI_NH_VA, tlbiNhVa, plainBlocks, { has: stage1, legal: range }),
+  plainInvalidation(CMD.TLBI_NH_VAA, tlbiNhVaa, plainBlocks, { has: stage1, legal: range }),
+  plainInvalidation(CMD.TLBI_S12_VMALL, tlbiS12Vmall, plainVmid, { has: stage2 }),
+  plainInvalidation(CMD.TLBI_S2_IPA, tlbiS2Ipa, plainBlocks, { has: stage2, legal: range }),
   // Rare, and so not the peer's.
   invalidation(CMD.TLBI_NSNH_ALL, tlbiNsnhAll),
   command(CMD.ATC_INV, atcInv, { has: ats, legal: atcSize }),
@@ -132,7 +132,7 @@ export function commandsOf(config: SmmuConfig): readonly (Command | undefined)[]
 /** Those that the peer may carry out, as {@link QueueDescription.commands}. */
 export function plainCommandsOf(config: SmmuConfig): Uint32Array {
   const rows = COMMANDS.filter((row) => row.has(config));
-  return plainCommands(rows.flatMap((row) => row.peer?.plain(config) ?? []));
+  return plainCommands(rows.flatMap((row) => row.peer?.plain(config, row.opcode) ?? []));
 }
 
 // Configuration. §4.2, §4.3

@@ -26,7 +26,7 @@ import {
   STRTAB_BASE_CFG,
 } from '../../spec/smmuv3/registers.js';
 import type { IommuOutputs } from '../iommu.js';
-import type { RegisterFile } from '../registers.js';
+import { ALL_BITS, type RegisterFile } from '../registers.js';
 import type { CommandQueue } from './command-queue.js';
 import type { SmmuInvalidator } from './invalidation.js';
 import type { Stalls } from './stalls.js';
@@ -58,11 +58,9 @@ interface Guard {
   readonly bits: number;
 }
 const GUARDS = new Map<number, Guard[]>();
-const NO_GUARDS: readonly Guard[] = [];
-const ALL = -1;
 
 function guard(control: number, ack: number, bits: number, ...offsets: readonly number[]): void {
-  for (const offset of offsets) guardBits(offset, ALL, { control, ack, while: bits });
+  for (const offset of offsets) guardBits(offset, ALL_BITS, { control, ack, while: bits });
 }
 
 function guardBits(offset: number, bits: number, by: Omit<Guard, 'bits'>): void {
@@ -112,6 +110,8 @@ export class Control {
     file.onWrite(CR0.offset, (_written, before) => this.#controlWritten(before));
     file.onWrite(GBPA.offset, () => this.#bypassWritten());
     file.onWrite(IRQ_CTRL.offset, () => this.#interruptControlWritten());
+    for (const [offset, rules] of GUARDS) file.guard(offset, () => this.#guarded(rules));
+    file.guard(GBPA.offset, (written) => this.#bypassGuarded(written));
     for (const offset of ON_BOTH_PAGES) file.onWrite(offset, () => this.#indexWritten(offset));
   }
 
@@ -130,20 +130,19 @@ export class Control {
     return ON_BOTH_PAGES.includes(offset + PAGE_1) ? offset + PAGE_1 : offset;
   }
 
-  /**
-   * Bits of a word that a store leaves as they are: those of registers in use, and all of GBPA
-   * without Update.
-   */
-  guarded(offset: number, written: number): number {
+  /** Bits of a word that a store leaves as they are: those of registers in use. */
+  #guarded(rules: readonly Guard[]): number {
     const file = this.#file;
-    if (offset === GBPA.offset) {
-      return (written & UPDATE) === 0 || (file.get(offset) & UPDATE) !== 0 ? ALL : 0;
-    }
     let bits = 0;
-    for (const rule of GUARDS.get(offset) ?? NO_GUARDS) {
+    for (const rule of rules) {
       if (((file.get(rule.control) | file.get(rule.ack)) & rule.while) !== 0) bits |= rule.bits;
     }
     return bits;
+  }
+
+  /** GBPA is written with Update, while no update is under way. */
+  #bypassGuarded(written: number): number {
+    return (written & UPDATE) === 0 || (this.#file.get(GBPA.offset) & UPDATE) !== 0 ? ALL_BITS : 0;
   }
 
   /**

@@ -22,9 +22,13 @@ const IRQEN = 1 << IRQ_CTRL.fields.GERROR_IRQEN.lsb;
 export class GlobalErrors {
   readonly #file: RegisterFile;
   readonly #interrupts: Interrupts;
+  /** Software has acknowledged errors: what they stopped may go on. The model says what that is. */
+  acknowledged: () => void = () => {};
+
   constructor(file: RegisterFile, interrupts: Interrupts) {
     this.#file = file;
     this.#interrupts = interrupts;
+    file.onWrite(GERRORN.offset, () => this.acknowledged());
   }
 
   /** True while software has not acknowledged the error. */

@@ -112,12 +112,11 @@ describe.each(['faithful', 'none', 'hostile'])(
         }
         if (random.below(100) === 0) {
           vm.model.survey.enumerate(rid, pasid, 0, 0, result);
-          vm.model.spaces.affected(
+          vm.model.spaces.concerns(
             { space: 7, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 },
-            [rid],
-            [],
+            rid,
           );
-          vm.model.survey.dump({ registers: true, tables: random.below(4) === 0, rid, maxLeaves: 4 });
+          vm.model.dumper.dump({ registers: true, tables: random.below(4) === 0, rid, maxLeaves: 4 });
         }
       }
       expect(answered).toBeGreaterThan(50);

@@ -23,6 +23,7 @@ import { VIRTUAL_COMMAND_REGISTERS } from '../../spec/smmuv3/virtual-commands.js
 import { type ModelCounters, zeroCounters } from '../counters.js';
 import {
   type DeviceView,
+  type DumpView,
   type Iommu,
   type IommuOutputs,
   type PasidView,
@@ -85,6 +86,7 @@ export class SmmuModel implements Iommu {
   readonly #queue: CommandQueue;
   readonly #control: Control;
   readonly #virtualCommand: SmmuVirtualCommand | undefined;
+  readonly dumper: DumpView;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
   readonly devices: DeviceView;
@@ -138,6 +140,10 @@ export class SmmuModel implements Iommu {
       counters,
     );
     const queue = this.#queue;
+    errors.acknowledged = () => {
+      queue.kick();
+      stalls.writeRecords();
+    };
     this.#control = new Control(file, invalidator, queue, stalls, outputs);
     const control = this.#control;
     if (owned !== undefined) {
@@ -145,8 +151,8 @@ export class SmmuModel implements Iommu {
       this.#virtualCommand = new SmmuVirtualCommand(file, owned, space, invalidator, outputs, counters);
       this.pasids = this.#virtualCommand;
     }
-    const dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
-    this.survey = new SmmuSurvey(config, formats, lookup, control, dumper, memory);
+    this.dumper = new SmmuDumper(config, formats, file, lookup, stalls, memory);
+    this.survey = new SmmuSurvey(config, formats, lookup, control, memory);
     this.spaces = new SmmuAddressSpaces(config, formats, lookup, control);
     const invalidated = (_tag: number, result: number): void => {
       deviceInvalidations.ended(result);
@@ -191,11 +197,7 @@ export class SmmuModel implements Iommu {
   }
 
   #writeWord(offset: number, value: number): void {
-    const at = this.#control.place(offset);
-    if (this.#virtualCommand?.drops(at)) return;
-    const guarded = this.#control.guarded(at, value);
-    if (guarded === -1) return;
-    this.#file.write(at, 4, (value & ~guarded) | (this.#file.get(at) & guarded), 0);
+    this.#file.write(this.#control.place(offset), 4, value, 0);
   }
 
   /** See {@link Iommu.translate}. A look without access never records an event. */

@@ -13,8 +13,6 @@ export const PHYSICAL_HI = 0xfffff;
 const TTL_OF_16K = 2;
 
 type Tlbi = Plain<keyof typeof CMD_TLBI.fields>;
-/** Plain encodings of a command, for a unit with this configuration. */
-type Describe = (config: SmmuConfig) => readonly Plain<string>[];
 
 /** §4.4: without stage 2 there is one VMID, 0. */
 function tlbi(opcode: number, config: SmmuConfig): Tlbi {
@@ -23,36 +21,34 @@ function tlbi(opcode: number, config: SmmuConfig): Tlbi {
 }
 
 /** Everything of a VMID. */
-export function plainVmid(opcode: number): Describe {
-  return (config) => [tlbi(opcode, config).rare()];
+export function plainVmid(config: SmmuConfig, opcode: number): readonly Plain<string>[] {
+  return [tlbi(opcode, config).rare()];
 }
 
 /** Everything of an ASID. */
-export function plainAsid(opcode: number): Describe {
-  return (config) => [tlbi(opcode, config).field(PLAIN.SUB, 'ASID').rare()];
+export function plainAsid(config: SmmuConfig, opcode: number): readonly Plain<string>[] {
+  return [tlbi(opcode, config).field(PLAIN.SUB, 'ASID').rare()];
 }
 
 /** One page, or with IDR3.RIL a range of pages of the granule that TG says. §4.4.1, §4.4.1.1 */
-export function plainBlocks(opcode: number): Describe {
+export function plainBlocks(config: SmmuConfig, opcode: number): readonly Plain<string>[] {
   const high = opcode === CMD.TLBI_S2_IPA ? PHYSICAL_HI : 0xffff_ffff;
   const at = (command: Tlbi, log2: number): Tlbi => command.blocks(log2).address((-1 << log2) >>> 0, high);
-  const make = (config: SmmuConfig): Tlbi => {
+  const make = (): Tlbi => {
     const command = tlbi(opcode, config);
     return opcode === CMD.TLBI_NH_VA ? command.field(PLAIN.SUB, 'ASID') : command.rare();
   };
-  return (config) => {
-    if (!config.rangeInvalidation) return [at(make(config), PAGE_LOG2)];
-    return TLBI_TG_GRANULE.map((granule, tg) => {
-      if (granule === 0) return at(make(config).is('TG', tg), PAGE_LOG2);
-      const range = make(config).field(PLAIN.NUMBER, 'NUM').field(PLAIN.SCALE, 'SCALE');
-      range
-        .is('TG', tg)
-        .some('NUM')
-        .some('SCALE')
-        .some('TTL', granule === 14 ? TTL_OF_16K : -1);
-      return at(range, granule);
-    });
-  };
+  if (!config.rangeInvalidation) return [at(make(), PAGE_LOG2)];
+  return TLBI_TG_GRANULE.map((granule, tg) => {
+    if (granule === 0) return at(make().is('TG', tg), PAGE_LOG2);
+    const range = make().field(PLAIN.NUMBER, 'NUM').field(PLAIN.SCALE, 'SCALE');
+    range
+      .is('TG', tg)
+      .some('NUM')
+      .some('SCALE')
+      .some('TTL', granule === 14 ? TTL_OF_16K : -1);
+    return at(range, granule);
+  });
 }
 
 /** An address of 0 is the wire (§3.18): an interrupt, which the peer can't raise. */

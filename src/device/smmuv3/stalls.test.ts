@@ -359,7 +359,7 @@ describe('stalls are never left behind', () => {
     const { vm } = stalling();
     vm.stallable(SID, IOVA, READ);
     vm.stallable(SID, IOVA, READ);
-    const [node] = vm.model.survey.dump({ registers: false, tables: false, maxLeaves: 1 });
+    const [node] = vm.model.dumper.dump({ registers: false, tables: false, maxLeaves: 1 });
     expect(node.label).toBe('stalled transactions');
     expect(node.children?.map(({ note }) => note)).toEqual(['recorded', 'follows another one']);
     expect(ANY).toBeGreaterThan(0);

@@ -38,11 +38,10 @@ const scope = (fields: Partial<InvalidateScope>): InvalidateScope => ({
   ...fields,
 });
 
-function affected(vm: TestSmmu, fields: Partial<InvalidateScope>): number[] {
-  const out: number[] = [];
-  const count = vm.model.spaces.affected(scope(fields), [1, 2, 3], out);
-  expect(count).toBe(out.length);
-  return out;
+/** Streams that a scope does not exclude, and that the model says it concerns. */
+function concerned(vm: TestSmmu, fields: Partial<InvalidateScope>): number[] {
+  const of = scope(fields);
+  return [1, 2, 3].filter((rid) => (of.rid === ANY || of.rid === rid) && vm.model.spaces.concerns(of, rid));
 }
 
 describe('enumerate', () => {
@@ -96,21 +95,21 @@ describe('enumerate', () => {
   });
 });
 
-describe('affected', () => {
+describe('concerns', () => {
   it('goes by VMID and ASID, by what is cached too, and never rules out substreams', () => {
     const vm = new TestSmmu().start();
     vm.stage1(1, { ASID: 5 }, { S2VMID: 7 });
     vm.stage1(2, { ASID: 6 }, { S2VMID: 7 });
     vm.ste(3, { Config: STE_CONFIG.S2_TRANSLATE, ...vm.stage2Fields(vm.page(2), 8) });
-    expect(affected(vm, {})).toEqual([1, 2, 3]);
-    expect(affected(vm, { space: 7 })).toEqual([1, 2]);
-    expect(affected(vm, { space: 7, sub: 6 })).toEqual([2]);
-    expect(affected(vm, { space: 8 })).toEqual([3]);
-    expect(affected(vm, { rid: 3 })).toEqual([3]);
+    expect(concerned(vm, {})).toEqual([1, 2, 3]);
+    expect(concerned(vm, { space: 7 })).toEqual([1, 2]);
+    expect(concerned(vm, { space: 7, sub: 6 })).toEqual([2]);
+    expect(concerned(vm, { space: 8 })).toEqual([3]);
+    expect(concerned(vm, { rid: 3 })).toEqual([3]);
     vm.ste(3, { Config: STE_CONFIG.ABORT });
-    expect(affected(vm, { space: 8 })).toEqual([3]);
+    expect(concerned(vm, { space: 8 })).toEqual([3]);
     vm.stage1(1, { ASID: 5 }, { S2VMID: 7, S1CDMax: 4 });
-    expect(affected(vm, { space: 99 })).toEqual([1]);
+    expect(concerned(vm, { space: 99 })).toEqual([1]);
   });
 });
 
@@ -125,7 +124,7 @@ describe('dump', () => {
     vm.map(root, 0x2000n, 0x40_1000n, S1_LEAF);
     vm.ste(1, { Config: STE_CONFIG.BYPASS });
     const before = vm.memory.peek(root);
-    const nodes = vm.model.survey.dump({ registers: true, tables: true, maxLeaves: 8 });
+    const nodes = vm.model.dumper.dump({ registers: true, tables: true, maxLeaves: 8 });
     const text = labels(nodes);
     expect(text).toContain('SMMU_CR0ACK');
     expect(text).toContain('linear stream table at 0x8000');
@@ -133,7 +132,7 @@ describe('dump', () => {
     expect(text).toContain('0x0000000000001000-0x0000000000002fff');
     expect(text.filter((label) => label.startsWith('STE'))).toHaveLength(2);
     expect(vm.memory.peek(root)).toBe(before);
-    const one = vm.model.survey.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    const one = vm.model.dumper.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
     expect(labels(one)).toEqual(['linear stream table at 0x8000', 'STE 00:00.1', 'no SubstreamID']);
     expect(vm.translate(SID, 0x1000n, READ).ok).toBe(true);
   });
@@ -142,23 +141,23 @@ describe('dump', () => {
     const vm = new TestSmmu().start();
     for (const sid of [0, 1, 2, 6]) vm.ste(sid, { Config: STE_CONFIG.ABORT });
     vm.ste(3, { Config: STE_CONFIG.BYPASS });
-    const [table] = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 8 });
+    const [table] = vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 8 });
     expect(table.children?.map(({ label, note }) => [label, note])).toEqual([
       ['STE 00:00.0-00:00.2', '3 entries: abort'],
       ['STE 00:00.3', undefined],
       ['STE 00:00.6', undefined],
     ]);
     expect(table.children?.[2]).toMatchObject({ raw: '0x0000000000000001', fields: { Config: '0 (abort)' } });
-    const [one] = vm.model.survey.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
+    const [one] = vm.model.dumper.dump({ registers: false, tables: true, rid: 1, maxLeaves: 8 });
     expect(one.children?.map(({ label }) => label)).toEqual(['STE 00:00.1']);
   });
 
   const table = (vm: TestSmmu): DumpNode =>
-    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 8 })[0];
+    vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 8 })[0];
 
   it('prints raw words by the width of what they are, the highest that says something first', () => {
     const vm = new TestSmmu().start();
-    const [{ children: registers = [] }] = vm.model.survey.dump({
+    const [{ children: registers = [] }] = vm.model.dumper.dump({
       registers: true,
       tables: false,
       maxLeaves: 1,

@@ -1,13 +1,12 @@
-/** Looking at an SMMU without touching it: dumps for people, enumeration for replay. */
+/** Looking at an SMMU without touching it: enumeration for replay. */
 
 import { ANY } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import { ACCESS, type DumpNode, type DumpOptions, type SurveyView, type TranslateResult } from '../iommu.js';
+import { ACCESS, type SurveyView, type TranslateResult } from '../iommu.js';
 import { appendLeaves, KIND, Leaves } from '../leaves.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse } from '../spans.js';
 import type { SmmuConfig } from './config.js';
 import type { Control } from './control.js';
-import type { SmmuDumper } from './dump.js';
 import { Fault, OK } from './fault.js';
 import type { SmmuFormats } from './formats.js';
 import type { SmmuLookup } from './lookup.js';
@@ -20,7 +19,6 @@ export class SmmuSurvey implements SurveyView {
   readonly #config: SmmuConfig;
   readonly #lookup: SmmuLookup;
   readonly #control: Control;
-  readonly #dumper: SmmuDumper;
   readonly #stream: Stream;
   readonly #fault = new Fault();
   readonly #leaves: Leaves;
@@ -30,19 +28,13 @@ export class SmmuSurvey implements SurveyView {
     formats: SmmuFormats,
     lookup: SmmuLookup,
     control: Control,
-    dumper: SmmuDumper,
     memory: GuestMemory,
   ) {
     this.#config = config;
     this.#lookup = lookup;
     this.#control = control;
-    this.#dumper = dumper;
     this.#stream = new Stream(formats.none);
     this.#leaves = new Leaves(memory);
-  }
-
-  dump(options: DumpOptions): DumpNode[] {
-    return this.#dumper.dump(options);
   }
 
   /**

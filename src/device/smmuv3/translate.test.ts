@@ -320,7 +320,7 @@ describe('nested', () => {
     vm.ste(SID, { ...both, S1ContextPtr: cd });
     const leaf = direct(cd, S2_LEAF & ~AF);
     const found = vm.memory.peek(leaf) ?? 0n;
-    vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 4 });
+    vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 4 });
     expect(vm.memory.peek(leaf)).toBe(found);
     vm.translate(SID, IOVA, READ);
     expect(vm.memory.peek(leaf)).toBe(found | AF);

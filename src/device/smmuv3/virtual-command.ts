@@ -19,7 +19,7 @@ import type { ModelCounters } from '../counters.js';
 import type { IommuOutputs, PasidView } from '../iommu.js';
 import { type OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
-import type { RegisterFile } from '../registers.js';
+import { ALL_BITS, type RegisterFile } from '../registers.js';
 import type { SmmuConfig } from './config.js';
 import type { SmmuInvalidator } from './invalidation.js';
 
@@ -48,10 +48,11 @@ export class SmmuVirtualCommand implements PasidView {
     this.#file = file;
     this.#outputs = outputs;
     this.#counters = counters;
-    this.bits = Math.log2(owned.limit);
+    this.bits = owned.bits;
     const lost = (): void => invalidator.substreamLost();
     const ended = (outcome: number, ssid: number): void => this.#respond(statusOf(outcome), ssid);
     this.#commands = new PasidCommands(owned, pasids, outputs, lost, ended);
+    file.guard(VCMD.offset, () => (this.#commands.busy || this.#ending ? ALL_BITS : 0));
     file.onWrite(VCMD.offset, () => this.#written());
   }
 
@@ -59,11 +60,6 @@ export class SmmuVirtualCommand implements PasidView {
   reset(): void {
     this.#ending = false;
     this.#commands.reset();
-  }
-
-  /** True when a store to the word at this offset is to be dropped. */
-  drops(offset: number): boolean {
-    return offset === VCMD.offset && (this.#commands.busy || this.#ending);
   }
 
   /** VCMD was written. */

@@ -57,21 +57,11 @@ export class VtdAddressSpaces implements SpacesView {
   }
 
   /**
-   * See {@link SpacesView.affected}. May name too many: a PASID other than RID_PASID may carry any
+   * See {@link SpacesView.concerns}. True too often: a PASID other than RID_PASID may carry any
    * domain-id, so in scalable mode a requester that may use PASIDs is never ruled out by the
    * domain-id.
    */
-  affected(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-    let count = 0;
-    for (const rid of rids) {
-      if (scope.rid !== ANY && scope.rid !== rid) continue;
-      if (!this.#concerns(scope, rid)) continue;
-      out[count++] = rid;
-    }
-    return count;
-  }
-
-  #concerns(scope: InvalidateScope, rid: number): boolean {
+  concerns(scope: InvalidateScope, rid: number): boolean {
     if (scope.space === ANY || scope.rid === rid) return true;
     if (!this.#commands.translating) return scope.space === NO_DOMAIN;
     const domain = this.#domain;

@@ -78,6 +78,8 @@ export class FaultRecorder {
   readonly #addressHi: number;
   /** Where the next fault goes. */
   #next = 0;
+  /** Errors may be cleared that stopped the invalidation queue. The model says what goes on then. */
+  statusCleared: () => void = () => {};
 
   constructor(file: RegisterFile, outputs: IommuOutputs, counters: ModelCounters, config: VtdConfig) {
     this.#file = file;
@@ -85,6 +87,10 @@ export class FaultRecorder {
     this.#counters = counters;
     this.#config = config;
     this.#event = new EventInterrupt(file, outputs, counters, FECTL_REG.offset);
+    file.onWrite(FSTS, () => {
+      this.#statusWritten();
+      this.statusCleared();
+    });
     const recordWritten = (): void => this.#recordWritten();
     for (let at = 0; at < config.faultRecords * FRCD_BYTES; at += 4)
       file.onWrite(FRCD_OFFSET + at, recordWritten);
@@ -251,11 +257,8 @@ export class FaultRecorder {
     return (this.#file.get(FSTS) & (IQE | ITE)) !== 0;
   }
 
-  /**
-   * Software cleared status bits. FSTS_REG is the invalidation queue's to watch: its errors stop
-   * that queue.
-   */
-  statusWritten(): void {
+  /** Software cleared status bits. */
+  #statusWritten(): void {
     if ((this.#file.get(FSTS) & CONDITIONS) === 0) this.#event.serviced();
   }
 
@@ -267,6 +270,6 @@ export class FaultRecorder {
     }
     if (pending) return;
     this.#file.update(FSTS, PPF, 0);
-    this.statusWritten();
+    this.#statusWritten();
   }
 }

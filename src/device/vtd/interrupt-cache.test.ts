@@ -209,7 +209,7 @@ describe('a dump', () => {
     const vm = new InterruptMachine().started();
     vm.irte(5, { V: 0x31, DST: 0x0300, SVT: 1, SID: 0x18, DLM: 1 });
     vm.irte(9, { V: 0x41, SVT: 1, SID: 0x20, TM: 1 });
-    const all = vm.model.survey.dump(options).at(-1);
+    const all = vm.model.dumper.dump(options).at(-1);
     expect(all).toMatchObject({
       label: 'interrupt remapping table at 0x20000, 256 entries, xAPIC',
       children: [
@@ -221,7 +221,7 @@ describe('a dump', () => {
         { label: 'IRTE 9', fields: { TM: '1 (level)' } },
       ],
     });
-    const one = vm.model.survey.dump({ ...options, rid: 0x20 }).at(-1);
+    const one = vm.model.dumper.dump({ ...options, rid: 0x20 }).at(-1);
     expect(one?.children?.map(({ label }) => label)).toEqual(['IRTE 9']);
   });
 
@@ -229,18 +229,18 @@ describe('a dump', () => {
     const vm = new InterruptMachine({ eim: 'on' });
     vm.setTable(8, true);
     for (let index = 0; index < 300; index++) vm.irte(index, { V: 1 });
-    const node = vm.model.survey.dump(options).at(-1);
+    const node = vm.model.dumper.dump(options).at(-1);
     expect(node).toMatchObject({ note: '44 more entries', label: expect.stringContaining('x2APIC') });
     expect(node?.children).toHaveLength(256);
     vm.setTable(3, false, 0x1000_0000);
-    expect(vm.model.survey.dump(options).at(-1)).toMatchObject({
+    expect(vm.model.dumper.dump(options).at(-1)).toMatchObject({
       children: [],
       note: 'entry 0 is not in memory',
     });
   });
 
   it('has no table before one is set', () => {
-    const labels = new InterruptMachine().model.survey.dump(options).map(({ label }) => label);
+    const labels = new InterruptMachine().model.dumper.dump(options).map(({ label }) => label);
     expect(labels).toEqual(['root table at 0x0']);
   });
 });

@@ -9,16 +9,7 @@
 import { PAGE_BYTES } from '../../base/page.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { ANY_DESCRIPTOR, descriptorName, INV_WAIT_DSC } from '../../spec/vtd/descriptors.js';
-import {
-  FSTS_REG,
-  ICS_REG,
-  IECTL_REG,
-  IQA_REG,
-  IQEI,
-  IQH_REG,
-  IQT_REG,
-  TTM,
-} from '../../spec/vtd/registers.js';
+import { ICS_REG, IECTL_REG, IQA_REG, IQEI, IQH_REG, IQT_REG, TTM } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
 import type { IommuOutputs } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
@@ -79,11 +70,6 @@ export class InvalidationQueue implements DescriptorTarget {
     this.deviceTlbs = new VtdDeviceTlbs(outputs, faults);
     file.onWrite(IQT_REG.offset, () => this.kick());
     file.onWrite(ICS_REG.offset, () => this.#statusWritten());
-    file.onWrite(FSTS_REG.offset, () => {
-      faults.statusWritten();
-      // IQE or ITE may be clear now.
-      this.kick();
-    });
   }
 
   /** Power-on; the registers are reset by their file. */

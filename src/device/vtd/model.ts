@@ -12,7 +12,6 @@ import {
   IRTA_REG,
   PAGE_REQUEST_REGISTERS,
   VCCAP_REG,
-  VCMD_REG,
   VER_REG,
   VIRTUAL_COMMAND_REGISTERS,
 } from '../../spec/vtd/registers.js';
@@ -20,6 +19,7 @@ import { type ModelCounters, zeroCounters } from '../counters.js';
 import type { InterruptView } from '../interrupts.js';
 import {
   type DeviceView,
+  type DumpView,
   type Iommu,
   type IommuOutputs,
   type PasidView,
@@ -79,6 +79,7 @@ export class VtdModel implements Iommu {
   readonly #deviceTlbRequests: DeviceTlbRequests;
   readonly #pageRequests: VtdPageRequests;
   readonly #virtualCommand: VtdVirtualCommand | undefined;
+  readonly dumper: DumpView;
   readonly survey: SurveyView;
   readonly spaces: SpacesView;
   readonly devices: DeviceView;
@@ -166,8 +167,9 @@ export class VtdModel implements Iommu {
     const translator = this.#translator;
     const queue = this.#queue;
     const pageRequests = this.#pageRequests;
-    const dumper = new VtdDumper(formats, this.#file, lookup, memory, this.#interrupts?.table);
-    this.survey = new VtdSurvey(formats, lookup, commands, dumper, memory);
+    this.dumper = new VtdDumper(formats, this.#file, lookup, memory, this.#interrupts?.table);
+    this.#faults.statusCleared = () => queue.kick();
+    this.survey = new VtdSurvey(formats, lookup, commands, memory);
     this.spaces = new VtdAddressSpaces(formats, lookup, commands);
     this.devices = {
       pageRequest: (request) => pageRequests.take(request, commands.translating),
@@ -197,12 +199,7 @@ export class VtdModel implements Iommu {
 
   /** See {@link Iommu.writeRegister}. §11.2: aligned doublewords and quadwords. */
   writeRegister(offset: number, size: number, lo: number, hi: number): void {
-    if (this.#virtualCommand?.drops(offset)) return;
-    if (this.#file.write(offset, size, lo, hi)) {
-      // After both halves of a quadword: the operand reaches into the high one.
-      if (offset === VCMD_REG.offset) this.#virtualCommand?.written();
-      return;
-    }
+    if (this.#file.write(offset, size, lo, hi)) return;
     const detail = `${size} bytes at 0x${offset.toString(16)}`;
     this.#outputs.event({ kind: 'invalidation', name: 'register write ignored', detail });
   }

@@ -1,20 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { contextEntry, READ, TestMachine, WRITE } from '../../../test/support/vtd-unit.js';
 import { ANY, NO_PASID } from '../../base/ids.js';
-import { type DumpNode, MAX_SPANS, SPAN_WORDS, type TranslateResult } from '../iommu.js';
+import { type DumpNode, emptyResult, type TranslateResult } from '../iommu.js';
 
 const RID = 0x18;
 const PWSNP = 1n << 23n;
 
 function enumerate(vm: TestMachine, rid: number, from = 0n, pasid = NO_PASID) {
-  const result: TranslateResult = {
-    status: 0,
-    count: 0,
-    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
-    space: 0,
-    sub: 0,
-    stall: 0,
-  };
+  const result: TranslateResult = emptyResult();
   const lo = Number(from & 0xffffffffn);
   const more = vm.model.survey.enumerate(rid, pasid, lo, Number(from >> 32n), result);
   return { more, ...vm.describe(result, 0n) };
@@ -121,12 +114,13 @@ describe('enumerate', () => {
   });
 });
 
-describe('affected', () => {
+describe('concerns', () => {
   const everything = { space: ANY, sub: ANY, rid: ANY, pasid: ANY, lo: 0, hi: 0, log2Size: 64 };
   const of = (vm: TestMachine, scope: Partial<typeof everything>): number[] => {
-    const out: number[] = [];
-    vm.model.spaces.affected({ ...everything, ...scope }, [0x18, 0x20, 0x28], out);
-    return out;
+    const all = { ...everything, ...scope };
+    return [0x18, 0x20, 0x28].filter(
+      (rid) => (all.rid === ANY || all.rid === rid) && vm.model.spaces.concerns(all, rid),
+    );
   };
 
   it('by requester and by domain in legacy mode', () => {
@@ -157,7 +151,7 @@ function find(nodes: readonly DumpNode[], label: string): DumpNode | undefined {
 }
 
 const tree = (vm: TestMachine, rid?: number): DumpNode =>
-  vm.model.survey.dump({
+  vm.model.dumper.dump({
     registers: false,
     tables: true,
     maxLeaves: 4,
@@ -168,7 +162,7 @@ describe('dump', () => {
   it('prints registers with named bits and faults with their reason', () => {
     const { vm } = legacy();
     vm.translate(RID, 0x7000n, WRITE);
-    const nodes = vm.model.survey.dump({ registers: true, tables: false, maxLeaves: 10 });
+    const nodes = vm.model.dumper.dump({ registers: true, tables: false, maxLeaves: 10 });
     expect(find(nodes, 'GSTS_REG')).toMatchObject({
       raw: '0xc0000000',
       fields: { TES: 1, RTPS: 1, QIES: 0 },
@@ -186,7 +180,7 @@ describe('dump', () => {
     const { vm, root } = legacy();
     for (let page = 0n; page < 5n; page++) vm.mapSecond(root, 4, page * 4096n, 0x10_0000n + page * 4096n);
     vm.mapSecond(root, 4, 0x4000_0000n, 0x80_0000n, 2, 1n);
-    const nodes = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 10 });
+    const nodes = vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 10 });
     expect(find(nodes, 'context 00:03.0')?.fields).toMatchObject({ DID: 5, AW: '2 (48-bit)' });
     expect(find(nodes, 'second-stage 4-level')?.children).toEqual([
       {
@@ -206,7 +200,7 @@ describe('dump', () => {
       { fields: { access: '-w', pages: 1 } },
       {},
     ]);
-    const short = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 1 });
+    const short = vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 1 });
     expect(find(short, 'second-stage')).toMatchObject({ note: 'more translations above' });
   });
 
@@ -220,7 +214,7 @@ describe('dump', () => {
     vm.pasidEntry(directory, 71, 1n);
     vm.setRoot(1);
     vm.enable();
-    const nodes = vm.model.survey.dump({ registers: false, tables: true, maxLeaves: 10, rid: 0x0198 });
+    const nodes = vm.model.dumper.dump({ registers: false, tables: true, maxLeaves: 10, rid: 0x0198 });
     expect(find(nodes, 'PASID 0x2 (RID_PASID)')?.children).toEqual([{ label: 'pass-through' }]);
     expect(find(nodes, 'PASID 0x46')?.fields).toMatchObject({ PGTT: '1 (first-stage)', DID: 3 });
     expect(find(nodes, 'first-stage 5-level')?.children).toHaveLength(1);
@@ -232,7 +226,7 @@ describe('dump', () => {
   it('prints raw words by the width of what they are, the highest first', () => {
     const { vm } = legacy();
     vm.translate(RID, 0x7000n, WRITE);
-    const nodes = vm.model.survey.dump({ registers: true, tables: false, maxLeaves: 10 });
+    const nodes = vm.model.dumper.dump({ registers: true, tables: false, maxLeaves: 10 });
     expect(find(nodes, 'RTADDR_REG')?.raw).toBe('0x0000000000001000');
     expect(find(nodes, 'FRCD_REG[0]')?.raw).toBe('0x8000000500000018 0x0000000000007000');
     expect(find(nodes, 'GCMD_REG')).toBeUndefined();

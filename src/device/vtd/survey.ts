@@ -1,11 +1,10 @@
-/** Looking at a unit without touching it: dumps for people, enumeration for replay. */
+/** Looking at a unit without touching it: enumeration for replay. */
 
 import { ANY } from '../../base/ids.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
-import { ACCESS, type DumpNode, type DumpOptions, type SurveyView, type TranslateResult } from '../iommu.js';
+import { ACCESS, type SurveyView, type TranslateResult } from '../iommu.js';
 import { appendLeaves, Leaves } from '../leaves.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
-import type { VtdDumper } from './dump.js';
 import type { GlobalCommand } from './global-command.js';
 import { OK, type VtdLookup } from './lookup.js';
 import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js';
@@ -13,29 +12,17 @@ import { addSpan, beginAnswer, NO_DOMAIN, refuse, WHOLE_SPACE } from './spans.js
 export class VtdSurvey implements SurveyView {
   readonly #lookup: VtdLookup;
   readonly #commands: GlobalCommand;
-  readonly #dumper: VtdDumper;
   readonly #domain: Domain;
   readonly #leaves: Leaves;
   /** Of tables in which no bit may be set (PWSNP clear): without what needs one. §9.6 */
   readonly #unsnooped: Leaves;
 
-  constructor(
-    formats: VtdFormats,
-    lookup: VtdLookup,
-    commands: GlobalCommand,
-    dumper: VtdDumper,
-    memory: GuestMemory,
-  ) {
+  constructor(formats: VtdFormats, lookup: VtdLookup, commands: GlobalCommand, memory: GuestMemory) {
     this.#lookup = lookup;
     this.#commands = commands;
-    this.#dumper = dumper;
     this.#domain = new Domain(formats);
     this.#leaves = new Leaves(memory);
     this.#unsnooped = new Leaves(memory, false);
-  }
-
-  dump(options: DumpOptions): DumpNode[] {
-    return this.#dumper.dump(options);
   }
 
   /**

@@ -8,7 +8,7 @@ import type { ModelCounters } from '../counters.js';
 import type { IommuOutputs, PasidView } from '../iommu.js';
 import { OwnedPasids, PASID_OUTCOME, PasidCommands } from '../pasid-commands.js';
 import type { PasidSpace } from '../pasid-space.js';
-import type { RegisterFile } from '../registers.js';
+import { ALL_BITS, type RegisterFile } from '../registers.js';
 
 const IP = 1 << VCRSP_REG.fields.IP.lsb;
 const SC_SHIFT = VCRSP_REG.fields.SC.lsb;
@@ -39,6 +39,10 @@ export class VtdVirtualCommand implements PasidView {
     // What a PASID-table entry says goes on holding: the entry is what guests take away before they
     // free.
     this.#commands = new PasidCommands(owned, pasids, outputs, () => {}, ended);
+    const guard = (): number => (this.#commands.busy ? ALL_BITS : 0);
+    for (let offset = VCMD_REG.offset; offset < VCRSP_REG.offset; offset += 4) file.guard(offset, guard);
+    // The operand reaches into the high word.
+    file.onWholeWrite(VCMD_REG.offset, () => this.#written());
   }
 
   /** Power-on; the registers are reset by their file. */
@@ -46,13 +50,8 @@ export class VtdVirtualCommand implements PasidView {
     this.#commands.reset();
   }
 
-  /** True when a store at this offset is to be dropped. */
-  drops(offset: number): boolean {
-    return this.#commands.busy && offset >= VCMD_REG.offset && offset < VCRSP_REG.offset;
-  }
-
   /** VCMD_REG was written as a whole, or its low half. */
-  written(): void {
+  #written(): void {
     const words = this.#file.words;
     const base = VCMD_REG.offset >> 2;
     this.#counters.commands++;

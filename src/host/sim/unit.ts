@@ -3,11 +3,10 @@
  * memory, programmed through its registers as a kernel would do it.
  */
 import {
+  emptyResult,
   type IommuOutputs,
-  MAX_SPANS,
   type PageRequest,
   REQUEST,
-  SPAN_WORDS,
   TRANSLATE_STATUS,
   type TranslateRequest,
   type TranslateResult,
@@ -18,14 +17,7 @@ import type { HostMemory } from './memory.js';
 
 /** A result to be filled by translations. */
 export function newResult(): TranslateResult {
-  return {
-    status: 0,
-    count: 0,
-    spans: new Uint32Array(MAX_SPANS * SPAN_WORDS),
-    space: 0,
-    sub: 0,
-    stall: 0,
-  };
+  return emptyResult();
 }
 
 export class HostUnit {

@@ -11,7 +11,7 @@ import { type ModelCounters, zeroCounters } from '../../device/counters.js';
 import {
   ACCESS,
   type DeviceView,
-  type InvalidateScope,
+  type DumpView,
   type Iommu,
   type IommuOutputs,
   type SpacesView,
@@ -72,8 +72,8 @@ export class FakeModel implements Iommu {
   readonly registerBytes = FAKE.BYTES;
   answersMayBeKept = true;
   readonly counters: ModelCounters = zeroCounters();
+  readonly dumper: DumpView = { dump: () => [{ label: 'OFFSET', raw: String(this.#registers[0]) }] };
   readonly survey: SurveyView = {
-    dump: () => [{ label: 'OFFSET', raw: String(this.#registers[0]) }],
     enumerate: (_rid, _pasid, lo, _hi, result) => {
       result.count = 1;
       result.space = this.#registers[FAKE.SPACE / 4] as number;
@@ -82,7 +82,7 @@ export class FakeModel implements Iommu {
       return lo < 0x3000;
     },
   };
-  spaces: SpacesView = { affected: requestersNamed };
+  spaces: SpacesView = { concerns: () => true };
   readonly #registers: Uint32Array;
   readonly #memory: GuestMemory;
   readonly #outputs: IommuOutputs;
@@ -187,16 +187,6 @@ export class FakeModel implements Iommu {
     this.#registers[FAKE.VALUE / 4] = there ? this.#memory.lo : 0xdead;
     this.#registers[FAKE.VALUE / 4 + 1] = there ? this.#memory.hi : 0xdead;
   }
-}
-
-/** Requesters that a scope does not exclude by their ids. */
-function requestersNamed(scope: InvalidateScope, rids: readonly number[], out: number[]): number {
-  let count = 0;
-  for (const rid of rids) {
-    if (scope.rid !== ANY && scope.rid !== rid) continue;
-    out[count++] = rid;
-  }
-  return count;
 }
 
 /** Keeps in which order devices were heard. */
