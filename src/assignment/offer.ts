@@ -2,7 +2,7 @@
  * What a guest is offered, so that it fits what will be assigned to it: options of its IOMMU's
  * model that follow from the plan. Pure.
  */
-import { type Plan, plan, type Strategy } from './plan.js';
+import { type Plan, plan, type Strategy } from './planner.js';
 import {
   type AssignmentRequest,
   DEVICE_KINDS,

@@ -2,7 +2,7 @@
  * What would work instead of a refused combination: found by planning it, so it is never a wrong
  * promise.
  */
-import { plan } from './plan.js';
+import { plan } from './planner.js';
 import {
   type AssignmentRequest,
   CONTAINER_NAMES,

@@ -1,5 +1,5 @@
 /** The table that the project is about, for one host: every cell planned. */
-import { type Plan, plan } from './plan.js';
+import { type Plan, plan } from './planner.js';
 import { remedyText } from './remedies.js';
 import {
   type AssignmentRequest,

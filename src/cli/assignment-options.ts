@@ -1,6 +1,6 @@
 /** How assigned devices are served: `--mode`, checked before anything starts. */
 import type { AssignmentSettings } from '../assignment/offer.js';
-import { plan } from '../assignment/plan.js';
+import { plan } from '../assignment/planner.js';
 import { remedyText } from '../assignment/remedies.js';
 import {
   type AssignmentRequest,

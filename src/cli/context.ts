@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import type { LogLevel } from '../observe/log.js';
+import type { LogThreshold } from '../observe/log.js';
 
 /** Where a command writes for people. */
 export interface Output {
@@ -64,7 +64,7 @@ export class CliError extends Error {
 
 /** Options of every command that runs a daemon. */
 export interface LogChoice {
-  readonly logLevel: LogLevel;
+  readonly logLevel: LogThreshold;
   readonly logJson: boolean;
 }
 

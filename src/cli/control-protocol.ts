@@ -1,6 +1,6 @@
 import { machineName } from '../base/text.js';
 import type { DumpNode } from '../device/iommu.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import type { SessionReport } from '../session/report.js';
 import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';

@@ -1,7 +1,8 @@
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import { formatEvent } from '../observe/event.js';
-import type { Logger, LogLevel } from '../observe/log.js';
+import type { Logger } from '../observe/log.js';
+import type { LogLevel } from '../session/ports.js';
 import type { SessionReport } from '../session/report.js';
 import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
@@ -162,9 +163,7 @@ export class Daemon {
     const { context, log, startSession } = this.#options;
     const id = `vm${++this.#count}`;
     const callbacks: SessionCallbacks = {
-      log: (level, message, fields) => {
-        if (level !== 'silent') log[level]({ vm: this.#nameOf(id), ...fields }, message);
-      },
+      log: (level, message, fields) => log[level]({ vm: this.#nameOf(id), ...fields }, message),
       event: (event) => this.#event(id, event),
       closed: (code, text, report) => this.#closed(id, code, text, report),
     };

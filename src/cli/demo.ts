@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { LogLevel } from '../observe/log.js';
+import type { LogThreshold } from '../observe/log.js';
 import type { SimDemoOptions } from '../sim/sim-report.js';
 import type { Arch } from './arch.js';
 import { type CliContext, CliError, EXIT, type LogChoice, messageOf, signalExitCode } from './context.js';
@@ -78,7 +78,7 @@ interface Scene {
 }
 
 /** The simulated machine provokes faults and says so itself. */
-function quietLevel({ sim, logLevel }: DemoOptions): LogLevel {
+function quietLevel({ sim, logLevel }: DemoOptions): LogThreshold {
   return logLevel ?? (sim === true ? 'error' : 'warn');
 }
 

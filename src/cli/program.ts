@@ -1,6 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CONTAINERS, DEVICE_KINDS, GUEST_MODELS, HOST_KINDS, MODES } from '../assignment/request.js';
-import { LOG_LEVELS, type LogLevel } from '../observe/log.js';
+import { LOG_LEVELS, type LogThreshold } from '../observe/log.js';
 import { ARCHES } from './arch.js';
 import { type CliContext, CliError, EXIT, messageOf } from './context.js';
 import { demo } from './demo.js';
@@ -76,7 +76,7 @@ function command(program: Command, usage: string, description: string, examples:
 }
 
 /** `level` undefined: the command has a default of its own. */
-function withLog(target: Command, level: LogLevel | undefined): Command {
+function withLog(target: Command, level: LogThreshold | undefined): Command {
   return target
     .addOption(
       new Option('--log-level <level>', 'least important line to log').choices(LOG_LEVELS).default(level),

@@ -277,7 +277,9 @@ export interface SurveyView {
 export interface SpacesView {
   /** True: the guest does not announce new mappings, so stores to its tables have to be trapped. */
   readonly mapsInSilence?: boolean;
-  /** Whether translations of this scope may belong to a requester that its `rid` does not exclude. */
+  /**
+   * Whether translations of this scope may belong to a requester that its `rid` does not exclude.
+   */
   concerns(scope: InvalidateScope, rid: number): boolean;
   /**
    * The tables that translate a requester, read afresh. Absent: the model's requesters can't be

@@ -4,7 +4,7 @@
  */
 import { ANY } from '../base/ids.js';
 import type { HostDevice, HostIommu, NestedTable } from '../host/port.js';
-import type { HostOperations } from './operations.js';
+import type { HostOperations } from './host-operations.js';
 import { PARENT_SPACE } from './parent.js';
 
 /** What an endpoint is bound to. */

@@ -3,8 +3,8 @@ import { newResult } from '../../test/support/local-machine.js';
 import { ENTRY, type NestedView, STREAM } from '../device/nested-view.js';
 import type { HostDone, HostEvents, HostIommu, MapChanges } from '../host/port.js';
 import { ALL_PAGES } from '../host/port.js';
+import type { NestingEvent } from './host-operations.js';
 import { Nesting } from './nesting.js';
-import type { NestingEvent } from './operations.js';
 
 /** A host that answers when it is told to, and a guest with one PASID entry that a test changes. */
 function scripted(readOnlyParents = true, modelled = true) {

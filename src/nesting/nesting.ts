@@ -20,10 +20,10 @@ import {
   type PasidRefusal,
 } from '../host/port.js';
 import { type Binding, Bindings } from './binding.js';
-import { NestedFaults } from './faults.js';
 import { ForwardQueue } from './forward-queue.js';
+import { HostOperations, type NestingEvent } from './host-operations.js';
 import { NestedDevice } from './nested-device.js';
-import { HostOperations, type NestingEvent } from './operations.js';
+import { NestedFaults } from './nested-faults.js';
 import { NestParent, PARENT_SPACE } from './parent.js';
 import { SmmuNesting } from './smmuv3.js';
 import { VtdNesting } from './vtd.js';

@@ -5,7 +5,7 @@
  */
 import { PAGE_BYTES, pageAt } from '../base/page.js';
 import { type HostDevice, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
-import type { HostOperations } from './operations.js';
+import type { HostOperations } from './host-operations.js';
 
 /** Number of this space at the host. */
 export const PARENT_SPACE = 0;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { PASID_ANSWER } from '../device/pasid-space.js';
 import type { HostDone, HostIommu, HostOutcome } from '../host/port.js';
-import { HostOperations } from './operations.js';
+import { HostOperations } from './host-operations.js';
 import { HostPasids } from './pasids.js';
 
 const { DONE, REFUSED, LATER } = PASID_ANSWER;

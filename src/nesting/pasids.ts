@@ -4,7 +4,7 @@
  */
 import { PASID_ANSWER, type PasidSpace } from '../device/pasid-space.js';
 import type { HostDevice, HostIommu } from '../host/port.js';
-import type { HostOperations } from './operations.js';
+import type { HostOperations } from './host-operations.js';
 
 const MOST_PASIDS = 2 ** 20;
 

@@ -14,8 +14,8 @@ import { CMD, CMD_CFGI_CD_ALL, CMD_TLBI } from '../spec/smmuv3/commands.js';
 import { STE, STE_CONFIG_BIT } from '../spec/smmuv3/structures.js';
 import type { Bindings } from './binding.js';
 import type { ForwardQueue } from './forward-queue.js';
+import type { NestingEvent } from './host-operations.js';
 import type { NestedDevice } from './nested-device.js';
-import type { NestingEvent } from './operations.js';
 
 /**
  * What of the guest's STE hardware gets; the rest is the host's, or means nothing to a device that

@@ -5,8 +5,8 @@ import { ENTRY, type NestedView, type PasidEntryView, STREAM } from '../device/n
 import type { HostDone, HostIommu, NestedTable } from '../host/port.js';
 import { Bindings } from './binding.js';
 import { ForwardQueue } from './forward-queue.js';
+import { HostOperations, type NestingEvent } from './host-operations.js';
 import { NestedDevice } from './nested-device.js';
-import { HostOperations, type NestingEvent } from './operations.js';
 import { VtdNesting } from './vtd.js';
 
 const DEVICE = 3;

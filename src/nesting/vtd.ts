@@ -14,8 +14,8 @@ import {
 import { ALL_PAGES } from '../host/port.js';
 import { Binding, type Bindings, takes } from './binding.js';
 import type { ForwardQueue } from './forward-queue.js';
+import type { NestingEvent } from './host-operations.js';
 import type { NestedDevice } from './nested-device.js';
-import type { NestingEvent } from './operations.js';
 
 /**
  * PASIDs of one device that are bound at a time; a guest that sets up more has the others refused.

@@ -1,7 +1,7 @@
 import { NO_PASID } from '../base/ids.js';
 import { hex, hex64 } from '../base/u64.js';
 import { ACCESS } from '../device/iommu.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import { formatRid } from './dump-lines.js';
 
 /** One line of text for one happening, in the specification's names. */

@@ -4,11 +4,12 @@ import { plainText } from '../base/text.js';
 
 export type { Logger } from 'pino';
 
+/** What is logged: this level and those behind it. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+export type LogThreshold = (typeof LOG_LEVELS)[number];
 
 interface LogOptions {
-  readonly level: LogLevel;
+  readonly level: LogThreshold;
   /** One JSON object a line, for machines; otherwise one short line for people. */
   readonly json: boolean;
   /** Milliseconds since 1970, from the owner of the clock. */

@@ -4,7 +4,7 @@
  * host, or refused. ARCHITECTURE.md, Nesting.
  */
 import { guestOf, lackingOptions, planOffer } from '../assignment/offer.js';
-import type { Choice, Strategy } from '../assignment/plan.js';
+import type { Choice, Strategy } from '../assignment/planner.js';
 import { remedyText } from '../assignment/remedies.js';
 import type { AssignmentRequest } from '../assignment/request.js';
 import { CodedError, ERRORS } from '../base/errors.js';
@@ -13,9 +13,9 @@ import { emptyResult, PAGE_RESPONSE } from '../device/iommu.js';
 import { PASID_ANSWER, type PasidSpace, PrivatePasids } from '../device/pasid-space.js';
 import { noTables, THROUGH } from '../device/tables.js';
 import type { HostDevice, HostFault } from '../host/port.js';
-import { askAgain } from '../nesting/faults.js';
+import type { NestingEvent } from '../nesting/host-operations.js';
+import { askAgain } from '../nesting/nested-faults.js';
 import { Nesting } from '../nesting/nesting.js';
-import type { NestingEvent } from '../nesting/operations.js';
 import { HostPasids } from '../nesting/pasids.js';
 import { HostSpaces } from '../shadow/host-spaces.js';
 import type { Batch } from '../shadow/outbox.js';

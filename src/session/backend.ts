@@ -12,10 +12,10 @@ import type * as M from '../wire/messages.js';
 import type { AssignedDevices } from './assigned.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
-import { expectDescriptors } from './descriptors.js';
-import type { DeviceTlbs } from './device-tlbs.js';
-import type { InterruptRemapping } from './interrupts.js';
-import type { Invalidations } from './invalidation.js';
+import { expectDescriptors } from './descriptor-count.js';
+import type { DeviceTlbs } from './device-tlb-requests.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
+import type { Invalidations } from './peer-invalidations.js';
 import type { Shadowing } from './shadowing.js';
 import { notWaitedFor } from './unexpected-reply.js';
 

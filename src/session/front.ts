@@ -7,7 +7,7 @@ import type { Agreement } from './connection.js';
 import type { DeviceTable } from './devices.js';
 import { acceptHello, type Opened } from './handshake.js';
 import type { HostAnswers } from './host-answers.js';
-import type { InterruptRemapping } from './interrupts.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
 import type { MemoryTable } from './memory-table.js';
 import type { RegisterWindow } from './register-window.js';
 import type { Requests } from './requests.js';

@@ -8,11 +8,11 @@ import { ALL_FEATURES, CONTROL, CONTROL_MAGIC, FEATURE, type Frame, SHARED, VERS
 import type { Hello } from '../wire/messages.js';
 import type { AssignedDevices } from './assigned.js';
 import type { Agreement, Connection } from './connection.js';
-import { expectDescriptors } from './descriptors.js';
-import type { DeviceTlbs } from './device-tlbs.js';
-import type { InterruptRemapping } from './interrupts.js';
-import type { Invalidations } from './invalidation.js';
+import { expectDescriptors } from './descriptor-count.js';
+import type { DeviceTlbs } from './device-tlb-requests.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
 import type { PeerCommands } from './peer-commands.js';
+import type { Invalidations } from './peer-invalidations.js';
 import type { PeerWalks } from './peer-walks.js';
 import type { SessionPorts, SessionSettings } from './ports.js';
 import type { Shadowing } from './shadowing.js';

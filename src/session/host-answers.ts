@@ -4,8 +4,8 @@ import { FLAG, type Frame } from '../wire/frame.js';
 import type { AssignedDevices } from './assigned.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
-import type { InterruptRemapping } from './interrupts.js';
-import type { Invalidations } from './invalidation.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
+import type { Invalidations } from './peer-invalidations.js';
 import type { Shadowing } from './shadowing.js';
 
 export class HostAnswers {

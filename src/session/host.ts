@@ -7,12 +7,12 @@ import type { AssignmentSettings } from '../assignment/offer.js';
 import { CodedError, type ErrorName } from '../base/errors.js';
 import { closeFd, wake, wakeFd } from '../base/native.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
-import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { LogFields, LogLevel } from './ports.js';
 import type { SessionReport } from './report.js';
+import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './worker-messages.js';
 
 /** How a session ended. */
 export interface SessionClosed {

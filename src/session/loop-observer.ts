@@ -1,6 +1,6 @@
 /** What a session's loop is told when it is made, and whom it tells what happens. */
 import type { CodedError } from '../base/errors.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import type { LogFields, LogLevel, SessionSettings } from './ports.js';
 
 export interface LoopOptions extends SessionSettings {

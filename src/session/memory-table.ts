@@ -5,22 +5,16 @@ import { CodedError, type ErrorName } from '../base/errors.js';
 import { join } from '../base/u64.js';
 import type { Iommu } from '../device/iommu.js';
 import { UNMAPPABLE } from '../memory/mapped.js';
+import type { Region } from '../memory/regions.js';
 import type { Shadow } from '../shadow/shadow.js';
 import { CODEC } from '../wire/codec.js';
 import { FEATURE, type Frame } from '../wire/frame.js';
 import type { MemAdd, MemRemove, Status } from '../wire/messages.js';
 import type { AssignedDevices } from './assigned.js';
 import type { Connection } from './connection.js';
-import { expectDescriptors } from './descriptors.js';
+import { expectDescriptors } from './descriptor-count.js';
 import type { HostAnswers } from './host-answers.js';
 import type { SessionPorts } from './ports.js';
-
-interface Placed {
-  readonly region: number;
-  readonly gpa: number;
-  readonly size: number;
-  readonly readonly: boolean;
-}
 
 export class MemoryTable {
   readonly #connection: Connection;
@@ -94,7 +88,7 @@ export class MemoryTable {
     this.#answers.replyWhenDone(frame, CODEC.Status, status);
   }
 
-  #addRemote(placed: Placed): string {
+  #addRemote(placed: Region): string {
     this.#ports.memory.addRemote(placed);
     this.remote.add(placed.region);
     return '';
@@ -104,7 +98,7 @@ export class MemoryTable {
    * Maps a region's file. One that cannot be mapped is guest memory all the same: it is reached by
    * messages, where the peer serves them, and this returns why.
    */
-  #addShared(frame: Frame, placed: Placed, offset: number): string {
+  #addShared(frame: Frame, placed: Region, offset: number): string {
     try {
       this.#addMapped(frame, placed, offset);
       return '';
@@ -122,7 +116,7 @@ export class MemoryTable {
     }
   }
 
-  #addMapped(frame: Frame, placed: Placed, offset: number): void {
+  #addMapped(frame: Frame, placed: Region, offset: number): void {
     const { memory, fileBytes, log } = this.#ports;
     // The frame keeps the descriptor, and its receiver closes it: a mapping needs only the file.
     const fd = frame.descriptors[0] as number;

@@ -8,10 +8,10 @@ import { FEATURE, MESSAGE } from '../wire/frame.js';
 import type { AssignedDevices } from './assigned.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
-import type { DeviceTlbs } from './device-tlbs.js';
-import type { InterruptRemapping } from './interrupts.js';
-import type { Invalidations } from './invalidation.js';
+import type { DeviceTlbs } from './device-tlb-requests.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
 import type { PeerCommands } from './peer-commands.js';
+import type { Invalidations } from './peer-invalidations.js';
 
 export class ModelOutputs implements IommuOutputs {
   readonly #connection: Connection;

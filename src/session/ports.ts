@@ -6,7 +6,7 @@
 import type { AssignmentSettings } from '../assignment/offer.js';
 import type { Iommu } from '../device/iommu.js';
 import type { ModelPorts } from '../device/models.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { SharedRegion } from '../memory/mapped.js';
 import type { Region } from '../memory/regions.js';

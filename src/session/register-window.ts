@@ -8,7 +8,7 @@ import { CONTROL, FEATURE, type Frame } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
-import type { InterruptRemapping } from './interrupts.js';
+import type { InterruptRemapping } from './interrupt-requests.js';
 import type { SharedPage } from './ports.js';
 import type { Shadowing } from './shadowing.js';
 

@@ -7,7 +7,7 @@ import type { NestingReport } from '../nesting/nesting.js';
 import type { DeviceCounters } from '../shadow/device-space.js';
 import { CONTROL, SHARED } from '../wire/frame.js';
 import type { AssignedReport } from './assigned.js';
-import type { InterruptReport } from './interrupts.js';
+import type { InterruptReport } from './interrupt-requests.js';
 import type { Session } from './session.js';
 
 /** Counters that the bridge keeps in the control page. */

@@ -17,8 +17,8 @@ import { CODEC } from '../wire/codec.js';
 import { FEATURE, type Frame } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import type { Connection } from './connection.js';
-import type { Invalidations } from './invalidation.js';
 import type { PeerCommands } from './peer-commands.js';
+import type { Invalidations } from './peer-invalidations.js';
 import type { PeerWalks } from './peer-walks.js';
 
 const MAX_RID = 0xffff;

@@ -6,7 +6,7 @@ import { CodedError } from '../base/errors.js';
 import { PAGE_OFFSET, pageOf } from '../base/page.js';
 import { join } from '../base/u64.js';
 import type { InvalidateScope, Iommu } from '../device/iommu.js';
-import type { ShadowEvent } from '../events/events.js';
+import type { ShadowEvent } from '../events/viommu-events.js';
 import { Audit, type AuditAnswer } from '../shadow/audit/audit.js';
 import { SmmuCommands } from '../shadow/audit/smmuv3.js';
 import { VtdCommands } from '../shadow/audit/vtd.js';

@@ -8,13 +8,13 @@ import { CodedError } from '../base/errors.js';
 import { clearWake } from '../base/native.js';
 import { plainFields, plainText } from '../base/text.js';
 import * as builtIn from '../device/models.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import { differences } from '../shadow/check.js';
 import { SessionLoop } from './loop.js';
-import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './messages.js';
 import type { ModelFactory } from './ports.js';
 import { reportOf } from './report.js';
 import type { Session } from './session.js';
+import { type FromWorker, SHARED_WORD, type ToWorker, type WorkerStart } from './worker-messages.js';
 
 const port = parentPort as MessagePort;
 let shared: Int32Array = new Int32Array(SHARED_WORD.COUNT);

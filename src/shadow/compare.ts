@@ -9,9 +9,9 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import type { DeviceSpace } from './device-space.js';
-import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
+import { Chained, Identity, type LeafSource, NOTHING } from './leaf-source.js';
 import { NestedLeaves } from './nested-leaves.js';
-import type { RamMap } from './ram.js';
+import type { RamMap } from './ram-map.js';
 import { PageRanges } from './ranges.js';
 import { RunReader } from './runs.js';
 

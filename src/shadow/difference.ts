@@ -5,10 +5,10 @@
 
 import type { BlockSet } from './blocks.js';
 import type { DeviceSpace } from './device-space.js';
-import { NOTHING } from './leaves.js';
-import { Operations } from './operations.js';
+import { NOTHING } from './leaf-source.js';
+import { Operations } from './map-operations.js';
 import { blockAt, power } from './pages.js';
-import type { RamMap } from './ram.js';
+import type { RamMap } from './ram-map.js';
 import { NO_HOLE, RunReader } from './runs.js';
 
 /** Operations after which a comparison stops for now. */

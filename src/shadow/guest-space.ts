@@ -5,16 +5,16 @@
 
 import { PAGE_LOG2 } from '../base/page.js';
 import { type AddressSpaceTables, THROUGH } from '../device/tables.js';
+import type { PageRange } from '../host/port.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
-import { Chained, Identity, type LeafSource, NOTHING } from './leaves.js';
+import { Chained, Identity, type LeafSource, NOTHING } from './leaf-source.js';
 import { TableMirror } from './mirror.js';
 import { MirrorLeaves } from './mirror-leaves.js';
 import { NestedLeaves } from './nested-leaves.js';
 import { LAST_PAGE } from './pages.js';
-import type { RamMap } from './ram.js';
+import type { RamMap } from './ram-map.js';
 import { PageRanges } from './ranges.js';
-import type { Hole } from './runs.js';
 import type { MirrorBudget } from './table-pool.js';
 import type { TableWatcher } from './tracking.js';
 
@@ -26,7 +26,7 @@ export class GuestSpace {
   /** An event has said that there are more tables than are copied. */
   reported = false;
   readonly leaves: LeafSource;
-  readonly hole: Hole;
+  readonly hole: PageRange;
   readonly mirrors: readonly TableMirror[];
   readonly through: number;
   readonly #reach: number;

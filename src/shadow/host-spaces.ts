@@ -7,7 +7,7 @@
 import { pageOf } from '../base/page.js';
 import type { HostErrorName } from '../host/host-errors.js';
 import { type HostDevice, type HostDone, type HostIommu, MapChanges, RIGHTS } from '../host/port.js';
-import { OPERATION_WORDS } from './operations.js';
+import { OPERATION_WORDS } from './map-operations.js';
 import type { Batch } from './outbox.js';
 import type { Shadow, ShadowedModel } from './shadow.js';
 

@@ -4,7 +4,7 @@ import { PAGE_LOG2, pageOf } from '../base/page.js';
 import type { FormatLevel } from '../spec/pagetable/format.js';
 import { WALK } from '../walk/types.js';
 import { cachable, flawOf, rightsOf } from '../walk/walk.js';
-import type { LeafSource } from './leaves.js';
+import type { LeafSource } from './leaf-source.js';
 import type { TableMirror } from './mirror.js';
 import { power } from './pages.js';
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Bench, DIRTY, FIRST, OUT, out, ROOT } from '../../test/support/shadow-unit.js';
 import { type AddressSpaceTables, noTables, THROUGH } from '../device/tables.js';
 import { GuestSpace } from './guest-space.js';
-import { RamMap } from './ram.js';
+import { RamMap } from './ram-map.js';
 import { MirrorBudget } from './table-pool.js';
 
 const GIB_4 = 2 ** 20;

@@ -8,7 +8,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import type { PageTableFormat } from '../spec/pagetable/format.js';
 import { ENUMERATE, LeafCursor } from '../walk/enumerate.js';
 import { StageTwo } from '../walk/nested.js';
-import type { LeafSource } from './leaves.js';
+import type { LeafSource } from './leaf-source.js';
 
 /** Entries that one reading may look at: tables that refer to themselves cost no more than this. */
 const ENTRY_BUDGET = 1 << 21;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceSpace } from './device-space.js';
-import { OPERATION_WORDS, Operations } from './operations.js';
+import { OPERATION_WORDS, Operations } from './map-operations.js';
 import { type Batch, MOST_PER_BATCH, Outbox, PURPOSE } from './outbox.js';
 
 function operations(...pages: number[]): Operations {

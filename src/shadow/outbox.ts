@@ -4,7 +4,7 @@
  */
 
 import type { DeviceSpace } from './device-space.js';
-import { OPERATION_WORDS, type Operations } from './operations.js';
+import { OPERATION_WORDS, type Operations } from './map-operations.js';
 
 /** Operations of one batch: with its header it fits a frame of the wire. */
 export const MOST_PER_BATCH = 2048;

@@ -6,9 +6,9 @@
 
 import { CodedError } from '../base/errors.js';
 import { PAGE_BYTES, pageOf } from '../base/page.js';
-import type { ShadowEvent } from '../events/events.js';
+import type { ShadowEvent } from '../events/viommu-events.js';
 import type { DeviceSpace } from './device-space.js';
-import { OPERATION_WORDS, Operations } from './operations.js';
+import { OPERATION_WORDS, Operations } from './map-operations.js';
 import { type Batch, type Outbox, PURPOSE, type Purpose } from './outbox.js';
 import { LAST_PAGE } from './pages.js';
 

@@ -4,21 +4,17 @@
  * that no table translates.
  */
 
-import type { LeafSource } from './leaves.js';
+import type { PageRange } from '../host/port.js';
+import type { LeafSource } from './leaf-source.js';
 import { LAST_PAGE } from './pages.js';
-import type { RamMap } from './ram.js';
+import type { RamMap } from './ram-map.js';
 
 const DATA = 3;
 /** Translations that one run is made of at most, so that a caller gets to look up now and then. */
 const MOST_JOINED = 1 << 20;
 
-/** Input pages that are never translated: an interrupt range. None when `first` is above `last`. */
-export interface Hole {
-  readonly first: number;
-  readonly last: number;
-}
-
-export const NO_HOLE: Hole = { first: 1, last: 0 };
+/** No input pages that are never translated, as an interrupt range is: `first` is above `last`. */
+export const NO_HOLE: PageRange = { first: 1, last: 0 };
 
 export class RunReader {
   readonly #ram: RamMap;
@@ -30,7 +26,7 @@ export class RunReader {
   /** Translations looked at since {@link start}. */
   looked = 0;
   #source: LeafSource | undefined;
-  #hole: Hole = NO_HOLE;
+  #hole: PageRange = NO_HOLE;
   #end = 0;
   /** What is left of the translation at hand, input pages; nothing when `#at` is above `#to`. */
   #at = 1;
@@ -57,7 +53,7 @@ export class RunReader {
   }
 
   /** Aims at what is mapped within [first, last]. */
-  start(source: LeafSource, hole: Hole, first: number, last: number): void {
+  start(source: LeafSource, hole: PageRange, first: number, last: number): void {
     this.#source = source;
     this.#hole = hole;
     this.#end = Math.min(last, LAST_PAGE);

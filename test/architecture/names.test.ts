@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
@@ -50,6 +50,27 @@ function unshared(sources: readonly Source[]): string[] {
     );
 }
 
+/** Folders that run parallel: what is one chapter of both has one file name. */
+const PARALLEL: readonly (readonly string[])[] = [
+  ['src/device', 'src/device/smmuv3', 'src/device/vtd', 'src/spec/smmuv3', 'src/spec/vtd'],
+  ['src/wire', 'src/wire/generated'],
+];
+/** Files that are named by the model which they are about. */
+const MODELS = ['smmuv3.ts', 'vtd.ts'];
+
+/** Files of one name that are not parallel chapters. */
+function namesakes(paths: readonly string[]): string[] {
+  const folders = new Map<string, string[]>();
+  for (const path of paths) {
+    const found = folders.get(basename(path)) ?? [];
+    folders.set(basename(path), [...found, dirname(path)]);
+  }
+  return [...folders]
+    .filter(([name]) => !MODELS.includes(name))
+    .filter(([, of]) => of.length > 1 && !PARALLEL.some((row) => of.every((folder) => row.includes(folder))))
+    .map(([name, of]) => `${name}: ${of.join(', ')}`);
+}
+
 describe('names', () => {
   it('are read at all', () => {
     expect(product.length).toBeGreaterThan(200);
@@ -61,6 +82,12 @@ describe('names', () => {
       [...text.matchAll(/^(?:export )?(?:abstract )?class (\w+)/gm)].map(([, name]) => name as string),
     );
     expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+  });
+
+  it('stand for one file in all of src, but for parallel chapters', () => {
+    const paths = product.map(({ path }) => path);
+    expect(namesakes(paths)).toEqual([]);
+    expect(namesakes([...paths, 'src/base/loop.ts'])).toEqual(['loop.ts: src/session, src/base']);
   });
 
   it('are exported where another file needs them', () => {

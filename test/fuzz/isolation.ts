@@ -1,4 +1,4 @@
-import { type Plan, plan, type Strategy } from '../../src/assignment/plan.js';
+import { type Plan, plan, type Strategy } from '../../src/assignment/planner.js';
 import {
   DEVICE_KINDS,
   type DeviceKind,

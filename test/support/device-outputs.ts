@@ -1,11 +1,5 @@
 import type { IommuOutputs } from '../../src/device/iommu.js';
-
-interface PageResponse {
-  readonly rid: number;
-  readonly pasid: number;
-  readonly group: number;
-  readonly code: number;
-}
+import type { BusPageResponse } from '../../src/sim/machine.js';
 
 interface DeviceTlbRequest {
   readonly tag: number;
@@ -23,7 +17,7 @@ interface DeviceTlbRequest {
  */
 export class DeviceOutputs implements Pick<IommuOutputs, 'resume' | 'pageResponse' | 'invalidateDeviceTlb'> {
   readonly resumed: { readonly stall: number; readonly action: number }[] = [];
-  readonly pageResponses: PageResponse[] = [];
+  readonly pageResponses: BusPageResponse[] = [];
   /** ATS invalidation requests, as they came. */
   readonly deviceTlbs: DeviceTlbRequest[] = [];
   /** Whether more are taken. */

@@ -8,8 +8,8 @@ import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import type { SimGuest } from '../../src/host/sim/sim-guest.js';
 import type { SimHost } from '../../src/host/sim/sim-host.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
+import type { NestingEvent } from '../../src/nesting/host-operations.js';
 import { Nesting } from '../../src/nesting/nesting.js';
-import type { NestingEvent } from '../../src/nesting/operations.js';
 import { HostPasids } from '../../src/nesting/pasids.js';
 import { LocalMachine, newResult } from './local-machine.js';
 

@@ -1,5 +1,5 @@
 import { pageAt, pageOf } from '../../src/base/page.js';
-import type { ShadowEvent } from '../../src/events/events.js';
+import type { ShadowEvent } from '../../src/events/viommu-events.js';
 import type { GuestMemory } from '../../src/memory/guest-memory.js';
 import { Audit } from '../../src/shadow/audit/audit.js';
 import { SmmuCommands } from '../../src/shadow/audit/smmuv3.js';

@@ -2,10 +2,10 @@
 import { ANY } from '../../src/base/ids.js';
 import { PAGE_BYTES, pageHi, pageLo, pageOf } from '../../src/base/page.js';
 import { THROUGH } from '../../src/device/tables.js';
-import type { ShadowEvent } from '../../src/events/events.js';
+import type { ShadowEvent } from '../../src/events/viommu-events.js';
 import { ArrayMemory } from '../../src/memory/array.js';
 import type { DeviceSpace } from '../../src/shadow/device-space.js';
-import { OPERATION_WORDS } from '../../src/shadow/operations.js';
+import { OPERATION_WORDS } from '../../src/shadow/map-operations.js';
 import { LAST_PAGE } from '../../src/shadow/pages.js';
 import { Shadow, type ShadowedModel } from '../../src/shadow/shadow.js';
 import type { PageTableFormat } from '../../src/spec/pagetable/format.js';

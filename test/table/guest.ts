@@ -1,5 +1,5 @@
 /** What the scenarios of the table ask of a guest, however it is served. */
-import type { Strategy } from '../../src/assignment/plan.js';
+import type { Strategy } from '../../src/assignment/planner.js';
 import type { DeviceKind, HostKind } from '../../src/assignment/request.js';
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import type { SimGuest } from '../../src/host/sim/sim-guest.js';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { plan, type Strategy } from '../../src/assignment/plan.js';
+import { plan, type Strategy } from '../../src/assignment/planner.js';
 import {
   type AssignmentRequest,
   DEVICE_KINDS,

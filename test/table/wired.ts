@@ -2,7 +2,7 @@
  * Guests of a daemon, over its socket: each sets up its IOMMU as a driver does, through registers
  * and memory that a simulated VM has, and the daemon makes of that what its plan says.
  */
-import type { Choice } from '../../src/assignment/plan.js';
+import type { Choice } from '../../src/assignment/planner.js';
 import type { SimDevice } from '../../src/host/sim/sim-device.js';
 import type { SimGuest } from '../../src/host/sim/sim-guest.js';
 import type { GuestRam } from '../../src/sim/machine.js';

@@ -5,15 +5,13 @@
  * L anything, of CMD_STALL_TERM only S the parameters.
  */
 
-import type { Range, Ranges } from './smmuv3-registers.js';
+import { bit, type Ranges } from './facts.js';
 
 interface QueueFacts {
   /** Opcode or event number. */
   readonly number: number;
   readonly fields: Ranges;
 }
-
-const bit = (n: number): Range => [n, n];
 
 const STREAM = { Opcode: [7, 0], SSec: bit(10), StreamID: [63, 32] } as const;
 const SUBSTREAM = { SubstreamID: [31, 12] } as const;

@@ -19,16 +19,7 @@
  * bit 51 elsewhere.
  */
 
-export type Range = readonly [msb: number, lsb: number];
-export type Ranges = { readonly [name: string]: Range };
-
-interface RegisterFacts {
-  readonly offset: number;
-  readonly width: 32 | 64;
-  readonly fields: Ranges;
-}
-
-const bit = (n: number): Range => [n, n];
+import { bit, type RegisterFacts } from './facts.js';
 
 /**
  * Offsets from the start of page 0; page 1 is at 0x10000. Queue pointers of page 1: L's and F's

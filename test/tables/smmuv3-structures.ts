@@ -3,14 +3,7 @@
  * Q, O agree where they name them.
  */
 
-import type { Range, Ranges } from './smmuv3-registers.js';
-
-interface StructureFacts {
-  readonly bytes: number;
-  readonly fields: Ranges;
-}
-
-const bit = (n: number): Range => [n, n];
+import { bit, type StructureFacts } from './facts.js';
 
 export const STRUCTURES: { readonly [name: string]: StructureFacts } = {
   L1STD: { bytes: 8, fields: { Span: [4, 0], L2Ptr: [55, 6] } },

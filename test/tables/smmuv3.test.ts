@@ -5,8 +5,9 @@ import * as events from '../../src/spec/smmuv3/events.js';
 import * as registers from '../../src/spec/smmuv3/registers.js';
 import * as structures from '../../src/spec/smmuv3/structures.js';
 import * as virtualCommands from '../../src/spec/smmuv3/virtual-commands.js';
+import type { Ranges } from './facts.js';
 import { COMMANDS, EVENTS, PRI_FIELDS } from './smmuv3-queues.js';
-import { type Ranges, REGISTERS, VIRTUAL_COMMANDS } from './smmuv3-registers.js';
+import { REGISTERS, VIRTUAL_COMMANDS } from './smmuv3-registers.js';
 import { STRUCTURES, VALUES } from './smmuv3-structures.js';
 
 /** Fields that have another name there than here. */

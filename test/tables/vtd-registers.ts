@@ -17,16 +17,7 @@
  * otherwise. A range is [msb, lsb], bits counted from bit 0 of the whole register or structure.
  */
 
-export type Range = readonly [msb: number, lsb: number];
-export type Ranges = { readonly [name: string]: Range };
-
-interface RegisterFacts {
-  readonly offset: number;
-  readonly width: 32 | 64 | 128;
-  readonly fields: Ranges;
-}
-
-const bit = (n: number): Range => [n, n];
+import { bit, type RegisterFacts } from './facts.js';
 
 /**
  * Registers at fixed offsets: L, Q, V, F agree on the offsets; fields from V, checked against L

@@ -1,13 +1,6 @@
 /** Structures and invalidation descriptors; sources and their letters: see `vtd-registers.ts`. */
 
-import type { Range, Ranges } from './vtd-registers.js';
-
-interface StructureFacts {
-  readonly bytes: number;
-  readonly fields: Ranges;
-}
-
-const bit = (n: number): Range => [n, n];
+import { bit, type Ranges, type StructureFacts } from './facts.js';
 
 /**
  * Structures in memory. V and O field by field; L (pasid.c, iommu.c setters), Q (masks) agree where

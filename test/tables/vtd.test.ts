@@ -6,7 +6,8 @@ import { FAULT } from '../../src/spec/vtd/faults.js';
 import * as interrupts from '../../src/spec/vtd/interrupts.js';
 import * as registers from '../../src/spec/vtd/registers.js';
 import * as structures from '../../src/spec/vtd/structures.js';
-import { type Ranges, REGISTERS, RELOCATABLE } from './vtd-registers.js';
+import type { Ranges } from './facts.js';
+import { REGISTERS, RELOCATABLE } from './vtd-registers.js';
 import { DESCRIPTORS, STRUCTURES } from './vtd-structures.js';
 import { FAULT_REASONS, VALUES } from './vtd-values.js';
 

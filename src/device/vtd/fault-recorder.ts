@@ -78,7 +78,9 @@ export class FaultRecorder {
   readonly #addressHi: number;
   /** Where the next fault goes. */
   #next = 0;
-  /** Errors may be cleared that stopped the invalidation queue. The model says what goes on then. */
+  /**
+   * Errors may be cleared that stopped the invalidation queue. The model says what goes on then.
+   */
   statusCleared: () => void = () => {};
 
   constructor(file: RegisterFile, outputs: IommuOutputs, counters: ModelCounters, config: VtdConfig) {

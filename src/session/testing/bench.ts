@@ -1,6 +1,6 @@
 /** A session without threads or sockets: frames are put in by hand, what comes out is kept. */
 import type { InvalidateScope } from '../../device/iommu.js';
-import type { ViommuEvent } from '../../events/events.js';
+import type { ViommuEvent } from '../../events/viommu-events.js';
 import { GuestRam, type RemoteAccess } from '../../memory/remote.js';
 import { bodyCodec, CODEC, type Codec, replyCodec } from '../../wire/codec.js';
 import { ALL_FEATURES, CONTROL, FLAG, Frame, MESSAGE, NOTIFY, SHARED } from '../../wire/frame.js';

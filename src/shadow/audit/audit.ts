@@ -4,9 +4,9 @@
  * debugging; costs nothing while it is off.
  *
  * It takes nothing from what the shadow was told. What the guest asked for is read from its
- * commands (`commands.ts`), and each device's tables are looked at as a whole, too. So it finds an
- * invalidation that a model did not announce, or announced with the wrong tag, and one that the
- * guest forgot; and it tells these apart:
+ * commands (`guest-commands.ts`), and each device's tables are looked at as a whole, too. So it
+ * finds an invalidation that a model did not announce, or announced with the wrong tag, and one
+ * that the guest forgot; and it tells these apart:
  *
  * - *not followed*: the guest has asked for these pages, tables say the same since before that, and
  *   the host says something else. Or the host has changed what tables have not. Or, where stores to
@@ -29,7 +29,6 @@ import type { DeviceSpace } from '../device-space.js';
 import { PageRanges } from '../ranges.js';
 import type { Shadow, ShadowedModel } from '../shadow.js';
 import { BoundedMemory, TooMuch } from './bounded-memory.js';
-import type { Asked, GuestCommands } from './commands.js';
 import {
   type Age,
   type Ask,
@@ -42,6 +41,7 @@ import {
   pieceAt,
   sameWanted,
 } from './device-audit.js';
+import type { Asked, GuestCommands } from './guest-commands.js';
 
 /** Different differences that are remembered. */
 const MOST_KEPT = 1000;

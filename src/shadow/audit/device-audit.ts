@@ -7,7 +7,7 @@ import type { PieceVisitor } from '../compare.js';
 import { LAST_PAGE } from '../pages.js';
 import { PageRanges } from '../ranges.js';
 import { TooMuch } from './bounded-memory.js';
-import type { Asked, TagPair } from './commands.js';
+import type { Asked, TagPair } from './guest-commands.js';
 
 /** A piece of input pages, and where it led by the tables and on the host when it was looked at. */
 export interface Piece {

@@ -22,7 +22,7 @@ import {
   STRTAB_FMT,
 } from '../../spec/smmuv3/registers.js';
 import { L1STD, STE, STE_CONFIG } from '../../spec/smmuv3/structures.js';
-import { type Asked, asked, type GuestCommands, Ring, type TagPair } from './commands.js';
+import { type Asked, asked, type GuestCommands, Ring, type TagPair } from './guest-commands.js';
 
 const NOTHING: readonly Asked[] = [];
 

@@ -36,7 +36,7 @@ import {
   PASID_TABLE_ENTRY,
   SM_CONTEXT_ENTRY,
 } from '../../spec/vtd/structures.js';
-import { type Asked, asked, blockOf, type GuestCommands, Ring, type TagPair } from './commands.js';
+import { type Asked, asked, blockOf, type GuestCommands, Ring, type TagPair } from './guest-commands.js';
 
 const PRESENT = 1;
 /** Bits 51:12 of an entry's pointer. */

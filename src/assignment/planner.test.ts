@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Choice, type Plan, plan } from './plan.js';
 import { RULES, type RuleCode } from './plan-rules.js';
+import { type Choice, type Plan, plan } from './planner.js';
 import { remedies } from './remedies.js';
 import {
   type AssignmentRequest,

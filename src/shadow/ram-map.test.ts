@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { RamMap } from './ram.js';
+import { RamMap } from './ram-map.js';
 
 const rangesOf = (ram: RamMap): [number, number][] =>
   Array.from({ length: ram.count }, (_, index) => [ram.first(index), ram.last(index)]);

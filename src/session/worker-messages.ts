@@ -3,7 +3,7 @@
 import type { AssignmentSettings } from '../assignment/offer.js';
 import type { ErrorName } from '../base/errors.js';
 import type { DumpNode, DumpOptions } from '../device/iommu.js';
-import type { ViommuEvent } from '../events/events.js';
+import type { ViommuEvent } from '../events/viommu-events.js';
 import type { AuditAnswer } from '../shadow/audit/audit.js';
 import type { DiffAnswer } from '../shadow/check.js';
 import type { LogFields, LogLevel } from './ports.js';

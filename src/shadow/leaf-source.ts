@@ -1,7 +1,7 @@
 /** What an address space maps, one translation after the other: the input of {@link RunReader}. */
 
 import { ACCESS } from '../device/iommu.js';
-import type { RamMap } from './ram.js';
+import type { RamMap } from './ram-map.js';
 
 /** Translations by rising input address. One object is reused. */
 export interface LeafSource {
