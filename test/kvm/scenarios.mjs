@@ -9,6 +9,10 @@ export const SCENARIOS = {
     arches: ['amd64', 'arm64'],
     what: 'the machine is reset and reboots while its disks are read, then all of boot',
   },
+  affinity: {
+    arches: ['amd64', 'arm64'],
+    what: "the disks' interrupts change processors while the disks are read; each interrupt is counted",
+  },
   'vhost-user': {
     arches: ['amd64'],
     what: 'a disk served by another process that maps the guest, beside an NVMe disk behind our IOMMU',

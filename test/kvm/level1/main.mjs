@@ -4,13 +4,14 @@
  *   node main.mjs SETTINGS
  */
 import { readFileSync } from 'node:fs';
+import { affinity } from './affinity.mjs';
 import { boot, reset } from './boot.mjs';
 import { reads } from './reads.mjs';
 import { refused } from './refused.mjs';
 import { say, sayObject, seconds } from './say.mjs';
 import { vhostUser } from './vhost-user.mjs';
 
-const RUNS = { boot, reset, refused, reads, 'vhost-user': vhostUser };
+const RUNS = { boot, reset, affinity, refused, reads, 'vhost-user': vhostUser };
 
 const settings = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 for (const name of settings.scenarios) {

@@ -10,7 +10,7 @@ import { say } from './say.mjs';
 const MIB = 2 ** 20;
 
 /** Files of random data for two disks. */
-function fillDisks() {
+export function fillDisks() {
   const disks = { nvme: '/run/nvme.raw', virtio: '/run/virtio.raw' };
   for (const file of Object.values(disks)) writeFileSync(file, randomFillSync(Buffer.alloc(32 * MIB)));
   return disks;
