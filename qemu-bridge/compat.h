@@ -47,6 +47,12 @@
 #include "hw/resettable.h"
 #endif
 
+#if __has_include("hw/core/irq.h")
+#include "hw/core/irq.h"
+#else
+#include "hw/irq.h"
+#endif
+
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_device.h"
@@ -76,6 +82,14 @@
 #define VIOMMU_MACHINE_SMMUV3(vms) ((vms)->legacy_smmuv3_present = true)
 #else
 #define VIOMMU_MACHINE_SMMUV3(vms) ((void)(vms))
+#endif
+
+/* How many address spaces a vCPU may have; unused ones are NULL. 11.0 counts by class. */
+#if QEMU_VERSION_MAJOR > 10 || \
+    (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR == 2 && QEMU_VERSION_MICRO >= 50)
+#define VIOMMU_CPU_SPACES(cpu) ((cpu)->cc->max_as + 1)
+#else
+#define VIOMMU_CPU_SPACES(cpu) ((cpu)->num_ases)
 #endif
 
 /* What no source tree has agreed on naming: the least unit that a translation covers. */

@@ -27,6 +27,9 @@
 #pragma weak qmp_query_version
 #pragma weak target_name
 
+/* Later releases have it: NULL until QEMU's main has set it. */
+extern const void *viommu_target_info(void) __asm__("target_info") __attribute__((weak));
+
 #define SAYS "viommu-bridge: "
 
 static void refuse(const char *what)
@@ -43,6 +46,9 @@ static void clear_preload(void)
 
 static void check_target(void)
 {
+    if (viommu_target_info && !viommu_target_info()) {
+        return;
+    }
     if (strcmp(target_name(), VIOMMU_TARGET)) {
         char text[160];
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "compat.h"
-#include "hw/irq.h"
 #include "interrupts.h"
 #include "unit-interrupts.h"
 #include "viommu-core.h"

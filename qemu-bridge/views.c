@@ -121,7 +121,7 @@ static void give_views(CPUState *cpu)
 {
     int i;
 
-    for (i = 0; cpu->as && i < cpu->num_ases; i++) {
+    for (i = 0; cpu->as && i < VIOMMU_CPU_SPACES(cpu); i++) {
         AddressSpace *as = cpu_get_address_space(cpu, i);
 
         if (as) {

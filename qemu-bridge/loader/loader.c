@@ -42,6 +42,7 @@ typedef int IoctlFunction(int fd, unsigned long request, ...);
 /* QEMU's; missing in any other program. */
 extern VersionInfo *qmp_query_version(void **errp) __attribute__((weak));
 extern const char *target_name(void) __attribute__((weak));
+extern const void *target_info(void) __attribute__((weak));
 
 /* The bridge's, which watches what QEMU's VFIO does. */
 static IoctlFunction *bridge_ioctl;
@@ -134,20 +135,43 @@ static void name_setup(const char *target, char *text, size_t size)
     }
 }
 
-static void __attribute__((noreturn)) refuse_version(const char *directory, const VersionInfo *info)
+static void __attribute__((noreturn))
+refuse_version(const char *directory, const char *target, const VersionInfo *info)
 {
     char known[1024], command[PATH_MAX + 64];
 
-    list_bridges(directory, target_name(), known, sizeof(known));
-    name_setup(target_name(), command, sizeof(command));
+    list_bridges(directory, target, known, sizeof(known));
+    name_setup(target, command, sizeof(command));
     refuse("%s has no bridge for QEMU %d.%d.%d (%s) with %s guests, but %s%s: run %s",
            directory, (int)info->qemu->major, (int)info->qemu->minor,
            (int)info->qemu->micro, *info->package ? info->package : "no package",
-           target_name(), *known ? "for " : "none at all", known, command);
+           target, *known ? "for " : "none at all", known, command);
+}
+
+/*
+ * QEMU's name of the guest architecture. A QEMU that can be built for several ones at
+ * once (11.1) learns which it is after the constructors have run, from its name.
+ */
+static const char *guest_target(void)
+{
+    static const char start[] = "qemu-system-";
+    static char program[PATH_MAX];
+    const char *name = program_invocation_short_name;
+
+    if (!target_info || target_info()) {
+        return target_name();
+    }
+    /* Under another name, the one of its file counts. */
+    if (strncmp(name, start, strlen(start)) &&
+        readlink("/proc/self/exe", program, sizeof(program) - 1) > 0) {
+        name = strrchr(program, '/') + 1;
+    }
+    return strncmp(name, start, strlen(start)) ? name : name + strlen(start);
 }
 
 static void __attribute__((constructor)) load(void)
 {
+    const char *target;
     char directory[PATH_MAX], package[NAME_MAX], file[2 * PATH_MAX];
     VersionInfo *info;
     void *bridge;
@@ -162,14 +186,15 @@ static void __attribute__((constructor)) load(void)
     /* Whatever QEMU starts (helpers, scripts) has no use for this object. */
     unsetenv("LD_PRELOAD");
     own_directory(directory);
+    target = guest_target();
     info = qmp_query_version(NULL);
     snprintf(package, sizeof(package), "%s%s", *info->package ? "-" : "", info->package);
     plain_name(package);
     snprintf(file, sizeof(file), "%s/" PREFIX "%s-%d.%d.%d%s" SUFFIX, directory,
-             target_name(), (int)info->qemu->major, (int)info->qemu->minor,
+             target, (int)info->qemu->major, (int)info->qemu->minor,
              (int)info->qemu->micro, package);
     if (access(file, F_OK)) {
-        refuse_version(directory, info);
+        refuse_version(directory, target, info);
     }
     bridge = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
     if (!bridge) {

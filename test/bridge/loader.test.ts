@@ -23,7 +23,12 @@ const PROGRAM = `
 static struct { int64_t major, minor, micro; } triple = { VERSION };
 static struct { void *qemu; char *package; } info = { &triple, PACKAGE };
 void *qmp_query_version(void **errp) { return &info; }
+#ifdef LATE_TARGET
+const void *target_info(void) { return NULL; }
+const char *target_name(void) { abort(); }
+#else
 const char *target_name(void) { return TARGET; }
+#endif
 int main(void)
 {
     printf("ioctl %d, LD_PRELOAD %s\\n", ioctl(-1, 0), getenv("LD_PRELOAD") ? "set" : "not set");
@@ -71,9 +76,14 @@ function bridge(version: string): void {
   compile(file, BRIDGE, { NAME: `"${version}"` }, ['-shared', '-fPIC']);
 }
 
-function program(version: string, pack: string, target = 'x86_64'): string {
-  const defines = { VERSION: version.replaceAll('.', ','), PACKAGE: `"${pack}"`, TARGET: `"${target}"` };
-  return compile(join(directory, `qemu-${target}`), PROGRAM, defines, ['-rdynamic']);
+function program(version: string, pack: string, target = 'x86_64', more = {}): string {
+  const defines = {
+    ...more,
+    VERSION: version.replaceAll('.', ','),
+    PACKAGE: `"${pack}"`,
+    TARGET: `"${target}"`,
+  };
+  return compile(join(directory, `qemu-system-${target}`), PROGRAM, defines, ['-rdynamic']);
 }
 
 function run(command: string, preload = loader, args: string[] = []) {
@@ -98,6 +108,14 @@ describe('the loader', () => {
       stdout: `${name}: ioctl 7, LD_PRELOAD not set\n`,
       stderr: '',
     });
+  });
+
+  it('takes the target from the name of a QEMU that does not know it yet', () => {
+    const qemu = program('11.1.3', '', 'aarch64', { LATE_TARGET: '1' });
+    expect(run(qemu).stdout).toContain('aarch64-11.1.3: ');
+    const link = join(directory, 'emulator');
+    symlinkSync(qemu, link);
+    expect(run(link).stdout, 'under another name').toContain('aarch64-11.1.3: ');
   });
 
   it('finds the bridges when it is named by a link', () => {
