@@ -22,6 +22,15 @@ describe('models by name', () => {
     expect([model.model, model.registerBytes]).toEqual(['smmuv3', 0x20000]);
   });
 
+  it.each([
+    ['vtd', 1024],
+    ['smmuv3', 0x8000],
+  ] as const)('%s: answers may be kept, but for those of a unit that keeps nothing itself', (name, words) => {
+    const kept = (policy: string): boolean =>
+      createModel(name, { 'cache-policy': policy }, ports(words)).answersMayBeKept;
+    expect(['faithful', 'hostile', 'none'].map(kept)).toEqual([true, true, false]);
+  });
+
   it('refuses what it does not know with a coded error', () => {
     expect(() => modelRegisterBytes('amdvi')).toThrow(expect.objectContaining({ reason: 'UNKNOWN_MODEL' }));
     const bad = { 'aw-bits': '64' };

@@ -32,6 +32,7 @@ describe('tags of what is held', () => {
     expect(held.matches(scope({ space: 8, sub: 5, log2Size: 12 }))).toBe(false);
     expect(names(scope({ space: 7, sub: 9, log2Size: 63 }), 7, 5)).toBe(true);
     expect(names(scope({ space: 7, sub: 9 }), 7, 5)).toBe(false);
+    expect(names(scope({}), 7, 5)).toBe(true);
   });
 
   it('go with an invalidation of all that they name', () => {

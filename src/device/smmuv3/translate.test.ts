@@ -302,6 +302,38 @@ describe('nested', () => {
     expect(root).toBeGreaterThan(0);
   });
 
+  it('hands out no more of a block of stage 1 than stage 2 has in one piece, from the TLB neither', () => {
+    const { vm, root, root2 } = nested();
+    const block = 0x12_3460_0000n;
+    vm.map(root, block, 0x33_3340_0000n, S1_LEAF, 0, 2);
+    vm.map(root2, 0x33_3340_0000n, OUT, S2_LEAF, 1);
+    for (let n = 0; n < 2; n++) {
+      expect(vm.translate(SID, block, READ)).toMatchObject({ out: OUT, log2: 12 });
+    }
+    expect(vm.model.counters.iotlbHits).toBe(1);
+  });
+
+  it('reports a table of stage 1 that is not in memory by what stage 2 made of its address', () => {
+    const { vm, root, root2 } = nested();
+    vm.memory.poke(root, 0x55_5555_5000n | PAGE);
+    vm.map(root2, 0x55_5555_5000n, BigInt(RAM_BYTES), S2_LEAF, 1);
+    const index = Number((IOVA >> 30n) & 511n);
+    expect(vm.fault(SID, IOVA, READ)).toMatchObject({
+      name: 'F_WALK_EABT',
+      FetchAddr: RAM_BYTES + index * 8,
+    });
+  });
+
+  it('tells a table that could not be read from one that could not be written', () => {
+    const { vm, direct, entry, cd } = nested();
+    vm.cd(cd, { TTB0: vm.memory.load64(cd + 8) ? vm.memory.lo : 0, ASID: 5, HA: 1 });
+    vm.memory.poke(entry, 0x33_3333_3000n | (S1_LEAF & ~AF));
+    direct(entry - (entry % 4096), PAGE | AF | (1n << 6n));
+    const fault = vm.fault(SID, IOVA, READ);
+    expect(fault).toMatchObject({ name: 'F_PERMISSION', S2: 1, CLASS: 1 });
+    expect(fault['TTRnW']).toBeUndefined();
+  });
+
   it('reports a context descriptor that is not in memory by what stage 2 made of its address', () => {
     const { vm, root2 } = nested();
     const place = { S1ContextPtr: 0x44_4444_4140 };

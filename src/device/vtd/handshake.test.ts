@@ -190,6 +190,12 @@ describe('register-based invalidation', () => {
     return vm.read(IOTLB_REG.offset + 4) >>> 0;
   };
 
+  it('is asked for by ICC alone', () => {
+    const vm = new TestMachine();
+    vm.write32(CCMD_REG.offset + 4, 0x2000_0000);
+    expect([vm.invalidations, vm.read(CCMD_REG.offset + 4)]).toEqual([[], 0x2000_0000]);
+  });
+
   it('keeps a stale translation until the IOTLB is invalidated, at every granularity', () => {
     for (const hi of [0x9000_0000, 0xa000_0005, 0xb000_0005]) {
       const { vm } = unit();

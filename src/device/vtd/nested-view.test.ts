@@ -81,6 +81,8 @@ describe('the next PASID with a present entry', () => {
 
   it('is looked for in pieces, which go on where the last one ended', () => {
     const { vm, directory, view } = scalable();
+    // 40 tables that are not present.
+    expect(view.nextPasid(RID, 64, 40)).toBe(-2 - 64 * 41);
     vm.pasidEntry(directory, 50, ...PASS_THROUGH);
     vm.pasidEntry(directory, 64 * 100 + 1, ...PASS_THROUGH);
     let [from, pieces] = [0, 0];
