@@ -8,7 +8,6 @@ import { CONTROL, FEATURE, type Frame } from '../wire/frame.js';
 import type * as M from '../wire/messages.js';
 import type { Completions } from './completions.js';
 import type { Connection } from './connection.js';
-import type { InterruptRemapping } from './interrupt-requests.js';
 import type { SharedPage } from './ports.js';
 import type { Shadowing } from './shadowing.js';
 
@@ -16,7 +15,6 @@ export class RegisterWindow {
   readonly #connection: Connection;
   readonly #completions: Completions;
   readonly #shadowing: Shadowing;
-  readonly #interrupts: InterruptRemapping;
   /** Writes handled, and what of that count stands in the control page. Modulo 2^32. */
   #handled = 0;
   #published = 0;
@@ -26,16 +24,10 @@ export class RegisterWindow {
     return true;
   };
 
-  constructor(
-    connection: Connection,
-    completions: Completions,
-    shadowing: Shadowing,
-    interrupts: InterruptRemapping,
-  ) {
+  constructor(connection: Connection, completions: Completions, shadowing: Shadowing) {
     this.#connection = connection;
     this.#completions = completions;
     this.#shadowing = shadowing;
-    this.#interrupts = interrupts;
   }
 
   /**
@@ -64,8 +56,14 @@ export class RegisterWindow {
     const value = this.#value;
     value.lo = littleEndian(bytes, message.offset, Math.min(message.size, 4));
     value.hi = littleEndian(bytes, message.offset + 4, Math.min(message.size, 8) - 4);
-    value.unsettled = this.#interrupts.pending > 0;
+    value.unsettled = this.#waits;
     this.#connection.reply(frame, CODEC.RegReadReply, value);
+  }
+
+  /** GSTS.IRES waits for translations too: those of the interrupt range go with it. */
+  get #waits(): boolean {
+    const { features } = this.#connection;
+    return (features & FEATURE.INTERRUPT_REMAPPING) !== 0 && this.#completions.pending > 0;
   }
 
   /**
@@ -74,7 +72,7 @@ export class RegisterWindow {
    * settles. Linux gives GSTS.IRES one read, before it knows the speed of its clock.
    */
   publishHandled(): void {
-    if (this.#handled === this.#published || this.#interrupts.pending > 0) return;
+    if (this.#handled === this.#published || this.#waits) return;
     this.#published = this.#handled;
     Atomics.store((this.#connection.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
   }

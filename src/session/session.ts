@@ -95,7 +95,7 @@ export class Session {
     );
     this.answers = new HostAnswers(connection, completions, assigned, shadowing, invalidations, interrupts);
     this.memory = new MemoryTable(connection, ports, shadowing.shadow, assigned, this.answers);
-    this.registers = new RegisterWindow(connection, completions, shadowing, interrupts);
+    this.registers = new RegisterWindow(connection, completions, shadowing);
     this.requests = new Requests(connection, invalidations, walks, peerCommands, this.outputs);
     this.#front = frontTable(this);
   }
