@@ -56,23 +56,25 @@ export class RegisterWindow {
     const value = this.#value;
     value.lo = littleEndian(bytes, message.offset, Math.min(message.size, 4));
     value.hi = littleEndian(bytes, message.offset + 4, Math.min(message.size, 8) - 4);
-    value.unsettled = this.#waits;
+    value.unsettled = this.#waits();
     this.#connection.reply(frame, CODEC.RegReadReply, value);
   }
 
-  /** GSTS.IRES waits for translations too: those of the interrupt range go with it. */
-  get #waits(): boolean {
-    const { features } = this.#connection;
-    return (features & FEATURE.INTERRUPT_REMAPPING) !== 0 && this.#completions.pending > 0;
+  /**
+   * Linux reads GSTS.IRES once when it switches remapping on, and IRES comes after interrupts and
+   * translations have been dropped (those of the interrupt range go with it).
+   */
+  #waits(): boolean {
+    return this.#connection.model?.interrupts !== undefined && this.#completions.pending > 0;
   }
 
   /**
    * Stores the count of handled writes, after everything that they have done: a peer that sees it
-   * sees the rest. Not while the peer has to drop interrupts: reads have to ask then, and the peer
-   * settles. Linux gives GSTS.IRES one read, before it knows the speed of its clock.
+   * sees the rest. Where interrupts are remapped, not while anything is pending: reads have to ask
+   * then, and the peer settles.
    */
   publishHandled(): void {
-    if (this.#handled === this.#published || this.#waits) return;
+    if (this.#handled === this.#published || this.#waits()) return;
     this.#published = this.#handled;
     Atomics.store((this.#connection.page as SharedPage).control, CONTROL.HANDLED, this.#handled);
   }
