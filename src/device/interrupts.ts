@@ -32,6 +32,9 @@ export interface InterruptResult {
   passAll: boolean;
 }
 
+/** A block of 2^16 table entries is every one, and with it what comes from none. */
+export const ALL_ENTRIES = 16;
+
 /** Interrupt remapping. */
 export interface InterruptView {
   /**

@@ -115,6 +115,11 @@ export interface TranslateResult {
   stall: number;
 }
 
+/** An ordinary request to be filled. */
+export function emptyRequest(): TranslateRequest {
+  return { rid: 0, pasid: 0, access: 0, lo: 0, hi: 0, kind: REQUEST.UNTRANSLATED, mayStall: false };
+}
+
 /** A result to be filled, with room for {@link MAX_SPANS} spans. */
 export function emptyResult(): TranslateResult {
   const spans = new Uint32Array(MAX_SPANS * SPAN_WORDS);

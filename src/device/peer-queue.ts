@@ -81,8 +81,9 @@ export interface PeerQueue {
   /**
    * A translation handed out lies outside of what commands name, or a request is held that they may
    * concern. Then the queue is not {@link ready}, and translations change nothing else of that.
+   * Absent: never.
    */
-  readonly loose: boolean;
+  readonly loose?: boolean;
   /** Changes with what {@link describe} says. */
   readonly version: number;
   describe(out: QueueDescription): void;

@@ -114,6 +114,14 @@ describe('register file', () => {
     expect(() => file.onWrite(0x0c, () => {})).toThrow('0xc has a write handler');
   });
 
+  it('takes one guard for a word, and one handler of whole stores', () => {
+    const { file } = make();
+    file.guard(0x08, () => 0);
+    file.onWholeWrite(0x08, () => {});
+    expect(() => file.guard(0x08, () => 0)).toThrow('0x8 has one already');
+    expect(() => file.onWholeWrite(0x08, () => {})).toThrow('0x8 has one already');
+  });
+
   it('makes bits absent: they are not stored, not cleared, and zero at reset', () => {
     const { file, write } = make();
     file.absent(0x00, 0b1010);

@@ -100,13 +100,11 @@ export class RegisterFile {
 
   /**
    * The owner of a register says what a store to its word at a 4-byte aligned offset leads to. A
-   * word has one handler: a second one is a mistake of ours, since their order would depend on who
-   * was made first.
+   * word has one handler, as it has one of the following: a second one is a mistake of ours, since
+   * their order would depend on which was made first.
    */
   onWrite(offset: number, handler: WriteHandler): void {
-    const word = offset >> 2;
-    if (this.#handlers[word] !== undefined) throw new Error(`0x${offset.toString(16)} has a write handler`);
-    this.#handlers[word] = handler;
+    own(this.#handlers, offset, handler, 'a write handler');
   }
 
   /**
@@ -114,12 +112,12 @@ export class RegisterFile {
    * that store have taken effect.
    */
   onWholeWrite(offset: number, handler: () => void): void {
-    this.#whole[offset >> 2] = handler;
+    own(this.#whole, offset, handler);
   }
 
   /** The owner of a register says which bits of its word can't be written now. */
   guard(offset: number, guard: WriteGuard): void {
-    this.#guards[offset >> 2] = guard;
+    own(this.#guards, offset, guard);
   }
 
   /** Every word as at power-on. */
@@ -201,4 +199,10 @@ export class RegisterFile {
     if (handler !== undefined) handler(written, before);
     return true;
   }
+}
+
+function own<T>(byWord: (T | undefined)[], offset: number, given: T, what = 'one already'): void {
+  const word = offset >> 2;
+  if (byWord[word] !== undefined) throw new Error(`0x${offset.toString(16)} has ${what}`);
+  byWord[word] = given;
 }

@@ -2,7 +2,13 @@
  * Faults of the host's hardware, made the guest's own: as its IOMMU would have recorded them, with
  * its numbers.
  */
-import { ACCESS, type Iommu, REQUEST, type TranslateRequest, type TranslateResult } from '../device/iommu.js';
+import {
+  ACCESS,
+  emptyRequest,
+  type Iommu,
+  type TranslateRequest,
+  type TranslateResult,
+} from '../device/iommu.js';
 import type { HostFault, PasidRefusal } from '../host/port.js';
 import { F_TRANSLATION } from '../spec/smmuv3/events.js';
 import { FAULT } from '../spec/vtd/faults.js';
@@ -30,15 +36,7 @@ export class NestedFaults {
   /** Records that were the guest's own, and those that became no fault of the guest. */
   forwarded = 0;
   withheld = 0;
-  readonly #request: TranslateRequest = {
-    rid: 0,
-    pasid: 0,
-    access: 0,
-    lo: 0,
-    hi: 0,
-    kind: REQUEST.UNTRANSLATED,
-    mayStall: false,
-  };
+  readonly #request = emptyRequest();
 
   constructor(result: TranslateResult) {
     this.#result = result;

@@ -13,7 +13,7 @@
  */
 import { CodedError } from '../base/errors.js';
 import { ANY } from '../base/ids.js';
-import type { InterruptRequest, InterruptResult } from '../device/interrupts.js';
+import { ALL_ENTRIES, type InterruptRequest, type InterruptResult } from '../device/interrupts.js';
 import { type Iommu, TRANSLATE_STATUS } from '../device/iommu.js';
 import { CODEC } from '../wire/codec.js';
 import { FLAG, type Frame, MESSAGE } from '../wire/frame.js';
@@ -21,7 +21,7 @@ import type { InvalidateInterrupts, RemapInterrupt } from '../wire/messages.js';
 import type { PendingWork } from './completions.js';
 import type { Connection } from './connection.js';
 import type { Outlet } from './ports.js';
-import { ALL_ENTRIES, RecordedInterrupts } from './recorded-interrupts.js';
+import { RecordedInterrupts } from './recorded-interrupts.js';
 import { notWaitedFor } from './unexpected-reply.js';
 
 const MAX_PENDING = 1024;

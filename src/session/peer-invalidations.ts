@@ -17,7 +17,6 @@
  * `MAX_PENDING`, invalidations are merged into one of everything for every notified device. It is
  * sent when there is room, and counts as pending.
  */
-import { CodedError } from '../base/errors.js';
 import { ANY } from '../base/ids.js';
 import { EVERYTHING, type InvalidateScope, type Iommu } from '../device/iommu.js';
 import { Tags } from '../device/tags.js';
@@ -28,6 +27,7 @@ import type { PendingWork } from './completions.js';
 import type { DeviceTable } from './devices.js';
 import type { PeerWalks } from './peer-walks.js';
 import type { Outlet } from './ports.js';
+import { notWaitedFor } from './unexpected-reply.js';
 
 const MAX_PENDING = 4096;
 
@@ -151,9 +151,7 @@ export class Invalidations implements PendingWork {
 
   /** Takes an acknowledgement. Throws `UNEXPECTED_REPLY`. */
   acknowledge(id: number): void {
-    if (!this.#unacknowledged.delete(id)) {
-      throw new CodedError('UNEXPECTED_REPLY', `INVALIDATE ${id} is not waited for`);
-    }
+    if (!this.#unacknowledged.delete(id)) throw notWaitedFor(MESSAGE.INVALIDATE, id);
     this.#named.delete(id);
     if (this.#held && this.#unacknowledged.size <= MAX_PENDING / 2) {
       this.#held = false;

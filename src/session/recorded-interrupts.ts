@@ -3,8 +3,7 @@
  * order.
  */
 
-/** `log2Count` from here on is every entry, and what comes from none. */
-export const ALL_ENTRIES = 16;
+import { ALL_ENTRIES } from '../device/interrupts.js';
 
 /** Above this, one invalidation of all takes the place of what is recorded. */
 const MOST_BLOCKS = 256;

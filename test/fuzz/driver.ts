@@ -103,7 +103,7 @@ class Play {
     const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();
-    this.#trace.say(`meanwhile ${describeUser(user)} access ${access} at 0x${address.toString(16)}`);
+    this.#trace.say(`in between ${describeUser(user)} access ${access} at 0x${address.toString(16)}`);
     this.#world.machine.translate(user.rid, user.pasid, access, address);
   }
 

@@ -206,7 +206,7 @@ class Play {
     if (this.#racesLeft === 0 || !this.#rng.chance(probability)) return;
     this.#racesLeft--;
     this.races++;
-    this.#trace.say('meanwhile:');
+    this.#trace.say('in between:');
     this.#machine.asOtherProcessor(() => this.#store());
   }
 

@@ -142,7 +142,7 @@ class Play {
     const rng = this.#rng;
     if (!this.#changing || !rng.chance(0.3)) return;
     const { user, address, access } = this.#anyRequest();
-    this.#trace.say(`meanwhile ${showUser(user)} access ${access} at 0x${address.toString(16)}`);
+    this.#trace.say(`in between ${showUser(user)} access ${access} at 0x${address.toString(16)}`);
     if (rng.chance(0.3)) this.#ahead.get(user.sid)?.access(user.ssid, address);
     else this.#world.machine.translate(user.sid, user.ssid, access, address);
   }

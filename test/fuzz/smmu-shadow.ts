@@ -361,7 +361,7 @@ class Play {
     this.races++;
     this.machine.asOtherProcessor(() => {
       const { tree, table, level } = this.#forest.somewhere(this.machine.tracked);
-      this.#trace.say('meanwhile:');
+      this.#trace.say('in between:');
       this.#store(this.#forest.entryIn(tree, table, level), this.#forest.value(tree, level));
     });
   }

@@ -24,11 +24,12 @@ import {
   RESPONSE_CODE,
 } from '../../spec/vtd/descriptors.js';
 import { CC_GRANULARITY, IOTLB_GRANULARITY, IQEI, TTM } from '../../spec/vtd/registers.js';
+import { ALL_ENTRIES } from '../interrupts.js';
 import type { IommuOutputs } from '../iommu.js';
 import { type Plain, plainCommands } from '../peer-queue.js';
 import { MAXIMUM_HANDLE_MASK, type VtdConfig } from './config.js';
 import type { VtdDeviceTlbs } from './device-tlbs.js';
-import { ALL_ENTRIES, type VtdInterruptRemapping } from './interrupt-remapping.js';
+import type { VtdInterruptRemapping } from './interrupt-remapping.js';
 import type { VtdInvalidator } from './invalidation.js';
 import type { VtdLookup } from './lookup.js';
 import { plainIotlb, plainPasidIotlb, plainWait } from './plain-descriptors.js';

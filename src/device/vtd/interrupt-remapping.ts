@@ -19,7 +19,12 @@ import {
 } from '../../spec/vtd/interrupts.js';
 import { GCMD_REG, GSTS_REG, IRTA_REG } from '../../spec/vtd/registers.js';
 import type { ModelCounters } from '../counters.js';
-import type { InterruptRequest, InterruptResult, InterruptView } from '../interrupts.js';
+import {
+  ALL_ENTRIES,
+  type InterruptRequest,
+  type InterruptResult,
+  type InterruptView,
+} from '../interrupts.js';
 import { type IommuOutputs, TRANSLATE_STATUS } from '../iommu.js';
 import type { RegisterFile } from '../registers.js';
 import type { VtdConfig } from './config.js';
@@ -49,9 +54,6 @@ const MESSAGE = {
 /** Data bits 31:16, reserved with SHV. §5.1.2.2 */
 const RESERVED_DATA = ~maskIn(REMAPPABLE_REQUEST.fields.SUBHANDLE);
 const HANDLE_HIGH = REMAPPABLE_REQUEST.fields.HANDLE_LOW.msb - REMAPPABLE_REQUEST.fields.HANDLE_LOW.lsb + 1;
-
-/** log2 of the most entries that a table has. */
-export const ALL_ENTRIES = 16;
 
 export class VtdInterruptRemapping implements InterruptView {
   readonly #file: RegisterFile;

@@ -1,7 +1,7 @@
 /** What hardware that nests has to know of a VT-d guest, and what it reports. VT-d §9.6, §7.1.3. */
 import { FAULT } from '../../spec/vtd/faults.js';
 import { FRCD_REG } from '../../spec/vtd/registers.js';
-import { ACCESS, REQUEST, type TranslateRequest } from '../iommu.js';
+import { ACCESS, emptyRequest } from '../iommu.js';
 import { ENTRY, type ForwardedFault, type NestedView, type PasidEntryView, STREAM } from '../nested-view.js';
 import { Domain, KIND, type VtdFormats } from './domain.js';
 import type { FaultRecorder } from './fault-recorder.js';
@@ -17,15 +17,7 @@ export class VtdNestedView implements NestedView {
   readonly #faults: FaultRecorder;
   readonly format = 'vtd';
   readonly #domain: Domain;
-  readonly #request: TranslateRequest = {
-    rid: 0,
-    pasid: 0,
-    access: 0,
-    lo: 0,
-    hi: 0,
-    kind: REQUEST.UNTRANSLATED,
-    mayStall: false,
-  };
+  readonly #request = emptyRequest();
 
   constructor(formats: VtdFormats, lookup: VtdLookup, commands: GlobalCommand, faults: FaultRecorder) {
     this.#lookup = lookup;

@@ -29,12 +29,9 @@ export class VtdPeerQueue implements PeerQueue {
   }
 
   /**
-   * See {@link PeerQueue.loose}. In legacy mode, where the peer drops pages, no first stages are
-   * handed out: Set Root Table Pointer has left none in the IOTLB.
+   * See {@link PeerQueue.ready}. Commands name all that is handed out: in legacy mode, where the
+   * peer drops pages, there are no first stages: Set Root Table Pointer leaves none in the IOTLB.
    */
-  readonly loose = false;
-
-  /** See {@link PeerQueue.ready}. */
   get ready(): boolean {
     return this.#faithful && this.#queue.atRest;
   }

@@ -3,12 +3,11 @@
  * memory, programmed through its registers as a kernel would do it.
  */
 import {
+  emptyRequest,
   emptyResult,
   type IommuOutputs,
   type PageRequest,
-  REQUEST,
   TRANSLATE_STATUS,
-  type TranslateRequest,
   type TranslateResult,
 } from '../../device/iommu.js';
 import { createModel, modelRegisterBytes } from '../../device/models.js';
@@ -25,15 +24,7 @@ export class HostUnit {
   /** Answers to page requests, as the hardware sends them to devices. */
   readonly pageResponses: { rid: number; pasid: number; group: number; code: number }[] = [];
   readonly #model;
-  readonly #request: TranslateRequest = {
-    rid: 0,
-    pasid: 0,
-    access: 0,
-    lo: 0,
-    hi: 0,
-    kind: REQUEST.UNTRANSLATED,
-    mayStall: false,
-  };
+  readonly #request = emptyRequest();
 
   constructor(name: 'vtd' | 'smmuv3', options: Readonly<Record<string, string>>, memory: HostMemory) {
     this.registers = new Uint32Array(modelRegisterBytes(name) / 4);
